@@ -1,0 +1,305 @@
+//! From a NATS message to an event: its type, and the HTTP headers and body that a delivery of it has.
+//!
+//! Three forms are read: a CloudEvent in binary mode (`ce-*` headers), one in structured mode
+//! (`application/cloudevents+json`), and a plain message. The body always goes out as it was published; what a plain
+//! message lacks of a CloudEvent is filled in: `id` from `Nats-Msg-Id`, else `<stream>:<sequence>`; `source` from the
+//! producer; `time` from the stream.
+
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use jiff::Timestamp;
+use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
+use serde_json::Value;
+
+use crate::event_type;
+use crate::record::{EventTypeRule, EventTypeSource};
+
+/// A message of a producer's stream.
+#[derive(Debug, Clone)]
+pub struct Message<'a> {
+    /// The subject it was published to.
+    pub subject: &'a str,
+    /// Its headers, in order.
+    pub headers: &'a [(&'a str, &'a str)],
+    /// Its body.
+    pub body: &'a Bytes,
+    /// The stream that holds it.
+    pub stream: &'a str,
+    /// Its sequence there.
+    pub sequence: u64,
+    /// When the stream received it.
+    pub published: Timestamp,
+}
+
+impl Message<'_> {
+    fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| *value)
+    }
+}
+
+/// How a producer's messages are read.
+#[derive(Debug, Clone, Copy)]
+pub struct Reading<'a> {
+    /// Where the type comes from.
+    pub rule: &'a EventTypeRule,
+    /// The CloudEvents `source` of events that have none of their own.
+    pub source: &'a str,
+    /// The type, if it is known already: a delivery keeps the type under which it was matched.
+    pub known_type: Option<&'a str>,
+}
+
+/// An event, ready to be delivered any number of times.
+#[derive(Debug, Clone)]
+pub struct Event {
+    /// Its type.
+    pub event_type: String,
+    /// `content-type` and the `ce-*` headers.
+    pub headers: HeaderMap,
+    /// The body, as published.
+    pub body: Bytes,
+}
+
+/// The message is no event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Malformed {
+    /// The content type says structured CloudEvent, and the body isn't one.
+    #[error("the body is not a JSON object, as application/cloudevents+json has to be")]
+    NotAnObject,
+    /// A batch.
+    #[error("a batch of CloudEvents is not supported: publish one event a message")]
+    Batch,
+    /// No type where the producer says it must be.
+    #[error("the event has no type where the Producer's eventType.from says that it is")]
+    MissingType,
+    /// The type has white space or control characters, or is too long.
+    #[error("the event type is empty, has white space or control characters, or is longer than 255 bytes")]
+    InvalidType,
+}
+
+const STRUCTURED: &str = "application/cloudevents";
+const BATCH: &str = "application/cloudevents-batch";
+
+/// Reads a message.
+///
+/// # Errors
+/// If it is malformed: the event itself is at fault, whoever is subscribed.
+pub fn parse(message: &Message<'_>, reading: Reading<'_>) -> Result<Event, Malformed> {
+    let content_type = message.header("content-type").or_else(|| message.header("ce-datacontenttype"));
+    let is = |kind: &str| {
+        content_type.is_some_and(|text| text.get(..kind.len()).is_some_and(|start| start.eq_ignore_ascii_case(kind)))
+    };
+    if is(BATCH) {
+        return Err(Malformed::Batch);
+    }
+    let mut headers = HeaderMap::with_capacity(8);
+    if is(STRUCTURED) {
+        structured_attributes(message.body, &mut headers)?;
+    } else {
+        binary_attributes(message, &mut headers);
+    }
+    let event_type = match reading.known_type {
+        Some(known) => known.to_owned(),
+        None => read_type(message, reading.rule, &headers)?,
+    };
+    if !event_type::is_valid(&event_type) {
+        return Err(Malformed::InvalidType);
+    }
+    complete(message, reading.source, &event_type, &mut headers);
+    let content_type = content_type.unwrap_or_else(|| guess_content_type(message.body));
+    if let Ok(value) = HeaderValue::from_str(content_type) {
+        headers.insert(CONTENT_TYPE, value);
+    }
+    Ok(Event { event_type, headers, body: message.body.clone() })
+}
+
+/// The attributes of a structured CloudEvent, as the headers that it would have in binary mode. The CloudEvents HTTP
+/// binding (3.2.3) allows them beside the structured body.
+fn structured_attributes(body: &Bytes, headers: &mut HeaderMap) -> Result<(), Malformed> {
+    let Ok(Value::Object(attributes)) = serde_json::from_slice(body) else { return Err(Malformed::NotAnObject) };
+    for (name, value) in
+        attributes.iter().filter(|(name, _)| !matches!(name.as_str(), "data" | "data_base64" | "datacontenttype"))
+    {
+        let text = match value {
+            Value::String(text) => text.clone(),
+            Value::Bool(flag) => flag.to_string(),
+            Value::Number(number) => number.to_string(),
+            Value::Null | Value::Array(_) | Value::Object(_) => continue,
+        };
+        set_attribute(headers, name, &utf8_percent_encode(&text, ATTRIBUTE).to_string());
+    }
+    Ok(())
+}
+
+/// What the CloudEvents HTTP binding (3.1.3.2) encodes in an attribute's value.
+const ATTRIBUTE: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'%');
+
+fn binary_attributes(message: &Message<'_>, headers: &mut HeaderMap) {
+    for (name, value) in message.headers {
+        let Some(prefix) = name.get(..3) else { continue };
+        let attribute = &name[3..];
+        if prefix.eq_ignore_ascii_case("ce-") && !attribute.eq_ignore_ascii_case("datacontenttype") {
+            // Already in its HTTP form; only what HTTP can't carry is encoded.
+            set_attribute(headers, attribute, &utf8_percent_encode(value, CONTROLS).to_string());
+        }
+    }
+}
+
+fn set_attribute(headers: &mut HeaderMap, attribute: &str, value: &str) {
+    let name = HeaderName::from_bytes(format!("ce-{attribute}").as_bytes());
+    if let (Ok(name), Ok(value)) = (name, HeaderValue::from_str(value)) {
+        headers.insert(name, value);
+    }
+}
+
+fn read_type(message: &Message<'_>, rule: &EventTypeRule, headers: &HeaderMap) -> Result<String, Malformed> {
+    let attribute = || headers.get("ce-type").and_then(|value| value.to_str().ok()).map(decoded);
+    let subject = || {
+        let prefix = rule.strip_prefix.as_deref().unwrap_or("");
+        message.subject.strip_prefix(prefix).filter(|rest| !rest.is_empty()).unwrap_or(message.subject).to_owned()
+    };
+    match &rule.from {
+        None => Ok(attribute().unwrap_or_else(subject)),
+        Some(EventTypeSource::Subject) => Ok(subject()),
+        Some(EventTypeSource::CloudEvents) => attribute().ok_or(Malformed::MissingType),
+        Some(EventTypeSource::Header { name }) => message.header(name).map(str::to_owned).ok_or(Malformed::MissingType),
+    }
+}
+
+fn decoded(value: &str) -> String {
+    percent_encoding::percent_decode_str(value).decode_utf8_lossy().into_owned()
+}
+
+/// Fills in what a CloudEvent must have, and sets the type to the one that the event is routed by.
+fn complete(message: &Message<'_>, source: &str, event_type: &str, headers: &mut HeaderMap) {
+    set_attribute(headers, "type", &utf8_percent_encode(event_type, ATTRIBUTE).to_string());
+    let mut default = |attribute: &str, value: &dyn Fn() -> String| {
+        if !headers.contains_key(format!("ce-{attribute}")) {
+            set_attribute(headers, attribute, &utf8_percent_encode(&value(), ATTRIBUTE).to_string());
+        }
+    };
+    default("specversion", &|| "1.0".to_owned());
+    default("source", &|| source.to_owned());
+    default("time", &|| message.published.to_string());
+    default("id", &|| match message.header("Nats-Msg-Id") {
+        Some(id) if !id.is_empty() => id.to_owned(),
+        _ => format!("{}:{}", message.stream, message.sequence),
+    });
+}
+
+/// For a body without a content type: JSON if it looks like it.
+fn guess_content_type(body: &Bytes) -> &'static str {
+    match body.iter().find(|byte| !byte.is_ascii_whitespace()) {
+        Some(b'{' | b'[' | b'"') => "application/json",
+        _ => "application/octet-stream",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(rule: &EventTypeRule, headers: &[(&str, &str)], body: &'static str) -> Result<Event, Malformed> {
+        let body = Bytes::from_static(body.as_bytes());
+        let published = "2026-01-01T00:00:00Z".parse().unwrap();
+        let message = Message {
+            subject: "shop.events.order.created",
+            headers,
+            body: &body,
+            stream: "shop_orders",
+            sequence: 7,
+            published,
+        };
+        parse(&message, Reading { rule, source: "/shop", known_type: None })
+    }
+
+    fn rule(from: Option<EventTypeSource>, strip: Option<&str>) -> EventTypeRule {
+        EventTypeRule { from, strip_prefix: strip.map(str::to_owned) }
+    }
+
+    fn header<'a>(event: &'a Event, name: &str) -> &'a str {
+        event.headers.get(name).map_or("", |value| value.to_str().unwrap())
+    }
+
+    #[test]
+    fn a_plain_message_becomes_a_cloudevent() {
+        let event = read(&rule(None, Some("shop.events.")), &[("Nats-Msg-Id", "o 1")], r#" {"a":1}"#).unwrap();
+        assert_eq!(event.event_type, "order.created");
+        assert_eq!(event.body.as_ref(), br#" {"a":1}"#);
+        for (name, want) in [
+            ("ce-specversion", "1.0"),
+            ("ce-id", "o%201"),
+            ("ce-source", "/shop"),
+            ("ce-type", "order.created"),
+            ("ce-time", "2026-01-01T00:00:00Z"),
+            ("content-type", "application/json"),
+        ] {
+            assert_eq!(header(&event, name), want, "{name}");
+        }
+        let event = read(&rule(None, None), &[], "\u{1}binary").unwrap();
+        assert_eq!(header(&event, "ce-id"), "shop_orders:7");
+        assert_eq!(header(&event, "content-type"), "application/octet-stream");
+    }
+
+    #[test]
+    fn binary_mode_keeps_its_attributes() {
+        let headers = [
+            ("Ce-Type", "t.a"),
+            ("ce-id", "1"),
+            ("ce-source", "s"),
+            ("ce-ext", "x%20y"),
+            ("Content-Type", "text/xml"),
+            ("other", "o"),
+        ];
+        let event = read(&rule(None, None), &headers, "<a/>").unwrap();
+        assert_eq!(event.event_type, "t.a");
+        assert_eq!((header(&event, "ce-id"), header(&event, "ce-ext")), ("1", "x%20y"));
+        assert_eq!(header(&event, "content-type"), "text/xml");
+        assert!(!event.headers.contains_key("other"));
+    }
+
+    #[test]
+    fn structured_mode_goes_out_as_published() {
+        let content = [("content-type", "application/cloudevents+json; charset=utf-8")];
+        let body = r#"{"specversion":"1.0","id":"é 1","source":"s","type":"t.b","n":3,"data":{"x":1}}"#;
+        let event = read(&rule(Some(EventTypeSource::CloudEvents), None), &content, body).unwrap();
+        assert_eq!(event.event_type, "t.b");
+        assert_eq!(event.body.as_ref(), body.as_bytes());
+        assert_eq!((header(&event, "ce-id"), header(&event, "ce-n")), ("%C3%A9%201", "3"));
+        assert!(!event.headers.contains_key("ce-data"));
+        assert_eq!(header(&event, "content-type"), content[0].1);
+    }
+
+    #[test]
+    fn where_the_type_comes_from() {
+        let ce = [("ce-type", "t.c"), ("X-Kind", "k.d")];
+        let from_header = |name: &str| Some(EventTypeSource::Header { name: name.to_owned() });
+        for (from, strip, headers, want) in [
+            (None, None, &ce[..], Ok("t.c")),
+            (None, Some("shop."), &[][..], Ok("events.order.created")),
+            (None, Some("other."), &[][..], Ok("shop.events.order.created")),
+            (None, Some("shop.events.order.created"), &[][..], Ok("shop.events.order.created")),
+            (Some(EventTypeSource::Subject), Some("shop.events."), &ce[..], Ok("order.created")),
+            (Some(EventTypeSource::CloudEvents), None, &[][..], Err(Malformed::MissingType)),
+            (from_header("x-kind"), None, &ce[..], Ok("k.d")),
+            (from_header("x-none"), None, &ce[..], Err(Malformed::MissingType)),
+        ] {
+            let got = read(&rule(from.clone(), strip), headers, "{}").map(|event| event.event_type);
+            assert_eq!(got, want.map(str::to_owned), "{from:?}");
+        }
+    }
+
+    #[test]
+    fn malformed_table() {
+        let structured = [("content-type", "application/cloudevents+json")];
+        for (headers, body, want) in [
+            (&structured[..], "{", Malformed::NotAnObject),
+            (&structured[..], "[]", Malformed::NotAnObject),
+            (&structured[..], "", Malformed::NotAnObject),
+            (&[("content-type", "application/cloudevents-batch+json")][..], "[]", Malformed::Batch),
+            (&[("ce-type", "a b")][..], "{}", Malformed::InvalidType),
+            (&[("ce-type", "")][..], "{}", Malformed::InvalidType),
+        ] {
+            assert_eq!(read(&rule(None, None), headers, body).unwrap_err(), want, "{headers:?} {body}");
+        }
+    }
+}
