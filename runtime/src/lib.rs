@@ -1,0 +1,12 @@
+//! What each Hookwright process needs and no domain rule is part of: settings, logs, the connection to NATS, mirrors of
+//! KV buckets, the admin endpoint.
+//!
+//! **Architecture invariant**: nothing here knows Kubernetes, subscriptions or webhooks.
+
+pub mod admin;
+pub mod logging;
+pub mod mirror;
+pub mod nats;
+pub mod sealing;
+pub mod settings;
+pub mod shutdown;

@@ -1,0 +1,48 @@
+//! Logs: to standard error, one line an event.
+
+use serde::Deserialize;
+use tracing_subscriber::EnvFilter;
+
+/// How to log.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct LogSettings {
+    /// `Text` or `Json`.
+    pub format: Format,
+    /// What to log, in the form of `RUST_LOG`, which wins over it; `info` if neither is given.
+    pub filter: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+pub enum Format {
+    #[default]
+    Text,
+    Json,
+}
+
+/// Starts logging; the first call counts.
+pub fn init(settings: &LogSettings) {
+    let filter = EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| EnvFilter::new(settings.filter.as_deref().unwrap_or("info")));
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // An error means that a subscriber is there already.
+    let _ = match settings.format {
+        Format::Text => builder.with_ansi(false).try_init(),
+        Format::Json => builder.json().try_init(),
+    };
+}
+
+/// An error with all its causes, on one line.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let next = error.to_string();
+        if !text.ends_with(&next) {
+            text.push_str(": ");
+            text.push_str(&next);
+        }
+        cause = error.source();
+    }
+    text
+}

@@ -1,0 +1,137 @@
+//! The connection to NATS, and what the server must be able to do.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use async_nats::jetstream::{self, Context};
+use async_nats::{Client, ConnectOptions, Event};
+use serde::Deserialize;
+use tokio::sync::watch;
+use tracing::{info, warn};
+
+/// How to reach NATS, and as whom.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct NatsSettings {
+    /// `nats://host:4222`, or several with commas between them.
+    pub url: String,
+    /// The user; with `passwordFile`.
+    pub user: Option<String>,
+    /// The file with the user's password.
+    pub password_file: Option<PathBuf>,
+    /// The file with the user's JWT and seed, instead of user and password.
+    pub credentials_file: Option<PathBuf>,
+    /// The CA that signed the server's certificate, if it is no public one.
+    pub ca_file: Option<PathBuf>,
+    /// The first token of the inboxes: each user has its own, so that none reads another's replies.
+    pub inbox_prefix: String,
+}
+
+/// NATS can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum NatsError {
+    #[error("can't read {path}")]
+    File { path: PathBuf, source: std::io::Error },
+    #[error("nats needs user with passwordFile, or credentialsFile")]
+    Credentials,
+    #[error("NATS server {version} is too old: Hookwright needs 2.12 or newer, for scheduled messages")]
+    TooOld { version: String },
+    #[error(
+        "the NATS server has no JetStream, or not for this account: enable it (jetstream {{}} in the server's configuration)"
+    )]
+    NoJetStream,
+}
+
+/// The connection, with JetStream and a counter that moves at each reconnect.
+#[derive(Clone)]
+pub struct Nats {
+    pub client: Client,
+    pub jetstream: Context,
+    /// How often the connection was made.
+    pub connected: watch::Receiver<u64>,
+}
+
+/// Longest wait between two tries to connect.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// Connects, waiting for the server as long as it takes, and checks what it can do.
+pub async fn connect(settings: &NatsSettings, name: &str) -> Result<Nats, NatsError> {
+    let (counter, connected) = watch::channel(0);
+    loop {
+        let counter = counter.clone();
+        let options = options(settings)
+            .await?
+            .name(name)
+            .custom_inbox_prefix(&settings.inbox_prefix)
+            .reconnect_delay_callback(|attempts| Duration::from_millis(50 << attempts.min(5)).min(RETRY))
+            .event_callback(move |event| {
+                let counter = counter.clone();
+                async move {
+                    match event {
+                        Event::Connected => counter.send_modify(|n| *n += 1),
+                        other => warn!(event = %other, "NATS"),
+                    }
+                }
+            });
+        let addresses: Vec<&str> = settings.url.split(',').map(str::trim).collect();
+        match options.connect(addresses).await {
+            Ok(client) => {
+                let jetstream = require_server(&client).await?;
+                info!(server = client.server_info().version, "connected to NATS");
+                return Ok(Nats { client, jetstream, connected });
+            }
+            Err(error) => {
+                warn!(url = settings.url, error = crate::logging::chain(&error), "waiting for NATS");
+                tokio::time::sleep(RETRY).await;
+            }
+        }
+    }
+}
+
+async fn options(settings: &NatsSettings) -> Result<ConnectOptions, NatsError> {
+    let file = |path: &PathBuf| {
+        let path = path.clone();
+        move |source| NatsError::File { path, source }
+    };
+    let options = match (&settings.user, &settings.password_file, &settings.credentials_file) {
+        (Some(user), Some(path), None) => {
+            let password = tokio::fs::read_to_string(path).await.map_err(file(path))?;
+            ConnectOptions::with_user_and_password(user.clone(), password.trim().to_owned())
+        }
+        (None, None, Some(path)) => ConnectOptions::with_credentials_file(path).await.map_err(file(path))?,
+        (None, None, None) => ConnectOptions::new(),
+        _ => return Err(NatsError::Credentials),
+    };
+    Ok(match &settings.ca_file {
+        Some(path) => options.add_root_certificates(path.clone()),
+        None => options,
+    })
+}
+
+/// Refuses servers that would silently ignore what the protocol needs: older ones accept unknown settings and drop
+/// them.
+async fn require_server(client: &Client) -> Result<Context, NatsError> {
+    if !client.is_server_compatible(2, 12, 0) {
+        return Err(NatsError::TooOld { version: client.server_info().version });
+    }
+    let jetstream = jetstream::new(client.clone());
+    let no_jetstream = |error: &jetstream::context::AccountError| {
+        use jetstream::context::AccountErrorKind as Kind;
+        matches!(error.kind(), Kind::JetStreamUnavailable | Kind::JetStream(_))
+    };
+    loop {
+        match jetstream.query_account().await {
+            Ok(_) => return Ok(jetstream),
+            Err(error) if no_jetstream(&error) && !client.server_info().jetstream => {
+                return Err(NatsError::NoJetStream);
+            }
+            Err(error) if matches!(error.kind(), jetstream::context::AccountErrorKind::JetStream(_)) => {
+                return Err(NatsError::NoJetStream);
+            }
+            Err(error) => {
+                warn!(error = crate::logging::chain(&error), "waiting for JetStream");
+                tokio::time::sleep(RETRY).await;
+            }
+        }
+    }
+}
