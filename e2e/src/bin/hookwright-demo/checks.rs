@@ -1,0 +1,38 @@
+//! Whether what happened is what should have.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+use hookwright_e2e::World;
+use serde_json::Value;
+
+use crate::done;
+use crate::receiver::PythonReceiver;
+use crate::scenario::Publication;
+
+/// Each selected event arrived exactly once, nothing else did, each signature is good, and the status counts them.
+pub(crate) async fn check(world: &World, receiver: &PythonReceiver, published: &[Publication]) -> Result<()> {
+    let start = Instant::now();
+    let wanted = published.iter().filter(|publication| publication.selected).count();
+    // Counts reach the status a while after the deliveries; by then a second delivery would have been seen.
+    world
+        .wait_status("shop", "billing", &format!("{wanted} delivered"), Duration::from_secs(60), |status| {
+            status["delivery"]["delivered"] == Value::from(wanted)
+        })
+        .await?;
+    done("status shows the deliveries", start.elapsed());
+
+    let arrivals = receiver.arrivals()?;
+    let mut problems = Vec::new();
+    for publication in published {
+        let times = arrivals.iter().filter(|arrival| arrival.body == publication.body).count();
+        if times != usize::from(publication.selected) {
+            problems.push(format!("{} arrived {times} times", publication.body));
+        }
+    }
+    for arrival in arrivals.iter().filter(|arrival| !arrival.verified) {
+        let problem = arrival.problem.as_deref().unwrap_or("for no reason given");
+        problems.push(format!("the signature of {} was refused: {problem}", arrival.body));
+    }
+    if problems.is_empty() { Ok(()) } else { bail!("{}", problems.join("; ")) }
+}

@@ -1,0 +1,138 @@
+//! What the operator and a dispatcher have in common as processes.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use rustix::process::Signal;
+use serde_json::Value;
+
+use crate::http_get::http_get;
+use crate::tools::workspace_binary;
+use crate::{Process, wait_for};
+
+const LISTENING: &str = "listening on http://";
+
+/// A binary of this workspace that runs with a settings file and has an admin endpoint.
+pub struct Component {
+    name: String,
+    binary: PathBuf,
+    settings: PathBuf,
+    log: PathBuf,
+    kubeconfig: Option<PathBuf>,
+    running: Mutex<Option<Arc<Process>>>,
+}
+
+impl Component {
+    /// Writes the settings to `folder/NAME.yaml` and starts `binary --config` with it. Its log is `folder/NAME.log`.
+    pub(crate) fn spawn(
+        folder: &Path,
+        name: &str,
+        binary: &str,
+        settings: &Value,
+        kubeconfig: Option<PathBuf>,
+    ) -> Result<Self> {
+        let component = Self {
+            name: name.to_owned(),
+            binary: workspace_binary(binary)?,
+            settings: folder.join(format!("{name}.yaml")),
+            log: folder.join(format!("{name}.log")),
+            kubeconfig,
+            running: Mutex::new(None),
+        };
+        // JSON is YAML.
+        std::fs::write(&component.settings, serde_json::to_string_pretty(settings)?)?;
+        component.start()?;
+        Ok(component)
+    }
+
+    /// Starts it again with the same settings, after ending it if it still runs.
+    pub fn restart(&self) -> Result<()> {
+        if let Ok(process) = self.process() {
+            process.kill9()?;
+        }
+        self.start()
+    }
+
+    /// Ends it at once (SIGKILL).
+    pub fn kill9(&self) -> Result<()> {
+        self.process()?.kill9()
+    }
+
+    /// Asks it to end (SIGTERM) and waits up to a minute.
+    pub async fn terminate(&self) -> Result<ExitStatus> {
+        self.process()?.terminate(Duration::from_secs(60)).await
+    }
+
+    /// Stops it from running without its knowing (SIGSTOP), as a paused machine would.
+    pub fn freeze(&self) -> Result<()> {
+        self.process()?.signal(Signal::STOP)
+    }
+
+    /// Lets it run again after [`Self::freeze`].
+    pub fn thaw(&self) -> Result<()> {
+        self.process()?.signal(Signal::CONT)
+    }
+
+    /// What it wrote since its last start.
+    pub fn logs(&self) -> String {
+        self.process().map(|process| process.logs()).unwrap_or_default()
+    }
+
+    /// Waits until `/readyz` answers 200.
+    pub async fn wait_ready(&self, deadline: Duration) -> Result<()> {
+        wait_for(&format!("{} to be ready", self.name), deadline, async || {
+            let process = self.process()?;
+            if let Err(error) = process.check_running() {
+                return Ok(Err(error));
+            }
+            match self.get("/readyz").await {
+                Ok((200, _)) => Ok(Ok(())),
+                Ok((status, body)) => bail!("/readyz says {status} {}; {}", body.trim(), process.log_tail()),
+                Err(error) => bail!("{error:#}; {}", process.log_tail()),
+            }
+        })
+        .await?
+    }
+
+    /// What `/metrics` says.
+    pub async fn metrics(&self) -> Result<String> {
+        match self.get("/metrics").await? {
+            (200, body) => Ok(body),
+            (status, body) => bail!("{}: /metrics says {status} {body}", self.name),
+        }
+    }
+
+    /// The status and the body of a GET of its admin endpoint.
+    pub async fn get(&self, path: &str) -> Result<(u16, String)> {
+        http_get(self.admin()?, path).await
+    }
+
+    /// The address of its admin endpoint, from its log.
+    pub fn admin(&self) -> Result<SocketAddr> {
+        let logs = self.logs();
+        let (_, rest) = logs.split_once(LISTENING).with_context(|| format!("{} listens on nothing yet", self.name))?;
+        let address: String = rest.chars().take_while(|c| c.is_ascii_digit() || ".:".contains(*c)).collect();
+        address.parse().with_context(|| format!("the address {address:?} in the log of {}", self.name))
+    }
+
+    fn process(&self) -> Result<Arc<Process>> {
+        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        running.clone().with_context(|| format!("{} was never started", self.name))
+    }
+
+    fn start(&self) -> Result<()> {
+        let mut command = Command::new(&self.binary);
+        command.arg("--config").arg(&self.settings);
+        match &self.kubeconfig {
+            Some(path) => command.env("KUBECONFIG", path),
+            None => command.env_remove("KUBECONFIG"),
+        };
+        let process = Process::spawn(&self.name, &command, &self.log)?;
+        *self.running.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(process));
+        Ok(())
+    }
+}

@@ -1,0 +1,128 @@
+//! A Kubernetes control plane without nodes.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt;
+
+use crate::{Process, Tools, wait_for, workspace};
+
+/// etcd, kube-apiserver and kube-controller-manager, with the CRDs of `crds/yaml` established.
+pub struct ControlPlane {
+    process: Process,
+    folder: PathBuf,
+    kubectl: PathBuf,
+}
+
+impl ControlPlane {
+    /// Starts one whose keys, data and logs are in `folder`; the log of the start itself is beside it.
+    pub async fn start(tools: &Tools, folder: &Path) -> Result<Self> {
+        for server in ["etcd", "kube-apiserver", "kube-controller-manager"] {
+            tools.tool(server)?;
+        }
+        std::fs::create_dir_all(folder)?;
+        let mut command = Command::new(workspace().join("tools/controlplane.sh"));
+        command.arg("--bin").arg(tools.bin()).arg("--state").arg(folder).arg("--until-stdin-closes");
+        command.arg("--crds").arg(workspace().join("crds/yaml"));
+        let process = Process::spawn("the control plane", &command, &folder.with_extension("log"))?;
+        let plane = Self { process, folder: folder.to_owned(), kubectl: tools.tool("kubectl")? };
+        // The script checks that its servers run; only then its word that it is ready counts.
+        wait_for("the control plane to be ready", Duration::from_secs(150), async || {
+            if let Err(error) = plane.process.check_running() {
+                return Ok(Err(error));
+            }
+            let logs = plane.process.logs();
+            if logs.contains("KUBECONFIG=") { Ok(Ok(())) } else { bail!("it said: {logs}") }
+        })
+        .await??;
+        Ok(plane)
+    }
+
+    /// The administrator's kubeconfig file.
+    pub fn kubeconfig(&self) -> PathBuf {
+        self.folder.join("kubeconfig")
+    }
+
+    /// Runs kubectl as administrator and returns what it printed.
+    pub async fn kubectl(&self, args: &[&str]) -> Result<String> {
+        self.kubectl_stdin(args, "").await
+    }
+
+    /// `kubectl apply` of YAML text, as administrator.
+    pub async fn apply(&self, yaml: &str) -> Result<String> {
+        self.kubectl_stdin(&["apply", "-f", "-"], yaml).await
+    }
+
+    /// Applies one object, given as JSON.
+    pub async fn apply_json(&self, object: &Value) -> Result<String> {
+        self.apply(&object.to_string()).await
+    }
+
+    /// An object as JSON.
+    pub async fn get(&self, namespace: &str, kind: &str, name: &str) -> Result<Value> {
+        let text = self.kubectl(&["get", kind, name, "-n", namespace, "-o", "json"]).await?;
+        serde_json::from_str(&text).context("what kubectl printed")
+    }
+
+    /// Waits until an object's Ready condition is true for its current generation.
+    pub async fn wait_ready(&self, namespace: &str, kind: &str, name: &str, deadline: Duration) -> Result<Value> {
+        wait_for(&format!("{kind} {namespace}/{name} to be Ready"), deadline, async || {
+            let object = self.get(namespace, kind, name).await?;
+            let conditions = object["status"]["conditions"].as_array().cloned().unwrap_or_default();
+            let ready = conditions.iter().any(|condition| {
+                condition["type"] == "Ready"
+                    && condition["status"] == "True"
+                    && condition["observedGeneration"] == object["metadata"]["generation"]
+            });
+            if ready { Ok(object) } else { bail!("conditions {}", Value::from(conditions)) }
+        })
+        .await
+    }
+
+    /// A client with the administrator's rights.
+    pub async fn client(&self) -> Result<kube::Client> {
+        let kubeconfig = Kubeconfig::read_from(self.kubeconfig())?;
+        let config = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
+        Ok(kube::Client::try_from(config)?)
+    }
+
+    /// A kubeconfig file with the token of the operator's ServiceAccount, whose rights are those of
+    /// `deploy/operator-rbac.yaml`, which this applies.
+    pub async fn operator_kubeconfig(&self) -> Result<PathBuf> {
+        let manifest = workspace().join("deploy/operator-rbac.yaml");
+        self.kubectl(&["apply", "-f", &manifest.to_string_lossy()]).await?;
+        let token = self
+            .kubectl(&["create", "token", "hookwright-operator", "-n", "hookwright-system", "--duration=24h"])
+            .await?;
+        let mut config: Value = serde_json::from_str(&self.kubectl(&["config", "view", "--raw", "-o", "json"]).await?)?;
+        config["users"][0]["user"] = json!({ "token": token.trim() });
+        let path = self.folder.join("operator.kubeconfig");
+        std::fs::write(&path, config.to_string())?;
+        Ok(path)
+    }
+
+    async fn kubectl_stdin(&self, args: &[&str], input: &str) -> Result<String> {
+        let mut child = tokio::process::Command::new(&self.kubectl)
+            .env("KUBECONFIG", self.kubeconfig())
+            .args(args)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .context("start kubectl")?;
+        if let Some(mut stdin) = child.stdin.take() {
+            // kubectl may end without having read it; its exit status tells.
+            let _ = stdin.write_all(input.as_bytes()).await;
+        }
+        let output = child.wait_with_output().await?;
+        if !output.status.success() {
+            bail!("kubectl {}: {}", args.join(" "), String::from_utf8_lossy(&output.stderr).trim());
+        }
+        Ok(String::from_utf8(output.stdout)?)
+    }
+}

@@ -1,0 +1,39 @@
+//! A dispatcher as a process.
+
+use std::ops::Deref;
+use std::path::Path;
+
+use anyhow::Result;
+use serde_json::{Value, json};
+
+use crate::settings::{common, merge};
+use crate::{Component, NatsServer, SealingKey, User};
+
+/// A running `hookwright-dispatcher`, which has no Kubernetes credential; see [`Component`] for what can be done.
+pub struct Dispatcher(Component);
+
+impl Dispatcher {
+    /// Starts one that may send to loopback over plain HTTP. `name` names its files; `patch` changes its settings (a
+    /// JSON merge patch).
+    pub fn spawn(folder: &Path, name: &str, nats: &NatsServer, sealing: &SealingKey, patch: &Value) -> Result<Self> {
+        let mut settings = common(nats, User::Dispatcher, sealing);
+        merge(
+            &mut settings,
+            &json!({
+                "egress": { "allowedCIDRs": ["127.0.0.0/8"], "allowedPorts": ["1-65535"], "plainHttp": true },
+                "maxInFlight": 64,
+                "shutdownGrace": "35s",
+            }),
+        );
+        merge(&mut settings, patch);
+        Ok(Self(Component::spawn(folder, name, "hookwright-dispatcher", &settings, None)?))
+    }
+}
+
+impl Deref for Dispatcher {
+    type Target = Component;
+
+    fn deref(&self) -> &Component {
+        &self.0
+    }
+}

@@ -1,0 +1,47 @@
+//! A harness that starts everything for real: a Kubernetes control plane, a nats-server, the operator, dispatchers,
+//! receivers.
+//!
+//! # Theory of operation
+//!
+//! [`World::start`] is the way in; its parts ([`ControlPlane`], [`NatsServer`], [`Operator`], [`Dispatcher`],
+//! [`Receiver`]) also stand alone. Every server listens on a port of 127.0.0.1 that the kernel picks. Tests wait for
+//! what they expect with [`wait_for`], which reports what it saw last; nothing sleeps for a guessed time.
+//!
+//! Nothing outlives the test: children are killed on drop, and by the kernel when this process dies, however it dies
+//! (`process.rs` tells how). The operator acts with its ServiceAccount's token and the rights of
+//! `deploy/operator-rbac.yaml`, NATS users with those of `deploy/nats.conf`, so a missing right fails a test.
+//!
+//! A missing tool is an error, never a skipped test.
+//!
+//! `HOOKWRIGHT_KEEP=1` keeps the folder with configuration, data and logs.
+
+mod component;
+mod control_plane;
+mod dispatcher;
+mod http_get;
+mod nats;
+mod operator;
+mod process;
+mod publish;
+mod receiver;
+mod scratch;
+mod settings;
+mod tools;
+mod verify;
+mod wait;
+mod world;
+
+pub use component::Component;
+pub use control_plane::ControlPlane;
+pub use dispatcher::Dispatcher;
+pub use nats::{NatsServer, User};
+pub use operator::Operator;
+pub use process::Process;
+pub use publish::{Event, Publisher};
+pub use receiver::{Answer, Received, Receiver};
+pub use scratch::Scratch;
+pub use settings::SealingKey;
+pub use tools::{Tools, workspace};
+pub use verify::{ParsedEvent, Signed, Verdict, verify_javascript, verify_python};
+pub use wait::wait_for;
+pub use world::{Options, World};

@@ -1,0 +1,38 @@
+//! The operator as a process.
+
+use std::ops::Deref;
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use serde_json::{Value, json};
+
+use crate::settings::{common, merge};
+use crate::{Component, NatsServer, SealingKey, User};
+
+/// A running `hookwright-operator`; see [`Component`] for what can be done with it.
+pub struct Operator(Component);
+
+impl Operator {
+    /// Starts one. `patch` changes its settings (a JSON merge patch); `kubeconfig` should be the one of
+    /// [`crate::ControlPlane::operator_kubeconfig`].
+    pub fn spawn(
+        folder: &Path,
+        nats: &NatsServer,
+        sealing: &SealingKey,
+        kubeconfig: PathBuf,
+        patch: &Value,
+    ) -> Result<Self> {
+        let mut settings = common(nats, User::Operator, sealing);
+        merge(&mut settings, &json!({ "secretRefresh": "5m", "finalizerTimeout": "10m" }));
+        merge(&mut settings, patch);
+        Ok(Self(Component::spawn(folder, "operator", "hookwright-operator", &settings, Some(kubeconfig))?))
+    }
+}
+
+impl Deref for Operator {
+    type Target = Component;
+
+    fn deref(&self) -> &Component {
+        &self.0
+    }
+}

@@ -1,0 +1,78 @@
+//! Publishing events the way an application does.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use async_nats::HeaderMap;
+use async_nats::jetstream;
+use async_nats::jetstream::publish::PublishAck;
+use bytes::Bytes;
+
+use crate::wait_for;
+
+/// A message to publish.
+#[derive(Clone, Debug)]
+pub struct Event {
+    subject: String,
+    headers: HeaderMap,
+    body: Bytes,
+}
+
+impl Event {
+    /// A message without headers.
+    pub fn new(subject: impl Into<String>, body: impl Into<Bytes>) -> Self {
+        Self { subject: subject.into(), headers: HeaderMap::new(), body: body.into() }
+    }
+
+    /// A CloudEvent in binary mode, with JSON data.
+    pub fn cloud_event(subject: impl Into<String>, id: &str, kind: &str, source: &str, body: impl Into<Bytes>) -> Self {
+        Self::new(subject, body)
+            .header("ce-specversion", "1.0")
+            .header("ce-id", id)
+            .header("ce-type", kind)
+            .header("ce-source", source)
+            .header("content-type", "application/json")
+    }
+
+    /// With one more header.
+    #[must_use]
+    pub fn header(mut self, name: &str, value: &str) -> Self {
+        self.headers.append(name, value);
+        self
+    }
+
+    /// With a `Nats-Msg-Id`: the server keeps only the first with this id within its duplicate window.
+    #[must_use]
+    pub fn message_id(self, id: &str) -> Self {
+        self.header("Nats-Msg-Id", id)
+    }
+}
+
+/// Publishes and waits for the server's acknowledgement.
+#[derive(Clone)]
+pub struct Publisher {
+    context: jetstream::Context,
+}
+
+impl Publisher {
+    pub(crate) fn new(context: jetstream::Context) -> Self {
+        Self { context }
+    }
+
+    /// Publishes once.
+    pub async fn publish(&self, event: &Event) -> Result<PublishAck> {
+        let Event { subject, headers, body } = event.clone();
+        self.context
+            .publish_with_headers(subject, headers, body)
+            .await
+            .with_context(|| format!("publish to {}", event.subject))?
+            .await
+            .with_context(|| format!("no acknowledgement for {}", event.subject))
+    }
+
+    /// Publishes until acknowledged, through crashes of the server. Give the event a [`Event::message_id`], or it may
+    /// be stored more than once.
+    pub async fn publish_through_faults(&self, event: &Event, deadline: Duration) -> Result<PublishAck> {
+        wait_for("the event to be acknowledged", deadline, async || self.publish(event).await).await
+    }
+}

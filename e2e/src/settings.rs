@@ -1,0 +1,71 @@
+//! Settings files of the binaries.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use serde_json::{Value, json};
+
+use crate::{NatsServer, User};
+
+/// The key that seals secrets on their way from the operator to the dispatchers.
+#[derive(Clone, Debug)]
+pub struct SealingKey {
+    file: PathBuf,
+}
+
+impl SealingKey {
+    /// A random key in a file of `folder`.
+    pub fn generate(folder: &Path) -> Result<Self> {
+        let file = folder.join("sealing.key");
+        std::fs::write(&file, BASE64_STANDARD.encode(rand::random::<[u8; 32]>()))?;
+        Ok(Self { file })
+    }
+}
+
+/// What both binaries need: NATS, the admin endpoint, the sealing key.
+pub(crate) fn common(nats: &NatsServer, user: User, sealing: &SealingKey) -> Value {
+    json!({
+        "nats": {
+            "url": nats.url(),
+            "user": user.name(),
+            "passwordFile": nats.password_file(user),
+            "inboxPrefix": user.inbox_prefix(),
+        },
+        "http": { "listen": "127.0.0.1:0" },
+        "sealing": { "keyId": "k1", "keyFile": sealing.file },
+    })
+}
+
+/// Changes `target` as a JSON merge patch (RFC 7396) says.
+pub(crate) fn merge(target: &mut Value, patch: &Value) {
+    let Value::Object(fields) = patch else {
+        *target = patch.clone();
+        return;
+    };
+    if !target.is_object() {
+        *target = json!({});
+    }
+    if let Value::Object(object) = target {
+        for (name, value) in fields {
+            if value.is_null() {
+                object.remove(name);
+            } else {
+                merge(object.entry(name.clone()).or_insert(Value::Null), value);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_merge_patch_replaces_adds_and_removes() {
+        let mut settings = json!({ "a": { "b": 1, "c": 2 }, "list": [1, 2] });
+        merge(&mut settings, &json!({ "a": { "b": null, "d": { "e": 3 } }, "list": [3] }));
+        assert_eq!(settings, json!({ "a": { "c": 2, "d": { "e": 3 } }, "list": [3] }));
+    }
+}

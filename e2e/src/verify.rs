@@ -1,0 +1,107 @@
+//! Judgement by the official libraries: Standard Webhooks in Python and JavaScript, CloudEvents in Python.
+
+use std::collections::BTreeMap;
+use std::process::Stdio;
+
+use anyhow::{Context, Result, bail};
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use serde::Deserialize;
+use serde_json::json;
+use tokio::io::AsyncWriteExt;
+use tokio::process::Command;
+
+use crate::{Received, Tools, workspace};
+
+/// A request together with the secret (`whsec_...`) that should verify it.
+#[derive(Clone, Debug)]
+pub struct Signed {
+    headers: BTreeMap<String, String>,
+    body: Vec<u8>,
+    secret: String,
+}
+
+impl Signed {
+    /// From what a receiver got.
+    pub fn new(request: &Received, secret: &str) -> Self {
+        let text = |value: &http::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+        let headers = request.headers.iter().map(|(name, value)| (name.to_string(), text(value))).collect();
+        Self { headers, body: request.body.to_vec(), secret: secret.to_owned() }
+    }
+
+    /// From parts.
+    pub fn from_parts(headers: &[(&str, &str)], body: &[u8], secret: &str) -> Self {
+        let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        Self { headers, body: body.to_vec(), secret: secret.to_owned() }
+    }
+}
+
+/// What a library says of one request.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Verdict {
+    /// Whether the signature is good.
+    pub ok: bool,
+    /// Why not.
+    pub error: Option<String>,
+    /// The CloudEvent in it (only from Python).
+    pub event: Option<ParsedEvent>,
+    /// Why there is none.
+    pub event_error: Option<String>,
+}
+
+/// A CloudEvent as its SDK reads it.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+pub struct ParsedEvent {
+    /// Its `id`.
+    pub id: String,
+    /// Its `type`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// Its `source`.
+    pub source: String,
+    /// Its data.
+    pub data: serde_json::Value,
+}
+
+/// Verifies with Python's `standardwebhooks`, and parses with Python's `cloudevents`. One verdict per request, in order.
+pub async fn verify_python(tools: &Tools, requests: &[Signed]) -> Result<Vec<Verdict>> {
+    run(Command::new(tools.python()).arg(workspace().join("tools/receivers/verify.py")), requests).await
+}
+
+/// Verifies with JavaScript's `standardwebhooks`. One verdict per request, in order.
+pub async fn verify_javascript(tools: &Tools, requests: &[Signed]) -> Result<Vec<Verdict>> {
+    let script = workspace().join("tools/receivers/verify.mjs");
+    run(Command::new("node").env("NODE_PATH", tools.node_modules()).arg(script), requests).await
+}
+
+async fn run(command: &mut Command, requests: &[Signed]) -> Result<Vec<Verdict>> {
+    let mut lines = String::new();
+    for Signed { headers, body, secret } in requests {
+        let line = json!({ "headers": headers, "body_base64": BASE64_STANDARD.encode(body), "secret": secret });
+        lines.push_str(&format!("{line}\n"));
+    }
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .context("start the verifier")?;
+    let stdin = child.stdin.take().context("the verifier's standard input")?;
+    let feed = async move {
+        let mut stdin = stdin;
+        // A verifier that ends early says why by its status.
+        let _ = stdin.write_all(lines.as_bytes()).await;
+    };
+    let ((), output) = tokio::join!(feed, child.wait_with_output());
+    let output = output?;
+    if !output.status.success() {
+        bail!("the verifier failed: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    let said = String::from_utf8(output.stdout)?;
+    let verdicts: Vec<Verdict> = said.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
+    if verdicts.len() != requests.len() {
+        bail!("{} verdicts for {} requests", verdicts.len(), requests.len());
+    }
+    Ok(verdicts)
+}

@@ -1,0 +1,147 @@
+//! Everything together.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use serde_json::{Value, json};
+
+use crate::{ControlPlane, Dispatcher, NatsServer, Operator, Scratch, SealingKey, Tools, wait_for};
+
+const READY: Duration = Duration::from_secs(60);
+
+/// How to start a [`World`].
+#[derive(Clone)]
+pub struct Options {
+    /// How many dispatchers. Default: 1.
+    pub dispatchers: usize,
+    /// A JSON merge patch on the operator's settings.
+    pub operator: Value,
+    /// A JSON merge patch on each dispatcher's settings.
+    pub dispatcher: Value,
+    /// Told about each step when it is done, with the time it took. Default: nobody.
+    pub progress: fn(&str, Duration),
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { dispatchers: 1, operator: json!({}), dispatcher: json!({}), progress: |_, _| {} }
+    }
+}
+
+/// A control plane, a nats-server, the operator and dispatchers, all ready. The fields are dropped in this order.
+pub struct World {
+    /// The dispatchers.
+    pub dispatchers: Vec<Dispatcher>,
+    /// The operator, with its ServiceAccount's rights.
+    pub operator: Operator,
+    /// The nats-server.
+    pub nats: NatsServer,
+    /// The API server and its clients.
+    pub control_plane: ControlPlane,
+    /// The servers and command lines.
+    pub tools: Tools,
+    /// The key that seals secrets in the configuration.
+    pub sealing: SealingKey,
+    options: Options,
+    scratch: Scratch,
+}
+
+impl World {
+    /// Starts everything and waits until it is ready.
+    pub async fn start(options: Options) -> Result<Self> {
+        let progress = options.progress;
+        let tools = timed(progress, "servers and tools found", Tools::locate()).await?;
+        let scratch = Scratch::new()?;
+        let folder = scratch.path().to_owned();
+        let (plane_folder, nats_folder) = (folder.join("kube"), folder.join("nats"));
+        let (control_plane, nats) = tokio::try_join!(
+            timed(progress, "Kubernetes API server ready", ControlPlane::start(&tools, &plane_folder)),
+            timed(progress, "nats-server ready", NatsServer::start(&tools, &nats_folder)),
+        )?;
+        let kubeconfig = timed(progress, "operator's ServiceAccount ready", control_plane.operator_kubeconfig()).await?;
+        let sealing = SealingKey::generate(&folder)?;
+        let operator = Operator::spawn(&folder, &nats, &sealing, kubeconfig, &options.operator)?;
+        let dispatchers = Vec::with_capacity(options.dispatchers);
+        let mut world = Self { dispatchers, operator, nats, control_plane, tools, sealing, options, scratch };
+        for _ in 0..world.options.dispatchers {
+            world.add_dispatcher()?;
+        }
+        timed(progress, "operator ready", world.operator.wait_ready(READY)).await?;
+        timed(progress, "dispatchers ready", world.wait_dispatchers_ready()).await?;
+        Ok(world)
+    }
+
+    /// Starts one more dispatcher; it is at the end of [`World::dispatchers`], and not ready yet.
+    pub fn add_dispatcher(&mut self) -> Result<&Dispatcher> {
+        let name = format!("dispatcher-{}", self.dispatchers.len() + 1);
+        let patch = &self.options.dispatcher;
+        let dispatcher = Dispatcher::spawn(self.scratch.path(), &name, &self.nats, &self.sealing, patch)?;
+        self.dispatchers.push(dispatcher);
+        self.dispatchers.last().context("the one just added")
+    }
+
+    /// Where settings, data and logs are.
+    pub fn folder(&self) -> &std::path::Path {
+        self.scratch.path()
+    }
+
+    /// Creates a namespace whose name begins with `prefix` and is used by nothing else. A Producer in it may use
+    /// subjects under `<namespace>.` and streams named `<namespace>_...`.
+    pub async fn namespace(&self, prefix: &str) -> Result<String> {
+        let name = format!("{prefix}-{:08x}", rand::random::<u32>());
+        self.control_plane.kubectl(&["create", "namespace", &name]).await?;
+        // Its ServiceAccount comes a moment later, and nothing here needs it.
+        Ok(name)
+    }
+
+    /// Waits until a `producer` or `subscription` is Ready.
+    pub async fn wait_ready(&self, namespace: &str, kind: &str, name: &str) -> Result<Value> {
+        let kind = format!("{kind}.hookwright.dev");
+        let ready = self.control_plane.wait_ready(namespace, &kind, name, READY).await;
+        ready.with_context(|| format!("the operator's log ends: {}", tail(&self.operator.logs())))
+    }
+
+    /// The secret (`whsec_...`) that a subscription's deliveries are signed with, when the operator generated it.
+    pub async fn signing_secret(&self, namespace: &str, subscription: &str) -> Result<String> {
+        let secret = self.control_plane.get(namespace, "secret", &format!("{subscription}-signing")).await?;
+        let encoded = secret["data"]["secret"].as_str().context("the Secret has no key `secret`")?;
+        let bytes = base64::Engine::decode(&base64::prelude::BASE64_STANDARD, encoded)?;
+        Ok(String::from_utf8(bytes)?)
+    }
+
+    /// Waits until a subscription's status says what `check` wants, and returns the object.
+    pub async fn wait_status(
+        &self,
+        namespace: &str,
+        subscription: &str,
+        what: &str,
+        deadline: Duration,
+        check: impl Fn(&Value) -> bool,
+    ) -> Result<Value> {
+        wait_for(&format!("{namespace}/{subscription}: {what}"), deadline, async || {
+            let object = self.control_plane.get(namespace, "subscriptions.hookwright.dev", subscription).await?;
+            if check(&object["status"]) { Ok(object) } else { bail!("status {}", object["status"]) }
+        })
+        .await
+    }
+
+    async fn wait_dispatchers_ready(&self) -> Result<()> {
+        for dispatcher in &self.dispatchers {
+            dispatcher.wait_ready(READY).await?;
+        }
+        Ok(())
+    }
+}
+
+async fn timed<T>(progress: fn(&str, Duration), step: &str, work: impl Future<Output = Result<T>>) -> Result<T> {
+    let start = Instant::now();
+    let result = work.await?;
+    progress(step, start.elapsed());
+    Ok(result)
+}
+
+fn tail(logs: &str) -> &str {
+    let start = logs.len().saturating_sub(2000);
+    let start = (start..=logs.len()).find(|at| logs.is_char_boundary(*at)).unwrap_or(0);
+    &logs[start..]
+}
