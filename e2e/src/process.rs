@@ -86,10 +86,8 @@ impl Process {
     /// Asks it to end (SIGTERM) and waits for that.
     pub async fn terminate(&self, deadline: Duration) -> Result<ExitStatus> {
         self.signal(Signal::TERM)?;
-        wait_for(&format!("{} to end", self.name), deadline, async || {
-            self.child().try_wait()?.context("it is running")
-        })
-        .await
+        wait_for(&format!("{} to end", self.name), deadline, async || self.child().try_wait()?.context("it is running"))
+            .await
     }
 
     /// Sends a signal, such as SIGSTOP and SIGCONT.

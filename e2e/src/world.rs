@@ -58,7 +58,8 @@ impl World {
             timed(progress, "Kubernetes API server ready", ControlPlane::start(&tools, &plane_folder)),
             timed(progress, "nats-server ready", NatsServer::start(&tools, &nats_folder)),
         )?;
-        let kubeconfig = timed(progress, "operator's ServiceAccount ready", control_plane.operator_kubeconfig()).await?;
+        let kubeconfig =
+            timed(progress, "operator's ServiceAccount ready", control_plane.operator_kubeconfig()).await?;
         let sealing = SealingKey::generate(&folder)?;
         let operator = Operator::spawn(&folder, &nats, &sealing, kubeconfig, &options.operator)?;
         let dispatchers = Vec::with_capacity(options.dispatchers);

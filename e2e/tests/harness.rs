@@ -75,7 +75,8 @@ async fn a_receiver_records_and_answers_as_told() {
     receiver.answer("/closed", Answer::close());
     receiver.answer("/hanging", Answer::hang());
     let curl = async |path: &str| {
-        let arguments = ["-s", "--noproxy", "*", "-m", "1", "-o", "/dev/null", "-w", "%{http_code} %header{retry-after}"];
+        let arguments =
+            ["-s", "--noproxy", "*", "-m", "1", "-o", "/dev/null", "-w", "%{http_code} %header{retry-after}"];
         let url = receiver.url(path);
         let output = tokio::process::Command::new("curl").args(arguments).args(["-d", "body", &url]).output().await;
         String::from_utf8(output.unwrap().stdout).unwrap()
@@ -101,7 +102,8 @@ async fn the_official_libraries_tell_good_signatures_from_bad_ones() {
     let sign = "import sys, time, datetime; from standardwebhooks import Webhook; t = int(time.time()); \
                 print(t, Webhook(sys.argv[1]).sign('msg_1', datetime.datetime.fromtimestamp(t, datetime.timezone.utc), sys.argv[2]))";
     let text = String::from_utf8_lossy(body);
-    let output = tokio::process::Command::new(tools.python()).args(["-c", sign, &secret, &text]).output().await.unwrap();
+    let output =
+        tokio::process::Command::new(tools.python()).args(["-c", sign, &secret, &text]).output().await.unwrap();
     let said = String::from_utf8(output.stdout).unwrap();
     let (timestamp, signature) = said.trim().split_once(' ').unwrap();
     let headers = [

@@ -4,7 +4,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 use hookwright_e2e::World;
-use serde_json::Value;
 
 use crate::done;
 use crate::receiver::PythonReceiver;
@@ -17,7 +16,7 @@ pub(crate) async fn check(world: &World, receiver: &PythonReceiver, published: &
     // Counts reach the status a while after the deliveries; by then a second delivery would have been seen.
     world
         .wait_status("shop", "billing", &format!("{wanted} delivered"), Duration::from_secs(60), |status| {
-            status["delivery"]["delivered"] == Value::from(wanted)
+            status["delivery"]["delivered"] == wanted
         })
         .await?;
     done("status shows the deliveries", start.elapsed());

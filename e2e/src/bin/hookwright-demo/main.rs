@@ -10,6 +10,7 @@ mod receiver;
 mod scenario;
 
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::Result;
@@ -21,8 +22,9 @@ use receiver::PythonReceiver;
 #[tokio::main]
 async fn main() -> ExitCode {
     let once = std::env::var("ONCE").is_ok_and(|value| !value.is_empty() && value != "0");
+    let up = AtomicBool::new(false);
     tokio::select! {
-        outcome = run(once) => match outcome {
+        outcome = run(once, &up) => match outcome {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
                 eprintln!("\nThe demo failed: {error:#}");
@@ -31,22 +33,23 @@ async fn main() -> ExitCode {
         },
         () = interrupted() => {
             println!("\nStopped.");
-            ExitCode::from(130)
+            // Once all is shown, Ctrl-C is how the demo ends.
+            if up.load(Ordering::Relaxed) { ExitCode::SUCCESS } else { ExitCode::from(130) }
         }
     }
 }
 
-async fn run(once: bool) -> Result<()> {
+async fn run(once: bool, up: &AtomicBool) -> Result<()> {
     println!("==> Starting Kubernetes, NATS, the operator and two dispatchers");
     let world = World::start(Options { dispatchers: 2, progress: done, ..Options::default() }).await?;
-    let outcome = show(&world, once).await;
+    let outcome = show(&world, once, up).await;
     if outcome.is_err() {
         scenario::print_logs(&world);
     }
     outcome
 }
 
-async fn show(world: &World, once: bool) -> Result<()> {
+async fn show(world: &World, once: bool, up: &AtomicBool) -> Result<()> {
     let receiver = PythonReceiver::start(world).await?;
     let published = scenario::play(world, &receiver).await?;
     let checked = checks::check(world, &receiver, &published).await;
@@ -57,6 +60,7 @@ async fn show(world: &World, once: bool) -> Result<()> {
         return Ok(());
     }
     guide::print(world);
+    up.store(true, Ordering::Relaxed);
     receiver.follow().await
 }
 
