@@ -1,0 +1,53 @@
+//! The Kubernetes API of Hookwright, `hookwright.dev/v1alpha1`: the kinds, their validation rules, their conditions.
+//!
+//! - [`Producer`]: a source of events, that is NATS subjects and the stream that keeps them.
+//! - [`Subscription`]: who gets which events, where and how.
+//!
+//! The Rust documentation of a field is what `kubectl explain` prints, so it is written for the person who edits YAML:
+//! what the field does, its unit, what holds when it is absent, and what an edit does. Defaults are applied when the
+//! operator reads an object, never written into `spec`, so that a GitOps tool sees no drift.
+//!
+//! What can be known from the object alone is refused by the API server (patterns, ranges, CEL rules). What needs
+//! anything else (another object, NATS, the operator's settings) is reported in `status.conditions`.
+//!
+//! `crds/yaml` is generated from these types: `cargo run -p hookwright-crds --bin hookwright-crds-yaml`.
+
+#![deny(missing_docs)]
+#![allow(unreachable_pub, reason = "kube's KubeSchema repeats each `pub struct` inside a function")]
+
+mod conditions;
+mod delivery;
+mod duration;
+mod endpoint;
+mod event_type;
+mod names;
+mod patterns;
+mod producer;
+mod quantity;
+mod retry;
+mod schema;
+mod secret_ref;
+mod signing;
+mod stream;
+mod subscription;
+mod subscription_status;
+pub mod yaml;
+
+pub use conditions::{ConditionStatus, ConditionType, Reason, condition, set_condition};
+pub use delivery::{DeadLetter, DeadLetterPolicy, Delivery};
+pub use duration::Duration;
+pub use endpoint::{Endpoint, Header, HeaderSource};
+pub use event_type::{EventType, EventTypeFrom, EventTypeSelector};
+pub use names::{
+    CATEGORY, DEFAULT_SIGNING_KEY, FINALIZER, GROUP, USE_LABEL, USE_SUBSCRIPTIONS, VERSION, signing_secret_name,
+};
+pub use producer::{Producer, ProducerSpec, ProducerStatus, StreamStatus};
+pub use quantity::Quantity;
+pub use retry::{Backoff, BackoffType, Retry};
+pub use secret_ref::SecretKeyRef;
+pub use signing::{Signing, SigningKey, SigningScheme};
+pub use stream::{DeletionPolicy, Discard, Storage, Stream};
+pub use subscription::{ProducerRef, Subscription, SubscriptionSpec};
+pub use subscription_status::{
+    DeliveryStatus, Health, LastAttempt, SigningKeyStatus, SigningStatus, SubscriptionStatus,
+};

@@ -1,0 +1,27 @@
+//! Names that users meet in manifests, and that operator and documentation must spell alike.
+
+/// The API group of every kind.
+pub const GROUP: &str = "hookwright.dev";
+/// The API version of every kind.
+pub const VERSION: &str = "v1alpha1";
+/// The category: `kubectl get hookwright` lists all kinds.
+pub const CATEGORY: &str = "hookwright";
+
+/// The label that permits the use of a Secret. Without it, whoever may create a Subscription could send any Secret of
+/// the namespace to a URL of theirs.
+pub const USE_LABEL: &str = "hookwright.dev/use";
+/// The value of [`USE_LABEL`] on a Secret that Subscriptions may refer to.
+pub const USE_SUBSCRIPTIONS: &str = "subscriptions";
+
+/// The finalizer on a Producer or Subscription that has left something in NATS.
+pub const FINALIZER: &str = "hookwright.dev/nats";
+
+/// The key within the Secret that the operator generates for a Subscription without `signing`.
+pub const DEFAULT_SIGNING_KEY: &str = "secret";
+
+/// The name of the Secret that the operator generates for a Subscription without `signing`.
+///
+/// A Subscription's name has at most 63 characters, so the result is always a valid Secret name.
+pub fn signing_secret_name(subscription: &str) -> String {
+    format!("{subscription}-signing")
+}

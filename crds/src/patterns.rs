@@ -1,0 +1,46 @@
+//! Patterns of the schemas. The API server compiles them with Go's `regexp`: linear time, `$` is the end of the text.
+//! They keep to what ECMA 262 has too, so that editors understand them.
+
+/// The Gateway API's form of a duration.
+pub(crate) const DURATION: &str = r"^([0-9]{1,5}(h|m|s|ms)){1,4}$";
+
+/// Bytes as text: a number, at most three decimals, and a Kubernetes suffix.
+pub(crate) const QUANTITY: &str = r"^[0-9]{1,15}(\.[0-9]{1,3})?([kMGTPE]|[KMGTPE]i)?$";
+
+/// A name of a Producer: at most 63 characters (checked by length), no dot.
+pub(crate) const PRODUCER_NAME: &str = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$";
+
+/// A name of a Secret (a DNS subdomain).
+pub(crate) const SECRET_NAME: &str = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$";
+
+/// A key within a Secret.
+pub(crate) const SECRET_KEY: &str = r"^[-._a-zA-Z0-9]+$";
+
+/// A stream name: what NATS, its file store and its subjects all take without quoting.
+pub(crate) const STREAM_NAME: &str = r"^[A-Za-z0-9_-]+$";
+
+/// A NATS subject that a stream captures: printable ASCII tokens; `*` is a whole token, `>` the last. The first token
+/// is literal and doesn't begin with `$`: anything else could capture the server's own API subjects.
+pub(crate) const SUBJECT: &str = r"^[!-#%-)+-\-/-=?-~][!-)+-\-/-=?-~]*(\.(\*|[!-)+-\-/-=?-~]+))*(\.>)?$";
+
+/// A pattern over an event's type: the same tokens, any of them a wildcard.
+pub(crate) const EVENT_TYPE: &str = r"^(>|(\*|[!-)+-\-/-=?-~]+)(\.(\*|[!-)+-\-/-=?-~]+))*(\.>)?)$";
+
+/// Literal tokens, each followed by its dot.
+pub(crate) const SUBJECT_PREFIX: &str = r"^([!-)+-\-/-=?-~]+\.)+$";
+
+/// A header name: an RFC 9110 token.
+pub(crate) const HEADER_NAME: &str = r"^[!#$%&'*+.^_`|~0-9A-Za-z-]+$";
+
+/// A header value: visible ASCII, space and tab.
+pub(crate) const HEADER_VALUE: &str = r"^[\t -~]*$";
+
+/// An HTTP URL in ASCII: scheme, host name or address, optional port, optional path and query. No userinfo, no
+/// fragment, no backslash.
+pub(crate) const URL: &str = concat!(
+    r"^https?://",
+    r"(\[[0-9A-Fa-f:.]+\]|",
+    r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?(\.[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?)*\.?)",
+    r"(:[0-9]{1,5})?",
+    r#"([/?][!"$-\[\]-~]*)?$"#,
+);

@@ -1,0 +1,124 @@
+//! The kind Producer: a source of events.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::{CustomResource, KubeSchema};
+use serde::{Deserialize, Serialize};
+
+use crate::{EventType, Stream, patterns};
+
+/// The events to deliver: the NATS subjects they are published to, and the stream that keeps them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, CustomResource, KubeSchema)]
+#[kube(
+    group = "hookwright.dev",
+    version = "v1alpha1",
+    kind = "Producer",
+    namespaced,
+    status = "ProducerStatus",
+    derive = "PartialEq",
+    shortname = "hprod",
+    category = "hookwright",
+    doc = "A Producer is a source of events: NATS subjects, and the JetStream stream that keeps what is published to \
+           them. Subscriptions in the same namespace refer to it and receive its events as webhooks.",
+    validation = (
+        "self.metadata.name.size() <= 63 && !self.metadata.name.contains('.')",
+        "a Producer's name has at most 63 characters and no dot: it becomes part of stream and subject names"
+    ),
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="Ready")].status"#,
+        description = "Whether events published now are kept and can be delivered"
+    ),
+    printcolumn(
+        name = "Stream",
+        type_ = "string",
+        json_path = ".status.stream.name",
+        description = "The stream that keeps the events"
+    ),
+    printcolumn(
+        name = "Subscriptions",
+        type_ = "integer",
+        json_path = ".status.subscriptions",
+        description = "How many Subscriptions refer to this Producer"
+    ),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp", description = "Age"),
+    printcolumn(
+        name = "Messages",
+        type_ = "integer",
+        json_path = ".status.stream.messages",
+        description = "How many events the stream holds",
+        priority = "1"
+    ),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="Ready")].reason"#,
+        description = "Why it is ready or not",
+        priority = "1"
+    )
+)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new(
+    "(has(self.stream) && has(self.stream.name) ? self.stream.name : '') == \
+     (has(oldSelf.stream) && has(oldSelf.stream.name) ? oldSelf.stream.name : '')"
+).message("stream.name is immutable, also from and to its default").field_path(".stream.name"))]
+#[x_kube(validation = Rule::new(
+    "(has(self.stream) && has(self.stream.storage) ? self.stream.storage : 'File') == \
+     (has(oldSelf.stream) && has(oldSelf.stream.storage) ? oldSelf.stream.storage : 'File')"
+).message("stream.storage is immutable").field_path(".stream.storage"))]
+pub struct ProducerSpec {
+    /// The NATS subjects whose messages are events, 1 to 32, with the wildcards `*` (one token) and `>` (the rest, last
+    /// only), such as `shop.events.>`. The first token is literal. Which subjects a namespace may use is a setting of
+    /// the operator; unless configured otherwise they begin with `<namespace>.`. No two may overlap, here or with
+    /// another stream's. After an edit, messages on a removed subject are no longer kept, and those already kept are
+    /// still delivered.
+    #[schemars(length(min = 1, max = 32), inner(length(min = 1, max = 255), regex(pattern = patterns::SUBJECT)))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub subjects: Vec<String>,
+    /// The JetStream stream that keeps the events. Default: a stream named `<namespace>_<name>` on disk, with one
+    /// replica and no limits.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stream: Option<Stream>,
+    /// Where events carry their type, which Subscriptions select by. Default: the CloudEvents type where an event has
+    /// one, else its subject.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub event_type: Option<EventType>,
+}
+
+/// What the operator last saw of a Producer.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ProducerStatus {
+    /// The `metadata.generation` that this status describes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// Accepted (the spec is valid and permitted), Programmed (stream and consumer exist as written), Ready (events
+    /// published now can be delivered); Reconciling and Stalled while that is pending or cannot happen without an edit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 16))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
+    pub conditions: Option<Vec<Condition>>,
+    /// The stream as last seen.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stream: Option<StreamStatus>,
+    /// How many Subscriptions refer to this Producer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub subscriptions: Option<i32>,
+}
+
+/// A stream as last seen.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct StreamStatus {
+    /// Name of the stream.
+    pub name: String,
+    /// How many events it holds.
+    pub messages: i64,
+    /// How many bytes they take.
+    pub bytes: i64,
+    /// Sequence number of the oldest event held.
+    pub first_sequence: i64,
+    /// Sequence number of the newest event.
+    pub last_sequence: i64,
+}

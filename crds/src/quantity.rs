@@ -1,0 +1,141 @@
+//! Amounts of bytes as users write them.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Serialize};
+
+use crate::patterns;
+
+/// A number of bytes, written as an integer (`1048576`) or as text with a suffix (`1Mi`, `1.5G`). It keeps what was
+/// written, so that writing an object back changes nothing.
+///
+/// The API server admits only what [`Quantity::to_bytes`] can read, is above zero and fits into 63 bits.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Quantity {
+    /// A plain number of bytes.
+    Int(i64),
+    /// Text: digits, at most three decimals, and one of k, M, G, T, P, E (powers of 1000) or Ki, Mi, Gi, Ti, Pi, Ei
+    /// (powers of 1024).
+    Text(String),
+}
+
+impl Quantity {
+    /// The number of bytes, a fraction of a byte rounded up; `None` if it can't be read or is above 64 bits.
+    pub fn to_bytes(&self) -> Option<u64> {
+        match self {
+            Self::Int(bytes) => u64::try_from(*bytes).ok(),
+            Self::Text(text) => parse(text),
+        }
+    }
+}
+
+fn parse(text: &str) -> Option<u64> {
+    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, suffix) = text.split_at(end);
+    let (whole, decimals) = number.split_once('.').map_or((number, None), |(w, d)| (w, Some(d)));
+    let thousandths = match decimals {
+        Some(d) if (1..=3).contains(&d.len()) => d.parse::<u128>().ok()? * 10_u128.pow(3 - d.len() as u32),
+        Some(_) => return None,
+        None => 0,
+    };
+    if !(1..=15).contains(&whole.len()) {
+        return None;
+    }
+    let unit: u128 = match suffix {
+        "" => 1,
+        "k" => 1000,
+        "M" => 1000_u128.pow(2),
+        "G" => 1000_u128.pow(3),
+        "T" => 1000_u128.pow(4),
+        "P" => 1000_u128.pow(5),
+        "E" => 1000_u128.pow(6),
+        "Ki" => 1 << 10,
+        "Mi" => 1 << 20,
+        "Gi" => 1 << 30,
+        "Ti" => 1 << 40,
+        "Pi" => 1 << 50,
+        "Ei" => 1 << 60,
+        _ => return None,
+    };
+    let thousandths = whole.parse::<u128>().ok()? * 1000 + thousandths;
+    u64::try_from((thousandths * unit).div_ceil(1000)).ok()
+}
+
+impl fmt::Display for Quantity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Int(bytes) => bytes.fmt(f),
+            Self::Text(text) => f.write_str(text),
+        }
+    }
+}
+
+impl JsonSchema for Quantity {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Quantity".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "x-kubernetes-int-or-string": true,
+            "maxLength": 32,
+            "pattern": patterns::QUANTITY,
+            "x-kubernetes-validations": [{
+                "rule": "type(self) == int ? self > 0 : isQuantity(self) && \
+                    quantity(self).isGreaterThan(quantity('0')) && quantity(self).isLessThan(quantity('8Ei'))",
+                "message": "must be a number of bytes above 0 and below 8Ei, such as 1048576 or 10Gi",
+            }],
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_what_the_schema_admits_and_nothing_else() {
+        let text = |t: &str| Quantity::Text(t.into());
+        let cases = [
+            (Quantity::Int(1024), Some(1024)),
+            (Quantity::Int(-1), None),
+            (text("1024"), Some(1024)),
+            (text("10Gi"), Some(10 << 30)),
+            (text("10G"), Some(10_000_000_000)),
+            (text("1.5Ki"), Some(1536)),
+            (text("0.001"), Some(1)),
+            (text("1.001Ki"), Some(1026)),
+            (text("7Ei"), Some(7 << 60)),
+            (text("999999999999999Ei"), None),
+            (text(""), None),
+            (text("Gi"), None),
+            (text(".5Gi"), None),
+            (text("1.Gi"), None),
+            (text("1.0001Gi"), None),
+            (text("1.5.5Gi"), None),
+            (text("-1Gi"), None),
+            (text("1e3"), None),
+            (text("1m"), None),
+            (text("1gi"), None),
+            (text("1 Gi"), None),
+        ];
+        for (quantity, expected) in cases {
+            assert_eq!(quantity.to_bytes(), expected, "{quantity}");
+        }
+    }
+
+    #[test]
+    fn keeps_what_was_written() {
+        for json in ["1048576", "\"1Mi\"", "\"1048576\""] {
+            let quantity: Quantity = serde_json::from_str(json).unwrap();
+            assert_eq!(serde_json::to_string(&quantity).unwrap(), json);
+        }
+    }
+}

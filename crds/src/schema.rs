@@ -1,0 +1,17 @@
+//! Helpers for schemas that the derives can't express.
+
+use schemars::Schema;
+use serde_json::Value;
+
+/// Turns the schema of an enum of unit variants into `type: string` with `enum`, without descriptions.
+///
+/// Otherwise kube puts the description of the enum in place of that of an optional field, and drops the variants'.
+/// The field's own documentation lists the values.
+pub(crate) fn plain_enum(schema: &mut Schema) {
+    let Some(object) = schema.as_object_mut() else { return };
+    object.remove("description");
+    let Some(Value::Array(variants)) = object.remove("oneOf") else { return };
+    let values = variants.iter().filter_map(|variant| variant.get("const").cloned()).collect();
+    object.insert("type".into(), "string".into());
+    object.insert("enum".into(), Value::Array(values));
+}

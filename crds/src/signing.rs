@@ -1,0 +1,44 @@
+//! How webhooks are signed.
+
+use kube::KubeSchema;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::SecretKeyRef;
+use crate::schema::plain_enum;
+
+/// How webhooks are signed, by the Standard Webhooks specification.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Signing {
+    /// One to three keys. Every webhook carries a signature by each of them, so that a receiver can move from an old
+    /// key to a new one: add the new key, let the receiver learn it, remove the old one. No two may name the same
+    /// Secret and key.
+    #[schemars(length(min = 1, max = 3))]
+    #[x_kube(validation = (
+        "self.all(a, self.exists_one(b, b.secretRef == a.secretRef))",
+        "two keys name the same Secret and key"
+    ))]
+    pub keys: Vec<SigningKey>,
+}
+
+/// One signing key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SigningKey {
+    /// How this key signs: HmacSha256 (HMAC-SHA256, a `v1,` signature). Default: HmacSha256.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scheme: Option<SigningScheme>,
+    /// The Secret that holds the key: `whsec_` followed by base64 of 24 to 64 random bytes. A change of the Secret is
+    /// picked up within 5 minutes, and at once by an edit of the Subscription.
+    pub secret_ref: SecretKeyRef,
+}
+
+/// A signature scheme.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[schemars(transform = plain_enum)]
+pub enum SigningScheme {
+    /// HMAC-SHA256 with a shared secret; the signature's prefix is `v1,`.
+    #[default]
+    HmacSha256,
+}

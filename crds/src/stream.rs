@@ -1,0 +1,102 @@
+//! The JetStream stream that keeps a Producer's events.
+
+use kube::KubeSchema;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::schema::plain_enum;
+use crate::{Duration, Quantity, patterns};
+
+/// The JetStream stream that keeps a Producer's events. The operator creates it and keeps it as written here.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = (
+    "!has(self.maxAge) || !has(self.duplicateWindow) || duration(self.duplicateWindow) <= duration(self.maxAge)",
+    "duplicateWindow must not be longer than maxAge"
+))]
+pub struct Stream {
+    /// Name of the stream. Which names a namespace may use is a setting of the operator; unless configured otherwise
+    /// they begin with `<namespace>_`. Default: `<namespace>_<name of the Producer>`. Immutable.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 128), regex(pattern = patterns::STREAM_NAME))]
+    #[x_kube(validation = (
+        "!['HOOKWRIGHT_', 'KV_', 'OBJ_'].exists(p, self.startsWith(p))",
+        "names that begin with HOOKWRIGHT_, KV_ or OBJ_ are reserved"
+    ))]
+    pub name: Option<String>,
+    /// Where events are kept: File (on disk; survives a restart of NATS) or Memory (faster, lost when the servers that
+    /// hold it restart). Default: File. Immutable.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub storage: Option<Storage>,
+    /// How many servers of the NATS cluster keep a copy, 1 to 5; more than the cluster has servers can't be placed.
+    /// Use 3 or 5 to survive the loss of a server. Default: 1. An edit moves the copies while the stream stays in use.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 5))]
+    pub replicas: Option<i32>,
+    /// How long an event is kept, such as `168h`; at least 100ms. Events are kept this long whether or not they have
+    /// been delivered. Default: no limit. A shorter value drops the older events at once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = ("duration(self) >= duration('100ms')", "must be at least 100ms"))]
+    pub max_age: Option<Duration>,
+    /// How many bytes the stream keeps, such as `10Gi`; what happens beyond is chosen by discard. Default: no limit.
+    /// A smaller value drops the oldest events at once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_bytes: Option<Quantity>,
+    /// The largest event that may be published, headers included, such as `256Ki`; at most 64Mi. NATS refuses a larger
+    /// one to its publisher. Default: what the NATS server accepts less 32Ki, which Hookwright needs for headers of
+    /// its own. An edit applies to events published after it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = (
+        "type(self) == int ? self <= 67108864 : \
+         isQuantity(self) && quantity(self).compareTo(quantity('64Mi')) <= 0",
+        "must be at most 64Mi"
+    ))]
+    pub max_message_size: Option<Quantity>,
+    /// What gives way when maxBytes is reached: Old (the oldest event is dropped, delivered or not) or New (NATS
+    /// refuses further events to their publishers). Default: Old. An edit applies at once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub discard: Option<Discard>,
+    /// How long NATS remembers the `Nats-Msg-Id` of an event and drops a second one with the same id; at least 100ms
+    /// and not longer than maxAge. Default: 2m, or maxAge where that is shorter. An edit applies at once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = ("duration(self) >= duration('100ms')", "must be at least 100ms"))]
+    pub duplicate_window: Option<Duration>,
+    /// What becomes of the stream when the Producer is deleted: Retain (it stays with its events, and a new Producer
+    /// does not adopt it) or Delete (it is deleted with its events). Default: Retain. An edit counts until the
+    /// deletion.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deletion_policy: Option<DeletionPolicy>,
+}
+
+/// Where a stream is kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[schemars(transform = plain_enum)]
+pub enum Storage {
+    /// On disk.
+    #[default]
+    File,
+    /// In memory.
+    Memory,
+}
+
+/// What gives way when a stream is full.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[schemars(transform = plain_enum)]
+pub enum Discard {
+    /// The oldest event.
+    #[default]
+    Old,
+    /// The event being published.
+    New,
+}
+
+/// What becomes of a stream when its Producer is deleted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[schemars(transform = plain_enum)]
+pub enum DeletionPolicy {
+    /// It stays.
+    #[default]
+    Retain,
+    /// It is deleted with its events.
+    Delete,
+}

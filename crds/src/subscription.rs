@@ -1,0 +1,114 @@
+//! The kind Subscription: who gets which events, where and how.
+
+use kube::{CustomResource, KubeSchema};
+use serde::{Deserialize, Serialize};
+
+use crate::{Delivery, Endpoint, EventTypeSelector, Signing, SubscriptionStatus, patterns};
+
+/// Which events of which Producer are delivered, where and how.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, CustomResource, KubeSchema)]
+#[kube(
+    group = "hookwright.dev",
+    version = "v1alpha1",
+    kind = "Subscription",
+    namespaced,
+    status = "SubscriptionStatus",
+    derive = "PartialEq",
+    shortname = "hsub",
+    category = "hookwright",
+    selectable = ".spec.producerRef.name",
+    doc = "A Subscription delivers the events of a Producer to an HTTP endpoint as signed webhooks, retries what fails \
+           and keeps what cannot be delivered. Every event published after condition Ready is True is delivered.",
+    validation = (
+        "self.metadata.name.size() <= 63 && !self.metadata.name.contains('.')",
+        "a Subscription's name has at most 63 characters and no dot: it becomes part of other names"
+    ),
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="Ready")].status"#,
+        description = "Whether every event published now is delivered"
+    ),
+    printcolumn(
+        name = "Health",
+        type_ = "string",
+        json_path = ".status.health",
+        description = "How the endpoint answers: Healthy, Unhealthy or Inactive"
+    ),
+    printcolumn(
+        name = "Delivered",
+        type_ = "integer",
+        json_path = ".status.delivery.delivered",
+        description = "Events delivered"
+    ),
+    printcolumn(
+        name = "Retrying",
+        type_ = "integer",
+        json_path = ".status.delivery.retrying",
+        description = "Events that wait for their next attempt"
+    ),
+    printcolumn(
+        name = "Dead",
+        type_ = "integer",
+        json_path = ".status.delivery.deadLettered",
+        description = "Events whose delivery was given up"
+    ),
+    printcolumn(
+        name = "Next",
+        type_ = "string",
+        json_path = ".status.delivery.nextAttemptTime",
+        description = "When the next of the retried events is due"
+    ),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp", description = "Age"),
+    printcolumn(
+        name = "Endpoint",
+        type_ = "string",
+        json_path = ".status.endpointHost",
+        description = "The endpoint's host",
+        priority = "1"
+    ),
+    printcolumn(
+        name = "Outcome",
+        type_ = "string",
+        json_path = ".status.delivery.lastAttempt.outcome",
+        description = "How the last attempt ended",
+        priority = "1"
+    ),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="Ready")].reason"#,
+        description = "Why it is ready or not",
+        priority = "1"
+    )
+)]
+#[serde(rename_all = "camelCase")]
+pub struct SubscriptionSpec {
+    /// The Producer whose events are delivered. Immutable.
+    #[x_kube(validation = ("self == oldSelf", "producerRef is immutable"))]
+    pub producer_ref: ProducerRef,
+    /// Which of the Producer's events are delivered: 1 to 64 patterns over the event's type. An event that matches
+    /// several is delivered once. An edit takes effect within 5 seconds for events not yet read; what is being retried
+    /// stays.
+    #[schemars(length(min = 1, max = 64))]
+    pub event_types: Vec<EventTypeSelector>,
+    /// Where the webhooks are sent.
+    pub endpoint: Endpoint,
+    /// The keys that sign the webhooks. Default: the operator generates one in the Secret `<name>-signing`, key
+    /// `secret`, which is deleted with the Subscription. `status.signing` shows which keys are in use. An edit takes
+    /// effect within 5 seconds, also for events that are being retried.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub signing: Option<Signing>,
+    /// Time limit, retries and what becomes of undeliverable events. Default: see each field.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub delivery: Option<Delivery>,
+}
+
+/// A Producer in the same namespace.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ProducerRef {
+    /// Name of a Producer in the same namespace. It may be created later; until then condition ResolvedRefs is False.
+    #[schemars(length(min = 1, max = 63), regex(pattern = patterns::PRODUCER_NAME))]
+    pub name: String,
+}

@@ -1,0 +1,105 @@
+//! What the operator reports about a Subscription.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use kube::KubeSchema;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::SecretKeyRef;
+use crate::schema::plain_enum;
+
+/// What the operator last saw of a Subscription.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SubscriptionStatus {
+    /// The `metadata.generation` that this status describes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// Accepted (the spec is valid), ResolvedRefs (the Producer and every Secret were found and may be used),
+    /// Programmed (all dispatchers have loaded this generation), Ready (events published now are delivered);
+    /// EndpointHealthy (how the endpoint answers; not part of Ready); Reconciling and Stalled while readiness is
+    /// pending or cannot be reached without an edit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 16))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
+    pub conditions: Option<Vec<Condition>>,
+    /// How the endpoint answers: Healthy, Unhealthy (attempts have been failing; they are retried) or Inactive (nothing
+    /// is sent, because the endpoint answered 410 Gone; an edit of the Subscription resumes). Absent before the first
+    /// attempt.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub health: Option<Health>,
+    /// The host of `spec.endpoint.url`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub endpoint_host: Option<String>,
+    /// The keys in use for signing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub signing: Option<SigningStatus>,
+    /// Counts and times of deliveries. Counts are approximate across a crash of a dispatcher.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub delivery: Option<DeliveryStatus>,
+}
+
+/// How an endpoint answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[schemars(transform = plain_enum)]
+pub enum Health {
+    /// Attempts succeed.
+    Healthy,
+    /// Attempts have been failing.
+    Unhealthy,
+    /// Nothing is sent.
+    Inactive,
+}
+
+/// The keys in use for signing.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SigningStatus {
+    /// The keys in use: those of the spec, or the generated one. A receiver verifies with any of them.
+    #[schemars(length(max = 3))]
+    pub keys: Vec<SigningKeyStatus>,
+}
+
+/// A key in use for signing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SigningKeyStatus {
+    /// The Secret that holds the key.
+    pub secret_ref: SecretKeyRef,
+}
+
+/// Counts and times of deliveries.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DeliveryStatus {
+    /// Events that the endpoint accepted with a 2xx answer.
+    pub delivered: i64,
+    /// Attempts that failed, each retry counted.
+    pub failed_attempts: i64,
+    /// Events that wait for their next attempt now.
+    pub retrying: i64,
+    /// Events whose delivery was given up, kept as dead letters or discarded.
+    pub dead_lettered: i64,
+    /// When the next of the retried events is due. Absent while none is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next_attempt_time: Option<Time>,
+    /// The latest attempt.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_attempt: Option<LastAttempt>,
+}
+
+/// One attempt to deliver an event.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct LastAttempt {
+    /// When it ended.
+    pub time: Time,
+    /// How it ended, in one word: Delivered, or why it failed (such as Rejected, TimedOut, Unreachable, Blocked).
+    pub outcome: String,
+    /// The HTTP status of the answer. Absent where there was none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub http_status: Option<i32>,
+    /// How long it took, such as `152ms`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub duration: Option<String>,
+}

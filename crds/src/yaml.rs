@@ -1,0 +1,68 @@
+//! The CustomResourceDefinitions as YAML files.
+
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::CustomResourceExt;
+use serde_json::Value;
+
+use crate::{Producer, Subscription};
+
+const HEADER: &str = "# Generated from the Rust types: cargo run -p hookwright-crds --bin hookwright-crds-yaml\n";
+
+/// The definitions of all kinds, as they are installed.
+pub fn definitions() -> Result<Vec<CustomResourceDefinition>, Error> {
+    [Producer::crd(), Subscription::crd()].iter().map(readable).collect()
+}
+
+/// Name and content of each file in `crds/yaml`.
+pub fn files() -> Result<Vec<(String, String)>, Error> {
+    definitions()?.iter().map(file).collect()
+}
+
+/// A definition could not be written as YAML.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// It could not be turned into JSON.
+    #[error("cannot write a CustomResourceDefinition as JSON")]
+    Json(#[source] serde_json::Error),
+    /// The JSON could not be turned into YAML.
+    #[error("cannot write a CustomResourceDefinition as YAML")]
+    Yaml(#[source] serde_saphyr::SerializeError),
+}
+
+fn readable(crd: &CustomResourceDefinition) -> Result<CustomResourceDefinition, Error> {
+    let mut value = serde_json::to_value(crd).map_err(Error::Json)?;
+    tidy(&mut value);
+    serde_json::from_value(value).map_err(Error::Json)
+}
+
+fn file(crd: &CustomResourceDefinition) -> Result<(String, String), Error> {
+    let name = format!("{}_{}.yaml", crd.spec.group, crd.spec.names.plural);
+    let yaml = serde_saphyr::to_string(crd).map_err(Error::Yaml)?;
+    Ok((name, format!("{HEADER}{yaml}")))
+}
+
+/// Adapts what kube generates:
+/// - Joins the lines of each description: the breaks are the source's, and `kubectl explain` prints them as they are.
+/// - Takes `nullable` and the value `null` from optional enums: the API server (1.36) refuses a null there all the same.
+///   Without them it drops the null before it validates, except in a server-side apply.
+fn tidy(value: &mut Value) {
+    match value {
+        Value::Object(map) => {
+            if let Some(Value::Array(values)) = map.get_mut("enum") {
+                values.retain(|value| !value.is_null());
+                map.remove("nullable");
+            }
+            for (key, value) in map {
+                match value {
+                    Value::String(text) if key == "description" => {
+                        let paragraphs = text.split("\n\n").map(|p| p.lines().collect::<Vec<_>>().join(" "));
+                        *text = paragraphs.collect::<Vec<_>>().join("\n\n");
+                    }
+                    other => tidy(other),
+                }
+            }
+        }
+        Value::Array(list) => list.iter_mut().for_each(tidy),
+        _ => {}
+    }
+}
