@@ -11,6 +11,25 @@ use tokio::io::AsyncWriteExt;
 
 use crate::{Process, Tools, wait_for, workspace};
 
+/// Cheaper than kubectl by far, which matters when it is asked again and again.
+async fn get(client: &kube::Client, namespace: &str, plural: &str, name: &str) -> Result<Value> {
+    let api = match plural {
+        "producers" | "subscriptions" => "apis/hookwright.dev/v1alpha1",
+        _ => "api/v1",
+    };
+    let request = http::Request::get(format!("/{api}/namespaces/{namespace}/{plural}/{name}")).body(Vec::new())?;
+    client.request(request).await.with_context(|| format!("get {plural} {namespace}/{name}"))
+}
+
+fn is_ready(object: &Value) -> bool {
+    let conditions = object["status"]["conditions"].as_array();
+    conditions.into_iter().flatten().any(|condition| {
+        condition["type"] == "Ready"
+            && condition["status"] == "True"
+            && condition["observedGeneration"] == object["metadata"]["generation"]
+    })
+}
+
 /// etcd, kube-apiserver and kube-controller-manager, with the CRDs of `crds/yaml` established.
 pub struct ControlPlane {
     process: Process,
@@ -62,23 +81,30 @@ impl ControlPlane {
         self.apply(&object.to_string()).await
     }
 
-    /// An object as JSON.
-    pub async fn get(&self, namespace: &str, kind: &str, name: &str) -> Result<Value> {
-        let text = self.kubectl(&["get", kind, name, "-n", namespace, "-o", "json"]).await?;
-        serde_json::from_str(&text).context("what kubectl printed")
+    /// An object of the core API or of `hookwright.dev`, by its plural: `get("shop", "subscriptions", "billing")`.
+    pub async fn get(&self, namespace: &str, plural: &str, name: &str) -> Result<Value> {
+        get(&self.client().await?, namespace, plural, name).await
     }
 
     /// Waits until an object's Ready condition is true for its current generation.
-    pub async fn wait_ready(&self, namespace: &str, kind: &str, name: &str, deadline: Duration) -> Result<Value> {
-        wait_for(&format!("{kind} {namespace}/{name} to be Ready"), deadline, async || {
-            let object = self.get(namespace, kind, name).await?;
-            let conditions = object["status"]["conditions"].as_array().cloned().unwrap_or_default();
-            let ready = conditions.iter().any(|condition| {
-                condition["type"] == "Ready"
-                    && condition["status"] == "True"
-                    && condition["observedGeneration"] == object["metadata"]["generation"]
-            });
-            if ready { Ok(object) } else { bail!("conditions {}", Value::from(conditions)) }
+    pub async fn wait_ready(&self, namespace: &str, plural: &str, name: &str, deadline: Duration) -> Result<Value> {
+        self.wait_until(namespace, plural, name, "Ready", deadline, is_ready).await
+    }
+
+    /// Waits until `check` says yes to an object, and returns it. A failure shows its status.
+    pub async fn wait_until(
+        &self,
+        namespace: &str,
+        plural: &str,
+        name: &str,
+        what: &str,
+        deadline: Duration,
+        check: impl Fn(&Value) -> bool,
+    ) -> Result<Value> {
+        let client = self.client().await?;
+        wait_for(&format!("{plural} {namespace}/{name} to be {what}"), deadline, async || {
+            let object = get(&client, namespace, plural, name).await?;
+            if check(&object) { Ok(object) } else { bail!("status {}", object["status"]) }
         })
         .await
     }
@@ -108,6 +134,7 @@ impl ControlPlane {
     async fn kubectl_stdin(&self, args: &[&str], input: &str) -> Result<String> {
         let mut child = tokio::process::Command::new(&self.kubectl)
             .env("KUBECONFIG", self.kubeconfig())
+            .env("KUBECACHEDIR", self.folder.join("kubectl"))
             .args(args)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

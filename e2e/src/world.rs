@@ -2,10 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
-use crate::{ControlPlane, Dispatcher, NatsServer, Operator, Scratch, SealingKey, Tools, wait_for};
+use crate::{ControlPlane, Dispatcher, NatsServer, Operator, Scratch, SealingKey, Tools};
 
 const READY: Duration = Duration::from_secs(60);
 
@@ -95,16 +95,15 @@ impl World {
         Ok(name)
     }
 
-    /// Waits until a `producer` or `subscription` is Ready.
-    pub async fn wait_ready(&self, namespace: &str, kind: &str, name: &str) -> Result<Value> {
-        let kind = format!("{kind}.hookwright.dev");
-        let ready = self.control_plane.wait_ready(namespace, &kind, name, READY).await;
+    /// Waits until one of the `producers` or `subscriptions` is Ready.
+    pub async fn wait_ready(&self, namespace: &str, plural: &str, name: &str) -> Result<Value> {
+        let ready = self.control_plane.wait_ready(namespace, plural, name, READY).await;
         ready.with_context(|| format!("the operator's log ends: {}", tail(&self.operator.logs())))
     }
 
     /// The secret (`whsec_...`) that a subscription's deliveries are signed with, when the operator generated it.
     pub async fn signing_secret(&self, namespace: &str, subscription: &str) -> Result<String> {
-        let secret = self.control_plane.get(namespace, "secret", &format!("{subscription}-signing")).await?;
+        let secret = self.control_plane.get(namespace, "secrets", &format!("{subscription}-signing")).await?;
         let encoded = secret["data"]["secret"].as_str().context("the Secret has no key `secret`")?;
         let bytes = base64::Engine::decode(&base64::prelude::BASE64_STANDARD, encoded)?;
         Ok(String::from_utf8(bytes)?)
@@ -119,11 +118,8 @@ impl World {
         deadline: Duration,
         check: impl Fn(&Value) -> bool,
     ) -> Result<Value> {
-        wait_for(&format!("{namespace}/{subscription}: {what}"), deadline, async || {
-            let object = self.control_plane.get(namespace, "subscriptions.hookwright.dev", subscription).await?;
-            if check(&object["status"]) { Ok(object) } else { bail!("status {}", object["status"]) }
-        })
-        .await
+        let check = |object: &Value| check(&object["status"]);
+        self.control_plane.wait_until(namespace, "subscriptions", subscription, what, deadline, check).await
     }
 
     async fn wait_dispatchers_ready(&self) -> Result<()> {
