@@ -1,0 +1,222 @@
+//! One delivery: a place in its lane, an attempt, and what follows from it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use hookwright_core::backoff::{Jitter, lane_full_delay};
+use hookwright_core::decide::{Attempt, DeadLetterReason, Next, deadline, decide};
+use hookwright_core::delivery_id::DeliveryId;
+use hookwright_core::event::Event;
+use hookwright_core::health::LastAttempt;
+use hookwright_core::outcome::{AttemptRecord, Outcome, OutcomeKind};
+use hookwright_core::parked::{DeadLetter, ParkedDelivery, Progress};
+use hookwright_core::policy::DeadLetterPolicy;
+use hookwright_core::record::VERSION;
+use jiff::Timestamp;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, timeout_at};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info};
+
+use crate::disabled::DisabledSet;
+use crate::hold::Abandoned;
+use crate::index::{Index, Lookup};
+use crate::liveness::Liveness;
+use crate::messages::Published;
+use crate::metrics::Metrics;
+use crate::request;
+use crate::sender::Sender;
+use crate::store::{Store, TooLarge};
+use crate::subscription::{Subscription, Unusable};
+
+/// A delivery that has not started this long after its message was received is parked.
+const START_WITHIN: Duration = Duration::from_secs(5);
+
+/// A delivery in hand.
+pub(crate) struct Delivery {
+    pub(crate) id: DeliveryId,
+    pub(crate) subscription: Arc<Subscription>,
+    pub(crate) published: Arc<Published>,
+    pub(crate) event: Arc<Event>,
+    pub(crate) progress: Progress,
+    /// Whether it comes from the parked ones.
+    pub(crate) waited: bool,
+    /// When its message was received.
+    pub(crate) received: Instant,
+}
+
+/// What all deliveries share.
+pub(crate) struct Deliverer {
+    pub(crate) index: Arc<Index>,
+    pub(crate) disabled: Arc<DisabledSet>,
+    pub(crate) liveness: Arc<Liveness>,
+    pub(crate) sender: Sender,
+    pub(crate) store: Store,
+    pub(crate) metrics: Arc<Metrics>,
+    /// One for each attempt that may be under way.
+    pub(crate) slots: Arc<Semaphore>,
+    /// Once cancelled, what waits is parked.
+    pub(crate) stop: CancellationToken,
+}
+
+/// The right to make an attempt: a slot of the lane, and one of the dispatcher.
+struct Slot {
+    _lane: OwnedSemaphorePermit,
+    _dispatcher: OwnedSemaphorePermit,
+}
+
+impl Deliverer {
+    /// Attempts the delivery and settles what follows. `Abandoned` if this dispatcher may not go on with it.
+    pub(crate) async fn deliver(&self, mut delivery: Delivery) -> Result<(), Abandoned> {
+        if self.disabled.contains(&delivery.subscription) {
+            self.bury(&delivery, DeadLetterReason::EndpointGone, None).await;
+            return Ok(());
+        }
+        let Some(slot) = self.slot(&delivery).await else {
+            self.park_unstarted(delivery).await;
+            return Ok(());
+        };
+        // As it is now: an edit or a deletion since the match counts.
+        match self.index.lookup(&delivery.subscription.uid) {
+            Lookup::Serving(current, _) => delivery.subscription = current,
+            Lookup::Waiting => return Err(Abandoned),
+            Lookup::Absent { .. } => {
+                self.metrics.dropped.inc();
+                return Ok(());
+            }
+        }
+        if self.disabled.contains(&delivery.subscription) {
+            drop(slot);
+            self.bury(&delivery, DeadLetterReason::EndpointGone, None).await;
+            return Ok(());
+        }
+        if !self.liveness.is_live() {
+            return Err(Abandoned);
+        }
+        let (started, outcome) = self.attempt(&delivery).await;
+        drop(slot);
+        self.settle(delivery, started, outcome).await;
+        Ok(())
+    }
+
+    /// Waits for a slot; none if there is none in time, or if the dispatcher stops. The lane's slot comes first:
+    /// deliveries of a slow endpoint wait among themselves, not in the way of others.
+    async fn slot(&self, delivery: &Delivery) -> Option<Slot> {
+        let place = delivery.subscription.lane.enter()?;
+        let both = async {
+            let lane = place.slot().await?;
+            let dispatcher = Arc::clone(&self.slots).acquire_owned().await.ok()?;
+            Some(Slot { _lane: lane, _dispatcher: dispatcher })
+        };
+        tokio::select! {
+            biased;
+            slot = timeout_at(delivery.received + START_WITHIN, both) => slot.ok().flatten(),
+            () = self.stop.cancelled() => None,
+        }
+    }
+
+    async fn attempt(&self, delivery: &Delivery) -> (Timestamp, Outcome) {
+        let subscription = &delivery.subscription;
+        let (started, clock) = (Timestamp::now(), Instant::now());
+        let outcome = match &subscription.endpoint {
+            Err(Unusable::Blocked(_)) => Outcome::without_response(OutcomeKind::Blocked),
+            Err(Unusable::Unsignable) => Outcome::without_response(OutcomeKind::Unsignable),
+            Ok(endpoint) => match request::build(endpoint, &delivery.event, &delivery.id, started) {
+                Some(request) => self.sender.send(request, subscription.policy.timeout.duration()).await,
+                None => Outcome::without_response(OutcomeKind::Unsignable),
+            },
+        };
+        let took = clock.elapsed();
+        self.metrics.attempt(outcome.kind, took);
+        subscription.health.attempt(LastAttempt {
+            time: started,
+            outcome: outcome.kind,
+            http_status: outcome.http_status,
+            duration_millis: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
+        });
+        debug!(subscription = subscription.name, id = %delivery.id, outcome = outcome.kind.name(), "attempt");
+        (started, outcome)
+    }
+
+    async fn settle(&self, mut delivery: Delivery, started: Timestamp, outcome: Outcome) {
+        let policy = &delivery.subscription.policy.retry;
+        let progress = &mut delivery.progress;
+        let number = progress.attempts.saturating_add(1);
+        let first = *progress.first_attempt.get_or_insert(started);
+        progress.deadline = progress.deadline.or_else(|| deadline(policy, first));
+        let attempt = Attempt { number, deadline: progress.deadline };
+        let next = decide(policy, attempt, outcome, Timestamp::now(), Jitter::new(rand::random()));
+        if next != Next::Done {
+            let (outcome, http_status) = (outcome.kind, outcome.http_status);
+            progress.failed(AttemptRecord { time: started, outcome, http_status });
+        }
+        match next {
+            Next::Done => delivery.subscription.health.ended(delivery.waited, false),
+            Next::Retry { at } => self.park(&delivery, at, "retry").await,
+            Next::DeadLetter { reason } => self.bury(&delivery, reason, None).await,
+            Next::Disable => self.disable(&delivery).await,
+        }
+    }
+
+    /// The lane is full, or the dispatcher stops. A park is not an attempt.
+    async fn park_unstarted(&self, mut delivery: Delivery) {
+        let wait = lane_full_delay(delivery.progress.parks, Jitter::new(rand::random()));
+        delivery.progress.parks = delivery.progress.parks.saturating_add(1);
+        let now = Timestamp::now();
+        self.park(&delivery, now.checked_add(wait).unwrap_or(now), "lane").await;
+    }
+
+    async fn park(&self, delivery: &Delivery, at: Timestamp, why: &'static str) {
+        let subscription = &delivery.subscription;
+        let parked = ParkedDelivery {
+            version: VERSION,
+            subscription: subscription.uid.clone(),
+            producer: subscription.producer.clone(),
+            id: delivery.id.clone(),
+            revision: subscription.revision,
+            event: delivery.published.event.clone(),
+            progress: delivery.progress.clone(),
+        };
+        match self.store.park(&parked, &delivery.published, at).await {
+            Ok(()) => {
+                self.metrics.parked(why);
+                subscription.health.parked(at, delivery.waited);
+            }
+            Err(TooLarge) => {
+                let detail = "too large to be parked: the event and its headers exceed the NATS server's max_payload";
+                self.bury(delivery, DeadLetterReason::TooLarge, Some(detail)).await;
+            }
+        }
+    }
+
+    async fn bury(&self, delivery: &Delivery, reason: DeadLetterReason, detail: Option<&str>) {
+        let subscription = &delivery.subscription;
+        if subscription.policy.dead_letter == DeadLetterPolicy::Keep {
+            let letter = DeadLetter {
+                version: VERSION,
+                reason,
+                detail: detail.map(str::to_owned),
+                time: Timestamp::now(),
+                producer: subscription.producer.clone(),
+                subscription: Some(subscription.uid.clone()),
+                id: Some(delivery.id.clone()),
+                event: delivery.published.event.clone(),
+                progress: delivery.progress.clone(),
+                reference_only: false,
+            };
+            self.store.bury(letter, &delivery.published).await;
+        }
+        info!(subscription = subscription.name, id = %delivery.id, reason = reason.name(), "dead letter");
+        self.metrics.dead_letter(reason);
+        subscription.health.ended(delivery.waited, true);
+    }
+
+    /// The endpoint is gone: at once for this dispatcher, and by KV for all.
+    async fn disable(&self, delivery: &Delivery) {
+        let subscription = &delivery.subscription;
+        info!(subscription = subscription.name, "disabled: the endpoint answered 410");
+        self.disabled.insert(subscription.uid.clone(), subscription.generation);
+        self.store.disable(&subscription.uid, subscription.generation, Timestamp::now()).await;
+        self.bury(delivery, DeadLetterReason::EndpointGone, None).await;
+    }
+}

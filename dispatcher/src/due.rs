@@ -1,0 +1,80 @@
+//! A parked delivery whose time has come.
+
+use std::sync::Arc;
+
+use hookwright_core::event::{Reading, parse};
+use hookwright_core::parked::{PARKED_HEADER, ParkedDelivery};
+use hookwright_core::record::decode;
+use hookwright_runtime::logging::chain;
+use tokio::time::Instant;
+use tracing::error;
+
+use crate::deliver::{Deliverer, Delivery};
+use crate::hold::Abandoned;
+use crate::index::{Lookup, Producer};
+use crate::messages::Published;
+use crate::subscription::Subscription;
+
+impl Deliverer {
+    /// Attempts it, under the endpoint and the policy of now.
+    pub(crate) async fn deliver_due(&self, message: async_nats::Message, received: Instant) -> Result<(), Abandoned> {
+        let Some(parked) = read(&message) else {
+            // A newer dispatcher may be able to; until then it comes again.
+            return Err(Abandoned);
+        };
+        let Some((subscription, producer)) = self.subscription_of(&parked).await? else {
+            self.metrics.dropped.inc();
+            return Ok(());
+        };
+        let published = Published::from_parked(message, parked.event);
+        let known_type = Some(published.event.event_type.as_str());
+        let reading = Reading { rule: &producer.record.event_type, source: &producer.source, known_type };
+        let event = match published.with_message(|message| parse(message, reading)) {
+            Ok(event) => Arc::new(event),
+            Err(malformed) => {
+                error!(id = %parked.id, %malformed, "a parked event can't be read any more");
+                return Err(Abandoned);
+            }
+        };
+        let delivery = Delivery {
+            id: parked.id,
+            subscription,
+            published: Arc::new(published),
+            event,
+            progress: parked.progress,
+            waited: true,
+            received,
+        };
+        self.deliver(delivery).await
+    }
+
+    /// Who is to get it; none if the subscription was deleted. A dispatcher whose config is behind the delivery waits.
+    async fn subscription_of(
+        &self,
+        parked: &ParkedDelivery,
+    ) -> Result<Option<(Arc<Subscription>, Arc<Producer>)>, Abandoned> {
+        let mut loaded = self.index.loaded();
+        loop {
+            if !self.liveness.is_live() {
+                return Err(Abandoned);
+            }
+            match self.index.lookup(&parked.subscription) {
+                Lookup::Serving(subscription, producer) => return Ok(Some((subscription, producer))),
+                Lookup::Waiting => return Err(Abandoned),
+                Lookup::Absent { loaded } if loaded >= parked.revision => return Ok(None),
+                Lookup::Absent { .. } => loaded.changed().await.map_err(|_| Abandoned)?,
+            }
+        }
+    }
+}
+
+fn read(message: &async_nats::Message) -> Option<ParkedDelivery> {
+    let header = message.headers.as_ref().and_then(|headers| headers.get(PARKED_HEADER));
+    match decode(header.map_or(b"", |value| value.as_str().as_bytes())) {
+        Ok(parked) => Some(parked),
+        Err(failure) => {
+            error!(subject = %message.subject, error = chain(&failure), "a parked delivery can't be read");
+            None
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! An event from a producer's stream: read once, matched once, delivered to all that want it.
+
+use std::sync::Arc;
+
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use hookwright_core::decide::DeadLetterReason;
+use hookwright_core::delivery_id::DeliveryKey;
+use hookwright_core::event::{Event, Malformed, Reading, parse};
+use hookwright_core::parked::{DeadLetter, Progress};
+use hookwright_core::record::VERSION;
+use jiff::Timestamp;
+use tokio::time::Instant;
+use tracing::info;
+
+use crate::deliver::{Deliverer, Delivery};
+use crate::hold::Abandoned;
+use crate::index::Producer;
+use crate::messages::Published;
+use crate::subscription::Subscription;
+
+impl Deliverer {
+    /// Returns when each delivery of the event is done or stored.
+    pub(crate) async fn fan_out(
+        &self,
+        producer: &Producer,
+        mut published: Published,
+        received: Instant,
+    ) -> Result<(), Abandoned> {
+        if !self.liveness.is_live() {
+            return Err(Abandoned);
+        }
+        let reading = Reading { rule: &producer.record.event_type, source: &producer.source, known_type: None };
+        let event = match published.with_message(|message| parse(message, reading)) {
+            Ok(event) => event,
+            Err(malformed) => {
+                self.bury_event(producer, &published, malformed).await;
+                return Ok(());
+            }
+        };
+        let wanted_by = self.index.matches(&producer.record.uid, &event.event_type).ok_or(Abandoned)?;
+        self.metrics.events.inc();
+        published.event.event_type.clone_from(&event.event_type);
+        let (event, published) = (Arc::new(event), Arc::new(published));
+        let mut deliveries: FuturesUnordered<_> = wanted_by
+            .into_iter()
+            .map(|subscription| self.deliver(fresh(subscription, &event, &published, received)))
+            .collect();
+        let mut result = Ok(());
+        while let Some(delivered) = deliveries.next().await {
+            result = result.and(delivered);
+        }
+        result
+    }
+
+    /// The event itself is at fault: one dead letter, whoever is subscribed.
+    async fn bury_event(&self, producer: &Producer, published: &Published, malformed: Malformed) {
+        let reason = DeadLetterReason::Malformed;
+        let letter = DeadLetter {
+            version: VERSION,
+            reason,
+            detail: Some(malformed.to_string()),
+            time: Timestamp::now(),
+            producer: producer.record.uid.clone(),
+            subscription: None,
+            id: None,
+            event: published.event.clone(),
+            progress: Progress::default(),
+            reference_only: false,
+        };
+        self.store.bury(letter, published).await;
+        let name = format!("{}/{}", producer.record.namespace, producer.record.name);
+        info!(producer = name, sequence = published.event.sequence, %malformed, "dead letter");
+        self.metrics.dead_letter(reason);
+    }
+}
+
+fn fresh(
+    subscription: Arc<Subscription>,
+    event: &Arc<Event>,
+    published: &Arc<Published>,
+    received: Instant,
+) -> Delivery {
+    let key = DeliveryKey {
+        subscription: &subscription.uid,
+        stream: &published.event.stream,
+        stream_created: published.event.stream_created,
+        sequence: published.event.sequence,
+    };
+    Delivery {
+        id: key.id(),
+        published: Arc::clone(published),
+        event: Arc::clone(event),
+        progress: Progress::default(),
+        waited: false,
+        received,
+        subscription,
+    }
+}

@@ -1,0 +1,192 @@
+//! The subscription index: what the config bucket says, ready to be matched and looked up.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use hookwright_core::ids::{ProducerUid, SubscriptionUid};
+use hookwright_core::matcher::Matcher;
+use hookwright_core::names::ConfigKey;
+use hookwright_core::record::ProducerRecord;
+use tokio::sync::watch;
+
+use crate::subscription::Subscription;
+
+/// A producer as the dispatcher serves it.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Producer {
+    pub(crate) record: ProducerRecord,
+    /// The CloudEvents `source` of its events that have none.
+    pub(crate) source: String,
+}
+
+impl Producer {
+    pub(crate) fn new(record: ProducerRecord) -> Self {
+        let source = format!("/namespaces/{}/producers/{}", record.namespace, record.name);
+        Self { record, source }
+    }
+}
+
+/// What there is under a subscription's uid.
+pub(crate) enum Lookup {
+    /// It is served.
+    Serving(Arc<Subscription>, Arc<Producer>),
+    /// It is there, and its producer can't be served now.
+    Waiting,
+    /// No such subscription at this revision.
+    Absent {
+        /// Up to where the config is loaded.
+        loaded: u64,
+    },
+}
+
+/// The producers to read from, by uid.
+pub(crate) type Serving = BTreeMap<ProducerUid, Arc<Producer>>;
+
+/// The index. Readers hold its lock for a look-up, never across an await.
+pub(crate) struct Index {
+    inner: RwLock<Inner>,
+    loaded: watch::Sender<u64>,
+    serving: watch::Sender<Serving>,
+}
+
+#[derive(Default)]
+struct Inner {
+    producers: HashMap<ProducerUid, Entry>,
+    subscriptions: HashMap<SubscriptionUid, Arc<Subscription>>,
+}
+
+#[derive(Default)]
+struct Entry {
+    producer: Option<Arc<Producer>>,
+    matcher: Matcher<SubscriptionUid, Arc<Subscription>>,
+    /// The records of this producer that can't be read, and why. While there is one, the producer is not served.
+    unreadable: BTreeMap<String, String>,
+}
+
+impl Entry {
+    fn served(&self) -> Option<&Arc<Producer>> {
+        self.producer.as_ref().filter(|_| self.unreadable.is_empty())
+    }
+
+    fn is_empty(&self) -> bool {
+        self.producer.is_none() && self.matcher.is_empty() && self.unreadable.is_empty()
+    }
+}
+
+impl Index {
+    pub(crate) fn new() -> Arc<Self> {
+        let (loaded, serving) = (watch::Sender::new(0), watch::Sender::new(Serving::new()));
+        Arc::new(Self { inner: RwLock::default(), loaded, serving })
+    }
+
+    /// The config revision that is loaded.
+    pub(crate) fn loaded(&self) -> watch::Receiver<u64> {
+        self.loaded.subscribe()
+    }
+
+    /// The producers to read from.
+    pub(crate) fn serving(&self) -> watch::Receiver<Serving> {
+        self.serving.subscribe()
+    }
+
+    /// Who wants this event type; none if the producer is not served any more.
+    pub(crate) fn matches(&self, producer: &ProducerUid, event_type: &str) -> Option<Vec<Arc<Subscription>>> {
+        let inner = self.read();
+        let entry = inner.producers.get(producer)?;
+        entry.served()?;
+        Some(entry.matcher.matches(event_type))
+    }
+
+    pub(crate) fn lookup(&self, subscription: &SubscriptionUid) -> Lookup {
+        let inner = self.read();
+        let Some(found) = inner.subscriptions.get(subscription) else {
+            return Lookup::Absent { loaded: *self.loaded.borrow() };
+        };
+        match inner.producers.get(&found.producer).and_then(Entry::served) {
+            Some(producer) => Lookup::Serving(Arc::clone(found), Arc::clone(producer)),
+            None => Lookup::Waiting,
+        }
+    }
+
+    /// The subscription, whatever its producer's state.
+    pub(crate) fn subscription(&self, uid: &SubscriptionUid) -> Option<Arc<Subscription>> {
+        self.read().subscriptions.get(uid).cloned()
+    }
+
+    pub(crate) fn put_producer(&self, record: ProducerRecord) {
+        let mut inner = self.write();
+        let key = ConfigKey::Producer(record.uid.clone()).to_string();
+        let entry = inner.producers.entry(record.uid.clone()).or_default();
+        entry.unreadable.remove(&key);
+        entry.producer = Some(Arc::new(Producer::new(record)));
+    }
+
+    pub(crate) fn put_subscription(&self, subscription: Arc<Subscription>) {
+        let mut inner = self.write();
+        let key = ConfigKey::Subscription(subscription.producer.clone(), subscription.uid.clone()).to_string();
+        let entry = inner.producers.entry(subscription.producer.clone()).or_default();
+        entry.unreadable.remove(&key);
+        entry.matcher.insert(&subscription.uid, &subscription.event_types, &subscription);
+        inner.subscriptions.insert(subscription.uid.clone(), subscription);
+    }
+
+    pub(crate) fn put_unreadable(&self, key: &ConfigKey, reason: String) {
+        let (ConfigKey::Producer(producer) | ConfigKey::Subscription(producer, _)) = key;
+        let mut inner = self.write();
+        inner.producers.entry(producer.clone()).or_default().unreadable.insert(key.to_string(), reason);
+    }
+
+    pub(crate) fn remove(&self, key: &ConfigKey) {
+        let mut inner = self.write();
+        let (ConfigKey::Producer(producer) | ConfigKey::Subscription(producer, _)) = key;
+        if let ConfigKey::Subscription(_, subscription) = key {
+            inner.subscriptions.remove(subscription);
+        }
+        let Some(entry) = inner.producers.get_mut(producer) else { return };
+        entry.unreadable.remove(&key.to_string());
+        match key {
+            ConfigKey::Producer(_) => entry.producer = None,
+            ConfigKey::Subscription(_, subscription) => entry.matcher.remove(subscription),
+        }
+        if entry.is_empty() {
+            inner.producers.remove(producer);
+        }
+    }
+
+    /// Everything up to this revision is in.
+    pub(crate) fn set_loaded(&self, revision: u64) {
+        let serving: Serving = {
+            let inner = self.read();
+            let served = |(uid, entry): (&ProducerUid, &Entry)| Some((uid.clone(), Arc::clone(entry.served()?)));
+            inner.producers.iter().filter_map(served).collect()
+        };
+        self.serving.send_if_modified(|current| {
+            let changed = *current != serving;
+            if changed {
+                *current = serving;
+            }
+            changed
+        });
+        self.loaded.send_replace(revision);
+    }
+
+    /// How many subscriptions there are.
+    pub(crate) fn subscriptions(&self) -> usize {
+        self.read().subscriptions.len()
+    }
+
+    /// Why which producers are not served.
+    pub(crate) fn unreadable(&self) -> Option<String> {
+        let inner = self.read();
+        inner.producers.values().flat_map(|entry| &entry.unreadable).map(|(key, why)| format!("{key}: {why}")).next()
+    }
+
+    // A poisoned lock means a panic while the maps were whole: each update is complete in itself.
+    fn read(&self) -> RwLockReadGuard<'_, Inner> {
+        self.inner.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Inner> {
+        self.inner.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,195 @@
+//! The liveness lease, from the dispatcher's side: see `hookwright_core::lease` for the rule.
+//!
+//! To join, a dispatcher loads the config up to the leader's last revision, writes its lease, and catches up once more:
+//! a record written before the operator could see the lease is loaded, one written after waits for us. After a lapse it
+//! joins as new.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use async_nats::jetstream::{context, kv};
+use hookwright_core::lease::{DispatcherLease, RENEW, TRUST};
+use hookwright_core::names::{CONFIG_BUCKET, LEASES_BUCKET};
+use hookwright_core::record::{RecordError, VERSION, encode};
+use hookwright_runtime::logging::chain;
+use hookwright_runtime::nats::Nats;
+use jiff::Timestamp;
+use tokio::sync::watch;
+use tokio::time::timeout;
+use tracing::{info, warn};
+
+/// One try to renew may take this long.
+const RENEWAL: Duration = Duration::from_millis(1500);
+/// Between a failed try and the next.
+const RETRY: Duration = Duration::from_millis(200);
+
+/// Whether this dispatcher may act.
+#[derive(Debug)]
+pub(crate) struct Liveness {
+    origin: Instant,
+    /// Start of the last confirmed renewal, in milliseconds after `origin`, plus one; 0 if there is none.
+    confirmed: AtomicU64,
+    joined: AtomicBool,
+    changed: watch::Sender<bool>,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum LeaseError {
+    #[error("the config bucket is not there")]
+    Config(#[source] context::GetStreamError),
+    #[error("the lease bucket is not there")]
+    Leases(#[source] context::KeyValueError),
+    #[error("the lease can't be renewed")]
+    Renew(#[source] kv::PutError),
+    #[error("the lease can't be written")]
+    Encode(#[source] RecordError),
+    #[error("no answer in time")]
+    Late(#[source] tokio::time::error::Elapsed),
+    #[error("the last renewal is too old")]
+    Lapsed,
+}
+
+impl Liveness {
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(Self {
+            origin: Instant::now(),
+            confirmed: AtomicU64::new(0),
+            joined: AtomicBool::new(false),
+            changed: watch::Sender::new(false),
+        })
+    }
+
+    /// Whether the last confirmed renewal is young enough to match events and start attempts.
+    pub(crate) fn is_live(&self) -> bool {
+        self.joined.load(Ordering::Acquire) && self.is_trusted()
+    }
+
+    fn is_trusted(&self) -> bool {
+        let confirmed = self.confirmed.load(Ordering::Acquire);
+        confirmed > 0 && self.elapsed().saturating_sub(confirmed - 1) < millis(TRUST)
+    }
+
+    /// Waits until [`Self::is_live`].
+    pub(crate) async fn live(&self) {
+        let mut changed = self.changed.subscribe();
+        while !self.is_live() {
+            // The sender lives as long as self.
+            let _ = timeout(RENEW, changed.changed()).await;
+        }
+    }
+
+    /// Reports when the dispatcher joins or lapses.
+    pub(crate) fn subscribe(&self) -> watch::Receiver<bool> {
+        self.changed.subscribe()
+    }
+
+    fn elapsed(&self) -> u64 {
+        millis(self.origin.elapsed())
+    }
+
+    fn set_joined(&self, joined: bool) {
+        self.joined.store(joined, Ordering::Release);
+        self.changed.send_replace(joined);
+    }
+}
+
+fn millis(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Renews the lease.
+pub(crate) struct Renewer {
+    pub(crate) nats: Nats,
+    pub(crate) liveness: Arc<Liveness>,
+    /// The config revision that is loaded.
+    pub(crate) loaded: watch::Receiver<u64>,
+    pub(crate) incarnation: String,
+    pub(crate) started: Timestamp,
+}
+
+impl Renewer {
+    /// Joins, renews, joins again after a lapse; for ever.
+    pub(crate) async fn run(mut self) {
+        loop {
+            match self.join().await {
+                Ok(confirmed) => {
+                    info!(revision = *self.loaded.borrow(), "joined");
+                    self.liveness.set_joined(true);
+                    self.keep(confirmed).await;
+                    self.liveness.set_joined(false);
+                    warn!("the lease has lapsed: nothing is delivered until it is back");
+                }
+                Err(error) => {
+                    warn!(error = chain(&error), "can't join yet");
+                    tokio::time::sleep(RETRY * 5).await;
+                }
+            }
+        }
+    }
+
+    /// Removes the lease, so that nobody waits for this dispatcher.
+    pub(crate) async fn leave(nats: &Nats, incarnation: &str) {
+        if let Ok(bucket) = nats.jetstream.get_key_value(LEASES_BUCKET).await {
+            // If it fails, the lease expires.
+            let _ = bucket.delete(incarnation).await;
+        }
+    }
+
+    async fn join(&mut self) -> Result<u64, LeaseError> {
+        self.catch_up().await?;
+        self.renew(None).await?;
+        self.catch_up().await?;
+        self.renew(None).await
+    }
+
+    /// Waits until the config is loaded up to what its leader has now.
+    async fn catch_up(&mut self) -> Result<(), LeaseError> {
+        let name = format!("KV_{CONFIG_BUCKET}");
+        let stream = self.nats.jetstream.get_stream(name).await.map_err(LeaseError::Config)?;
+        let last = stream.cached_info().state.last_sequence;
+        let wait = timeout(Duration::from_secs(30), self.loaded.wait_for(|loaded| *loaded >= last)).await;
+        // The sender lives as long as the process: only time runs out.
+        wait.map(|_| ()).map_err(LeaseError::Late)
+    }
+
+    /// Renews until the last confirmed renewal, which started at `confirmed`, is too old.
+    async fn keep(&mut self, mut confirmed: u64) {
+        let mut due = Duration::ZERO;
+        loop {
+            tokio::select! {
+                _ = self.loaded.changed() => {}
+                () = tokio::time::sleep(due) => {}
+            }
+            due = match self.renew(Some(confirmed)).await {
+                Ok(renewed) => {
+                    confirmed = renewed;
+                    RENEW
+                }
+                Err(LeaseError::Lapsed) => return,
+                Err(error) => {
+                    warn!(error = chain(&error), "the lease is not renewed");
+                    RETRY
+                }
+            };
+        }
+    }
+
+    /// Writes the lease; returns when it began. A dispatcher that was stopped for a while finds here that it lapsed.
+    async fn renew(&mut self, previous: Option<u64>) -> Result<u64, LeaseError> {
+        let before = self.liveness.elapsed();
+        if previous.is_some_and(|previous| before.saturating_sub(previous) >= millis(TRUST)) {
+            return Err(LeaseError::Lapsed);
+        }
+        let revision = *self.loaded.borrow_and_update();
+        let lease = DispatcherLease { version: VERSION, revision, started: self.started };
+        let value = encode(&lease).map_err(LeaseError::Encode)?;
+        let put = async {
+            let bucket = self.nats.jetstream.get_key_value(LEASES_BUCKET).await.map_err(LeaseError::Leases)?;
+            bucket.put(&self.incarnation, value.into()).await.map_err(LeaseError::Renew)
+        };
+        timeout(RENEWAL, put).await.map_err(LeaseError::Late)??;
+        self.liveness.confirmed.store(before + 1, Ordering::Release);
+        Ok(before)
+    }
+}

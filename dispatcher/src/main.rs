@@ -1,0 +1,43 @@
+//! The dispatcher: JetStream in, signed webhooks out. See `app` for how its parts fit together.
+
+mod app;
+mod budget;
+mod config;
+mod deliver;
+mod disabled;
+mod due;
+mod fanout;
+mod guard;
+mod health;
+mod hold;
+mod index;
+mod lane;
+mod liveness;
+mod messages;
+mod metrics;
+mod pull;
+mod reader;
+mod readers;
+mod request;
+mod sender;
+mod settings;
+mod store;
+mod subscription;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use hookwright_runtime::logging;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let arguments = settings::Arguments::parse();
+    match app::run(arguments).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            logging::init(&logging::LogSettings::default());
+            tracing::error!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

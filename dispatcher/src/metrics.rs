@@ -1,0 +1,73 @@
+//! The dispatcher's Prometheus metrics, all with the prefix `hookwright_dispatcher_`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use hookwright_core::decide::DeadLetterReason;
+use hookwright_core::outcome::OutcomeKind;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::Registry;
+
+type Label = [(&'static str, &'static str); 1];
+
+/// What is counted.
+pub(crate) struct Metrics {
+    pub(crate) events: Counter,
+    pub(crate) dropped: Counter,
+    pub(crate) held_events: Gauge,
+    pub(crate) in_flight: Gauge,
+    pub(crate) subscriptions: Gauge,
+    pub(crate) config_revision: Gauge,
+    pub(crate) live: Gauge,
+    attempts: Family<Label, Counter>,
+    parked: Family<Label, Counter>,
+    dead_letters: Family<Label, Counter>,
+    attempt_seconds: Histogram,
+}
+
+impl Metrics {
+    pub(crate) fn register() -> (Arc<Self>, Registry) {
+        let metrics = Self {
+            events: Counter::default(),
+            dropped: Counter::default(),
+            held_events: Gauge::default(),
+            in_flight: Gauge::default(),
+            subscriptions: Gauge::default(),
+            config_revision: Gauge::default(),
+            live: Gauge::default(),
+            attempts: Family::default(),
+            parked: Family::default(),
+            dead_letters: Family::default(),
+            attempt_seconds: Histogram::new(exponential_buckets(0.001, 2.0, 15)),
+        };
+        let mut registry = Registry::with_prefix("hookwright_dispatcher");
+        registry.register("events", "Events read and matched", metrics.events.clone());
+        registry.register("attempts", "Attempts, by outcome", metrics.attempts.clone());
+        registry.register("attempt_seconds", "How long attempts took", metrics.attempt_seconds.clone());
+        registry.register("parked", "Deliveries parked, by cause", metrics.parked.clone());
+        registry.register("dead_letters", "Deliveries and events given up, by reason", metrics.dead_letters.clone());
+        registry.register("dropped", "Deliveries dropped, as their subscription was deleted", metrics.dropped.clone());
+        registry.register("held_events", "Events held in memory", metrics.held_events.clone());
+        registry.register("in_flight", "Attempts under way", metrics.in_flight.clone());
+        registry.register("subscriptions", "Subscriptions loaded", metrics.subscriptions.clone());
+        registry.register("config_revision", "The config revision that is loaded", metrics.config_revision.clone());
+        registry.register("live", "1 while the liveness lease holds", metrics.live.clone());
+        (Arc::new(metrics), registry)
+    }
+
+    pub(crate) fn attempt(&self, outcome: OutcomeKind, took: Duration) {
+        self.attempts.get_or_create(&[("outcome", outcome.name())]).inc();
+        self.attempt_seconds.observe(took.as_secs_f64());
+    }
+
+    pub(crate) fn parked(&self, cause: &'static str) {
+        self.parked.get_or_create(&[("cause", cause)]).inc();
+    }
+
+    pub(crate) fn dead_letter(&self, reason: DeadLetterReason) {
+        self.dead_letters.get_or_create(&[("reason", reason.name())]).inc();
+    }
+}

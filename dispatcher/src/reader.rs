@@ -1,0 +1,110 @@
+//! Reads one durable consumer, for as long as it is told to: pulls what the budget allows, and holds each message
+//! while it is worked on.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_nats::jetstream::Message;
+use hookwright_runtime::logging::chain;
+use hookwright_runtime::nats::Nats;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{debug, warn};
+
+use crate::budget::Budget;
+use crate::deliver::Deliverer;
+use crate::hold::hold;
+use crate::index::Producer;
+use crate::messages::{Place, Published};
+use crate::pull::{PullError, Puller};
+
+/// Between a failed pull and the next.
+const RETRY: Duration = Duration::from_millis(250);
+
+/// What a reader needs.
+#[derive(Clone)]
+pub(crate) struct Reader {
+    pub(crate) nats: Nats,
+    pub(crate) deliverer: Arc<Deliverer>,
+    pub(crate) budget: Budget,
+    /// The messages that are held.
+    pub(crate) tracker: TaskTracker,
+    /// The largest message that the server lets through, in bytes.
+    pub(crate) max_message: u32,
+}
+
+/// What is read, and what becomes of it.
+#[derive(Clone)]
+pub(crate) enum Source {
+    /// The events of a producer.
+    Events(Arc<Producer>),
+    /// The parked deliveries that are due.
+    Due { stream: &'static str, consumer: &'static str },
+}
+
+impl Source {
+    fn names(&self) -> (&str, &str) {
+        match self {
+            Self::Events(producer) => (&producer.record.stream.name, &producer.record.consumer),
+            Self::Due { stream, consumer } => (stream, consumer),
+        }
+    }
+}
+
+impl Reader {
+    /// Reads until `stop`. What is held then goes on by itself.
+    pub(crate) async fn run(self, source: Source, stop: CancellationToken) {
+        let reading = async {
+            loop {
+                self.deliverer.liveness.live().await;
+                if let Err(error) = self.read(&source).await {
+                    let (stream, consumer) = source.names();
+                    warn!(stream, consumer, error = chain(&error), "can't read");
+                    tokio::time::sleep(RETRY).await;
+                }
+            }
+        };
+        tokio::select! {
+            () = stop.cancelled() => debug!(source = ?source.names(), "stopped reading"),
+            () = reading => {}
+        }
+    }
+
+    async fn read(&self, source: &Source) -> Result<(), PullError> {
+        let (stream, consumer) = source.names();
+        let budget = self.budget.clone();
+        let mut puller = Puller::open(&self.nats, stream, consumer, budget, self.max_message).await?;
+        while self.deliverer.liveness.is_live() {
+            puller
+                .pull(|message, share| {
+                    let (deliverer, source) = (Arc::clone(&self.deliverer), source.clone());
+                    self.tracker.spawn(async move {
+                        handle(&deliverer, &source, message).await;
+                        drop(share);
+                    });
+                })
+                .await?;
+        }
+        Ok(())
+    }
+}
+
+async fn handle(deliverer: &Deliverer, source: &Source, message: Message) {
+    let received = Instant::now();
+    let place = match message.info() {
+        Ok(info) => Place::of(&info),
+        Err(error) => {
+            warn!(error, "a message without metadata");
+            return;
+        }
+    };
+    let (message, acker) = message.split();
+    match source {
+        Source::Events(producer) => {
+            let published = Published::from_stream(message, &place, producer.record.stream.created);
+            hold(&acker, deliverer.fan_out(producer, published, received)).await;
+        }
+        Source::Due { .. } => hold(&acker, deliverer.deliver_due(message, received)).await,
+    }
+}

@@ -1,0 +1,37 @@
+//! A reader for each producer that is served: started, stopped and replaced as the config says.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use hookwright_core::ids::ProducerUid;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::index::{Producer, Serving};
+use crate::reader::{Reader, Source};
+
+/// Until `stop`, which stops all of them.
+pub(crate) async fn run(reader: Reader, mut serving: watch::Receiver<Serving>, stop: CancellationToken) {
+    let mut running: BTreeMap<ProducerUid, (Arc<Producer>, CancellationToken)> = BTreeMap::new();
+    loop {
+        let wanted = serving.borrow_and_update().clone();
+        running.retain(|uid, (producer, token)| {
+            let keep = wanted.get(uid) == Some(producer);
+            if !keep {
+                token.cancel();
+            }
+            keep
+        });
+        for (uid, producer) in wanted {
+            running.entry(uid).or_insert_with(|| {
+                let token = stop.child_token();
+                tokio::spawn(reader.clone().run(Source::Events(Arc::clone(&producer)), token.clone()));
+                (producer, token)
+            });
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            changed = serving.changed() => if changed.is_err() { return },
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! One attempt over HTTP. What comes of it is a value: `Err` does not exist here, as no failure is ours to hold
+//! against anybody but the endpoint.
+
+use std::error::Error;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use hookwright_core::egress::{EgressPolicy, Refusal};
+use hookwright_core::outcome::{Outcome, OutcomeKind, parse_retry_after};
+use jiff::Timestamp;
+use reqwest::{Client, Request, Response};
+
+use crate::guard::Guard;
+use crate::settings::DnsSettings;
+
+/// How much of a response's body is read, so that its connection can be used again; what is beyond closes it.
+const MAX_BODY: usize = 64 << 10;
+/// Open connections kept for each host and for how long.
+const IDLE: (usize, Duration) = (64, Duration::from_secs(30));
+
+/// The one client of this dispatcher: its connections are shared by all subscriptions.
+#[derive(Clone)]
+pub(crate) struct Sender {
+    client: Client,
+}
+
+impl Sender {
+    pub(crate) fn new(dns: &DnsSettings, egress: EgressPolicy) -> anyhow::Result<Self> {
+        let client = Client::builder()
+            .user_agent(concat!("hookwright/", env!("CARGO_PKG_VERSION")))
+            .dns_resolver(Guard::new(dns, egress)?)
+            .redirect(reqwest::redirect::Policy::none())
+            .no_proxy()
+            .referer(false)
+            .retry(reqwest::retry::never())
+            .http1_only()
+            .pool_max_idle_per_host(IDLE.0)
+            .pool_idle_timeout(IDLE.1)
+            .connect_timeout(Duration::from_secs(10))
+            .build()
+            .context("can't start the HTTP client")?;
+        Ok(Self { client })
+    }
+
+    /// Sends, and reads the response as far as needed, all within `timeout`. The status decides: a 2xx whose body then
+    /// breaks off was received.
+    pub(crate) async fn send(&self, mut request: Request, timeout: Duration) -> Outcome {
+        let start = Instant::now();
+        *request.timeout_mut() = Some(timeout);
+        match self.client.execute(request).await {
+            Ok(response) => {
+                let retry_after = response.headers().get(http::header::RETRY_AFTER);
+                let retry_after =
+                    retry_after.and_then(|value| parse_retry_after(value.to_str().ok()?, Timestamp::now()));
+                let outcome = Outcome::response(response.status().as_u16(), retry_after);
+                let left = timeout.saturating_sub(start.elapsed());
+                // Beyond the time or the size, the connection is closed and the outcome stays.
+                let _ = tokio::time::timeout(left, drain(response)).await;
+                outcome
+            }
+            Err(error) => Outcome::without_response(classify(&error)),
+        }
+    }
+}
+
+async fn drain(mut response: Response) {
+    let mut read = 0;
+    while let Ok(Some(chunk)) = response.chunk().await {
+        read += chunk.len();
+        if read > MAX_BODY {
+            return;
+        }
+    }
+}
+
+fn classify(error: &reqwest::Error) -> OutcomeKind {
+    if error.is_builder() {
+        return OutcomeKind::Unsignable;
+    }
+    let mut cause: Option<&(dyn Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        if error.is::<Refusal>() {
+            return OutcomeKind::Blocked;
+        }
+        let wrapped = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        if error.is::<rustls::Error>() || wrapped.is_some_and(|inner| inner.is::<rustls::Error>()) {
+            return OutcomeKind::TlsFailed;
+        }
+        cause = error.source();
+    }
+    if error.is_timeout() { OutcomeKind::TimedOut } else { OutcomeKind::Unreachable }
+}
