@@ -82,11 +82,19 @@ fn classify(error: &reqwest::Error) -> OutcomeKind {
         if error.is::<Refusal>() {
             return OutcomeKind::Blocked;
         }
-        let wrapped = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-        if error.is::<rustls::Error>() || wrapped.is_some_and(|inner| inner.is::<rustls::Error>()) {
+        if is_tls(error) {
             return OutcomeKind::TlsFailed;
         }
         cause = error.source();
     }
     if error.is_timeout() { OutcomeKind::TimedOut } else { OutcomeKind::Unreachable }
 }
+
+/// An I/O error hides what it wraps from `source`, and the TLS connector wraps it twice.
+fn is_tls(error: &(dyn Error + 'static)) -> bool {
+    let wrapped = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+    error.is::<rustls::Error>() || wrapped.is_some_and(|inner| is_tls(inner))
+}
+
+#[cfg(test)]
+mod tests;
