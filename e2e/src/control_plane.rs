@@ -131,7 +131,8 @@ impl ControlPlane {
         Ok(path)
     }
 
-    async fn kubectl_stdin(&self, args: &[&str], input: &str) -> Result<String> {
+    /// Runs kubectl as administrator with this on its standard input.
+    pub async fn kubectl_stdin(&self, args: &[&str], input: &str) -> Result<String> {
         let mut child = tokio::process::Command::new(&self.kubectl)
             .env("KUBECONFIG", self.kubeconfig())
             .env("KUBECACHEDIR", self.folder.join("kubectl"))

@@ -1,6 +1,6 @@
 //! Publishing events the way an application does.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use async_nats::HeaderMap;
@@ -8,7 +8,8 @@ use async_nats::jetstream;
 use async_nats::jetstream::publish::PublishAck;
 use bytes::Bytes;
 
-use crate::wait_for;
+/// Between a publish that failed and the next.
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// A message to publish.
 #[derive(Clone, Debug)]
@@ -73,6 +74,13 @@ impl Publisher {
     /// Publishes until acknowledged, through crashes of the server. Give the event a [`Event::message_id`], or it may
     /// be stored more than once.
     pub async fn publish_through_faults(&self, event: &Event, deadline: Duration) -> Result<PublishAck> {
-        wait_for("the event to be acknowledged", deadline, async || self.publish(event).await).await
+        let start = Instant::now();
+        loop {
+            match self.publish(event).await {
+                Ok(acknowledged) => return Ok(acknowledged),
+                Err(error) if start.elapsed() >= deadline => return Err(error),
+                Err(_) => tokio::time::sleep(PAUSE).await,
+            }
+        }
     }
 }

@@ -1,0 +1,147 @@
+//! Processes are killed under load. Nothing that NATS acknowledged may be lost.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use hookwright_e2e::{Answer, Options, Received, World, wait_for};
+use serde_json::json;
+use tokio::task::JoinSet;
+use tokio::time::{MissedTickBehavior, interval, sleep_until};
+
+use crate::shop::{Shop, alone};
+
+const RATE: u64 = 200;
+const LOAD: Duration = Duration::from_secs(60);
+const KILLS: u32 = 5;
+/// Delivery permits of a dispatcher (`maxInFlight` in the harness's settings): what a kill may send twice.
+const PERMITS: usize = 64;
+const SILENCE: Duration = Duration::from_secs(10);
+
+/// Who is killed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Victim {
+    Dispatcher,
+    Nats,
+    Operator,
+}
+
+#[tokio::test]
+async fn a_killed_dispatcher_loses_nothing() {
+    survive(Victim::Dispatcher).await;
+}
+
+#[tokio::test]
+async fn a_killed_nats_server_loses_nothing() {
+    survive(Victim::Nats).await;
+}
+
+#[tokio::test]
+async fn a_killed_operator_loses_nothing() {
+    survive(Victim::Operator).await;
+}
+
+async fn survive(victim: Victim) {
+    let _machine = alone().await;
+    let world = World::start(Options { dispatchers: 2, ..Options::default() }).await.unwrap();
+    let shop = Shop::open(&world, json!({})).await;
+    shop.receiver.fail_sometimes("/flaky", 0.2, Answer::status(503));
+    let retry = json!({ "maxAttempts": 30, "backoff": { "type": "Fixed", "delay": "1s" }, "jitterPercent": 20 });
+    for name in ["one", "two", "flaky"] {
+        shop.subscribe(name, &[">"], json!({ "delivery": { "retry": retry } })).await;
+    }
+    let start = Instant::now();
+    let (acknowledged, ()) = tokio::join!(publish(&shop), kill(&world, victim));
+    let load = start..Instant::now();
+    assert!(acknowledged.len() > 10_000, "{} acknowledged: the publisher kept its rate", acknowledged.len());
+
+    let mut duplicates = 0;
+    for name in ["one", "two", "flaky"] {
+        let path = format!("/{name}");
+        wait_for(&format!("all of {name}"), Duration::from_secs(90), async || {
+            let missing = missing(&shop.receiver.requests(&path), &acknowledged);
+            anyhow::ensure!(missing.is_empty(), "{} missing, {:?} ...", missing.len(), missing.iter().take(3));
+            Ok(())
+        })
+        .await
+        .unwrap();
+        let requests = shop.receiver.requests(&path);
+        duplicates += count_duplicates(&requests);
+        if name != "flaky" {
+            let silence = longest_silence(&requests, &load);
+            println!("{victim:?} killed {KILLS} times: longest silence of {name} {silence:?}");
+            assert!(silence <= SILENCE, "{name}: {silence:?}");
+        }
+    }
+    println!("{victim:?} killed {KILLS} times: {} events, 0 lost, {duplicates} duplicates", acknowledged.len());
+    assert!(duplicates <= KILLS as usize * PERMITS, "{duplicates} duplicates");
+}
+
+/// Publishes at a steady rate; returns the bodies of what was acknowledged.
+async fn publish(shop: &Shop<'_>) -> HashSet<String> {
+    let mut tick = interval(Duration::from_micros(1_000_000 / RATE));
+    tick.set_missed_tick_behavior(MissedTickBehavior::Burst);
+    let mut publishing = JoinSet::new();
+    let start = Instant::now();
+    let mut n = 0;
+    while start.elapsed() < LOAD {
+        tick.tick().await;
+        let body = format!("event-{n}");
+        n += 1;
+        let (publisher, event) = (shop.publisher.clone(), shop.event("tick", body.clone()).message_id(&body));
+        publishing.spawn(async move {
+            publisher.publish_through_faults(&event, Duration::from_secs(60)).await.ok().map(|_| body)
+        });
+    }
+    publishing.join_all().await.into_iter().flatten().collect()
+}
+
+/// Five kills at random times, one in each fifth of the load.
+async fn kill(world: &World, victim: Victim) {
+    let start = tokio::time::Instant::now();
+    let slice = LOAD / KILLS;
+    for n in 0..KILLS {
+        let within = slice.mul_f64(0.2 + 0.6 * rand::random::<f64>());
+        sleep_until(start + slice * n + within).await;
+        match victim {
+            Victim::Nats => world.nats.restart().await.unwrap(),
+            Victim::Operator => {
+                world.operator.kill9().unwrap();
+                world.operator.restart().unwrap();
+            }
+            Victim::Dispatcher => {
+                let dispatcher = &world.dispatchers[rand::random_range(0..world.dispatchers.len())];
+                dispatcher.kill9().unwrap();
+                dispatcher.restart().unwrap();
+            }
+        }
+    }
+}
+
+fn text(request: &Received) -> String {
+    String::from_utf8_lossy(&request.body).into_owned()
+}
+
+fn missing(requests: &[Arc<Received>], acknowledged: &HashSet<String>) -> Vec<String> {
+    let received: HashSet<String> = requests.iter().filter(|request| request.succeeded()).map(|r| text(r)).collect();
+    acknowledged.difference(&received).cloned().collect()
+}
+
+/// Successful receipts beyond the first of each event. Each receipt of an event has the same `webhook-id`.
+fn count_duplicates(requests: &[Arc<Received>]) -> usize {
+    let mut ids: HashMap<String, HashSet<String>> = HashMap::new();
+    let mut successes: HashMap<String, usize> = HashMap::new();
+    for request in requests {
+        ids.entry(text(request)).or_default().insert(request.webhook_id().to_owned());
+        *successes.entry(text(request)).or_default() += usize::from(request.succeeded());
+    }
+    assert!(ids.values().all(|ids| ids.len() == 1), "an event has one webhook-id at each subscription");
+    successes.values().map(|n| n.saturating_sub(1)).sum()
+}
+
+fn longest_silence(requests: &[Arc<Received>], load: &std::ops::Range<Instant>) -> Duration {
+    let mut times: Vec<Instant> = requests.iter().map(|request| request.at).filter(|at| load.contains(at)).collect();
+    times.insert(0, load.start);
+    times.sort_unstable();
+    times.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or_default()
+}

@@ -1,0 +1,168 @@
+//! Ready, edits, deletion.
+
+use std::time::{Duration, Instant};
+
+use hookwright_e2e::{Event, Options, User, World, wait_for};
+use serde_json::{Value, json};
+
+use crate::shop::{SOON, Shop, alone, shared};
+
+#[tokio::test]
+async fn what_is_published_right_after_ready_is_delivered() {
+    let (shop, _machine) = shared().await;
+    for n in 0..50 {
+        let name = format!("fresh-{n}");
+        let kind = format!("fresh.{n}");
+        let plane = &shop.world.control_plane;
+        plane.apply_json(&shop.subscription(&name, &[&kind], json!({}))).await.unwrap();
+        let subscription = format!("subscription/{name}");
+        let wait = ["wait", "--for=condition=Ready", "--timeout=30s", "-n", &shop.namespace, &subscription];
+        plane.kubectl(&wait).await.unwrap();
+        shop.publish(&shop.event(&kind, "{}")).await;
+        shop.requests(&name, 1).await;
+    }
+}
+
+#[tokio::test]
+async fn an_edit_of_the_url_takes_effect_within_5_s() {
+    let (shop, _machine) = shared().await;
+    shop.subscribe("edited", &[">"], json!({})).await;
+    shop.publish(&shop.event("a", "{}")).await;
+    shop.requests("edited", 1).await;
+    let edit = json!({ "endpoint": { "url": shop.receiver.url("/new") } });
+    shop.world.control_plane.apply_json(&shop.subscription("edited", &[">"], edit)).await.unwrap();
+    let applied = Instant::now();
+    wait_for("the new URL", Duration::from_secs(5), async || {
+        shop.publish(&shop.event("b", "{}")).await;
+        anyhow::ensure!(shop.receiver.count("/new") > 0, "nothing at the new URL");
+        Ok(())
+    })
+    .await
+    .unwrap();
+    shop.publish(&shop.event("c", "{}")).await;
+    let before = shop.receiver.requests("/edited");
+    assert!(before.iter().all(|request| request.at < applied + Duration::from_secs(5)));
+}
+
+#[tokio::test]
+async fn no_request_starts_5_s_after_a_deletion_not_even_a_retry() {
+    let (shop, _machine) = shared().await;
+    shop.receiver.answer("/deleted", hookwright_e2e::Answer::status(500));
+    let retry = json!({ "maxAttempts": 100, "backoff": { "type": "Fixed", "delay": "1s" }, "jitterPercent": 0 });
+    let uid = shop.subscribe("deleted", &[">"], json!({ "delivery": { "retry": retry } })).await;
+    shop.subscribe("other", &[">"], json!({})).await;
+    for n in 0..20 {
+        shop.publish(&shop.event("a", format!("{n}"))).await;
+    }
+    shop.requests("deleted", 30).await;
+    let delete = ["delete", "subscription.hookwright.dev/deleted", "-n", &shop.namespace, "--timeout=30s"];
+    shop.world.control_plane.kubectl(&delete).await.unwrap();
+    let deleted = Instant::now();
+    // Later events still reach the other, so the dispatchers are at work all along.
+    let mut n = 20;
+    while deleted.elapsed() < Duration::from_secs(10) {
+        shop.publish(&shop.event("b", "{}")).await;
+        n += 1;
+        shop.requests("other", n).await;
+    }
+    let late = shop.receiver.requests("/deleted").iter().filter(|r| r.at > deleted + Duration::from_secs(5)).count();
+    assert_eq!(late, 0);
+    assert_eq!(config_keys(shop.world, &uid).await.unwrap(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_producer_keeps_or_deletes_its_stream_as_its_policy_says() {
+    let (shop, _machine) = shared().await;
+    shop.produce("kept", "kept", json!({})).await;
+    shop.produce("gone", "gone", json!({ "stream": { "deletionPolicy": "Delete" } })).await;
+    let jetstream = shop.world.nats.jetstream(User::Operator).await.unwrap();
+    for name in ["kept", "gone"] {
+        let delete = ["delete", &format!("producer.hookwright.dev/{name}"), "-n", &shop.namespace, "--timeout=30s"];
+        shop.world.control_plane.kubectl(&delete).await.unwrap();
+    }
+    let stream = |name: &str| jetstream.get_stream(format!("{}_{name}", shop.namespace));
+    assert!(stream("gone").await.is_err());
+    let mut kept = stream("kept").await.unwrap();
+    assert_eq!(kept.info().await.unwrap().state.consumer_count, 0, "only the shared consumer goes");
+
+    // A Producer of the same name is another one, and the stream is not its.
+    let refused = |object: &Value| {
+        let conditions = object["status"]["conditions"].as_array().cloned().unwrap_or_default();
+        conditions.iter().any(|c| c["type"] == "Accepted" && c["reason"] == "StreamOwnedByAnother")
+    };
+    let again = json!({
+        "apiVersion": "hookwright.dev/v1alpha1",
+        "kind": "Producer",
+        "metadata": { "name": "kept", "namespace": shop.namespace },
+        "spec": { "subjects": [format!("{}.kept.>", shop.namespace)] },
+    });
+    shop.world.control_plane.apply_json(&again).await.unwrap();
+    let plane = &shop.world.control_plane;
+    plane.wait_until(&shop.namespace, "producers", "kept", "refused", SOON, refused).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_producer_may_not_take_the_subjects_of_another_namespace() {
+    let (shop, _machine) = shared().await;
+    let (other, _machine) = shared().await;
+    for (name, subject, reason) in [
+        ("foreign", format!("{}.events.>", other.namespace), "SubjectNotAllowed"),
+        ("system", "hookwright.parked.>".to_owned(), "SubjectNotAllowed"),
+        ("overlap", format!("{}.events.order.*", shop.namespace), "SubjectConflict"),
+    ] {
+        let object = json!({
+            "apiVersion": "hookwright.dev/v1alpha1",
+            "kind": "Producer",
+            "metadata": { "name": name, "namespace": shop.namespace },
+            "spec": { "subjects": [subject] },
+        });
+        shop.world.control_plane.apply_json(&object).await.unwrap();
+        let refused = |object: &Value| {
+            let conditions = object["status"]["conditions"].as_array().cloned().unwrap_or_default();
+            let has = |kind: &str, status: &str| conditions.iter().any(|c| c["type"] == kind && c["status"] == status);
+            let why = conditions.iter().any(|c| c["type"] == "Accepted" && c["reason"] == reason);
+            why && has("Accepted", "False") && has("Ready", "False") && has("Stalled", "True")
+        };
+        let plane = &shop.world.control_plane;
+        plane.wait_until(&shop.namespace, "producers", name, reason, SOON, refused).await.unwrap();
+    }
+}
+
+/// Has a world of its own: it takes NATS away.
+#[tokio::test]
+async fn deleting_while_nats_is_down_does_not_hang_and_leaves_nothing_live() {
+    let _machine = alone().await;
+    let options = Options { operator: json!({ "finalizerTimeout": "6s" }), ..Options::default() };
+    let world = World::start(options).await.unwrap();
+    let shop = Shop::open(&world, json!({})).await;
+    let uid = shop.subscribe("doomed", &[">"], json!({})).await;
+    shop.subscribe("other", &[">"], json!({})).await;
+    world.nats.kill9().unwrap();
+    let start = Instant::now();
+    let delete = ["delete", "subscription.hookwright.dev/doomed", "-n", &shop.namespace, "--timeout=60s"];
+    world.control_plane.kubectl(&delete).await.unwrap();
+    assert!(start.elapsed() < Duration::from_secs(40), "{:?}", start.elapsed());
+    let events = world.control_plane.kubectl(&["get", "events.events.k8s.io", "-n", &shop.namespace]).await.unwrap();
+    assert!(events.contains("Warning"), "{events}");
+
+    world.nats.restart().await.unwrap();
+    wait_for("the record to be gone", Duration::from_secs(60), async || {
+        let keys = config_keys(&world, &uid).await?;
+        anyhow::ensure!(keys.is_empty(), "{keys:?}");
+        Ok(())
+    })
+    .await
+    .unwrap();
+    let event = Event::new(format!("{}.events.x", shop.namespace), "{}").message_id("after");
+    shop.publisher.publish_through_faults(&event, SOON).await.unwrap();
+    shop.requests("other", 1).await;
+    assert_eq!(shop.receiver.count("/doomed"), 0);
+}
+
+/// The live keys of the config bucket that have this uid in them.
+async fn config_keys(world: &World, uid: &str) -> anyhow::Result<Vec<String>> {
+    let jetstream = world.nats.jetstream(User::Operator).await?;
+    let bucket = jetstream.get_key_value(hookwright_core::names::CONFIG_BUCKET).await?;
+    let keys: Vec<String> = futures::TryStreamExt::try_collect(bucket.keys().await?).await?;
+    Ok(keys.into_iter().filter(|key| key.contains(uid)).collect())
+}

@@ -1,0 +1,22 @@
+//! Everything together, the way a user runs it: a real API server, a real nats-server, the operator with its
+//! ServiceAccount's rights, two dispatchers, real receivers.
+//!
+//! Most tests share one world and run side by side, each in a namespace of its own. A test that kills things, or that
+//! measures, has a world of its own and runs alone: `shop::alone`.
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test fails by panicking, and prints its figures")]
+
+mod admission;
+mod clients;
+mod disabled;
+mod egress;
+mod examples;
+mod harness;
+mod kills;
+mod lifecycle;
+mod load;
+mod malformed;
+mod retries;
+mod routing;
+mod secrets;
+mod shop;
+mod shutdown;

@@ -1,0 +1,138 @@
+//! When an attempt fails.
+
+use std::time::{Duration, SystemTime};
+
+use hookwright_core::decide::DeadLetterReason;
+use hookwright_core::outcome::OutcomeKind;
+use hookwright_e2e::{Answer, Received};
+use serde_json::{Value, json};
+
+use crate::shop::{schedule, shared};
+
+/// How late an attempt may be: the server's timer and a busy machine.
+const LATE: Duration = Duration::from_millis(2500);
+
+fn gaps(requests: &[std::sync::Arc<Received>]) -> Vec<Duration> {
+    requests.windows(2).map(|pair| pair[1].at.duration_since(pair[0].at)).collect()
+}
+
+#[tokio::test]
+async fn fails_twice_then_succeeds_at_the_times_of_the_policy() {
+    let (shop, _machine) = shared().await;
+    shop.receiver.fail_first("/flaky", 2, Answer::status(503));
+    let retry = json!({ "backoff": { "type": "Exponential", "delay": "4s", "factor": 2 }, "jitterPercent": 25 });
+    shop.subscribe("flaky", &[">"], json!({ "delivery": { "retry": retry } })).await;
+    let published = SystemTime::now();
+    shop.publish(&shop.event("order.created", "{}")).await;
+
+    shop.requests("flaky", 1).await;
+    let waiting = |n: i64| {
+        move |status: &Value| {
+            let delivery = &status["delivery"];
+            delivery["retrying"] == 1 && delivery["failedAttempts"] == n
+        }
+    };
+    let status = shop.status("flaky", "retrying after one failure", waiting(1)).await;
+    let (last, next) = (&status["delivery"]["lastAttempt"], &status["delivery"]["nextAttemptTime"]);
+    assert_eq!((&last["outcome"], &last["httpStatus"]), (&json!("Rejected"), &json!(503)));
+    let next: jiff::Timestamp = next.as_str().unwrap().parse().unwrap();
+    let ahead = SystemTime::from(next).duration_since(published).unwrap();
+    assert!((Duration::from_secs(2)..Duration::from_secs(9)).contains(&ahead), "{ahead:?}");
+    let table = ["get", "subscriptions.hookwright.dev", "flaky", "-n", &shop.namespace];
+    let table = shop.world.control_plane.kubectl(&table).await.unwrap();
+    assert!(table.starts_with("NAME") && table.contains("RETRYING"), "{table}");
+
+    let got = shop.requests("flaky", 3).await;
+    for (gap, nominal) in gaps(&got).iter().zip([4.0, 8.0]) {
+        let (low, high) = (nominal * 0.75, nominal * 1.25);
+        let bounds = Duration::from_secs_f64(low)..Duration::from_secs_f64(high) + LATE;
+        assert!(bounds.contains(gap), "{gap:?} is not {nominal} s +-25%");
+    }
+    let status =
+        shop.status("flaky", "delivered", |s| s["delivery"]["delivered"] == 1 && s["delivery"]["retrying"] == 0);
+    let status = status.await;
+    assert_eq!(status["delivery"]["lastAttempt"]["outcome"], "Delivered");
+    assert_eq!(status["delivery"]["failedAttempts"], 2);
+    assert!(status["delivery"]["nextAttemptTime"].is_null());
+}
+
+#[tokio::test]
+async fn a_receiver_that_always_fails_leaves_a_dead_letter() {
+    let (shop, _machine) = shared().await;
+    shop.receiver.answer("/down", Answer::status(500).body("a stack trace with a password"));
+    let uid = shop.subscribe("down", &[">"], schedule(&["1s", "1s"])).await;
+    shop.publish(&shop.event("order.created", r#"{"order":7}"#).header("X-Extra", "kept")).await;
+    let (letter, body) = shop.dead_letter(&uid).await;
+    assert_eq!(letter.reason, DeadLetterReason::AttemptsExhausted);
+    assert_eq!(body, r#"{"order":7}"#);
+    assert_eq!((letter.progress.attempts, letter.progress.history.len()), (3, 3));
+    assert!(letter.progress.history.iter().all(|a| a.outcome == OutcomeKind::Rejected && a.http_status == Some(500)));
+    assert_eq!(letter.event.event_type, "order.created");
+    assert_eq!(shop.receiver.count("/down"), 3);
+    assert_eq!(letter.id.unwrap().as_str(), shop.receiver.requests("/down")[0].webhook_id());
+    let counted = |s: &Value| {
+        let delivery = &s["delivery"];
+        delivery["deadLettered"] == 1 && delivery["retrying"] == 0 && delivery["failedAttempts"] == 3
+    };
+    let status = shop.status("down", "counted", counted).await;
+    assert_eq!(status["delivery"]["delivered"], 0);
+    assert!(!status.to_string().contains("password"), "a response's body never reaches the status");
+}
+
+#[tokio::test]
+async fn discard_keeps_no_dead_letter_but_counts() {
+    let (shop, _machine) = shared().await;
+    shop.receiver.answer("/down", Answer::status(500));
+    let delivery = json!({ "retry": { "maxAttempts": 1 }, "deadLetter": { "policy": "Discard" } });
+    shop.subscribe("down", &[">"], json!({ "delivery": delivery })).await;
+    shop.publish(&shop.event("order.created", "{}")).await;
+    shop.status("down", "counted", |s| s["delivery"]["deadLettered"] == 1).await;
+    assert_eq!(shop.receiver.count("/down"), 1);
+}
+
+#[tokio::test]
+async fn retry_after_is_honoured_in_seconds_and_as_a_date() {
+    let (shop, _machine) = shared().await;
+    shop.receiver.fail_first("/seconds", 1, Answer::status(429).header("Retry-After", "4"));
+    shop.receiver.script("/date", |request| {
+        if request.nth > 0 {
+            return Answer::status(200);
+        }
+        let at = jiff::Timestamp::try_from(request.time + Duration::from_secs(5)).unwrap();
+        let date = at.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
+        Answer::status(503).header("Retry-After", &date)
+    });
+    for name in ["seconds", "date"] {
+        shop.subscribe(name, &[">"], schedule(&["1s"])).await;
+    }
+    shop.publish(&shop.event("order.created", "{}")).await;
+    // A date has whole seconds: up to one less.
+    for (name, low) in [("seconds", 4.0), ("date", 4.0)] {
+        let got = shop.requests(name, 2).await;
+        let bounds = Duration::from_secs_f64(low - 0.1)..Duration::from_secs_f64(low + 1.0) + LATE;
+        assert!(bounds.contains(&gaps(&got)[0]), "{name}: {:?}", gaps(&got));
+    }
+}
+
+#[tokio::test]
+async fn a_redirect_is_a_failure_and_never_followed() {
+    let (shop, _machine) = shared().await;
+    let target = shop.receiver.url("/target");
+    shop.receiver.answer("/moved", Answer::status(302).header("Location", &target));
+    let uid = shop.subscribe("moved", &[">"], schedule(&["1s"])).await;
+    shop.publish(&shop.event("order.created", "{}")).await;
+    let (letter, _) = shop.dead_letter(&uid).await;
+    assert!(letter.progress.history.iter().all(|attempt| attempt.http_status == Some(302)));
+    assert_eq!((shop.receiver.count("/moved"), shop.receiver.count("/target")), (2, 0));
+}
+
+#[tokio::test]
+async fn a_deadline_ends_the_retries_with_one_last_attempt() {
+    let (shop, _machine) = shared().await;
+    shop.receiver.answer("/down", Answer::status(500));
+    let retry = json!({ "maxDuration": "3s", "backoff": { "type": "Fixed", "delay": "2s" }, "jitterPercent": 0 });
+    let uid = shop.subscribe("down", &[">"], json!({ "delivery": { "retry": retry } })).await;
+    shop.publish(&shop.event("order.created", "{}")).await;
+    let (letter, _) = shop.dead_letter(&uid).await;
+    assert_eq!((letter.reason, letter.progress.attempts), (DeadLetterReason::DeadlineExceeded, 3));
+}

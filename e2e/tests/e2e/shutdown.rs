@@ -1,0 +1,33 @@
+//! A dispatcher stops as it should.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use hookwright_e2e::{Answer, Options, World};
+use serde_json::json;
+
+use crate::shop::{Shop, alone};
+
+#[tokio::test]
+async fn a_dispatcher_that_stops_finishes_or_parks_what_it_holds() {
+    let _machine = alone().await;
+    let world = World::start(Options::default()).await.unwrap();
+    let shop = Shop::open(&world, json!({})).await;
+    shop.receiver.answer("/slow", Answer::status(200).after(Duration::from_secs(2)));
+    shop.subscribe("slow", &[">"], json!({})).await;
+    // Sixteen are under way (a quarter of 64), the others wait.
+    for n in 0..40 {
+        shop.publish(&shop.event("order.created", format!("{n}"))).await;
+    }
+    shop.requests("slow", 16).await;
+    let status = world.dispatchers[0].terminate().await.unwrap();
+    assert!(status.success(), "{status}");
+    let before = shop.receiver.count("/slow");
+    assert!(before < 40, "it did not start what waited: {before}");
+
+    world.dispatchers[0].restart().unwrap();
+    let got = shop.requests("slow", 40).await;
+    let bodies: HashSet<_> = got.iter().map(|request| request.body.clone()).collect();
+    shop.status("slow", "all delivered", |status| status["delivery"]["delivered"] == 40).await;
+    assert_eq!((bodies.len(), shop.receiver.count("/slow")), (40, 40), "each once");
+}
