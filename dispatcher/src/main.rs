@@ -15,6 +15,7 @@ mod lane;
 mod liveness;
 mod messages;
 mod metrics;
+mod observer;
 mod pull;
 mod reader;
 mod readers;

@@ -7,11 +7,14 @@ use async_nats::jetstream::{self, Message};
 use futures::StreamExt;
 use hookwright_runtime::nats::Nats;
 use tokio::sync::watch;
+use tokio::time::timeout;
 
 use crate::budget::{Budget, Grant, Share};
 
-/// A pull that brings nothing waits this long on the server.
+/// A pull that finds nothing waits this long on the server.
 const IDLE: Duration = Duration::from_secs(5);
+/// A pull that hears nothing for this long beyond its wait is given up: its request or its answer was lost.
+const LOST: Duration = Duration::from_secs(2);
 /// A pull asks for at most this many messages.
 const MAX_EVENTS: u32 = 256;
 
@@ -76,15 +79,16 @@ impl Puller {
         let (events, bytes) = (grant.events(), grant.bytes());
         self.connected.mark_unchanged();
         let batch = match wait {
-            None => self.consumer.fetch().max_messages(events).max_bytes(bytes).expires(IDLE).messages().await,
+            None => self.consumer.fetch().max_messages(events).max_bytes(bytes).messages().await,
             Some(wait) => self.consumer.batch().max_messages(events).max_bytes(bytes).expires(wait).messages().await,
         };
         let mut batch = batch.map_err(PullError::Request)?;
+        let silence = wait.unwrap_or_default() + LOST;
         let mut taken = 0;
         loop {
             let message = tokio::select! {
                 biased;
-                message = batch.next() => message,
+                message = timeout(silence, batch.next()) => message.ok().flatten(),
                 // A pull does not survive its connection.
                 _ = self.connected.changed() => None,
             };

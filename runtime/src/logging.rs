@@ -9,7 +9,7 @@ use tracing_subscriber::EnvFilter;
 pub struct LogSettings {
     /// `Text` or `Json`.
     pub format: Format,
-    /// What to log, in the form of `RUST_LOG`, which wins over it; `info` if neither is given.
+    /// What to log, in the form of `RUST_LOG`, which wins over it; if neither is given, `info`.
     pub filter: Option<String>,
 }
 
@@ -23,7 +23,7 @@ pub enum Format {
 /// Starts logging; the first call counts.
 pub fn init(settings: &LogSettings) {
     let filter = EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| EnvFilter::new(settings.filter.as_deref().unwrap_or("info")));
+        .unwrap_or_else(|_| EnvFilter::new(settings.filter.as_deref().unwrap_or("info,async_nats=warn")));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     // An error means that a subscriber is there already.
     let _ = match settings.format {

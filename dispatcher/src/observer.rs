@@ -1,0 +1,55 @@
+//! What the dispatcher says of itself: readiness, gauges, and why which producers are not served.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use hookwright_runtime::admin::NotReady;
+use tokio::sync::{Semaphore, watch};
+use tracing::error;
+
+use crate::budget::Budget;
+use crate::index::Index;
+use crate::liveness::Liveness;
+use crate::metrics::Metrics;
+use crate::settings::Settings;
+
+/// Keeps readiness and gauges true.
+pub(crate) struct Observer {
+    pub(crate) settings: Settings,
+    pub(crate) index: Arc<Index>,
+    pub(crate) liveness: Arc<Liveness>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) events: Budget,
+    pub(crate) slots: Arc<Semaphore>,
+}
+
+fn gauge(value: usize) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+impl Observer {
+    /// For ever.
+    pub(crate) async fn run(self, ready: watch::Sender<NotReady>) {
+        let mut changed = self.liveness.subscribe();
+        let mut unreadable = None;
+        loop {
+            let live = self.liveness.is_live();
+            let metrics = &self.metrics;
+            metrics.live.set(i64::from(live));
+            metrics.held_events.set(gauge(self.events.held(self.settings.max_held_events)));
+            metrics.in_flight.set(gauge(self.settings.max_in_flight.saturating_sub(self.slots.available_permits())));
+            metrics.subscriptions.set(gauge(self.index.subscriptions()));
+            metrics.config_revision.set(i64::try_from(*self.index.loaded().borrow()).unwrap_or(i64::MAX));
+            let reason = (!live).then(|| "the liveness lease does not hold".to_owned());
+            ready.send_if_modified(|current| std::mem::replace(current, reason.clone()) != reason);
+            let now_unreadable = self.index.unreadable();
+            if now_unreadable != unreadable {
+                if let Some(reason) = &now_unreadable {
+                    error!(reason, "a Producer is not served");
+                }
+                unreadable = now_unreadable;
+            }
+            let _ = tokio::time::timeout(Duration::from_millis(500), changed.changed()).await;
+        }
+    }
+}
