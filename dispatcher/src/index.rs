@@ -175,10 +175,9 @@ impl Index {
         self.read().subscriptions.len()
     }
 
-    /// Why which producers are not served.
-    pub(crate) fn unreadable(&self) -> Option<String> {
-        let inner = self.read();
-        inner.producers.values().flat_map(|entry| &entry.unreadable).map(|(key, why)| format!("{key}: {why}")).next()
+    /// How many records can't be read; their producers are not served.
+    pub(crate) fn unreadable(&self) -> usize {
+        self.read().producers.values().map(|entry| entry.unreadable.len()).sum()
     }
 
     // A poisoned lock means a panic while the maps were whole: each update is complete in itself.

@@ -20,6 +20,7 @@ pub(crate) struct Metrics {
     pub(crate) held_events: Gauge,
     pub(crate) in_flight: Gauge,
     pub(crate) subscriptions: Gauge,
+    pub(crate) unreadable: Gauge,
     pub(crate) config_revision: Gauge,
     pub(crate) live: Gauge,
     attempts: Family<Label, Counter>,
@@ -36,6 +37,7 @@ impl Metrics {
             held_events: Gauge::default(),
             in_flight: Gauge::default(),
             subscriptions: Gauge::default(),
+            unreadable: Gauge::default(),
             config_revision: Gauge::default(),
             live: Gauge::default(),
             attempts: Family::default(),
@@ -53,6 +55,7 @@ impl Metrics {
         registry.register("held_events", "Events held in memory", metrics.held_events.clone());
         registry.register("in_flight", "Attempts under way", metrics.in_flight.clone());
         registry.register("subscriptions", "Subscriptions loaded", metrics.subscriptions.clone());
+        registry.register("unreadable_records", "Config records that can't be read", metrics.unreadable.clone());
         registry.register("config_revision", "The config revision that is loaded", metrics.config_revision.clone());
         registry.register("live", "1 while the liveness lease holds", metrics.live.clone());
         (Arc::new(metrics), registry)

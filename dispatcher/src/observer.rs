@@ -1,11 +1,10 @@
-//! What the dispatcher says of itself: readiness, gauges, and why which producers are not served.
+//! What the dispatcher says of itself: readiness and gauges.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use hookwright_runtime::admin::NotReady;
 use tokio::sync::{Semaphore, watch};
-use tracing::error;
 
 use crate::budget::Budget;
 use crate::index::Index;
@@ -31,7 +30,6 @@ impl Observer {
     /// For ever.
     pub(crate) async fn run(self, ready: watch::Sender<NotReady>) {
         let mut changed = self.liveness.subscribe();
-        let mut unreadable = None;
         loop {
             let live = self.liveness.is_live();
             let metrics = &self.metrics;
@@ -39,16 +37,10 @@ impl Observer {
             metrics.held_events.set(gauge(self.events.held(self.settings.max_held_events)));
             metrics.in_flight.set(gauge(self.settings.max_in_flight.saturating_sub(self.slots.available_permits())));
             metrics.subscriptions.set(gauge(self.index.subscriptions()));
+            metrics.unreadable.set(gauge(self.index.unreadable()));
             metrics.config_revision.set(i64::try_from(*self.index.loaded().borrow()).unwrap_or(i64::MAX));
             let reason = (!live).then(|| "the liveness lease does not hold".to_owned());
             ready.send_if_modified(|current| std::mem::replace(current, reason.clone()) != reason);
-            let now_unreadable = self.index.unreadable();
-            if now_unreadable != unreadable {
-                if let Some(reason) = &now_unreadable {
-                    error!(reason, "a Producer is not served");
-                }
-                unreadable = now_unreadable;
-            }
             let _ = tokio::time::timeout(Duration::from_millis(500), changed.changed()).await;
         }
     }

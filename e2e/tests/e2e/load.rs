@@ -27,7 +27,7 @@ async fn a_thousand_events_are_delivered_exactly_once_by_two_dispatchers() {
         *bodies.entry(request.body.clone()).or_insert(0) += 1;
     }
     assert_eq!((bodies.len(), bodies.values().max()), (1000, Some(&1)));
-    let shares = join_all(world.dispatchers.iter().map(|dispatcher| events_read(dispatcher))).await;
+    let shares = join_all(world.dispatchers.iter().map(events_read)).await;
     assert!(shares.iter().all(|share| *share > 0) && shares.iter().sum::<u64>() == 1000, "{shares:?}");
 }
 
