@@ -1,0 +1,51 @@
+//! How long to wait after a reconcile that failed: doubling for each object, from 2 s to 60 s, and jitter.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+const FIRST: Duration = Duration::from_secs(2);
+const LONGEST: Duration = Duration::from_secs(60);
+
+/// Failures in a row, by the object's uid.
+#[derive(Default)]
+pub(crate) struct Failures(Mutex<HashMap<String, u32>>);
+
+impl Failures {
+    /// Counts a failure, and says how long to wait.
+    pub(crate) fn failed(&self, uid: &str) -> Duration {
+        let mut failures = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = failures.entry(uid.to_owned()).or_insert(0);
+        *count = count.saturating_add(1);
+        wait(*count)
+    }
+
+    pub(crate) fn succeeded(&self, uid: &str) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(uid);
+    }
+}
+
+fn wait(failures: u32) -> Duration {
+    FIRST.saturating_mul(1 << failures.saturating_sub(1).min(10)).min(LONGEST)
+}
+
+/// Between half of a time and all of it, so that objects that were made together aren't looked at together.
+pub(crate) fn jittered(time: Duration) -> Duration {
+    time.mul_f64(rand::random_range(0.5..=1.0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn doubles_to_a_minute() {
+        let waits: Vec<u64> = [1, 2, 3, 5, 6, u32::MAX].map(|n| wait(n).as_secs()).to_vec();
+        assert_eq!(waits, [2, 4, 8, 32, 60, 60]);
+        let failures = Failures::default();
+        failures.failed("a");
+        assert_eq!(failures.failed("a").as_secs(), 4);
+        failures.succeeded("a");
+        assert_eq!(failures.failed("a").as_secs(), 2);
+    }
+}

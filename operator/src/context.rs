@@ -1,0 +1,40 @@
+//! What the reconcilers share.
+
+use std::sync::Arc;
+
+use hookwright_core::seal::SealingKey;
+use hookwright_crds::{Producer, Subscription};
+use kube::Client;
+use kube::runtime::events::Recorder;
+use kube::runtime::reflector::Store;
+
+use crate::backoff::Failures;
+use crate::facts::Facts;
+use crate::health::Health;
+use crate::jetstream::JetStream;
+use crate::latest::Latest;
+use crate::leases::Leases;
+use crate::metrics::Metrics;
+use crate::producer::refresh::Refresh;
+use crate::settings::Settings;
+use crate::triggers::Triggers;
+
+/// What the reconcilers share.
+pub(crate) struct Context {
+    pub(crate) settings: Settings,
+    pub(crate) client: Client,
+    pub(crate) js: JetStream,
+    pub(crate) key: SealingKey,
+    pub(crate) leases: Arc<Leases>,
+    pub(crate) health: Arc<Health>,
+    pub(crate) producers: Store<Producer>,
+    pub(crate) subscriptions: Store<Subscription>,
+    pub(crate) latest_producers: Latest<Producer>,
+    pub(crate) latest_subscriptions: Latest<Subscription>,
+    pub(crate) facts: Facts,
+    pub(crate) refresh: Refresh,
+    pub(crate) triggers: Triggers,
+    pub(crate) failures: Failures,
+    pub(crate) recorder: Recorder,
+    pub(crate) metrics: Metrics,
+}

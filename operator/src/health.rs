@@ -1,0 +1,168 @@
+//! What the dispatchers count, into the status of Subscriptions.
+//!
+//! Counts are cumulative for each incarnation of a dispatcher, so their sum is absolute: it is the same whoever computes
+//! it, and nothing is lost when the operator restarts. It is written under a field manager of its own, so that the
+//! reconciler and this writer never undo each other. Transitions go first; what only counts waits until the last write
+//! is 10 s old; and all writes together keep to 20 a second.
+
+mod agenda;
+mod summary;
+mod writer;
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use hookwright_core::health::{DeliveryCounts, Summary};
+use hookwright_core::ids::SubscriptionUid;
+use hookwright_core::names;
+use hookwright_core::record::{self, Disabled};
+use hookwright_crds::Subscription;
+use hookwright_runtime::logging;
+use hookwright_runtime::mirror::Change;
+use kube::runtime::reflector::ObjectRef;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+use tracing::warn;
+
+use agenda::Agenda;
+pub(crate) use writer::write_all;
+
+/// How long counts of a deleted Subscription may still come in: dispatchers stop within 5 s.
+const LATE: Duration = Duration::from_secs(60);
+
+/// What is known of one Subscription.
+#[derive(Default)]
+struct Known {
+    object: Option<ObjectRef<Subscription>>,
+    counts: HashMap<String, DeliveryCounts>,
+    disabled: Option<Disabled>,
+}
+
+#[derive(Default)]
+struct State {
+    known: HashMap<SubscriptionUid, Known>,
+    agenda: Agenda,
+    gone: HashMap<SubscriptionUid, Instant>,
+    /// Keys of the health bucket that came after their Subscription went.
+    late: Vec<String>,
+    counts_loaded: bool,
+    disabled_loaded: bool,
+}
+
+/// What the dispatchers say about deliveries.
+#[derive(Default)]
+pub(crate) struct Health {
+    state: Mutex<State>,
+    wake: Notify,
+}
+
+/// A Subscription to write, with what to write.
+struct Reading {
+    object: ObjectRef<Subscription>,
+    summary: Summary,
+    /// The generation for which the endpoint is gone.
+    disabled: Option<i64>,
+}
+
+impl Health {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes a change of the bucket of counts.
+    pub(crate) fn apply_counts(&self, change: Change) {
+        let mut state = self.state();
+        match change {
+            Change::Put { key, value, .. } => state.put_counts(&key, &value),
+            Change::Delete { key } => {
+                if let Some((uid, incarnation)) = names::parse_health_key(&key)
+                    && let Some(known) = state.known.get_mut(&uid)
+                {
+                    known.counts.remove(incarnation);
+                    state.agenda.changed(uid);
+                }
+            }
+            Change::Loaded { .. } => state.counts_loaded = true,
+        }
+        drop(state);
+        self.wake.notify_one();
+    }
+
+    /// Takes a change of the keys that say which Subscription is disabled.
+    pub(crate) fn apply_disabled(&self, change: Change) {
+        let mut state = self.state();
+        let (key, disabled) = match change {
+            Change::Put { key, value, .. } => match record::decode::<Disabled>(&value) {
+                Ok(disabled) => (key, Some(disabled)),
+                Err(error) => return warn!(key, error = logging::chain(&error), "can't be read"),
+            },
+            Change::Delete { key } => (key, None),
+            Change::Loaded { .. } => {
+                state.disabled_loaded = true;
+                drop(state);
+                return self.wake.notify_one();
+            }
+        };
+        if let Some(uid) = names::parse_disabled_key(&key) {
+            state.known.entry(uid.clone()).or_default().disabled = disabled;
+            state.agenda.changed(uid);
+        }
+        drop(state);
+        self.wake.notify_one();
+    }
+
+    /// A Subscription was reconciled: it may be new, or another generation.
+    pub(crate) fn touch(&self, uid: &SubscriptionUid, object: ObjectRef<Subscription>) {
+        let mut state = self.state();
+        state.known.entry(uid.clone()).or_default().object = Some(object);
+        state.agenda.changed(uid.clone());
+        drop(state);
+        self.wake.notify_one();
+    }
+
+    /// A Subscription is deleted; counts that still come in are late.
+    pub(crate) fn gone(&self, uid: &SubscriptionUid) {
+        let mut state = self.state();
+        state.known.remove(uid);
+        state.agenda.forget(uid);
+        state.gone.retain(|_, since| since.elapsed() < LATE);
+        state.gone.insert(uid.clone(), Instant::now());
+    }
+
+    fn loaded(&self) -> bool {
+        let state = self.state();
+        state.counts_loaded && state.disabled_loaded
+    }
+
+    fn take_late(&self) -> Vec<String> {
+        std::mem::take(&mut self.state().late)
+    }
+
+    fn read(&self, uid: &SubscriptionUid) -> Option<Reading> {
+        let state = self.state();
+        let known = state.known.get(uid)?;
+        Some(Reading {
+            object: known.object.clone()?,
+            summary: Summary::of(known.counts.values()),
+            disabled: known.disabled.as_ref().map(|disabled| disabled.generation),
+        })
+    }
+}
+
+impl State {
+    fn put_counts(&mut self, key: &str, value: &[u8]) {
+        let Some((uid, incarnation)) = names::parse_health_key(key) else { return };
+        if self.gone.contains_key(&uid) {
+            self.late.push(key.to_owned());
+            return;
+        }
+        match record::decode::<DeliveryCounts>(value) {
+            Ok(counts) => {
+                self.known.entry(uid.clone()).or_default().counts.insert(incarnation.to_owned(), counts);
+                self.agenda.changed(uid);
+            }
+            Err(error) => warn!(key, error = logging::chain(&error), "counts can't be read"),
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! The requests that the operator makes of JetStream, each answered by what it asks for or by one kind of error.
+
+use std::sync::{Arc, OnceLock};
+
+use async_nats::connection::State;
+use async_nats::jetstream::context::{PublishError, RequestError, RequestErrorKind};
+use async_nats::jetstream::response::Response;
+use async_nats::jetstream::{ErrorCode, consumer, stream};
+use futures::TryStreamExt as _;
+use hookwright_runtime::nats::Nats;
+use jiff::Timestamp;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::json;
+
+/// A request of JetStream failed. `what` is what was asked, such as `STREAM.INFO.shop_orders`.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum JsError {
+    #[error("NATS is not connected")]
+    Disconnected,
+    #[error("no answer from NATS to {what}")]
+    NoAnswer { what: String, source: RequestError },
+    #[error("NATS refused {what}")]
+    Refused { what: String, source: async_nats::jetstream::Error },
+    #[error("NATS did not store {what}")]
+    NotStored { what: String, source: PublishError },
+    #[error("can't list the keys of {what}")]
+    List { what: String, source: async_nats::jetstream::stream::InfoError },
+    #[error("can't list the keys of {what}")]
+    Keys { what: String, source: async_nats::Error },
+    #[error("the reply to {what} can't be read")]
+    Reply { what: String, source: async_nats::Error },
+}
+
+impl JsError {
+    /// The server's own code, if it refused.
+    pub(crate) fn code(&self) -> Option<ErrorCode> {
+        match self {
+            Self::Refused { source, .. } => Some(source.error_code()),
+            _ => None,
+        }
+    }
+
+    /// Whether JetStream can't be reached or has no leader now, rather than refusing. A stream that is missing where it
+    /// was just seen, or that is Hookwright's own, will be there again.
+    pub(crate) fn is_unavailable(&self) -> bool {
+        match self {
+            Self::Disconnected | Self::NotStored { .. } | Self::List { .. } | Self::Keys { .. } => true,
+            Self::NoAnswer { source, .. } => source.kind() != RequestErrorKind::InvalidSubject,
+            Self::Refused { source, .. } => source.code() == 503 || source.error_code() == ErrorCode::STREAM_NOT_FOUND,
+            Self::Reply { .. } => false,
+        }
+    }
+}
+
+pub(crate) type JsResult<T> = Result<T, JsError>;
+
+/// JetStream; unavailable until the first connection is made.
+#[derive(Clone, Default)]
+pub(crate) struct JetStream(Arc<OnceLock<Nats>>);
+
+/// Whether a consumer is to be created or changed.
+#[derive(Clone, Copy, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum ConsumerAction {
+    Create,
+    Update,
+}
+
+impl JetStream {
+    /// Tells of the first connection.
+    pub(crate) fn connected(&self, nats: Nats) {
+        // Set once, by the one task that connects.
+        let _ = self.0.set(nats);
+    }
+
+    /// The connection, if there is one now.
+    pub(crate) fn nats(&self) -> JsResult<&Nats> {
+        let nats = self.0.get().ok_or(JsError::Disconnected)?;
+        if nats.client.connection_state() == State::Connected { Ok(nats) } else { Err(JsError::Disconnected) }
+    }
+
+    /// Counts the connections: a value that differs from an earlier one means that NATS was away in between.
+    pub(crate) fn epoch(&self) -> u64 {
+        self.0.get().map_or(0, |nats| *nats.connected.borrow())
+    }
+
+    /// The largest message that the server takes, headers included.
+    pub(crate) fn max_payload(&self) -> JsResult<usize> {
+        Ok(self.nats()?.client.server_info().max_payload)
+    }
+
+    pub(crate) async fn ask<T: DeserializeOwned>(&self, what: String, payload: &impl Serialize) -> JsResult<T> {
+        let answer = self.nats()?.jetstream.request(what.clone(), payload).await;
+        match answer {
+            Ok(Response::Ok(answer)) => Ok(answer),
+            Ok(Response::Err { error }) => Err(JsError::Refused { what, source: error }),
+            Err(source) => Err(JsError::NoAnswer { what, source }),
+        }
+    }
+
+    pub(crate) async fn stream(&self, name: &str) -> JsResult<Option<stream::Info>> {
+        found(self.ask(format!("STREAM.INFO.{name}"), &()).await, ErrorCode::STREAM_NOT_FOUND)
+    }
+
+    pub(crate) async fn create_stream(&self, config: &stream::Config) -> JsResult<stream::Info> {
+        self.ask(format!("STREAM.CREATE.{}", config.name), config).await
+    }
+
+    pub(crate) async fn update_stream(&self, config: &stream::Config) -> JsResult<stream::Info> {
+        self.ask(format!("STREAM.UPDATE.{}", config.name), config).await
+    }
+
+    /// Deletes a stream; one that isn't there counts as deleted.
+    pub(crate) async fn delete_stream(&self, name: &str) -> JsResult<()> {
+        let answer: JsResult<stream::DeleteStatus> = self.ask(format!("STREAM.DELETE.{name}"), &()).await;
+        found(answer, ErrorCode::STREAM_NOT_FOUND).map(|_| ())
+    }
+
+    pub(crate) async fn consumer(&self, stream: &str, name: &str) -> JsResult<Option<consumer::Info>> {
+        let answer = self.ask(format!("CONSUMER.INFO.{stream}.{name}"), &()).await;
+        match found(answer, ErrorCode::CONSUMER_NOT_FOUND) {
+            Err(error) if error.code() == Some(ErrorCode::STREAM_NOT_FOUND) => Ok(None),
+            answer => answer,
+        }
+    }
+
+    pub(crate) async fn put_consumer(
+        &self,
+        stream: &str,
+        config: &consumer::Config,
+        action: ConsumerAction,
+    ) -> JsResult<consumer::Info> {
+        let name = config.durable_name.as_deref().unwrap_or_default();
+        let filter =
+            if config.filter_subject.is_empty() { String::new() } else { format!(".{}", config.filter_subject) };
+        let request = json!({ "stream_name": stream, "config": config, "action": action });
+        self.ask(format!("CONSUMER.CREATE.{stream}.{name}{filter}"), &request).await
+    }
+
+    /// Deletes a consumer; one that isn't there counts as deleted.
+    pub(crate) async fn delete_consumer(&self, stream: &str, name: &str) -> JsResult<()> {
+        let answer: JsResult<stream::DeleteStatus> = self.ask(format!("CONSUMER.DELETE.{stream}.{name}"), &()).await;
+        match found(answer, ErrorCode::CONSUMER_NOT_FOUND) {
+            Err(error) if error.code() != Some(ErrorCode::STREAM_NOT_FOUND) => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// The subjects of a stream's messages that match `filter`.
+    pub(crate) async fn subjects(&self, stream: &str, filter: &str) -> JsResult<Vec<String>> {
+        let list = |source| JsError::List { what: stream.to_owned(), source };
+        let handle = self.nats()?.jetstream.get_stream_no_info(stream).await;
+        let handle = handle.map_err(|source| JsError::Reply { what: stream.to_owned(), source: source.into() })?;
+        let subjects = handle.info_with_subjects(filter).await.map_err(list)?;
+        subjects.map_ok(|(subject, _)| subject).try_collect().await.map_err(list)
+    }
+}
+
+/// None in place of the error that says that there is no such thing.
+pub(crate) fn found<T>(answer: JsResult<T>, missing: ErrorCode) -> JsResult<Option<T>> {
+    match answer {
+        Ok(answer) => Ok(Some(answer)),
+        Err(error) if error.code() == Some(missing) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// When the server created a stream.
+pub(crate) fn created(info: &stream::Info) -> Timestamp {
+    // A time that jiff can't hold lies beyond the year 9999.
+    Timestamp::from_nanosecond(info.created.unix_timestamp_nanos()).unwrap_or_default()
+}

@@ -1,0 +1,83 @@
+//! KV buckets, read from their leader: the operator compares what is there with what should be, and a follower's answer
+//! may be old.
+
+use async_nats::jetstream::ErrorCode;
+use async_nats::jetstream::message::StreamMessage;
+use async_nats::jetstream::stream::RawMessage;
+use bytes::Bytes;
+use futures::TryStreamExt;
+use serde::Deserialize;
+use serde_json::json;
+
+use crate::jetstream::{JetStream, JsError, JsResult, found};
+
+#[derive(Deserialize)]
+struct Stored {
+    message: RawMessage,
+}
+
+/// A value and its revision.
+#[derive(Debug, Clone)]
+pub(crate) struct Entry {
+    pub(crate) value: Bytes,
+    pub(crate) revision: u64,
+}
+
+fn subject(bucket: &str, key: &str) -> String {
+    format!("$KV.{bucket}.{key}")
+}
+
+impl JetStream {
+    pub(crate) async fn get(&self, bucket: &str, key: &str) -> JsResult<Option<Entry>> {
+        let what = format!("STREAM.MSG.GET.KV_{bucket}");
+        let request = json!({ "last_by_subj": subject(bucket, key) });
+        let Some(Stored { message }) = found(self.ask(what.clone(), &request).await, ErrorCode::NO_MESSAGE_FOUND)?
+        else {
+            return Ok(None);
+        };
+        let message =
+            StreamMessage::try_from(message).map_err(|source| JsError::Reply { what, source: source.into() })?;
+        let removed = message.headers.get("KV-Operation").is_some();
+        Ok((!removed).then_some(Entry { value: message.payload, revision: message.sequence }))
+    }
+
+    /// Writes a value and returns its revision.
+    pub(crate) async fn put(&self, bucket: &str, key: &str, value: Vec<u8>) -> JsResult<u64> {
+        let what = subject(bucket, key);
+        let stored = |source| JsError::NotStored { what: what.clone(), source };
+        let ack = self.nats()?.jetstream.publish(what.clone(), value.into()).await.map_err(stored)?;
+        Ok(ack.await.map_err(stored)?.sequence)
+    }
+
+    /// Removes a key; mirrors see it go.
+    pub(crate) async fn remove(&self, bucket: &str, key: &str) -> JsResult<()> {
+        let what = subject(bucket, key);
+        let stored = |source| JsError::NotStored { what: what.clone(), source };
+        let mut headers = async_nats::HeaderMap::new();
+        headers.insert("KV-Operation", "PURGE");
+        headers.insert("Nats-Rollup", "sub");
+        let jetstream = &self.nats()?.jetstream;
+        let ack = jetstream.publish_with_headers(what.clone(), headers, Bytes::new()).await.map_err(stored)?;
+        ack.await.map_err(stored)?;
+        Ok(())
+    }
+
+    /// Removes each key that matches `filter`, where `*` is one token.
+    pub(crate) async fn remove_matching(&self, bucket: &str, filter: &str) -> JsResult<()> {
+        let prefix = subject(bucket, "");
+        for subject in self.subjects(&format!("KV_{bucket}"), &format!("{prefix}{filter}")).await? {
+            if let Some(key) = subject.strip_prefix(&prefix) {
+                self.remove(bucket, key).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// All keys that have a value.
+    pub(crate) async fn keys(&self, bucket: &str) -> JsResult<Vec<String>> {
+        let failed = |source| JsError::Keys { what: bucket.to_owned(), source };
+        let store = self.nats()?.jetstream.get_key_value(bucket).await.map_err(|e| failed(e.into()))?;
+        let keys = store.keys().await.map_err(|e| failed(e.into()))?;
+        keys.try_collect().await.map_err(|e| failed(e.into()))
+    }
+}

@@ -1,0 +1,173 @@
+//! Which dispatchers are alive, and up to which revision of the config each has loaded.
+//!
+//! A lease counts for `lease::TTL` after the operator saw it, by its own monotonic clock: NATS drops old leases without
+//! saying so.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use hookwright_core::lease::{DispatcherLease, TTL};
+use hookwright_core::record;
+use hookwright_runtime::logging;
+use hookwright_runtime::mirror::Change;
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout_at};
+use tracing::warn;
+
+/// How far the live dispatchers have come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// None is alive.
+    NoDispatchers,
+    /// Some have not loaded the revision.
+    Waiting { behind: usize, live: usize },
+    /// All that the operator knows of have, but there may be others.
+    Unheard,
+    /// All have.
+    Loaded,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Lease {
+    revision: u64,
+    seen: Instant,
+}
+
+#[derive(Default)]
+struct State {
+    leases: HashMap<String, Lease>,
+    /// The mirror has reported everything up to this revision, in this epoch of the connection.
+    loaded: Option<(u64, u64)>,
+}
+
+/// The leases as the mirror reports them.
+pub(crate) struct Leases {
+    state: Mutex<State>,
+    changed: watch::Sender<()>,
+}
+
+impl Default for Leases {
+    fn default() -> Self {
+        Self { state: Mutex::default(), changed: watch::Sender::new(()) }
+    }
+}
+
+impl Leases {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes a change of the bucket, reported in this epoch of the connection.
+    pub(crate) fn apply(&self, change: Change, epoch: u64) {
+        match change {
+            Change::Put { key, value, .. } => {
+                let revision = match record::decode::<DispatcherLease>(&value) {
+                    Ok(lease) => lease.revision,
+                    Err(error) => {
+                        // Alive, but who knows with what: nothing becomes Programmed over its head.
+                        warn!(dispatcher = key, error = logging::chain(&error), "a lease can't be read");
+                        0
+                    }
+                };
+                self.state().leases.insert(key, Lease { revision, seen: Instant::now() });
+            }
+            Change::Delete { key } => drop(self.state().leases.remove(&key)),
+            Change::Loaded { revision } => self.state().loaded = Some((epoch, revision)),
+        }
+        self.changed.send_replace(());
+    }
+
+    /// Moves at each change.
+    pub(crate) fn changes(&self) -> watch::Receiver<()> {
+        self.changed.subscribe()
+    }
+
+    /// How many dispatchers are alive.
+    pub(crate) fn live(&self) -> usize {
+        self.state().leases.values().filter(|lease| lease.seen.elapsed() < TTL).count()
+    }
+
+    /// Forgets the leases that have run out, and says when the next one does.
+    pub(crate) fn expire(&self) -> Option<Instant> {
+        let mut state = self.state();
+        state.leases.retain(|_, lease| lease.seen.elapsed() < TTL);
+        state.leases.values().map(|lease| lease.seen + TTL).min()
+    }
+
+    /// How far the live dispatchers have come with this revision of the config.
+    pub(crate) fn verdict(&self, revision: u64) -> Verdict {
+        let state = self.state();
+        let live = || state.leases.values().filter(|lease| lease.seen.elapsed() < TTL);
+        let behind = live().filter(|lease| lease.revision < revision).count();
+        match (live().count(), behind) {
+            (0, _) => Verdict::NoDispatchers,
+            (_, 0) => Verdict::Loaded,
+            (live, behind) => Verdict::Waiting { behind, live },
+        }
+    }
+
+    /// Waits, for at most `limit`, until all live dispatchers have loaded the revision.
+    pub(crate) async fn settle(&self, revision: u64, limit: Duration) -> Verdict {
+        let loaded = || self.verdict(revision) == Verdict::Loaded;
+        self.wait(limit, loaded).await;
+        self.verdict(revision)
+    }
+
+    /// Waits, for at most `limit`, until the mirror has reported what the bucket held at `revision` in this epoch.
+    pub(crate) async fn caught_up(&self, epoch: u64, revision: u64, limit: Duration) -> bool {
+        let there = || self.state().loaded.is_some_and(|(e, r)| e == epoch && r >= revision);
+        self.wait(limit, there).await
+    }
+
+    async fn wait(&self, limit: Duration, condition: impl Fn() -> bool) -> bool {
+        let mut changes = self.changes();
+        let deadline = Instant::now() + limit;
+        while !condition() {
+            if !matches!(timeout_at(deadline, changes.changed()).await, Ok(Ok(()))) {
+                return condition();
+            }
+        }
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn put(leases: &Leases, key: &str, revision: u64) {
+        let lease = DispatcherLease { version: record::VERSION, revision, started: jiff::Timestamp::UNIX_EPOCH };
+        let value = record::encode(&lease).unwrap().into();
+        leases.apply(Change::Put { key: key.into(), value, revision: 1 }, 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lease_counts_until_it_runs_out() {
+        let leases = Leases::default();
+        assert_eq!(leases.verdict(0), Verdict::NoDispatchers);
+        put(&leases, "a", 5);
+        tokio::time::advance(Duration::from_secs(6)).await;
+        put(&leases, "b", 7);
+        assert_eq!(leases.verdict(5), Verdict::Loaded);
+        assert_eq!(leases.verdict(6), Verdict::Waiting { behind: 1, live: 2 });
+        tokio::time::advance(Duration::from_secs(3)).await;
+        assert_eq!(leases.verdict(6), Verdict::Loaded, "a has run out");
+        assert!(leases.expire().is_some());
+        assert_eq!(leases.live(), 1);
+        leases.apply(Change::Put { key: "c".into(), value: "{}".into(), revision: 2 }, 1);
+        assert_eq!(leases.verdict(1), Verdict::Waiting { behind: 1, live: 2 }, "who can't be read holds all up");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_loaded_before_a_reconnect_does_not_count() {
+        let leases = Leases::default();
+        let limit = Duration::from_secs(2);
+        leases.apply(Change::Loaded { revision: 9 }, 1);
+        assert!(leases.caught_up(1, 9, limit).await);
+        assert!(!leases.caught_up(2, 1, limit).await);
+        leases.apply(Change::Loaded { revision: 1 }, 2);
+        assert!(leases.caught_up(2, 1, limit).await);
+        assert!(!leases.caught_up(2, 9, limit).await);
+    }
+}

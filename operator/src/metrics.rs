@@ -1,0 +1,100 @@
+//! Metrics, all with the prefix `hookwright_operator_`.
+
+use std::fmt;
+use std::sync::Arc;
+
+use hookwright_crds::{ConditionType, Producer, Subscription};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::runtime::reflector::Store;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::registry::Registry;
+
+use crate::conditions::find;
+use crate::leases::Leases;
+
+/// Labels of `reconciles`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct Reconcile {
+    pub(crate) kind: &'static str,
+    pub(crate) result: &'static str,
+}
+
+/// Labels of `status_writes`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct Kind {
+    pub(crate) kind: &'static str,
+}
+
+/// What is counted as it happens.
+#[derive(Default)]
+pub(crate) struct Metrics {
+    pub(crate) reconciles: Family<Reconcile, Counter>,
+    pub(crate) status_writes: Family<Kind, Counter>,
+}
+
+/// What is counted when it is asked for.
+struct Present {
+    producers: Store<Producer>,
+    subscriptions: Store<Subscription>,
+    leases: Arc<Leases>,
+}
+
+impl Metrics {
+    pub(crate) fn register(
+        &self,
+        registry: &mut Registry,
+        producers: Store<Producer>,
+        subscriptions: Store<Subscription>,
+        leases: Arc<Leases>,
+    ) {
+        registry.register("operator_reconciles", "Reconciles, by kind and result", self.reconciles.clone());
+        registry.register("operator_status_writes", "Writes of status, by kind", self.status_writes.clone());
+        registry.register_collector(Box::new(Present { producers, subscriptions, leases }));
+    }
+}
+
+impl fmt::Debug for Present {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Present")
+    }
+}
+
+impl Collector for Present {
+    fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), fmt::Error> {
+        let live = i64::try_from(self.leases.live()).unwrap_or(i64::MAX);
+        let gauge = encoder.encode_descriptor("operator_dispatchers", "Live dispatchers", None, MetricType::Gauge)?;
+        ConstGauge::new(live).encode(gauge)?;
+        let status = |conditions: Option<&Vec<Condition>>| -> &'static str {
+            match conditions.and_then(|list| find(list, ConditionType::Ready)).map(|ready| ready.status.as_str()) {
+                Some("True") => "True",
+                Some("False") => "False",
+                _ => "Unknown",
+            }
+        };
+        let producers = self.producers.state();
+        let producers = producers.iter().map(|p| status(p.status.as_ref().and_then(|s| s.conditions.as_ref())));
+        by_ready(&mut encoder, "operator_producers", "Producers, by condition Ready", producers)?;
+        let subscriptions = self.subscriptions.state();
+        let subscriptions = subscriptions.iter().map(|s| status(s.status.as_ref().and_then(|s| s.conditions.as_ref())));
+        by_ready(&mut encoder, "operator_subscriptions", "Subscriptions, by condition Ready", subscriptions)
+    }
+}
+
+fn by_ready(
+    encoder: &mut DescriptorEncoder,
+    name: &str,
+    help: &str,
+    objects: impl Iterator<Item = &'static str> + Clone,
+) -> Result<(), fmt::Error> {
+    let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+    for ready in ["True", "False", "Unknown"] {
+        let count = i64::try_from(objects.clone().filter(|status| *status == ready).count()).unwrap_or(i64::MAX);
+        ConstGauge::new(count).encode(family.encode_family(&[("ready", ready)])?)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,116 @@
+//! Reconciles a Producer: a stream, a consumer that all dispatchers share, and a record that tells them of both.
+
+mod apply;
+mod build;
+mod cleanup;
+mod fetch;
+pub(crate) mod refresh;
+mod status;
+mod validate;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use hookwright_core::ids::{InvalidUid, ProducerUid};
+use hookwright_crds::Producer;
+use kube::ResourceExt;
+use kube::runtime::controller::Action;
+use kube::runtime::reflector::ObjectRef;
+
+use crate::backoff::jittered;
+use crate::context::Context;
+use crate::facts::{LiveProducer, ProducerFacts};
+use crate::jetstream::JsError;
+use crate::leases::Verdict;
+use crate::programmed;
+use crate::status::StatusError;
+pub(crate) use cleanup::cleanup;
+
+/// A Producer could not be reconciled.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ProducerError {
+    #[error("the API server gave a strange uid")]
+    Uid(#[from] InvalidUid),
+    #[error("can't look at the stream")]
+    Fetch(#[source] JsError),
+    #[error("can't put stream, consumer and record in place")]
+    Apply(#[from] apply::ApplyError),
+    #[error("can't ask for the dispatchers' leases")]
+    Leases(#[source] JsError),
+    #[error("can't clean up")]
+    Cleanup(#[source] JsError),
+    #[error(transparent)]
+    Status(#[from] StatusError),
+}
+
+/// How often a healthy Producer is looked at: for the numbers of its stream, and to repair what someone removed.
+const LOOK_AGAIN: Duration = Duration::from_secs(60);
+
+/// Brings NATS and the status to what the Producer says.
+pub(crate) async fn reconcile(producer: Arc<Producer>, ctx: &Context) -> Result<Action, ProducerError> {
+    let producer = ctx.latest_producers.of(&producer);
+    let uid = ProducerUid::parse(&producer.uid().unwrap_or_default())?;
+    let this = ObjectRef::from_obj(&*producer);
+
+    let (outcome, error) = match attempt(&producer, &uid, ctx).await {
+        Ok(outcome) => (outcome, None),
+        Err(error) => (status::Outcome::failed(&error), Some(error)),
+    };
+    let changed = remember(ctx, &uid, &outcome);
+    status::write(ctx, &producer, &outcome).await?;
+    if changed {
+        trigger_subscriptions(ctx, &producer);
+    }
+    if matches!(outcome, status::Outcome::Live { verdict: Verdict::Loaded, .. } | status::Outcome::Refused(_)) {
+        ctx.triggers.producers.settled(&this);
+    }
+    match error {
+        Some(error) => Err(error),
+        None if matches!(outcome, status::Outcome::Live { verdict: Verdict::Loaded, .. }) => {
+            Ok(Action::requeue(jittered(LOOK_AGAIN)))
+        }
+        None if matches!(outcome, status::Outcome::Refused(_)) => Ok(Action::requeue(jittered(LOOK_AGAIN))),
+        None => Ok(Action::requeue(Duration::from_secs(5))),
+    }
+}
+
+async fn attempt(producer: &Producer, uid: &ProducerUid, ctx: &Context) -> Result<status::Outcome, ProducerError> {
+    let current = fetch::fetch(producer, &ctx.js).await.map_err(ProducerError::Fetch)?;
+    let valid = match validate::validate(producer, uid, current.max_payload) {
+        Ok(valid) => valid,
+        Err(refusal) => return Ok(status::Outcome::Refused(refusal)),
+    };
+    let plan = build::build(valid);
+    let (live, stream, fresh) = match apply::apply(&plan, current, &ctx.js).await? {
+        apply::Applied::Refused(refusal) => return Ok(status::Outcome::Refused(refusal)),
+        apply::Applied::Live { live, stream, fresh } => (live, stream, fresh),
+    };
+    ctx.triggers.producers.when_loaded(ObjectRef::from_obj(producer), live.revision);
+    let verdict = programmed::verdict(ctx, live.revision).await.map_err(ProducerError::Leases)?;
+    Ok(status::Outcome::Live { live, stream, verdict, fresh })
+}
+
+/// Returns whether Subscriptions have to look at the Producer again.
+fn remember(ctx: &Context, uid: &ProducerUid, outcome: &status::Outcome) -> bool {
+    let live_before = || -> Option<LiveProducer> { ctx.facts.get(uid)?.live };
+    match outcome {
+        status::Outcome::Live { live, .. } => {
+            ctx.facts.set(uid, ProducerFacts { accepted: Ok(()), live: Some(live.clone()) })
+        }
+        status::Outcome::Refused(refusal) => {
+            ctx.facts.set(uid, ProducerFacts { accepted: Err(refusal.clone()), live: live_before() })
+        }
+        status::Outcome::Unavailable | status::Outcome::Failed(_) => false,
+    }
+}
+
+/// Reconciles the Subscriptions that refer to this Producer.
+fn trigger_subscriptions(ctx: &Context, producer: &Producer) {
+    for subscription in ctx.subscriptions.state_filter(|s| refers_to(s, producer)) {
+        ctx.triggers.subscriptions.reconcile(ObjectRef::from_obj(&*subscription));
+    }
+}
+
+fn refers_to(subscription: &hookwright_crds::Subscription, producer: &Producer) -> bool {
+    subscription.spec.producer_ref.name == producer.name_any() && subscription.namespace() == producer.namespace()
+}

@@ -1,0 +1,127 @@
+//! Step 4: puts stream, consumer and record in place.
+
+use async_nats::jetstream::ErrorCode;
+use async_nats::jetstream::stream::Info;
+use hookwright_core::names::{self, CONFIG_BUCKET, ConfigKey, STATE_BUCKET};
+use hookwright_core::record::{self, Checkpoint, ProducerRecord, RecordError};
+use hookwright_crds::Reason;
+use jiff::Timestamp;
+use tracing::info;
+
+use super::build::{self, Plan};
+use super::fetch::Current;
+use crate::conditions::Refusal;
+use crate::facts::LiveProducer;
+use crate::jetstream::{ConsumerAction, JetStream, JsError, JsResult, created};
+
+/// Stream, consumer and record can't be put in place.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ApplyError {
+    #[error(transparent)]
+    Nats(#[from] JsError),
+    #[error("the record can't be written")]
+    Encode(#[from] RecordError),
+}
+
+/// What came of it.
+pub(crate) enum Applied {
+    /// All is in place; `fresh` if there was no record of this stream before, whatever an old status says.
+    Live { live: LiveProducer, stream: Info, fresh: bool },
+    /// It can't be, as the spec is.
+    Refused(Refusal),
+}
+
+pub(crate) async fn apply(plan: &Plan, current: Current, js: &JetStream) -> Result<Applied, ApplyError> {
+    let stream = match ensure_stream(plan, current.stream, js).await? {
+        Ok(stream) => stream,
+        Err(refusal) => return Ok(Applied::Refused(refusal)),
+    };
+    let created = created(&stream);
+    let wanted = plan.record(created);
+    let key = ConfigKey::Producer(plan.producer.uid.clone()).to_string();
+    let entry = js.get(CONFIG_BUCKET, &key).await?;
+    let old = entry.as_ref().and_then(|entry| record::decode::<ProducerRecord>(&entry.value).ok());
+    // Where a stream was replaced, dispatchers hear of the new one before it can be read.
+    let replaced = old.as_ref().is_some_and(|old| old.stream != wanted.stream);
+    if !replaced {
+        ensure_consumer(plan, created, js).await?;
+    }
+    let revision = match entry {
+        Some(entry) if old.as_ref() == Some(&wanted) => entry.revision,
+        _ => js.put(CONFIG_BUCKET, &key, record::encode(&wanted)?).await?,
+    };
+    if replaced {
+        ensure_consumer(plan, created, js).await?;
+    }
+    let live = LiveProducer { stream: wanted.stream, consumer: wanted.consumer, revision };
+    Ok(Applied::Live { live, stream, fresh: replaced || old.is_none() })
+}
+
+async fn ensure_stream(plan: &Plan, live: Option<Info>, js: &JetStream) -> JsResult<Result<Info, Refusal>> {
+    let name = &plan.stream.name;
+    let Some(live) = live else {
+        info!(stream = name, "creating");
+        return refused(plan, js.create_stream(&plan.stream).await, Reason::Invalid);
+    };
+    if !plan.owns(&live.config) {
+        let message = format!(
+            "A stream {name:?} exists and isn't this Producer's; it is left alone. Delete it (nats stream rm {name}), or \
+             use another stream.name."
+        );
+        return Ok(Err(Refusal::new(Reason::StreamOwnedByAnother, message)));
+    }
+    match plan.changed(&live.config) {
+        None => Ok(Ok(live)),
+        Some(config) => {
+            info!(stream = name, "updating");
+            refused(plan, js.update_stream(&config).await, Reason::StreamImmutable)
+        }
+    }
+}
+
+/// Tells apart what the spec is to blame for.
+fn refused(plan: &Plan, answer: JsResult<Info>, otherwise: Reason) -> JsResult<Result<Info, Refusal>> {
+    let error = match answer {
+        Ok(info) => return Ok(Ok(info)),
+        Err(error) => error,
+    };
+    let JsError::Refused { source, .. } = &error else { return Err(error) };
+    let refusal = match source.error_code() {
+        ErrorCode::STREAM_SUBJECT_OVERLAP => Refusal::new(
+            Reason::SubjectConflict,
+            format!("A subject of {:?} overlaps with another stream's.", plan.stream.subjects),
+        ),
+        ErrorCode::STREAM_INVALID_CONFIG | ErrorCode::STREAM_UPDATE => {
+            Refusal::new(otherwise, format!("NATS refuses the stream: {source}."))
+        }
+        ErrorCode::STREAM_REPLICAS_NOT_SUPPORTED => {
+            Refusal::new(Reason::Invalid, "stream.replicas above 1 needs a cluster of NATS servers.")
+        }
+        // Someone else made it between our look and now.
+        ErrorCode::STREAM_NAME_EXIST => Refusal::new(
+            Reason::StreamOwnedByAnother,
+            format!("A stream {:?} exists and isn't this Producer's; it is left alone.", plan.stream.name),
+        ),
+        _ => return Err(error),
+    };
+    Ok(Err(refusal))
+}
+
+async fn ensure_consumer(plan: &Plan, created: Timestamp, js: &JetStream) -> JsResult<()> {
+    let stream = &plan.stream.name;
+    let name = names::shared_consumer(&plan.producer.uid, created);
+    if let Some(live) = js.consumer(stream, &name).await? {
+        if let Some(config) = build::consumer_changed(&live.config) {
+            js.put_consumer(stream, &config, ConsumerAction::Update).await?;
+        }
+        return Ok(());
+    }
+    let entry = js.get(STATE_BUCKET, &names::checkpoint_key(&plan.producer.uid)).await?;
+    let checkpoint = entry.and_then(|entry| record::decode::<Checkpoint>(&entry.value).ok());
+    let config = plan.consumer(created, checkpoint.as_ref());
+    info!(stream, consumer = name, start = ?config.deliver_policy, "creating");
+    match js.put_consumer(stream, &config, ConsumerAction::Create).await {
+        Err(error) if error.code() == Some(ErrorCode::CONSUMER_ALREADY_EXISTS) => Ok(()),
+        answer => answer.map(drop),
+    }
+}

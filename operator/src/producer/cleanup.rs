@@ -1,0 +1,51 @@
+//! Takes away what a Producer left in NATS: the record first, so that dispatchers stop reading.
+
+use hookwright_core::ids::ProducerUid;
+use hookwright_core::names::{self, CONFIG_BUCKET, ConfigKey, STATE_BUCKET, STREAM_OWNER};
+use hookwright_crds::{DeletionPolicy, Producer};
+use kube::ResourceExt;
+use tracing::info;
+
+use super::{ProducerError, trigger_subscriptions, validate};
+use crate::context::Context;
+use crate::deletion;
+use crate::jetstream::{JetStream, JsResult, created};
+
+pub(crate) async fn cleanup(producer: &Producer, ctx: &Context) -> Result<(), ProducerError> {
+    let uid = ProducerUid::parse(&producer.uid().unwrap_or_default())?;
+    let result = remove(producer, &uid, &ctx.js).await;
+    let timeout = ctx.settings.finalizer_timeout;
+    deletion::or_let_go(result, producer, timeout, &ctx.recorder).await.map_err(ProducerError::Cleanup)?;
+    ctx.facts.forget(&uid);
+    ctx.latest_producers.forget(uid.as_str());
+    ctx.refresh.forget(uid.as_str());
+    ctx.triggers.producers.settled(&kube::runtime::reflector::ObjectRef::from_obj(producer));
+    trigger_subscriptions(ctx, producer);
+    Ok(())
+}
+
+async fn remove(producer: &Producer, uid: &ProducerUid, js: &JetStream) -> JsResult<()> {
+    js.remove(CONFIG_BUCKET, &ConfigKey::Producer(uid.clone()).to_string()).await?;
+    // A new Producer of this name has another uid; its Subscriptions get new records under it.
+    js.remove_matching(CONFIG_BUCKET, &format!("subscription.{uid}.*")).await?;
+    remove_stream(producer, uid, js).await?;
+    js.remove(STATE_BUCKET, &names::checkpoint_key(uid)).await
+}
+
+async fn remove_stream(producer: &Producer, uid: &ProducerUid, js: &JetStream) -> JsResult<()> {
+    let name = validate::stream_name(producer);
+    if !validate::is_stream_name(&name) {
+        return Ok(());
+    }
+    let Some(stream) = js.stream(&name).await? else { return Ok(()) };
+    if stream.config.metadata.get(STREAM_OWNER).is_none_or(|owner| owner != uid.as_str()) {
+        return Ok(());
+    }
+    match producer.spec.stream.as_ref().and_then(|stream| stream.deletion_policy).unwrap_or_default() {
+        DeletionPolicy::Delete => {
+            info!(stream = name, "deleting");
+            js.delete_stream(&name).await
+        }
+        DeletionPolicy::Retain => js.delete_consumer(&name, &names::shared_consumer(uid, created(&stream))).await,
+    }
+}

@@ -1,0 +1,22 @@
+//! Step 1: what is there now.
+
+use async_nats::jetstream::stream::Info;
+use hookwright_crds::Producer;
+
+use super::validate;
+use crate::jetstream::{JetStream, JsResult};
+
+/// What is there now.
+pub(crate) struct Current {
+    /// The largest message that the server takes.
+    pub(crate) max_payload: usize,
+    /// The stream of the name that the Producer would use.
+    pub(crate) stream: Option<Info>,
+}
+
+pub(crate) async fn fetch(producer: &Producer, js: &JetStream) -> JsResult<Current> {
+    let max_payload = js.max_payload()?;
+    let name = validate::stream_name(producer);
+    let stream = if validate::is_stream_name(&name) { js.stream(&name).await? } else { None };
+    Ok(Current { max_payload, stream })
+}

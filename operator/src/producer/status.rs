@@ -1,0 +1,155 @@
+//! Step 5: what came of it, in status.
+
+use async_nats::jetstream::stream::Info;
+use hookwright_crds::{ConditionStatus, ConditionType, Producer, ProducerStatus, Reason, StreamStatus};
+use hookwright_runtime::logging;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::{Api, Resource, ResourceExt};
+
+use super::{ProducerError, refers_to};
+use crate::conditions::{self, Judgement, Refusal, find, summarize};
+use crate::context::Context;
+use crate::events;
+use crate::facts::LiveProducer;
+use crate::leases::Verdict;
+use crate::metrics::Kind;
+use crate::status::{self, StatusError};
+
+/// What came of a reconcile.
+pub(crate) enum Outcome {
+    /// Stream, consumer and record are in place.
+    Live { live: LiveProducer, stream: Info, verdict: Verdict, fresh: bool },
+    /// The spec can't be used.
+    Refused(Refusal),
+    /// NATS is away.
+    Unavailable,
+    /// NATS would not do it; the reason is the server's.
+    Failed(String),
+}
+
+impl Outcome {
+    pub(crate) fn failed(error: &ProducerError) -> Self {
+        let nats = match error {
+            ProducerError::Fetch(nats) | ProducerError::Leases(nats) | ProducerError::Cleanup(nats) => Some(nats),
+            ProducerError::Apply(super::apply::ApplyError::Nats(nats)) => Some(nats),
+            _ => None,
+        };
+        if nats.is_some_and(crate::jetstream::JsError::is_unavailable) {
+            Self::Unavailable
+        } else {
+            Self::Failed(logging::chain(error))
+        }
+    }
+}
+
+fn judge(outcome: &Outcome, before: &[Condition], generation: i64) -> Vec<(ConditionType, Judgement)> {
+    let latch = !matches!(outcome, Outcome::Live { fresh: true, .. });
+    let programmed_before = find(before, ConditionType::Programmed).filter(|_| latch);
+    let (accepted, programmed) = match outcome {
+        Outcome::Live { verdict, .. } => (Judgement::accepted(Ok(())), Judgement::programmed(*verdict)),
+        Outcome::Refused(refusal) => (
+            Judgement::accepted(Err(refusal)),
+            Judgement::unknown(Reason::Pending, "Waiting for a spec that can be accepted."),
+        ),
+        Outcome::Unavailable => {
+            let away = Judgement::unknown(Reason::NatsUnavailable, "NATS doesn't answer the operator.");
+            let judged =
+                find(before, ConditionType::Accepted).filter(|old| old.observed_generation == Some(generation));
+            let accepted = match judged {
+                Some(old) if old.status == "True" => Judgement::accepted(Ok(())),
+                _ => away.clone(),
+            };
+            (accepted, away)
+        }
+        Outcome::Failed(message) => {
+            let failed =
+                Judgement { status: ConditionStatus::False, reason: Reason::Pending, message: message.clone() };
+            (Judgement::accepted(Ok(())), failed)
+        }
+    };
+    let programmed = programmed.latched(programmed_before, generation);
+    summarize(vec![(ConditionType::Accepted, accepted), (ConditionType::Programmed, programmed)])
+}
+
+fn numbers(stream: &Info) -> StreamStatus {
+    let number = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+    StreamStatus {
+        name: stream.config.name.clone(),
+        messages: number(stream.state.messages),
+        bytes: number(stream.state.bytes),
+        first_sequence: number(stream.state.first_sequence),
+        last_sequence: number(stream.state.last_sequence),
+    }
+}
+
+/// Writes the status if it differs from what is there.
+pub(crate) async fn write(ctx: &Context, producer: &Producer, outcome: &Outcome) -> Result<(), StatusError> {
+    let old = producer.status.clone().unwrap_or_default();
+    let before = old.conditions.clone().unwrap_or_default();
+    let generation = producer.meta().generation.unwrap_or_default();
+    let uid = producer.uid().unwrap_or_default();
+    let stream = match outcome {
+        Outcome::Live { stream, .. } if old.stream.is_none() || ctx.refresh.is_due(&uid) => Some(numbers(stream)),
+        _ => old.stream.clone(),
+    };
+    let present = |s: &hookwright_crds::Subscription| s.meta().deletion_timestamp.is_none() && refers_to(s, producer);
+    let count = ctx.subscriptions.state_filter(present).len();
+    let conditions = conditions::dated(judge(outcome, &before, generation), &before, generation, conditions::now());
+    let new = ProducerStatus {
+        observed_generation: Some(generation),
+        conditions: Some(conditions),
+        stream,
+        subscriptions: Some(i32::try_from(count).unwrap_or(i32::MAX)),
+    };
+    if same(&old, &new) {
+        return Ok(());
+    }
+    let api = Api::namespaced(ctx.client.clone(), &producer.namespace().unwrap_or_default());
+    let answer = match status::write(&api, producer, status::RECONCILER, &new).await {
+        Ok(answer) => answer,
+        Err(error) if error.is_gone() => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    ctx.latest_producers.remember(answer);
+    ctx.metrics.status_writes.get_or_create(&Kind { kind: "Producer" }).inc();
+    events::transitions(&ctx.recorder, producer, &before, new.conditions.as_deref().unwrap_or_default()).await;
+    Ok(())
+}
+
+/// Whether two statuses are the same; the order of conditions, which the API server chooses, doesn't count.
+fn same(old: &ProducerStatus, new: &ProducerStatus) -> bool {
+    let sorted = |status: &ProducerStatus| {
+        let mut status = status.clone();
+        status.conditions.iter_mut().for_each(|list| list.sort_by(|a, b| a.type_.cmp(&b.type_)));
+        status
+    };
+    sorted(old) == sorted(new)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(outcome: &Outcome, before: &[Condition]) -> String {
+        let text = |(kind, judgement): &(ConditionType, Judgement)| {
+            format!("{}={} {}", kind.as_str(), judgement.status.as_str(), judgement.reason.as_str())
+        };
+        judge(outcome, before, 1).iter().map(text).collect::<Vec<_>>().join(", ")
+    }
+
+    #[test]
+    fn nats_away_changes_nothing_that_was_programmed() {
+        let all = |judgements| conditions::dated(judgements, &[], 1, jiff::Timestamp::UNIX_EPOCH);
+        let programmed = all(summarize(vec![
+            (ConditionType::Accepted, Judgement::accepted(Ok(()))),
+            (ConditionType::Programmed, Judgement::programmed(Verdict::Loaded)),
+        ]));
+        let want = "Accepted=True Accepted, Programmed=True Programmed, Ready=True Ready";
+        assert_eq!(text(&Outcome::Unavailable, &programmed), want);
+        let want = "Accepted=Unknown NatsUnavailable, Programmed=Unknown NatsUnavailable, \
+                    Ready=Unknown NatsUnavailable, Reconciling=True NatsUnavailable";
+        assert_eq!(text(&Outcome::Unavailable, &[]), want);
+        let want = "Accepted=True Accepted, Programmed=False Pending, Ready=False Pending";
+        assert_eq!(text(&Outcome::Failed("no room".into()), &programmed), want);
+    }
+}

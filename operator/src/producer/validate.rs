@@ -1,0 +1,226 @@
+//! Step 2: what the API server could not know. Its own rules are checked again where NATS would take harm: an object
+//! may be older than a rule.
+
+use std::time::Duration;
+
+use hookwright_core::ids::ProducerUid;
+use hookwright_core::names::SUBJECT_PREFIX;
+use hookwright_core::record::{EventTypeRule, EventTypeSource};
+use hookwright_crds::{Discard, EventType, EventTypeFrom, Producer, Quantity, Reason, Storage, Stream};
+use kube::{Resource, ResourceExt};
+
+use crate::conditions::Refusal;
+
+/// What an event's message may need beyond the event: Hookwright's own headers when it is parked or kept.
+const HEADROOM: usize = 32 * 1024;
+/// NATS' own default.
+const DUPLICATE_WINDOW: Duration = Duration::from_secs(120);
+
+/// A Producer that is valid and keeps to its namespace.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ValidatedProducer {
+    pub(crate) uid: ProducerUid,
+    pub(crate) generation: i64,
+    pub(crate) namespace: String,
+    pub(crate) name: String,
+    pub(crate) stream: String,
+    pub(crate) subjects: Vec<String>,
+    pub(crate) storage: Storage,
+    pub(crate) replicas: usize,
+    pub(crate) max_age: Option<Duration>,
+    pub(crate) max_bytes: Option<i64>,
+    pub(crate) max_message_size: i32,
+    pub(crate) discard: Discard,
+    pub(crate) duplicate_window: Duration,
+    pub(crate) event_type: EventTypeRule,
+}
+
+/// The name of the stream that keeps the Producer's events.
+pub(crate) fn stream_name(producer: &Producer) -> String {
+    let given = producer.spec.stream.as_ref().and_then(|stream| stream.name.clone());
+    given.unwrap_or_else(|| format!("{}_{}", producer.namespace().unwrap_or_default(), producer.name_any()))
+}
+
+/// Whether NATS, its file store and its subjects all take this as a stream's name.
+pub(crate) fn is_stream_name(name: &str) -> bool {
+    (1..=255).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
+}
+
+pub(crate) fn validate(
+    producer: &Producer,
+    uid: &ProducerUid,
+    max_payload: usize,
+) -> Result<ValidatedProducer, Refusal> {
+    let namespace = producer.namespace().unwrap_or_default();
+    let default = Stream::default();
+    let stream = producer.spec.stream.as_ref().unwrap_or(&default);
+    let max_age = duration("stream.maxAge", stream.max_age.as_ref())?;
+    let window = duration("stream.duplicateWindow", stream.duplicate_window.as_ref())?;
+    Ok(ValidatedProducer {
+        uid: uid.clone(),
+        generation: producer.meta().generation.unwrap_or_default(),
+        stream: allowed_stream(producer, &namespace)?,
+        subjects: allowed_subjects(producer, &namespace)?,
+        storage: stream.storage.unwrap_or_default(),
+        replicas: usize::try_from(stream.replicas.unwrap_or(1))
+            .map_err(|_| invalid("stream.replicas is negative".to_owned()))?,
+        max_age,
+        max_bytes: stream.max_bytes.as_ref().map(|bytes| limit("stream.maxBytes", bytes)).transpose()?,
+        max_message_size: message_size(stream.max_message_size.as_ref(), max_payload)?,
+        discard: stream.discard.unwrap_or_default(),
+        duplicate_window: window.unwrap_or_else(|| max_age.map_or(DUPLICATE_WINDOW, |age| age.min(DUPLICATE_WINDOW))),
+        event_type: event_type(producer.spec.event_type.as_ref())?,
+        name: producer.name_any(),
+        namespace,
+    })
+}
+
+fn invalid(message: String) -> Refusal {
+    Refusal::new(Reason::Invalid, message)
+}
+
+fn allowed_stream(producer: &Producer, namespace: &str) -> Result<String, Refusal> {
+    let name = stream_name(producer);
+    let prefix = format!("{namespace}_");
+    if !name.starts_with(&prefix) {
+        let message = format!("stream.name {name:?} is not allowed in this namespace: it must begin with {prefix:?}.");
+        return Err(Refusal::new(Reason::StreamNameNotAllowed, message));
+    }
+    if !is_stream_name(&name) {
+        return Err(invalid(format!("stream.name {name:?} may have letters, digits, '_' and '-' only.")));
+    }
+    Ok(name)
+}
+
+fn allowed_subjects(producer: &Producer, namespace: &str) -> Result<Vec<String>, Refusal> {
+    let prefix = format!("{namespace}.");
+    for subject in &producer.spec.subjects {
+        if !is_subject(subject) {
+            return Err(invalid(format!("subject {subject:?} is not a NATS subject.")));
+        }
+        if subject.starts_with(SUBJECT_PREFIX) {
+            let message = format!("subject {subject:?} is not allowed: {SUBJECT_PREFIX:?} is Hookwright's own.");
+            return Err(Refusal::new(Reason::SubjectNotAllowed, message));
+        }
+        if !subject.starts_with(&prefix) {
+            let message =
+                format!("subject {subject:?} is not allowed in this namespace: it must begin with {prefix:?}.");
+            return Err(Refusal::new(Reason::SubjectNotAllowed, message));
+        }
+    }
+    if producer.spec.subjects.is_empty() {
+        return Err(invalid("subjects is empty.".to_owned()));
+    }
+    Ok(producer.spec.subjects.clone())
+}
+
+fn is_subject(subject: &str) -> bool {
+    let count = subject.split('.').count();
+    let token_ok = |(i, token): (usize, &str)| match token {
+        "" => false,
+        "*" => true,
+        ">" => i + 1 == count,
+        other => other.bytes().all(|b| b.is_ascii_graphic() && b != b'*' && b != b'>'),
+    };
+    subject.len() <= 255 && subject.split('.').enumerate().all(token_ok)
+}
+
+fn duration(field: &str, value: Option<&hookwright_crds::Duration>) -> Result<Option<Duration>, Refusal> {
+    let Some(value) = value else { return Ok(None) };
+    let read = value.to_std().filter(|duration| !duration.is_zero() && u64::try_from(duration.as_nanos()).is_ok());
+    read.map(Some).ok_or_else(|| invalid(format!("{field} {value} can't be used as a duration.")))
+}
+
+fn limit(field: &str, value: &Quantity) -> Result<i64, Refusal> {
+    let bytes = value.to_bytes().and_then(|bytes| i64::try_from(bytes).ok()).filter(|bytes| *bytes > 0);
+    bytes.ok_or_else(|| invalid(format!("{field} {value} is not a number of bytes.")))
+}
+
+fn message_size(value: Option<&Quantity>, max_payload: usize) -> Result<i32, Refusal> {
+    let largest = i32::try_from(max_payload.saturating_sub(HEADROOM)).unwrap_or(i32::MAX).max(1);
+    let Some(value) = value else { return Ok(largest) };
+    let bytes = limit("stream.maxMessageSize", value)?;
+    i32::try_from(bytes).ok().filter(|bytes| *bytes <= largest).ok_or_else(|| {
+        invalid(format!(
+            "stream.maxMessageSize {value} is more than the {largest} bytes that this NATS server allows: its max_payload \
+             of {max_payload}, less {HEADROOM} for headers."
+        ))
+    })
+}
+
+fn event_type(spec: Option<&EventType>) -> Result<EventTypeRule, Refusal> {
+    let Some(spec) = spec else { return Ok(EventTypeRule::default()) };
+    let from = match (spec.from, &spec.header) {
+        (None, _) => None,
+        (Some(EventTypeFrom::CloudEvents), _) => Some(EventTypeSource::CloudEvents),
+        (Some(EventTypeFrom::Subject), _) => Some(EventTypeSource::Subject),
+        (Some(EventTypeFrom::Header), Some(name)) => Some(EventTypeSource::Header { name: name.clone() }),
+        (Some(EventTypeFrom::Header), None) => {
+            return Err(invalid("eventType.header is required with from: Header.".to_owned()));
+        }
+    };
+    Ok(EventTypeRule { from, strip_prefix: spec.strip_prefix.clone() })
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    pub(crate) fn producer(spec: &Value) -> Producer {
+        let metadata = json!({ "namespace": "shop", "name": "orders", "uid": "p-1", "generation": 3 });
+        let object = json!({
+            "apiVersion": "hookwright.dev/v1alpha1", "kind": "Producer", "metadata": metadata, "spec": spec,
+        });
+        serde_json::from_value(object).unwrap()
+    }
+
+    pub(crate) fn validated(spec: &Value) -> Result<ValidatedProducer, Refusal> {
+        validate(&producer(spec), &ProducerUid::parse("p-1").unwrap(), 1 << 20)
+    }
+
+    #[test]
+    fn defaults() {
+        let valid = validated(&json!({ "subjects": ["shop.>"] })).unwrap();
+        assert_eq!(valid.stream, "shop_orders");
+        assert_eq!(valid.max_message_size, (1 << 20) - 32 * 1024);
+        assert_eq!((valid.duplicate_window, valid.max_age), (DUPLICATE_WINDOW, None));
+        let valid = validated(&json!({ "subjects": ["shop.>"], "stream": { "maxAge": "30s" } })).unwrap();
+        assert_eq!(valid.duplicate_window, Duration::from_secs(30));
+    }
+
+    #[test]
+    fn refusals() {
+        let with = |stream: Value| json!({ "subjects": ["shop.a"], "stream": stream });
+        for (spec, want) in [
+            (json!({ "subjects": ["other.>"] }), Reason::SubjectNotAllowed),
+            (json!({ "subjects": ["shop"] }), Reason::SubjectNotAllowed),
+            (json!({ "subjects": ["shopping.>"] }), Reason::SubjectNotAllowed),
+            (json!({ "subjects": ["*.a"] }), Reason::SubjectNotAllowed),
+            (json!({ "subjects": [">"] }), Reason::SubjectNotAllowed),
+            (json!({ "subjects": ["shop.a", "hookwright.parked.>"] }), Reason::SubjectNotAllowed),
+            (json!({ "subjects": ["shop..a"] }), Reason::Invalid),
+            (json!({ "subjects": ["shop.a\r\nPUB x 0"] }), Reason::Invalid),
+            (json!({ "subjects": ["shop.>.a"] }), Reason::Invalid),
+            (json!({ "subjects": [] }), Reason::Invalid),
+            (with(json!({ "name": "other_a" })), Reason::StreamNameNotAllowed),
+            (with(json!({ "name": "KV_HOOKWRIGHT_CONFIG" })), Reason::StreamNameNotAllowed),
+            (with(json!({ "name": "shop_a.b" })), Reason::Invalid),
+            (with(json!({ "maxAge": "soon" })), Reason::Invalid),
+            (with(json!({ "maxBytes": -1 })), Reason::Invalid),
+            (with(json!({ "maxMessageSize": "1Mi" })), Reason::Invalid),
+            (with(json!({ "replicas": -1 })), Reason::Invalid),
+        ] {
+            assert_eq!(validated(&spec).unwrap_err().reason, want, "{spec}");
+        }
+        assert!(validated(&with(json!({ "name": "shop_a", "maxMessageSize": "992Ki" }))).is_ok());
+    }
+
+    #[test]
+    fn hookwright_is_refused_even_in_a_namespace_of_that_name() {
+        let mut producer = producer(&json!({ "subjects": ["hookwright.a"] }));
+        producer.metadata.namespace = Some("hookwright".into());
+        let refusal = validate(&producer, &ProducerUid::parse("p-1").unwrap(), 1 << 20).unwrap_err();
+        assert_eq!(refusal.reason, Reason::SubjectNotAllowed);
+    }
+}

@@ -1,0 +1,75 @@
+//! What the operator still waits for before it is ready.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
+use hookwright_runtime::admin::NotReady;
+use tokio::sync::{Notify, watch};
+
+/// A part of the operator that has to be there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Part {
+    Nats,
+    SystemStreams,
+    Leases,
+    Health,
+    Producers,
+    Subscriptions,
+}
+
+/// The parts that are missing, each with what to say of it.
+pub(crate) struct Readiness {
+    missing: Mutex<BTreeMap<Part, String>>,
+    sender: watch::Sender<NotReady>,
+    changed: Notify,
+}
+
+impl Readiness {
+    pub(crate) fn new() -> Self {
+        let missing: BTreeMap<Part, String> = [
+            (Part::Nats, "waiting for NATS"),
+            (Part::SystemStreams, "waiting for Hookwright's own streams and buckets"),
+            (Part::Leases, "waiting for the dispatchers' leases"),
+            (Part::Health, "waiting for the delivery counts"),
+            (Part::Producers, "waiting for the list of Producers"),
+            (Part::Subscriptions, "waiting for the list of Subscriptions"),
+        ]
+        .map(|(part, text)| (part, text.to_owned()))
+        .into();
+        let first = missing.values().next().cloned();
+        Self { missing: Mutex::new(missing), sender: watch::Sender::new(first), changed: Notify::new() }
+    }
+
+    pub(crate) fn watch(&self) -> watch::Receiver<NotReady> {
+        self.sender.subscribe()
+    }
+
+    /// The part is there.
+    pub(crate) fn there(&self, part: Part) {
+        self.change(|missing| drop(missing.remove(&part)));
+    }
+
+    /// The part is not there, or not any more.
+    pub(crate) fn missing(&self, part: Part, reason: String) {
+        self.change(|missing| drop(missing.insert(part, reason)));
+    }
+
+    /// Waits until the part is there.
+    pub(crate) async fn until(&self, part: Part) {
+        loop {
+            let changed = self.changed.notified();
+            if !self.missing.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&part) {
+                return;
+            }
+            changed.await;
+        }
+    }
+
+    fn change(&self, change: impl FnOnce(&mut BTreeMap<Part, String>)) {
+        let mut missing = self.missing.lock().unwrap_or_else(PoisonError::into_inner);
+        change(&mut missing);
+        let first = missing.values().next().cloned();
+        self.sender.send_if_modified(|old| std::mem::replace(old, first.clone()) != first);
+        self.changed.notify_waiters();
+    }
+}

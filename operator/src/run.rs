@@ -1,0 +1,156 @@
+//! Puts the parts together.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use futures::FutureExt;
+use hookwright_core::names::{DISABLED_KEYS, HEALTH_BUCKET, LEASES_BUCKET, STATE_BUCKET};
+use hookwright_core::seal::SealingKey;
+use hookwright_crds::{Producer, Subscription};
+use hookwright_runtime::mirror::{Change, Mirror};
+use hookwright_runtime::nats;
+use hookwright_runtime::{admin, shutdown};
+use kube::runtime::controller::Controller;
+use kube::runtime::events::Recorder;
+use kube::runtime::watcher;
+use kube::{Api, Client};
+use prometheus_client::registry::Registry;
+use tokio::sync::watch;
+use tracing::info;
+
+use crate::context::Context;
+use crate::jetstream::JetStream;
+use crate::metrics::Metrics;
+use crate::readiness::{Part, Readiness};
+use crate::settings::Settings;
+use crate::triggers::Triggers;
+use crate::{checkpoint, controllers, health, status, sweep, system};
+
+/// How long the controllers wait for the first connection to NATS.
+const WAIT_FOR_NATS: Duration = Duration::from_secs(5);
+/// How long running reconciles may take to end.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// Runs the operator until it is asked to stop; with `check_config`, only reads what it is told.
+pub async fn run(settings: Settings, check_config: bool) -> anyhow::Result<()> {
+    let key = settings.sealing.load()?;
+    if check_config {
+        info!("the settings are valid");
+        return Ok(());
+    }
+    // An error means that a provider is there already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let client = Client::try_default().await.context("no access to Kubernetes")?;
+    let producers = Controller::new(Api::<Producer>::all(client.clone()), watcher::Config::default());
+    let subscriptions = Controller::new(Api::<Subscription>::all(client.clone()), watcher::Config::default());
+    let (triggers, triggered) = Triggers::new();
+    let ctx = context(settings, key, client, &producers, &subscriptions, triggers);
+    let readiness = Arc::new(Readiness::new());
+    let (connected, connects) = watch::channel(0);
+    let mut registry = Registry::with_prefix("hookwright");
+    let leases = ctx.leases.clone();
+    ctx.metrics.register(&mut registry, ctx.producers.clone(), ctx.subscriptions.clone(), leases);
+
+    let stop = async { drop(shutdown::requested().await) }.boxed().shared();
+    let work = async {
+        // Without NATS there is little to do but to let deletions go in the end; so it may be waited for a while.
+        let mut first = connects.clone();
+        let _ = tokio::time::timeout(WAIT_FOR_NATS, first.changed()).await;
+        controllers::run(ctx.clone(), producers, subscriptions, triggered, connects, stop.clone()).await;
+    };
+    tokio::select! {
+        result = admin::serve(&ctx.settings.http, readiness.watch(), registry) => result.context("the admin endpoint"),
+        result = with_nats(ctx.clone(), &readiness, connected) => result,
+        never = listed(&ctx, &readiness) => match never {},
+        () = ctx.triggers.follow(&ctx.leases) => Ok(()),
+        () = stop.clone().then(|()| tokio::time::sleep(GRACE)) => Ok(()),
+        () = work => {
+            info!("stopped");
+            Ok(())
+        }
+    }
+}
+
+/// All that needs NATS, from the first connection on.
+async fn with_nats(ctx: Arc<Context>, readiness: &Readiness, connected: watch::Sender<u64>) -> anyhow::Result<()> {
+    let nats = nats::connect(&ctx.settings.nats, "hookwright-operator").await?;
+    readiness.there(Part::Nats);
+    let reconnects = nats.connected.clone();
+    ctx.js.connected(nats.clone());
+    let leases = Mirror::new(nats.clone(), LEASES_BUCKET, ">").run(|change| {
+        let loaded = matches!(change, Change::Loaded { .. });
+        ctx.leases.apply(change, ctx.js.epoch());
+        if loaded {
+            readiness.there(Part::Leases);
+        }
+    });
+    let counts = Mirror::new(nats.clone(), HEALTH_BUCKET, ">").run(|change| {
+        let loaded = matches!(change, Change::Loaded { .. });
+        ctx.health.apply_counts(change);
+        if loaded {
+            readiness.there(Part::Health);
+        }
+    });
+    let disabled = Mirror::new(nats, STATE_BUCKET, DISABLED_KEYS).run(|change| ctx.health.apply_disabled(change));
+    let forward = async {
+        let mut reconnects = reconnects.clone();
+        loop {
+            connected.send_replace(*reconnects.borrow_and_update());
+            if reconnects.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    };
+    tokio::select! {
+        never = leases => match never {},
+        never = counts => match never {},
+        never = disabled => match never {},
+        never = forward => never,
+        never = system::keep(&ctx.js, ctx.settings.system_streams, reconnects.clone(), readiness) => match never {},
+        never = sweep::keep(ctx.clone(), reconnects.clone(), readiness) => match never {},
+        never = checkpoint::keep(ctx.clone()) => match never {},
+        never = health::write_all(ctx.clone()) => match never {},
+    }
+}
+
+/// Notes when the first list of each kind is complete.
+async fn listed(ctx: &Context, readiness: &Readiness) -> Infallible {
+    // Either fails only when its controller has ended, with the process.
+    if ctx.producers.wait_until_ready().await.is_ok() {
+        readiness.there(Part::Producers);
+    }
+    if ctx.subscriptions.wait_until_ready().await.is_ok() {
+        readiness.there(Part::Subscriptions);
+    }
+    std::future::pending().await
+}
+
+fn context(
+    settings: Settings,
+    key: SealingKey,
+    client: Client,
+    producers: &Controller<Producer>,
+    subscriptions: &Controller<Subscription>,
+    triggers: Triggers,
+) -> Arc<Context> {
+    Arc::new(Context {
+        settings,
+        key,
+        recorder: Recorder::new(client.clone(), status::RECONCILER.into()),
+        client,
+        js: JetStream::default(),
+        leases: Arc::default(),
+        health: Arc::default(),
+        producers: producers.store(),
+        subscriptions: subscriptions.store(),
+        latest_producers: Default::default(),
+        latest_subscriptions: Default::default(),
+        facts: Default::default(),
+        refresh: Default::default(),
+        triggers,
+        failures: Default::default(),
+        metrics: Metrics::default(),
+    })
+}

@@ -1,0 +1,67 @@
+//! The settings file.
+
+use std::time::Duration;
+
+use hookwright_runtime::admin::AdminSettings;
+use hookwright_runtime::logging::LogSettings;
+use hookwright_runtime::nats::NatsSettings;
+use hookwright_runtime::sealing::SealingSettings;
+use hookwright_runtime::settings::duration;
+use serde::Deserialize;
+
+/// What the operator is told.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Settings {
+    /// How to reach NATS.
+    pub nats: NatsSettings,
+    /// Where the admin endpoint listens.
+    pub http: AdminSettings,
+    /// The key that seals secrets on their way to the dispatchers.
+    pub sealing: SealingSettings,
+    /// How to log.
+    #[serde(default)]
+    pub log: LogSettings,
+    /// A changed Secret is picked up within this time.
+    #[serde(default = "default_secret_refresh", deserialize_with = "duration::deserialize")]
+    pub secret_refresh: Duration,
+    /// How long a deletion waits for NATS.
+    #[serde(default = "default_finalizer_timeout", deserialize_with = "duration::deserialize")]
+    pub finalizer_timeout: Duration,
+    /// How Hookwright's own streams are kept.
+    #[serde(default)]
+    pub system_streams: SystemStreams,
+}
+
+fn default_secret_refresh() -> Duration {
+    Duration::from_secs(300)
+}
+
+fn default_finalizer_timeout() -> Duration {
+    Duration::from_secs(600)
+}
+
+/// How Hookwright's own streams are kept.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct SystemStreams {
+    /// On how many servers.
+    pub replicas: usize,
+    /// Where.
+    pub storage: Storage,
+}
+
+impl Default for SystemStreams {
+    fn default() -> Self {
+        Self { replicas: 1, storage: Storage::File }
+    }
+}
+
+/// Where a stream is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub enum Storage {
+    /// On disk.
+    File,
+    /// In memory: everything is lost when the servers that hold it restart.
+    Memory,
+}

@@ -1,0 +1,143 @@
+//! Reconciles a Subscription: a sealed record that dispatchers serve from.
+
+mod apply;
+mod build;
+mod cleanup;
+mod fetch;
+mod policy;
+mod status;
+mod validate;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use hookwright_core::ids::{InvalidUid, SubscriptionUid};
+use hookwright_crds::{ConditionStatus, ConditionType, Subscription};
+use kube::ResourceExt;
+use kube::runtime::controller::Action;
+use kube::runtime::reflector::ObjectRef;
+
+use crate::backoff::jittered;
+use crate::conditions::Refusal;
+use crate::context::Context;
+use crate::jetstream::JsError;
+use crate::leases::Verdict;
+use crate::programmed;
+use crate::secrets::SecretError;
+use crate::status::StatusError;
+pub(crate) use cleanup::cleanup;
+
+/// A Subscription could not be reconciled.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SubscriptionError {
+    #[error("the API server gave a strange uid")]
+    Uid(#[from] InvalidUid),
+    #[error("can't fetch what the Subscription refers to")]
+    Fetch(#[from] SecretError),
+    #[error("can't put the record in place")]
+    Apply(#[from] apply::ApplyError),
+    #[error("can't ask for the dispatchers' leases")]
+    Leases(#[source] JsError),
+    #[error("can't clean up")]
+    Cleanup(#[source] JsError),
+    #[error(transparent)]
+    Status(#[from] StatusError),
+}
+
+/// How soon something that is missing is looked for again; a change of a Secret is not watched.
+const LOOK_FOR_MISSING: Duration = Duration::from_secs(30);
+/// How soon one that waits for dispatchers is looked at again, should every signal be missed.
+const LOOK_FOR_DISPATCHERS: Duration = Duration::from_secs(5);
+/// How soon a Secret that the garbage collector is about to remove is looked at again.
+const LOOK_FOR_GARBAGE: Duration = Duration::from_secs(2);
+
+/// Brings NATS and the status to what the Subscription says.
+pub(crate) async fn reconcile(subscription: Arc<Subscription>, ctx: &Context) -> Result<Action, SubscriptionError> {
+    let subscription = ctx.latest_subscriptions.of(&subscription);
+    let uid = SubscriptionUid::parse(&subscription.uid().unwrap_or_default())?;
+    if subscription.status.as_ref().and_then(|status| status.observed_generation).is_none() {
+        // The Producer counts its Subscriptions.
+        ctx.triggers.producer_soon(fetch::producer_ref(&subscription));
+    }
+    let fetched = fetch::fetch(&subscription, ctx).await?;
+    let (found, error) = match attempt(&subscription, &uid, &fetched, ctx).await {
+        Ok(found) => (found, None),
+        Err(error) => (status::Outcome::failed(&error), Some(error)),
+    };
+    status::write(ctx, &subscription, &found).await?;
+    ctx.health.touch(&uid, ObjectRef::from_obj(&*subscription));
+    match error {
+        Some(error) => Err(error),
+        None => Ok(Action::requeue(again(&found, &fetched, &subscription, ctx))),
+    }
+}
+
+async fn attempt(
+    subscription: &Subscription,
+    uid: &SubscriptionUid,
+    fetched: &fetch::Fetched,
+    ctx: &Context,
+) -> Result<status::Outcome, SubscriptionError> {
+    let valid = match validate::validate(subscription, uid) {
+        Ok(valid) => valid,
+        Err(refusal) => return Ok(status::Outcome::Refused(refusal)),
+    };
+    let record = match build::build(&valid, fetched) {
+        Ok(record) => record,
+        // The record stays as it was: deliveries go on as they last could, and Ready says why the spec can't be used.
+        Err(unresolved) => return Ok(status::Outcome::Unresolved(unresolved)),
+    };
+    let written = apply::apply(record, ctx).await?;
+    let verdict = loaded(subscription, fetched, &written, ctx).await?;
+    Ok(status::Outcome::Applied { verdict, fresh: written.fresh })
+}
+
+/// Whether all dispatchers serve the record, and the Producer's, and the consumer is there; none while the Producer's
+/// part isn't.
+async fn loaded(
+    subscription: &Subscription,
+    fetched: &fetch::Fetched,
+    written: &apply::Written,
+    ctx: &Context,
+) -> Result<Option<Verdict>, SubscriptionError> {
+    let this = ObjectRef::from_obj(subscription);
+    if !written.fresh && status::is_latched(subscription) {
+        ctx.triggers.subscriptions.settled(&this);
+        return Ok(Some(Verdict::Loaded));
+    }
+    let Some(producer) = fetched.live_producer() else { return Ok(None) };
+    let revision = written.revision.max(producer.revision);
+    // First the note, then the look: a lease that comes in between is not missed.
+    ctx.triggers.subscriptions.when_loaded(this.clone(), revision);
+    let verdict = programmed::verdict(ctx, revision).await.map_err(SubscriptionError::Leases)?;
+    if verdict == Verdict::Loaded {
+        ctx.triggers.subscriptions.settled(&this);
+    }
+    Ok(Some(verdict))
+}
+
+/// When to look again if nothing happens.
+fn again(found: &status::Outcome, fetched: &fetch::Fetched, subscription: &Subscription, ctx: &Context) -> Duration {
+    let refresh = ctx.settings.secret_refresh;
+    match found {
+        status::Outcome::Applied { verdict: Some(Verdict::Loaded), .. } | status::Outcome::Refused(_) => {
+            jittered(refresh)
+        }
+        status::Outcome::Unresolved(_) if fetched.waits_for_garbage_collection(subscription) => LOOK_FOR_GARBAGE,
+        status::Outcome::Unresolved(_) => jittered(refresh.min(LOOK_FOR_MISSING)),
+        _ => LOOK_FOR_DISPATCHERS,
+    }
+}
+
+/// What the last written status says of `Accepted`, where the operator has not looked at a Producer since it started.
+fn accepted_before(producer: &hookwright_crds::Producer) -> Option<Result<(), Refusal>> {
+    let conditions = producer.status.as_ref()?.conditions.as_ref()?;
+    let accepted = crate::conditions::find(conditions, ConditionType::Accepted)?;
+    match accepted.status.as_str() {
+        text if text == ConditionStatus::True.as_str() => Some(Ok(())),
+        text if text == ConditionStatus::False.as_str() => {
+            Some(Err(Refusal::new(hookwright_crds::Reason::Invalid, accepted.message.clone())))
+        }
+        _ => None,
+    }
+}

@@ -1,0 +1,182 @@
+//! Step 3: the record, with its secrets in the clear.
+
+use hookwright_core::record::{EndpointRecord, HeaderRecord, HeaderValue, SubscriptionRecord, VERSION};
+use hookwright_core::seal::Secret;
+use hookwright_crds::{DEFAULT_SIGNING_KEY, Reason, SecretKeyRef, signing_secret_name};
+
+use super::fetch::{Fetched, FoundProducer};
+use super::validate::{HeaderSource, SigningSource, ValidatedSubscription};
+use crate::conditions::Refusal;
+use crate::secrets;
+
+/// Something that the spec refers to can't be used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Unresolved {
+    /// And it says why.
+    Broken(Refusal),
+    /// Nobody has looked at the Producer yet.
+    Waiting(String),
+}
+
+impl From<Refusal> for Unresolved {
+    fn from(refusal: Refusal) -> Self {
+        Self::Broken(refusal)
+    }
+}
+
+pub(crate) fn build(
+    subscription: &ValidatedSubscription,
+    fetched: &Fetched,
+) -> Result<SubscriptionRecord<Secret>, Unresolved> {
+    let producer = producer(&subscription.producer, fetched.producer.as_ref())?;
+    let lookup = |reference: &SecretKeyRef| {
+        let secret = fetched.secrets.get(&reference.name).and_then(Option::as_ref);
+        secrets::value(&subscription.namespace, &reference.name, &reference.key, secret)
+    };
+    let signing = match &subscription.signing {
+        SigningSource::Generated => vec![generated(subscription, fetched)?],
+        SigningSource::Given(keys) => {
+            let read = |key: &SecretKeyRef| secrets::signing(&key.name, &key.key, lookup(key)?).map(Secret::new);
+            keys.iter().map(read).collect::<Result<_, Refusal>>()?
+        }
+    };
+    let mut headers = Vec::with_capacity(subscription.headers.len());
+    for (name, source) in &subscription.headers {
+        let value = match source {
+            HeaderSource::Plain(text) => HeaderValue::Plain(text.clone()),
+            HeaderSource::Secret(key) => {
+                HeaderValue::Secret(Secret::new(secrets::header(&key.name, &key.key, &lookup(key)?)?))
+            }
+        };
+        headers.push(HeaderRecord { name: name.as_str().to_owned(), value });
+    }
+    Ok(SubscriptionRecord {
+        version: VERSION,
+        uid: subscription.uid.clone(),
+        generation: subscription.generation,
+        namespace: subscription.namespace.clone(),
+        name: subscription.name.clone(),
+        producer: producer.uid.clone(),
+        event_types: subscription.event_types.clone(),
+        endpoint: EndpointRecord { url: subscription.url.to_string(), headers },
+        signing,
+        policy: subscription.policy.clone(),
+    })
+}
+
+fn producer<'a>(name: &str, found: Option<&'a FoundProducer>) -> Result<&'a FoundProducer, Unresolved> {
+    let Some(found) = found else {
+        let message = format!("Producer {name:?} doesn't exist in this namespace.");
+        return Err(Refusal::new(Reason::ProducerNotFound, message).into());
+    };
+    match &found.accepted {
+        Some(Ok(())) => Ok(found),
+        Some(Err(refusal)) => {
+            let message = format!("Producer {name:?} is not accepted: {}", refusal.message);
+            Err(Refusal::new(Reason::ProducerNotReady, message).into())
+        }
+        None => Err(Unresolved::Waiting(format!("Waiting for Producer {name:?} to be accepted."))),
+    }
+}
+
+fn generated(subscription: &ValidatedSubscription, fetched: &Fetched) -> Result<Secret, Refusal> {
+    let name = signing_secret_name(&subscription.name);
+    let secret = match &fetched.generated {
+        Some((secret, true)) => Some(secret),
+        Some((_, false)) => {
+            let message = format!(
+                "The key is to be generated into Secret {name:?}, and a Secret of this name exists that isn't this \
+                 Subscription's: delete it, or name it in signing.keys."
+            );
+            return Err(Refusal::new(Reason::SecretNameTaken, message));
+        }
+        None => None,
+    };
+    let text = secrets::value(&subscription.namespace, &name, DEFAULT_SIGNING_KEY, secret)?;
+    secrets::signing(&name, DEFAULT_SIGNING_KEY, text).map(Secret::new)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::validate::tests::validated;
+    use super::*;
+    use hookwright_core::ids::ProducerUid;
+    use serde_json::{Value, json};
+    use std::collections::HashMap;
+
+    const WHSEC: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+
+    type KubeSecret = k8s_openapi::api::core::v1::Secret;
+
+    fn secret_map(secrets: Vec<(&str, Option<KubeSecret>)>) -> HashMap<String, Option<KubeSecret>> {
+        secrets.into_iter().map(|(name, secret)| (name.to_owned(), secret)).collect()
+    }
+
+    fn secret(data: &[(&str, &str)], labelled: bool) -> KubeSecret {
+        use base64::Engine;
+        let data: HashMap<&str, String> =
+            data.iter().map(|(k, v)| (*k, base64::engine::general_purpose::STANDARD.encode(v))).collect();
+        let labels = if labelled { json!({ "hookwright.dev/use": "subscriptions" }) } else { json!({}) };
+        serde_json::from_value(json!({ "metadata": { "name": "s", "labels": labels }, "data": data })).unwrap()
+    }
+
+    fn found(accepted: Option<Result<(), Refusal>>) -> Fetched {
+        let producer = FoundProducer { uid: ProducerUid::parse("p-1").unwrap(), accepted, live: None };
+        let generated = Some((secret(&[("secret", WHSEC)], true), true));
+        Fetched { producer: Some(producer), generated, ..Fetched::default() }
+    }
+
+    fn given() -> Value {
+        json!({
+            "signing": { "keys": [{ "secretRef": { "name": "keys", "key": "new" } }] },
+            "endpoint": { "url": "https://example.com", "headers": [
+                { "name": "X-Team", "value": "a" },
+                { "name": "Authorization", "valueFrom": { "secretKeyRef": { "name": "keys", "key": "token" } } },
+            ] },
+        })
+    }
+
+    #[test]
+    fn a_record_holds_what_the_spec_and_its_secrets_say() {
+        let mut fetched = found(Some(Ok(())));
+        let keys = secret(&[("new", WHSEC), ("token", "Bearer hush\n")], true);
+        fetched.secrets = secret_map(vec![("keys", Some(keys))]);
+        let record = build(&validated(&given()).unwrap(), &fetched).unwrap();
+        assert_eq!((record.generation, record.producer.as_str()), (2, "p-1"));
+        assert_eq!(record.endpoint.url, "https://example.com/");
+        assert_eq!(record.signing, [Secret::new(WHSEC.into())]);
+        assert_eq!(record.endpoint.headers[1].value, HeaderValue::Secret(Secret::new("Bearer hush".into())));
+        let generated = build(&validated(&json!({})).unwrap(), &found(Some(Ok(())))).unwrap();
+        assert_eq!(generated.signing, [Secret::new(WHSEC.into())]);
+    }
+
+    #[test]
+    fn what_can_not_be_resolved() {
+        let reason = |patch: &Value, fetched: &Fetched| match build(&validated(patch).unwrap(), fetched) {
+            Err(Unresolved::Broken(refusal)) => refusal.reason.as_str(),
+            Err(Unresolved::Waiting(_)) => "Waiting",
+            Ok(_) => "Ok",
+        };
+        let none = json!({});
+        assert_eq!(reason(&none, &Fetched::default()), "ProducerNotFound");
+        assert_eq!(reason(&none, &found(None)), "Waiting");
+        let refused = Refusal::new(Reason::SubjectConflict, "x");
+        assert_eq!(reason(&none, &found(Some(Err(refused)))), "ProducerNotReady");
+        let mut taken = found(Some(Ok(())));
+        taken.generated = Some((secret(&[("secret", WHSEC)], true), false));
+        assert_eq!(reason(&none, &taken), "SecretNameTaken");
+
+        for (keys, want) in [
+            (None, "SecretNotFound"),
+            (Some(secret(&[("new", WHSEC), ("token", "x")], false)), "SecretNotLabelled"),
+            (Some(secret(&[("token", "x")], true)), "SecretKeyMissing"),
+            (Some(secret(&[("new", "hush"), ("token", "x")], true)), "SecretInvalid"),
+            (Some(secret(&[("new", WHSEC), ("token", "a\nb")], true)), "SecretInvalid"),
+            (Some(secret(&[("new", WHSEC), ("token", "x")], true)), "Ok"),
+        ] {
+            let mut fetched = found(Some(Ok(())));
+            fetched.secrets = secret_map(vec![("keys", keys)]);
+            assert_eq!(reason(&given(), &fetched), want);
+        }
+    }
+}

@@ -1,0 +1,33 @@
+//! Takes away what a Subscription left in NATS. Its generated Secret goes with it by its owner reference.
+
+use hookwright_core::ids::SubscriptionUid;
+use hookwright_core::names::{self, CONFIG_BUCKET, HEALTH_BUCKET, STATE_BUCKET};
+use hookwright_crds::Subscription;
+use kube::ResourceExt;
+use kube::runtime::reflector::ObjectRef;
+
+use super::{SubscriptionError, fetch};
+use crate::context::Context;
+use crate::deletion;
+use crate::jetstream::{JetStream, JsResult};
+
+pub(crate) async fn cleanup(subscription: &Subscription, ctx: &Context) -> Result<(), SubscriptionError> {
+    let uid = SubscriptionUid::parse(&subscription.uid().unwrap_or_default())?;
+    ctx.triggers.subscriptions.settled(&ObjectRef::from_obj(subscription));
+    let result = remove(&uid, ctx).await;
+    let timeout = ctx.settings.finalizer_timeout;
+    deletion::or_let_go(result, subscription, timeout, &ctx.recorder).await.map_err(SubscriptionError::Cleanup)?;
+    ctx.latest_subscriptions.forget(uid.as_str());
+    ctx.triggers.producer_soon(fetch::producer_ref(subscription));
+    Ok(())
+}
+
+async fn remove(uid: &SubscriptionUid, ctx: &Context) -> JsResult<()> {
+    let js: &JetStream = &ctx.js;
+    // Under any Producer: one of the same name may have come and gone.
+    js.remove_matching(CONFIG_BUCKET, &format!("subscription.*.{uid}")).await?;
+    js.remove(STATE_BUCKET, &names::disabled_key(uid)).await?;
+    // From here on counts of this Subscription are late ones.
+    ctx.health.gone(uid);
+    js.remove_matching(HEALTH_BUCKET, &format!("{uid}.*")).await
+}

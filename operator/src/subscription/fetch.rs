@@ -1,0 +1,93 @@
+//! Step 1: the Producer and the Secrets that the Subscription refers to.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use hookwright_core::ids::ProducerUid;
+use hookwright_crds::{Producer, Subscription};
+use k8s_openapi::api::core::v1::Secret;
+use kube::runtime::reflector::ObjectRef;
+use kube::{Resource, ResourceExt};
+
+use super::accepted_before;
+use crate::conditions::Refusal;
+use crate::context::Context;
+use crate::facts::LiveProducer;
+use crate::secrets::{self, SecretError};
+
+/// A Producer that exists.
+pub(crate) struct FoundProducer {
+    pub(crate) uid: ProducerUid,
+    /// Whether its spec is accepted; none if nobody has looked yet.
+    pub(crate) accepted: Option<Result<(), Refusal>>,
+    pub(crate) live: Option<LiveProducer>,
+}
+
+/// What the Subscription refers to.
+#[derive(Default)]
+pub(crate) struct Fetched {
+    /// None if there is none, or it is being deleted.
+    pub(crate) producer: Option<FoundProducer>,
+    /// By name; none where there is none.
+    pub(crate) secrets: HashMap<String, Option<Secret>>,
+    /// The Secret of the generated key, where the spec names no key, and whether it is this Subscription's.
+    pub(crate) generated: Option<(Secret, bool)>,
+}
+
+impl Fetched {
+    pub(crate) fn live_producer(&self) -> Option<&LiveProducer> {
+        self.producer.as_ref()?.live.as_ref()
+    }
+
+    /// Whether the generated Secret's name is taken by that of an earlier Subscription of this name.
+    pub(crate) fn waits_for_garbage_collection(&self, subscription: &Subscription) -> bool {
+        let Some((secret, false)) = &self.generated else { return false };
+        secret.owner_references().iter().any(|owner| {
+            owner.kind == Subscription::kind(&()) && Some(&owner.name) == subscription.meta().name.as_ref()
+        })
+    }
+}
+
+/// The Producer that a Subscription refers to.
+pub(crate) fn producer_ref(subscription: &Subscription) -> ObjectRef<Producer> {
+    let namespace = subscription.namespace().unwrap_or_default();
+    ObjectRef::new(&subscription.spec.producer_ref.name).within(&namespace)
+}
+
+pub(crate) async fn fetch(subscription: &Subscription, ctx: &Context) -> Result<Fetched, SecretError> {
+    let namespace = subscription.namespace().unwrap_or_default();
+    let mut fetched = Fetched { producer: found(subscription, ctx).await, ..Fetched::default() };
+    for name in secret_names(subscription) {
+        let secret = secrets::get(&ctx.client, &namespace, &name).await?;
+        fetched.secrets.insert(name, secret);
+    }
+    if subscription.spec.signing.is_none() {
+        let secret = secrets::generated(&ctx.client, subscription).await?;
+        let ours = secrets::is_ours(&secret, subscription);
+        fetched.generated = Some((secret, ours));
+    }
+    Ok(fetched)
+}
+
+async fn found(subscription: &Subscription, ctx: &Context) -> Option<FoundProducer> {
+    // Fails only when the watch has ended, with the process.
+    let _ = ctx.producers.wait_until_ready().await;
+    let producer: Arc<Producer> = ctx.producers.get(&producer_ref(subscription))?;
+    if producer.meta().deletion_timestamp.is_some() {
+        return None;
+    }
+    let uid = ProducerUid::parse(producer.meta().uid.as_deref()?).ok()?;
+    let facts = ctx.facts.get(&uid);
+    let accepted = facts.as_ref().map(|facts| facts.accepted.clone()).or_else(|| accepted_before(&producer));
+    Some(FoundProducer { uid, accepted, live: facts.and_then(|facts| facts.live) })
+}
+
+fn secret_names(subscription: &Subscription) -> Vec<String> {
+    let keys = subscription.spec.signing.iter().flat_map(|signing| &signing.keys).map(|key| &key.secret_ref.name);
+    let headers = subscription.spec.endpoint.headers.iter().flatten();
+    let headers = headers.filter_map(|header| Some(&header.value_from.as_ref()?.secret_key_ref.name));
+    let mut names: Vec<String> = keys.chain(headers).cloned().collect();
+    names.sort();
+    names.dedup();
+    names
+}

@@ -1,0 +1,235 @@
+//! Step 2: what the spec says, in types that prove it.
+
+use std::collections::HashSet;
+
+use hookwright_core::event_type::EventTypePattern;
+use hookwright_core::ids::SubscriptionUid;
+use hookwright_core::policy::DeliveryPolicy;
+use hookwright_crds::{DEFAULT_SIGNING_KEY, Header, Reason, SecretKeyRef, Subscription, signing_secret_name};
+use http::HeaderName;
+use kube::{Resource, ResourceExt};
+use url::Url;
+
+use super::policy;
+use crate::conditions::Refusal;
+
+/// A Subscription whose spec can be served.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct ValidatedSubscription {
+    pub(crate) uid: SubscriptionUid,
+    pub(crate) generation: i64,
+    pub(crate) namespace: String,
+    pub(crate) name: String,
+    pub(crate) producer: String,
+    pub(crate) event_types: Vec<EventTypePattern>,
+    pub(crate) url: Url,
+    pub(crate) headers: Vec<(HeaderName, HeaderSource)>,
+    pub(crate) signing: SigningSource,
+    pub(crate) policy: DeliveryPolicy,
+}
+
+/// Where a header's value comes from.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum HeaderSource {
+    Plain(String),
+    Secret(SecretKeyRef),
+}
+
+/// Where the signing keys come from.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum SigningSource {
+    /// The operator's own Secret.
+    Generated,
+    /// These.
+    Given(Vec<SecretKeyRef>),
+}
+
+/// The keys that sign, as status shows them.
+pub(crate) fn signing_keys(subscription: &Subscription) -> Vec<SecretKeyRef> {
+    match &subscription.spec.signing {
+        Some(signing) => signing.keys.iter().map(|key| key.secret_ref.clone()).collect(),
+        None => {
+            let name = signing_secret_name(&subscription.name_any());
+            vec![SecretKeyRef { name, key: DEFAULT_SIGNING_KEY.to_owned() }]
+        }
+    }
+}
+
+pub(crate) fn validate(subscription: &Subscription, uid: &SubscriptionUid) -> Result<ValidatedSubscription, Refusal> {
+    let spec = &subscription.spec;
+    let signing = match &spec.signing {
+        None => SigningSource::Generated,
+        Some(signing) if (1..=3).contains(&signing.keys.len()) => SigningSource::Given(signing_keys(subscription)),
+        Some(_) => return Err(invalid("signing.keys must have one to three keys.")),
+    };
+    Ok(ValidatedSubscription {
+        uid: uid.clone(),
+        generation: subscription.meta().generation.unwrap_or_default(),
+        namespace: subscription.namespace().unwrap_or_default(),
+        name: subscription.name_any(),
+        producer: spec.producer_ref.name.clone(),
+        event_types: event_types(subscription)?,
+        url: url(&spec.endpoint.url)?,
+        headers: headers(spec.endpoint.headers.as_deref().unwrap_or_default())?,
+        signing,
+        policy: policy::effective(spec.delivery.as_ref()).map_err(|error| invalid(&format!("{error}.")))?,
+    })
+}
+
+fn invalid(message: &str) -> Refusal {
+    Refusal::new(Reason::Invalid, message)
+}
+
+fn event_types(subscription: &Subscription) -> Result<Vec<EventTypePattern>, Refusal> {
+    let patterns = subscription.spec.event_types.iter().map(|selector| EventTypePattern::parse(&selector.type_));
+    let patterns: Vec<EventTypePattern> =
+        patterns.collect::<Result<_, _>>().map_err(|error| invalid(&format!("eventTypes: {error}.")))?;
+    if patterns.is_empty() { Err(invalid("eventTypes is empty.")) } else { Ok(patterns) }
+}
+
+fn url(text: &str) -> Result<Url, Refusal> {
+    let refuse = |why: &str| Err(invalid(&format!("endpoint.url {why}.")));
+    let Ok(url) = Url::parse(text) else { return refuse("is not a URL") };
+    if !matches!(url.scheme(), "http" | "https") {
+        return refuse("must begin with https:// or http://");
+    }
+    if url.host_str().is_none_or(str::is_empty) || url.port() == Some(0) {
+        return refuse("needs a host, and no port or one from 1 to 65535");
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return refuse("must not carry a user or password: use endpoint.headers with valueFrom");
+    }
+    if url.fragment().is_some() {
+        return refuse("must not have a fragment");
+    }
+    Ok(url)
+}
+
+/// Headers that Hookwright or the connection sets.
+fn is_reserved(name: &HeaderName) -> bool {
+    const RESERVED: [&str; 9] = [
+        "connection",
+        "content-length",
+        "content-type",
+        "host",
+        "keep-alive",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    ];
+    let name = name.as_str();
+    RESERVED.contains(&name) || ["webhook-", "ce-", "proxy-"].iter().any(|prefix| name.starts_with(prefix))
+}
+
+fn headers(headers: &[Header]) -> Result<Vec<(HeaderName, HeaderSource)>, Refusal> {
+    let mut seen = HashSet::new();
+    let mut checked = Vec::with_capacity(headers.len());
+    for header in headers {
+        let refuse = |why: &str| invalid(&format!("endpoint.headers: {:?} {why}.", header.name));
+        let name: HeaderName = header.name.parse().map_err(|_| refuse("is not a header's name"))?;
+        if is_reserved(&name) {
+            return Err(refuse("is set by Hookwright or belongs to the connection"));
+        }
+        if !seen.insert(name.clone()) {
+            return Err(refuse("is given twice"));
+        }
+        let source = match (&header.value, &header.value_from) {
+            (Some(value), None) if value.bytes().all(|b| b == b'\t' || (b' '..=b'~').contains(&b)) => {
+                HeaderSource::Plain(value.clone())
+            }
+            (Some(_), None) => return Err(refuse("has a value that can't stand in a header")),
+            (None, Some(from)) => HeaderSource::Secret(from.secret_key_ref.clone()),
+            _ => return Err(refuse("needs exactly one of value and valueFrom")),
+        };
+        checked.push((name, source));
+    }
+    Ok(checked)
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    pub(crate) fn subscription(patch: &Value) -> Subscription {
+        let mut spec = json!({
+            "producerRef": { "name": "orders" },
+            "eventTypes": [{ "type": "order.*" }],
+            "endpoint": { "url": "https://example.com/hooks" },
+        });
+        for (key, value) in patch.as_object().unwrap() {
+            spec[key] = value.clone();
+        }
+        let metadata = json!({ "namespace": "shop", "name": "billing", "uid": "s-1", "generation": 2 });
+        let object = json!({
+            "apiVersion": "hookwright.dev/v1alpha1", "kind": "Subscription", "metadata": metadata, "spec": spec,
+        });
+        serde_json::from_value(object).unwrap()
+    }
+
+    pub(crate) fn validated(patch: &Value) -> Result<ValidatedSubscription, Refusal> {
+        validate(&subscription(patch), &SubscriptionUid::parse("s-1").unwrap())
+    }
+
+    #[test]
+    fn urls() {
+        let read = |url: &str| validated(&json!({ "endpoint": { "url": url } })).map(|valid| valid.url.to_string());
+        for (url, want) in [
+            ("https://EXAMPLE.com", "https://example.com/"),
+            ("https://example.com:443/a?b=c", "https://example.com/a?b=c"),
+            ("http://[::1]:8080/", "http://[::1]:8080/"),
+            ("http://0x7f.1/", "http://127.0.0.1/"),
+        ] {
+            assert_eq!(read(url).unwrap(), want);
+        }
+        for url in [
+            "",
+            "example.com",
+            "ftp://example.com/",
+            "https://",
+            "https://u:p@example.com/",
+            "https://example.com/#f",
+            "https://example.com:0/",
+            "https://example.com:70000/",
+            "file:///etc/passwd",
+        ] {
+            assert_eq!(read(url).unwrap_err().reason, Reason::Invalid, "{url}");
+        }
+    }
+
+    #[test]
+    fn header_rules() {
+        let read =
+            |headers: Value| validated(&json!({ "endpoint": { "url": "https://example.com/", "headers": headers } }));
+        let valid = read(json!([
+            { "name": "X-Team", "value": "billing" },
+            { "name": "Authorization", "valueFrom": { "secretKeyRef": { "name": "s", "key": "k" } } },
+        ]))
+        .unwrap();
+        assert_eq!(valid.headers[0].0.as_str(), "x-team");
+        for headers in [
+            json!([{ "name": "X-A", "value": "1" }, { "name": "x-a", "value": "2" }]),
+            json!([{ "name": "Webhook-Id", "value": "1" }]),
+            json!([{ "name": "Host", "value": "1" }]),
+            json!([{ "name": "x a", "value": "1" }]),
+            json!([{ "name": "x-a", "value": "1\r\nx-b: 2" }]),
+            json!([{ "name": "x-a" }]),
+        ] {
+            assert_eq!(read(headers.clone()).unwrap_err().reason, Reason::Invalid, "{headers}");
+        }
+    }
+
+    #[test]
+    fn hostile_specs_are_refused() {
+        for patch in [
+            json!({ "eventTypes": [] }),
+            json!({ "eventTypes": [{ "type": "a.>.b" }] }),
+            json!({ "signing": { "keys": [] } }),
+            json!({ "delivery": { "timeout": "soon" } }),
+            json!({ "delivery": { "retry": { "maxAttempts": -1 } } }),
+        ] {
+            assert_eq!(validated(&patch).unwrap_err().reason, Reason::Invalid, "{patch}");
+        }
+    }
+}

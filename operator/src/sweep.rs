@@ -1,0 +1,137 @@
+//! Removes from the buckets what belongs to no object: what a deletion left behind while NATS, or the operator, was
+//! away.
+
+use std::collections::HashSet;
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hookwright_core::names::{self, CONFIG_BUCKET, ConfigKey, HEALTH_BUCKET, STATE_BUCKET};
+use hookwright_crds::{Producer, Subscription};
+use hookwright_runtime::logging;
+use kube::api::ListParams;
+use kube::{Api, ResourceExt};
+use tokio::sync::watch;
+use tracing::{info, warn};
+
+use crate::context::Context;
+use crate::jetstream::JsError;
+use crate::readiness::{Part, Readiness};
+
+const RETRY: Duration = Duration::from_secs(5);
+const PAGE: u32 = 500;
+
+/// A sweep failed.
+#[derive(Debug, thiserror::Error)]
+enum SweepError {
+    #[error("can't look into the buckets")]
+    Nats(#[from] JsError),
+    #[error("can't list the {kind}s")]
+    List { kind: &'static str, source: kube::Error },
+}
+
+/// Sweeps at the start and after each reconnect.
+pub(crate) async fn keep(ctx: Arc<Context>, mut connected: watch::Receiver<u64>, readiness: &Readiness) -> Infallible {
+    readiness.until(Part::SystemStreams).await;
+    loop {
+        connected.mark_unchanged();
+        match sweep(&ctx).await {
+            Ok(0) => {}
+            Ok(removed) => info!(removed, "removed what belonged to no object"),
+            Err(error) => {
+                warn!(error = logging::chain(&error), "looking for leftovers again soon");
+                tokio::time::sleep(RETRY).await;
+                continue;
+            }
+        }
+        if connected.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+async fn sweep(ctx: &Context) -> Result<usize, SweepError> {
+    // The keys first: an object that has a key now, and isn't in the list that is made after, is gone.
+    let mut keys = Vec::new();
+    for bucket in [CONFIG_BUCKET, STATE_BUCKET, HEALTH_BUCKET] {
+        keys.extend(ctx.js.keys(bucket).await?.into_iter().map(|key| (bucket, key)));
+    }
+    let producers = uids::<Producer>(ctx, "Producer").await?;
+    let subscriptions = uids::<Subscription>(ctx, "Subscription").await?;
+    let mut removed = 0;
+    for (bucket, key) in keys {
+        if !is_alive(bucket, &key, &producers, &subscriptions) {
+            ctx.js.remove(bucket, &key).await?;
+            removed += 1;
+        }
+    }
+    Ok(removed)
+}
+
+/// Keys that aren't understood are another release's, and stay.
+fn is_alive(bucket: &str, key: &str, producers: &HashSet<String>, subscriptions: &HashSet<String>) -> bool {
+    let subscription = if bucket == HEALTH_BUCKET {
+        names::parse_health_key(key).map(|(uid, _)| uid)
+    } else {
+        names::parse_disabled_key(key)
+    };
+    if let Some(uid) = subscription {
+        return subscriptions.contains(uid.as_str());
+    }
+    match (bucket, ConfigKey::parse(key), key.strip_prefix("checkpoint.")) {
+        (CONFIG_BUCKET, Some(ConfigKey::Producer(uid)), _) => producers.contains(uid.as_str()),
+        (CONFIG_BUCKET, Some(ConfigKey::Subscription(producer, uid)), _) => {
+            producers.contains(producer.as_str()) && subscriptions.contains(uid.as_str())
+        }
+        (STATE_BUCKET, _, Some(uid)) => producers.contains(uid),
+        _ => true,
+    }
+}
+
+/// The uids of all objects of a kind, from a complete and current list.
+async fn uids<K>(ctx: &Context, kind: &'static str) -> Result<HashSet<String>, SweepError>
+where
+    K: kube::Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>
+        + Clone
+        + serde::de::DeserializeOwned
+        + std::fmt::Debug,
+{
+    let api: Api<K> = Api::all(ctx.client.clone());
+    let mut parameters = ListParams::default().limit(PAGE);
+    let mut uids = HashSet::new();
+    loop {
+        let page = api.list_metadata(&parameters).await.map_err(|source| SweepError::List { kind, source })?;
+        uids.extend(page.items.iter().filter_map(ResourceExt::uid));
+        match page.metadata.continue_.filter(|token| !token.is_empty()) {
+            Some(token) => parameters = parameters.continue_token(&token),
+            None => return Ok(uids),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_belongs_to_no_object() {
+        let set = |uids: &[&str]| uids.iter().map(|uid| (*uid).to_owned()).collect::<HashSet<_>>();
+        let (producers, subscriptions) = (set(&["p"]), set(&["s"]));
+        for (bucket, key, want) in [
+            (CONFIG_BUCKET, "producer.p", true),
+            (CONFIG_BUCKET, "producer.q", false),
+            (CONFIG_BUCKET, "subscription.p.s", true),
+            (CONFIG_BUCKET, "subscription.q.s", false),
+            (CONFIG_BUCKET, "subscription.p.t", false),
+            (CONFIG_BUCKET, "other.x", true),
+            (STATE_BUCKET, "disabled.s", true),
+            (STATE_BUCKET, "disabled.t", false),
+            (STATE_BUCKET, "checkpoint.p", true),
+            (STATE_BUCKET, "checkpoint.q", false),
+            (HEALTH_BUCKET, "s.inc", true),
+            (HEALTH_BUCKET, "t.inc", false),
+        ] {
+            assert_eq!(is_alive(bucket, key, &producers, &subscriptions), want, "{bucket} {key}");
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! Who has to be reconciled, for a reason other than a change of the object itself.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures::Stream;
+use hookwright_crds::{Producer, Subscription};
+use kube::runtime::reflector::{Lookup, ObjectRef};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+
+use crate::leases::{Leases, Verdict};
+
+/// Reconciles objects of one kind, and remembers which of them wait for the dispatchers.
+pub(crate) struct Queue<K: Lookup<DynamicType = ()>> {
+    sender: UnboundedSender<ObjectRef<K>>,
+    pending: Mutex<HashMap<ObjectRef<K>, u64>>,
+}
+
+/// How long changes of what a Producer counts are gathered.
+const GATHER: Duration = Duration::from_secs(1);
+
+/// The queues of both kinds.
+pub(crate) struct Triggers {
+    pub(crate) producers: Queue<Producer>,
+    pub(crate) subscriptions: Queue<Subscription>,
+    soon: Arc<Mutex<HashSet<ObjectRef<Producer>>>>,
+}
+
+/// The other end of the queues, for the controllers.
+pub(crate) struct Triggered {
+    pub(crate) producers: UnboundedReceiver<ObjectRef<Producer>>,
+    pub(crate) subscriptions: UnboundedReceiver<ObjectRef<Subscription>>,
+}
+
+impl<K: Lookup<DynamicType = ()>> Queue<K> {
+    fn new() -> (Self, UnboundedReceiver<ObjectRef<K>>) {
+        let (sender, receiver) = unbounded_channel();
+        (Self { sender, pending: Mutex::default() }, receiver)
+    }
+
+    /// Reconciles this object.
+    pub(crate) fn reconcile(&self, object: ObjectRef<K>) {
+        // Fails only when the controller has ended, with the process.
+        let _ = self.sender.send(object);
+    }
+
+    fn pending(&self) -> std::sync::MutexGuard<'_, HashMap<ObjectRef<K>, u64>> {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Reconciles this object as soon as all live dispatchers have loaded the revision.
+    pub(crate) fn when_loaded(&self, object: ObjectRef<K>, revision: u64) {
+        self.pending().insert(object, revision);
+    }
+
+    /// No longer waits.
+    pub(crate) fn settled(&self, object: &ObjectRef<K>) {
+        self.pending().remove(object);
+    }
+
+    fn release(&self, leases: &Leases) {
+        let mut pending = self.pending();
+        for (object, _) in pending.extract_if(|_, revision| leases.verdict(*revision) == Verdict::Loaded) {
+            self.reconcile(object);
+        }
+    }
+}
+
+impl Triggers {
+    pub(crate) fn new() -> (Self, Triggered) {
+        let (producers, producers_out) = Queue::new();
+        let (subscriptions, subscriptions_out) = Queue::new();
+        let triggered = Triggered { producers: producers_out, subscriptions: subscriptions_out };
+        (Self { producers, subscriptions, soon: Arc::default() }, triggered)
+    }
+
+    /// Reconciles a Producer in a second, once for all that ask for it until then.
+    pub(crate) fn producer_soon(&self, producer: ObjectRef<Producer>) {
+        let insert =
+            |set: &Mutex<HashSet<_>>| set.lock().unwrap_or_else(PoisonError::into_inner).insert(producer.clone());
+        if !insert(&self.soon) {
+            return;
+        }
+        let (soon, sender) = (self.soon.clone(), self.producers.sender.clone());
+        tokio::spawn(async move {
+            tokio::time::sleep(GATHER).await;
+            soon.lock().unwrap_or_else(PoisonError::into_inner).remove(&producer);
+            let _ = sender.send(producer);
+        });
+    }
+
+    /// Releases those who wait, at each change of the leases and whenever one runs out.
+    pub(crate) async fn follow(&self, leases: &Leases) {
+        let mut changes = leases.changes();
+        loop {
+            let next = leases.expire();
+            self.producers.release(leases);
+            self.subscriptions.release(leases);
+            let expiry = async {
+                match next {
+                    Some(time) => tokio::time::sleep_until(time).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                changed = changes.changed() => if changed.is_err() { return },
+                () = expiry => {}
+            }
+        }
+    }
+}
+
+/// A queue's end as a stream.
+pub(crate) fn stream<T: Send + 'static>(receiver: UnboundedReceiver<T>) -> impl Stream<Item = T> + Send + 'static {
+    futures::stream::unfold(receiver, |mut receiver| async { receiver.recv().await.map(|item| (item, receiver)) })
+}
