@@ -79,8 +79,8 @@ pub fn deadline(policy: &RetryPolicy, first: Timestamp) -> Option<Timestamp> {
 
 /// What follows `outcome` of `attempt`, which ended at `now`.
 ///
-/// `Retry-After` wins over the backoff when later, on 429, 502, 503 and 504 (Standard Webhooks). A time beyond the
-/// deadline becomes the deadline: a delivery gets one last attempt there.
+/// `Retry-After` wins over the backoff when later, on 429, 502, 503 and 504 (Standard Webhooks), and counts for at most
+/// [`MAX_RETRY_AFTER`]. A time beyond the deadline becomes the deadline: a delivery gets one last attempt there.
 #[must_use]
 pub fn decide(policy: &RetryPolicy, attempt: Attempt, outcome: Outcome, now: Timestamp, jitter: Jitter) -> Next {
     match outcome.kind {
@@ -99,13 +99,14 @@ pub fn decide(policy: &RetryPolicy, attempt: Attempt, outcome: Outcome, now: Tim
     let wait = SignedDuration::try_from(delay(policy, attempt.number, jitter)).unwrap_or(SignedDuration::MAX);
     let mut at = now.checked_add(wait).unwrap_or(Timestamp::MAX);
     if matches!(outcome.http_status, Some(429 | 502 | 503 | 504)) {
-        at = outcome.retry_after.map_or(at, |asked| asked.max(at));
+        let latest = now.checked_add(MAX_RETRY_AFTER).unwrap_or(Timestamp::MAX);
+        at = outcome.retry_after.map_or(at, |asked| asked.min(latest).max(at));
     }
-    Next::Retry { at: attempt.deadline.map_or(at, |deadline| at.min(deadline)).min(LATEST) }
+    Next::Retry { at: attempt.deadline.map_or(at, |deadline| at.min(deadline)) }
 }
 
-/// No retry is scheduled beyond this: the far future is a receiver's mistake, and NATS refuses years above 9999.
-const LATEST: Timestamp = Timestamp::constant(253_370_764_800, 0);
+/// How far ahead a receiver can put the next attempt with `Retry-After`: as far as the default schedule's longest wait.
+pub const MAX_RETRY_AFTER: SignedDuration = SignedDuration::from_hours(24);
 
 #[cfg(test)]
 mod tests {
@@ -139,6 +140,7 @@ mod tests {
             (status(503, Some(60)), 1, None, retry(60)),
             (status(429, Some(5)), 1, None, retry(10)),
             (status(429, Some(600)), 1, Some(30), retry(30)),
+            (status(429, Some(4_000_000_000)), 1, None, retry(24 * 3600)),
             (none(OutcomeKind::TimedOut), 4, None, retry(10)),
             (none(OutcomeKind::TimedOut), 5, None, dead(R::AttemptsExhausted)),
             (none(OutcomeKind::Unreachable), 1, Some(4), retry(4)),

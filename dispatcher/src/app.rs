@@ -25,7 +25,7 @@ use hookwright_runtime::nats::{self, Nats};
 use hookwright_runtime::{settings, shutdown};
 use jiff::Timestamp;
 use tokio::sync::{Semaphore, oneshot, watch};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -71,13 +71,14 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let (ready, readiness) = watch::channel(Some("waiting for NATS".to_owned()));
     let http = settings.http.clone();
     let mut admin = tokio::spawn(async move { admin::serve(&http, readiness, registry).await });
-    let running = tokio::select! {
+    let mut running = tokio::select! {
         started = Running::start(settings, key, sender, metrics, ready) => started?,
         result = &mut admin => return admin_ended(result),
         signal = shutdown::requested() => return signal.context("can't wait for signals"),
     };
     tokio::select! {
         result = &mut admin => return admin_ended(result),
+        Some(ended) = running.vital.join_next() => anyhow::bail!("a part of the dispatcher ended: {ended:?}"),
         signal = shutdown::requested() => signal.context("can't wait for signals")?,
     }
     running.stop().await;
@@ -97,6 +98,8 @@ struct Running {
     stop: CancellationToken,
     /// The messages that are held.
     tracker: TaskTracker,
+    /// What never ends before `stop`: if it does, it has panicked, and the dispatcher must not go on without it.
+    vital: JoinSet<()>,
     renewing: JoinHandle<()>,
     observing: JoinHandle<()>,
     writing: JoinHandle<()>,
@@ -117,11 +120,13 @@ impl Running {
         ready.send_replace(Some(format!("waiting for stream {PARKED_STREAM}: the operator creates it")));
         wait_for_parked_stream(&nats).await?;
 
-        let (index, liveness, disabled) = (Index::new(), Liveness::new(), Arc::new(DisabledSet::default()));
+        let (index, liveness, disabled) = (Index::new(), Liveness::new(), DisabledSet::new());
         let (health, changed) = Health::new();
         let loader = ConfigLoader::new(&settings, key, Arc::clone(&index), Arc::clone(&health));
-        tokio::spawn(loader.run(nats.clone()));
-        tokio::spawn(Arc::clone(&disabled).run(nats.clone()));
+        let mut vital = JoinSet::new();
+        vital.spawn(loader.run(nats.clone()));
+        vital.spawn(Arc::clone(&disabled).run(nats.clone()));
+        disabled.loaded().await;
         let renewer = Renewer {
             nats: nats.clone(),
             liveness: Arc::clone(&liveness),
@@ -150,7 +155,7 @@ impl Running {
             stop: stop.clone(),
         };
         let tracker = TaskTracker::new();
-        let events = start_readers(&settings, &nats, deliverer, &tracker, &stop)?;
+        let events = start_readers(&settings, &nats, deliverer, &tracker, &stop, &mut vital)?;
         let grace = settings.shutdown_grace;
         let observer = Observer { settings, index, liveness, metrics, events, slots };
         Ok(Self {
@@ -159,6 +164,7 @@ impl Running {
             grace,
             stop,
             tracker,
+            vital,
             renewing: tokio::spawn(renewer.run()),
             observing: tokio::spawn(observer.run(ready)),
             writing: tokio::spawn(writer.run(async { drop(stopped.await) })),
@@ -199,6 +205,7 @@ fn start_readers(
     deliverer: Deliverer,
     tracker: &TaskTracker,
     stop: &CancellationToken,
+    vital: &mut JoinSet<()>,
 ) -> anyhow::Result<Budget> {
     let max_message = u32::try_from(nats.client.server_info().max_payload + MESSAGE_OVERHEAD)?;
     let (events, due) = budgets(settings, max_message);
@@ -211,8 +218,8 @@ fn start_readers(
         max_message,
     };
     let due_reader = Reader { budget: due, ..reader.clone() };
-    tokio::spawn(due_reader.run(Source::Due { stream: PARKED_STREAM, consumer: DUE_CONSUMER }, stop.clone()));
-    tokio::spawn(readers::run(reader, serving, stop.clone()));
+    vital.spawn(due_reader.run(Source::Due { stream: PARKED_STREAM, consumer: DUE_CONSUMER }, stop.clone()));
+    vital.spawn(readers::run(reader, serving, stop.clone()));
     Ok(events)
 }
 

@@ -19,8 +19,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
 use crate::disabled::DisabledSet;
-use crate::hold::Abandoned;
 use crate::index::{Index, Lookup};
+use crate::lane::Place;
 use crate::liveness::Liveness;
 use crate::messages::Published;
 use crate::metrics::Metrics;
@@ -61,52 +61,45 @@ pub(crate) struct Deliverer {
 
 /// The right to make an attempt: a slot of the lane, and one of the dispatcher.
 struct Slot {
-    _lane: OwnedSemaphorePermit,
+    _lane: Place,
     _dispatcher: OwnedSemaphorePermit,
 }
 
 impl Deliverer {
-    /// Attempts the delivery and settles what follows. `Abandoned` if this dispatcher may not go on with it.
-    pub(crate) async fn deliver(&self, mut delivery: Delivery) -> Result<(), Abandoned> {
+    /// Attempts the delivery and settles what follows: when this returns, it is done or stored.
+    pub(crate) async fn deliver(&self, mut delivery: Delivery) {
         if self.disabled.contains(&delivery.subscription) {
-            self.bury(&delivery, DeadLetterReason::EndpointGone, None).await;
-            return Ok(());
+            return self.bury(&delivery, DeadLetterReason::EndpointGone, None).await;
         }
         let Some(slot) = self.slot(&delivery).await else {
-            self.park_unstarted(delivery).await;
-            return Ok(());
+            return self.park_unstarted(delivery).await;
         };
         // As it is now: an edit or a deletion since the match counts.
         match self.index.lookup(&delivery.subscription.uid) {
-            Lookup::Serving(current, _) => delivery.subscription = current,
-            Lookup::Waiting => return Err(Abandoned),
+            Lookup::Serving(current, _) if self.liveness.is_live() => delivery.subscription = current,
+            // Not for this dispatcher to attempt now. Its event may be done with others already: it is not sent again.
+            Lookup::Serving(..) | Lookup::Waiting => return self.park_unstarted(delivery).await,
             Lookup::Absent { .. } => {
                 self.metrics.dropped.inc();
-                return Ok(());
+                return;
             }
         }
         if self.disabled.contains(&delivery.subscription) {
-            drop(slot);
-            self.bury(&delivery, DeadLetterReason::EndpointGone, None).await;
-            return Ok(());
-        }
-        if !self.liveness.is_live() {
-            return Err(Abandoned);
+            return self.bury(&delivery, DeadLetterReason::EndpointGone, None).await;
         }
         let (started, outcome) = self.attempt(&delivery).await;
         drop(slot);
         self.settle(delivery, started, outcome).await;
-        Ok(())
     }
 
     /// Waits for a slot; none if there is none in time, or if the dispatcher stops. The lane's slot comes first:
     /// deliveries of a slow endpoint wait among themselves, not in the way of others.
     async fn slot(&self, delivery: &Delivery) -> Option<Slot> {
-        let place = delivery.subscription.lane.enter()?;
+        let mut place = delivery.subscription.lane.enter(delivery.waited)?;
         let both = async {
-            let lane = place.slot().await?;
+            place.take_slot().await;
             let dispatcher = Arc::clone(&self.slots).acquire_owned().await.ok()?;
-            Some(Slot { _lane: lane, _dispatcher: dispatcher })
+            Some(Slot { _lane: place, _dispatcher: dispatcher })
         };
         tokio::select! {
             biased;
@@ -128,6 +121,7 @@ impl Deliverer {
         };
         let took = clock.elapsed();
         self.metrics.attempt(outcome.kind, took);
+        subscription.lane.attempted(outcome.kind);
         subscription.health.attempt(LastAttempt {
             time: started,
             outcome: outcome.kind,
@@ -158,7 +152,7 @@ impl Deliverer {
         }
     }
 
-    /// The lane is full, or the dispatcher stops. A park is not an attempt.
+    /// The lane is full, the dispatcher stops or has lost its lease. A park is not an attempt.
     async fn park_unstarted(&self, mut delivery: Delivery) {
         let wait = lane_full_delay(delivery.progress.parks, Jitter::new(rand::random()));
         delivery.progress.parks = delivery.progress.parks.saturating_add(1);
@@ -214,9 +208,10 @@ impl Deliverer {
     /// The endpoint is gone: at once for this dispatcher, and by KV for all.
     async fn disable(&self, delivery: &Delivery) {
         let subscription = &delivery.subscription;
-        info!(subscription = subscription.name, "disabled: the endpoint answered 410");
-        self.disabled.insert(subscription.uid.clone(), subscription.generation);
-        self.store.disable(&subscription.uid, subscription.generation, Timestamp::now()).await;
+        if self.disabled.insert(&subscription.uid, subscription.generation) {
+            info!(subscription = subscription.name, "disabled: the endpoint answered 410");
+            self.store.disable(&subscription.uid, subscription.generation, Timestamp::now()).await;
+        }
         self.bury(delivery, DeadLetterReason::EndpointGone, None).await;
     }
 }

@@ -9,27 +9,47 @@ use hookwright_core::record::{Disabled, decode};
 use hookwright_runtime::logging::chain;
 use hookwright_runtime::mirror::{Change, Mirror};
 use hookwright_runtime::nats::Nats;
+use tokio::sync::watch;
 use tracing::warn;
 
 use crate::subscription::Subscription;
 
 /// The generations that are disabled.
-#[derive(Debug, Default)]
-pub(crate) struct DisabledSet(RwLock<HashMap<SubscriptionUid, i64>>);
+#[derive(Debug)]
+pub(crate) struct DisabledSet {
+    generations: RwLock<HashMap<SubscriptionUid, i64>>,
+    loaded: watch::Sender<bool>,
+}
 
 impl DisabledSet {
-    /// Whether this generation of the subscription is disabled; an edit ends it.
-    pub(crate) fn contains(&self, subscription: &Subscription) -> bool {
-        let set = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        set.get(&subscription.uid) == Some(&subscription.generation)
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(Self { generations: RwLock::default(), loaded: watch::Sender::new(false) })
     }
 
-    pub(crate) fn insert(&self, uid: SubscriptionUid, generation: i64) {
-        self.0.write().unwrap_or_else(PoisonError::into_inner).insert(uid, generation);
+    /// Waits until what was disabled before this dispatcher started is known.
+    pub(crate) async fn loaded(&self) {
+        // The sender is in self.
+        let _ = self.loaded.subscribe().wait_for(|loaded| *loaded).await;
+    }
+
+    /// Whether this generation of the subscription is disabled; an edit ends it.
+    pub(crate) fn contains(&self, subscription: &Subscription) -> bool {
+        let generations = self.generations.read().unwrap_or_else(PoisonError::into_inner);
+        generations.get(&subscription.uid) == Some(&subscription.generation)
+    }
+
+    /// Returns whether this is news: of several generations the newest counts.
+    pub(crate) fn insert(&self, uid: &SubscriptionUid, generation: i64) -> bool {
+        let mut generations = self.generations.write().unwrap_or_else(PoisonError::into_inner);
+        let news = generations.get(uid).is_none_or(|known| *known < generation);
+        if news {
+            generations.insert(uid.clone(), generation);
+        }
+        news
     }
 
     fn remove(&self, uid: &SubscriptionUid) {
-        self.0.write().unwrap_or_else(PoisonError::into_inner).remove(uid);
+        self.generations.write().unwrap_or_else(PoisonError::into_inner).remove(uid);
     }
 
     /// Follows what all dispatchers have found; for ever.
@@ -39,14 +59,14 @@ impl DisabledSet {
 
     fn apply(&self, change: Change) {
         match change {
-            Change::Loaded { .. } => {}
+            Change::Loaded { .. } => drop(self.loaded.send_replace(true)),
             Change::Delete { key } => {
                 if let Some(uid) = parse_disabled_key(&key) {
                     self.remove(&uid);
                 }
             }
             Change::Put { key, value, .. } => match (parse_disabled_key(&key), decode::<Disabled>(&value)) {
-                (Some(uid), Ok(disabled)) => self.insert(uid, disabled.generation),
+                (Some(uid), Ok(disabled)) => drop(self.insert(&uid, disabled.generation)),
                 (_, Err(error)) => warn!(key, error = chain(&error), "can't read what is disabled"),
                 (None, Ok(_)) => {}
             },

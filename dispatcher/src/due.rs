@@ -45,7 +45,8 @@ impl Deliverer {
             waited: true,
             received,
         };
-        self.deliver(delivery).await
+        self.deliver(delivery).await;
+        Ok(())
     }
 
     /// Who is to get it; none if the subscription was deleted. A dispatcher whose config is behind the delivery waits.

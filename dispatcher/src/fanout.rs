@@ -7,6 +7,7 @@ use futures::stream::FuturesUnordered;
 use hookwright_core::decide::DeadLetterReason;
 use hookwright_core::delivery_id::DeliveryKey;
 use hookwright_core::event::{Event, Malformed, Reading, parse};
+use hookwright_core::ids::ProducerUid;
 use hookwright_core::parked::{DeadLetter, Progress};
 use hookwright_core::record::VERSION;
 use jiff::Timestamp;
@@ -23,18 +24,19 @@ impl Deliverer {
     /// Returns when each delivery of the event is done or stored.
     pub(crate) async fn fan_out(
         &self,
-        producer: &Producer,
+        producer: &ProducerUid,
         mut published: Published,
         received: Instant,
     ) -> Result<(), Abandoned> {
         if !self.liveness.is_live() {
             return Err(Abandoned);
         }
+        let producer = self.index.producer(producer).ok_or(Abandoned)?;
         let reading = Reading { rule: &producer.record.event_type, source: &producer.source, known_type: None };
         let event = match published.with_message(|message| parse(message, reading)) {
             Ok(event) => event,
             Err(malformed) => {
-                self.bury_event(producer, &published, malformed).await;
+                self.bury_event(&producer, &published, malformed).await;
                 return Ok(());
             }
         };
@@ -46,11 +48,8 @@ impl Deliverer {
             .into_iter()
             .map(|subscription| self.deliver(fresh(subscription, &event, &published, received)))
             .collect();
-        let mut result = Ok(());
-        while let Some(delivered) = deliveries.next().await {
-            result = result.and(delivered);
-        }
-        result
+        while deliveries.next().await.is_some() {}
+        Ok(())
     }
 
     /// The event itself is at fault: one dead letter, whoever is subscribed.

@@ -20,13 +20,17 @@ pub(crate) struct Abandoned;
 pub(crate) async fn hold(acker: &Acker, work: impl Future<Output = Result<(), Abandoned>>) {
     let mut keep = interval_at(Instant::now() + KEEP, KEEP);
     keep.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    tokio::pin!(work);
-    let result = loop {
-        tokio::select! {
-            biased;
-            result = &mut work => break result,
-            _ = keep.tick() => acknowledge(acker, AckKind::Progress).await,
+    // Beside the work, not between: a connection that takes no ack must not stop an attempt.
+    let keeping = async {
+        loop {
+            keep.tick().await;
+            acknowledge(acker, AckKind::Progress).await;
         }
+    };
+    let result = tokio::select! {
+        biased;
+        result = work => result,
+        () = keeping => Err(Abandoned),
     };
     if result.is_ok() {
         acknowledge(acker, AckKind::Ack).await;

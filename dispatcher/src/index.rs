@@ -97,6 +97,11 @@ impl Index {
         Some(entry.matcher.matches(event_type))
     }
 
+    /// The producer, if it is served.
+    pub(crate) fn producer(&self, uid: &ProducerUid) -> Option<Arc<Producer>> {
+        self.read().producers.get(uid).and_then(Entry::served).cloned()
+    }
+
     pub(crate) fn lookup(&self, subscription: &SubscriptionUid) -> Lookup {
         let inner = self.read();
         let Some(found) = inner.subscriptions.get(subscription) else {
@@ -140,7 +145,10 @@ impl Index {
         let mut inner = self.write();
         let (ConfigKey::Producer(producer) | ConfigKey::Subscription(producer, _)) = key;
         if let ConfigKey::Subscription(_, subscription) = key {
-            inner.subscriptions.remove(subscription);
+            // Not if it lives on under another producer of the same name.
+            if inner.subscriptions.get(subscription).is_some_and(|found| found.producer == *producer) {
+                inner.subscriptions.remove(subscription);
+            }
         }
         let Some(entry) = inner.producers.get_mut(producer) else { return };
         entry.unreadable.remove(&key.to_string());

@@ -12,6 +12,7 @@ use async_nats::jetstream::{context, kv};
 use hookwright_core::lease::{DispatcherLease, RENEW, TRUST};
 use hookwright_core::names::{CONFIG_BUCKET, LEASES_BUCKET};
 use hookwright_core::record::{RecordError, VERSION, encode};
+use hookwright_runtime::leases;
 use hookwright_runtime::logging::chain;
 use hookwright_runtime::nats::Nats;
 use jiff::Timestamp;
@@ -38,8 +39,8 @@ pub(crate) struct Liveness {
 enum LeaseError {
     #[error("the config bucket is not there")]
     Config(#[source] context::GetStreamError),
-    #[error("the lease bucket is not there")]
-    Leases(#[source] context::KeyValueError),
+    #[error("the lease bucket can't be made")]
+    Leases(#[source] context::CreateKeyValueError),
     #[error("the lease can't be renewed")]
     Renew(#[source] kv::PutError),
     #[error("the lease can't be written")]
@@ -185,7 +186,11 @@ impl Renewer {
         let lease = DispatcherLease { version: VERSION, revision, started: self.started };
         let value = encode(&lease).map_err(LeaseError::Encode)?;
         let put = async {
-            let bucket = self.nats.jetstream.get_key_value(LEASES_BUCKET).await.map_err(LeaseError::Leases)?;
+            let jetstream = &self.nats.jetstream;
+            let bucket = match jetstream.get_key_value(LEASES_BUCKET).await {
+                Ok(bucket) => bucket,
+                Err(_) => jetstream.create_key_value(leases::bucket()).await.map_err(LeaseError::Leases)?,
+            };
             bucket.put(&self.incarnation, value.into()).await.map_err(LeaseError::Renew)
         };
         timeout(RENEWAL, put).await.map_err(LeaseError::Late)??;

@@ -1,13 +1,19 @@
 //! Explicit pulls: each asks for what the budget has granted, none is refilled behind our back.
+//!
+//! The client library's batches make an error of a pull that ends because its bytes are used up, told from a real one
+//! by text only; so the answers are read here.
 
 use std::time::Duration;
 
 use async_nats::jetstream::consumer::PullConsumer;
+use async_nats::jetstream::consumer::pull::BatchConfig;
 use async_nats::jetstream::{self, Message};
+use async_nats::{Client, StatusCode};
 use futures::StreamExt;
 use hookwright_runtime::nats::Nats;
 use tokio::sync::watch;
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 
 use crate::budget::{Budget, Grant, Share};
 
@@ -23,14 +29,18 @@ const MAX_EVENTS: u32 = 256;
 pub(crate) enum PullError {
     #[error("no consumer {consumer} on stream {stream}")]
     Consumer { stream: String, consumer: String, source: jetstream::stream::ConsumerError },
+    #[error("no inbox for messages")]
+    Subscribe(#[source] async_nats::SubscribeError),
     #[error("can't ask for messages")]
-    Request(#[source] jetstream::consumer::pull::BatchError),
-    #[error("the pull ended early")]
-    Broken(#[source] async_nats::Error),
+    Request(#[source] jetstream::consumer::pull::BatchRequestError),
+    #[error("the server refused the pull with status {status}")]
+    Refused { status: StatusCode },
 }
 
 /// Takes messages from a durable consumer.
 pub(crate) struct Puller {
+    client: Client,
+    context: jetstream::Context,
     consumer: PullConsumer,
     connected: watch::Receiver<u64>,
     budget: Budget,
@@ -50,57 +60,74 @@ impl Puller {
             PullError::Consumer { stream: stream.to_owned(), consumer: consumer.to_owned(), source }
         })?;
         let reserve = Budget::new(1, max_message as usize, max_message);
-        Ok(Self { consumer: found, connected: nats.connected.clone(), budget, reserve })
+        let (client, context) = (nats.client.clone(), nats.jetstream.clone());
+        Ok(Self { client, context, consumer: found, connected: nats.connected.clone(), budget, reserve })
     }
 
-    /// What is there now, if anything; else the next message, waiting for a while. Each message goes to `take` with its
-    /// share of the budget as soon as it is here. Returns how many there were.
-    pub(crate) async fn pull(&mut self, mut take: impl FnMut(Message, Share)) -> Result<usize, PullError> {
-        let Some(grant) = self.budget.grant(MAX_EVENTS).await else { return Ok(0) };
-        let taken = self.request(grant, None, &mut take).await?;
+    /// What is there now, if anything; else the next message, waiting for a while, or until `stop`. Each message goes to
+    /// `take` with its share of the budget as soon as it is here. Returns how many there were.
+    pub(crate) async fn pull(
+        &mut self,
+        stop: &CancellationToken,
+        mut take: impl FnMut(Message, Share),
+    ) -> Result<usize, PullError> {
+        let Some(Some(grant)) = stop.run_until_cancelled(self.budget.grant(MAX_EVENTS)).await else { return Ok(0) };
+        let taken = self.request(grant, None, stop, &mut take).await?;
         if taken > 0 {
             return Ok(taken);
         }
         let grant = tokio::select! {
             biased;
+            () = stop.cancelled() => None,
             grant = self.reserve.grant(1) => grant,
             grant = self.budget.grant(1) => grant,
         };
         let Some(grant) = grant else { return Ok(0) };
-        self.request(grant, Some(IDLE), &mut take).await
+        self.request(grant, Some(IDLE), stop, &mut take).await
     }
 
     async fn request(
         &mut self,
         mut grant: Grant,
         wait: Option<Duration>,
+        stop: &CancellationToken,
         take: &mut impl FnMut(Message, Share),
     ) -> Result<usize, PullError> {
-        let (events, bytes) = (grant.events(), grant.bytes());
         self.connected.mark_unchanged();
-        let batch = match wait {
-            None => self.consumer.fetch().max_messages(events).max_bytes(bytes).messages().await,
-            Some(wait) => self.consumer.batch().max_messages(events).max_bytes(bytes).expires(wait).messages().await,
+        let inbox = self.client.new_inbox();
+        let mut answers = self.client.subscribe(inbox.clone()).await.map_err(PullError::Subscribe)?;
+        let asked = BatchConfig {
+            batch: grant.events(),
+            max_bytes: grant.bytes(),
+            expires: wait,
+            no_wait: wait.is_none(),
+            ..BatchConfig::default()
         };
-        let mut batch = batch.map_err(PullError::Request)?;
+        self.consumer.request_batch(asked, inbox.into()).await.map_err(PullError::Request)?;
         let silence = wait.unwrap_or_default() + LOST;
         let mut taken = 0;
-        loop {
-            let message = tokio::select! {
+        while grant.events() > 0 {
+            let answer = tokio::select! {
                 biased;
-                message = timeout(silence, batch.next()) => message.ok().flatten(),
+                answer = timeout(silence, answers.next()) => answer.ok().flatten(),
                 // A pull does not survive its connection.
                 _ = self.connected.changed() => None,
+                // What is here already is taken; the wait for more ends.
+                () = stop.cancelled(), if wait.is_some() => None,
             };
-            match message {
-                None => return Ok(taken),
-                Some(Err(error)) => return Err(PullError::Broken(error)),
-                Some(Ok(message)) => {
+            let Some(message) = answer else { break };
+            match message.status {
+                None | Some(StatusCode::OK) => {
                     taken += 1;
                     let share = grant.share(message.length);
-                    take(message, share);
+                    take(Message { message, context: self.context.clone() }, share);
                 }
+                // No messages, no more in time, or none that fits into what is left of the bytes.
+                Some(StatusCode::NOT_FOUND | StatusCode::TIMEOUT) => break,
+                Some(_) if taken > 0 => break,
+                Some(status) => return Err(PullError::Refused { status }),
             }
         }
+        Ok(taken)
     }
 }

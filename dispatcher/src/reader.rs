@@ -55,29 +55,27 @@ impl Source {
 impl Reader {
     /// Reads until `stop`. What is held then goes on by itself.
     pub(crate) async fn run(self, source: Source, stop: CancellationToken) {
-        let reading = async {
-            loop {
-                self.deliverer.liveness.live().await;
-                if let Err(error) = self.read(&source).await {
-                    let (stream, consumer) = source.names();
-                    warn!(stream, consumer, error = chain(&error), "can't read");
-                    tokio::time::sleep(RETRY).await;
-                }
+        while !stop.is_cancelled() {
+            let live = stop.run_until_cancelled(self.deliverer.liveness.live()).await;
+            if live.is_none() {
+                break;
             }
-        };
-        tokio::select! {
-            () = stop.cancelled() => debug!(source = ?source.names(), "stopped reading"),
-            () = reading => {}
+            if let Err(error) = self.read(&source, &stop).await {
+                let (stream, consumer) = source.names();
+                warn!(stream, consumer, error = chain(&error), "can't read");
+                stop.run_until_cancelled(tokio::time::sleep(RETRY)).await;
+            }
         }
+        debug!(source = ?source.names(), "stopped reading");
     }
 
-    async fn read(&self, source: &Source) -> Result<(), PullError> {
+    async fn read(&self, source: &Source, stop: &CancellationToken) -> Result<(), PullError> {
         let (stream, consumer) = source.names();
         let budget = self.budget.clone();
         let mut puller = Puller::open(&self.nats, stream, consumer, budget, self.max_message).await?;
-        while self.deliverer.liveness.is_live() {
+        while self.deliverer.liveness.is_live() && !stop.is_cancelled() {
             puller
-                .pull(|message, share| {
+                .pull(stop, |message, share| {
                     let (deliverer, source) = (Arc::clone(&self.deliverer), source.clone());
                     self.tracker.spawn(async move {
                         handle(&deliverer, &source, message).await;
@@ -103,7 +101,7 @@ async fn handle(deliverer: &Deliverer, source: &Source, message: Message) {
     match source {
         Source::Events(producer) => {
             let published = Published::from_stream(message, &place, producer.record.stream.created);
-            hold(&acker, deliverer.fan_out(producer, published, received)).await;
+            hold(&acker, deliverer.fan_out(&producer.record.uid, published, received)).await;
         }
         Source::Due { .. } => hold(&acker, deliverer.deliver_due(message, received)).await,
     }

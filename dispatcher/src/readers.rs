@@ -16,7 +16,10 @@ pub(crate) async fn run(reader: Reader, mut serving: watch::Receiver<Serving>, s
     loop {
         let wanted = serving.borrow_and_update().clone();
         running.retain(|uid, (producer, token)| {
-            let keep = wanted.get(uid) == Some(producer);
+            // Anything else of a record is looked up for each event.
+            let keep = wanted.get(uid).is_some_and(|new| {
+                new.record.stream == producer.record.stream && new.record.consumer == producer.record.consumer
+            });
             if !keep {
                 token.cancel();
             }

@@ -102,6 +102,7 @@ impl Settings {
         anyhow::ensure!((1..=1_000_000).contains(&self.max_held_events), "maxHeldEvents is 1 to 1000000");
         anyhow::ensure!((16 << 20..=1 << 36).contains(&self.max_held_bytes), "maxHeldBytes is 16 MiB to 64 GiB");
         anyhow::ensure!(self.lane.in_flight > 0, "lane.inFlight is at least 1");
+        anyhow::ensure!(self.lane.waiting <= 1_000_000, "lane.waiting is at most 1000000");
         anyhow::ensure!(!self.egress.allowed_ports.is_empty(), "egress.allowedPorts has at least one port");
         Ok(())
     }

@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use async_nats::jetstream::{self, Context};
+use async_nats::jetstream::context::{AccountError, AccountErrorKind};
+use async_nats::jetstream::{self, Context, ErrorCode};
 use async_nats::{Client, ConnectOptions, Event};
 use serde::Deserialize;
 use tokio::sync::watch;
@@ -115,19 +116,21 @@ async fn require_server(client: &Client) -> Result<Context, NatsError> {
         return Err(NatsError::TooOld { version: client.server_info().version });
     }
     let jetstream = jetstream::new(client.clone());
-    let no_jetstream = |error: &jetstream::context::AccountError| {
-        use jetstream::context::AccountErrorKind as Kind;
-        matches!(error.kind(), Kind::JetStreamUnavailable | Kind::JetStream(_))
+    let disabled = |error: &AccountError| match error.kind() {
+        // Also what a cluster without a leader says, for a while: then the server says that it has JetStream.
+        AccountErrorKind::JetStreamUnavailable => !client.server_info().jetstream,
+        AccountErrorKind::JetStream(error) => {
+            matches!(
+                error.error_code(),
+                ErrorCode::JETSTREAM_NOT_ENABLED_FOR_ACCOUNT | ErrorCode::JETSTREAM_NOT_ENABLED
+            )
+        }
+        _ => false,
     };
     loop {
         match jetstream.query_account().await {
             Ok(_) => return Ok(jetstream),
-            Err(error) if no_jetstream(&error) && !client.server_info().jetstream => {
-                return Err(NatsError::NoJetStream);
-            }
-            Err(error) if matches!(error.kind(), jetstream::context::AccountErrorKind::JetStream(_)) => {
-                return Err(NatsError::NoJetStream);
-            }
+            Err(error) if disabled(&error) => return Err(NatsError::NoJetStream),
             Err(error) => {
                 warn!(error = crate::logging::chain(&error), "waiting for JetStream");
                 tokio::time::sleep(RETRY).await;
