@@ -18,6 +18,7 @@ use crate::metrics::Metrics;
 use crate::producer::refresh::Refresh;
 use crate::settings::Settings;
 use crate::triggers::Triggers;
+use crate::watched::Listed;
 
 /// What the reconcilers share.
 pub(crate) struct Context {
@@ -28,7 +29,9 @@ pub(crate) struct Context {
     pub(crate) leases: Arc<Leases>,
     pub(crate) health: Arc<Health>,
     pub(crate) producers: Store<Producer>,
+    pub(crate) producers_listed: Listed,
     pub(crate) subscriptions: Store<Subscription>,
+    pub(crate) subscriptions_listed: Listed,
     pub(crate) latest_producers: Latest<Producer>,
     pub(crate) latest_subscriptions: Latest<Subscription>,
     pub(crate) facts: Facts,

@@ -78,7 +78,12 @@ async fn report<K: Resource<DynamicType = ()>>(
             Err(controller::Error::ObjectNotFound(_)) => continue,
             Err(controller::Error::ReconcilerFailed(error, object)) => {
                 let name = format!("{}/{}", object.namespace.as_deref().unwrap_or_default(), object.name);
-                warn!(name, error = logging::chain(error), "a reconcile failed");
+                // While NATS is away every object fails alike; that is said once, elsewhere.
+                if ctx.js.nats().is_err() {
+                    debug!(name, error = logging::chain(error), "a reconcile failed");
+                } else {
+                    warn!(name, error = logging::chain(error), "a reconcile failed");
+                }
             }
             Err(error) => warn!(kind, error = logging::chain(error), "the controller"),
             Ok((object, _)) => debug!(kind, name = object.name, "reconciled"),

@@ -100,7 +100,7 @@ impl JetStream {
     }
 
     pub(crate) async fn stream(&self, name: &str) -> JsResult<Option<stream::Info>> {
-        found(self.ask(format!("STREAM.INFO.{name}"), &()).await, ErrorCode::STREAM_NOT_FOUND)
+        found(self.ask(format!("STREAM.INFO.{name}"), &json!({})).await, ErrorCode::STREAM_NOT_FOUND)
     }
 
     pub(crate) async fn create_stream(&self, config: &stream::Config) -> JsResult<stream::Info> {
@@ -113,12 +113,12 @@ impl JetStream {
 
     /// Deletes a stream; one that isn't there counts as deleted.
     pub(crate) async fn delete_stream(&self, name: &str) -> JsResult<()> {
-        let answer: JsResult<stream::DeleteStatus> = self.ask(format!("STREAM.DELETE.{name}"), &()).await;
+        let answer: JsResult<stream::DeleteStatus> = self.ask(format!("STREAM.DELETE.{name}"), &json!({})).await;
         found(answer, ErrorCode::STREAM_NOT_FOUND).map(|_| ())
     }
 
     pub(crate) async fn consumer(&self, stream: &str, name: &str) -> JsResult<Option<consumer::Info>> {
-        let answer = self.ask(format!("CONSUMER.INFO.{stream}.{name}"), &()).await;
+        let answer = self.ask(format!("CONSUMER.INFO.{stream}.{name}"), &json!({})).await;
         match found(answer, ErrorCode::CONSUMER_NOT_FOUND) {
             Err(error) if error.code() == Some(ErrorCode::STREAM_NOT_FOUND) => Ok(None),
             answer => answer,
@@ -140,7 +140,8 @@ impl JetStream {
 
     /// Deletes a consumer; one that isn't there counts as deleted.
     pub(crate) async fn delete_consumer(&self, stream: &str, name: &str) -> JsResult<()> {
-        let answer: JsResult<stream::DeleteStatus> = self.ask(format!("CONSUMER.DELETE.{stream}.{name}"), &()).await;
+        let answer: JsResult<stream::DeleteStatus> =
+            self.ask(format!("CONSUMER.DELETE.{stream}.{name}"), &json!({})).await;
         match found(answer, ErrorCode::CONSUMER_NOT_FOUND) {
             Err(error) if error.code() != Some(ErrorCode::STREAM_NOT_FOUND) => Err(error),
             _ => Ok(()),

@@ -35,8 +35,7 @@ impl JetStream {
         else {
             return Ok(None);
         };
-        let message =
-            StreamMessage::try_from(message).map_err(|source| JsError::Reply { what, source: source.into() })?;
+        let message = StreamMessage::try_from(message).map_err(|source| JsError::Reply { what, source })?;
         let removed = message.headers.get("KV-Operation").is_some();
         Ok((!removed).then_some(Entry { value: message.payload, revision: message.sequence }))
     }

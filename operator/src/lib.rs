@@ -33,3 +33,4 @@ mod subscription;
 mod sweep;
 mod system;
 mod triggers;
+mod watched;

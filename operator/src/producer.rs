@@ -51,6 +51,8 @@ pub(crate) async fn reconcile(producer: Arc<Producer>, ctx: &Context) -> Result<
     let producer = ctx.latest_producers.of(&producer);
     let uid = ProducerUid::parse(&producer.uid().unwrap_or_default())?;
     let this = ObjectRef::from_obj(&*producer);
+    // They are counted, and told of changes.
+    ctx.subscriptions_listed.wait().await;
 
     let (outcome, error) = match attempt(&producer, &uid, ctx).await {
         Ok(outcome) => (outcome, None),

@@ -12,10 +12,10 @@ use hookwright_crds::{Producer, Subscription};
 use hookwright_runtime::mirror::{Change, Mirror};
 use hookwright_runtime::nats;
 use hookwright_runtime::{admin, shutdown};
-use kube::runtime::controller::Controller;
+use http::HeaderValue;
+use http::header::USER_AGENT;
 use kube::runtime::events::Recorder;
-use kube::runtime::watcher;
-use kube::{Api, Client};
+use kube::{Client, Config};
 use prometheus_client::registry::Registry;
 use tokio::sync::watch;
 use tracing::info;
@@ -26,6 +26,7 @@ use crate::metrics::Metrics;
 use crate::readiness::{Part, Readiness};
 use crate::settings::Settings;
 use crate::triggers::Triggers;
+use crate::watched::{Watched, watched};
 use crate::{checkpoint, controllers, health, status, sweep, system};
 
 /// How long the controllers wait for the first connection to NATS.
@@ -42,9 +43,9 @@ pub async fn run(settings: Settings, check_config: bool) -> anyhow::Result<()> {
     }
     // An error means that a provider is there already.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let client = Client::try_default().await.context("no access to Kubernetes")?;
-    let producers = Controller::new(Api::<Producer>::all(client.clone()), watcher::Config::default());
-    let subscriptions = Controller::new(Api::<Subscription>::all(client.clone()), watcher::Config::default());
+    let client = kubernetes().await.context("no access to Kubernetes")?;
+    let producers = watched::<Producer>(client.clone());
+    let subscriptions = watched::<Subscription>(client.clone());
     let (triggers, triggered) = Triggers::new();
     let ctx = context(settings, key, client, &producers, &subscriptions, triggers);
     let readiness = Arc::new(Readiness::new());
@@ -58,7 +59,15 @@ pub async fn run(settings: Settings, check_config: bool) -> anyhow::Result<()> {
         // Without NATS there is little to do but to let deletions go in the end; so it may be waited for a while.
         let mut first = connects.clone();
         let _ = tokio::time::timeout(WAIT_FOR_NATS, first.changed()).await;
-        controllers::run(ctx.clone(), producers, subscriptions, triggered, connects, stop.clone()).await;
+        controllers::run(
+            ctx.clone(),
+            producers.controller,
+            subscriptions.controller,
+            triggered,
+            connects,
+            stop.clone(),
+        )
+        .await;
     };
     tokio::select! {
         result = admin::serve(&ctx.settings.http, readiness.watch(), registry) => result.context("the admin endpoint"),
@@ -71,6 +80,13 @@ pub async fn run(settings: Settings, check_config: bool) -> anyhow::Result<()> {
             Ok(())
         }
     }
+}
+
+/// Access as the environment gives it. The API server names writes that have no field manager by the user agent.
+async fn kubernetes() -> anyhow::Result<Client> {
+    let mut config = Config::infer().await?;
+    config.headers.push((USER_AGENT, HeaderValue::from_static(status::RECONCILER)));
+    Ok(Client::try_from(config)?)
 }
 
 /// All that needs NATS, from the first connection on.
@@ -117,13 +133,10 @@ async fn with_nats(ctx: Arc<Context>, readiness: &Readiness, connected: watch::S
 
 /// Notes when the first list of each kind is complete.
 async fn listed(ctx: &Context, readiness: &Readiness) -> Infallible {
-    // Either fails only when its controller has ended, with the process.
-    if ctx.producers.wait_until_ready().await.is_ok() {
-        readiness.there(Part::Producers);
-    }
-    if ctx.subscriptions.wait_until_ready().await.is_ok() {
-        readiness.there(Part::Subscriptions);
-    }
+    ctx.producers_listed.wait().await;
+    readiness.there(Part::Producers);
+    ctx.subscriptions_listed.wait().await;
+    readiness.there(Part::Subscriptions);
     std::future::pending().await
 }
 
@@ -131,8 +144,8 @@ fn context(
     settings: Settings,
     key: SealingKey,
     client: Client,
-    producers: &Controller<Producer>,
-    subscriptions: &Controller<Subscription>,
+    producers: &Watched<Producer>,
+    subscriptions: &Watched<Subscription>,
     triggers: Triggers,
 ) -> Arc<Context> {
     Arc::new(Context {
@@ -143,8 +156,10 @@ fn context(
         js: JetStream::default(),
         leases: Arc::default(),
         health: Arc::default(),
-        producers: producers.store(),
-        subscriptions: subscriptions.store(),
+        producers: producers.store.clone(),
+        producers_listed: producers.listed.clone(),
+        subscriptions: subscriptions.store.clone(),
+        subscriptions_listed: subscriptions.listed.clone(),
         latest_producers: Default::default(),
         latest_subscriptions: Default::default(),
         facts: Default::default(),

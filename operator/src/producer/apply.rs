@@ -26,7 +26,7 @@ pub(crate) enum ApplyError {
 /// What came of it.
 pub(crate) enum Applied {
     /// All is in place; `fresh` if there was no record of this stream before, whatever an old status says.
-    Live { live: LiveProducer, stream: Info, fresh: bool },
+    Live { live: LiveProducer, stream: Box<Info>, fresh: bool },
     /// It can't be, as the spec is.
     Refused(Refusal),
 }
@@ -54,14 +54,17 @@ pub(crate) async fn apply(plan: &Plan, current: Current, js: &JetStream) -> Resu
         ensure_consumer(plan, created, js).await?;
     }
     let live = LiveProducer { stream: wanted.stream, consumer: wanted.consumer, revision };
-    Ok(Applied::Live { live, stream, fresh: replaced || old.is_none() })
+    Ok(Applied::Live { live, stream: Box::new(stream), fresh: replaced || old.is_none() })
 }
 
 async fn ensure_stream(plan: &Plan, live: Option<Info>, js: &JetStream) -> JsResult<Result<Info, Refusal>> {
     let name = &plan.stream.name;
     let Some(live) = live else {
-        info!(stream = name, "creating");
-        return refused(plan, js.create_stream(&plan.stream).await, Reason::Invalid);
+        let answer = js.create_stream(&plan.stream).await;
+        if answer.is_ok() {
+            info!(stream = name, "created");
+        }
+        return refused(plan, answer, Reason::Invalid);
     };
     if !plan.owns(&live.config) {
         let message = format!(
@@ -119,7 +122,7 @@ async fn ensure_consumer(plan: &Plan, created: Timestamp, js: &JetStream) -> JsR
     let entry = js.get(STATE_BUCKET, &names::checkpoint_key(&plan.producer.uid)).await?;
     let checkpoint = entry.and_then(|entry| record::decode::<Checkpoint>(&entry.value).ok());
     let config = plan.consumer(created, checkpoint.as_ref());
-    info!(stream, consumer = name, start = ?config.deliver_policy, "creating");
+    info!(stream, consumer = name, start = ?config.deliver_policy, "creating the consumer");
     match js.put_consumer(stream, &config, ConsumerAction::Create).await {
         Err(error) if error.code() == Some(ErrorCode::CONSUMER_ALREADY_EXISTS) => Ok(()),
         answer => answer.map(drop),

@@ -18,7 +18,7 @@ use crate::status::{self, StatusError};
 /// What came of a reconcile.
 pub(crate) enum Outcome {
     /// Stream, consumer and record are in place.
-    Live { live: LiveProducer, stream: Info, verdict: Verdict, fresh: bool },
+    Live { live: LiveProducer, stream: Box<Info>, verdict: Verdict, fresh: bool },
     /// The spec can't be used.
     Refused(Refusal),
     /// NATS is away.
@@ -88,6 +88,11 @@ pub(crate) async fn write(ctx: &Context, producer: &Producer, outcome: &Outcome)
     let before = old.conditions.clone().unwrap_or_default();
     let generation = producer.meta().generation.unwrap_or_default();
     let uid = producer.uid().unwrap_or_default();
+    let refused = |old: &Condition| old.status == "False" && old.observed_generation == Some(generation);
+    if matches!(outcome, Outcome::Unavailable) && find(&before, ConditionType::Accepted).is_some_and(refused) {
+        // NATS being away changes nothing about that.
+        return Ok(());
+    }
     let stream = match outcome {
         Outcome::Live { stream, .. } if old.stream.is_none() || ctx.refresh.is_due(&uid) => Some(numbers(stream)),
         _ => old.stream.clone(),

@@ -70,8 +70,7 @@ pub(crate) async fn fetch(subscription: &Subscription, ctx: &Context) -> Result<
 }
 
 async fn found(subscription: &Subscription, ctx: &Context) -> Option<FoundProducer> {
-    // Fails only when the watch has ended, with the process.
-    let _ = ctx.producers.wait_until_ready().await;
+    ctx.producers_listed.wait().await;
     let producer: Arc<Producer> = ctx.producers.get(&producer_ref(subscription))?;
     if producer.meta().deletion_timestamp.is_some() {
         return None;
