@@ -32,6 +32,9 @@ use crate::subscription::{Subscription, Unusable};
 /// A delivery that has not started this long after its message was received is parked.
 const START_WITHIN: Duration = Duration::from_secs(5);
 
+/// Behind an endpoint that hangs, the waits begin as if after this many parks (16 s): each park is work for NATS.
+const STUCK_PARKS: u32 = 4;
+
 /// A delivery in hand.
 pub(crate) struct Delivery {
     pub(crate) id: DeliveryId,
@@ -154,8 +157,10 @@ impl Deliverer {
 
     /// The lane is full, the dispatcher stops or has lost its lease. A park is not an attempt.
     async fn park_unstarted(&self, mut delivery: Delivery) {
-        let wait = lane_full_delay(delivery.progress.parks, Jitter::new(rand::random()));
-        delivery.progress.parks = delivery.progress.parks.saturating_add(1);
+        let stuck = delivery.subscription.lane.is_narrow() || delivery.received.elapsed() >= START_WITHIN;
+        let parks = if stuck { delivery.progress.parks.max(STUCK_PARKS) } else { delivery.progress.parks };
+        let wait = lane_full_delay(parks, Jitter::new(rand::random()));
+        delivery.progress.parks = parks.saturating_add(1);
         let now = Timestamp::now();
         self.park(&delivery, now.checked_add(wait).unwrap_or(now), "lane").await;
     }

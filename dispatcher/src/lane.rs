@@ -45,11 +45,15 @@ impl Lane {
     /// under way: they share a budget with those of other endpoints.
     pub(crate) fn enter(self: &Arc<Self>, parked_before: bool) -> Option<Place> {
         let waiting = if parked_before { self.max_waiting.min(self.in_flight) } else { self.max_waiting };
-        let narrow = self.timed_out.load(Ordering::Acquire) >= TRIP;
-        let most = if narrow { 1 } else { self.in_flight + waiting };
+        let most = if self.is_narrow() { 1 } else { self.in_flight + waiting };
         let enter = |inside| (inside < most).then_some(inside + 1);
         self.inside.fetch_update(Ordering::AcqRel, Ordering::Acquire, enter).ok()?;
         Some(Place { lane: Arc::clone(self), slot: None })
+    }
+
+    /// Whether the endpoint lets attempts run into their timeout.
+    pub(crate) fn is_narrow(&self) -> bool {
+        self.timed_out.load(Ordering::Acquire) >= TRIP
     }
 
     /// An attempt has ended.
