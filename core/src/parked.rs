@@ -120,6 +120,18 @@ pub struct DeadLetter {
     pub reference_only: bool,
 }
 
+impl DeadLetter {
+    /// Its `Nats-Msg-Id`: kept twice within the duplicate window, it is kept once.
+    #[must_use]
+    pub fn message_id(&self) -> String {
+        let EventRef { stream_created, sequence, .. } = &self.event;
+        match &self.id {
+            Some(id) => id.to_string(),
+            None => format!("{}:{}:{sequence}", self.producer, stream_created.as_nanosecond()),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

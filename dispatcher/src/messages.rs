@@ -88,13 +88,7 @@ impl Published {
     pub(crate) fn dead_letter(&self, letter: &DeadLetter) -> Result<HeaderMap, RecordError> {
         let mut headers = if letter.reference_only { HeaderMap::new() } else { self.prefixed_headers() };
         headers.insert(DEAD_LETTER_HEADER, json(letter)?);
-        let id = match &letter.id {
-            Some(id) => id.to_string(),
-            None => {
-                format!("{}:{}:{}", letter.producer, self.event.stream_created.as_nanosecond(), self.event.sequence)
-            }
-        };
-        headers.insert("Nats-Msg-Id", id);
+        headers.insert("Nats-Msg-Id", letter.message_id());
         Ok(headers)
     }
 }

@@ -116,12 +116,15 @@ impl Puller {
                 () = stop.cancelled(), if wait.is_some() => None,
             };
             let Some(message) = answer else { break };
+            // A message of the stream asks for an ack; whatever else it says, a status too, was its publisher's wish.
+            if message.reply.is_some() {
+                taken += 1;
+                let share = grant.share(message.length);
+                take(Message { message, context: self.context.clone() }, share);
+                continue;
+            }
             match message.status {
-                None | Some(StatusCode::OK) => {
-                    taken += 1;
-                    let share = grant.share(message.length);
-                    take(Message { message, context: self.context.clone() }, share);
-                }
+                None => {}
                 // No messages, no more in time, or none that fits into what is left of the bytes.
                 Some(StatusCode::NOT_FOUND | StatusCode::TIMEOUT) => break,
                 Some(_) if taken > 0 => break,

@@ -1,4 +1,5 @@
-//! Remembers how far each shared consumer has come, for the day that one vanishes.
+//! Looks after each shared consumer: remembers how far it has come, for the day that one vanishes, and puts aside what no
+//! dispatcher can read.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -16,6 +17,7 @@ use tracing::debug;
 use crate::context::Context;
 use crate::facts::LiveProducer;
 use crate::jetstream::JsError;
+use crate::unreadable::{self, UnreadableError};
 
 const EVERY: Duration = Duration::from_secs(10);
 const AT_ONCE: usize = 16;
@@ -27,6 +29,8 @@ enum CheckpointError {
     Nats(#[from] JsError),
     #[error("the checkpoint can't be written")]
     Encode(#[from] RecordError),
+    #[error(transparent)]
+    Unreadable(#[from] UnreadableError),
 }
 
 /// Takes checkpoints for ever. A failure costs nothing but the next try: the last checkpoint stays.
@@ -66,6 +70,7 @@ async fn take(
     old: Option<&Checkpoint>,
 ) -> Result<Option<Checkpoint>, CheckpointError> {
     let Some(consumer) = ctx.js.consumer(&live.stream.name, &live.consumer).await? else { return Ok(None) };
+    unreadable::put_aside(&ctx.js, uid, live, &consumer).await?;
     let checkpoint = Checkpoint {
         version: record::VERSION,
         stream_created: live.stream.created,

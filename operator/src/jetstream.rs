@@ -2,10 +2,12 @@
 
 use std::sync::{Arc, OnceLock};
 
+use async_nats::HeaderMap;
 use async_nats::connection::State;
 use async_nats::jetstream::context::{PublishError, RequestError, RequestErrorKind};
 use async_nats::jetstream::response::Response;
 use async_nats::jetstream::{ErrorCode, consumer, stream};
+use bytes::Bytes;
 use futures::TryStreamExt as _;
 use hookwright_runtime::nats::Nats;
 use jiff::Timestamp;
@@ -97,6 +99,14 @@ impl JetStream {
             Ok(Response::Err { error }) => Err(JsError::Refused { what, source: error }),
             Err(source) => Err(JsError::NoAnswer { what, source }),
         }
+    }
+
+    /// Publishes and waits until it is stored; returns its sequence.
+    pub(crate) async fn publish(&self, subject: String, headers: HeaderMap, body: Bytes) -> JsResult<u64> {
+        let stored = |source| JsError::NotStored { what: subject.clone(), source };
+        let jetstream = &self.nats()?.jetstream;
+        let ack = jetstream.publish_with_headers(subject.clone(), headers, body).await.map_err(stored)?;
+        Ok(ack.await.map_err(stored)?.sequence)
     }
 
     pub(crate) async fn stream(&self, name: &str) -> JsResult<Option<stream::Info>> {

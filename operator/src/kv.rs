@@ -42,23 +42,15 @@ impl JetStream {
 
     /// Writes a value and returns its revision.
     pub(crate) async fn put(&self, bucket: &str, key: &str, value: Vec<u8>) -> JsResult<u64> {
-        let what = subject(bucket, key);
-        let stored = |source| JsError::NotStored { what: what.clone(), source };
-        let ack = self.nats()?.jetstream.publish(what.clone(), value.into()).await.map_err(stored)?;
-        Ok(ack.await.map_err(stored)?.sequence)
+        self.publish(subject(bucket, key), async_nats::HeaderMap::new(), value.into()).await
     }
 
     /// Removes a key; mirrors see it go.
     pub(crate) async fn remove(&self, bucket: &str, key: &str) -> JsResult<()> {
-        let what = subject(bucket, key);
-        let stored = |source| JsError::NotStored { what: what.clone(), source };
         let mut headers = async_nats::HeaderMap::new();
         headers.insert("KV-Operation", "PURGE");
         headers.insert("Nats-Rollup", "sub");
-        let jetstream = &self.nats()?.jetstream;
-        let ack = jetstream.publish_with_headers(what.clone(), headers, Bytes::new()).await.map_err(stored)?;
-        ack.await.map_err(stored)?;
-        Ok(())
+        self.publish(subject(bucket, key), headers, Bytes::new()).await.map(drop)
     }
 
     /// Removes each key that matches `filter`, where `*` is one token.

@@ -33,4 +33,5 @@ mod subscription;
 mod sweep;
 mod system;
 mod triggers;
+mod unreadable;
 mod watched;

@@ -1,10 +1,14 @@
 //! A malformed event harms no other.
 
-use hookwright_core::decide::DeadLetterReason;
-use hookwright_e2e::{Answer, Event};
-use serde_json::json;
+use std::time::Duration;
 
-use crate::shop::{schedule, shared};
+use hookwright_core::decide::DeadLetterReason;
+use hookwright_e2e::{Answer, Event, NatsServer, Options, User, World, wait_for};
+use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::shop::{Shop, alone, schedule, shared};
 
 #[tokio::test]
 async fn a_broken_event_is_kept_with_its_reason_and_the_next_is_delivered() {
@@ -51,4 +55,56 @@ async fn a_body_at_the_streams_limit_is_delivered_retried_and_kept() {
     assert!(kept == body, "the body is kept whole");
     let too_large = shop.publisher.publish(&shop.event("order.created", "x".repeat((1 << 20) - 4096))).await;
     assert!(too_large.is_err(), "the publisher gets the error");
+}
+
+/// Header blocks that NATS stores and that no dispatcher's client can read, or takes for a message of the server. They
+/// interrupt every dispatcher until the operator has put them aside, so this has a world of its own.
+#[tokio::test]
+async fn unreadable_headers_are_put_aside_and_a_false_status_is_ignored() {
+    let _machine = alone().await;
+    let world = World::start(Options { dispatchers: 2, ..Options::default() }).await.unwrap();
+    let shop = Shop::open(&world, json!({})).await;
+    shop.subscribe("all", &[">"], json!({})).await;
+    let subject = format!("{}.events.x", shop.namespace);
+    publish_raw(&world.nats, &subject, b"NATS/1.0\r\nbad name: 1\r\n\r\n", b"first").await;
+    publish_raw(&world.nats, &subject, b"NATS/1.0\r\nname: \xff\r\n\r\n", b"second").await;
+    publish_raw(&world.nats, &subject, b"NATS/1.0 404 No Messages\r\n\r\n", b"third").await;
+    for n in 0..20 {
+        shop.publish(&shop.event("good", format!("{n}"))).await;
+    }
+    // Twenty good ones and the third.
+    let got = shop.receiver.wait_count("/all", 21, Duration::from_secs(60)).await.unwrap();
+    assert!(got.iter().any(|request| request.body == "third"));
+    let (letter, body) = shop.dead_event("orders").await;
+    assert_eq!((letter.reason, letter.subscription), (DeadLetterReason::Malformed, None));
+    assert!(["first", "second"].contains(&body.as_str()) && letter.detail.unwrap().contains("headers"));
+    wait_for("the shared consumer to have nothing left", Duration::from_secs(60), async || {
+        let jetstream = world.nats.jetstream(User::Operator).await?;
+        let stream = jetstream.get_stream(format!("{}_orders", shop.namespace)).await?;
+        let mut consumers = stream.consumers();
+        let consumer = futures::TryStreamExt::try_next(&mut consumers).await?.unwrap();
+        anyhow::ensure!(consumer.num_ack_pending == 0, "{} pending", consumer.num_ack_pending);
+        Ok(())
+    })
+    .await
+    .unwrap();
+}
+
+/// Publishes by the protocol itself: client libraries refuse to send this.
+async fn publish_raw(nats: &NatsServer, subject: &str, headers: &[u8], body: &[u8]) {
+    let address = nats.url().trim_start_matches("nats://").to_owned();
+    let mut connection = TcpStream::connect(address).await.unwrap();
+    let options = json!({ "user": "app", "pass": nats.password(User::App), "headers": true, "verbose": false });
+    let publish = format!("HPUB {subject} {} {}\r\n", headers.len(), headers.len() + body.len());
+    let connect = format!("CONNECT {options}\r\n");
+    let all = [connect.as_bytes(), publish.as_bytes(), headers, body, b"\r\nPING\r\n"].concat();
+    connection.write_all(&all).await.unwrap();
+    let mut answer = String::new();
+    while !answer.contains("PONG") {
+        let mut bytes = [0; 4096];
+        let n = connection.read(&mut bytes).await.unwrap();
+        assert!(n > 0, "NATS closed the connection: {answer}");
+        answer.push_str(&String::from_utf8_lossy(&bytes[..n]));
+    }
+    assert!(!answer.contains("-ERR"), "{answer}");
 }
