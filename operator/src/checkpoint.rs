@@ -10,7 +10,9 @@ use futures::StreamExt;
 use hookwright_core::ids::ProducerUid;
 use hookwright_core::names::{self, STATE_BUCKET};
 use hookwright_core::record::{self, Checkpoint, RecordError};
+use hookwright_crds::Producer;
 use hookwright_runtime::logging;
+use kube::runtime::reflector::ObjectRef;
 use tokio::time::MissedTickBehavior;
 use tracing::debug;
 
@@ -63,13 +65,24 @@ pub(crate) async fn keep(ctx: Arc<Context>) -> Infallible {
     }
 }
 
+/// The consumer has vanished: the Producer's reconcile makes it anew, from the last checkpoint on.
+fn re_create(ctx: &Context, uid: &ProducerUid) {
+    let is_it = |producer: &Producer| producer.metadata.uid.as_deref() == Some(uid.as_str());
+    for producer in ctx.producers.state_filter(is_it) {
+        ctx.triggers.producers.reconcile(ObjectRef::from_obj(&*producer));
+    }
+}
+
 async fn take(
     ctx: &Context,
     uid: &ProducerUid,
     live: &LiveProducer,
     old: Option<&Checkpoint>,
 ) -> Result<Option<Checkpoint>, CheckpointError> {
-    let Some(consumer) = ctx.js.consumer(&live.stream.name, &live.consumer).await? else { return Ok(None) };
+    let Some(consumer) = ctx.js.consumer(&live.stream.name, &live.consumer).await? else {
+        re_create(ctx, uid);
+        return Ok(None);
+    };
     unreadable::put_aside(&ctx.js, uid, live, &consumer).await?;
     let checkpoint = Checkpoint {
         version: record::VERSION,

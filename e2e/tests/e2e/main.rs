@@ -7,6 +7,7 @@
 
 mod admission;
 mod clients;
+mod corners;
 mod disabled;
 mod egress;
 mod examples;

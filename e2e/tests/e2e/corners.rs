@@ -1,0 +1,160 @@
+//! The protocol's corners: restarts, pauses, and what others do to our streams. Each has a world of its own.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use hookwright_core::names::CONFIG_BUCKET;
+use hookwright_e2e::{Options, User, World, wait_for};
+use serde_json::json;
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+
+use crate::shop::{SOON, Shop, alone};
+
+async fn world() -> World {
+    World::start(Options { dispatchers: 2, ..Options::default() }).await.unwrap()
+}
+
+/// Publishes 200 events/s with bodies 0, 1, 2 ... until `stop`; returns how many.
+async fn publish_until(shop: &Shop<'_>, stop: &CancellationToken) -> usize {
+    let mut tick = interval(Duration::from_millis(5));
+    tick.set_missed_tick_behavior(MissedTickBehavior::Burst);
+    let mut n = 0;
+    while !stop.is_cancelled() {
+        tick.tick().await;
+        shop.publish(&shop.event("tick", n.to_string())).await;
+        n += 1;
+    }
+    n
+}
+
+/// How often each body reached a path.
+fn receipts(shop: &Shop<'_>, path: &str) -> HashMap<String, usize> {
+    let mut counts = HashMap::new();
+    for request in shop.receiver.requests(path) {
+        *counts.entry(String::from_utf8_lossy(&request.body).into_owned()).or_default() += 1;
+    }
+    counts
+}
+
+#[tokio::test]
+async fn a_rolling_restart_under_load_loses_and_repeats_nothing() {
+    let _machine = alone().await;
+    let world = world().await;
+    let shop = Shop::open(&world, json!({})).await;
+    shop.subscribe("all", &[">"], json!({})).await;
+    let stop = CancellationToken::new();
+    let roll = async {
+        for dispatcher in &world.dispatchers {
+            let before = shop.receiver.count("/all");
+            shop.receiver.wait_count("/all", before + 400, SOON).await.unwrap();
+            assert!(dispatcher.terminate().await.unwrap().success());
+            dispatcher.restart().unwrap();
+            dispatcher.wait_ready(SOON).await.unwrap();
+        }
+        stop.cancel();
+    };
+    let (published, ()) = tokio::join!(publish_until(&shop, &stop), roll);
+    shop.requests("all", published).await;
+    let receipts = receipts(&shop, "/all");
+    let twice: Vec<_> = receipts.iter().filter(|(_, n)| **n > 1).collect();
+    println!("rolling restart: {published} events, {} lost, {} repeated", published - receipts.len(), twice.len());
+    assert_eq!((receipts.len(), twice.len()), (published, 0), "{twice:?}");
+}
+
+#[tokio::test]
+async fn a_dispatcher_that_was_paused_past_its_lease_serves_nothing_by_its_old_index() {
+    let _machine = alone().await;
+    let world = world().await;
+    let shop = Shop::open(&world, json!({})).await;
+    shop.subscribe("edited", &[">"], json!({})).await;
+    for n in 0..50 {
+        shop.publish(&shop.event("a", n.to_string())).await;
+    }
+    shop.requests("edited", 50).await;
+    world.dispatchers[0].freeze().unwrap();
+    // The operator waits for the paused one until its lease is over, then Ready holds for those that are alive.
+    let edit = json!({ "endpoint": { "url": shop.receiver.url("/new") } });
+    shop.subscribe("edited", &[">"], edit).await;
+    let stop = CancellationToken::new();
+    let thaw = async {
+        shop.receiver.wait_count("/new", 100, SOON).await.unwrap();
+        world.dispatchers[0].thaw().unwrap();
+        let seen = shop.receiver.count("/new");
+        shop.receiver.wait_count("/new", seen + 1000, SOON).await.unwrap();
+        stop.cancel();
+    };
+    let (published, ()) = tokio::join!(publish_until(&shop, &stop), thaw);
+    shop.receiver.wait_count("/new", published, SOON).await.unwrap();
+    assert_eq!(receipts(&shop, "/new").len(), published);
+    assert_eq!(shop.receiver.count("/edited"), 50, "nothing more at the old URL");
+}
+
+#[tokio::test]
+async fn a_record_of_a_newer_version_stops_its_producer_and_no_other() {
+    let _machine = alone().await;
+    let world = world().await;
+    let shop = Shop::open(&world, json!({})).await;
+    let other = Shop::open(&world, json!({})).await;
+    shop.subscribe("all", &[">"], json!({})).await;
+    other.subscribe("all", &[">"], json!({})).await;
+    let producer = world.control_plane.get(&shop.namespace, "producers", "orders").await.unwrap();
+    let jetstream = world.nats.jetstream(User::Operator).await.unwrap();
+    let bucket = jetstream.get_key_value(CONFIG_BUCKET).await.unwrap();
+    let key = format!("subscription.{}.newer", producer["metadata"]["uid"].as_str().unwrap());
+    bucket.put(&key, r#"{"version": 2, "anything": "else"}"#.into()).await.unwrap();
+    for dispatcher in &world.dispatchers {
+        wait_for("the record to be seen", SOON, async || {
+            let metrics = dispatcher.metrics().await?;
+            anyhow::ensure!(metrics.contains("hookwright_dispatcher_unreadable_records 1"));
+            Ok(())
+        })
+        .await
+        .unwrap();
+        assert!(dispatcher.logs().contains("version 2"), "it says why");
+    }
+    shop.publish(&shop.event("a", "held")).await;
+    for n in 0..50 {
+        other.publish(&other.event("a", n.to_string())).await;
+    }
+    other.requests("all", 50).await;
+    assert_eq!(shop.receiver.count("/all"), 0);
+    bucket.delete(&key).await.unwrap();
+    shop.requests("all", 1).await;
+}
+
+#[tokio::test]
+async fn a_shared_consumer_that_was_deleted_is_re_created_where_it_was() {
+    let _machine = alone().await;
+    let world = world().await;
+    let shop = Shop::open(&world, json!({})).await;
+    shop.subscribe("all", &[">"], json!({})).await;
+    let jetstream = world.nats.jetstream(User::Operator).await.unwrap();
+    let stream = jetstream.get_stream(format!("{}_orders", shop.namespace)).await.unwrap();
+    for n in 0..500 {
+        shop.publish(&shop.event("a", n.to_string())).await;
+    }
+    shop.requests("all", 500).await;
+    let uid = world.control_plane.get(&shop.namespace, "producers", "orders").await.unwrap();
+    let uid = uid["metadata"]["uid"].as_str().unwrap().to_owned();
+    let state = jetstream.get_key_value(hookwright_core::names::STATE_BUCKET).await.unwrap();
+    wait_for("a checkpoint at 500", SOON, async || {
+        let value = state.get(format!("checkpoint.{uid}")).await?.unwrap_or_default();
+        anyhow::ensure!(String::from_utf8_lossy(&value).contains("\"ackFloor\":500"), "{value:?}");
+        Ok(())
+    })
+    .await
+    .unwrap();
+    let mut consumers = stream.consumer_names();
+    let name = futures::TryStreamExt::try_next(&mut consumers).await.unwrap().unwrap();
+    stream.delete_consumer(&name).await.unwrap();
+    let deleted = Instant::now();
+    for n in 500..600 {
+        shop.publish(&shop.event("a", n.to_string())).await;
+    }
+    shop.receiver.wait_count("/all", 600, Duration::from_secs(40)).await.unwrap();
+    println!("the shared consumer was back after {:?}", deleted.elapsed());
+    assert!(deleted.elapsed() < Duration::from_secs(30), "{:?}", deleted.elapsed());
+    let receipts = receipts(&shop, "/all");
+    assert_eq!((receipts.len(), receipts.values().max()), (600, Some(&1)), "nothing lost, nothing again");
+}
