@@ -23,10 +23,13 @@ impl Jitter {
     }
 }
 
+/// No wait is shorter than this before jitter, whatever the policy says: each one is work for NATS and the endpoint.
+pub const MIN_DELAY: Duration = Duration::from_secs(1);
+
 /// The wait after `failed` failed attempts (1 or more), with jitter.
 #[must_use]
 pub fn delay(policy: &RetryPolicy, failed: u32, jitter: Jitter) -> Duration {
-    jitter.vary(nominal(&policy.backoff, failed.max(1)).duration(), policy.jitter_percent)
+    jitter.vary(nominal(&policy.backoff, failed.max(1)).duration().max(MIN_DELAY), policy.jitter_percent)
 }
 
 /// The wait after `failed` failed attempts, without jitter.
@@ -77,7 +80,7 @@ mod tests {
         #[test]
         fn within_jitter_of_the_nominal(b in backoffs(), failed in 1..200u32, pct in 0..=100u8, u in 0.0..1.0f64) {
             let policy = RetryPolicy { max_attempts: None, max_duration: None, backoff: b, jitter_percent: pct };
-            let base = nominal(&policy.backoff, failed).duration().as_secs_f64();
+            let base = nominal(&policy.backoff, failed).duration().max(MIN_DELAY).as_secs_f64();
             let got = delay(&policy, failed, Jitter::new(u)).as_secs_f64();
             let span = base * f64::from(pct) / 100.0 + 1e-6;
             prop_assert!(got >= base - span && got <= base + span, "{got} not in {base} +- {span}");

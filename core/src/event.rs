@@ -68,6 +68,9 @@ pub enum Malformed {
     /// A batch.
     #[error("a batch of CloudEvents is not supported: publish one event a message")]
     Batch,
+    /// More attributes than HTTP receivers take.
+    #[error("the event has more than 64 CloudEvents attributes")]
+    TooManyAttributes,
     /// No type where the producer says it must be.
     #[error("the event has no type where the Producer's eventType.from says that it is")]
     MissingType,
@@ -95,7 +98,7 @@ pub fn parse(message: &Message<'_>, reading: Reading<'_>) -> Result<Event, Malfo
     let attribute = if is(STRUCTURED) {
         structured_type(message.body)?
     } else {
-        binary_attributes(message, &mut headers);
+        binary_attributes(message, &mut headers)?;
         headers.get("ce-type").and_then(|value| value.to_str().ok()).map(decoded)
     };
     let event_type = match reading.known_type {
@@ -130,7 +133,10 @@ fn structured_type(body: &Bytes) -> Result<Option<String>, Malformed> {
 /// What the CloudEvents HTTP binding (3.1.3.2) encodes in an attribute's value.
 const ATTRIBUTE: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'%');
 
-fn binary_attributes(message: &Message<'_>, headers: &mut HeaderMap) {
+/// Most attributes that an event may have: HTTP servers take about a hundred headers.
+const MAX_ATTRIBUTES: usize = 64;
+
+fn binary_attributes(message: &Message<'_>, headers: &mut HeaderMap) -> Result<(), Malformed> {
     for (name, value) in message.headers {
         let Some(prefix) = name.get(..3) else { continue };
         let attribute = &name[3..];
@@ -138,7 +144,11 @@ fn binary_attributes(message: &Message<'_>, headers: &mut HeaderMap) {
             // Already in its HTTP form; only what HTTP can't carry is encoded.
             set_attribute(headers, attribute, &utf8_percent_encode(value, CONTROLS).to_string());
         }
+        if headers.len() > MAX_ATTRIBUTES {
+            return Err(Malformed::TooManyAttributes);
+        }
     }
+    Ok(())
 }
 
 fn set_attribute(headers: &mut HeaderMap, attribute: &str, value: &str) {
@@ -281,6 +291,14 @@ mod tests {
             let got = read(&rule(from.clone(), strip), headers, "{}").map(|event| event.event_type);
             assert_eq!(got, want.map(str::to_owned), "{from:?}");
         }
+    }
+
+    #[test]
+    fn attributes_are_bounded() {
+        let names: Vec<String> = (0..40_000).map(|n| format!("ce-a{n}")).collect();
+        let headers: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), "x")).collect();
+        assert_eq!(read(&rule(None, None), &headers, "{}").unwrap_err(), Malformed::TooManyAttributes);
+        assert!(read(&rule(None, None), &headers[..60], "{}").is_ok());
     }
 
     #[test]

@@ -7,8 +7,9 @@
 
 use std::time::Duration;
 
-use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+
+use crate::ids::ProducerUid;
 
 /// How long a lease counts for those who read it; also the age at which NATS removes it.
 pub const TTL: Duration = Duration::from_secs(8);
@@ -25,6 +26,8 @@ pub struct DispatcherLease {
     pub version: u32,
     /// The revision of the config bucket up to which this dispatcher has loaded.
     pub revision: u64,
-    /// When it started.
-    pub started: Timestamp,
+    /// The producers that it does not serve, as it can't read one of their records: sealed with another key, or written
+    /// by a newer release. What concerns them is not loaded, whatever the revision.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unserved: Vec<ProducerUid>,
 }

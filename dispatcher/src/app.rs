@@ -23,7 +23,6 @@ use hookwright_runtime::admin::{self, NotReady};
 use hookwright_runtime::logging::{self, chain};
 use hookwright_runtime::nats::{self, Nats};
 use hookwright_runtime::{settings, shutdown};
-use jiff::Timestamp;
 use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, timeout_at};
@@ -40,6 +39,7 @@ use crate::index::Index;
 use crate::liveness::{Liveness, Renewer};
 use crate::metrics::Metrics;
 use crate::observer::Observer;
+use crate::pressure::PressureGauge;
 use crate::reader::{Reader, Source};
 use crate::readers;
 use crate::sender::Sender;
@@ -79,6 +79,7 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<()> {
     tokio::select! {
         result = &mut admin => return admin_ended(result),
         Some(ended) = running.vital.join_next() => anyhow::bail!("a part of the dispatcher ended: {ended:?}"),
+        Some(ended) = running.readers.join_next() => anyhow::bail!("a reader ended: {ended:?}"),
         signal = shutdown::requested() => signal.context("can't wait for signals")?,
     }
     running.stop().await;
@@ -100,8 +101,8 @@ struct Running {
     tracker: TaskTracker,
     /// What never ends before `stop`: if it does, it has panicked, and the dispatcher must not go on without it.
     vital: JoinSet<()>,
-    renewing: JoinHandle<()>,
-    observing: JoinHandle<()>,
+    /// The same of those that end at `stop`.
+    readers: JoinSet<()>,
     writing: JoinHandle<()>,
     /// Dropped to have the counts written for the last time.
     stop_writing: oneshot::Sender<()>,
@@ -131,8 +132,8 @@ impl Running {
             nats: nats.clone(),
             liveness: Arc::clone(&liveness),
             loaded: index.loaded(),
+            index: Arc::clone(&index),
             incarnation: incarnation.clone(),
-            started: Timestamp::now(),
         };
         let (stop_writing, stopped) = oneshot::channel::<()>();
         let writer = HealthWriter {
@@ -155,9 +156,14 @@ impl Running {
             stop: stop.clone(),
         };
         let tracker = TaskTracker::new();
-        let events = start_readers(&settings, &nats, deliverer, &tracker, &stop, &mut vital)?;
+        let (readers, pressure_gauge, events) = start_readers(&settings, &nats, deliverer, &tracker, &stop)?;
+        vital.spawn(async {
+            pressure_gauge.run().await;
+        });
         let grace = settings.shutdown_grace;
-        let observer = Observer { settings, index, liveness, metrics, events, slots };
+        let observer = Observer { settings, index, liveness, metrics, events, slots, ready, stop: stop.clone() };
+        vital.spawn(renewer.run());
+        vital.spawn(observer.run());
         Ok(Self {
             nats,
             incarnation,
@@ -165,28 +171,32 @@ impl Running {
             stop,
             tracker,
             vital,
-            renewing: tokio::spawn(renewer.run()),
-            observing: tokio::spawn(observer.run(ready)),
+            readers,
             writing: tokio::spawn(writer.run(async { drop(stopped.await) })),
             stop_writing,
         })
     }
 
     /// Stops pulling, parks what waits, finishes what is under way; then writes the counts and removes the lease.
-    async fn stop(self) {
+    async fn stop(mut self) {
         let deadline = Instant::now() + self.grace;
         info!(held = self.tracker.len(), "stopping");
-        self.observing.abort();
         self.stop.cancel();
-        self.tracker.close();
-        if timeout_at(deadline, self.tracker.wait()).await.is_err() {
+        // First the readers: what a pull has brought in is held, too.
+        let drained = async {
+            while self.readers.join_next().await.is_some() {}
+            self.tracker.close();
+            self.tracker.wait().await;
+        };
+        if timeout_at(deadline, drained).await.is_err() {
             warn!(held = self.tracker.len(), "stopped before all was settled: it comes again at another dispatcher");
         }
         drop(self.stop_writing);
-        if timeout_at(deadline, self.writing).await.is_err() {
+        if timeout_at(deadline + GOODBYE, self.writing).await.is_err() {
             warn!("stopped before all counts were written");
         }
-        self.renewing.abort();
+        // No renewal may come after the lease is removed.
+        self.vital.shutdown().await;
         let goodbye = async {
             Renewer::leave(&self.nats, &self.incarnation).await;
             // The acks on their way: without them the events come again.
@@ -205,22 +215,25 @@ fn start_readers(
     deliverer: Deliverer,
     tracker: &TaskTracker,
     stop: &CancellationToken,
-    vital: &mut JoinSet<()>,
-) -> anyhow::Result<Budget> {
+) -> anyhow::Result<(JoinSet<()>, PressureGauge, Budget)> {
     let max_message = u32::try_from(nats.client.server_info().max_payload + MESSAGE_OVERHEAD)?;
     let (events, due) = budgets(settings, max_message);
     let serving = deliverer.index.serving();
+    let metrics = Arc::clone(&deliverer.metrics);
+    let (gauge, pressure) = PressureGauge::new(nats.clone(), metrics, settings.parked_budget_bytes);
     let reader = Reader {
         nats: nats.clone(),
         deliverer: Arc::new(deliverer),
+        pressure,
         budget: events.clone(),
         tracker: tracker.clone(),
         max_message,
     };
     let due_reader = Reader { budget: due, ..reader.clone() };
-    vital.spawn(due_reader.run(Source::Due { stream: PARKED_STREAM, consumer: DUE_CONSUMER }, stop.clone()));
-    vital.spawn(readers::run(reader, serving, stop.clone()));
-    Ok(events)
+    let mut readers = JoinSet::new();
+    readers.spawn(due_reader.run(Source::Due { stream: PARKED_STREAM, consumer: DUE_CONSUMER }, stop.clone()));
+    readers.spawn(readers::run(reader, serving, stop.clone()));
+    Ok((readers, gauge, events))
 }
 
 fn budgets(settings: &Settings, max_message: u32) -> (Budget, Budget) {
@@ -251,7 +264,8 @@ fn check_parked_stream(config: &stream::Config) -> anyhow::Result<()> {
     let unlimited = config.max_bytes <= 0
         && config.max_messages <= 0
         && config.max_messages_per_subject <= 0
-        && config.max_age.is_zero();
+        && config.max_age.is_zero()
+        && config.max_message_size <= 0;
     anyhow::ensure!(unlimited, "stream {PARKED_STREAM} has limits: what waits in it could be dropped; remove them");
     Ok(())
 }

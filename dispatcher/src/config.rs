@@ -41,7 +41,7 @@ impl ConfigLoader {
     fn apply(&self, change: Change) {
         match change {
             Change::Loaded { revision } => self.index.set_loaded(revision),
-            Change::Delete { key } => match ConfigKey::parse(&key) {
+            Change::Delete { key } | Change::Vanished { key } => match ConfigKey::parse(&key) {
                 Some(key) => {
                     debug!(%key, "removed");
                     self.index.remove(&key);

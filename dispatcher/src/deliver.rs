@@ -162,6 +162,9 @@ impl Deliverer {
         let wait = lane_full_delay(parks, Jitter::new(rand::random()));
         delivery.progress.parks = parks.saturating_add(1);
         let now = Timestamp::now();
+        // What never gets its turn has a deadline, too.
+        let retry = &delivery.subscription.policy.retry;
+        delivery.progress.deadline = delivery.progress.deadline.or_else(|| deadline(retry, now));
         self.park(&delivery, now.checked_add(wait).unwrap_or(now), "lane").await;
     }
 

@@ -60,7 +60,7 @@ impl DisabledSet {
     fn apply(&self, change: Change) {
         match change {
             Change::Loaded { .. } => drop(self.loaded.send_replace(true)),
-            Change::Delete { key } => {
+            Change::Delete { key } | Change::Vanished { key } => {
                 if let Some(uid) = parse_disabled_key(&key) {
                     self.remove(&uid);
                 }

@@ -1,12 +1,13 @@
 //! A parked delivery whose time has come.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use hookwright_core::event::{Reading, parse};
 use hookwright_core::parked::{PARKED_HEADER, ParkedDelivery};
 use hookwright_core::record::decode;
 use hookwright_runtime::logging::chain;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use tracing::error;
 
 use crate::deliver::{Deliverer, Delivery};
@@ -14,6 +15,9 @@ use crate::hold::Abandoned;
 use crate::index::{Lookup, Producer};
 use crate::messages::Published;
 use crate::subscription::Subscription;
+
+/// How long a dispatcher whose config is behind waits for it.
+const BEHIND: Duration = Duration::from_secs(5);
 
 impl Deliverer {
     /// Attempts it, under the endpoint and the policy of now.
@@ -63,7 +67,10 @@ impl Deliverer {
                 Lookup::Serving(subscription, producer) => return Ok(Some((subscription, producer))),
                 Lookup::Waiting => return Err(Abandoned),
                 Lookup::Absent { loaded } if loaded >= parked.revision => return Ok(None),
-                Lookup::Absent { .. } => loaded.changed().await.map_err(|_| Abandoned)?,
+                // It comes again, here or at a dispatcher that is not behind.
+                Lookup::Absent { .. } => {
+                    timeout(BEHIND, loaded.changed()).await.map_err(|_| Abandoned)?.map_err(|_| Abandoned)?
+                }
             }
         }
     }

@@ -28,19 +28,21 @@ impl Deliverer {
         mut published: Published,
         received: Instant,
     ) -> Result<(), Abandoned> {
-        if !self.liveness.is_live() {
-            return Err(Abandoned);
-        }
         let producer = self.index.producer(producer).ok_or(Abandoned)?;
         let reading = Reading { rule: &producer.record.event_type, source: &producer.source, known_type: None };
         let event = match published.with_message(|message| parse(message, reading)) {
             Ok(event) => event,
+            Err(_) if !self.liveness.is_live() => return Err(Abandoned),
             Err(malformed) => {
                 self.bury_event(&producer, &published, malformed).await;
                 return Ok(());
             }
         };
         let wanted_by = self.index.matches(&producer.record.uid, &event.event_type).ok_or(Abandoned)?;
+        // After the match: were the lease lost before it, the index could be an old one.
+        if !self.liveness.is_live() {
+            return Err(Abandoned);
+        }
         self.metrics.events.inc();
         published.event.event_type.clone_from(&event.event_type);
         let (event, published) = (Arc::new(event), Arc::new(published));

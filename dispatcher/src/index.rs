@@ -128,6 +128,13 @@ impl Index {
 
     pub(crate) fn put_subscription(&self, subscription: Arc<Subscription>) {
         let mut inner = self.write();
+        let newer = |known: &Arc<Subscription>| {
+            known.producer != subscription.producer && known.revision > subscription.revision
+        };
+        if inner.subscriptions.get(&subscription.uid).is_some_and(newer) {
+            // Left over from another producer of the same name.
+            return;
+        }
         let key = ConfigKey::Subscription(subscription.producer.clone(), subscription.uid.clone()).to_string();
         let entry = inner.producers.entry(subscription.producer.clone()).or_default();
         entry.unreadable.remove(&key);
@@ -186,6 +193,13 @@ impl Index {
     /// How many records can't be read; their producers are not served.
     pub(crate) fn unreadable(&self) -> usize {
         self.read().producers.values().map(|entry| entry.unreadable.len()).sum()
+    }
+
+    /// The producers that are not served, as one of their records can't be read.
+    pub(crate) fn unserved(&self) -> Vec<ProducerUid> {
+        let inner = self.read();
+        let unserved = inner.producers.iter().filter(|(_, entry)| !entry.unreadable.is_empty());
+        unserved.map(|(uid, _)| uid.clone()).collect()
     }
 
     // A poisoned lock means a panic while the maps were whole: each update is complete in itself.

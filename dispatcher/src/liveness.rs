@@ -15,10 +15,11 @@ use hookwright_core::record::{RecordError, VERSION, encode};
 use hookwright_runtime::leases;
 use hookwright_runtime::logging::chain;
 use hookwright_runtime::nats::Nats;
-use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio::time::timeout;
 use tracing::{info, warn};
+
+use crate::index::Index;
 
 /// One try to renew may take this long.
 const RENEWAL: Duration = Duration::from_millis(1500);
@@ -103,10 +104,10 @@ fn millis(span: Duration) -> u64 {
 pub(crate) struct Renewer {
     pub(crate) nats: Nats,
     pub(crate) liveness: Arc<Liveness>,
+    pub(crate) index: Arc<Index>,
     /// The config revision that is loaded.
     pub(crate) loaded: watch::Receiver<u64>,
     pub(crate) incarnation: String,
-    pub(crate) started: Timestamp,
 }
 
 impl Renewer {
@@ -183,7 +184,7 @@ impl Renewer {
             return Err(LeaseError::Lapsed);
         }
         let revision = *self.loaded.borrow_and_update();
-        let lease = DispatcherLease { version: VERSION, revision, started: self.started };
+        let lease = DispatcherLease { version: VERSION, revision, unserved: self.index.unserved() };
         let value = encode(&lease).map_err(LeaseError::Encode)?;
         let put = async {
             let jetstream = &self.nats.jetstream;

@@ -16,6 +16,7 @@ mod liveness;
 mod messages;
 mod metrics;
 mod observer;
+mod pressure;
 mod pull;
 mod reader;
 mod readers;

@@ -21,6 +21,8 @@ pub(crate) struct Metrics {
     pub(crate) in_flight: Gauge,
     pub(crate) subscriptions: Gauge,
     pub(crate) unreadable: Gauge,
+    pub(crate) parked_bytes: Gauge,
+    pub(crate) paused: Gauge,
     pub(crate) config_revision: Gauge,
     pub(crate) live: Gauge,
     attempts: Family<Label, Counter>,
@@ -38,6 +40,8 @@ impl Metrics {
             in_flight: Gauge::default(),
             subscriptions: Gauge::default(),
             unreadable: Gauge::default(),
+            parked_bytes: Gauge::default(),
+            paused: Gauge::default(),
             config_revision: Gauge::default(),
             live: Gauge::default(),
             attempts: Family::default(),
@@ -56,6 +60,8 @@ impl Metrics {
         registry.register("in_flight", "Attempts under way", metrics.in_flight.clone());
         registry.register("subscriptions", "Subscriptions loaded", metrics.subscriptions.clone());
         registry.register("unreadable_records", "Config records that can't be read", metrics.unreadable.clone());
+        registry.register("parked_bytes", "Bytes of all parked deliveries", metrics.parked_bytes.clone());
+        registry.register("paused", "1 while too much is parked to take in events", metrics.paused.clone());
         registry.register("config_revision", "The config revision that is loaded", metrics.config_revision.clone());
         registry.register("live", "1 while the liveness lease holds", metrics.live.clone());
         (Arc::new(metrics), registry)

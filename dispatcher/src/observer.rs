@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use hookwright_runtime::admin::NotReady;
 use tokio::sync::{Semaphore, watch};
+use tokio_util::sync::CancellationToken;
 
 use crate::budget::Budget;
 use crate::index::Index;
@@ -20,6 +21,9 @@ pub(crate) struct Observer {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) events: Budget,
     pub(crate) slots: Arc<Semaphore>,
+    pub(crate) ready: watch::Sender<NotReady>,
+    /// Cancelled when the dispatcher stops.
+    pub(crate) stop: CancellationToken,
 }
 
 fn gauge(value: usize) -> i64 {
@@ -28,7 +32,7 @@ fn gauge(value: usize) -> i64 {
 
 impl Observer {
     /// For ever.
-    pub(crate) async fn run(self, ready: watch::Sender<NotReady>) {
+    pub(crate) async fn run(self) {
         let mut changed = self.liveness.subscribe();
         loop {
             let live = self.liveness.is_live();
@@ -39,9 +43,19 @@ impl Observer {
             metrics.subscriptions.set(gauge(self.index.subscriptions()));
             metrics.unreadable.set(gauge(self.index.unreadable()));
             metrics.config_revision.set(i64::try_from(*self.index.loaded().borrow()).unwrap_or(i64::MAX));
-            let reason = (!live).then(|| "the liveness lease does not hold".to_owned());
-            ready.send_if_modified(|current| std::mem::replace(current, reason.clone()) != reason);
+            let reason = self.not_ready(live);
+            self.ready.send_if_modified(|current| std::mem::replace(current, reason.clone()) != reason);
             let _ = tokio::time::timeout(Duration::from_millis(500), changed.changed()).await;
+        }
+    }
+
+    fn not_ready(&self, live: bool) -> NotReady {
+        if self.stop.is_cancelled() {
+            Some("stopping".to_owned())
+        } else if !live {
+            Some("the liveness lease does not hold".to_owned())
+        } else {
+            None
         }
     }
 }

@@ -17,6 +17,7 @@ use crate::deliver::Deliverer;
 use crate::hold::hold;
 use crate::index::Producer;
 use crate::messages::{Place, Published};
+use crate::pressure::Pressure;
 use crate::pull::{PullError, Puller};
 
 /// Between a failed pull and the next.
@@ -30,6 +31,8 @@ pub(crate) struct Reader {
     pub(crate) budget: Budget,
     /// The messages that are held.
     pub(crate) tracker: TaskTracker,
+    /// Keeps new events out while too much is parked.
+    pub(crate) pressure: Pressure,
     /// The largest message that the server lets through, in bytes.
     pub(crate) max_message: u32,
 }
@@ -56,8 +59,13 @@ impl Reader {
     /// Reads until `stop`. What is held then goes on by itself.
     pub(crate) async fn run(self, source: Source, stop: CancellationToken) {
         while !stop.is_cancelled() {
-            let live = stop.run_until_cancelled(self.deliverer.liveness.live()).await;
-            if live.is_none() {
+            let allowed = async {
+                self.deliverer.liveness.live().await;
+                if matches!(source, Source::Events(_)) {
+                    self.pressure.relieved().await;
+                }
+            };
+            if stop.run_until_cancelled(allowed).await.is_none() {
                 break;
             }
             if let Err(error) = self.read(&source, &stop).await {
@@ -73,7 +81,11 @@ impl Reader {
         let (stream, consumer) = source.names();
         let budget = self.budget.clone();
         let mut puller = Puller::open(&self.nats, stream, consumer, budget, self.max_message).await?;
-        while self.deliverer.liveness.is_live() && !stop.is_cancelled() {
+        let may_read = || {
+            let kept_out = matches!(source, Source::Events(_)) && self.pressure.is_high();
+            self.deliverer.liveness.is_live() && !stop.is_cancelled() && !kept_out
+        };
+        while may_read() {
             puller
                 .pull(stop, |message, share| {
                     let (deliverer, source) = (Arc::clone(&self.deliverer), source.clone());

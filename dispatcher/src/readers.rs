@@ -5,15 +5,18 @@ use std::sync::Arc;
 
 use hookwright_core::ids::ProducerUid;
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use tracing::error;
 
 use crate::index::{Producer, Serving};
 use crate::reader::{Reader, Source};
 
-/// Until `stop`, which stops all of them.
+/// Until `stop`, and until all readers have stopped then; or until one of them has failed.
 pub(crate) async fn run(reader: Reader, mut serving: watch::Receiver<Serving>, stop: CancellationToken) {
     let mut running: BTreeMap<ProducerUid, (Arc<Producer>, CancellationToken)> = BTreeMap::new();
-    loop {
+    let mut tasks = JoinSet::new();
+    while !stop.is_cancelled() {
         let wanted = serving.borrow_and_update().clone();
         running.retain(|uid, (producer, token)| {
             // Anything else of a record is looked up for each event.
@@ -28,13 +31,15 @@ pub(crate) async fn run(reader: Reader, mut serving: watch::Receiver<Serving>, s
         for (uid, producer) in wanted {
             running.entry(uid).or_insert_with(|| {
                 let token = stop.child_token();
-                tokio::spawn(reader.clone().run(Source::Events(Arc::clone(&producer)), token.clone()));
+                tasks.spawn(reader.clone().run(Source::Events(Arc::clone(&producer)), token.clone()));
                 (producer, token)
             });
         }
         tokio::select! {
-            () = stop.cancelled() => return,
-            changed = serving.changed() => if changed.is_err() { return },
+            () = stop.cancelled() => {}
+            _ = serving.changed() => {}
+            Some(Err(failure)) = tasks.join_next() => return error!(%failure, "a reader failed"),
         }
     }
+    while tasks.join_next().await.is_some() {}
 }

@@ -47,6 +47,9 @@ pub(crate) struct Settings {
     /// Bytes of events held in memory at the same time.
     #[serde(default = "defaults::max_held_bytes")]
     pub(crate) max_held_bytes: usize,
+    /// Bytes of deliveries that may be parked, over all dispatchers; at 80% of it no new events are taken in.
+    #[serde(default = "defaults::parked_budget_bytes")]
+    pub(crate) parked_budget_bytes: u64,
     #[serde(default)]
     pub(crate) lane: LaneSettings,
     /// How long a stop may take: what is in flight is finished or parked within it.
@@ -89,6 +92,9 @@ mod defaults {
     }
     pub(super) fn max_held_bytes() -> usize {
         256 << 20
+    }
+    pub(super) fn parked_budget_bytes() -> u64 {
+        8 << 30
     }
     pub(super) fn shutdown_grace() -> Duration {
         Duration::from_secs(35)

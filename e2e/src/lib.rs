@@ -41,7 +41,7 @@ pub use publish::{Event, Publisher};
 pub use receiver::{Answer, Received, Receiver};
 pub use scratch::Scratch;
 pub use settings::SealingKey;
-pub use tools::{Tools, workspace};
+pub use tools::{Tools, workspace, workspace_binary};
 pub use verify::{ParsedEvent, Signed, Verdict, verify_javascript, verify_python};
 pub use wait::wait_for;
 pub use world::{Options, World};

@@ -71,7 +71,7 @@ async fn script(name: &str, args: &[&str]) -> Result<String> {
 }
 
 /// A binary of this workspace, from the target folder that the running executable is in.
-pub(crate) fn workspace_binary(name: &str) -> Result<PathBuf> {
+pub fn workspace_binary(name: &str) -> Result<PathBuf> {
     let own = std::env::current_exe().context("where this executable is")?;
     own.ancestors()
         .skip(1)

@@ -83,7 +83,8 @@ async fn take(
         re_create(ctx, uid);
         return Ok(None);
     };
-    unreadable::put_aside(&ctx.js, uid, live, &consumer).await?;
+    let put_aside = unreadable::put_aside(&ctx.js, uid, live, &consumer).await?;
+    ctx.metrics.unreadable_events.inc_by(put_aside);
     let checkpoint = Checkpoint {
         version: record::VERSION,
         stream_created: live.stream.created,

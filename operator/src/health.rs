@@ -75,7 +75,7 @@ impl Health {
         let mut state = self.state();
         match change {
             Change::Put { key, value, .. } => state.put_counts(&key, &value),
-            Change::Delete { key } => {
+            Change::Delete { key } | Change::Vanished { key } => {
                 if let Some((uid, incarnation)) = names::parse_health_key(&key)
                     && let Some(known) = state.known.get_mut(&uid)
                 {
@@ -97,14 +97,17 @@ impl Health {
                 Ok(disabled) => (key, Some(disabled)),
                 Err(error) => return warn!(key, error = logging::chain(&error), "can't be read"),
             },
-            Change::Delete { key } => (key, None),
+            Change::Delete { key } | Change::Vanished { key } => (key, None),
             Change::Loaded { .. } => {
                 state.disabled_loaded = true;
                 drop(state);
                 return self.wake.notify_one();
             }
         };
-        if let Some(uid) = names::parse_disabled_key(&key) {
+        // The mark of a removal is there for ever, also of Subscriptions that are long gone.
+        if let Some(uid) = names::parse_disabled_key(&key)
+            && (disabled.is_some() || state.known.contains_key(&uid))
+        {
             state.known.entry(uid.clone()).or_default().disabled = disabled;
             state.agenda.changed(uid);
         }

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use hookwright_core::ids::ProducerUid;
 use hookwright_core::lease::{DispatcherLease, TTL};
 use hookwright_core::record;
 use hookwright_runtime::logging;
@@ -28,9 +29,10 @@ pub(crate) enum Verdict {
     Loaded,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct Lease {
     revision: u64,
+    unserved: Vec<ProducerUid>,
     seen: Instant,
 }
 
@@ -62,17 +64,19 @@ impl Leases {
     pub(crate) fn apply(&self, change: Change, epoch: u64) {
         match change {
             Change::Put { key, value, .. } => {
-                let revision = match record::decode::<DispatcherLease>(&value) {
-                    Ok(lease) => lease.revision,
+                let (revision, unserved) = match record::decode::<DispatcherLease>(&value) {
+                    Ok(lease) => (lease.revision, lease.unserved),
                     Err(error) => {
                         // Alive, but who knows with what: nothing becomes Programmed over its head.
                         warn!(dispatcher = key, error = logging::chain(&error), "a lease can't be read");
-                        0
+                        (0, Vec::new())
                     }
                 };
-                self.state().leases.insert(key, Lease { revision, seen: Instant::now() });
+                self.state().leases.insert(key, Lease { revision, unserved, seen: Instant::now() });
             }
             Change::Delete { key } => drop(self.state().leases.remove(&key)),
+            // The bucket is in memory: after a restart of NATS it is empty, and the dispatchers live on.
+            Change::Vanished { .. } => {}
             Change::Loaded { revision } => self.state().loaded = Some((epoch, revision)),
         }
         self.changed.send_replace(());
@@ -95,11 +99,19 @@ impl Leases {
         state.leases.values().map(|lease| lease.seen + TTL).min()
     }
 
-    /// How far the live dispatchers have come with this revision of the config.
-    pub(crate) fn verdict(&self, revision: u64) -> Verdict {
+    /// Whether all live dispatchers have loaded this revision of the config, be they able to read it or not.
+    pub(crate) fn have_reached(&self, revision: u64) -> bool {
+        let state = self.state();
+        let mut live = state.leases.values().filter(|lease| lease.seen.elapsed() < TTL).peekable();
+        live.peek().is_some() && live.all(|lease| lease.revision >= revision)
+    }
+
+    /// How far the live dispatchers have come with this revision of the config, which concerns this Producer.
+    pub(crate) fn verdict(&self, revision: u64, producer: &ProducerUid) -> Verdict {
         let state = self.state();
         let live = || state.leases.values().filter(|lease| lease.seen.elapsed() < TTL);
-        let behind = live().filter(|lease| lease.revision < revision).count();
+        let is_behind = |lease: &&Lease| lease.revision < revision || lease.unserved.contains(producer);
+        let behind = live().filter(is_behind).count();
         match (live().count(), behind) {
             (0, _) => Verdict::NoDispatchers,
             (_, 0) => Verdict::Loaded,
@@ -108,10 +120,10 @@ impl Leases {
     }
 
     /// Waits, for at most `limit`, until all live dispatchers have loaded the revision.
-    pub(crate) async fn settle(&self, revision: u64, limit: Duration) -> Verdict {
-        let loaded = || self.verdict(revision) == Verdict::Loaded;
+    pub(crate) async fn settle(&self, revision: u64, producer: &ProducerUid, limit: Duration) -> Verdict {
+        let loaded = || self.verdict(revision, producer) == Verdict::Loaded;
         self.wait(limit, loaded).await;
-        self.verdict(revision)
+        self.verdict(revision, producer)
     }
 
     /// Waits, for at most `limit`, until the mirror has reported what the bucket held at `revision` in this epoch.
@@ -136,8 +148,12 @@ impl Leases {
 mod tests {
     use super::*;
 
-    fn put(leases: &Leases, key: &str, revision: u64) {
-        let lease = DispatcherLease { version: record::VERSION, revision, started: jiff::Timestamp::UNIX_EPOCH };
+    fn uid() -> ProducerUid {
+        ProducerUid::parse("p").unwrap()
+    }
+
+    fn put(leases: &Leases, key: &str, revision: u64, unserved: &[ProducerUid]) {
+        let lease = DispatcherLease { version: record::VERSION, revision, unserved: unserved.to_vec() };
         let value = record::encode(&lease).unwrap().into();
         leases.apply(Change::Put { key: key.into(), value, revision: 1 }, 1);
     }
@@ -145,18 +161,24 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_lease_counts_until_it_runs_out() {
         let leases = Leases::default();
-        assert_eq!(leases.verdict(0), Verdict::NoDispatchers);
-        put(&leases, "a", 5);
+        let verdict = |revision| leases.verdict(revision, &uid());
+        assert_eq!(verdict(0), Verdict::NoDispatchers);
+        put(&leases, "a", 5, &[]);
         tokio::time::advance(Duration::from_secs(6)).await;
-        put(&leases, "b", 7);
-        assert_eq!(leases.verdict(5), Verdict::Loaded);
-        assert_eq!(leases.verdict(6), Verdict::Waiting { behind: 1, live: 2 });
+        put(&leases, "b", 7, &[]);
+        assert_eq!(verdict(5), Verdict::Loaded);
+        assert_eq!(verdict(6), Verdict::Waiting { behind: 1, live: 2 });
+        leases.apply(Change::Vanished { key: "a".into() }, 2);
+        assert_eq!(verdict(6), Verdict::Waiting { behind: 1, live: 2 }, "alive, though the bucket is another one");
         tokio::time::advance(Duration::from_secs(3)).await;
-        assert_eq!(leases.verdict(6), Verdict::Loaded, "a has run out");
+        assert_eq!(verdict(6), Verdict::Loaded, "a has run out");
+        put(&leases, "b", 7, &[uid()]);
+        assert_eq!(verdict(6), Verdict::Waiting { behind: 1, live: 1 }, "loaded, but not served");
         assert!(leases.expire().is_some());
         assert_eq!(leases.live(), 1);
         leases.apply(Change::Put { key: "c".into(), value: "{}".into(), revision: 2 }, 1);
-        assert_eq!(leases.verdict(1), Verdict::Waiting { behind: 1, live: 2 }, "who can't be read holds all up");
+        put(&leases, "b", 7, &[]);
+        assert_eq!(verdict(1), Verdict::Waiting { behind: 1, live: 2 }, "who can't be read holds all up");
     }
 
     #[tokio::test(start_paused = true)]

@@ -35,6 +35,7 @@ pub(crate) struct Kind {
 pub(crate) struct Metrics {
     pub(crate) reconciles: Family<Reconcile, Counter>,
     pub(crate) status_writes: Family<Kind, Counter>,
+    pub(crate) unreadable_events: Counter,
 }
 
 /// What is counted when it is asked for.
@@ -54,6 +55,8 @@ impl Metrics {
     ) {
         registry.register("operator_reconciles", "Reconciles, by kind and result", self.reconciles.clone());
         registry.register("operator_status_writes", "Writes of status, by kind", self.status_writes.clone());
+        let unreadable = self.unreadable_events.clone();
+        registry.register("operator_unreadable_events", "Events put aside, as no dispatcher can read them", unreadable);
         registry.register_collector(Box::new(Present { producers, subscriptions, leases }));
     }
 }

@@ -88,7 +88,7 @@ async fn attempt(producer: &Producer, uid: &ProducerUid, ctx: &Context) -> Resul
         apply::Applied::Live { live, stream, fresh } => (live, stream, fresh),
     };
     ctx.triggers.producers.when_loaded(ObjectRef::from_obj(producer), live.revision);
-    let verdict = programmed::verdict(ctx, live.revision).await.map_err(ProducerError::Leases)?;
+    let verdict = programmed::verdict(ctx, live.revision, uid).await.map_err(ProducerError::Leases)?;
     Ok(status::Outcome::Live { live, stream, verdict, fresh })
 }
 

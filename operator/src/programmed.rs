@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use hookwright_core::ids::ProducerUid;
 use hookwright_core::names::LEASES_BUCKET;
 
 use crate::context::Context;
@@ -13,21 +14,21 @@ const SETTLE: Duration = Duration::from_millis(300);
 /// How long the mirror may take to come up to the bucket.
 const CATCH_UP: Duration = Duration::from_secs(2);
 
-/// How far the live dispatchers have come with the record of this revision.
+/// How far the live dispatchers have come with the record of this revision, which concerns this Producer.
 ///
 /// The mirror of the leases may lag, and a dispatcher that the operator has not heard of counts too. So the bucket's
 /// leader is asked, after the record was written, how far the bucket goes, and the mirror has to have come that far. A
 /// dispatcher whose lease is not among those joined after the record was written: it reads how far the config goes
 /// before its first lease, so it has loaded the record.
-pub(crate) async fn verdict(ctx: &Context, revision: u64) -> JsResult<Verdict> {
-    let verdict = ctx.leases.settle(revision, SETTLE).await;
+pub(crate) async fn verdict(ctx: &Context, revision: u64, producer: &ProducerUid) -> JsResult<Verdict> {
+    let verdict = ctx.leases.settle(revision, producer, SETTLE).await;
     if verdict != Verdict::Loaded {
         return Ok(verdict);
     }
     let epoch = ctx.js.epoch();
     let Some(bucket) = ctx.js.stream(&format!("KV_{LEASES_BUCKET}")).await? else { return Ok(Verdict::Unheard) };
     if ctx.leases.caught_up(epoch, bucket.state.last_sequence, CATCH_UP).await {
-        Ok(ctx.leases.verdict(revision))
+        Ok(ctx.leases.verdict(revision, producer))
     } else {
         Ok(Verdict::Unheard)
     }

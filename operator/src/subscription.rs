@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use hookwright_core::ids::{InvalidUid, SubscriptionUid};
 use hookwright_crds::{ConditionStatus, ConditionType, Subscription};
+use hookwright_runtime::logging;
 use kube::ResourceExt;
 use kube::runtime::controller::Action;
 use kube::runtime::reflector::ObjectRef;
@@ -59,10 +60,18 @@ pub(crate) async fn reconcile(subscription: Arc<Subscription>, ctx: &Context) ->
         // The Producer counts its Subscriptions.
         ctx.triggers.producer_soon(fetch::producer_ref(&subscription));
     }
-    let fetched = fetch::fetch(&subscription, ctx).await?;
-    let (found, error) = match attempt(&subscription, &uid, &fetched, ctx).await {
-        Ok(found) => (found, None),
-        Err(error) => (status::Outcome::failed(&error), Some(error)),
+    let (fetched, unread) = match fetch::fetch(&subscription, ctx).await {
+        Ok(fetched) => (fetched, None),
+        Err(error) => (fetch::Fetched::default(), Some(error)),
+    };
+    let (found, error) = match unread {
+        Some(error) => {
+            (status::Outcome::Unresolved(build::Unresolved::Waiting(logging::chain(&error))), Some(error.into()))
+        }
+        None => match attempt(&subscription, &uid, &fetched, ctx).await {
+            Ok(found) => (found, None),
+            Err(error) => (status::Outcome::failed(&error), Some(error)),
+        },
     };
     status::write(ctx, &subscription, &found).await?;
     ctx.health.touch(&uid, ObjectRef::from_obj(&*subscription));
@@ -105,11 +114,11 @@ async fn loaded(
         ctx.triggers.subscriptions.settled(&this);
         return Ok(Some(Verdict::Loaded));
     }
-    let Some(producer) = fetched.live_producer() else { return Ok(None) };
+    let Some((producer_uid, producer)) = fetched.live_producer() else { return Ok(None) };
     let revision = written.revision.max(producer.revision);
     // First the note, then the look: a lease that comes in between is not missed.
     ctx.triggers.subscriptions.when_loaded(this.clone(), revision);
-    let verdict = programmed::verdict(ctx, revision).await.map_err(SubscriptionError::Leases)?;
+    let verdict = programmed::verdict(ctx, revision, producer_uid).await.map_err(SubscriptionError::Leases)?;
     if verdict == Verdict::Loaded {
         ctx.triggers.subscriptions.settled(&this);
     }

@@ -161,6 +161,7 @@ fn check(wanted: &Config, live: &Config) -> Result<(), SystemError> {
         ("max_bytes", live.max_bytes > 0),
         ("max_msgs_per_subject", live.max_messages_per_subject > 0),
         ("max_age", !live.max_age.is_zero()),
+        ("max_msg_size", live.max_message_size > 0),
     ];
     match limits.iter().find(|(_, limited)| *limited) {
         Some((limit, _)) => Err(SystemError::Limited { stream, limit }),

@@ -9,7 +9,7 @@ use hookwright_crds::{Producer, Subscription};
 use kube::runtime::reflector::{Lookup, ObjectRef};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
-use crate::leases::{Leases, Verdict};
+use crate::leases::Leases;
 
 /// Reconciles objects of one kind, and remembers which of them wait for the dispatchers.
 pub(crate) struct Queue<K: Lookup<DynamicType = ()>> {
@@ -61,7 +61,7 @@ impl<K: Lookup<DynamicType = ()>> Queue<K> {
 
     fn release(&self, leases: &Leases) {
         let mut pending = self.pending();
-        for (object, _) in pending.extract_if(|_, revision| leases.verdict(*revision) == Verdict::Loaded) {
+        for (object, _) in pending.extract_if(|_, revision| leases.have_reached(*revision)) {
             self.reconcile(object);
         }
     }

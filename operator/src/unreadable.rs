@@ -1,13 +1,15 @@
 //! Events that no dispatcher can read.
 //!
-//! NATS stores what a publisher sends as headers; the client library ends the connection at a header block that is not
-//! UTF-8 or has a name with a space in it, so such an event comes again after each `ack_wait` and interrupts every
-//! dispatcher. The operator gets it as JSON, keeps it as a dead letter of its Producer, and acks it in their place.
+//! NATS stores what a publisher sends as subject and headers; the client library ends the connection at a header block
+//! that is not UTF-8 or has a name with a space in it, and at a subject with a white space that is one only in Unicode. So
+//! such an event comes again after each `ack_wait` and interrupts every dispatcher. The operator gets it as JSON, keeps it
+//! as a dead letter of its Producer, and acks it in their place.
 
-use async_nats::HeaderMap;
-use async_nats::jetstream::message::StreamMessage;
+use std::str::FromStr;
+
 use async_nats::jetstream::stream::RawMessage;
 use async_nats::jetstream::{ErrorCode, consumer};
+use async_nats::{HeaderMap, HeaderName, StatusCode};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
@@ -25,8 +27,9 @@ use crate::facts::LiveProducer;
 use crate::jetstream::{JetStream, JsError, JsResult, found};
 
 /// How many events behind the ack floor are looked at each time.
-const LOOK: u64 = 32;
-const DETAIL: &str = "the message's headers can't be read: not UTF-8, or a name with a space or a control character";
+const LOOK: u64 = 256;
+const DETAIL: &str =
+    "the message's subject or headers can't be read: not UTF-8, or white space or a control character in a name";
 
 /// An unreadable event can't be put aside.
 #[derive(Debug, thiserror::Error)]
@@ -42,26 +45,60 @@ struct Stored {
     message: RawMessage,
 }
 
-/// Puts unreadable events aside, if something comes again and again behind the ack floor.
+/// Puts unreadable events aside, if something comes again and again behind the ack floor; returns how many.
 pub(crate) async fn put_aside(
     js: &JetStream,
     uid: &ProducerUid,
     live: &LiveProducer,
     consumer: &consumer::Info,
-) -> Result<(), UnreadableError> {
+) -> Result<u64, UnreadableError> {
     if consumer.num_ack_pending == 0 || consumer.num_redelivered == 0 {
-        return Ok(());
+        return Ok(0);
     }
+    let mut count = 0;
     let floor = consumer.ack_floor.stream_sequence;
     for sequence in floor + 1..=consumer.delivered.stream_sequence.min(floor + LOOK) {
         let Some(message) = message(js, &live.stream.name, sequence).await? else { continue };
-        if StreamMessage::try_from(message.clone()).is_err() {
+        if !is_readable(&message) {
             bury(js, uid, live, message).await?;
             ack(js, live, sequence).await?;
-            warn!(producer = %uid, stream = live.stream.name, sequence, "an event with unreadable headers was put aside");
+            warn!(producer = %uid, stream = live.stream.name, sequence, "an unreadable event was put aside");
+            count += 1;
         }
     }
-    Ok(())
+    Ok(count)
+}
+
+/// Whether the client library takes the message off the wire: what its reader (async-nats 0.51) does, done again.
+fn is_readable(message: &RawMessage) -> bool {
+    // What was no UTF-8 in a subject is a replacement character in the server's JSON.
+    let unreadable = |c: char| c.is_whitespace() || c == char::REPLACEMENT_CHARACTER;
+    if message.subject.contains(unreadable) {
+        return false;
+    }
+    let Some(encoded) = &message.headers else { return true };
+    BASE64_STANDARD.decode(encoded).is_ok_and(|block| are_readable(&block))
+}
+
+fn are_readable(block: &[u8]) -> bool {
+    let Ok(text) = std::str::from_utf8(block) else { return false };
+    let mut lines = text.lines().peekable();
+    let Some(version) = lines.next().and_then(|line| line.strip_prefix("NATS/1.0")) else { return false };
+    let status = version.trim().split(' ').next().unwrap_or_default();
+    if !status.is_empty() && StatusCode::from_str(status).is_err() {
+        return false;
+    }
+    while let Some(line) = lines.next() {
+        if line.is_empty() {
+            continue;
+        }
+        let Some((name, _)) = line.split_once(':') else { return false };
+        if HeaderName::from_str(name).is_err() {
+            return false;
+        }
+        while lines.next_if(|line| line.starts_with(char::is_whitespace)).is_some() {}
+    }
+    true
 }
 
 async fn message(js: &JetStream, stream: &str, sequence: u64) -> JsResult<Option<RawMessage>> {
@@ -108,4 +145,26 @@ async fn ack(js: &JetStream, live: &LiveProducer, sequence: u64) -> JsResult<()>
     let what = format!("$JS.ACK.{}.{}.1.{sequence}.1.0.0", live.stream.name, live.consumer);
     let published = js.nats()?.client.publish(what.clone(), Bytes::from_static(b"+ACK")).await;
     published.map_err(|source| JsError::Reply { what, source: source.into() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tells_what_the_client_can_not_read() {
+        for (block, want) in [
+            (&b"NATS/1.0\r\nname: value\r\n more\r\n\r\n"[..], true),
+            (b"NATS/1.0\r\n\r\n", true),
+            (b"NATS/1.0 404 No Messages\r\n\r\n", true),
+            (b"NATS/1.0\r\nname: lone\rreturn\r\n\r\n", true),
+            (b"NATS/1.0 nonsense\r\n\r\n", false),
+            (b"NATS/1.0\r\nbad name: 1\r\n\r\n", false),
+            (b"NATS/1.0\r\nno colon\r\n\r\n", false),
+            (b"NATS/1.0\r\nname: \xff\r\n\r\n", false),
+            (b"HTTP/1.1\r\n\r\n", false),
+        ] {
+            assert_eq!(are_readable(block), want, "{}", String::from_utf8_lossy(block));
+        }
+    }
 }

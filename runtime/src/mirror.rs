@@ -20,8 +20,10 @@ use crate::nats::Nats;
 pub enum Change {
     /// A key has this value.
     Put { key: String, value: Bytes, revision: u64 },
-    /// A key has gone.
+    /// A key was deleted.
     Delete { key: String },
+    /// A key is not in the bucket any more: it went while nobody looked, or with the bucket it was in.
+    Vanished { key: String },
     /// Everything up to this revision has been reported. After the snapshot, then after each change.
     Loaded { revision: u64 },
 }
@@ -136,7 +138,7 @@ impl Mirror {
     fn finish_snapshot(&mut self, seen: Option<HashSet<String>>, revision: u64, apply: &mut impl FnMut(Change)) {
         let seen = seen.unwrap_or_default();
         for key in self.known.extract_if(|key| !seen.contains(key)) {
-            apply(Change::Delete { key });
+            apply(Change::Vanished { key });
         }
         apply(Change::Loaded { revision });
     }

@@ -21,3 +21,4 @@ mod routing;
 mod secrets;
 mod shop;
 mod shutdown;
+mod startup;

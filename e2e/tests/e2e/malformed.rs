@@ -26,6 +26,12 @@ async fn a_broken_event_is_kept_with_its_reason_and_the_next_is_delivered() {
     assert!(letter.detail.unwrap().contains("JSON object"));
     assert_eq!(body, r#"{"specversion": "1.0", "#);
     assert_eq!(shop.receiver.count("/all"), 1);
+    let mut counted = 0;
+    for dispatcher in &shop.world.dispatchers {
+        let metrics = dispatcher.metrics().await.unwrap();
+        counted += usize::from(metrics.contains(r#"hookwright_dispatcher_dead_letters_total{reason="Malformed"}"#));
+    }
+    assert!(counted > 0, "it is counted");
 }
 
 #[tokio::test]
@@ -68,6 +74,7 @@ async fn unreadable_headers_are_put_aside_and_a_false_status_is_ignored() {
     let subject = format!("{}.events.x", shop.namespace);
     publish_raw(&world.nats, &subject, b"NATS/1.0\r\nbad name: 1\r\n\r\n", b"first").await;
     publish_raw(&world.nats, &subject, b"NATS/1.0\r\nname: \xff\r\n\r\n", b"second").await;
+    publish_raw(&world.nats, &format!("{subject}\u{a0}y"), b"NATS/1.0\r\n\r\n", b"second").await;
     publish_raw(&world.nats, &subject, b"NATS/1.0 404 No Messages\r\n\r\n", b"third").await;
     for n in 0..20 {
         shop.publish(&shop.event("good", format!("{n}"))).await;
@@ -88,6 +95,8 @@ async fn unreadable_headers_are_put_aside_and_a_false_status_is_ignored() {
     })
     .await
     .unwrap();
+    let metrics = world.operator.metrics().await.unwrap();
+    assert!(metrics.contains("hookwright_operator_unreadable_events_total 3"), "{metrics}");
 }
 
 /// Publishes by the protocol itself: client libraries refuse to send this.

@@ -40,7 +40,13 @@ async fn fails_twice_then_succeeds_at_the_times_of_the_policy() {
     assert!((Duration::from_secs(2)..Duration::from_secs(9)).contains(&ahead), "{ahead:?}");
     let table = ["get", "subscriptions.hookwright.dev", "flaky", "-n", &shop.namespace];
     let table = shop.world.control_plane.kubectl(&table).await.unwrap();
-    assert!(table.starts_with("NAME") && table.contains("RETRYING"), "{table}");
+    let rows: Vec<Vec<&str>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(rows[0], ["NAME", "READY", "HEALTH", "DELIVERED", "RETRYING", "DEAD", "NEXT", "AGE"], "{table}");
+    assert_eq!(rows[1][..6], ["flaky", "True", "Healthy", "0", "1", "0"], "{table}");
+    assert_eq!(rows[1][6].parse::<jiff::Timestamp>().unwrap(), next, "{table}");
+    let wide = ["get", "subscriptions.hookwright.dev", "flaky", "-o", "wide", "-n", &shop.namespace];
+    let wide = shop.world.control_plane.kubectl(&wide).await.unwrap();
+    assert!(wide.contains("127.0.0.1") && wide.contains("Rejected"), "{wide}");
 
     let got = shop.requests("flaky", 3).await;
     for (gap, nominal) in gaps(&got).iter().zip([4.0, 8.0]) {

@@ -35,8 +35,9 @@ pub(crate) struct Fetched {
 }
 
 impl Fetched {
-    pub(crate) fn live_producer(&self) -> Option<&LiveProducer> {
-        self.producer.as_ref()?.live.as_ref()
+    pub(crate) fn live_producer(&self) -> Option<(&ProducerUid, &LiveProducer)> {
+        let producer = self.producer.as_ref()?;
+        Some((&producer.uid, producer.live.as_ref()?))
     }
 
     /// Whether the generated Secret's name is taken by that of an earlier Subscription of this name.
