@@ -22,7 +22,24 @@ need() {
 }
 settle_needs() { [ "$MISSING" = 0 ] || exit 1; }
 
-need_go() { need go "Install Go 1.26 or newer (https://go.dev/doc/install)."; }
+# at_least MINIMUM VERSION SENTENCE: notes a program that is too old.
+at_least() {
+  [ "$(printf '%s\n%s\n' "$1" "$2" | sort -V | head -n 1)" = "$1" ] && return 0
+  say "version $2 is too old. $3"
+  MISSING=1
+}
+need_rust() {
+  local sentence="Install Rust 1.95 or newer (https://rustup.rs)."
+  need cargo "$sentence"
+  command -v cargo >/dev/null 2>&1 || return 0
+  at_least 1.95 "$(cargo --version | cut -d ' ' -f 2)" "$sentence"
+}
+need_go() {
+  local sentence="Install Go 1.26 or newer (https://go.dev/doc/install)."
+  need go "$sentence"
+  command -v go >/dev/null 2>&1 || return 0
+  at_least 1.26 "$(GOTOOLCHAIN=local go env GOVERSION | sed 's/^go//')" "$sentence"
+}
 need_python() {
   need python3 "Install Python 3.10 or newer (Debian: apt-get install python3 python3-venv)."
   command -v python3 >/dev/null 2>&1 || return 0
@@ -35,6 +52,8 @@ need_python() {
   fi
 }
 need_node() {
-  need node "Install Node.js 18 or newer (https://nodejs.org)."
+  local sentence="Install Node.js 20 or newer (https://nodejs.org)."
+  need node "$sentence"
+  ! command -v node >/dev/null 2>&1 || at_least 20 "$(node --version | sed 's/^v//')" "$sentence"
   need npm "Install npm; it comes with Node.js (https://nodejs.org)."
 }

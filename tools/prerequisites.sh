@@ -5,7 +5,7 @@ set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 
 [ "$(uname -s)" = Linux ] || { say "Hookwright's demo and tests run on Linux: they use setpriv and parent-death signals."; exit 1; }
-need cargo "Install Rust 1.95 or newer (https://rustup.rs)."
+need_rust
 need_go
 need cc "Install a C compiler (Debian: apt-get install build-essential)."
 need openssl "Install OpenSSL's command line (Debian: apt-get install openssl)."
