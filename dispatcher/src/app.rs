@@ -31,6 +31,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
 use crate::budget::Budget;
+use crate::clock::Clock;
 use crate::config::ConfigLoader;
 use crate::deliver::Deliverer;
 use crate::disabled::DisabledSet;
@@ -143,12 +144,15 @@ impl Running {
             incarnation: incarnation.clone(),
             changed,
         };
+        let clock = Clock::new(settings.clock_shift);
+        vital.spawn(Arc::clone(&clock).keep(nats.clone(), Arc::clone(&metrics)));
         let stop = CancellationToken::new();
         let slots = Arc::new(Semaphore::new(settings.max_in_flight));
         let deliverer = Deliverer {
             index: Arc::clone(&index),
             disabled,
             liveness: Arc::clone(&liveness),
+            clock: Arc::clone(&clock),
             sender,
             store: Store::new(nats.clone()),
             metrics: Arc::clone(&metrics),
@@ -161,7 +165,7 @@ impl Running {
             pressure_gauge.run().await;
         });
         let grace = settings.shutdown_grace;
-        let observer = Observer { settings, index, liveness, metrics, events, slots, ready, stop: stop.clone() };
+        let observer = Observer { settings, index, liveness, clock, metrics, events, slots, ready, stop: stop.clone() };
         vital.spawn(renewer.run());
         vital.spawn(observer.run());
         Ok(Self {

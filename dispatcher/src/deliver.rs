@@ -18,6 +18,7 @@ use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
+use crate::clock::Clock;
 use crate::disabled::DisabledSet;
 use crate::index::{Index, Lookup};
 use crate::lane::Place;
@@ -53,6 +54,7 @@ pub(crate) struct Deliverer {
     pub(crate) index: Arc<Index>,
     pub(crate) disabled: Arc<DisabledSet>,
     pub(crate) liveness: Arc<Liveness>,
+    pub(crate) clock: Arc<Clock>,
     pub(crate) sender: Sender,
     pub(crate) store: Store,
     pub(crate) metrics: Arc<Metrics>,
@@ -113,12 +115,12 @@ impl Deliverer {
 
     async fn attempt(&self, delivery: &Delivery) -> (Timestamp, Outcome) {
         let subscription = &delivery.subscription;
-        let (started, clock) = (Timestamp::now(), Instant::now());
+        let (started, clock) = (self.clock.now(), Instant::now());
         let outcome = match &subscription.endpoint {
             Err(Unusable::Blocked(_)) => Outcome::without_response(OutcomeKind::Blocked),
             Err(Unusable::Unsignable) => Outcome::without_response(OutcomeKind::Unsignable),
             Ok(endpoint) => match request::build(endpoint, &delivery.event, &delivery.id, started) {
-                Some(request) => self.sender.send(request, subscription.policy.timeout.duration()).await,
+                Some(request) => self.sender.send(request, subscription.policy.timeout.duration(), &self.clock).await,
                 None => Outcome::without_response(OutcomeKind::Unsignable),
             },
         };
@@ -142,7 +144,7 @@ impl Deliverer {
         let first = *progress.first_attempt.get_or_insert(started);
         progress.deadline = progress.deadline.or_else(|| deadline(policy, first));
         let attempt = Attempt { number, deadline: progress.deadline };
-        let next = decide(policy, attempt, outcome, Timestamp::now(), Jitter::new(rand::random()));
+        let next = decide(policy, attempt, outcome, self.clock.now(), Jitter::new(rand::random()));
         if next != Next::Done {
             let (outcome, http_status) = (outcome.kind, outcome.http_status);
             progress.failed(AttemptRecord { time: started, outcome, http_status });
@@ -161,7 +163,7 @@ impl Deliverer {
         let parks = if stuck { delivery.progress.parks.max(STUCK_PARKS) } else { delivery.progress.parks };
         let wait = lane_full_delay(parks, Jitter::new(rand::random()));
         delivery.progress.parks = parks.saturating_add(1);
-        let now = Timestamp::now();
+        let now = self.clock.now();
         // What never gets its turn has a deadline, too.
         let retry = &delivery.subscription.policy.retry;
         delivery.progress.deadline = delivery.progress.deadline.or_else(|| deadline(retry, now));
@@ -198,7 +200,7 @@ impl Deliverer {
                 version: VERSION,
                 reason,
                 detail: detail.map(str::to_owned),
-                time: Timestamp::now(),
+                time: self.clock.now(),
                 producer: subscription.producer.clone(),
                 subscription: Some(subscription.uid.clone()),
                 id: Some(delivery.id.clone()),
@@ -218,7 +220,7 @@ impl Deliverer {
         let subscription = &delivery.subscription;
         if self.disabled.insert(&subscription.uid, subscription.generation) {
             info!(subscription = subscription.name, "disabled: the endpoint answered 410");
-            self.store.disable(&subscription.uid, subscription.generation, Timestamp::now()).await;
+            self.store.disable(&subscription.uid, subscription.generation, self.clock.now()).await;
         }
         self.bury(delivery, DeadLetterReason::EndpointGone, None).await;
     }

@@ -10,7 +10,6 @@ use hookwright_core::event::{Event, Malformed, Reading, parse};
 use hookwright_core::ids::ProducerUid;
 use hookwright_core::parked::{DeadLetter, Progress};
 use hookwright_core::record::VERSION;
-use jiff::Timestamp;
 use tokio::time::Instant;
 use tracing::info;
 
@@ -61,7 +60,7 @@ impl Deliverer {
             version: VERSION,
             reason,
             detail: Some(malformed.to_string()),
-            time: Timestamp::now(),
+            time: self.clock.now(),
             producer: producer.record.uid.clone(),
             subscription: None,
             id: None,

@@ -2,6 +2,7 @@
 
 mod app;
 mod budget;
+mod clock;
 mod config;
 mod deliver;
 mod disabled;

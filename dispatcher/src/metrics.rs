@@ -1,6 +1,7 @@
 //! The dispatcher's Prometheus metrics, all with the prefix `hookwright_dispatcher_`.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use hookwright_core::decide::DeadLetterReason;
@@ -23,6 +24,8 @@ pub(crate) struct Metrics {
     pub(crate) unreadable: Gauge,
     pub(crate) parked_bytes: Gauge,
     pub(crate) paused: Gauge,
+    /// Seconds.
+    pub(crate) clock_offset: Gauge<f64, AtomicU64>,
     pub(crate) config_revision: Gauge,
     pub(crate) live: Gauge,
     attempts: Family<Label, Counter>,
@@ -42,6 +45,7 @@ impl Metrics {
             unreadable: Gauge::default(),
             parked_bytes: Gauge::default(),
             paused: Gauge::default(),
+            clock_offset: Gauge::default(),
             config_revision: Gauge::default(),
             live: Gauge::default(),
             attempts: Family::default(),
@@ -62,6 +66,8 @@ impl Metrics {
         registry.register("unreadable_records", "Config records that can't be read", metrics.unreadable.clone());
         registry.register("parked_bytes", "Bytes of all parked deliveries", metrics.parked_bytes.clone());
         registry.register("paused", "1 while too much is parked to take in events", metrics.paused.clone());
+        let help = "How far the NATS server's clock is ahead of this machine's";
+        registry.register("clock_offset_seconds", help, metrics.clock_offset.clone());
         registry.register("config_revision", "The config revision that is loaded", metrics.config_revision.clone());
         registry.register("live", "1 while the liveness lease holds", metrics.live.clone());
         (Arc::new(metrics), registry)

@@ -8,6 +8,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::budget::Budget;
+use crate::clock::Clock;
 use crate::index::Index;
 use crate::liveness::Liveness;
 use crate::metrics::Metrics;
@@ -18,6 +19,7 @@ pub(crate) struct Observer {
     pub(crate) settings: Settings,
     pub(crate) index: Arc<Index>,
     pub(crate) liveness: Arc<Liveness>,
+    pub(crate) clock: Arc<Clock>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) events: Budget,
     pub(crate) slots: Arc<Semaphore>,
@@ -54,6 +56,8 @@ impl Observer {
             Some("stopping".to_owned())
         } else if !live {
             Some("the liveness lease does not hold".to_owned())
+        } else if !self.clock.is_usable() {
+            Some("the clock of this machine is more than a minute off".to_owned())
         } else {
             None
         }

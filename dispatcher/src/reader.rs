@@ -61,6 +61,7 @@ impl Reader {
         while !stop.is_cancelled() {
             let allowed = async {
                 self.deliverer.liveness.live().await;
+                self.deliverer.clock.usable().await;
                 if matches!(source, Source::Events(_)) {
                     self.pressure.relieved().await;
                 }
@@ -83,7 +84,8 @@ impl Reader {
         let mut puller = Puller::open(&self.nats, stream, consumer, budget, self.max_message).await?;
         let may_read = || {
             let kept_out = matches!(source, Source::Events(_)) && self.pressure.is_high();
-            self.deliverer.liveness.is_live() && !stop.is_cancelled() && !kept_out
+            let deliverer = &self.deliverer;
+            deliverer.liveness.is_live() && deliverer.clock.is_usable() && !stop.is_cancelled() && !kept_out
         };
         while may_read() {
             puller

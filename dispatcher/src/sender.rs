@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use hookwright_core::egress::{EgressPolicy, Refusal};
 use hookwright_core::outcome::{Outcome, OutcomeKind, parse_retry_after};
-use jiff::Timestamp;
 use reqwest::{Client, Request, Response};
 
+use crate::clock::Clock;
 use crate::guard::Guard;
 use crate::settings::DnsSettings;
 
@@ -44,14 +44,13 @@ impl Sender {
 
     /// Sends, and reads the response as far as needed, all within `timeout`. The status decides: a 2xx whose body then
     /// breaks off was received.
-    pub(crate) async fn send(&self, mut request: Request, timeout: Duration) -> Outcome {
+    pub(crate) async fn send(&self, mut request: Request, timeout: Duration, clock: &Clock) -> Outcome {
         let start = Instant::now();
         *request.timeout_mut() = Some(timeout);
         match self.client.execute(request).await {
             Ok(response) => {
                 let retry_after = response.headers().get(http::header::RETRY_AFTER);
-                let retry_after =
-                    retry_after.and_then(|value| parse_retry_after(value.to_str().ok()?, Timestamp::now()));
+                let retry_after = retry_after.and_then(|value| parse_retry_after(value.to_str().ok()?, clock.now()));
                 let outcome = Outcome::response(response.status().as_u16(), retry_after);
                 let left = timeout.saturating_sub(start.elapsed());
                 // Beyond the time or the size, the connection is closed and the outcome stays.

@@ -52,6 +52,9 @@ pub(crate) struct Settings {
     pub(crate) parked_budget_bytes: u64,
     #[serde(default)]
     pub(crate) lane: LaneSettings,
+    /// Added to the system's clock, for tests of what a wrong clock does.
+    #[serde(default, with = "duration")]
+    pub(crate) clock_shift: Duration,
     /// How long a stop may take: what is in flight is finished or parked within it.
     #[serde(default = "defaults::shutdown_grace", with = "duration")]
     pub(crate) shutdown_grace: Duration,

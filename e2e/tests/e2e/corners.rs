@@ -1,15 +1,15 @@
 //! The protocol's corners: restarts, pauses, and what others do to our streams. Each has a world of its own.
 
 use std::collections::HashMap;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use hookwright_core::names::CONFIG_BUCKET;
-use hookwright_e2e::{Options, User, World, wait_for};
+use hookwright_e2e::{Answer, Dispatcher, Options, User, World, wait_for};
 use serde_json::json;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
-use crate::shop::{SOON, Shop, alone};
+use crate::shop::{SOON, Shop, alone, schedule};
 
 async fn world() -> World {
     World::start(Options { dispatchers: 2, ..Options::default() }).await.unwrap()
@@ -157,4 +157,36 @@ async fn a_shared_consumer_that_was_deleted_is_re_created_where_it_was() {
     assert!(deleted.elapsed() < Duration::from_secs(30), "{:?}", deleted.elapsed());
     let receipts = receipts(&shop, "/all");
     assert_eq!((receipts.len(), receipts.values().max()), (600, Some(&1)), "nothing lost, nothing again");
+}
+
+#[tokio::test]
+async fn a_clock_that_is_off_is_corrected_or_keeps_its_dispatcher_out() {
+    let _machine = alone().await;
+    let options = Options { dispatcher: json!({ "clockShift": "6s" }), ..Options::default() };
+    let world = World::start(options).await.unwrap();
+    let shop = Shop::open(&world, json!({})).await;
+    shop.receiver.fail_first("/all", 1, Answer::status(500));
+    shop.subscribe("all", &[">"], schedule(&["2s"])).await;
+
+    let patch = json!({ "clockShift": "90s" });
+    let hopeless = Dispatcher::spawn(world.folder(), "hopeless", &world.nats, &world.sealing, &patch).unwrap();
+    wait_for("it to say why it is not ready", SOON, async || {
+        let (status, body) = hopeless.get("/readyz").await?;
+        anyhow::ensure!(status == 503 && body.contains("clock"), "{status} {body}");
+        Ok(())
+    })
+    .await
+    .unwrap();
+
+    for n in 0..20 {
+        shop.publish(&shop.event("a", n.to_string())).await;
+    }
+    // The first attempt fails, and is repeated when its time has come by the server's clock.
+    for request in shop.requests("all", 21).await {
+        let sent: u64 = request.header("webhook-timestamp").parse().unwrap();
+        let received = request.time.duration_since(UNIX_EPOCH).unwrap().as_secs();
+        assert!(received.abs_diff(sent) <= 2, "sent {sent}, received {received}");
+    }
+    let metrics = hopeless.metrics().await.unwrap();
+    assert!(metrics.contains("hookwright_dispatcher_events_total 0"), "{metrics}");
 }
