@@ -15,6 +15,7 @@
 #![deny(missing_docs)]
 #![allow(unreachable_pub, reason = "kube's KubeSchema repeats each `pub struct` inside a function")]
 
+pub mod compat;
 mod conditions;
 mod delivery;
 mod duration;

@@ -1,0 +1,156 @@
+//! Whether one definition admits everything that an earlier one admitted: a CRD never tightens between releases, for
+//! objects that are stored would become invalid at their next edit.
+//!
+//! What can't be shown to be looser counts as a tightening: a pattern that differs, a rule that is new.
+
+use serde_json::Value;
+
+/// Keywords where a smaller number admits less, and those where a larger one does.
+const UPPER: [&str; 4] = ["maxLength", "maxItems", "maxProperties", "maximum"];
+const LOWER: [&str; 4] = ["minLength", "minItems", "minProperties", "minimum"];
+/// Keywords that admit more when they are set.
+const OPENING: [&str; 3] = ["nullable", "x-kubernetes-int-or-string", "x-kubernetes-preserve-unknown-fields"];
+/// Keywords that may not change.
+const FIXED: [&str; 4] = ["type", "format", "x-kubernetes-list-type", "x-kubernetes-list-map-keys"];
+
+/// What `new` no longer admits that `old` did; both are CustomResourceDefinitions. Each entry names the version, the
+/// field's path and what has become tighter.
+#[must_use]
+pub fn tightenings(old: &Value, new: &Value) -> Vec<String> {
+    let mut found = Vec::new();
+    for version in list(&old["spec"]["versions"]) {
+        let name = version["name"].as_str().unwrap_or_default();
+        let same = list(&new["spec"]["versions"]).iter().find(|other| other["name"] == version["name"]);
+        match same {
+            None => found.push(format!("{name}: the version is gone")),
+            Some(other) => {
+                if version["served"] == true && other["served"] != true {
+                    found.push(format!("{name}: the version is no longer served"));
+                }
+                let schema = |version: &Value| version["schema"]["openAPIV3Schema"].clone();
+                compare(name, &schema(version), &schema(other), &mut found);
+            }
+        }
+    }
+    found
+}
+
+fn compare(path: &str, old: &Value, new: &Value, found: &mut Vec<String>) {
+    let mut tighter = |what: String| found.push(format!("{path}: {what}"));
+    for keyword in FIXED {
+        if old[keyword] != new[keyword] {
+            tighter(format!("{keyword} was {}, is {}", old[keyword], new[keyword]));
+        }
+    }
+    for keyword in OPENING {
+        if old[keyword] == true && new[keyword] != true {
+            tighter(format!("{keyword} is no longer set"));
+        }
+    }
+    for (keyword, upper) in UPPER.map(|k| (k, true)).into_iter().chain(LOWER.map(|k| (k, false))) {
+        if is_tighter(old[keyword].as_f64(), new[keyword].as_f64(), upper) {
+            tighter(format!("{keyword} was {}, is {}", old[keyword], new[keyword]));
+        }
+    }
+    if !new["pattern"].is_null() && old["pattern"] != new["pattern"] {
+        tighter(format!("pattern was {}, is {}", old["pattern"], new["pattern"]));
+    }
+    if !new["enum"].is_null() {
+        let missing = |value: &&Value| !list(&new["enum"]).contains(value);
+        match &old["enum"] {
+            Value::Null => tighter("enum is new".to_owned()),
+            values => list(values).iter().filter(missing).for_each(|value| tighter(format!("{value} is gone"))),
+        }
+    }
+    for name in list(&new["required"]).iter().filter(|name| !list(&old["required"]).contains(name)) {
+        tighter(format!("{name} is required now"));
+    }
+    let rules = |schema: &Value| -> Vec<Value> {
+        list(&schema["x-kubernetes-validations"]).iter().map(|rule| rule["rule"].clone()).collect()
+    };
+    let known = rules(old);
+    for rule in rules(new).into_iter().filter(|rule| !known.contains(rule)) {
+        tighter(format!("the rule {rule} is new"));
+    }
+    descend(path, old, new, found);
+}
+
+fn descend(path: &str, old: &Value, new: &Value, found: &mut Vec<String>) {
+    let (before, after) = (&old["properties"], &new["properties"]);
+    for (name, schema) in before.as_object().into_iter().flatten() {
+        match after.get(name) {
+            Some(other) => compare(&format!("{path}.{name}"), schema, other, found),
+            None if new["x-kubernetes-preserve-unknown-fields"] == true => {}
+            None => found.push(format!("{path}.{name}: the field is gone")),
+        }
+    }
+    for (keyword, label) in [("items", "[]"), ("additionalProperties", "{}")] {
+        match (&old[keyword], &new[keyword]) {
+            (Value::Null, _) => {}
+            (_, Value::Null) => found.push(format!("{path}{label}: {keyword} is gone")),
+            (schema, other) => compare(&format!("{path}{label}"), schema, other, found),
+        }
+    }
+}
+
+/// A bound that is new, or admits less.
+fn is_tighter(old: Option<f64>, new: Option<f64>, upper: bool) -> bool {
+    match (old, new) {
+        (_, None) => false,
+        (None, Some(_)) => true,
+        (Some(old), Some(new)) if upper => new < old,
+        (Some(old), Some(new)) => new > old,
+    }
+}
+
+fn list(value: &Value) -> &[Value] {
+    value.as_array().map(Vec::as_slice).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Map, json};
+
+    fn crd(schema: Value) -> Value {
+        json!({ "spec": { "versions": [{ "name": "v1", "served": true, "schema": { "openAPIV3Schema": schema } }] } })
+    }
+
+    #[test]
+    fn tells_a_tightening_from_a_loosening() {
+        let field = |schema: Value| crd(json!({ "type": "object", "properties": { "a": schema } }));
+        let base = json!({ "type": "string", "maxLength": 9, "enum": ["x", "y"] });
+        for (change, tighter) in [
+            (json!({}), false),
+            (json!({ "maxLength": 10 }), false),
+            (json!({ "maxLength": 8 }), true),
+            (json!({ "minLength": 1 }), true),
+            (json!({ "enum": ["x", "y", "z"] }), false),
+            (json!({ "enum": ["x"] }), true),
+            (json!({ "type": "integer" }), true),
+            (json!({ "pattern": "^a" }), true),
+            (json!({ "x-kubernetes-validations": [{ "rule": "self != 'x'" }] }), true),
+            (json!({ "nullable": true }), false),
+            (json!({ "description": "another" }), false),
+        ] {
+            let mut new = base.clone();
+            new.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
+            let found = tightenings(&field(base.clone()), &field(new));
+            assert_eq!(!found.is_empty(), tighter, "{change}: {found:?}");
+        }
+    }
+
+    #[test]
+    fn fields_may_come_but_not_go_or_become_required() {
+        let schema = |fields: &[&str], required: &[&str]| {
+            let properties: Map<String, Value> =
+                fields.iter().map(|name| ((*name).to_owned(), json!({ "type": "string" }))).collect();
+            crd(json!({ "type": "object", "properties": properties, "required": required }))
+        };
+        assert!(tightenings(&schema(&["a"], &[]), &schema(&["a", "b"], &[])).is_empty());
+        assert!(tightenings(&schema(&["a"], &["a"]), &schema(&["a"], &[])).is_empty());
+        assert_eq!(tightenings(&schema(&["a", "b"], &[]), &schema(&["a"], &[])), ["v1.b: the field is gone"]);
+        assert_eq!(tightenings(&schema(&["a"], &[]), &schema(&["a"], &["a"])), ["v1: \"a\" is required now"]);
+        assert_eq!(tightenings(&schema(&["a"], &[]), &json!({})), ["v1: the version is gone"]);
+    }
+}
