@@ -40,6 +40,11 @@ fn nominal(backoff: &Backoff, failed: u32) -> Millis {
             let grown = delay.0.saturating_mul(u64::from(*factor).saturating_pow(failed - 1));
             Millis(grown).min(*max_delay)
         }
+        Backoff::Linear { delay, max_delay } => Millis(delay.0.saturating_mul(u64::from(failed))).min(*max_delay),
+        Backoff::Logarithmic { delay, max_delay } => {
+            let grown = delay.duration().mul_f64(1.0 + f64::from(failed).log2());
+            Millis::from(grown).min(*max_delay)
+        }
         Backoff::Schedule { delays } => {
             let last = delays.len().saturating_sub(1);
             let index = usize::try_from(failed - 1).unwrap_or(usize::MAX).min(last);
@@ -72,6 +77,8 @@ mod tests {
                 factor,
                 max_delay
             }),
+            (millis(), millis()).prop_map(|(delay, max_delay)| Backoff::Linear { delay, max_delay }),
+            (millis(), millis()).prop_map(|(delay, max_delay)| Backoff::Logarithmic { delay, max_delay }),
             proptest::collection::vec(millis(), 1..=32).prop_map(|delays| Backoff::Schedule { delays }),
         ]
     }
@@ -94,6 +101,31 @@ mod tests {
         }
 
         #[test]
+        fn linear_grows_by_the_delay_and_is_capped(d in 1..1_000_000u64, m in 1..100_000_000u64, n in 1..300u32) {
+            let b = Backoff::Linear { delay: Millis(d), max_delay: Millis(m) };
+            prop_assert_eq!(nominal(&b, n), Millis((d * u64::from(n)).min(m)));
+        }
+
+        #[test]
+        fn logarithmic_never_shrinks_adds_the_delay_at_each_doubling_and_is_capped(d in 1..1_000_000u64, m in 1..100_000_000u64, n in 1..300u32) {
+            let b = Backoff::Logarithmic { delay: Millis(d), max_delay: Millis(m) };
+            prop_assert!(nominal(&b, n) <= nominal(&b, n + 1));
+            prop_assert!(nominal(&b, n) <= Millis(m));
+            let uncapped = Backoff::Logarithmic { delay: Millis(d), max_delay: Millis(u64::MAX) };
+            let grown = nominal(&uncapped, 2 * n).0 - nominal(&uncapped, n).0;
+            prop_assert!(grown.abs_diff(d) <= 1, "{grown} for {d}");
+        }
+
+        #[test]
+        fn the_extremes_don_t_overflow(d in 1..=u64::MAX, n in 1..=u32::MAX, u in 0.0..1.0f64) {
+            let max_delay = Millis::seconds(24 * 3600);
+            for b in [Backoff::Linear { delay: Millis(d), max_delay }, Backoff::Logarithmic { delay: Millis(d), max_delay }] {
+                let policy = RetryPolicy { max_attempts: None, max_duration: None, backoff: b, jitter_percent: 100 };
+                prop_assert!(delay(&policy, n, Jitter::new(u)) <= 2 * max_delay.duration());
+            }
+        }
+
+        #[test]
         fn a_schedule_gives_its_entries_then_the_last(entries in proptest::collection::vec(1..1_000_000u64, 1..32), n in 1..100u32) {
             let b = Backoff::Schedule { delays: entries.iter().copied().map(Millis).collect() };
             let want = entries[(n as usize - 1).min(entries.len() - 1)];
@@ -112,5 +144,13 @@ mod tests {
         let b = Backoff::Exponential { delay: Millis(1000), factor: 3, max_delay: Millis(20_000) };
         let got: Vec<_> = (1..=5).map(|n| nominal(&b, n).0).collect();
         assert_eq!(got, [1000, 3000, 9000, 20_000, 20_000]);
+    }
+
+    #[test]
+    fn linear_and_logarithmic_tables() {
+        let (delay, max_delay) = (Millis(1000), Millis(4500));
+        let waits = |b: Backoff| [1, 2, 3, 4, 5, 8, 16].map(|n| nominal(&b, n).0);
+        assert_eq!(waits(Backoff::Linear { delay, max_delay }), [1000, 2000, 3000, 4000, 4500, 4500, 4500]);
+        assert_eq!(waits(Backoff::Logarithmic { delay, max_delay }), [1000, 2000, 2584, 3000, 3321, 4000, 4500]);
     }
 }

@@ -24,3 +24,4 @@ pub mod policy;
 pub mod record;
 pub mod seal;
 pub mod signature;
+pub mod subject;

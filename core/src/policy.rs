@@ -51,6 +51,22 @@ pub enum Backoff {
         /// The longest wait, before jitter.
         max_delay: Millis,
     },
+    /// `delay * n`, at most `maxDelay`.
+    #[serde(rename_all = "camelCase")]
+    Linear {
+        /// The first wait.
+        delay: Millis,
+        /// The longest wait, before jitter.
+        max_delay: Millis,
+    },
+    /// `delay * (1 + log2 n)`, at most `maxDelay`.
+    #[serde(rename_all = "camelCase")]
+    Logarithmic {
+        /// The first wait.
+        delay: Millis,
+        /// The longest wait, before jitter.
+        max_delay: Millis,
+    },
     /// The n-th entry; the last one repeats.
     Schedule {
         /// At least one.
@@ -99,7 +115,7 @@ pub const DEFAULT_MAX_ATTEMPTS: u32 = 10;
 pub const DEFAULT_JITTER_PERCENT: u8 = 20;
 /// Factor of an exponential backoff when none is given.
 pub const DEFAULT_FACTOR: u32 = 2;
-/// Longest wait of an exponential backoff when none is given.
+/// Longest wait of a backoff that grows when none is given.
 pub const DEFAULT_MAX_DELAY: Millis = Millis::seconds(24 * 3600);
 
 const HOUR: u64 = 3600;

@@ -94,10 +94,18 @@ reasons! {
     StreamNameNotAllowed,
     /// A stream of this name exists and belongs to someone else.
     StreamOwnedByAnother,
+    /// The stream that the Producer is to read doesn't exist.
+    StreamNotFound,
+    /// The stream that the Producer is to read has another retention than Limits.
+    StreamRetentionUnsupported,
+    /// The stream that the Producer is to read doesn't take one of the subjects.
+    SubjectNotInStream,
     /// The stream would have to change in a way that NATS doesn't allow.
     StreamImmutable,
     /// No Producer of this name exists in the namespace.
     ProducerNotFound,
+    /// No Producer of this name exists in the other namespace, or it doesn't let this namespace in.
+    RefNotPermitted,
     /// The Producer exists and isn't ready.
     ProducerNotReady,
     /// A Secret doesn't exist.

@@ -15,6 +15,7 @@
 #![deny(missing_docs)]
 #![allow(unreachable_pub, reason = "kube's KubeSchema repeats each `pub struct` inside a function")]
 
+mod allowed_namespaces;
 pub mod compat;
 mod conditions;
 mod delivery;
@@ -34,6 +35,9 @@ mod subscription;
 mod subscription_status;
 pub mod yaml;
 
+pub use allowed_namespaces::{
+    AllowedNamespaces, FromNamespaces, LabelOperator, LabelRequirement, LabelValue, NamespaceSelector,
+};
 pub use conditions::{ConditionStatus, ConditionType, Reason, condition, set_condition};
 pub use delivery::{DeadLetter, DeadLetterPolicy, Delivery};
 pub use duration::Duration;
@@ -47,7 +51,7 @@ pub use quantity::Quantity;
 pub use retry::{Backoff, BackoffType, Retry};
 pub use secret_ref::SecretKeyRef;
 pub use signing::{Signing, SigningKey, SigningScheme};
-pub use stream::{DeletionPolicy, Discard, Storage, Stream};
+pub use stream::{DeletionPolicy, Discard, Storage, Stream, StreamPolicy};
 pub use subscription::{ProducerRef, Subscription, SubscriptionSpec};
 pub use subscription_status::{
     DeliveryStatus, Health, LastAttempt, SigningKeyStatus, SigningStatus, SubscriptionStatus,

@@ -10,6 +10,12 @@ pub(crate) const QUANTITY: &str = r"^[0-9]{1,15}(\.[0-9]{1,3})?([kMGTPE]|[KMGTPE
 /// A name of a Producer: at most 63 characters (checked by length), no dot.
 pub(crate) const PRODUCER_NAME: &str = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$";
 
+/// A name of a namespace (a DNS label).
+pub(crate) const NAMESPACE: &str = PRODUCER_NAME;
+
+/// A value of a label.
+pub(crate) const LABEL_VALUE: &str = r"^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$";
+
 /// A name of a Secret (a DNS subdomain).
 pub(crate) const SECRET_NAME: &str = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$";
 

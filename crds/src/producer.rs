@@ -4,7 +4,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
-use crate::{EventType, Stream, patterns};
+use crate::{AllowedNamespaces, Delivery, EventType, Stream, patterns};
 
 /// The events to deliver: the NATS subjects they are published to, and the stream that keeps them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, CustomResource, KubeSchema)]
@@ -18,7 +18,8 @@ use crate::{EventType, Stream, patterns};
     shortname = "hprod",
     category = "hookwright",
     doc = "A Producer is a source of events: NATS subjects, and the JetStream stream that keeps what is published to \
-           them. Subscriptions in the same namespace refer to it and receive its events as webhooks.",
+           them. Subscriptions, in the same namespace or in those that it allows, refer to it and receive its events \
+           as webhooks.",
     validation = (
         "self.metadata.name.size() <= 63 && !self.metadata.name.contains('.')",
         "a Producer's name has at most 63 characters and no dot: it becomes part of stream and subject names"
@@ -66,12 +67,17 @@ use crate::{EventType, Stream, patterns};
     "(has(self.stream) && has(self.stream.storage) ? self.stream.storage : 'File') == \
      (has(oldSelf.stream) && has(oldSelf.stream.storage) ? oldSelf.stream.storage : 'File')"
 ).message("stream.storage is immutable").field_path(".stream.storage"))]
+#[x_kube(validation = Rule::new(
+    "(has(self.stream) && has(self.stream.policy) ? self.stream.policy : 'Managed') == \
+     (has(oldSelf.stream) && has(oldSelf.stream.policy) ? oldSelf.stream.policy : 'Managed')"
+).message("stream.policy is immutable").field_path(".stream.policy"))]
 pub struct ProducerSpec {
     /// The NATS subjects whose messages are events, 1 to 32, with the wildcards `*` (one token) and `>` (the rest, last
     /// only), such as `shop.events.>`. The first token is literal. Which subjects a namespace may use is a setting of
-    /// the operator; unless configured otherwise they begin with `<namespace>.`. No two may overlap, here or with
-    /// another stream's. After an edit, messages on a removed subject are no longer kept, and those already kept are
-    /// still delivered.
+    /// the operator; unless configured otherwise they begin with `<namespace>.`. No two may overlap, here or, with
+    /// a managed stream, with another stream's; with `stream.policy: Existing` each has to be within one of the
+    /// stream's. After an edit, messages on a removed subject are no longer kept by a managed stream, and those already
+    /// kept are still delivered; of an existing stream they are no longer read.
     #[schemars(length(min = 1, max = 32), inner(length(min = 1, max = 255), regex(pattern = patterns::SUBJECT)))]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub subjects: Vec<String>,
@@ -83,6 +89,15 @@ pub struct ProducerSpec {
     /// one, else its subject.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub event_type: Option<EventType>,
+    /// Which namespaces' Subscriptions may refer to this Producer. Default: its own. An edit takes effect within
+    /// seconds: deliveries to a namespace that is no longer allowed stop, and what waits there for a retry is dropped.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub allowed_namespaces: Option<AllowedNamespaces>,
+    /// What its Subscriptions' `delivery` is where they leave out a field: timeout, retry (as a whole) and deadLetter
+    /// each apply to the Subscriptions that don't give that field. Their `status.effectiveDelivery` shows the result.
+    /// Default: see each field. An edit reaches the Subscriptions within seconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub delivery: Option<Delivery>,
 }
 
 /// What the operator last saw of a Producer.

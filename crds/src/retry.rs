@@ -46,6 +46,14 @@ pub struct Retry {
     "type Fixed requires delay and excludes schedule, factor and maxDelay"
 ))]
 #[x_kube(validation = (
+    "self.type != 'Linear' || (has(self.delay) && !has(self.schedule) && !has(self.factor))",
+    "type Linear requires delay and excludes schedule and factor"
+))]
+#[x_kube(validation = (
+    "self.type != 'Logarithmic' || (has(self.delay) && !has(self.schedule) && !has(self.factor))",
+    "type Logarithmic requires delay and excludes schedule and factor"
+))]
+#[x_kube(validation = (
     "self.type != 'Schedule' || (has(self.schedule) && !has(self.delay) && !has(self.factor) && !has(self.maxDelay))",
     "type Schedule requires schedule and excludes delay, factor and maxDelay"
 ))]
@@ -55,11 +63,13 @@ pub struct Retry {
 ))]
 pub struct Backoff {
     /// How the waits grow: Exponential (delay, then multiplied by factor after each failed attempt, up to maxDelay),
-    /// Fixed (delay each time) or Schedule (the entries of schedule, one after the other).
+    /// Linear (delay, 2 delay, 3 delay and so on, up to maxDelay), Logarithmic (delay times 1 + log2 of the number of
+    /// failed attempts, so one delay more at each doubling of it, up to maxDelay), Fixed (delay each time) or Schedule
+    /// (the entries of schedule, one after the other).
     #[serde(rename = "type")]
     pub type_: BackoffType,
-    /// The wait after the first failed attempt, such as `10s`; at most 720h. Required with types Exponential and
-    /// Fixed, refused with Schedule.
+    /// The wait after the first failed attempt, such as `10s`; at most 720h. Required with types Exponential,
+    /// Linear, Logarithmic and Fixed, refused with Schedule.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = ("duration(self) <= duration('720h')", "must be at most 720h"))]
     pub delay: Option<Duration>,
@@ -67,8 +77,8 @@ pub struct Backoff {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 2, max = 10))]
     pub factor: Option<i32>,
-    /// The longest wait, before jitter; not shorter than delay, at most 720h. Only with type Exponential. Default: 24h,
-    /// or delay where that is longer.
+    /// The longest wait, before jitter; not shorter than delay, at most 720h. Only with types Exponential,
+    /// Linear and Logarithmic. Default: 24h, or delay where that is longer.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = ("duration(self) <= duration('720h')", "must be at most 720h"))]
     pub max_delay: Option<Duration>,
@@ -89,6 +99,10 @@ pub struct Backoff {
 pub enum BackoffType {
     /// Each wait is a multiple of the one before.
     Exponential,
+    /// Each wait is longer than the one before by the same time.
+    Linear,
+    /// Each wait is longer than the one before by less and less.
+    Logarithmic,
     /// All waits are alike.
     Fixed,
     /// The waits are listed.

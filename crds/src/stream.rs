@@ -7,16 +7,34 @@ use serde::{Deserialize, Serialize};
 use crate::schema::plain_enum;
 use crate::{Duration, Quantity, patterns};
 
-/// The JetStream stream that keeps a Producer's events. The operator creates it and keeps it as written here.
+/// The JetStream stream that keeps a Producer's events: one that the operator creates and keeps as written here, or
+/// with policy Existing one that is there and is only read.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = (
     "!has(self.maxAge) || !has(self.duplicateWindow) || duration(self.duplicateWindow) <= duration(self.maxAge)",
     "duplicateWindow must not be longer than maxAge"
 ))]
+#[x_kube(validation = (
+    "!has(self.policy) || self.policy != 'Existing' || has(self.name)",
+    "policy Existing requires name"
+))]
+#[x_kube(validation = (
+    "!has(self.policy) || self.policy != 'Existing' || !(has(self.storage) || has(self.replicas) || \
+     has(self.maxAge) || has(self.maxBytes) || has(self.maxMessageSize) || has(self.discard) || \
+     has(self.duplicateWindow) || has(self.deletionPolicy))",
+    "policy Existing excludes storage, replicas, maxAge, maxBytes, maxMessageSize, discard, duplicateWindow and \
+     deletionPolicy: the stream is never changed"
+))]
 pub struct Stream {
+    /// Whose the stream is: Managed (the operator creates it, keeps it as written here, and no other Producer uses it)
+    /// or Existing (it is there, with retention Limits, and is never changed or deleted; of it the Producer's subjects
+    /// are read, from the first event after the Producer was created). Default: Managed. Immutable.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub policy: Option<StreamPolicy>,
     /// Name of the stream. Which names a namespace may use is a setting of the operator; unless configured otherwise
-    /// they begin with `<namespace>_`. Default: `<namespace>_<name of the Producer>`. Immutable.
+    /// they begin with `<namespace>_`. Required with policy Existing. Default: `<namespace>_<name of the Producer>`.
+    /// Immutable.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 128), regex(pattern = patterns::STREAM_NAME))]
     #[x_kube(validation = (
@@ -66,6 +84,17 @@ pub struct Stream {
     /// deletion.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub deletion_policy: Option<DeletionPolicy>,
+}
+
+/// Whose a stream is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[schemars(transform = plain_enum)]
+pub enum StreamPolicy {
+    /// The Producer's: the operator creates it and keeps it as the Producer says.
+    #[default]
+    Managed,
+    /// Someone else's: it is read and never changed.
+    Existing,
 }
 
 /// Where a stream is kept.

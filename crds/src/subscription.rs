@@ -85,7 +85,11 @@ use crate::{Delivery, Endpoint, EventTypeSelector, Signing, SubscriptionStatus, 
 #[serde(rename_all = "camelCase")]
 pub struct SubscriptionSpec {
     /// The Producer whose events are delivered. Immutable.
-    #[x_kube(validation = ("self == oldSelf", "producerRef is immutable"))]
+    #[x_kube(validation = (
+        "self.name == oldSelf.name && has(self.__namespace__) == has(oldSelf.__namespace__) && \
+         (!has(self.__namespace__) || self.__namespace__ == oldSelf.__namespace__)",
+        "producerRef is immutable"
+    ))]
     pub producer_ref: ProducerRef,
     /// Which of the Producer's events are delivered: 1 to 64 patterns over the event's type. An event that matches
     /// several is delivered once. An edit takes effect within 5 seconds for events not yet read; what is being retried
@@ -99,16 +103,23 @@ pub struct SubscriptionSpec {
     /// effect within 5 seconds, also for events that are being retried.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub signing: Option<Signing>,
-    /// Time limit, retries and what becomes of undeliverable events. Default: see each field.
+    /// Time limit, retries and what becomes of undeliverable events. A field that is not given here is the Producer's
+    /// (its `spec.delivery`), else the default that is named at the field. `status.effectiveDelivery` shows the result.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub delivery: Option<Delivery>,
 }
 
-/// A Producer in the same namespace.
+/// A Producer, in the same namespace or in another one that it allows.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ProducerRef {
-    /// Name of a Producer in the same namespace. It may be created later; until then condition ResolvedRefs is False.
+    /// Name of the Producer. It may be created later; until then condition ResolvedRefs is False.
     #[schemars(length(min = 1, max = 63), regex(pattern = patterns::PRODUCER_NAME))]
     pub name: String,
+    /// Namespace of the Producer, which has to allow that of the Subscription in `spec.allowedNamespaces`; until it
+    /// does, condition ResolvedRefs is False with reason RefNotPermitted and nothing is delivered. Default: the
+    /// Subscription's namespace.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63), regex(pattern = patterns::NAMESPACE))]
+    pub namespace: Option<String>,
 }

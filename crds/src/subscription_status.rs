@@ -5,8 +5,8 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::SecretKeyRef;
 use crate::schema::plain_enum;
+use crate::{Delivery, SecretKeyRef};
 
 /// What the operator last saw of a Subscription.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
@@ -34,6 +34,10 @@ pub struct SubscriptionStatus {
     /// The keys in use for signing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub signing: Option<SigningStatus>,
+    /// How events are delivered: `spec.delivery`, then the Producer's, then the defaults, each field filled in. A limit
+    /// that is absent from retry doesn't apply. Absent while the Producer is not found or not permitted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub effective_delivery: Option<Delivery>,
     /// Counts and times of deliveries. Counts are approximate across a crash of a dispatcher.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub delivery: Option<DeliveryStatus>,

@@ -15,6 +15,7 @@ use crate::jetstream::JetStream;
 use crate::latest::Latest;
 use crate::leases::Leases;
 use crate::metrics::Metrics;
+use crate::namespaces::Namespaces;
 use crate::producer::refresh::Refresh;
 use crate::settings::Settings;
 use crate::triggers::Triggers;
@@ -32,6 +33,7 @@ pub(crate) struct Context {
     pub(crate) producers_listed: Listed,
     pub(crate) subscriptions: Store<Subscription>,
     pub(crate) subscriptions_listed: Listed,
+    pub(crate) namespaces: Namespaces,
     pub(crate) latest_producers: Latest<Producer>,
     pub(crate) latest_subscriptions: Latest<Subscription>,
     pub(crate) facts: Facts,

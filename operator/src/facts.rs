@@ -7,6 +7,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use hookwright_core::ids::ProducerUid;
 use hookwright_core::record::StreamRef;
 
+use hookwright_crds::{AllowedNamespaces, Delivery, Producer};
+
 use crate::conditions::Refusal;
 
 /// A Producer that can be read from.
@@ -14,6 +16,8 @@ use crate::conditions::Refusal;
 pub(crate) struct LiveProducer {
     pub(crate) stream: StreamRef,
     pub(crate) consumer: String,
+    /// The subjects that the consumer is restricted to; none means all of the stream's.
+    pub(crate) filter: Vec<String>,
     /// Of its record.
     pub(crate) revision: u64,
 }
@@ -26,13 +30,33 @@ pub(crate) struct ProducerFacts {
     pub(crate) live: Option<LiveProducer>,
 }
 
+/// What a Producer's spec says of its Subscriptions, whatever else becomes of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Terms {
+    allowed_namespaces: Option<AllowedNamespaces>,
+    delivery: Option<Delivery>,
+}
+
 /// All Producers by uid.
 #[derive(Default)]
-pub(crate) struct Facts(Mutex<HashMap<ProducerUid, ProducerFacts>>);
+pub(crate) struct Facts {
+    facts: Mutex<HashMap<ProducerUid, ProducerFacts>>,
+    terms: Mutex<HashMap<ProducerUid, Terms>>,
+}
 
 impl Facts {
     fn map(&self) -> MutexGuard<'_, HashMap<ProducerUid, ProducerFacts>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.facts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes what the spec says of Subscriptions, and returns whether that has changed.
+    pub(crate) fn note_terms(&self, uid: &ProducerUid, producer: &Producer) -> bool {
+        let terms = Terms {
+            allowed_namespaces: producer.spec.allowed_namespaces.clone(),
+            delivery: producer.spec.delivery.clone(),
+        };
+        let mut all = self.terms.lock().unwrap_or_else(PoisonError::into_inner);
+        all.insert(uid.clone(), terms.clone()) != Some(terms)
     }
 
     pub(crate) fn get(&self, producer: &ProducerUid) -> Option<ProducerFacts> {
@@ -44,8 +68,14 @@ impl Facts {
         self.map().insert(producer.clone(), facts.clone()) != Some(facts)
     }
 
+    /// The Producer can't be read from any more, as far as anyone knows.
+    pub(crate) fn forget_live(&self, producer: &ProducerUid) {
+        self.map().remove(producer);
+    }
+
     pub(crate) fn forget(&self, producer: &ProducerUid) {
         self.map().remove(producer);
+        self.terms.lock().unwrap_or_else(PoisonError::into_inner).remove(producer);
     }
 
     /// The Producers that can be read from.

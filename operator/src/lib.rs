@@ -6,7 +6,7 @@
 //! Subscription's status that the dispatchers count, under a field manager of its own.
 //!
 //! **Architecture invariant**: no list or watch of Secrets, and nothing in NATS is touched that isn't Hookwright's own
-//! or marked with the uid of the Producer that owns it.
+//! or marked with the uid of the Producer that owns it. Whoever is shut out of a Producer is served nothing.
 
 mod backoff;
 mod checkpoint;
@@ -22,6 +22,7 @@ mod kv;
 mod latest;
 mod leases;
 mod metrics;
+mod namespaces;
 mod producer;
 mod programmed;
 mod readiness;
@@ -32,6 +33,7 @@ mod status;
 mod subscription;
 mod sweep;
 mod system;
+pub mod tenancy;
 mod triggers;
 mod unreadable;
 mod watched;

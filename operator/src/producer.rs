@@ -12,12 +12,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hookwright_core::ids::{InvalidUid, ProducerUid};
-use hookwright_crds::Producer;
+use hookwright_core::names::{CONFIG_BUCKET, ConfigKey};
+use hookwright_crds::{Producer, Reason, StreamPolicy, Subscription};
 use kube::ResourceExt;
 use kube::runtime::controller::Action;
 use kube::runtime::reflector::ObjectRef;
 
 use crate::backoff::jittered;
+use crate::conditions::Refusal;
 use crate::context::Context;
 use crate::facts::{LiveProducer, ProducerFacts};
 use crate::jetstream::JsError;
@@ -53,6 +55,10 @@ pub(crate) async fn reconcile(producer: Arc<Producer>, ctx: &Context) -> Result<
     let this = ObjectRef::from_obj(&*producer);
     // They are counted, and told of changes.
     ctx.subscriptions_listed.wait().await;
+    if ctx.facts.note_terms(&uid, &producer) {
+        // Before anything that may fail: whoever is shut out is shut out at once.
+        trigger_subscriptions(ctx, &producer);
+    }
 
     let (outcome, error) = match attempt(&producer, &uid, ctx).await {
         Ok(outcome) => (outcome, None),
@@ -78,9 +84,12 @@ pub(crate) async fn reconcile(producer: Arc<Producer>, ctx: &Context) -> Result<
 
 async fn attempt(producer: &Producer, uid: &ProducerUid, ctx: &Context) -> Result<status::Outcome, ProducerError> {
     let current = fetch::fetch(producer, &ctx.js).await.map_err(ProducerError::Fetch)?;
-    let valid = match validate::validate(producer, uid, current.max_payload) {
+    let valid = match validate::validate(producer, uid, current.max_payload, &ctx.settings.tenancy) {
         Ok(valid) => valid,
-        Err(refusal) => return Ok(status::Outcome::Refused(refusal)),
+        Err(refusal) => {
+            withdraw(producer, uid, &refusal, ctx).await?;
+            return Ok(status::Outcome::Refused(refusal));
+        }
     };
     let plan = build::build(valid);
     let (live, stream, fresh) = match apply::apply(&plan, current, &ctx.js).await? {
@@ -90,6 +99,26 @@ async fn attempt(producer: &Producer, uid: &ProducerUid, ctx: &Context) -> Resul
     ctx.triggers.producers.when_loaded(ObjectRef::from_obj(producer), live.revision);
     let verdict = programmed::verdict(ctx, live.revision, uid).await.map_err(ProducerError::Leases)?;
     Ok(status::Outcome::Live { live, stream, verdict, fresh })
+}
+
+/// Takes the record away from a Producer that may no longer read the stream of someone else: dispatchers stop. One whose
+/// own stream was fine goes on as it was while its spec is refused.
+async fn withdraw(
+    producer: &Producer,
+    uid: &ProducerUid,
+    refusal: &Refusal,
+    ctx: &Context,
+) -> Result<(), ProducerError> {
+    let forbidden = matches!(refusal.reason, Reason::StreamNameNotAllowed | Reason::SubjectNotAllowed);
+    if !forbidden || validate::policy(producer) == StreamPolicy::Managed {
+        return Ok(());
+    }
+    let key = ConfigKey::Producer(uid.clone()).to_string();
+    if ctx.js.get(CONFIG_BUCKET, &key).await.map_err(ProducerError::Fetch)?.is_some() {
+        ctx.js.remove(CONFIG_BUCKET, &key).await.map_err(ProducerError::Fetch)?;
+    }
+    ctx.facts.forget_live(uid);
+    Ok(())
 }
 
 /// Returns whether Subscriptions have to look at the Producer again.
@@ -113,6 +142,18 @@ fn trigger_subscriptions(ctx: &Context, producer: &Producer) {
     }
 }
 
-fn refers_to(subscription: &hookwright_crds::Subscription, producer: &Producer) -> bool {
-    subscription.spec.producer_ref.name == producer.name_any() && subscription.namespace() == producer.namespace()
+fn refers_to(subscription: &Subscription, producer: &Producer) -> bool {
+    subscription.spec.producer_ref.name == producer.name_any()
+        && Some(namespace_of(subscription)) == producer.namespace()
+}
+
+/// The namespace of the Producer that a Subscription refers to.
+pub(crate) fn namespace_of(subscription: &Subscription) -> String {
+    let given = subscription.spec.producer_ref.namespace.clone();
+    given.or_else(|| subscription.namespace()).unwrap_or_default()
+}
+
+/// The Producer that a Subscription refers to.
+pub(crate) fn producer_ref(subscription: &Subscription) -> ObjectRef<Producer> {
+    ObjectRef::new(&subscription.spec.producer_ref.name).within(&namespace_of(subscription))
 }

@@ -15,6 +15,7 @@ pub(crate) enum Part {
     Health,
     Producers,
     Subscriptions,
+    Namespaces,
 }
 
 /// The parts that are missing, each with what to say of it.
@@ -33,6 +34,7 @@ impl Readiness {
             (Part::Health, "waiting for the delivery counts"),
             (Part::Producers, "waiting for the list of Producers"),
             (Part::Subscriptions, "waiting for the list of Subscriptions"),
+            (Part::Namespaces, "waiting for the list of namespaces"),
         ]
         .map(|(part, text)| (part, text.to_owned()))
         .into();

@@ -23,6 +23,7 @@ use tracing::info;
 use crate::context::Context;
 use crate::jetstream::JetStream;
 use crate::metrics::Metrics;
+use crate::namespaces::{self, Namespaces};
 use crate::readiness::{Part, Readiness};
 use crate::settings::Settings;
 use crate::triggers::Triggers;
@@ -47,7 +48,8 @@ pub async fn run(settings: Settings, check_config: bool) -> anyhow::Result<()> {
     let producers = watched::<Producer>(client.clone());
     let subscriptions = watched::<Subscription>(client.clone());
     let (triggers, triggered) = Triggers::new();
-    let ctx = context(settings, key, client, &producers, &subscriptions, triggers);
+    let (namespaces, labels) = Namespaces::new();
+    let ctx = context(settings, key, client.clone(), &producers, &subscriptions, namespaces, triggers);
     let readiness = Arc::new(Readiness::new());
     let (connected, connects) = watch::channel(0);
     let mut registry = Registry::with_prefix("hookwright");
@@ -73,6 +75,7 @@ pub async fn run(settings: Settings, check_config: bool) -> anyhow::Result<()> {
         result = admin::serve(&ctx.settings.http, readiness.watch(), registry) => result.context("the admin endpoint"),
         result = with_nats(ctx.clone(), &readiness, connected) => result,
         never = listed(&ctx, &readiness) => match never {},
+        never = namespaces::keep(&ctx, client, labels, &readiness) => match never {},
         () = ctx.triggers.follow(&ctx.leases) => Ok(()),
         () = stop.clone().then(|()| tokio::time::sleep(GRACE)) => Ok(()),
         () = work => {
@@ -146,6 +149,7 @@ fn context(
     client: Client,
     producers: &Watched<Producer>,
     subscriptions: &Watched<Subscription>,
+    namespaces: Namespaces,
     triggers: Triggers,
 ) -> Arc<Context> {
     Arc::new(Context {
@@ -160,6 +164,7 @@ fn context(
         producers_listed: producers.listed.clone(),
         subscriptions: subscriptions.store.clone(),
         subscriptions_listed: subscriptions.listed.clone(),
+        namespaces,
         latest_producers: Default::default(),
         latest_subscriptions: Default::default(),
         facts: Default::default(),

@@ -9,6 +9,8 @@ use hookwright_runtime::sealing::SealingSettings;
 use hookwright_runtime::settings::duration;
 use serde::Deserialize;
 
+use crate::tenancy::Tenancy;
+
 /// What the operator is told.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -31,6 +33,9 @@ pub struct Settings {
     /// How Hookwright's own streams are kept.
     #[serde(default)]
     pub system_streams: SystemStreams,
+    /// Which namespaces may use which streams and subjects.
+    #[serde(default)]
+    pub tenancy: Tenancy,
 }
 
 fn default_secret_refresh() -> Duration {

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hookwright_core::ids::{InvalidUid, SubscriptionUid};
-use hookwright_crds::{ConditionStatus, ConditionType, Subscription};
+use hookwright_crds::{ConditionStatus, ConditionType, Delivery, Subscription};
 use hookwright_runtime::logging;
 use kube::ResourceExt;
 use kube::runtime::controller::Action;
@@ -23,6 +23,7 @@ use crate::conditions::Refusal;
 use crate::context::Context;
 use crate::jetstream::JsError;
 use crate::leases::Verdict;
+use crate::producer::producer_ref;
 use crate::programmed;
 use crate::secrets::SecretError;
 use crate::status::StatusError;
@@ -58,12 +59,13 @@ pub(crate) async fn reconcile(subscription: Arc<Subscription>, ctx: &Context) ->
     let uid = SubscriptionUid::parse(&subscription.uid().unwrap_or_default())?;
     if subscription.status.as_ref().and_then(|status| status.observed_generation).is_none() {
         // The Producer counts its Subscriptions.
-        ctx.triggers.producer_soon(fetch::producer_ref(&subscription));
+        ctx.triggers.producer_soon(producer_ref(&subscription));
     }
     let (fetched, unread) = match fetch::fetch(&subscription, ctx).await {
         Ok(fetched) => (fetched, None),
         Err(error) => (fetch::Fetched::default(), Some(error)),
     };
+    let effective = effective(&subscription, unread.is_none().then_some(&fetched));
     let (found, error) = match unread {
         Some(error) => {
             (status::Outcome::Unresolved(build::Unresolved::Waiting(logging::chain(&error))), Some(error.into()))
@@ -73,7 +75,7 @@ pub(crate) async fn reconcile(subscription: Arc<Subscription>, ctx: &Context) ->
             Err(error) => (status::Outcome::failed(&error), Some(error)),
         },
     };
-    status::write(ctx, &subscription, &found).await?;
+    status::write(ctx, &subscription, &found, effective).await?;
     ctx.health.touch(&uid, ObjectRef::from_obj(&*subscription));
     match error {
         Some(error) => Err(error),
@@ -87,7 +89,13 @@ async fn attempt(
     fetched: &fetch::Fetched,
     ctx: &Context,
 ) -> Result<status::Outcome, SubscriptionError> {
-    let valid = match validate::validate(subscription, uid) {
+    if fetched.producer.is_none() && fetch::is_foreign(subscription) {
+        // Before the spec is looked at: whoever is shut out is shut out, whatever else is wrong.
+        apply::withdraw(uid, ctx).await?;
+        ctx.triggers.subscriptions.settled(&ObjectRef::from_obj(subscription));
+        return Ok(status::Outcome::Unresolved(build::not_permitted(&producer_ref(subscription))));
+    }
+    let valid = match validate::validate(subscription, uid, fetched.delivery()) {
         Ok(valid) => valid,
         Err(refusal) => return Ok(status::Outcome::Refused(refusal)),
     };
@@ -123,6 +131,15 @@ async fn loaded(
         ctx.triggers.subscriptions.settled(&this);
     }
     Ok(Some(verdict))
+}
+
+/// The delivery policy as status shows it; none while there is no Producer to inherit from, and as before where nothing
+/// could be fetched.
+fn effective(subscription: &Subscription, fetched: Option<&fetch::Fetched>) -> Option<Delivery> {
+    let Some(fetched) = fetched else { return subscription.status.as_ref()?.effective_delivery.clone() };
+    fetched.producer.as_ref()?;
+    let policy = policy::effective(subscription.spec.delivery.as_ref(), fetched.delivery()).ok()?;
+    Some(policy::shown(&policy))
 }
 
 /// When to look again if nothing happens.

@@ -55,16 +55,37 @@ pub(crate) async fn put_aside(
     if consumer.num_ack_pending == 0 || consumer.num_redelivered == 0 {
         return Ok(0);
     }
+    let all = [">".to_owned()];
     let mut count = 0;
-    let floor = consumer.ack_floor.stream_sequence;
-    for sequence in floor + 1..=consumer.delivered.stream_sequence.min(floor + LOOK) {
-        let Some(message) = message(js, &live.stream.name, sequence).await? else { continue };
+    // An existing stream has events that are no business of this Producer.
+    for subject in if live.filter.is_empty() { &all[..] } else { &live.filter } {
+        count += put_aside_on(js, uid, live, consumer, subject).await?;
+    }
+    Ok(count)
+}
+
+async fn put_aside_on(
+    js: &JetStream,
+    uid: &ProducerUid,
+    live: &LiveProducer,
+    consumer: &consumer::Info,
+    subject: &str,
+) -> Result<u64, UnreadableError> {
+    let mut count = 0;
+    let mut from = consumer.ack_floor.stream_sequence + 1;
+    for _ in 0..LOOK {
+        let Some(message) = next(js, &live.stream.name, from, subject).await? else { break };
+        let sequence = message.sequence;
+        if sequence > consumer.delivered.stream_sequence {
+            break;
+        }
         if !is_readable(&message) {
             bury(js, uid, live, message).await?;
             ack(js, live, sequence).await?;
             warn!(producer = %uid, stream = live.stream.name, sequence, "an unreadable event was put aside");
             count += 1;
         }
+        from = sequence + 1;
     }
     Ok(count)
 }
@@ -101,8 +122,10 @@ fn are_readable(block: &[u8]) -> bool {
     true
 }
 
-async fn message(js: &JetStream, stream: &str, sequence: u64) -> JsResult<Option<RawMessage>> {
-    let answer: JsResult<Stored> = js.ask(format!("STREAM.MSG.GET.{stream}"), &json!({ "seq": sequence })).await;
+/// The first message from this sequence on that is on the subject.
+async fn next(js: &JetStream, stream: &str, from: u64, subject: &str) -> JsResult<Option<RawMessage>> {
+    let request = json!({ "seq": from, "next_by_subj": subject });
+    let answer: JsResult<Stored> = js.ask(format!("STREAM.MSG.GET.{stream}"), &request).await;
     Ok(found(answer, ErrorCode::NO_MESSAGE_FOUND)?.map(|stored| stored.message))
 }
 

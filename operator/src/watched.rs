@@ -24,6 +24,12 @@ pub(crate) struct Watched<K: Resource<DynamicType = ()> + Clone + Debug + 'stati
 pub(crate) struct Listed(watch::Receiver<bool>);
 
 impl Listed {
+    /// And the end that tells.
+    pub(crate) fn new() -> (watch::Sender<bool>, Self) {
+        let (sender, receiver) = watch::channel(false);
+        (sender, Self(receiver))
+    }
+
     /// Waits until it is; returns at once after that.
     pub(crate) async fn wait(&self) {
         // Fails only when the watch has ended, with the process.
@@ -37,7 +43,7 @@ where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
 {
     let (store, writer) = reflector::store();
-    let (sender, receiver) = watch::channel(false);
+    let (sender, listed) = Listed::new();
     let stream = watcher(Api::<K>::all(client), watcher::Config::default()).reflect(writer);
     let stream = stream.inspect_ok(move |event| {
         if matches!(event, Event::InitDone) {
@@ -45,5 +51,5 @@ where
         }
     });
     let controller = Controller::for_stream(stream.applied_objects(), store.clone());
-    Watched { controller, store, listed: Listed(receiver) }
+    Watched { controller, store, listed }
 }

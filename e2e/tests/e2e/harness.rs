@@ -25,6 +25,8 @@ async fn the_operators_identity_reads_secrets_one_at_a_time_only() {
     assert!(may("get", "secrets").await);
     assert!(may("create", "secrets").await);
     assert!(may("patch", "subscriptions.hookwright.dev/status").await);
+    assert!(may("watch", "namespaces").await);
+    assert!(!may("update", "namespaces").await);
     for verb in ["list", "watch", "update", "delete"] {
         assert!(!may(verb, "secrets").await, "{verb} secrets");
     }

@@ -124,7 +124,7 @@ async fn an_edit_of_a_producer_changes_its_stream_in_place() {
 #[tokio::test]
 async fn a_producer_may_not_take_the_subjects_of_another_namespace() {
     let (shop, _machine) = shared().await;
-    let (other, _machine) = shared().await;
+    let other = Shop::open(shop.world, json!({})).await;
     for (name, subject, reason) in [
         ("foreign", format!("{}.events.>", other.namespace), "SubjectNotAllowed"),
         ("system", "hookwright.parked.>".to_owned(), "SubjectNotAllowed"),

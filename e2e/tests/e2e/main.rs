@@ -19,6 +19,7 @@ mod malformed;
 mod retries;
 mod routing;
 mod secrets;
+mod sharing;
 mod shop;
 mod shutdown;
 mod startup;

@@ -12,6 +12,9 @@ use tokio::sync::{OnceCell, RwLock, RwLockReadGuard, RwLockWriteGuard};
 /// Long enough for anything that should be quick; a test that needs a bound of its own says so.
 pub(crate) const SOON: Duration = Duration::from_secs(30);
 
+/// A namespace to which the shared world's settings give streams and subjects that don't bear its name.
+pub(crate) const TENANT: &str = "tenant";
+
 static MACHINE: RwLock<()> = RwLock::const_new(());
 static WORLD: OnceCell<World> = OnceCell::const_new();
 
@@ -23,8 +26,9 @@ pub(crate) async fn alone() -> RwLockWriteGuard<'static, ()> {
 /// A namespace in the world that tests share.
 pub(crate) async fn shared() -> (Shop<'static>, RwLockReadGuard<'static, ()>) {
     let machine = MACHINE.read().await;
-    let start =
-        || World::start(Options { dispatchers: 2, operator: json!({ "secretRefresh": "4s" }), ..Options::default() });
+    let tenancy = json!({ TENANT: { "subjects": ["legacy.orders.>"], "streams": ["LEGACY", "tenant-*"] } });
+    let operator = json!({ "secretRefresh": "4s", "tenancy": tenancy });
+    let start = || World::start(Options { dispatchers: 2, operator, ..Options::default() });
     let world = WORLD.get_or_try_init(start).await.unwrap();
     (Shop::open(world, json!({})).await, machine)
 }

@@ -5,10 +5,9 @@ use async_nats::jetstream::stream::Info;
 use hookwright_core::names::{self, CONFIG_BUCKET, ConfigKey, STATE_BUCKET};
 use hookwright_core::record::{self, Checkpoint, ProducerRecord, RecordError};
 use hookwright_crds::Reason;
-use jiff::Timestamp;
 use tracing::info;
 
-use super::build::{self, Plan};
+use super::build::Plan;
 use super::fetch::Current;
 use crate::conditions::Refusal;
 use crate::facts::LiveProducer;
@@ -32,7 +31,12 @@ pub(crate) enum Applied {
 }
 
 pub(crate) async fn apply(plan: &Plan, current: Current, js: &JetStream) -> Result<Applied, ApplyError> {
-    let stream = match ensure_stream(plan, current.stream, js).await? {
+    let stream = if plan.is_existing() {
+        existing(plan, current.stream)
+    } else {
+        ensure_stream(plan, current.stream, js).await?
+    };
+    let stream = match stream {
         Ok(stream) => stream,
         Err(refusal) => return Ok(Applied::Refused(refusal)),
     };
@@ -44,17 +48,26 @@ pub(crate) async fn apply(plan: &Plan, current: Current, js: &JetStream) -> Resu
     // Where a stream was replaced, dispatchers hear of the new one before it can be read.
     let replaced = old.as_ref().is_some_and(|old| old.stream != wanted.stream);
     if !replaced {
-        ensure_consumer(plan, created, js).await?;
+        ensure_consumer(plan, &stream, js).await?;
     }
     let revision = match entry {
         Some(entry) if old.as_ref() == Some(&wanted) => entry.revision,
         _ => js.put(CONFIG_BUCKET, &key, record::encode(&wanted)?).await?,
     };
     if replaced {
-        ensure_consumer(plan, created, js).await?;
+        ensure_consumer(plan, &stream, js).await?;
     }
-    let live = LiveProducer { stream: wanted.stream, consumer: wanted.consumer, revision };
+    let live = LiveProducer { stream: wanted.stream, consumer: wanted.consumer, filter: plan.filter(), revision };
     Ok(Applied::Live { live, stream: Box::new(stream), fresh: replaced || old.is_none() })
+}
+
+/// The stream of someone else, if it can be read as it is.
+fn existing(plan: &Plan, live: Option<Info>) -> Result<Info, Refusal> {
+    let Some(live) = live else {
+        let message = format!("Stream {:?} doesn't exist, and policy Existing creates none.", plan.producer.stream);
+        return Err(Refusal::new(Reason::StreamNotFound, message));
+    };
+    plan.readable(&live.config).map(|()| live)
 }
 
 async fn ensure_stream(plan: &Plan, live: Option<Info>, js: &JetStream) -> JsResult<Result<Info, Refusal>> {
@@ -110,21 +123,34 @@ fn refused(plan: &Plan, answer: JsResult<Info>, otherwise: Reason) -> JsResult<R
     Ok(Err(refusal))
 }
 
-async fn ensure_consumer(plan: &Plan, created: Timestamp, js: &JetStream) -> JsResult<()> {
-    let stream = &plan.stream.name;
+async fn ensure_consumer(plan: &Plan, info: &Info, js: &JetStream) -> Result<(), ApplyError> {
+    let (stream, created) = (&plan.stream.name, created(info));
     let name = names::shared_consumer(&plan.producer.uid, created);
     if let Some(live) = js.consumer(stream, &name).await? {
-        if let Some(config) = build::consumer_changed(&live.config) {
+        if let Some(config) = plan.consumer_changed(&live.config) {
             js.put_consumer(stream, &config, ConsumerAction::Update).await?;
         }
         return Ok(());
     }
     let entry = js.get(STATE_BUCKET, &names::checkpoint_key(&plan.producer.uid)).await?;
-    let checkpoint = entry.and_then(|entry| record::decode::<Checkpoint>(&entry.value).ok());
+    let checkpoint = match entry {
+        Some(entry) => record::decode::<Checkpoint>(&entry.value).ok(),
+        None if plan.is_existing() => Some(begin(plan, info, js).await?),
+        None => None,
+    };
     let config = plan.consumer(created, checkpoint.as_ref());
     info!(stream, consumer = name, start = ?config.deliver_policy, "creating the consumer");
     match js.put_consumer(stream, &config, ConsumerAction::Create).await {
         Err(error) if error.code() == Some(ErrorCode::CONSUMER_ALREADY_EXISTS) => Ok(()),
-        answer => answer.map(drop),
+        answer => Ok(answer.map(drop)?),
     }
+}
+
+/// Notes that what an existing stream holds now came before the Producer. It is noted before the consumer is there, so
+/// that one that vanishes at once starts at the same place again.
+async fn begin(plan: &Plan, info: &Info, js: &JetStream) -> Result<Checkpoint, ApplyError> {
+    let checkpoint =
+        Checkpoint { version: record::VERSION, stream_created: created(info), ack_floor: info.state.last_sequence };
+    js.put(STATE_BUCKET, &names::checkpoint_key(&plan.producer.uid), record::encode(&checkpoint)?).await?;
+    Ok(checkpoint)
 }

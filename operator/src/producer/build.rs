@@ -3,18 +3,21 @@
 use std::collections::HashMap;
 
 use async_nats::jetstream::consumer::{self, DeliverPolicy};
-use async_nats::jetstream::stream::{Config, DiscardPolicy, StorageType};
+use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, StorageType};
 use hookwright_core::names;
 use hookwright_core::record::{Checkpoint, ProducerRecord, StreamRef, VERSION};
-use hookwright_crds::{Discard, Storage};
+use hookwright_core::subject::is_within;
+use hookwright_crds::{Discard, Reason, Storage, StreamPolicy};
 use jiff::Timestamp;
 
 use super::validate::ValidatedProducer;
+use crate::conditions::Refusal;
 use crate::system::{ACK_WAIT, MAX_ACK_PENDING, shared_consumer};
 
 /// What should be there. What depends on when the server created the stream is made from it later.
 pub(crate) struct Plan {
     pub(crate) producer: ValidatedProducer,
+    /// The stream to keep in place; with policy Existing, no more than its name and subjects say anything.
     pub(crate) stream: Config,
 }
 
@@ -65,6 +68,43 @@ impl Plan {
         (wanted != *live).then_some(wanted)
     }
 
+    /// Whether the stream is someone else's and only read.
+    pub(crate) fn is_existing(&self) -> bool {
+        self.producer.policy == StreamPolicy::Existing
+    }
+
+    /// Whether a stream of someone else can be read as it is.
+    pub(crate) fn readable(&self, live: &Config) -> Result<(), Refusal> {
+        let name = &self.producer.stream;
+        if live.metadata.contains_key(names::STREAM_OWNER) {
+            let message = format!(
+                "Stream {name:?} is or was a Producer's with policy Managed, which shares it with no other Producer. \
+                 Subscriptions can refer to that Producer."
+            );
+            return Err(Refusal::new(Reason::StreamOwnedByAnother, message));
+        }
+        if live.retention != RetentionPolicy::Limits {
+            let message = format!(
+                "Stream {name:?} has retention {:?}. Only Limits is supported: with the others, reading an event takes \
+                 it from other readers.",
+                live.retention
+            );
+            return Err(Refusal::new(Reason::StreamRetentionUnsupported, message));
+        }
+        for subject in &self.producer.subjects {
+            if !live.subjects.iter().any(|taken| is_within(subject, taken)) {
+                let message = format!("Subject {subject:?} is not within one that stream {name:?} takes.");
+                return Err(Refusal::new(Reason::SubjectNotInStream, message));
+            }
+        }
+        Ok(())
+    }
+
+    /// The subjects that the shared consumer is restricted to; none means all of the stream's.
+    pub(crate) fn filter(&self) -> Vec<String> {
+        if self.is_existing() { self.producer.subjects.clone() } else { Vec::new() }
+    }
+
     pub(crate) fn stream_ref(&self, created: Timestamp) -> StreamRef {
         StreamRef { name: self.producer.stream.clone(), created }
     }
@@ -90,16 +130,38 @@ impl Plan {
             }
             _ => DeliverPolicy::All,
         };
-        shared_consumer(names::shared_consumer(&self.producer.uid, created), deliver)
+        let config = shared_consumer(names::shared_consumer(&self.producer.uid, created), deliver);
+        consumer::Config { filter_subjects: self.filter(), ..config }
+    }
+
+    /// The live configuration of a shared consumer with our fields set right; none if they are.
+    pub(crate) fn consumer_changed(&self, live: &consumer::Config) -> Option<consumer::Config> {
+        let filter = self.filter();
+        let right = live.ack_wait == ACK_WAIT
+            && live.max_deliver == -1
+            && live.max_ack_pending == MAX_ACK_PENDING
+            && sorted(filters(live)) == sorted(filter.clone());
+        let fix = || consumer::Config {
+            ack_wait: ACK_WAIT,
+            max_deliver: -1,
+            max_ack_pending: MAX_ACK_PENDING,
+            filter_subject: String::new(),
+            filter_subjects: filter,
+            ..live.clone()
+        };
+        (!right).then(fix)
     }
 }
 
-/// The live configuration of a shared consumer with our fields set right; none if they are.
-pub(crate) fn consumer_changed(live: &consumer::Config) -> Option<consumer::Config> {
-    let right = live.ack_wait == ACK_WAIT && live.max_deliver == -1 && live.max_ack_pending == MAX_ACK_PENDING;
-    let fix =
-        || consumer::Config { ack_wait: ACK_WAIT, max_deliver: -1, max_ack_pending: MAX_ACK_PENDING, ..live.clone() };
-    (!right).then(fix)
+/// The subjects that a consumer is restricted to: NATS knows one, or a list.
+fn filters(live: &consumer::Config) -> Vec<String> {
+    let one = (!live.filter_subject.is_empty()).then(|| live.filter_subject.clone());
+    live.filter_subjects.iter().cloned().chain(one).collect()
+}
+
+fn sorted(mut subjects: Vec<String>) -> Vec<String> {
+    subjects.sort();
+    subjects
 }
 
 #[cfg(test)]
@@ -128,6 +190,41 @@ mod tests {
         assert_eq!(fixed.description.as_deref(), Some("kept"));
         live.metadata.insert(names::STREAM_OWNER.into(), "p-2".into());
         assert!(!plan.owns(&live));
+    }
+
+    fn existing() -> Plan {
+        plan(&json!({ "subjects": ["shop.a.>", "shop.b"], "stream": { "policy": "Existing", "name": "shop_all" } }))
+    }
+
+    #[test]
+    fn what_can_be_read_of_an_existing_stream() {
+        let config = || Config { name: "shop_all".into(), subjects: vec!["shop.>".into()], ..Config::default() };
+        let reason = |live: Config| existing().readable(&live).map_err(|refusal| refusal.reason);
+        assert_eq!(reason(config()), Ok(()));
+        let narrow = Config { subjects: vec!["shop.a.*".into(), "shop.b".into()], ..config() };
+        assert_eq!(reason(narrow), Err(Reason::SubjectNotInStream));
+        assert_eq!(reason(Config { subjects: vec![], ..config() }), Err(Reason::SubjectNotInStream), "a mirror");
+        for retention in [RetentionPolicy::WorkQueue, RetentionPolicy::Interest] {
+            assert_eq!(reason(Config { retention, ..config() }), Err(Reason::StreamRetentionUnsupported));
+        }
+        let metadata = HashMap::from([(names::STREAM_OWNER.to_owned(), "p-2".to_owned())]);
+        assert_eq!(reason(Config { metadata, ..config() }), Err(Reason::StreamOwnedByAnother));
+    }
+
+    #[test]
+    fn only_the_consumer_of_an_existing_stream_is_restricted() {
+        let at = Timestamp::from_second(1).unwrap();
+        assert_eq!(plan(&json!({ "subjects": ["shop.a"] })).consumer(at, None).filter_subjects, Vec::<String>::new());
+        let plan = existing();
+        let mut live = plan.consumer(at, None);
+        assert_eq!(live.filter_subjects, ["shop.a.>", "shop.b"]);
+        assert_eq!(plan.consumer_changed(&live), None);
+        live.filter_subjects.reverse();
+        assert_eq!(plan.consumer_changed(&live), None, "the order says nothing");
+        live.filter_subjects.clear();
+        live.filter_subject = "shop.>".into();
+        let fixed = plan.consumer_changed(&live).unwrap();
+        assert_eq!((fixed.filter_subject.as_str(), fixed.filter_subjects.len()), ("", 2));
     }
 
     #[test]

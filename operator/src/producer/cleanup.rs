@@ -2,7 +2,7 @@
 
 use hookwright_core::ids::ProducerUid;
 use hookwright_core::names::{self, CONFIG_BUCKET, ConfigKey, STATE_BUCKET, STREAM_OWNER};
-use hookwright_crds::{DeletionPolicy, Producer};
+use hookwright_crds::{DeletionPolicy, Producer, StreamPolicy};
 use kube::ResourceExt;
 use tracing::info;
 
@@ -10,6 +10,7 @@ use super::{ProducerError, trigger_subscriptions, validate};
 use crate::context::Context;
 use crate::deletion;
 use crate::jetstream::{JetStream, JsResult, created};
+use crate::tenancy::is_stream_name;
 
 pub(crate) async fn cleanup(producer: &Producer, ctx: &Context) -> Result<(), ProducerError> {
     let uid = ProducerUid::parse(&producer.uid().unwrap_or_default())?;
@@ -34,10 +35,15 @@ async fn remove(producer: &Producer, uid: &ProducerUid, js: &JetStream) -> JsRes
 
 async fn remove_stream(producer: &Producer, uid: &ProducerUid, js: &JetStream) -> JsResult<()> {
     let name = validate::stream_name(producer);
-    if !validate::is_stream_name(&name) {
+    if !is_stream_name(&name) {
         return Ok(());
     }
     let Some(stream) = js.stream(&name).await? else { return Ok(()) };
+    let consumer = names::shared_consumer(uid, created(&stream));
+    if validate::policy(producer) == StreamPolicy::Existing {
+        // Its name has our uid in it, so whatever the stream is, this is ours.
+        return js.delete_consumer(&name, &consumer).await;
+    }
     if stream.config.metadata.get(STREAM_OWNER).is_none_or(|owner| owner != uid.as_str()) {
         return Ok(());
     }
@@ -46,6 +52,6 @@ async fn remove_stream(producer: &Producer, uid: &ProducerUid, js: &JetStream) -
             info!(stream = name, "deleting");
             js.delete_stream(&name).await
         }
-        DeletionPolicy::Retain => js.delete_consumer(&name, &names::shared_consumer(uid, created(&stream))).await,
+        DeletionPolicy::Retain => js.delete_consumer(&name, &consumer).await,
     }
 }

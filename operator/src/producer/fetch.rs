@@ -5,6 +5,7 @@ use hookwright_crds::Producer;
 
 use super::validate;
 use crate::jetstream::{JetStream, JsResult};
+use crate::tenancy::is_stream_name;
 
 /// What is there now.
 pub(crate) struct Current {
@@ -17,6 +18,6 @@ pub(crate) struct Current {
 pub(crate) async fn fetch(producer: &Producer, js: &JetStream) -> JsResult<Current> {
     let max_payload = js.max_payload()?;
     let name = validate::stream_name(producer);
-    let stream = if validate::is_stream_name(&name) { js.stream(&name).await? } else { None };
+    let stream = if is_stream_name(&name) { js.stream(&name).await? } else { None };
     Ok(Current { max_payload, stream })
 }

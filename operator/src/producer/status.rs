@@ -1,7 +1,7 @@
 //! Step 5: what came of it, in status.
 
 use async_nats::jetstream::stream::Info;
-use hookwright_crds::{ConditionStatus, ConditionType, Producer, ProducerStatus, Reason, StreamStatus};
+use hookwright_crds::{ConditionStatus, ConditionType, Producer, ProducerStatus, Reason, StreamStatus, Subscription};
 use hookwright_runtime::logging;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{Api, Resource, ResourceExt};
@@ -97,7 +97,8 @@ pub(crate) async fn write(ctx: &Context, producer: &Producer, outcome: &Outcome)
         Outcome::Live { stream, .. } if old.stream.is_none() || ctx.refresh.is_due(&uid) => Some(numbers(stream)),
         _ => old.stream.clone(),
     };
-    let present = |s: &hookwright_crds::Subscription| s.meta().deletion_timestamp.is_none() && refers_to(s, producer);
+    let permitted = |s: &Subscription| ctx.namespaces.permitted(producer, &s.namespace().unwrap_or_default());
+    let present = |s: &Subscription| s.meta().deletion_timestamp.is_none() && refers_to(s, producer) && permitted(s);
     let count = ctx.subscriptions.state_filter(present).len();
     let conditions = conditions::dated(judge(outcome, &before, generation), &before, generation, conditions::now());
     let new = ProducerStatus {

@@ -4,12 +4,13 @@
 use std::time::Duration;
 
 use hookwright_core::ids::ProducerUid;
-use hookwright_core::names::SUBJECT_PREFIX;
 use hookwright_core::record::{EventTypeRule, EventTypeSource};
-use hookwright_crds::{Discard, EventType, EventTypeFrom, Producer, Quantity, Reason, Storage, Stream};
+use hookwright_core::subject::overlap;
+use hookwright_crds::{Discard, EventType, EventTypeFrom, Producer, Quantity, Reason, Storage, Stream, StreamPolicy};
 use kube::{Resource, ResourceExt};
 
 use crate::conditions::Refusal;
+use crate::tenancy::{Tenancy, is_stream_name, is_subject};
 
 /// What an event's message may need beyond the event: Hookwright's own headers when it is parked or kept.
 const HEADROOM: usize = 32 * 1024;
@@ -23,6 +24,7 @@ pub(crate) struct ValidatedProducer {
     pub(crate) generation: i64,
     pub(crate) namespace: String,
     pub(crate) name: String,
+    pub(crate) policy: StreamPolicy,
     pub(crate) stream: String,
     pub(crate) subjects: Vec<String>,
     pub(crate) storage: Storage,
@@ -41,15 +43,16 @@ pub(crate) fn stream_name(producer: &Producer) -> String {
     given.unwrap_or_else(|| format!("{}_{}", producer.namespace().unwrap_or_default(), producer.name_any()))
 }
 
-/// Whether NATS, its file store and its subjects all take this as a stream's name.
-pub(crate) fn is_stream_name(name: &str) -> bool {
-    (1..=255).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
+/// Whose the stream is.
+pub(crate) fn policy(producer: &Producer) -> StreamPolicy {
+    producer.spec.stream.as_ref().and_then(|stream| stream.policy).unwrap_or_default()
 }
 
 pub(crate) fn validate(
     producer: &Producer,
     uid: &ProducerUid,
     max_payload: usize,
+    tenancy: &Tenancy,
 ) -> Result<ValidatedProducer, Refusal> {
     let namespace = producer.namespace().unwrap_or_default();
     let default = Stream::default();
@@ -59,8 +62,9 @@ pub(crate) fn validate(
     Ok(ValidatedProducer {
         uid: uid.clone(),
         generation: producer.meta().generation.unwrap_or_default(),
-        stream: allowed_stream(producer, &namespace)?,
-        subjects: allowed_subjects(producer, &namespace)?,
+        policy: policy(producer),
+        stream: allowed_stream(producer, &namespace, tenancy)?,
+        subjects: allowed_subjects(producer, &namespace, tenancy)?,
         storage: stream.storage.unwrap_or_default(),
         replicas: usize::try_from(stream.replicas.unwrap_or(1))
             .map_err(|_| invalid("stream.replicas is negative".to_owned()))?,
@@ -79,50 +83,30 @@ fn invalid(message: String) -> Refusal {
     Refusal::new(Reason::Invalid, message)
 }
 
-fn allowed_stream(producer: &Producer, namespace: &str) -> Result<String, Refusal> {
+fn allowed_stream(producer: &Producer, namespace: &str, tenancy: &Tenancy) -> Result<String, Refusal> {
     let name = stream_name(producer);
-    let prefix = format!("{namespace}_");
-    if !name.starts_with(&prefix) {
-        let message = format!("stream.name {name:?} is not allowed in this namespace: it must begin with {prefix:?}.");
-        return Err(Refusal::new(Reason::StreamNameNotAllowed, message));
-    }
+    tenancy.allows_stream(namespace, &name)?;
     if !is_stream_name(&name) {
         return Err(invalid(format!("stream.name {name:?} may have letters, digits, '_' and '-' only.")));
     }
     Ok(name)
 }
 
-fn allowed_subjects(producer: &Producer, namespace: &str) -> Result<Vec<String>, Refusal> {
-    let prefix = format!("{namespace}.");
-    for subject in &producer.spec.subjects {
+fn allowed_subjects(producer: &Producer, namespace: &str, tenancy: &Tenancy) -> Result<Vec<String>, Refusal> {
+    let subjects = &producer.spec.subjects;
+    for (i, subject) in subjects.iter().enumerate() {
         if !is_subject(subject) {
             return Err(invalid(format!("subject {subject:?} is not a NATS subject.")));
         }
-        if subject.starts_with(SUBJECT_PREFIX) {
-            let message = format!("subject {subject:?} is not allowed: {SUBJECT_PREFIX:?} is Hookwright's own.");
-            return Err(Refusal::new(Reason::SubjectNotAllowed, message));
-        }
-        if !subject.starts_with(&prefix) {
-            let message =
-                format!("subject {subject:?} is not allowed in this namespace: it must begin with {prefix:?}.");
-            return Err(Refusal::new(Reason::SubjectNotAllowed, message));
+        tenancy.allows_subject(namespace, subject)?;
+        if let Some(other) = subjects[..i].iter().find(|other| overlap(subject, other)) {
+            return Err(invalid(format!("subjects {other:?} and {subject:?} overlap.")));
         }
     }
-    if producer.spec.subjects.is_empty() {
+    if subjects.is_empty() {
         return Err(invalid("subjects is empty.".to_owned()));
     }
-    Ok(producer.spec.subjects.clone())
-}
-
-fn is_subject(subject: &str) -> bool {
-    let count = subject.split('.').count();
-    let token_ok = |(i, token): (usize, &str)| match token {
-        "" => false,
-        "*" => true,
-        ">" => i + 1 == count,
-        other => other.bytes().all(|b| b.is_ascii_graphic() && b != b'*' && b != b'>'),
-    };
-    subject.len() <= 255 && subject.split('.').enumerate().all(token_ok)
+    Ok(subjects.clone())
 }
 
 fn duration(field: &str, value: Option<&hookwright_crds::Duration>) -> Result<Option<Duration>, Refusal> {
@@ -175,8 +159,12 @@ pub(crate) mod tests {
         serde_json::from_value(object).unwrap()
     }
 
+    fn validated_in(producer: &Producer) -> Result<ValidatedProducer, Refusal> {
+        validate(producer, &ProducerUid::parse("p-1").unwrap(), 1 << 20, &Tenancy::default())
+    }
+
     pub(crate) fn validated(spec: &Value) -> Result<ValidatedProducer, Refusal> {
-        validate(&producer(spec), &ProducerUid::parse("p-1").unwrap(), 1 << 20)
+        validated_in(&producer(spec))
     }
 
     #[test]
@@ -203,8 +191,11 @@ pub(crate) mod tests {
             (json!({ "subjects": ["shop.a\r\nPUB x 0"] }), Reason::Invalid),
             (json!({ "subjects": ["shop.>.a"] }), Reason::Invalid),
             (json!({ "subjects": [] }), Reason::Invalid),
+            (json!({ "subjects": ["shop.a.>", "shop.*.b"] }), Reason::Invalid),
             (with(json!({ "name": "other_a" })), Reason::StreamNameNotAllowed),
             (with(json!({ "name": "KV_HOOKWRIGHT_CONFIG" })), Reason::StreamNameNotAllowed),
+            (with(json!({ "policy": "Existing", "name": "other_a" })), Reason::StreamNameNotAllowed),
+            (with(json!({ "policy": "Existing", "name": "HOOKWRIGHT_PARKED" })), Reason::StreamNameNotAllowed),
             (with(json!({ "name": "shop_a.b" })), Reason::Invalid),
             (with(json!({ "maxAge": "soon" })), Reason::Invalid),
             (with(json!({ "maxBytes": -1 })), Reason::Invalid),
@@ -220,7 +211,7 @@ pub(crate) mod tests {
     fn hookwright_is_refused_even_in_a_namespace_of_that_name() {
         let mut producer = producer(&json!({ "subjects": ["hookwright.a"] }));
         producer.metadata.namespace = Some("hookwright".into());
-        let refusal = validate(&producer, &ProducerUid::parse("p-1").unwrap(), 1 << 20).unwrap_err();
+        let refusal = validated_in(&producer).unwrap_err();
         assert_eq!(refusal.reason, Reason::SubjectNotAllowed);
     }
 }

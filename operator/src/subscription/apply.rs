@@ -1,5 +1,6 @@
 //! Step 4: the record into the config bucket, sealed, if what it says has changed.
 
+use hookwright_core::ids::SubscriptionUid;
 use hookwright_core::names::{CONFIG_BUCKET, ConfigKey};
 use hookwright_core::record::{self, RecordError, SubscriptionRecord};
 use hookwright_core::seal::{SealError, Sealed, Secret};
@@ -43,6 +44,11 @@ pub(crate) async fn apply(wanted: SubscriptionRecord<Secret>, ctx: &Context) -> 
     let sealed = wanted.seal(&ctx.key, || nonces.next().unwrap_or_default())?;
     let revision = ctx.js.put(CONFIG_BUCKET, &key, record::encode(&sealed)?).await?;
     Ok(Written { revision, fresh })
+}
+
+/// Takes the record away, under whichever Producer it is: dispatchers stop at once.
+pub(crate) async fn withdraw(uid: &SubscriptionUid, ctx: &Context) -> Result<(), ApplyError> {
+    Ok(ctx.js.remove_matching(CONFIG_BUCKET, &format!("subscription.*.{uid}")).await?)
 }
 
 fn nonces(count: usize) -> Result<Vec<[u8; 12]>, ApplyError> {

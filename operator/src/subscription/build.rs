@@ -2,7 +2,8 @@
 
 use hookwright_core::record::{EndpointRecord, HeaderRecord, HeaderValue, SubscriptionRecord, VERSION};
 use hookwright_core::seal::Secret;
-use hookwright_crds::{DEFAULT_SIGNING_KEY, Reason, SecretKeyRef, signing_secret_name};
+use hookwright_crds::{DEFAULT_SIGNING_KEY, Producer, Reason, SecretKeyRef, signing_secret_name};
+use kube::runtime::reflector::ObjectRef;
 
 use super::fetch::{Fetched, FoundProducer};
 use super::validate::{HeaderSource, SigningSource, ValidatedSubscription};
@@ -14,6 +15,8 @@ use crate::secrets;
 pub(crate) enum Unresolved {
     /// And it says why.
     Broken(Refusal),
+    /// The Producer isn't there for this namespace, and the record has been taken away.
+    NotPermitted(Refusal),
     /// Nobody has looked at the Producer yet.
     Waiting(String),
 }
@@ -22,6 +25,17 @@ impl From<Refusal> for Unresolved {
     fn from(refusal: Refusal) -> Self {
         Self::Broken(refusal)
     }
+}
+
+/// The same for a Producer that doesn't exist as for one that doesn't let the namespace in: the difference is no business
+/// of whoever isn't let in.
+pub(crate) fn not_permitted(producer: &ObjectRef<Producer>) -> Unresolved {
+    let namespace = producer.namespace.as_deref().unwrap_or_default();
+    let message = format!(
+        "Producer {:?} doesn't exist in namespace {namespace:?}, or its spec.allowedNamespaces doesn't allow this namespace.",
+        producer.name
+    );
+    Unresolved::NotPermitted(Refusal::new(Reason::RefNotPermitted, message))
 }
 
 pub(crate) fn build(
@@ -121,7 +135,7 @@ mod tests {
     }
 
     fn found(accepted: Option<Result<(), Refusal>>) -> Fetched {
-        let producer = FoundProducer { uid: ProducerUid::parse("p-1").unwrap(), accepted, live: None };
+        let producer = FoundProducer { uid: ProducerUid::parse("p-1").unwrap(), accepted, live: None, delivery: None };
         let generated = Some((secret(&[("secret", WHSEC)], true), true));
         Fetched { producer: Some(producer), generated, ..Fetched::default() }
     }
@@ -153,7 +167,7 @@ mod tests {
     #[test]
     fn what_can_not_be_resolved() {
         let reason = |patch: &Value, fetched: &Fetched| match build(&validated(patch).unwrap(), fetched) {
-            Err(Unresolved::Broken(refusal)) => refusal.reason.as_str(),
+            Err(Unresolved::Broken(refusal) | Unresolved::NotPermitted(refusal)) => refusal.reason.as_str(),
             Err(Unresolved::Waiting(_)) => "Waiting",
             Ok(_) => "Ok",
         };

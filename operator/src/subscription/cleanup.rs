@@ -6,10 +6,11 @@ use hookwright_crds::Subscription;
 use kube::ResourceExt;
 use kube::runtime::reflector::ObjectRef;
 
-use super::{SubscriptionError, fetch};
+use super::SubscriptionError;
 use crate::context::Context;
 use crate::deletion;
 use crate::jetstream::{JetStream, JsResult};
+use crate::producer::producer_ref;
 
 pub(crate) async fn cleanup(subscription: &Subscription, ctx: &Context) -> Result<(), SubscriptionError> {
     let uid = SubscriptionUid::parse(&subscription.uid().unwrap_or_default())?;
@@ -18,7 +19,7 @@ pub(crate) async fn cleanup(subscription: &Subscription, ctx: &Context) -> Resul
     let timeout = ctx.settings.finalizer_timeout;
     deletion::or_let_go(result, subscription, timeout, &ctx.recorder).await.map_err(SubscriptionError::Cleanup)?;
     ctx.latest_subscriptions.forget(uid.as_str());
-    ctx.triggers.producer_soon(fetch::producer_ref(subscription));
+    ctx.triggers.producer_soon(producer_ref(subscription));
     Ok(())
 }
 

@@ -4,15 +4,15 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use hookwright_core::ids::ProducerUid;
-use hookwright_crds::{Producer, Subscription};
+use hookwright_crds::{Delivery, Producer, Subscription};
 use k8s_openapi::api::core::v1::Secret;
-use kube::runtime::reflector::ObjectRef;
 use kube::{Resource, ResourceExt};
 
 use super::accepted_before;
 use crate::conditions::Refusal;
 use crate::context::Context;
 use crate::facts::LiveProducer;
+use crate::producer::{namespace_of, producer_ref};
 use crate::secrets::{self, SecretError};
 
 /// A Producer that exists.
@@ -21,12 +21,14 @@ pub(crate) struct FoundProducer {
     /// Whether its spec is accepted; none if nobody has looked yet.
     pub(crate) accepted: Option<Result<(), Refusal>>,
     pub(crate) live: Option<LiveProducer>,
+    /// What its Subscriptions inherit.
+    pub(crate) delivery: Option<Delivery>,
 }
 
 /// What the Subscription refers to.
 #[derive(Default)]
 pub(crate) struct Fetched {
-    /// None if there is none, or it is being deleted.
+    /// None if there is none, or it is being deleted, or it doesn't let the Subscription's namespace in.
     pub(crate) producer: Option<FoundProducer>,
     /// By name; none where there is none.
     pub(crate) secrets: HashMap<String, Option<Secret>>,
@@ -40,6 +42,11 @@ impl Fetched {
         Some((&producer.uid, producer.live.as_ref()?))
     }
 
+    /// What the Subscription inherits.
+    pub(crate) fn delivery(&self) -> Option<&Delivery> {
+        self.producer.as_ref()?.delivery.as_ref()
+    }
+
     /// Whether the generated Secret's name is taken by that of an earlier Subscription of this name.
     pub(crate) fn waits_for_garbage_collection(&self, subscription: &Subscription) -> bool {
         let Some((secret, false)) = &self.generated else { return false };
@@ -49,15 +56,18 @@ impl Fetched {
     }
 }
 
-/// The Producer that a Subscription refers to.
-pub(crate) fn producer_ref(subscription: &Subscription) -> ObjectRef<Producer> {
-    let namespace = subscription.namespace().unwrap_or_default();
-    ObjectRef::new(&subscription.spec.producer_ref.name).within(&namespace)
+/// Whether the Subscription refers to a Producer of another namespace.
+pub(crate) fn is_foreign(subscription: &Subscription) -> bool {
+    Some(namespace_of(subscription)) != subscription.namespace()
 }
 
 pub(crate) async fn fetch(subscription: &Subscription, ctx: &Context) -> Result<Fetched, SecretError> {
     let namespace = subscription.namespace().unwrap_or_default();
     let mut fetched = Fetched { producer: found(subscription, ctx).await, ..Fetched::default() };
+    if fetched.producer.is_none() && is_foreign(subscription) {
+        // Nothing is served, whatever the Secrets are; and what can't be read must not keep the record in place.
+        return Ok(fetched);
+    }
     for name in secret_names(subscription) {
         let secret = secrets::get(&ctx.client, &namespace, &name).await?;
         fetched.secrets.insert(name, secret);
@@ -76,10 +86,14 @@ async fn found(subscription: &Subscription, ctx: &Context) -> Option<FoundProduc
     if producer.meta().deletion_timestamp.is_some() {
         return None;
     }
+    if !ctx.namespaces.permits(&producer, &subscription.namespace().unwrap_or_default()).await {
+        return None;
+    }
     let uid = ProducerUid::parse(producer.meta().uid.as_deref()?).ok()?;
     let facts = ctx.facts.get(&uid);
     let accepted = facts.as_ref().map(|facts| facts.accepted.clone()).or_else(|| accepted_before(&producer));
-    Some(FoundProducer { uid, accepted, live: facts.and_then(|facts| facts.live) })
+    let delivery = producer.spec.delivery.clone();
+    Some(FoundProducer { uid, accepted, live: facts.and_then(|facts| facts.live), delivery })
 }
 
 fn secret_names(subscription: &Subscription) -> Vec<String> {

@@ -1,7 +1,7 @@
 //! Step 5: what came of it, in status.
 
 use hookwright_crds::{
-    ConditionStatus, ConditionType, Reason, SigningKeyStatus, SigningStatus, Subscription, SubscriptionStatus,
+    ConditionStatus, ConditionType, Delivery, Reason, SigningKeyStatus, SigningStatus, Subscription, SubscriptionStatus,
 };
 use hookwright_runtime::logging;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
@@ -60,7 +60,9 @@ fn judge(outcome: &Outcome, before: &[Condition], generation: i64) -> Vec<(Condi
     };
     let resolved = match outcome {
         Outcome::Refused(_) => Judgement::unknown(Reason::Pending, "Waiting for a spec that can be accepted."),
-        Outcome::Unresolved(Unresolved::Broken(refusal)) => Judgement::fails(refusal),
+        Outcome::Unresolved(Unresolved::Broken(refusal) | Unresolved::NotPermitted(refusal)) => {
+            Judgement::fails(refusal)
+        }
         Outcome::Unresolved(Unresolved::Waiting(message)) => Judgement::unknown(Reason::Pending, message.clone()),
         _ => Judgement::holds(Reason::ResolvedRefs, "Producer and Secrets were found and may be used."),
     };
@@ -77,7 +79,9 @@ fn judge(outcome: &Outcome, before: &[Condition], generation: i64) -> Vec<(Condi
             Judgement { status: ConditionStatus::False, reason: Reason::Pending, message: message.clone() }
         }
     };
-    let latch = !matches!(outcome, Outcome::Applied { fresh: true, .. });
+    let unlatched =
+        matches!(outcome, Outcome::Applied { fresh: true, .. } | Outcome::Unresolved(Unresolved::NotPermitted(_)));
+    let latch = !unlatched;
     let programmed_before = find(before, ConditionType::Programmed).filter(|_| latch);
     let programmed = programmed.latched(programmed_before, generation);
     summarize(vec![
@@ -88,7 +92,12 @@ fn judge(outcome: &Outcome, before: &[Condition], generation: i64) -> Vec<(Condi
 }
 
 /// Writes the part of the status that is the reconciler's, if it differs from what is there.
-pub(crate) async fn write(ctx: &Context, subscription: &Subscription, outcome: &Outcome) -> Result<(), StatusError> {
+pub(crate) async fn write(
+    ctx: &Context,
+    subscription: &Subscription,
+    outcome: &Outcome,
+    effective_delivery: Option<Delivery>,
+) -> Result<(), StatusError> {
     let old = subscription.status.clone().unwrap_or_default();
     let before: Vec<Condition> = old.conditions.clone().unwrap_or_default();
     let generation = subscription.meta().generation.unwrap_or_default();
@@ -101,6 +110,7 @@ pub(crate) async fn write(ctx: &Context, subscription: &Subscription, outcome: &
         conditions: Some(conditions),
         endpoint_host: host,
         signing: Some(SigningStatus { keys }),
+        effective_delivery,
         ..SubscriptionStatus::default()
     };
     if same(&old, &new) {
@@ -124,7 +134,8 @@ fn same(old: &SubscriptionStatus, new: &SubscriptionStatus) -> bool {
         let mut conditions = status.conditions.clone().unwrap_or_default();
         conditions.retain(|condition| condition.type_ != ConditionType::EndpointHealthy.as_str());
         conditions.sort_by(|a, b| a.type_.cmp(&b.type_));
-        (status.observed_generation, conditions, status.endpoint_host.clone(), status.signing.clone())
+        let status = status.clone();
+        (status.observed_generation, conditions, status.endpoint_host, status.signing, status.effective_delivery)
     };
     part(old) == part(new)
 }
@@ -183,6 +194,8 @@ mod tests {
         assert!(text(&fresh, &before).contains("Programmed=Unknown Pending"), "a record that was lost is loaded again");
         let broken = Outcome::Unresolved(Unresolved::Broken(Refusal::new(Reason::SecretNotFound, "x")));
         assert!(text(&broken, &before).ends_with("Programmed=True Programmed, Ready=False SecretNotFound"));
+        let shut_out = Outcome::Unresolved(Unresolved::NotPermitted(Refusal::new(Reason::RefNotPermitted, "x")));
+        assert!(text(&shut_out, &before).ends_with("Programmed=Unknown Pending, Ready=False RefNotPermitted"));
     }
 
     #[test]

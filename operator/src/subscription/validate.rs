@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use hookwright_core::event_type::EventTypePattern;
 use hookwright_core::ids::SubscriptionUid;
 use hookwright_core::policy::DeliveryPolicy;
-use hookwright_crds::{DEFAULT_SIGNING_KEY, Header, Reason, SecretKeyRef, Subscription, signing_secret_name};
+use hookwright_crds::{DEFAULT_SIGNING_KEY, Delivery, Header, Reason, SecretKeyRef, Subscription, signing_secret_name};
 use http::HeaderName;
 use kube::{Resource, ResourceExt};
 use url::Url;
@@ -55,7 +55,12 @@ pub(crate) fn signing_keys(subscription: &Subscription) -> Vec<SecretKeyRef> {
     }
 }
 
-pub(crate) fn validate(subscription: &Subscription, uid: &SubscriptionUid) -> Result<ValidatedSubscription, Refusal> {
+/// `inherited` is what the Producer says of delivery.
+pub(crate) fn validate(
+    subscription: &Subscription,
+    uid: &SubscriptionUid,
+    inherited: Option<&Delivery>,
+) -> Result<ValidatedSubscription, Refusal> {
     let spec = &subscription.spec;
     let signing = match &spec.signing {
         None => SigningSource::Generated,
@@ -72,7 +77,7 @@ pub(crate) fn validate(subscription: &Subscription, uid: &SubscriptionUid) -> Re
         url: url(&spec.endpoint.url)?,
         headers: headers(spec.endpoint.headers.as_deref().unwrap_or_default())?,
         signing,
-        policy: policy::effective(spec.delivery.as_ref()).map_err(|error| invalid(&format!("{error}.")))?,
+        policy: policy::effective(spec.delivery.as_ref(), inherited).map_err(|error| invalid(&format!("{error}.")))?,
     })
 }
 
@@ -169,7 +174,7 @@ pub(crate) mod tests {
     }
 
     pub(crate) fn validated(patch: &Value) -> Result<ValidatedSubscription, Refusal> {
-        validate(&subscription(patch), &SubscriptionUid::parse("s-1").unwrap())
+        validate(&subscription(patch), &SubscriptionUid::parse("s-1").unwrap(), None)
     }
 
     #[test]
