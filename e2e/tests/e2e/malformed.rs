@@ -100,7 +100,7 @@ async fn unreadable_headers_are_put_aside_and_a_false_status_is_ignored() {
 }
 
 /// Publishes by the protocol itself: client libraries refuse to send this.
-async fn publish_raw(nats: &NatsServer, subject: &str, headers: &[u8], body: &[u8]) {
+pub(crate) async fn publish_raw(nats: &NatsServer, subject: &str, headers: &[u8], body: &[u8]) {
     let address = nats.url().trim_start_matches("nats://").to_owned();
     let mut connection = TcpStream::connect(address).await.unwrap();
     let options = json!({ "user": "app", "pass": nats.password(User::App), "headers": true, "verbose": false });

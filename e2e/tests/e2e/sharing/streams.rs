@@ -4,10 +4,12 @@
 use std::time::Duration;
 
 use async_nats::jetstream::stream::{Config, RetentionPolicy};
+use hookwright_core::names::{DEAD_LETTER_STREAM, dead_event};
 use hookwright_e2e::{Event, User, World, wait_for};
 use serde_json::{Value, json};
 
 use super::{edit_producer, foreign, let_in, publish_and_wait, shut_out};
+use crate::malformed::publish_raw;
 use crate::shop::{SOON, Shop, TENANT, condition, shared};
 
 /// The stream's configuration, and how many consumers it has.
@@ -84,6 +86,40 @@ async fn an_existing_stream_is_read_by_the_producers_subjects_and_never_changed(
 
     plane.kubectl(&["delete", existing, "-n", &shop.namespace, "--timeout=30s"]).await.unwrap();
     assert_eq!(stream(shop.world, &name).await, (before, 0), "only the shared consumer goes");
+}
+
+/// The operator reads unreadable events itself, with its own rights.
+#[tokio::test]
+async fn an_unreadable_event_of_a_neighbour_in_the_same_stream_is_not_put_aside() {
+    let (shop, _machine) = shared().await;
+    let name = format!("{}_both", shop.namespace);
+    let subject = |rest: &str| format!("{}.both.{rest}", shop.namespace);
+    create_stream(shop.world, Config { name: name.clone(), subjects: vec![subject(">")], ..Config::default() }).await;
+    let spec = json!({ "subjects": [subject("ours")], "stream": { "policy": "Existing", "name": name } });
+    shop.produce("both", "both", spec).await;
+    let bad = b"NATS/1.0\r\nbad name: 1\r\n\r\n";
+    for (rest, body) in [("theirs", "theirs 1"), ("ours", "ours"), ("theirs", "theirs 2"), ("ours", "ours")] {
+        publish_raw(&shop.world.nats, &subject(rest), bad, body.as_bytes()).await;
+    }
+    let (_, body) = shop.dead_event("both").await;
+    assert_eq!(body, "ours");
+    let producer = shop.world.control_plane.get(&shop.namespace, "producers", "both").await.unwrap();
+    let uid = producer["metadata"]["uid"].as_str().unwrap().to_owned();
+    let letters = dead_event(&uid.try_into().unwrap());
+    let jetstream = shop.world.nats.jetstream(User::Operator).await.unwrap();
+    wait_for("both of ours to be put aside, and nothing else", SOON, async || {
+        let stream = jetstream.get_stream(&name).await?;
+        let consumer = futures::TryStreamExt::try_next(&mut stream.consumers()).await?;
+        let pending = consumer.map(|consumer| consumer.num_ack_pending);
+        anyhow::ensure!(pending == Some(0), "{pending:?} pending");
+        let dead = jetstream.get_stream(DEAD_LETTER_STREAM).await?;
+        let mut subjects = dead.info_with_subjects(&letters).await?;
+        let count = futures::TryStreamExt::try_next(&mut subjects).await?;
+        anyhow::ensure!(count == Some((letters.clone(), 2)), "{count:?}");
+        Ok(())
+    })
+    .await
+    .unwrap();
 }
 
 /// A Producer that is refused, and why.
