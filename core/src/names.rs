@@ -29,6 +29,9 @@ pub const DEAD_LETTER_SUBJECTS: &str = "hookwright.dead.>";
 pub const SUBJECT_PREFIX: &str = "hookwright.";
 /// Metadata key of a managed stream: the uid of the Producer that owns it.
 pub const STREAM_OWNER: &str = "hookwright.dev/producer-uid";
+/// Metadata key of a managed stream: `Retain` or `Delete`, what becomes of it with its Producer. For the case that the
+/// Producer goes while NATS is away, and nobody can be asked.
+pub const STREAM_DELETION_POLICY: &str = "hookwright.dev/deletion-policy";
 
 /// The subject under which a delivery waits; one schedule per subject, so parking twice is parking once.
 #[must_use]

@@ -33,8 +33,7 @@ pub(crate) async fn or_let_go<K: Resource<DynamicType = ()>>(
     }
     let name = object.meta().name.as_deref().unwrap_or_default();
     warn!(kind = %K::kind(&()), name, "deleted without cleaning up: NATS was away for too long");
-    let note = "NATS was away for too long: deleted without cleaning up. What is left in Hookwright's buckets is removed \
-                when NATS is back; a stream or its consumer stays.";
+    let note = "NATS was away for too long: deleted without cleaning up. What is left is removed when NATS is back.";
     events::warning(recorder, object, Reason::NatsUnavailable, note).await;
     Ok(())
 }

@@ -26,7 +26,7 @@ use crate::jetstream::JsError;
 use crate::leases::Verdict;
 use crate::programmed;
 use crate::status::StatusError;
-pub(crate) use cleanup::cleanup;
+pub(crate) use cleanup::{cleanup, leftover};
 
 /// A Producer could not be reconciled.
 #[derive(Debug, thiserror::Error)]

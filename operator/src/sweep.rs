@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hookwright_core::names::{self, CONFIG_BUCKET, ConfigKey, HEALTH_BUCKET, STATE_BUCKET};
+use hookwright_core::record;
 use hookwright_crds::{Producer, Subscription};
 use hookwright_runtime::logging;
 use kube::api::ListParams;
@@ -16,6 +17,7 @@ use tracing::{info, warn};
 
 use crate::context::Context;
 use crate::jetstream::JsError;
+use crate::producer;
 use crate::readiness::{Part, Readiness};
 
 const RETRY: Duration = Duration::from_secs(5);
@@ -61,11 +63,22 @@ async fn sweep(ctx: &Context) -> Result<usize, SweepError> {
     let mut removed = 0;
     for (bucket, key) in keys {
         if !is_alive(bucket, &key, &producers, &subscriptions) {
+            leftover(ctx, bucket, &key).await?;
             ctx.js.remove(bucket, &key).await?;
             removed += 1;
         }
     }
     Ok(removed)
+}
+
+/// A Producer's record names a stream and a consumer, which go with it.
+async fn leftover(ctx: &Context, bucket: &str, key: &str) -> Result<(), JsError> {
+    let (CONFIG_BUCKET, Some(ConfigKey::Producer(_))) = (bucket, ConfigKey::parse(key)) else { return Ok(()) };
+    let record = ctx.js.get(bucket, key).await?.and_then(|entry| record::decode(&entry.value).ok());
+    match record {
+        Some(record) => producer::leftover(&record, &ctx.js).await,
+        None => Ok(()),
+    }
 }
 
 /// Keys that aren't understood are another release's, and stay.

@@ -157,11 +157,16 @@ async fn deleting_while_nats_is_down_does_not_hang_and_leaves_nothing_live() {
     let shop = Shop::open(&world, json!({})).await;
     let uid = shop.subscribe("doomed", &[">"], json!({})).await;
     shop.subscribe("other", &[">"], json!({})).await;
+    for (name, policy) in [("kept", "Retain"), ("gone", "Delete")] {
+        shop.produce(name, name, json!({ "stream": { "deletionPolicy": policy } })).await;
+    }
     world.nats.kill9().unwrap();
     let start = Instant::now();
     let delete = ["delete", "subscription.hookwright.dev/doomed", "-n", &shop.namespace, "--timeout=60s"];
     world.control_plane.kubectl(&delete).await.unwrap();
     assert!(start.elapsed() < Duration::from_secs(40), "{:?}", start.elapsed());
+    let delete = ["delete", "producers.hookwright.dev", "kept", "gone", "-n", &shop.namespace, "--timeout=60s"];
+    world.control_plane.kubectl(&delete).await.unwrap();
     let events = world.control_plane.kubectl(&["get", "events.events.k8s.io", "-n", &shop.namespace]).await.unwrap();
     assert!(events.contains("Warning"), "{events}");
 
@@ -169,6 +174,16 @@ async fn deleting_while_nats_is_down_does_not_hang_and_leaves_nothing_live() {
     wait_for("the record to be gone", Duration::from_secs(60), async || {
         let keys = config_keys(&world, &uid).await?;
         anyhow::ensure!(keys.is_empty(), "{keys:?}");
+        Ok(())
+    })
+    .await
+    .unwrap();
+    let jetstream = world.nats.jetstream(User::Operator).await.unwrap();
+    wait_for("what the Producers left to be gone", Duration::from_secs(60), async || {
+        let gone = jetstream.get_stream(format!("{}_gone", shop.namespace)).await;
+        let kept = jetstream.get_stream(format!("{}_kept", shop.namespace)).await?;
+        let consumers = kept.cached_info().state.consumer_count;
+        anyhow::ensure!(gone.is_err() && consumers == 0, "{consumers} consumers");
         Ok(())
     })
     .await

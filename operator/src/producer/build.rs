@@ -7,7 +7,7 @@ use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, Stor
 use hookwright_core::names;
 use hookwright_core::record::{Checkpoint, ProducerRecord, StreamRef, VERSION};
 use hookwright_core::subject::is_within;
-use hookwright_crds::{Discard, Reason, Storage, StreamPolicy};
+use hookwright_crds::{DeletionPolicy, Discard, Reason, Storage, StreamPolicy};
 use jiff::Timestamp;
 
 use super::validate::ValidatedProducer;
@@ -39,10 +39,21 @@ pub(crate) fn build(producer: ValidatedProducer) -> Plan {
         },
         duplicate_window: producer.duplicate_window,
         allow_direct: true,
-        metadata: HashMap::from([(names::STREAM_OWNER.to_owned(), producer.uid.to_string())]),
+        metadata: HashMap::from([
+            (names::STREAM_OWNER.to_owned(), producer.uid.to_string()),
+            (names::STREAM_DELETION_POLICY.to_owned(), deletion_policy(producer.deletion_policy).to_owned()),
+        ]),
         ..Config::default()
     };
     Plan { producer, stream }
+}
+
+/// The value of [`names::STREAM_DELETION_POLICY`].
+pub(super) fn deletion_policy(policy: DeletionPolicy) -> &'static str {
+    match policy {
+        DeletionPolicy::Retain => "Retain",
+        DeletionPolicy::Delete => "Delete",
+    }
 }
 
 impl Plan {
@@ -65,6 +76,7 @@ impl Plan {
         wanted.max_message_size = self.stream.max_message_size;
         wanted.discard = self.stream.discard;
         wanted.duplicate_window = self.stream.duplicate_window;
+        wanted.metadata.extend(self.stream.metadata.clone());
         (wanted != *live).then_some(wanted)
     }
 

@@ -1,12 +1,13 @@
 //! Takes away what a Producer left in NATS: the record first, so that dispatchers stop reading.
 
 use hookwright_core::ids::ProducerUid;
-use hookwright_core::names::{self, CONFIG_BUCKET, ConfigKey, STATE_BUCKET, STREAM_OWNER};
+use hookwright_core::names::{self, CONFIG_BUCKET, ConfigKey, STATE_BUCKET, STREAM_DELETION_POLICY, STREAM_OWNER};
+use hookwright_core::record::{ProducerRecord, StreamRef};
 use hookwright_crds::{DeletionPolicy, Producer, StreamPolicy};
 use kube::ResourceExt;
 use tracing::info;
 
-use super::{ProducerError, trigger_subscriptions, validate};
+use super::{ProducerError, build, trigger_subscriptions, validate};
 use crate::context::Context;
 use crate::deletion;
 use crate::jetstream::{JetStream, JsResult, created};
@@ -54,4 +55,18 @@ async fn remove_stream(producer: &Producer, uid: &ProducerUid, js: &JetStream) -
         }
         DeletionPolicy::Retain => js.delete_consumer(&name, &consumer).await,
     }
+}
+
+/// Takes away the stream or the consumer of a Producer that went while NATS was away: its record says which, the
+/// stream's own metadata what becomes of it.
+pub(crate) async fn leftover(record: &ProducerRecord, js: &JetStream) -> JsResult<()> {
+    let StreamRef { name, created: when } = &record.stream;
+    let Some(stream) = js.stream(name).await?.filter(|stream| created(stream) == *when) else { return Ok(()) };
+    let says = |key: &str, value: &str| stream.config.metadata.get(key).is_some_and(|found| found == value);
+    let delete = build::deletion_policy(DeletionPolicy::Delete);
+    if says(STREAM_OWNER, record.uid.as_str()) && says(STREAM_DELETION_POLICY, delete) {
+        info!(stream = name, "deleting");
+        return js.delete_stream(name).await;
+    }
+    js.delete_consumer(name, &record.consumer).await
 }

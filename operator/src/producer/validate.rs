@@ -6,7 +6,9 @@ use std::time::Duration;
 use hookwright_core::ids::ProducerUid;
 use hookwright_core::record::{EventTypeRule, EventTypeSource};
 use hookwright_core::subject::overlap;
-use hookwright_crds::{Discard, EventType, EventTypeFrom, Producer, Quantity, Reason, Storage, Stream, StreamPolicy};
+use hookwright_crds::{
+    DeletionPolicy, Discard, EventType, EventTypeFrom, Producer, Quantity, Reason, Storage, Stream, StreamPolicy,
+};
 use kube::{Resource, ResourceExt};
 
 use crate::conditions::Refusal;
@@ -34,6 +36,7 @@ pub(crate) struct ValidatedProducer {
     pub(crate) max_message_size: i32,
     pub(crate) discard: Discard,
     pub(crate) duplicate_window: Duration,
+    pub(crate) deletion_policy: DeletionPolicy,
     pub(crate) event_type: EventTypeRule,
 }
 
@@ -72,6 +75,7 @@ pub(crate) fn validate(
         max_bytes: stream.max_bytes.as_ref().map(|bytes| limit("stream.maxBytes", bytes)).transpose()?,
         max_message_size: message_size(stream.max_message_size.as_ref(), max_payload)?,
         discard: stream.discard.unwrap_or_default(),
+        deletion_policy: stream.deletion_policy.unwrap_or_default(),
         duplicate_window: window.unwrap_or_else(|| max_age.map_or(DUPLICATE_WINDOW, |age| age.min(DUPLICATE_WINDOW))),
         event_type: event_type(producer.spec.event_type.as_ref())?,
         name: producer.name_any(),
