@@ -48,7 +48,7 @@ build() {
   local tool=$1 module=$HERE/$2 package=$3 flags="-s -w ${4:-}" key folder start
   need_go
   settle_needs
-  key=$( (cd "$module" && cat go.mod go.sum && go version && echo "$package $flags") | hash_of)
+  key=$( (cd "$module" && cat go.mod go.sum && find . -name '*.go' -exec cat {} + && go version && echo "$package $flags") | hash_of)
   folder=$CACHE/$tool-$key
   BUILT=$folder/$tool
   if [ -x "$BUILT" ]; then
@@ -105,6 +105,10 @@ provide kube-apiserver 1.30 --version kube k8s.io/kubernetes/cmd/kube-apiserver 
 provide kube-controller-manager 1.30 --version kube k8s.io/kubernetes/cmd/kube-controller-manager "$KUBE_FLAGS"
 # kubectl is supported within one minor version of the API server.
 provide kubectl 1.35 "version --client" kube k8s.io/kubernetes/cmd/kubectl "$KUBE_FLAGS"
+
+# Ours, around a library: what GitOps tools hold an object for.
+build kstatus kstatus .
+LINKS+=("kstatus=$BUILT")
 
 BIN=$CACHE/bin-$(printf '%s\n' "${LINKS[@]}" | hash_of)
 if [ ! -d "$BIN" ]; then

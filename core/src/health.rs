@@ -1,17 +1,66 @@
 //! Delivery health: what each dispatcher counts, and what the counts say together.
+//!
+//! # Theory of operation
+//!
+//! A dispatcher writes what it has counted since its start ([`DeliveryCounts`]), so the sum over all keys is absolute,
+//! whoever computes it. The keys of dispatchers that have gone are folded into [`BaseCounts`], which remembers what it
+//! has taken from whom: of a key that is still, or again, there, only the rest counts. So folding changes no sum at any
+//! step, and whoever repeats or abandons it does no harm ([`base`]).
 
-use jiff::{SignedDuration, Timestamp};
+pub mod base;
+pub mod correction;
+pub mod summary;
+pub mod verdict;
+
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::outcome::OutcomeKind;
 
+pub use base::{BaseCounts, Folded};
+pub use summary::Summary;
+pub use verdict::{Signs, Verdict};
+
+/// How many dead letters are remembered with the counts.
+pub const RECENT: usize = 10;
+
 /// What one dispatcher counted for one subscription since it started: cumulative, so that the sum over all dispatchers
 /// is absolute and the same whoever computes it. Approximate across a crash.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct DeliveryCounts {
     /// [`crate::record::VERSION`].
     pub version: u32,
+    /// The numbers.
+    #[serde(flatten)]
+    pub tally: Tally,
+    /// The newest attempt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_attempt: Option<LastAttempt>,
+    /// When the next of the parked deliveries is due.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_attempt: Option<Timestamp>,
+    /// The oldest of the parked deliveries.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oldest_pending: Option<Pending>,
+    /// When a delivery last succeeded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_success: Option<Timestamp>,
+    /// When an attempt last failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_failure: Option<Timestamp>,
+    /// The failures since the last success.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failing: Option<Failing>,
+    /// The last [`RECENT`] dead letters, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub recent: Vec<GivenUp>,
+}
+
+/// The numbers, which add up.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Tally {
     /// Deliveries that ended with a 2xx.
     pub delivered: u64,
     /// Attempts that did not.
@@ -20,18 +69,27 @@ pub struct DeliveryCounts {
     pub retrying: i64,
     /// Deliveries given up.
     pub dead_lettered: u64,
-    /// The newest attempt.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub last_attempt: Option<LastAttempt>,
-    /// When the next of the parked deliveries is due.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub next_attempt: Option<Timestamp>,
-    /// When a delivery last succeeded.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub last_success: Option<Timestamp>,
-    /// The failures since then.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub failing: Option<Failing>,
+}
+
+impl Tally {
+    /// Adds the numbers of another.
+    pub const fn add(&mut self, other: Self) {
+        self.delivered = self.delivered.saturating_add(other.delivered);
+        self.failed_attempts = self.failed_attempts.saturating_add(other.failed_attempts);
+        self.retrying = self.retrying.saturating_add(other.retrying);
+        self.dead_lettered = self.dead_lettered.saturating_add(other.dead_lettered);
+    }
+
+    /// What has come since `earlier`.
+    #[must_use]
+    pub const fn since(self, earlier: Self) -> Self {
+        Self {
+            delivered: self.delivered.saturating_sub(earlier.delivered),
+            failed_attempts: self.failed_attempts.saturating_sub(earlier.failed_attempts),
+            retrying: self.retrying.saturating_sub(earlier.retrying),
+            dead_lettered: self.dead_lettered.saturating_sub(earlier.dead_lettered),
+        }
+    }
 }
 
 /// The newest attempt.
@@ -47,6 +105,8 @@ pub struct LastAttempt {
     pub http_status: Option<u16>,
     /// How long it took, in milliseconds.
     pub duration_millis: u64,
+    /// Which attempt of its delivery it was, from 1.
+    pub attempt: u32,
 }
 
 /// A row of failures.
@@ -61,134 +121,112 @@ pub struct Failing {
     pub last: Timestamp,
 }
 
+/// A delivery that waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Pending {
+    /// When its event was published.
+    pub since: Timestamp,
+    /// When it is due; from then on it is in someone's hands, and no longer known as waiting.
+    pub due: Timestamp,
+}
+
+/// A delivery that was given up, as the status remembers it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct GivenUp {
+    /// When.
+    pub time: Timestamp,
+    /// What its last attempt came to; none if there was no attempt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<OutcomeKind>,
+    /// The HTTP status, if there was a response.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub http_status: Option<u16>,
+    /// How many attempts were made.
+    pub attempts: u32,
+}
+
 impl DeliveryCounts {
-    /// Counts an attempt. Returns whether the endpoint went from success to failure or back.
+    /// Counts an attempt. Returns whether that may change what the endpoint is held for: the first attempt, the end of
+    /// a row of failures, a failure in a row that is still young.
     pub fn attempt(&mut self, attempt: LastAttempt) -> bool {
         let time = attempt.time;
-        let delivered = attempt.outcome == OutcomeKind::Delivered;
-        let turned = match (&mut self.failing, delivered) {
-            (failing, true) => {
-                self.delivered += 1;
-                self.last_success = self.last_success.max(Some(time));
-                failing.take().is_some() || self.last_attempt.is_none()
-            }
-            (Some(failing), false) => {
-                failing.count += 1;
-                failing.last = failing.last.max(time);
-                false
-            }
-            (failing, false) => {
-                *failing = Some(Failing { count: 1, first: time, last: time });
-                true
-            }
+        let turned = if attempt.outcome == OutcomeKind::Delivered {
+            self.tally.delivered += 1;
+            self.last_success = self.last_success.max(Some(time));
+            self.failing.take().is_some() || self.last_attempt.is_none()
+        } else {
+            self.tally.failed_attempts += 1;
+            self.last_failure = self.last_failure.max(Some(time));
+            let row = self.failing.get_or_insert(Failing { count: 0, first: time, last: time });
+            row.count += 1;
+            row.last = row.last.max(time);
+            row.last.duration_since(row.first) <= verdict::UNHEALTHY_SPAN * 2
         };
-        self.failed_attempts += u64::from(!delivered);
         if self.last_attempt.as_ref().is_none_or(|last| last.time <= time) {
             self.last_attempt = Some(attempt);
         }
         turned
     }
-}
 
-/// What all dispatchers counted for one subscription.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Summary {
-    /// Deliveries that ended with a 2xx.
-    pub delivered: u64,
-    /// Attempts that did not.
-    pub failed_attempts: u64,
-    /// Deliveries that wait for their next attempt.
-    pub retrying: u64,
-    /// Deliveries given up.
-    pub dead_lettered: u64,
-    /// The newest attempt.
-    pub last_attempt: Option<LastAttempt>,
-    /// When the next of the waiting deliveries is due.
-    pub next_attempt: Option<Timestamp>,
-    /// Whether the endpoint fails: [`UNHEALTHY_FAILURES`] in a row over [`UNHEALTHY_SPAN`] or more, on all dispatchers
-    /// together.
-    pub failing: bool,
-}
-
-/// An endpoint is unhealthy after this many failures in a row ...
-pub const UNHEALTHY_FAILURES: u64 = 3;
-/// ... that lie at least this far apart.
-pub const UNHEALTHY_SPAN: SignedDuration = SignedDuration::from_secs(10);
-
-impl Summary {
-    /// Sums up.
-    #[must_use]
-    pub fn of<'a>(counts: impl IntoIterator<Item = &'a DeliveryCounts> + Clone) -> Self {
-        let mut sum = Self::default();
-        let mut retrying = 0i64;
-        for count in counts.clone() {
-            sum.delivered += count.delivered;
-            sum.failed_attempts += count.failed_attempts;
-            sum.dead_lettered += count.dead_lettered;
-            retrying += count.retrying;
-            let newest = |attempt: &Option<LastAttempt>| attempt.as_ref().map(|a| a.time);
-            if newest(&count.last_attempt) > newest(&sum.last_attempt) {
-                sum.last_attempt.clone_from(&count.last_attempt);
-            }
-            sum.next_attempt = match (sum.next_attempt, count.next_attempt) {
-                (Some(a), Some(b)) => Some(a.min(b)),
-                (a, b) => a.or(b),
-            };
-        }
-        sum.retrying = u64::try_from(retrying).unwrap_or(0);
-        if sum.retrying == 0 {
-            sum.next_attempt = None;
-        }
-        sum.failing = is_failing(counts);
-        sum
+    /// Counts a delivery that was given up.
+    pub fn gave_up(&mut self, given_up: GivenUp) {
+        self.tally.dead_lettered += 1;
+        remember(&mut self.recent, [given_up]);
     }
 }
 
-fn is_failing<'a>(counts: impl IntoIterator<Item = &'a DeliveryCounts> + Clone) -> bool {
-    let success = counts.clone().into_iter().filter_map(|count| count.last_success).max();
-    let rows = counts.into_iter().filter_map(|count| count.failing.as_ref());
-    let (mut failures, mut first, mut last) = (0, None::<Timestamp>, None::<Timestamp>);
-    for row in rows.filter(|row| success.is_none_or(|success| row.last > success)) {
-        failures += row.count;
-        first = Some(first.map_or(row.first, |t| t.min(row.first)));
-        last = last.max(Some(row.last));
-    }
-    let span = last.zip(first).map(|(last, first)| last.duration_since(first));
-    failures >= UNHEALTHY_FAILURES && span.is_some_and(|span| span >= UNHEALTHY_SPAN)
+/// Keeps the newest [`RECENT`], oldest first.
+pub(crate) fn remember(recent: &mut Vec<GivenUp>, more: impl IntoIterator<Item = GivenUp>) {
+    recent.extend(more);
+    recent.sort_by_key(|given_up| given_up.time);
+    recent.drain(..recent.len().saturating_sub(RECENT));
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    fn t(seconds: i64) -> Timestamp {
+    pub(crate) fn t(seconds: i64) -> Timestamp {
         Timestamp::from_second(1_700_000_000 + seconds).unwrap()
     }
 
-    fn attempt(seconds: i64, outcome: OutcomeKind) -> LastAttempt {
-        LastAttempt { time: t(seconds), outcome, http_status: None, duration_millis: 1 }
+    pub(crate) fn attempt(seconds: i64, outcome: OutcomeKind) -> LastAttempt {
+        LastAttempt { time: t(seconds), outcome, http_status: None, duration_millis: 1, attempt: 1 }
+    }
+
+    pub(crate) fn given_up(seconds: i64) -> GivenUp {
+        GivenUp { time: t(seconds), outcome: None, http_status: None, attempts: 0 }
     }
 
     #[test]
-    fn sums_over_dispatchers() {
-        let a = DeliveryCounts { delivered: 3, retrying: 2, next_attempt: Some(t(9)), ..Default::default() };
-        let b = DeliveryCounts { delivered: 4, retrying: -1, next_attempt: Some(t(7)), ..Default::default() };
-        let sum = Summary::of([&a, &b]);
-        assert_eq!((sum.delivered, sum.retrying, sum.next_attempt), (7, 1, Some(t(7))));
-        let c = DeliveryCounts { retrying: -1, ..Default::default() };
-        assert_eq!(Summary::of([&a, &b, &c]).next_attempt, None);
+    fn an_attempt_is_told_at_once_while_it_may_change_the_verdict() {
+        let mut counts = DeliveryCounts::default();
+        let mut turned = |seconds, outcome| counts.attempt(attempt(seconds, outcome));
+        assert!(turned(0, OutcomeKind::Delivered), "the first");
+        assert!(!turned(1, OutcomeKind::Delivered));
+        assert!(turned(2, OutcomeKind::Rejected));
+        assert!(turned(13, OutcomeKind::TimedOut), "over 10 s: the endpoint may be unhealthy now");
+        assert!(!turned(23, OutcomeKind::TimedOut), "it has long been");
+        assert!(turned(24, OutcomeKind::Delivered));
+        assert_eq!((counts.tally.delivered, counts.tally.failed_attempts), (3, 3));
     }
 
     #[test]
-    fn unhealthy_after_a_row_of_failures_on_all_dispatchers_together() {
-        let (mut a, mut b) = (DeliveryCounts::default(), DeliveryCounts::default());
-        assert!(a.attempt(attempt(0, OutcomeKind::Rejected)));
-        assert!(!a.attempt(attempt(4, OutcomeKind::TimedOut)));
-        assert!(!Summary::of([&a, &b]).failing, "two failures");
-        assert!(b.attempt(attempt(11, OutcomeKind::Rejected)));
-        assert!(Summary::of([&a, &b]).failing, "three over 11 s");
-        assert!(b.attempt(attempt(12, OutcomeKind::Delivered)));
-        assert!(!Summary::of([&a, &b]).failing, "a success anywhere ends it");
-        assert_eq!(Summary::of([&a, &b]).last_attempt.unwrap().outcome, OutcomeKind::Delivered);
+    fn the_last_dead_letters_are_remembered() {
+        let mut counts = DeliveryCounts::default();
+        (0..12).for_each(|n| counts.gave_up(given_up(n)));
+        assert_eq!((counts.tally.dead_lettered, counts.recent.len()), (12, RECENT));
+        assert_eq!((counts.recent[0].time, counts.recent[9].time), (t(2), t(11)));
+    }
+
+    #[test]
+    fn counts_read_as_they_were_written() {
+        let mut counts = DeliveryCounts { version: 1, ..Default::default() };
+        counts.attempt(attempt(0, OutcomeKind::Rejected));
+        counts.gave_up(given_up(1));
+        let json = crate::record::encode(&counts).unwrap();
+        assert_eq!(crate::record::decode::<DeliveryCounts>(&json).unwrap(), counts);
     }
 }

@@ -9,7 +9,7 @@ use crate::ids::{ProducerUid, SubscriptionUid};
 pub const CONFIG_BUCKET: &str = "HOOKWRIGHT_CONFIG";
 /// KV bucket of what the running system remembers: `disabled.<subscription>`, `checkpoint.<producer>`.
 pub const STATE_BUCKET: &str = "HOOKWRIGHT_STATE";
-/// KV bucket of delivery counts: `<subscription>.<incarnation>`.
+/// KV bucket of delivery counts: `<subscription>.<incarnation>`, and `<subscription>.base` for those that have gone.
 pub const HEALTH_BUCKET: &str = "HOOKWRIGHT_HEALTH";
 /// KV bucket, in memory, of the dispatchers' liveness leases: `<incarnation>`.
 pub const LEASES_BUCKET: &str = "HOOKWRIGHT_LEASES";
@@ -37,6 +37,12 @@ pub const STREAM_DELETION_POLICY: &str = "hookwright.dev/deletion-policy";
 #[must_use]
 pub fn parked_at(subscription: &SubscriptionUid, id: &DeliveryId) -> String {
     format!("hookwright.parked.at.{subscription}.{id}")
+}
+
+/// All subjects that [`parked_at`] makes for this subscription.
+#[must_use]
+pub fn parked_at_all(subscription: &SubscriptionUid) -> String {
+    format!("hookwright.parked.at.{subscription}.*")
 }
 
 /// The subject to which the server publishes a delivery when it is due.
@@ -91,7 +97,13 @@ pub fn health_key(subscription: &SubscriptionUid, incarnation: &str) -> String {
     format!("{subscription}.{incarnation}")
 }
 
-/// The subscription and the incarnation of a [`health_key`].
+/// Key in [`HEALTH_BUCKET`]: the counts of the dispatchers that have gone.
+#[must_use]
+pub fn health_base_key(subscription: &SubscriptionUid) -> String {
+    health_key(subscription, crate::health::base::BASE)
+}
+
+/// The subscription and the incarnation, or [`crate::health::base::BASE`], of a key in [`HEALTH_BUCKET`].
 #[must_use]
 pub fn parse_health_key(key: &str) -> Option<(SubscriptionUid, &str)> {
     let (uid, incarnation) = key.split_once('.')?;

@@ -54,5 +54,5 @@ pub use signing::{Signing, SigningKey, SigningScheme};
 pub use stream::{DeletionPolicy, Discard, Storage, Stream, StreamPolicy};
 pub use subscription::{ProducerRef, Subscription, SubscriptionSpec};
 pub use subscription_status::{
-    DeliveryStatus, Health, LastAttempt, SigningKeyStatus, SigningStatus, SubscriptionStatus,
+    Activity, ActivityKind, DeliveryStatus, Health, LastAttempt, SigningKeyStatus, SigningStatus, SubscriptionStatus,
 };

@@ -104,7 +104,7 @@ pub struct ProducerSpec {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ProducerStatus {
-    /// The `metadata.generation` that this status describes.
+    /// The `metadata.generation` that this status describes; -1 before the operator has seen the object.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
     /// Accepted (the spec is valid and permitted), Programmed (stream and consumer exist as written), Ready (events

@@ -12,7 +12,7 @@ use crate::{Delivery, SecretKeyRef};
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SubscriptionStatus {
-    /// The `metadata.generation` that this status describes.
+    /// The `metadata.generation` that this status describes; -1 before the operator has seen the object.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
     /// Accepted (the spec is valid), ResolvedRefs (the Producer and every Secret were found and may be used),
@@ -41,6 +41,11 @@ pub struct SubscriptionStatus {
     /// Counts and times of deliveries. Counts are approximate across a crash of a dispatcher.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub delivery: Option<DeliveryStatus>,
+    /// The last ten events in the life of the endpoint, the newest first: when its health turned, and what was given up.
+    /// Attempts that change neither leave no entry.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 10))]
+    pub recent_activity: Option<Vec<Activity>>,
 }
 
 /// How an endpoint answers.
@@ -84,12 +89,51 @@ pub struct DeliveryStatus {
     pub retrying: i64,
     /// Events whose delivery was given up, kept as dead letters or discarded.
     pub dead_lettered: i64,
+    /// When the oldest of the events that wait for their next attempt was published. Absent while none waits; with more
+    /// than 1,000 waiting at one dispatcher, and for a while after the crash of one, it may be a younger one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub oldest_pending_time: Option<Time>,
     /// When the next of the retried events is due. Absent while none is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next_attempt_time: Option<Time>,
     /// The latest attempt.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_attempt: Option<LastAttempt>,
+}
+
+/// An entry of the recent activity.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Activity {
+    /// When.
+    pub time: Time,
+    /// What: DeadLettered (a delivery was given up), or what the endpoint's health became (Healthy, Unhealthy,
+    /// Inactive).
+    pub activity: ActivityKind,
+    /// How the attempt ended that led to it, in the words of `delivery.lastAttempt.outcome`. Absent where there was no
+    /// attempt.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<String>,
+    /// The HTTP status of the answer. Absent where there was none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub http_status: Option<i32>,
+    /// Which attempt of its delivery it was, from 1. Absent where there was none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attempt: Option<i32>,
+}
+
+/// What an entry of the recent activity is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[schemars(transform = plain_enum)]
+pub enum ActivityKind {
+    /// A delivery was given up.
+    DeadLettered,
+    /// The endpoint is healthy, for the first time or again.
+    Healthy,
+    /// The endpoint keeps failing.
+    Unhealthy,
+    /// Nothing is sent any more.
+    Inactive,
 }
 
 /// One attempt to deliver an event.

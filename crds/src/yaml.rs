@@ -32,7 +32,19 @@ pub enum Error {
 fn readable(crd: &CustomResourceDefinition) -> Result<CustomResourceDefinition, Error> {
     let mut value = serde_json::to_value(crd).map_err(Error::Json)?;
     tidy(&mut value);
+    begin_unobserved(&mut value);
     serde_json::from_value(value).map_err(Error::Json)
+}
+
+/// Lets the API server give each new object the status `observedGeneration: -1`. Without a status, kstatus, by which GitOps
+/// tools judge, takes an object for finished before the operator has seen it.
+fn begin_unobserved(crd: &mut Value) {
+    let versions = crd.pointer_mut("/spec/versions").and_then(Value::as_array_mut);
+    for version in versions.into_iter().flatten() {
+        if let Some(Value::Object(status)) = version.pointer_mut("/schema/openAPIV3Schema/properties/status") {
+            status.insert("default".to_owned(), serde_json::json!({ "observedGeneration": -1 }));
+        }
+    }
 }
 
 fn file(crd: &CustomResourceDefinition) -> Result<(String, String), Error> {

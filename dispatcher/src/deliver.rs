@@ -132,6 +132,7 @@ impl Deliverer {
             outcome: outcome.kind,
             http_status: outcome.http_status,
             duration_millis: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
+            attempt: delivery.progress.attempts.saturating_add(1),
         });
         debug!(subscription = subscription.name, id = %delivery.id, outcome = outcome.kind.name(), "attempt");
         (started, outcome)
@@ -150,7 +151,7 @@ impl Deliverer {
             progress.failed(AttemptRecord { time: started, outcome, http_status });
         }
         match next {
-            Next::Done => delivery.subscription.health.ended(delivery.waited, false),
+            Next::Done => delivery.subscription.health.done(delivery.waited),
             Next::Retry { at } => self.park(&delivery, at, "retry").await,
             Next::DeadLetter { reason } => self.bury(&delivery, reason, None).await,
             Next::Disable => self.disable(&delivery).await,
@@ -184,7 +185,7 @@ impl Deliverer {
         match self.store.park(&parked, &delivery.published, at).await {
             Ok(()) => {
                 self.metrics.parked(why);
-                subscription.health.parked(at, delivery.waited);
+                subscription.health.parked(delivery.published.event.published, at, delivery.waited);
             }
             Err(TooLarge) => {
                 let detail = "too large to be parked: the event and its headers exceed the NATS server's max_payload";
@@ -212,7 +213,7 @@ impl Deliverer {
         }
         info!(subscription = subscription.name, id = %delivery.id, reason = reason.name(), "dead letter");
         self.metrics.dead_letter(reason);
-        subscription.health.ended(delivery.waited, true);
+        subscription.health.gave_up(delivery.waited, &delivery.progress);
     }
 
     /// The endpoint is gone: at once for this dispatcher, and by KV for all.

@@ -1,31 +1,30 @@
 //! Delivery health: counts in memory, written to the health bucket off the hot path. A failed write stops no delivery.
 
+mod writer;
+
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use futures::StreamExt;
-use hookwright_core::health::{DeliveryCounts, LastAttempt};
+use hookwright_core::health::{DeliveryCounts, GivenUp, LastAttempt, Pending};
 use hookwright_core::ids::SubscriptionUid;
-use hookwright_core::names::{HEALTH_BUCKET, health_key};
-use hookwright_core::record::{VERSION, encode};
-use hookwright_runtime::logging::chain;
-use hookwright_runtime::nats::Nats;
+use hookwright_core::parked::Progress;
+use hookwright_core::record::VERSION;
 use jiff::Timestamp;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, MissedTickBehavior, interval};
-use tracing::warn;
+use tokio::time::Instant;
 
-use crate::index::Index;
+pub(crate) use writer::HealthWriter;
 
-/// How often the writer looks for what to write.
-const TICK: Duration = Duration::from_millis(200);
 /// How often a subscription's counts are written, unless something turned.
 const EVERY: Duration = Duration::from_secs(5);
-/// Writes under way at the same time.
-const CONCURRENCY: usize = 16;
+/// The shortest time between two writes, should much turn.
+const URGENT_EVERY: Duration = Duration::from_secs(1);
 /// Due times remembered for each subscription: enough to name the next one.
 const DUE: usize = 32;
+/// Waiting deliveries remembered for each subscription: enough to name the oldest, unless more than this are retried at
+/// once.
+const WAITING: usize = 1_000;
 
 /// The counts of one subscription at this dispatcher.
 #[derive(Debug)]
@@ -38,10 +37,28 @@ pub(crate) struct HealthCell {
 #[derive(Debug, Default)]
 struct State {
     counts: DeliveryCounts,
+    /// When the deliveries that this dispatcher parked are due, until then.
     due: BTreeSet<Timestamp>,
+    /// The oldest of them.
+    waiting: BTreeSet<Pending>,
+    /// The writer has it on its list.
     queued: bool,
+    /// Something is not written.
+    dirty: bool,
+    /// It is to be written at once.
     urgent: bool,
     written: Option<Instant>,
+}
+
+/// What the writer does with a cell.
+#[derive(Debug)]
+pub(crate) enum Take {
+    /// Writes this now.
+    Write(Box<DeliveryCounts>),
+    /// Looks again.
+    Later,
+    /// Nothing, until something changes.
+    Rest,
 }
 
 impl HealthCell {
@@ -50,29 +67,47 @@ impl HealthCell {
         self.change(|state| state.counts.attempt(attempt));
     }
 
-    /// A delivery waits until `at`; `again` if it had waited before.
-    pub(crate) fn parked(self: &Arc<Self>, at: Timestamp, again: bool) {
+    /// The delivery of an event that was published at `since` waits until `at`; `again` if it had waited before.
+    pub(crate) fn parked(self: &Arc<Self>, since: Timestamp, at: Timestamp, again: bool) {
         self.change(|state| {
             state.due.insert(at);
             if state.due.len() > DUE {
                 state.due.pop_last();
             }
-            if !again {
-                state.counts.retrying += 1;
+            state.waiting.insert(Pending { since, due: at });
+            if state.waiting.len() > WAITING {
+                state.waiting.pop_last();
             }
-            !again && state.counts.retrying == 1
+            if !again {
+                state.counts.tally.retrying += 1;
+            }
+            !again && state.counts.tally.retrying == 1
         });
     }
 
-    /// A delivery has come to its end; `waited` if it had been parked.
-    pub(crate) fn ended(self: &Arc<Self>, waited: bool, dead_letter: bool) {
-        if !waited && !dead_letter {
-            return;
+    /// A delivery has succeeded; `waited` if it had been parked.
+    pub(crate) fn done(self: &Arc<Self>, waited: bool) {
+        if waited {
+            self.change(|state| {
+                state.counts.tally.retrying -= 1;
+                state.counts.tally.retrying == 0
+            });
         }
+    }
+
+    /// A delivery was given up, after that progress; `waited` if it had been parked.
+    pub(crate) fn gave_up(self: &Arc<Self>, waited: bool, progress: &Progress) {
+        let last = progress.history.last();
+        let given_up = GivenUp {
+            time: Timestamp::now(),
+            outcome: last.map(|attempt| attempt.outcome),
+            http_status: last.and_then(|attempt| attempt.http_status),
+            attempts: progress.attempts,
+        };
         self.change(|state| {
-            state.counts.dead_lettered += u64::from(dead_letter);
-            state.counts.retrying -= i64::from(waited);
-            dead_letter || state.counts.retrying == 0
+            state.counts.gave_up(given_up);
+            state.counts.tally.retrying -= i64::from(waited);
+            true
         });
     }
 
@@ -81,6 +116,7 @@ impl HealthCell {
         let mut state = self.state();
         let turned = change(&mut state);
         state.urgent |= turned;
+        state.dirty = true;
         if !state.queued {
             state.queued = true;
             // The writer lives as long as the process.
@@ -88,21 +124,29 @@ impl HealthCell {
         }
     }
 
-    /// The counts to write now, if they are due.
-    fn take(&self, now: Instant, force: bool) -> Option<DeliveryCounts> {
+    /// What to write at this time, if anything. While something waits, its cell stays with the writer: what is due next
+    /// changes as time passes.
+    fn take(&self, now: Instant, wall: Timestamp, force: bool) -> Take {
         let mut state = self.state();
-        let due = state.written.is_none_or(|written| now.duration_since(written) >= EVERY);
-        if !(force || state.urgent || due) {
-            return None;
+        state.due.retain(|at| *at >= wall);
+        state.waiting.retain(|pending| pending.due >= wall);
+        let (next, oldest) = (state.due.first().copied(), state.waiting.first().copied());
+        state.dirty |= state.counts.next_attempt != next || state.counts.oldest_pending != oldest;
+        if !state.dirty {
+            state.queued = next.is_some() || oldest.is_some();
+            return if state.queued { Take::Later } else { Take::Rest };
         }
-        state.queued = false;
+        let pause = if state.urgent { URGENT_EVERY } else { EVERY };
+        if !force && state.written.is_some_and(|written| now.duration_since(written) < pause) {
+            return Take::Later;
+        }
+        state.dirty = false;
         state.urgent = false;
         state.written = Some(now);
-        let wall = Timestamp::now();
-        state.due.retain(|at| *at >= wall);
         state.counts.version = VERSION;
-        state.counts.next_attempt = state.due.first().copied();
-        Some(state.counts.clone())
+        state.counts.next_attempt = next;
+        state.counts.oldest_pending = oldest;
+        Take::Write(Box::new(state.counts.clone()))
     }
 
     // A poisoned lock means a panic between two counts: they are approximate across a crash, too.
@@ -136,69 +180,55 @@ impl Health {
     }
 }
 
-/// Writes what has changed.
-pub(crate) struct HealthWriter {
-    pub(crate) nats: Nats,
-    pub(crate) health: Arc<Health>,
-    pub(crate) index: Arc<Index>,
-    pub(crate) incarnation: String,
-    pub(crate) changed: mpsc::UnboundedReceiver<Arc<HealthCell>>,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use jiff::SignedDuration;
 
-impl HealthWriter {
-    /// Until `stop`; then once more, for all that is not written.
-    pub(crate) async fn run(mut self, stop: impl Future<Output = ()>) {
-        let mut waiting = Vec::new();
-        let mut tick = interval(TICK);
-        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        tokio::pin!(stop);
-        loop {
-            let stopping = tokio::select! {
-                () = &mut stop => true,
-                _ = tick.tick() => false,
-            };
-            while let Ok(cell) = self.changed.try_recv() {
-                waiting.push(cell);
-            }
-            waiting = self.write(waiting, stopping).await;
-            if stopping {
-                return;
-            }
+    fn cell() -> Arc<HealthCell> {
+        let (health, _changed) = Health::new();
+        health.cell(&SubscriptionUid::parse("s-1").unwrap())
+    }
+
+    fn written(take: Take) -> DeliveryCounts {
+        match take {
+            Take::Write(counts) => *counts,
+            other => panic!("{other:?}"),
         }
     }
 
-    /// Returns what is to be looked at again.
-    async fn write(&self, cells: Vec<Arc<HealthCell>>, force: bool) -> Vec<Arc<HealthCell>> {
-        if cells.is_empty() {
-            return cells;
-        }
-        let bucket = match self.nats.jetstream.get_key_value(HEALTH_BUCKET).await {
-            Ok(bucket) => bucket,
-            Err(error) => {
-                warn!(error = chain(&error), "health can't be written");
-                return cells;
-            }
-        };
-        let now = Instant::now();
-        let writes = futures::stream::iter(cells).map(|cell| {
-            let bucket = &bucket;
-            async move {
-                if self.index.subscription(&cell.uid).is_none() {
-                    self.health.forget(&cell.uid);
-                    return None;
-                }
-                let Some(counts) = cell.take(now, force) else { return Some(cell) };
-                let value = encode(&counts).ok()?;
-                match bucket.put(health_key(&cell.uid, &self.incarnation), value.into()).await {
-                    Ok(_) => None,
-                    Err(error) => {
-                        warn!(error = chain(&error), "health can't be written");
-                        cell.change(|_| true);
-                        None
-                    }
-                }
-            }
-        });
-        writes.buffer_unordered(CONCURRENCY).filter_map(|again| async { again }).collect().await
+    #[test]
+    fn what_turns_is_written_at_once_and_the_rest_every_five_seconds() {
+        let (cell, start, wall) = (cell(), Instant::now(), Timestamp::UNIX_EPOCH);
+        let take = |millis, force| cell.take(start + Duration::from_millis(millis), wall, force);
+        cell.change(|_| false);
+        assert!(matches!(take(0, false), Take::Write(_)), "the first after quiet");
+        assert!(matches!(take(0, false), Take::Rest));
+        cell.change(|_| false);
+        assert!(matches!(take(4900, false), Take::Later));
+        cell.change(|_| true);
+        assert!(matches!(take(4900, false), Take::Write(_)), "a turn");
+        cell.change(|_| true);
+        assert!(matches!(take(5100, false), Take::Later), "many turns");
+        assert!(matches!(take(5100, true), Take::Write(_)), "the last write of all");
+        cell.change(|_| true);
+        assert!(matches!(take(6100, false), Take::Write(_)));
+    }
+
+    #[test]
+    fn what_waits_is_followed_until_it_is_due() {
+        let (cell, start, wall) = (cell(), Instant::now(), Timestamp::UNIX_EPOCH);
+        let after = |seconds| wall + SignedDuration::from_secs(seconds);
+        let take = |seconds: u64, wall| cell.take(start + Duration::from_secs(seconds), wall, false);
+        cell.parked(after(-5), after(10), false);
+        cell.parked(after(-9), after(20), false);
+        let first = written(take(0, wall));
+        assert_eq!((first.tally.retrying, first.next_attempt), (2, Some(after(10))));
+        assert_eq!(first.oldest_pending, Some(Pending { since: after(-9), due: after(20) }));
+        assert!(matches!(take(5, after(5)), Take::Later));
+        assert_eq!(written(take(11, after(11))).next_attempt, Some(after(20)), "the next, without any change");
+        let last = written(take(21, after(21)));
+        assert_eq!((last.next_attempt, last.oldest_pending), (None, None));
+        assert!(matches!(take(26, after(26)), Take::Rest));
     }
 }

@@ -35,7 +35,7 @@ impl Tools {
         &self.bin
     }
 
-    /// One of them: `etcd`, `kube-apiserver`, `kube-controller-manager`, `kubectl`, `nats-server`, `nats`.
+    /// One of them: `etcd`, `kube-apiserver`, `kube-controller-manager`, `kubectl`, `nats-server`, `nats`, `kstatus`.
     pub fn tool(&self, name: &str) -> Result<PathBuf> {
         let path = self.bin.join(name);
         if !path.exists() {

@@ -9,6 +9,7 @@ use kube::runtime::events::Recorder;
 use kube::runtime::reflector::Store;
 
 use crate::backoff::Failures;
+use crate::budget::StatusBudget;
 use crate::facts::Facts;
 use crate::health::Health;
 use crate::jetstream::JetStream;
@@ -40,6 +41,7 @@ pub(crate) struct Context {
     pub(crate) refresh: Refresh,
     pub(crate) triggers: Triggers,
     pub(crate) failures: Failures,
+    pub(crate) status_budget: StatusBudget,
     pub(crate) recorder: Recorder,
     pub(crate) metrics: Metrics,
 }

@@ -4,8 +4,15 @@
 //! it, and nothing is lost when the operator restarts. It is written under a field manager of its own, so that the
 //! reconciler and this writer never undo each other. Transitions go first; what only counts waits until the last write
 //! is 10 s old; and all writes together keep to 20 a second.
+//!
+//! The counts of dispatchers that have gone are folded into one key (`fold`), and what a crash left wrong in `retrying`
+//! is corrected from the stream of parked deliveries (`correct`).
 
+mod activity;
 mod agenda;
+mod base;
+mod correct;
+mod fold;
 mod summary;
 mod writer;
 
@@ -13,19 +20,23 @@ use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use hookwright_core::health::{DeliveryCounts, Summary};
+use hookwright_core::health::base::BASE;
+use hookwright_core::health::{BaseCounts, DeliveryCounts, Summary};
 use hookwright_core::ids::SubscriptionUid;
 use hookwright_core::names;
 use hookwright_core::record::{self, Disabled};
 use hookwright_crds::Subscription;
 use hookwright_runtime::logging;
 use hookwright_runtime::mirror::Change;
+use jiff::Timestamp;
 use kube::runtime::reflector::ObjectRef;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use tracing::warn;
 
 use agenda::Agenda;
+pub(crate) use correct::correct_all;
+pub(crate) use fold::fold_all;
 pub(crate) use writer::write_all;
 
 /// How long counts of a deleted Subscription may still come in: dispatchers stop within 5 s.
@@ -35,7 +46,12 @@ const LATE: Duration = Duration::from_secs(60);
 #[derive(Default)]
 struct Known {
     object: Option<ObjectRef<Subscription>>,
+    /// Of those who have gone.
+    base: Option<BaseCounts>,
+    /// By incarnation.
     counts: HashMap<String, DeliveryCounts>,
+    /// Moves with each change of the two above.
+    changes: u64,
     disabled: Option<Disabled>,
 }
 
@@ -46,6 +62,8 @@ struct State {
     gone: HashMap<SubscriptionUid, Instant>,
     /// Keys of the health bucket that came after their Subscription went.
     late: Vec<String>,
+    /// Whose `retrying` may be off, since a dispatcher has gone that had counted for them.
+    suspects: Vec<SubscriptionUid>,
     counts_loaded: bool,
     disabled_loaded: bool,
 }
@@ -79,7 +97,12 @@ impl Health {
                 if let Some((uid, incarnation)) = names::parse_health_key(&key)
                     && let Some(known) = state.known.get_mut(&uid)
                 {
-                    known.counts.remove(incarnation);
+                    if incarnation == BASE {
+                        known.base = None;
+                    } else {
+                        known.counts.remove(incarnation);
+                    }
+                    known.changes += 1;
                     state.agenda.changed(uid);
                 }
             }
@@ -142,12 +165,44 @@ impl Health {
         std::mem::take(&mut self.state().late)
     }
 
-    fn read(&self, uid: &SubscriptionUid) -> Option<Reading> {
+    /// The keys that someone has counted under, with the incarnation.
+    fn keys(&self) -> Vec<(SubscriptionUid, String)> {
+        let state = self.state();
+        let keys = |(uid, known): (&SubscriptionUid, &Known)| {
+            known.counts.keys().map(|incarnation| (uid.clone(), incarnation.clone())).collect::<Vec<_>>()
+        };
+        state.known.iter().flat_map(keys).collect()
+    }
+
+    /// The `retrying` of this Subscription has to be looked at.
+    fn suspect(&self, uid: SubscriptionUid) {
+        self.state().suspects.push(uid);
+    }
+
+    fn take_suspects(&self) -> Vec<SubscriptionUid> {
+        std::mem::take(&mut self.state().suspects)
+    }
+
+    /// Those of whom something waits, by the counts; or less than nothing.
+    fn retrying(&self) -> Vec<SubscriptionUid> {
+        let state = self.state();
+        let waits = |known: &Known| Summary::waiting(known.base.as_ref(), &known.counts) != 0;
+        state.known.iter().filter(|(_, known)| waits(known)).map(|(uid, _)| uid.clone()).collect()
+    }
+
+    /// What waits of this Subscription, by the counts, and how often they have changed.
+    fn waiting(&self, uid: &SubscriptionUid) -> Option<(i64, u64)> {
+        let state = self.state();
+        let known = state.known.get(uid)?;
+        Some((Summary::waiting(known.base.as_ref(), &known.counts), known.changes))
+    }
+
+    fn read(&self, uid: &SubscriptionUid, now: Timestamp) -> Option<Reading> {
         let state = self.state();
         let known = state.known.get(uid)?;
         Some(Reading {
             object: known.object.clone()?,
-            summary: Summary::of(known.counts.values()),
+            summary: Summary::of(known.base.as_ref(), &known.counts, now),
             disabled: known.disabled.as_ref().map(|disabled| disabled.generation),
         })
     }
@@ -160,9 +215,16 @@ impl State {
             self.late.push(key.to_owned());
             return;
         }
-        match record::decode::<DeliveryCounts>(value) {
-            Ok(counts) => {
-                self.known.entry(uid.clone()).or_default().counts.insert(incarnation.to_owned(), counts);
+        let known = self.known.entry(uid.clone()).or_default();
+        let read = if incarnation == BASE {
+            record::decode::<BaseCounts>(value).map(|base| known.base = Some(base))
+        } else {
+            record::decode::<DeliveryCounts>(value)
+                .map(|counts| drop(known.counts.insert(incarnation.to_owned(), counts)))
+        };
+        match read {
+            Ok(()) => {
+                known.changes += 1;
                 self.agenda.changed(uid);
             }
             Err(error) => warn!(key, error = logging::chain(&error), "counts can't be read"),

@@ -158,6 +158,34 @@ impl JetStream {
         }
     }
 
+    /// How many subjects of a stream's messages match `filter`.
+    pub(crate) async fn count_subjects(&self, stream: &str, filter: &str) -> JsResult<u64> {
+        #[derive(serde::Deserialize)]
+        struct Page {
+            #[serde(default)]
+            total: u64,
+        }
+        // Only the total is wanted, so this asks for the page behind the last one.
+        let request = json!({ "subjects_filter": filter, "offset": i32::MAX });
+        Ok(self.ask::<Page>(format!("STREAM.INFO.{stream}"), &request).await?.total)
+    }
+
+    /// How many messages a stream has on one subject.
+    pub(crate) async fn count_messages(&self, stream: &str, subject: &str) -> JsResult<u64> {
+        #[derive(serde::Deserialize)]
+        struct Answer {
+            state: State,
+        }
+        #[derive(serde::Deserialize)]
+        struct State {
+            #[serde(default)]
+            subjects: Option<std::collections::HashMap<String, u64>>,
+        }
+        let request = json!({ "subjects_filter": subject });
+        let answer: Answer = self.ask(format!("STREAM.INFO.{stream}"), &request).await?;
+        Ok(answer.state.subjects.and_then(|subjects| subjects.get(subject).copied()).unwrap_or(0))
+    }
+
     /// The subjects of a stream's messages that match `filter`.
     pub(crate) async fn subjects(&self, stream: &str, filter: &str) -> JsResult<Vec<String>> {
         let list = |source| JsError::List { what: stream.to_owned(), source };

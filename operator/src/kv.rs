@@ -2,6 +2,7 @@
 //! may be old.
 
 use async_nats::jetstream::ErrorCode;
+use async_nats::jetstream::context::PublishErrorKind;
 use async_nats::jetstream::message::StreamMessage;
 use async_nats::jetstream::stream::RawMessage;
 use bytes::Bytes;
@@ -21,6 +22,24 @@ struct Stored {
 pub(crate) struct Entry {
     pub(crate) value: Bytes,
     pub(crate) revision: u64,
+}
+
+/// Makes a publish conditional on the subject's last sequence, which is the key's revision.
+const EXPECTED: &str = "Nats-Expected-Last-Subject-Sequence";
+
+fn removal() -> async_nats::HeaderMap {
+    let mut headers = async_nats::HeaderMap::new();
+    headers.insert("KV-Operation", "PURGE");
+    headers.insert("Nats-Rollup", "sub");
+    headers
+}
+
+fn was_expected(stored: JsResult<u64>) -> JsResult<bool> {
+    match stored {
+        Ok(_) => Ok(true),
+        Err(JsError::NotStored { source, .. }) if source.kind() == PublishErrorKind::WrongLastSequence => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 fn subject(bucket: &str, key: &str) -> String {
@@ -45,12 +64,23 @@ impl JetStream {
         self.publish(subject(bucket, key), async_nats::HeaderMap::new(), value.into()).await
     }
 
+    /// Writes a value if the key is still at this revision, 0 for a key that never had one. Returns whether it was.
+    pub(crate) async fn put_at(&self, bucket: &str, key: &str, value: Vec<u8>, revision: u64) -> JsResult<bool> {
+        let mut headers = async_nats::HeaderMap::new();
+        headers.insert(EXPECTED, revision.to_string());
+        was_expected(self.publish(subject(bucket, key), headers, value.into()).await)
+    }
+
     /// Removes a key; mirrors see it go.
     pub(crate) async fn remove(&self, bucket: &str, key: &str) -> JsResult<()> {
-        let mut headers = async_nats::HeaderMap::new();
-        headers.insert("KV-Operation", "PURGE");
-        headers.insert("Nats-Rollup", "sub");
-        self.publish(subject(bucket, key), headers, Bytes::new()).await.map(drop)
+        self.publish(subject(bucket, key), removal(), Bytes::new()).await.map(drop)
+    }
+
+    /// Removes a key if it is still at this revision. Returns whether it was.
+    pub(crate) async fn remove_at(&self, bucket: &str, key: &str, revision: u64) -> JsResult<bool> {
+        let mut headers = removal();
+        headers.insert(EXPECTED, revision.to_string());
+        was_expected(self.publish(subject(bucket, key), headers, Bytes::new()).await)
     }
 
     /// Removes each key that matches `filter`, where `*` is one token.

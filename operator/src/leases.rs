@@ -92,6 +92,13 @@ impl Leases {
         self.state().leases.values().filter(|lease| lease.seen.elapsed() < TTL).count()
     }
 
+    /// Whether this dispatcher is alive; none before the leases were read.
+    pub(crate) fn is_live(&self, dispatcher: &str) -> Option<bool> {
+        let state = self.state();
+        state.loaded?;
+        Some(state.leases.get(dispatcher).is_some_and(|lease| lease.seen.elapsed() < TTL))
+    }
+
     /// Forgets the leases that have run out, and says when the next one does.
     pub(crate) fn expire(&self) -> Option<Instant> {
         let mut state = self.state();

@@ -9,6 +9,7 @@
 //! or marked with the uid of the Producer that owns it. Whoever is shut out of a Producer is served nothing.
 
 mod backoff;
+mod budget;
 mod checkpoint;
 mod conditions;
 mod context;

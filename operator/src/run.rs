@@ -131,6 +131,8 @@ async fn with_nats(ctx: Arc<Context>, readiness: &Readiness, connected: watch::S
         never = sweep::keep(ctx.clone(), reconnects.clone(), readiness) => match never {},
         never = checkpoint::keep(ctx.clone()) => match never {},
         never = health::write_all(ctx.clone()) => match never {},
+        never = health::fold_all(ctx.clone()) => match never {},
+        never = health::correct_all(ctx.clone()) => match never {},
     }
 }
 
@@ -171,6 +173,7 @@ fn context(
         refresh: Default::default(),
         triggers,
         failures: Default::default(),
+        status_budget: Default::default(),
         metrics: Metrics::default(),
     })
 }

@@ -57,7 +57,7 @@ const LOOK_FOR_GARBAGE: Duration = Duration::from_secs(2);
 pub(crate) async fn reconcile(subscription: Arc<Subscription>, ctx: &Context) -> Result<Action, SubscriptionError> {
     let subscription = ctx.latest_subscriptions.of(&subscription);
     let uid = SubscriptionUid::parse(&subscription.uid().unwrap_or_default())?;
-    if subscription.status.as_ref().and_then(|status| status.observed_generation).is_none() {
+    if subscription.status.as_ref().and_then(|status| status.observed_generation).is_none_or(|seen| seen < 0) {
         // The Producer counts its Subscriptions.
         ctx.triggers.producer_soon(producer_ref(&subscription));
     }

@@ -23,3 +23,4 @@ mod sharing;
 mod shop;
 mod shutdown;
 mod startup;
+mod status;

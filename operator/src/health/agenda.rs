@@ -1,31 +1,48 @@
-//! Which Subscription's status is written next: transitions first, then what is due, the longest waiting first.
+//! Which Subscription's status is written next: what turned first, then what is due, the longest waiting first.
 
-use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
 use hookwright_core::ids::SubscriptionUid;
 use tokio::time::Instant;
 
-/// The shortest time between two writes of counts of one Subscription.
-const QUIET: Duration = Duration::from_secs(10);
 /// How soon a write that failed is tried again.
 const AGAIN: Duration = Duration::from_secs(2);
+
+/// How much a change matters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Weight {
+    /// A matter of counts.
+    Counts,
+    /// Something waits now, or nothing does any more; something was given up; the first attempt was made.
+    Notable,
+    /// Health turned.
+    Turn,
+}
+
+impl Weight {
+    /// The shortest time between two writes of one Subscription, the second of this weight.
+    const fn pause(self) -> Duration {
+        match self {
+            Self::Turn => Duration::from_secs(1),
+            Self::Notable => Duration::from_secs(2),
+            Self::Counts => Duration::from_secs(10),
+        }
+    }
+}
 
 /// What is to be looked at, and what is to be written.
 #[derive(Default)]
 pub(super) struct Agenda {
-    /// Something has changed; whether it is a transition is not known yet.
+    /// Something has changed; how much it matters is not known yet.
     changed: HashSet<SubscriptionUid>,
-    urgent: VecDeque<SubscriptionUid>,
+    /// Something changes then by the mere passing of time.
+    later: HashMap<SubscriptionUid, Instant>,
+    /// Before all others.
+    turns: BTreeSet<(Instant, SubscriptionUid)>,
     due: BTreeSet<(Instant, SubscriptionUid)>,
-    scheduled: HashMap<SubscriptionUid, Slot>,
+    scheduled: HashMap<SubscriptionUid, (Weight, Instant)>,
     written: HashMap<SubscriptionUid, Instant>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Slot {
-    Urgent,
-    At(Instant),
 }
 
 /// What to do now.
@@ -41,38 +58,53 @@ impl Agenda {
         self.changed.insert(uid);
     }
 
-    pub(super) fn take_changed(&mut self) -> Vec<SubscriptionUid> {
+    /// Counts as changed at this time.
+    pub(super) fn look_at(&mut self, uid: SubscriptionUid, time: Option<Instant>) {
+        match time {
+            Some(time) => drop(self.later.insert(uid, time)),
+            None => drop(self.later.remove(&uid)),
+        }
+    }
+
+    pub(super) fn take_changed(&mut self, now: Instant) -> Vec<SubscriptionUid> {
+        self.changed.extend(self.later.extract_if(|_, time| *time <= now).map(|(uid, _)| uid));
         self.changed.drain().collect()
     }
 
-    /// To be written at once.
-    pub(super) fn urgent(&mut self, uid: SubscriptionUid) {
-        match self.scheduled.insert(uid.clone(), Slot::Urgent) {
-            Some(Slot::Urgent) => return,
-            Some(Slot::At(time)) => drop(self.due.remove(&(time, uid.clone()))),
-            None => {}
-        }
-        self.urgent.push_back(uid);
-    }
-
-    /// To be written when the last write is old enough.
-    pub(super) fn counted(&mut self, uid: SubscriptionUid, now: Instant) {
-        if !self.scheduled.contains_key(&uid) {
-            let time = self.written.get(&uid).map_or(now, |last| (*last + QUIET).max(now));
-            self.at(uid, time);
+    /// To be written as soon as the last write is old enough for this weight.
+    pub(super) fn schedule(&mut self, uid: SubscriptionUid, weight: Weight, now: Instant) {
+        let time = self.written.get(&uid).map_or(now, |last| (*last + weight.pause()).max(now));
+        match self.scheduled.get(&uid) {
+            Some((old, at)) if *old >= weight && *at <= time => {}
+            Some((old, at)) => {
+                let (weight, time) = (weight.max(*old), time.min(*at));
+                self.unschedule(&uid);
+                self.put(uid, weight, time);
+            }
+            None => self.put(uid, weight, time),
         }
     }
 
     /// To be written again, as it failed.
     pub(super) fn failed(&mut self, uid: SubscriptionUid, now: Instant) {
         if !self.scheduled.contains_key(&uid) {
-            self.at(uid, now + AGAIN);
+            self.put(uid, Weight::Turn, now + AGAIN);
         }
     }
 
-    fn at(&mut self, uid: SubscriptionUid, time: Instant) {
-        self.scheduled.insert(uid.clone(), Slot::At(time));
-        self.due.insert((time, uid));
+    fn queue(&mut self, weight: Weight) -> &mut BTreeSet<(Instant, SubscriptionUid)> {
+        if weight == Weight::Turn { &mut self.turns } else { &mut self.due }
+    }
+
+    fn put(&mut self, uid: SubscriptionUid, weight: Weight, time: Instant) {
+        self.scheduled.insert(uid.clone(), (weight, time));
+        self.queue(weight).insert((time, uid));
+    }
+
+    fn unschedule(&mut self, uid: &SubscriptionUid) {
+        if let Some((weight, time)) = self.scheduled.remove(uid) {
+            self.queue(weight).remove(&(time, uid.clone()));
+        }
     }
 
     pub(super) fn written(&mut self, uid: SubscriptionUid, now: Instant) {
@@ -81,30 +113,24 @@ impl Agenda {
 
     pub(super) fn forget(&mut self, uid: &SubscriptionUid) {
         self.changed.remove(uid);
+        self.later.remove(uid);
         self.written.remove(uid);
-        match self.scheduled.remove(uid) {
-            Some(Slot::Urgent) => self.urgent.retain(|other| other != uid),
-            Some(Slot::At(time)) => drop(self.due.remove(&(time, uid.clone()))),
-            None => {}
-        }
+        self.unschedule(uid);
     }
 
-    pub(super) fn next(&mut self, now: Instant) -> Next {
-        if let Some(uid) = self.urgent.pop_front() {
-            self.scheduled.remove(&uid);
-            return Next::Write(uid);
+    /// What to write now; it stays on the agenda until it is [taken](Self::take).
+    pub(super) fn next(&self, now: Instant) -> Next {
+        let firsts = [self.turns.first(), self.due.first()];
+        if let Some((_, uid)) = firsts.iter().flatten().find(|(time, _)| *time <= now) {
+            return Next::Write(uid.clone());
         }
-        match self.due.first() {
-            None => Next::Wait,
-            Some((time, _)) if *time > now => Next::WaitUntil(*time),
-            Some(_) => match self.due.pop_first() {
-                Some((_, uid)) => {
-                    self.scheduled.remove(&uid);
-                    Next::Write(uid)
-                }
-                None => Next::Wait,
-            },
-        }
+        let times = firsts.iter().flatten().map(|(time, _)| *time).chain(self.later.values().copied());
+        times.min().map_or(Next::Wait, Next::WaitUntil)
+    }
+
+    /// Takes it off the agenda.
+    pub(super) fn take(&mut self, uid: &SubscriptionUid) {
+        self.unschedule(uid);
     }
 }
 
@@ -112,29 +138,57 @@ impl Agenda {
 mod tests {
     use super::*;
 
+    fn uid(text: &str) -> SubscriptionUid {
+        SubscriptionUid::parse(text).unwrap()
+    }
+
+    fn take(agenda: &mut Agenda, now: Instant) -> Next {
+        let next = agenda.next(now);
+        if let Next::Write(uid) = &next {
+            agenda.take(uid);
+        }
+        next
+    }
+
     #[tokio::test(start_paused = true)]
-    async fn transitions_first_and_counts_at_most_every_ten_seconds() {
-        let uid = |text: &str| SubscriptionUid::parse(text).unwrap();
-        let mut agenda = Agenda::default();
-        let now = Instant::now();
+    async fn turns_first_and_counts_at_most_every_ten_seconds() {
+        let (mut agenda, now) = (Agenda::default(), Instant::now());
+        let after = |seconds| now + Duration::from_secs(seconds);
         assert_eq!(agenda.next(now), Next::Wait);
-        agenda.counted(uid("a"), now);
-        agenda.urgent(uid("b"));
-        agenda.urgent(uid("b"));
-        assert_eq!(agenda.next(now), Next::Write(uid("b")));
-        assert_eq!(agenda.next(now), Next::Write(uid("a")), "the first change after quiet is written at once");
+        agenda.schedule(uid("a"), Weight::Counts, now);
+        agenda.schedule(uid("b"), Weight::Turn, now);
+        agenda.schedule(uid("b"), Weight::Turn, now);
+        assert_eq!(take(&mut agenda, now), Next::Write(uid("b")));
+        assert_eq!(take(&mut agenda, now), Next::Write(uid("a")), "the first change after quiet is written at once");
         agenda.written(uid("a"), now);
-        agenda.counted(uid("a"), now);
-        agenda.counted(uid("a"), now + Duration::from_secs(5));
-        assert_eq!(agenda.next(now), Next::WaitUntil(now + QUIET));
-        assert_eq!(agenda.next(now + QUIET), Next::Write(uid("a")));
-        agenda.written(uid("a"), now + QUIET);
-        agenda.counted(uid("a"), now + QUIET);
-        agenda.urgent(uid("a"));
-        assert_eq!(agenda.next(now + QUIET), Next::Write(uid("a")), "a transition doesn't wait");
-        assert_eq!(agenda.next(now + QUIET), Next::Wait);
-        agenda.counted(uid("c"), now);
+        agenda.schedule(uid("a"), Weight::Counts, now);
+        agenda.schedule(uid("a"), Weight::Counts, after(5));
+        assert_eq!(agenda.next(after(5)), Next::WaitUntil(after(10)));
+        agenda.schedule(uid("a"), Weight::Notable, after(5));
+        assert_eq!(take(&mut agenda, after(5)), Next::Write(uid("a")), "something notable doesn't wait as long");
+        agenda.written(uid("a"), after(5));
+        agenda.schedule(uid("a"), Weight::Turn, after(5));
+        agenda.schedule(uid("a"), Weight::Counts, after(5));
+        assert_eq!(agenda.next(after(5)), Next::WaitUntil(after(6)), "nor do turns, but one can't take all writes");
+        assert_eq!(take(&mut agenda, after(6)), Next::Write(uid("a")));
+        assert_eq!(agenda.next(after(6)), Next::Wait);
+        agenda.schedule(uid("c"), Weight::Notable, now);
         agenda.forget(&uid("c"));
         assert_eq!(agenda.next(now), Next::Wait);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_longest_waiting_first_and_time_counts_as_a_change() {
+        let (mut agenda, now) = (Agenda::default(), Instant::now());
+        let after = |seconds| now + Duration::from_secs(seconds);
+        agenda.schedule(uid("b"), Weight::Counts, now);
+        agenda.schedule(uid("a"), Weight::Notable, after(1));
+        assert_eq!(take(&mut agenda, after(2)), Next::Write(uid("b")));
+        assert_eq!(take(&mut agenda, after(2)), Next::Write(uid("a")));
+        agenda.look_at(uid("a"), Some(after(30)));
+        assert_eq!(agenda.next(after(2)), Next::WaitUntil(after(30)));
+        assert!(agenda.take_changed(after(29)).is_empty());
+        assert_eq!(agenda.take_changed(after(30)), [uid("a")]);
+        assert_eq!(agenda.next(after(30)), Next::Wait);
     }
 }

@@ -1,12 +1,15 @@
 //! From counts to status. Nothing of what a receiver wrote gets in: counts, kinds of outcomes and HTTP status only.
 
-use hookwright_core::health::{LastAttempt, Summary};
+use hookwright_core::health::{LastAttempt, Summary, Verdict, verdict};
 use hookwright_crds::{
-    ConditionType, DeliveryStatus, Health, LastAttempt as AttemptStatus, Reason, Subscription, SubscriptionStatus,
+    Activity, ConditionType, DeliveryStatus, Health, LastAttempt as AttemptStatus, Reason, Subscription,
+    SubscriptionStatus,
 };
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
+use super::activity;
+use super::agenda::Weight;
 use crate::conditions::{Judgement, Refusal, dated, find};
 
 /// The health writer's part of the status.
@@ -14,7 +17,16 @@ use crate::conditions::{Judgement, Refusal, dated, find};
 pub(super) struct Part {
     pub(super) health: Option<Health>,
     pub(super) delivery: Option<DeliveryStatus>,
+    pub(super) recent: Vec<Activity>,
     pub(super) condition: Option<Condition>,
+}
+
+/// What the status should say.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct Wanted {
+    pub(super) part: Part,
+    /// When it should say something else, should nothing happen until then.
+    pub(super) again: Option<Timestamp>,
 }
 
 impl Part {
@@ -25,62 +37,94 @@ impl Part {
         Self {
             health: status.health,
             delivery: status.delivery.clone(),
+            recent: status.recent_activity.clone().unwrap_or_default(),
             condition: find(conditions, ConditionType::EndpointHealthy).cloned(),
         }
     }
 
     /// As it should be. Nothing before the first attempt.
-    pub(super) fn wanted(object: &Subscription, summary: &Summary, disabled: Option<i64>, now: Timestamp) -> Self {
+    pub(super) fn wanted(object: &Subscription, summary: &Summary, disabled: Option<i64>, now: Timestamp) -> Wanted {
         let generation = object.metadata.generation.unwrap_or_default();
         let gone = disabled == Some(generation);
         if summary == &Summary::default() && !gone {
-            return Self::default();
+            return Wanted::default();
         }
-        let (health, judgement) = judge(summary, gone);
-        let before = Self::of(object.status.as_ref()).condition;
+        let before = Self::of(object.status.as_ref());
+        let (health, judgement, again) = judge(before.health, summary, gone, now);
         let conditions = judgement.map(|judgement| {
-            dated(vec![(ConditionType::EndpointHealthy, judgement)], before.as_slice(), generation, now)
+            let list = vec![(ConditionType::EndpointHealthy, judgement)];
+            dated(list, before.condition.as_slice(), generation, seconds(now).0)
         });
-        Self {
+        let part = Self {
             health,
-            delivery: Some(delivery(summary)),
+            recent: activity::recent(&before, health, summary, now),
+            delivery: Some(delivery(before.delivery.as_ref(), summary)),
             condition: conditions.and_then(|mut conditions| conditions.pop()),
-        }
+        };
+        Wanted { part, again }
     }
 
     pub(super) fn status(self) -> SubscriptionStatus {
         SubscriptionStatus {
             health: self.health,
             delivery: self.delivery,
+            recent_activity: Some(self.recent).filter(|recent| !recent.is_empty()),
             conditions: self.condition.map(|condition| vec![condition]),
             ..SubscriptionStatus::default()
         }
     }
 
-    /// Whether going to `new` is a transition, rather than a matter of counts.
-    pub(super) fn turns_into(&self, new: &Self) -> bool {
+    /// How much going to `new` matters.
+    pub(super) fn weight_of(&self, new: &Self) -> Weight {
         let retrying = |part: &Self| part.delivery.as_ref().is_some_and(|delivery| delivery.retrying > 0);
         let dead = |part: &Self| part.delivery.as_ref().map_or(0, |delivery| delivery.dead_lettered);
         let condition = |part: &Self| part.condition.as_ref().map(|c| (c.status.clone(), c.reason.clone()));
-        self.health != new.health
-            || condition(self) != condition(new)
-            || retrying(self) != retrying(new)
-            || dead(self) < dead(new)
+        let turned = self.health != new.health || condition(self) != condition(new);
+        // A thousand new Subscriptions that get their first event together must not keep a turn waiting.
+        let first = self.health.is_none() && new.health == Some(Health::Healthy);
+        if turned && !first {
+            Weight::Turn
+        } else if first || retrying(self) != retrying(new) || dead(self) < dead(new) {
+            Weight::Notable
+        } else {
+            Weight::Counts
+        }
     }
 }
 
-fn judge(summary: &Summary, gone: bool) -> (Option<Health>, Option<Judgement>) {
+fn judge(
+    before: Option<Health>,
+    summary: &Summary,
+    gone: bool,
+    now: Timestamp,
+) -> (Option<Health>, Option<Judgement>, Option<Timestamp>) {
     let fails = |reason, message: String| Some(Judgement::fails(&Refusal::new(reason, message)));
     if gone {
         let message = "The endpoint answered 410 Gone; nothing is sent until the Subscription is edited.";
-        return (Some(Health::Inactive), fails(Reason::EndpointGone, message.to_owned()));
+        return (Some(Health::Inactive), fails(Reason::EndpointGone, message.to_owned()), None);
     }
-    let Some(last) = &summary.last_attempt else { return (None, None) };
-    if summary.failing {
-        let message = format!("Attempts keep failing; the last one: {}.", outcome(last));
-        return (Some(Health::Unhealthy), fails(Reason::EndpointFailing, message));
+    let Some(last) = &summary.last_attempt else { return (None, None, None) };
+    let before = match before {
+        Some(Health::Healthy) => Some(Verdict::Healthy),
+        Some(Health::Unhealthy) => Some(Verdict::Unhealthy),
+        // An edit has ended it.
+        Some(Health::Inactive) | None => None,
+    };
+    match verdict::judge(before, &summary.signs, now) {
+        (Verdict::Unhealthy, again) if summary.signs.failures == 0 => {
+            let message =
+                "Attempts kept failing; the endpoint answers again, and is healthy after 30 s without a failure.";
+            (Some(Health::Unhealthy), fails(Reason::EndpointFailing, message.to_owned()), again)
+        }
+        (Verdict::Unhealthy, again) => {
+            let message = format!("Attempts keep failing; the last one: {}.", outcome(last));
+            (Some(Health::Unhealthy), fails(Reason::EndpointFailing, message), again)
+        }
+        (Verdict::Healthy, again) => {
+            let holds = Judgement::holds(Reason::EndpointHealthy, "The endpoint answers.");
+            (Some(Health::Healthy), Some(holds), again)
+        }
     }
-    (Some(Health::Healthy), Some(Judgement::holds(Reason::EndpointHealthy, "The endpoint answers.")))
 }
 
 fn outcome(attempt: &LastAttempt) -> String {
@@ -90,13 +134,16 @@ fn outcome(attempt: &LastAttempt) -> String {
     }
 }
 
-fn delivery(summary: &Summary) -> DeliveryStatus {
+fn delivery(before: Option<&DeliveryStatus>, summary: &Summary) -> DeliveryStatus {
     let count = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+    // While the bucket is read again after NATS was away, a sum may lack a part.
+    let up = |n: u64, old: fn(&DeliveryStatus) -> i64| count(n).max(before.map_or(0, old));
     DeliveryStatus {
-        delivered: count(summary.delivered),
-        failed_attempts: count(summary.failed_attempts),
+        delivered: up(summary.delivered, |old| old.delivered),
+        failed_attempts: up(summary.failed_attempts, |old| old.failed_attempts),
         retrying: count(summary.retrying),
-        dead_lettered: count(summary.dead_lettered),
+        dead_lettered: up(summary.dead_lettered, |old| old.dead_lettered),
+        oldest_pending_time: summary.oldest_pending.map(seconds),
         next_attempt_time: summary.next_attempt.map(seconds),
         last_attempt: summary.last_attempt.as_ref().map(|last| {
             let took = SignedDuration::from_millis(i64::try_from(last.duration_millis).unwrap_or(i64::MAX));
@@ -111,7 +158,7 @@ fn delivery(summary: &Summary) -> DeliveryStatus {
 }
 
 /// Status holds whole seconds.
-fn seconds(time: Timestamp) -> Time {
+pub(super) fn seconds(time: Timestamp) -> Time {
     Time(Timestamp::from_second(time.as_second()).unwrap_or(time))
 }
 
@@ -119,7 +166,9 @@ fn seconds(time: Timestamp) -> Time {
 mod tests {
     use super::*;
     use crate::conditions::now;
+    use hookwright_core::health::Signs;
     use hookwright_core::outcome::OutcomeKind;
+    use hookwright_crds::ActivityKind;
 
     fn object(generation: i64) -> Subscription {
         let spec = serde_json::json!({
@@ -132,8 +181,12 @@ mod tests {
 
     fn attempted(outcome: OutcomeKind, http_status: Option<u16>) -> Summary {
         let time = Timestamp::from_millisecond(1_700_000_000_900).unwrap();
-        let last = LastAttempt { time, outcome, http_status, duration_millis: 200 };
+        let last = LastAttempt { time, outcome, http_status, duration_millis: 200, attempt: 1 };
         Summary { last_attempt: Some(last), ..Summary::default() }
+    }
+
+    fn failing() -> Signs {
+        Signs { failures: 3, span: SignedDuration::from_secs(10), ..Signs::default() }
     }
 
     fn text(part: &Part) -> String {
@@ -144,7 +197,7 @@ mod tests {
     #[test]
     fn health_table() {
         let delivered = attempted(OutcomeKind::Delivered, Some(204));
-        let failing = Summary { failing: true, ..attempted(OutcomeKind::Rejected, Some(503)) };
+        let failing = Summary { signs: failing(), ..attempted(OutcomeKind::Rejected, Some(503)) };
         for (summary, disabled, want) in [
             (Summary::default(), None, "None "),
             (Summary::default(), Some(1), "None "),
@@ -155,32 +208,55 @@ mod tests {
             (failing.clone(), None, "Some(Unhealthy) False EndpointFailing"),
             (failing.clone(), Some(2), "Some(Inactive) False EndpointGone"),
         ] {
-            assert_eq!(text(&Part::wanted(&object(2), &summary, disabled, now())), want, "{summary:?} {disabled:?}");
+            let part = Part::wanted(&object(2), &summary, disabled, now()).part;
+            assert_eq!(text(&part), want, "{summary:?} {disabled:?}");
         }
-        let message = Part::wanted(&object(2), &failing, None, now()).condition.unwrap().message;
+        let message = Part::wanted(&object(2), &failing, None, now()).part.condition.unwrap().message;
         assert_eq!(message, "Attempts keep failing; the last one: Rejected, HTTP 503.");
-        let last = delivery(&delivered).last_attempt.unwrap();
+        let last = delivery(None, &delivered).last_attempt.unwrap();
         assert_eq!((last.time.0.as_second(), last.duration.as_deref()), (1_700_000_001, Some("200ms")));
     }
 
     #[test]
-    fn what_is_a_transition() {
-        let part = |summary: Summary| Part::wanted(&object(1), &summary, None, now());
+    fn what_turned_and_what_only_counts() {
+        let part = |summary: Summary| Part::wanted(&object(1), &summary, None, now()).part;
         let base = attempted(OutcomeKind::Delivered, Some(200));
         let one = part(Summary { delivered: 1, ..base.clone() });
-        assert!(Part::default().turns_into(&one), "the first attempt");
-        assert!(!one.turns_into(&part(Summary { delivered: 9, ..base.clone() })));
         let retrying = part(Summary { retrying: 1, ..base.clone() });
-        assert!(one.turns_into(&retrying));
-        assert!(retrying.turns_into(&one));
-        assert!(!retrying.turns_into(&part(Summary { retrying: 2, ..base.clone() })));
-        assert!(one.turns_into(&part(Summary { dead_lettered: 1, ..base.clone() })));
-        assert!(one.turns_into(&part(Summary { failing: true, ..base })));
+        for (old, new, want) in [
+            (&Part::default(), one.clone(), Weight::Notable),
+            (&one, part(Summary { delivered: 9, ..base.clone() }), Weight::Counts),
+            (&one, retrying.clone(), Weight::Notable),
+            (&retrying, one.clone(), Weight::Notable),
+            (&retrying, part(Summary { retrying: 2, ..base.clone() }), Weight::Counts),
+            (&one, part(Summary { dead_lettered: 1, ..base.clone() }), Weight::Notable),
+            (&one, part(Summary { signs: failing(), ..base.clone() }), Weight::Turn),
+            (&Part::default(), part(Summary { signs: failing(), ..base }), Weight::Turn),
+        ] {
+            assert_eq!(old.weight_of(&new), want, "{old:?} to {new:?}");
+        }
+    }
+
+    #[test]
+    fn an_unhealthy_endpoint_is_healthy_in_time_and_counts_never_go_back() {
+        let t = |second: i64| Timestamp::from_second(1_700_000_000 + second).unwrap();
+        let mut object = object(1);
+        let unhealthy = Summary { signs: failing(), delivered: 5, ..attempted(OutcomeKind::Rejected, Some(500)) };
+        object.status = Some(Part::wanted(&object, &unhealthy, None, t(10)).part.status());
+        let signs = Signs { last_success: Some(t(12)), last_failure: Some(t(10)), ..Signs::default() };
+        let better = Summary { signs, delivered: 4, ..attempted(OutcomeKind::Delivered, Some(200)) };
+        let soon = Part::wanted(&object, &better, None, t(12));
+        assert_eq!((soon.part.health, soon.again), (Some(Health::Unhealthy), Some(t(40))));
+        assert_eq!(soon.part.delivery.unwrap().delivered, 5);
+        let then = Part::wanted(&object, &better, None, t(40));
+        assert_eq!((then.part.health, then.again), (Some(Health::Healthy), None));
+        let activity: Vec<_> = then.part.recent.iter().map(|entry| entry.activity).collect();
+        assert_eq!(activity, [ActivityKind::Healthy, ActivityKind::Unhealthy]);
     }
 
     #[test]
     fn what_is_written_is_what_is_read() {
-        let wanted = Part::wanted(&object(1), &attempted(OutcomeKind::Delivered, Some(200)), None, now());
+        let wanted = Part::wanted(&object(1), &attempted(OutcomeKind::Delivered, Some(200)), None, now()).part;
         let status = serde_json::to_value(wanted.clone().status()).unwrap();
         let read: SubscriptionStatus = serde_json::from_value(status).unwrap();
         assert_eq!(Part::of(Some(&read)), wanted);

@@ -111,6 +111,7 @@ pub(crate) async fn write(ctx: &Context, producer: &Producer, outcome: &Outcome)
         return Ok(());
     }
     let api = Api::namespaced(ctx.client.clone(), &producer.namespace().unwrap_or_default());
+    ctx.status_budget.spend();
     let answer = match status::write(&api, producer, status::RECONCILER, &new).await {
         Ok(answer) => answer,
         Err(error) if error.is_gone() => return Ok(()),

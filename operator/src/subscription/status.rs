@@ -117,6 +117,7 @@ pub(crate) async fn write(
         return Ok(());
     }
     let api = Api::namespaced(ctx.client.clone(), &subscription.namespace().unwrap_or_default());
+    ctx.status_budget.spend();
     let answer = match status::write(&api, subscription, status::RECONCILER, &new).await {
         Ok(answer) => answer,
         Err(error) if error.is_gone() => return Ok(()),

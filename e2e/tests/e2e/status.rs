@@ -1,0 +1,197 @@
+//! Status that can be trusted.
+
+mod counts;
+mod scale;
+
+use std::process::Stdio;
+use std::time::Duration;
+
+use hookwright_e2e::{Answer, Options, Tools, World};
+use jiff::{SignedDuration, Timestamp};
+use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt;
+
+use crate::shop::{SOON, Shop, alone, schedule, shared};
+
+fn fixed(delay: &str) -> Value {
+    let backoff = json!({ "type": "Fixed", "delay": delay });
+    json!({ "delivery": { "retry": { "maxAttempts": 100, "backoff": backoff, "jitterPercent": 0 } } })
+}
+
+fn time(value: &Value) -> Timestamp {
+    value.as_str().unwrap().parse().unwrap()
+}
+
+fn activities(status: &Value) -> Vec<&str> {
+    let entries = status["recentActivity"].as_array().map(Vec::as_slice).unwrap_or_default();
+    entries.iter().map(|entry| entry["activity"].as_str().unwrap()).collect()
+}
+
+#[tokio::test]
+async fn an_endpoint_turns_unhealthy_in_ten_seconds_and_healthy_in_thirty() {
+    let (shop, _machine) = shared().await;
+    shop.subscribe("sick", &[">"], fixed("3s")).await;
+    shop.publish(&shop.event("a", "{}")).await;
+    let status = shop.status("sick", "Healthy", |status| status["health"] == "Healthy").await;
+    assert_eq!(activities(&status), ["Healthy"]);
+
+    shop.receiver.answer("/sick", Answer::status(500).body("a stack trace"));
+    let published = Timestamp::now();
+    shop.publish(&shop.event("b", "{}")).await;
+    let waits = |status: &Value| !status["delivery"]["oldestPendingTime"].is_null();
+    let status = shop.status("sick", "waiting", waits).await;
+    let oldest = time(&status["delivery"]["oldestPendingTime"]);
+    assert!(oldest.duration_since(published).abs() <= SignedDuration::from_secs(2), "{oldest} is not {published}");
+    assert_eq!(activities(&status), ["Healthy"], "a failure is no turn");
+
+    shop.status("sick", "Unhealthy", |status| status["health"] == "Unhealthy").await;
+    let failed = shop.receiver.requests("/sick");
+    let failed: Vec<_> = failed.iter().filter(|request| !request.succeeded()).collect();
+    let reached = failed.iter().skip(2).find(|request| request.at - failed[0].at >= Duration::from_secs(10)).unwrap();
+    assert!(reached.at.elapsed() < Duration::from_secs(2), "seen {:?} late", reached.at.elapsed());
+
+    shop.receiver.answer("/sick", Answer::status(200));
+    let delivered = shop.status("sick", "delivered", |status| status["delivery"]["delivered"] == 2).await;
+    assert_eq!(delivered["health"], "Unhealthy", "one success is no recovery");
+    let healthy = |status: &Value| status["health"] == "Healthy";
+    let minute = Duration::from_secs(60);
+    let found = shop.world.wait_status(&shop.namespace, "sick", "Healthy", minute, healthy).await.unwrap();
+    let requests = shop.receiver.requests("/sick");
+    let last = requests.iter().rfind(|request| !request.succeeded()).unwrap().at.elapsed();
+    let bounds = Duration::from_secs(30)..Duration::from_millis(32_500);
+    assert!(bounds.contains(&last), "{last:?} after the last failure");
+    let status = &found["status"];
+    assert_eq!(activities(status), ["Healthy", "Unhealthy", "Healthy"]);
+    assert!(status["delivery"]["oldestPendingTime"].is_null());
+    let unhealthy = &status["recentActivity"][1];
+    assert_eq!((&unhealthy["outcome"], &unhealthy["httpStatus"]), (&json!("Rejected"), &json!(500)));
+    assert!(!found.to_string().contains("stack trace"));
+}
+
+#[tokio::test]
+async fn recent_activity_has_the_last_ten_dead_letters() {
+    let (shop, _machine) = shared().await;
+    shop.receiver.answer("/down", Answer::status(503));
+    shop.subscribe("down", &[">"], schedule(&["1s"])).await;
+    for n in 0..12 {
+        shop.publish(&shop.event("a", format!("{n}"))).await;
+    }
+    let status = shop.status("down", "all dead", |status| status["delivery"]["deadLettered"] == 12).await;
+    let entries = status["recentActivity"].as_array().unwrap();
+    assert_eq!(entries.len(), 10, "{entries:?}");
+    for entry in entries {
+        assert_eq!((&entry["activity"], &entry["attempt"]), (&json!("DeadLettered"), &json!(2)), "{entry}");
+        assert_eq!((&entry["outcome"], &entry["httpStatus"]), (&json!("Rejected"), &json!(503)), "{entry}");
+        let fields: Vec<_> = entry.as_object().unwrap().keys().collect();
+        assert_eq!(fields, ["activity", "attempt", "httpStatus", "outcome", "time"], "and nothing else");
+    }
+}
+
+#[tokio::test]
+async fn a_gitops_tool_finds_no_drift_after_traffic() {
+    let (shop, _machine) = shared().await;
+    let object = shop.subscription("kept", &[">"], fixed("1s"));
+    let apply = ["apply", "--server-side", "--field-manager=gitops", "-f", "-"];
+    let plane = &shop.world.control_plane;
+    plane.kubectl_stdin(&apply, &object.to_string()).await.unwrap();
+    shop.world.wait_ready(&shop.namespace, "subscriptions", "kept").await.unwrap();
+    shop.receiver.fail_first("/kept", 2, Answer::status(500));
+    for n in 0..5 {
+        shop.publish(&shop.event("a", format!("{n}"))).await;
+    }
+    shop.status("kept", "delivered", |status| status["delivery"]["delivered"] == 5).await;
+    for plural in ["subscriptions", "producers"] {
+        let name = if plural == "producers" { "orders" } else { "kept" };
+        let found = plane.get(&shop.namespace, plural, name).await.unwrap();
+        assert_eq!(found["metadata"]["generation"], 1, "{plural}");
+        let fields = ["get", plural, name, "-n", &shop.namespace, "-o", "json", "--show-managed-fields"];
+        let found: Value = serde_json::from_str(&plane.kubectl(&fields).await.unwrap()).unwrap();
+        let managers = found["metadata"]["managedFields"].as_array().unwrap();
+        let ours = managers.iter().filter(|m| m["manager"].as_str().unwrap().starts_with("hookwright"));
+        let ours: Vec<_> = ours.collect();
+        assert!(!ours.is_empty());
+        assert!(ours.iter().all(|m| m["fieldsV1"]["f:spec"].is_null()), "{plural}: {ours:?}");
+    }
+    // No conflict, no change.
+    plane.kubectl_stdin(&apply, &object.to_string()).await.unwrap();
+    let found = plane.get(&shop.namespace, "subscriptions", "kept").await.unwrap();
+    assert_eq!((&found["metadata"]["generation"], &found["status"]["observedGeneration"]), (&json!(1), &json!(1)));
+    let diff = ["diff", "--server-side", "--field-manager=gitops", "-f", "-"];
+    let diff = plane.kubectl_stdin(&diff, &object.to_string()).await;
+    assert_eq!(diff.unwrap(), "", "kubectl diff exits 1 for a difference");
+}
+
+/// What kstatus says of it.
+async fn kstatus(tools: &Tools, object: &Value) -> String {
+    let mut command = tokio::process::Command::new(tools.tool("kstatus").unwrap());
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(object.to_string().as_bytes()).await.unwrap();
+    let output = child.wait_with_output().await.unwrap();
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
+/// Has a world of its own: it stops the operator.
+#[tokio::test]
+async fn kstatus_follows_the_life_of_each_kind() {
+    let _machine = alone().await;
+    let world =
+        World::start(Options { operator: json!({ "secretRefresh": "1s" }), ..Options::default() }).await.unwrap();
+    let shop = Shop::open(&world, json!({})).await;
+    let plane = &world.control_plane;
+    let says = async |plural: &str, name: &str| {
+        kstatus(&world.tools, &plane.get(&shop.namespace, plural, name).await.unwrap()).await
+    };
+    let until = async |plural: &str, name: &str, condition: &str, status: &str| {
+        let holds = |object: &Value| {
+            let conditions = object["status"]["conditions"].as_array().cloned().unwrap_or_default();
+            conditions.iter().any(|c| c["type"] == condition && c["status"] == status)
+        };
+        plane.wait_until(&shop.namespace, plural, name, condition, SOON, holds).await.unwrap();
+    };
+    let keys = json!({ "signing": { "keys": [{ "secretRef": { "name": "mine", "key": "secret" } }] } });
+    let bad = json!({
+        "apiVersion": "hookwright.dev/v1alpha1", "kind": "Producer",
+        "metadata": { "name": "refused", "namespace": shop.namespace }, "spec": { "subjects": ["foreign.>"] },
+    });
+    assert_eq!(says("producers", "orders").await, "Current");
+
+    // Before the operator has seen them.
+    world.operator.freeze().unwrap();
+    plane.apply_json(&shop.subscription("billing", &[">"], keys)).await.unwrap();
+    plane.apply_json(&bad).await.unwrap();
+    assert_eq!(says("subscriptions", "billing").await, "InProgress");
+    assert_eq!(says("producers", "refused").await, "InProgress");
+    world.operator.thaw().unwrap();
+
+    until("subscriptions", "billing", "ResolvedRefs", "False").await;
+    assert_eq!(says("subscriptions", "billing").await, "InProgress", "its Secret may come");
+    until("producers", "refused", "Stalled", "True").await;
+    assert_eq!(says("producers", "refused").await, "Failed");
+
+    let secret =
+        ["create", "secret", "generic", "mine", "-n", &shop.namespace, &format!("--from-literal=secret={KEY}")];
+    plane.kubectl(&secret).await.unwrap();
+    plane
+        .kubectl(&["label", "secret", "mine", "-n", &shop.namespace, "hookwright.dev/use=subscriptions"])
+        .await
+        .unwrap();
+    until("subscriptions", "billing", "Ready", "True").await;
+    assert_eq!(says("subscriptions", "billing").await, "Current");
+
+    // An edit, and a deletion, that the operator has not seen.
+    world.operator.freeze().unwrap();
+    let timeout = json!([{ "op": "add", "path": "/spec/delivery", "value": { "timeout": "3s" } }]).to_string();
+    let edit = ["patch", "hsub", "billing", "-n", &shop.namespace, "--type=json", "-p", &timeout];
+    plane.kubectl(&edit).await.unwrap();
+    assert_eq!(says("subscriptions", "billing").await, "InProgress");
+    for object in ["hsub/billing", "hprod/refused"] {
+        plane.kubectl(&["delete", object, "-n", &shop.namespace, "--wait=false"]).await.unwrap();
+    }
+    assert_eq!(says("subscriptions", "billing").await, "Terminating");
+    assert_eq!(says("producers", "refused").await, "Terminating");
+    world.operator.thaw().unwrap();
+    plane.kubectl(&["wait", "--for=delete", "hsub/billing", "-n", &shop.namespace, "--timeout=30s"]).await.unwrap();
+}
+
+/// 24 bytes and more, as Standard Webhooks has it.
+const KEY: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwMfKQ9r8GKYqr";

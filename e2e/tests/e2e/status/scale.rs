@@ -1,0 +1,188 @@
+//! Two thousand Subscriptions under load.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use futures::{StreamExt, TryStreamExt, stream};
+use hookwright_core::health::DeliveryCounts;
+use hookwright_core::names::HEALTH_BUCKET;
+use hookwright_e2e::{Answer, Options, User, World, wait_for};
+use serde_json::{Value, json};
+use tokio::time::{MissedTickBehavior, interval, sleep};
+
+use super::fixed;
+use crate::shop::{Shop, alone};
+
+const SUBSCRIPTIONS: usize = 2_000;
+/// Each event type goes to this many Subscriptions.
+const SHARE: usize = 20;
+const EVENTS_PER_SECOND: u64 = 10;
+const LOAD: Duration = Duration::from_secs(40);
+const WINDOW: Duration = Duration::from_secs(10);
+/// Those whose endpoint fails under load, each with an event type of its own.
+const SICK: usize = 5;
+
+#[tokio::test]
+async fn two_thousand_subscriptions_share_twenty_writes_a_second() {
+    let _machine = alone().await;
+    let world = World::start(Options::default()).await.unwrap();
+    let shop = Shop::open(&world, json!({})).await;
+    create(&shop).await;
+    for n in 0..SICK {
+        shop.receiver.answer(&format!("/sick-{n}"), Answer::status(500));
+    }
+    let publish = async {
+        let mut tick = interval(Duration::from_micros(1_000_000 / EVENTS_PER_SECOND));
+        tick.set_missed_tick_behavior(MissedTickBehavior::Burst);
+        let (start, mut n) = (Instant::now(), 0);
+        while start.elapsed() < LOAD {
+            tick.tick().await;
+            shop.publish(&shop.event(&format!("t.{}", n % (SUBSCRIPTIONS / SHARE)), "{}")).await;
+            // In the midst of it, what makes endpoints turn.
+            if n % 10 == 0 && start.elapsed() > LOAD / 4 {
+                shop.publish(&shop.event("sick", "{}")).await;
+            }
+            n += 1;
+        }
+    };
+    let before = written_at_the_server(&world).await;
+    let (busiest, late, backwards, ()) = tokio::join!(busiest(&world), turns(&shop), backwards(&shop), publish);
+    let served = written_at_the_server(&world).await - before;
+    println!(
+        "at most {busiest} writes of status in 10 s, {served} in all by the API server; turns seen within {late:?}"
+    );
+    assert!(busiest <= 200, "{busiest} in 10 s");
+    assert!(served as u64 <= 20 * (LOAD.as_secs() + 15), "{served} by the API server");
+    assert!(late <= Duration::from_secs(2), "{late:?}");
+    assert_eq!(backwards, Vec::<String>::new());
+    exact(&shop).await;
+}
+
+/// All of them, with one signing key: 2,000 generated ones are another test's matter.
+async fn create(shop: &Shop<'_>) {
+    let key = format!("--from-literal=secret={}", super::KEY);
+    let plane = &shop.world.control_plane;
+    plane.kubectl(&["create", "secret", "generic", "mine", "-n", &shop.namespace, &key]).await.unwrap();
+    let label = ["label", "secret", "mine", "-n", &shop.namespace, "hookwright.dev/use=subscriptions"];
+    plane.kubectl(&label).await.unwrap();
+    let keys = json!({ "signing": { "keys": [{ "secretRef": { "name": "mine", "key": "secret" } }] } });
+    let mut objects: Vec<Value> = (0..SUBSCRIPTIONS - SICK)
+        .map(|n| shop.subscription(&format!("s-{n}"), &[&format!("t.{}", n / SHARE)], keys.clone()))
+        .collect();
+    for n in 0..SICK {
+        let mut spec = fixed("2s");
+        spec["signing"] = keys["signing"].clone();
+        objects.push(shop.subscription(&format!("sick-{n}"), &["sick"], spec));
+    }
+    let start = Instant::now();
+    let client = plane.client().await.unwrap();
+    let path = format!("/apis/hookwright.dev/v1alpha1/namespaces/{}/subscriptions", shop.namespace);
+    let post = |object: Value| {
+        let request = http::Request::post(&path).header("content-type", "application/json");
+        let request = request.body(object.to_string().into_bytes()).unwrap();
+        let client = client.clone();
+        async move { client.request::<Value>(request).await.unwrap() }
+    };
+    stream::iter(objects).map(post).buffer_unordered(16).for_each(async |_| ()).await;
+    wait_for("all to be Ready", Duration::from_secs(180), async || {
+        let ready = metric(&shop.world.operator.metrics().await?, "operator_subscriptions{ready=\"True\"}");
+        anyhow::ensure!(ready == SUBSCRIPTIONS as u64, "{ready} are");
+        Ok(())
+    })
+    .await
+    .unwrap();
+    println!("{SUBSCRIPTIONS} Subscriptions were Ready in {:?}", start.elapsed());
+}
+
+fn metric(text: &str, name: &str) -> u64 {
+    let values = text.lines().filter(|line| !line.starts_with('#') && line.contains(name));
+    values.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum()
+}
+
+/// The most writes of status, by the operator's count, in any ten seconds.
+async fn busiest(world: &World) -> u64 {
+    let (start, mut samples) = (Instant::now(), Vec::new());
+    while start.elapsed() < LOAD + WINDOW {
+        let asked = start.elapsed();
+        let metrics = world.operator.metrics().await.unwrap();
+        samples.push((asked, metric(&metrics, "operator_status_writes_total"), start.elapsed()));
+        sleep(Duration::from_millis(100)).await;
+    }
+    let within = |n: usize| {
+        let (from, count, _) = samples[n];
+        // Certainly no more than ten seconds lie between the two.
+        let last = samples[n..].iter().rfind(|(_, _, answered)| *answered <= from + WINDOW);
+        last.map_or(0, |(_, until, _)| until - count)
+    };
+    (0..samples.len()).map(within).max().unwrap_or_default()
+}
+
+/// The writes of status that the API server has served.
+async fn written_at_the_server(world: &World) -> u64 {
+    let metrics = world.control_plane.kubectl(&["get", "--raw", "/metrics"]).await.unwrap();
+    let ours = |line: &&str| {
+        line.starts_with("apiserver_request_total") && line.contains("hookwright.dev") && line.contains("\"status\"")
+    };
+    metrics.lines().filter(ours).map(|line| metric(line, "apiserver_request_total")).sum()
+}
+
+/// How late the latest of the turns was seen, from the request that made it due.
+async fn turns(shop: &Shop<'_>) -> Duration {
+    let mut late = Duration::ZERO;
+    for n in 0..SICK {
+        let name = format!("sick-{n}");
+        let unhealthy = |status: &Value| status["health"] == "Unhealthy";
+        let found = shop.world.wait_status(&shop.namespace, &name, "Unhealthy", LOAD, unhealthy).await.unwrap();
+        let activity = &found["status"]["recentActivity"][0];
+        assert_eq!(activity["activity"], "Unhealthy");
+        let requests = shop.receiver.requests(&format!("/{name}"));
+        let span = |at: Instant| at.duration_since(requests[0].at);
+        let due = requests.iter().skip(2).find(|request| span(request.at) >= Duration::from_secs(10)).unwrap();
+        // Of the first, to the millisecond; of those that were looked at later, by what the status says.
+        let written: jiff::Timestamp = activity["time"].as_str().unwrap().parse().unwrap();
+        let seen = std::time::SystemTime::from(written).duration_since(due.time).unwrap_or_default();
+        late = late.max(if n == 0 { due.at.elapsed() } else { seen });
+    }
+    late
+}
+
+/// Looks at all of them again and again; returns whose counts went backwards.
+async fn backwards(shop: &Shop<'_>) -> Vec<String> {
+    let client = shop.world.control_plane.client().await.unwrap();
+    let path = format!("/apis/hookwright.dev/v1alpha1/namespaces/{}/subscriptions", shop.namespace);
+    let (start, mut last, mut backwards) = (Instant::now(), HashMap::new(), Vec::new());
+    while start.elapsed() < LOAD {
+        let request = http::Request::get(&path).body(Vec::new()).unwrap();
+        let list: Value = client.request(request).await.unwrap();
+        for object in list["items"].as_array().unwrap() {
+            let name = object["metadata"]["name"].as_str().unwrap().to_owned();
+            let delivery = &object["status"]["delivery"];
+            let counts = ["delivered", "failedAttempts", "deadLettered"];
+            let counts = counts.map(|field| delivery[field].as_i64().unwrap_or_default());
+            let old = last.insert(name.clone(), counts).unwrap_or_default();
+            if old.iter().zip(counts).any(|(old, new)| new < *old) {
+                backwards.push(format!("{name}: {old:?} to {counts:?}"));
+            }
+        }
+        sleep(Duration::from_secs(4)).await;
+    }
+    backwards
+}
+
+/// No dispatcher died, so what they have counted is what receivers got.
+async fn exact(shop: &Shop<'_>) {
+    let bucket = shop.world.nats.jetstream(User::Operator).await.unwrap().get_key_value(HEALTH_BUCKET).await.unwrap();
+    wait_for("all counts to be written", Duration::from_secs(30), async || {
+        let keys: Vec<String> = bucket.keys().await?.try_collect().await?;
+        let mut counted = 0;
+        for key in &keys {
+            let value = bucket.get(key).await?.unwrap_or_default();
+            counted += hookwright_core::record::decode::<DeliveryCounts>(&value)?.tally.delivered;
+        }
+        let got: usize = (0..SUBSCRIPTIONS - SICK).map(|n| shop.receiver.count(&format!("/s-{n}"))).sum();
+        anyhow::ensure!(counted == got as u64, "{counted} are counted, {got} were received");
+        Ok(())
+    })
+    .await
+    .unwrap();
+}

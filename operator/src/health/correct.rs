@@ -1,0 +1,99 @@
+//! Corrects `retrying` by what really waits in the stream of parked deliveries: see `hookwright_core::health::correction`.
+
+use std::collections::{BTreeSet, HashMap};
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hookwright_core::health::correction::{Look, Looks, Suspicion};
+use hookwright_core::ids::SubscriptionUid;
+use hookwright_core::names::{PARKED_STREAM, parked_at_all, parked_due};
+use hookwright_runtime::logging;
+use tokio::time::{Instant, MissedTickBehavior};
+use tracing::{debug, info};
+
+use super::base::{self, BaseError};
+use crate::context::Context;
+use crate::jetstream::JsResult;
+
+/// How often it is looked for Subscriptions whose counts may be wrong because a dispatcher has gone.
+const TICK: Duration = Duration::from_secs(2);
+/// How often all are looked at of whom something waits.
+const EVERY: Duration = Duration::from_secs(60);
+/// Between two looks: longer than dispatchers take to write what they have counted.
+const APART: Duration = Duration::from_secs(6);
+
+/// Corrects for ever.
+pub(crate) async fn correct_all(ctx: Arc<Context>) -> Infallible {
+    let mut suspicions: HashMap<SubscriptionUid, Suspicion> = HashMap::new();
+    let mut last = Instant::now();
+    let mut ticks = tokio::time::interval(TICK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        if ctx.js.nats().is_err() || !ctx.health.loaded() {
+            continue;
+        }
+        let mut uids: BTreeSet<SubscriptionUid> = ctx.health.take_suspects().into_iter().collect();
+        if last.elapsed() >= EVERY {
+            last = Instant::now();
+            uids.extend(ctx.health.retrying());
+            suspicions.retain(|uid, _| uids.contains(uid));
+        }
+        if !uids.is_empty() {
+            correct(&ctx, &uids, &mut suspicions).await;
+        }
+    }
+}
+
+async fn correct(
+    ctx: &Context,
+    uids: &BTreeSet<SubscriptionUid>,
+    suspicions: &mut HashMap<SubscriptionUid, Suspicion>,
+) {
+    let start = Instant::now();
+    let mut firsts = Vec::new();
+    for uid in uids {
+        firsts.push(look(ctx, uid).await);
+    }
+    tokio::time::sleep_until(start.max(Instant::now()) + APART).await;
+    for (uid, first) in uids.iter().zip(firsts) {
+        let (Some(first), Some(second)) = (first, look(ctx, uid).await) else { continue };
+        let drift = suspicions.entry(uid.clone()).or_default().correction(Looks { first, second });
+        if drift == 0 {
+            continue;
+        }
+        match apply(ctx, uid, drift).await {
+            Ok(()) => info!(subscription = %uid, drift, "corrected what waits"),
+            Err(error) => debug!(subscription = %uid, error = logging::chain(&error), "not corrected yet"),
+        }
+    }
+}
+
+async fn apply(ctx: &Context, uid: &SubscriptionUid, drift: i64) -> Result<(), BaseError> {
+    let change = |base: &mut hookwright_core::health::BaseCounts| {
+        base.correct(drift);
+        true
+    };
+    base::change(&ctx.js, uid, change).await
+}
+
+/// None if NATS doesn't say, or the Subscription has gone.
+async fn look(ctx: &Context, uid: &SubscriptionUid) -> Option<Look> {
+    let waiting = match waiting(ctx, uid).await {
+        Ok(waiting) => waiting,
+        Err(error) => {
+            debug!(subscription = %uid, error = logging::chain(&error), "not looked at what waits");
+            return None;
+        }
+    };
+    let (counted, changes) = ctx.health.waiting(uid)?;
+    Some(Look { waiting, counted, changes })
+}
+
+/// What waits for its time, and what is due and not settled yet.
+async fn waiting(ctx: &Context, uid: &SubscriptionUid) -> JsResult<i64> {
+    let due = ctx.js.count_messages(PARKED_STREAM, &parked_due(uid)).await?;
+    let scheduled = ctx.js.count_subjects(PARKED_STREAM, &parked_at_all(uid)).await?;
+    Ok(i64::try_from(due.saturating_add(scheduled)).unwrap_or(i64::MAX))
+}

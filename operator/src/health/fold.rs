@@ -1,0 +1,115 @@
+//! Folds the keys of dispatchers that have gone into the base: see `hookwright_core::health::base` for why that is safe
+//! whoever interferes, also should one of them not have gone after all.
+
+use std::collections::{BTreeMap, HashMap};
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use hookwright_core::health::DeliveryCounts;
+use hookwright_core::ids::SubscriptionUid;
+use hookwright_core::lease::TTL;
+use hookwright_core::names::{HEALTH_BUCKET, health_key};
+use hookwright_core::record;
+use hookwright_runtime::logging;
+use jiff::Timestamp;
+use tokio::time::{Instant, MissedTickBehavior};
+use tracing::{debug, info};
+
+use super::base::{self, BaseError};
+use crate::context::Context;
+
+const EVERY: Duration = Duration::from_secs(5);
+const AT_ONCE: usize = 8;
+/// A dispatcher has gone if it held no lease for this long.
+const GONE_AFTER: Duration = TTL.saturating_mul(3);
+
+/// Since when dispatchers have been without a lease.
+#[derive(Default)]
+struct Absent(HashMap<String, Instant>);
+
+impl Absent {
+    /// The dispatchers among these that have gone.
+    fn gone<'a>(&mut self, all: impl Iterator<Item = (&'a str, bool)>, now: Instant) -> Vec<String> {
+        let mut absent = HashMap::new();
+        for (dispatcher, live) in all {
+            if !live {
+                absent.insert(dispatcher.to_owned(), *self.0.get(dispatcher).unwrap_or(&now));
+            }
+        }
+        self.0 = absent;
+        let gone = self.0.iter().filter(|(_, since)| now.duration_since(**since) >= GONE_AFTER);
+        gone.map(|(dispatcher, _)| dispatcher.clone()).collect()
+    }
+}
+
+/// Folds for ever.
+pub(crate) async fn fold_all(ctx: Arc<Context>) -> Infallible {
+    let mut absent = Absent::default();
+    let mut epoch = 0;
+    let mut ticks = tokio::time::interval(EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        if ctx.js.nats().is_err() || !ctx.health.loaded() {
+            continue;
+        }
+        if epoch != ctx.js.epoch() {
+            // NATS was away, and the leases with it.
+            absent = Absent::default();
+            epoch = ctx.js.epoch();
+        }
+        let mut keys: BTreeMap<String, Vec<SubscriptionUid>> = BTreeMap::new();
+        for (uid, incarnation) in ctx.health.keys() {
+            keys.entry(incarnation).or_default().push(uid);
+        }
+        let live: Option<Vec<_>> = keys.keys().map(|name| Some((name.as_str(), ctx.leases.is_live(name)?))).collect();
+        let Some(live) = live else { continue };
+        for dispatcher in absent.gone(live.into_iter(), Instant::now()) {
+            fold_dispatcher(&ctx, &dispatcher, keys.remove(&dispatcher).unwrap_or_default()).await;
+        }
+    }
+}
+
+async fn fold_dispatcher(ctx: &Context, dispatcher: &str, uids: Vec<SubscriptionUid>) {
+    let subscriptions = uids.len();
+    let folds = futures::stream::iter(uids).map(|uid| async move {
+        if let Err(error) = fold(ctx, &uid, dispatcher).await {
+            debug!(subscription = %uid, dispatcher, error = logging::chain(&error), "not folded yet");
+        }
+    });
+    folds.buffer_unordered(AT_ONCE).collect::<()>().await;
+    info!(dispatcher, subscriptions, "folded the counts of a dispatcher that has gone");
+}
+
+async fn fold(ctx: &Context, uid: &SubscriptionUid, dispatcher: &str) -> Result<(), BaseError> {
+    let key = health_key(uid, dispatcher);
+    let Some(entry) = ctx.js.get(HEALTH_BUCKET, &key).await? else { return Ok(()) };
+    let counts: DeliveryCounts = record::decode(&entry.value)?;
+    base::change(&ctx.js, uid, |base| base.fold(dispatcher, &counts, Timestamp::now())).await?;
+    // What it may have parked or taken up without writing it down.
+    ctx.health.suspect(uid.clone());
+    // If it is at another revision, its dispatcher goes on counting; the rest is folded when that has gone, too.
+    ctx.js.remove_at(HEALTH_BUCKET, &key, entry.revision).await?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn gone_is_who_held_no_lease_for_long() {
+        let (mut absent, start) = (Absent::default(), Instant::now());
+        let mut gone = |seconds, a, b| {
+            let all = [("a", a), ("b", b)].into_iter();
+            absent.gone(all, start + Duration::from_secs(seconds))
+        };
+        assert!(gone(0, false, true).is_empty());
+        assert!(gone(20, false, false).is_empty());
+        assert_eq!(gone(24, false, true), ["a"], "b is back");
+        assert_eq!(gone(40, true, false), Vec::<String>::new(), "a is back, and b away anew");
+        assert_eq!(gone(64, false, false), ["b"]);
+    }
+}
