@@ -86,9 +86,9 @@ impl Agenda {
     }
 
     /// To be written again, as it failed.
-    pub(super) fn failed(&mut self, uid: SubscriptionUid, now: Instant) {
+    pub(super) fn failed(&mut self, uid: SubscriptionUid, weight: Weight, now: Instant) {
         if !self.scheduled.contains_key(&uid) {
-            self.put(uid, Weight::Turn, now + AGAIN);
+            self.put(uid, weight, now + AGAIN);
         }
     }
 

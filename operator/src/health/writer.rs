@@ -102,7 +102,7 @@ async fn write_next(ctx: &Context) {
         Err(error) if error.is_gone() => return,
         Err(error) => {
             warn!(subscription = %object.name_any(), error = logging::chain(&error), "health is not written");
-            return ctx.health.state().agenda.failed(uid, Instant::now());
+            return ctx.health.state().agenda.failed(uid, old.weight_of(&new), Instant::now());
         }
     }
     ctx.metrics.status_writes.get_or_create(&Kind { kind: "Subscription" }).inc();
