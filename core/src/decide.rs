@@ -24,6 +24,8 @@ pub enum DeadLetterReason {
     TooLarge,
     /// The event can't be read: broken CloudEvents JSON, no type where one is required.
     Malformed,
+    /// The event's data is not as its schema says, or its type has none.
+    SchemaViolation,
 }
 
 impl DeadLetterReason {
@@ -38,6 +40,7 @@ impl DeadLetterReason {
             Self::Unsignable => "Unsignable",
             Self::TooLarge => "TooLarge",
             Self::Malformed => "Malformed",
+            Self::SchemaViolation => "SchemaViolation",
         }
     }
 }

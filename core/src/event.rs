@@ -59,6 +59,15 @@ pub struct Event {
     pub body: Bytes,
 }
 
+impl Event {
+    /// Whether the body is a structured CloudEvent, with the data within.
+    #[must_use]
+    pub fn is_structured(&self) -> bool {
+        let content_type = self.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        content_type.get(..STRUCTURED.len()).is_some_and(|start| start.eq_ignore_ascii_case(STRUCTURED))
+    }
+}
+
 /// The message is no event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Malformed {

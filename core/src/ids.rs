@@ -70,6 +70,10 @@ uid! {
     /// The Kubernetes uid of a `Producer`.
     ProducerUid
 }
+uid! {
+    /// The Kubernetes uid of an `EventSchema`.
+    EventSchemaUid
+}
 
 #[cfg(test)]
 mod tests {

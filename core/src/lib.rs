@@ -22,6 +22,7 @@ pub mod outcome;
 pub mod parked;
 pub mod policy;
 pub mod record;
+pub mod schema;
 pub mod seal;
 pub mod signature;
 pub mod subject;

@@ -3,11 +3,12 @@
 use jiff::Timestamp;
 
 use crate::delivery_id::DeliveryId;
-use crate::ids::{ProducerUid, SubscriptionUid};
+use crate::ids::{EventSchemaUid, ProducerUid, SubscriptionUid};
 
 /// KV bucket of the records that dispatchers serve from. Keys: [`ConfigKey`].
 pub const CONFIG_BUCKET: &str = "HOOKWRIGHT_CONFIG";
-/// KV bucket of what the running system remembers: `disabled.<subscription>`, `checkpoint.<producer>`.
+/// KV bucket of what the running system remembers: `disabled.<subscription>`, `checkpoint.<producer>`,
+/// `violations.<producer>`.
 pub const STATE_BUCKET: &str = "HOOKWRIGHT_STATE";
 /// KV bucket of delivery counts: `<subscription>.<incarnation>`, and `<subscription>.base` for those that have gone.
 pub const HEALTH_BUCKET: &str = "HOOKWRIGHT_HEALTH";
@@ -91,6 +92,21 @@ pub fn checkpoint_key(producer: &ProducerUid) -> String {
     format!("checkpoint.{producer}")
 }
 
+/// Key in [`STATE_BUCKET`]: how many events of a producer were not as their schemas say.
+#[must_use]
+pub fn violations_key(producer: &ProducerUid) -> String {
+    format!("violations.{producer}")
+}
+
+/// All keys that [`violations_key`] makes.
+pub const VIOLATIONS_KEYS: &str = "violations.*";
+
+/// The producer of a [`violations_key`].
+#[must_use]
+pub fn parse_violations_key(key: &str) -> Option<ProducerUid> {
+    ProducerUid::parse(key.strip_prefix("violations.")?).ok()
+}
+
 /// Key in [`HEALTH_BUCKET`]: the counts of one dispatcher for one subscription.
 #[must_use]
 pub fn health_key(subscription: &SubscriptionUid, incarnation: &str) -> String {
@@ -117,6 +133,8 @@ pub enum ConfigKey {
     Producer(ProducerUid),
     /// `subscription.<producer>.<subscription>`.
     Subscription(ProducerUid, SubscriptionUid),
+    /// `schema.<producer>.<event schema>`.
+    Schema(ProducerUid, EventSchemaUid),
 }
 
 impl ConfigKey {
@@ -129,8 +147,16 @@ impl ConfigKey {
         match (kind, tokens.next(), tokens.next()) {
             ("producer", None, None) => Some(Self::Producer(producer)),
             ("subscription", Some(uid), None) => Some(Self::Subscription(producer, SubscriptionUid::parse(uid).ok()?)),
+            ("schema", Some(uid), None) => Some(Self::Schema(producer, EventSchemaUid::parse(uid).ok()?)),
             _ => None,
         }
+    }
+
+    /// The producer that it concerns.
+    #[must_use]
+    pub fn producer(&self) -> &ProducerUid {
+        let (Self::Producer(producer) | Self::Subscription(producer, _) | Self::Schema(producer, _)) = self;
+        producer
     }
 }
 
@@ -139,6 +165,7 @@ impl std::fmt::Display for ConfigKey {
         match self {
             Self::Producer(producer) => write!(f, "producer.{producer}"),
             Self::Subscription(producer, subscription) => write!(f, "subscription.{producer}.{subscription}"),
+            Self::Schema(producer, schema) => write!(f, "schema.{producer}.{schema}"),
         }
     }
 }
@@ -149,10 +176,12 @@ mod tests {
 
     #[test]
     fn config_keys_round_trip() {
-        for key in ["producer.p-1", "subscription.p-1.s-1"] {
+        for key in ["producer.p-1", "subscription.p-1.s-1", "schema.p-1.e-1"] {
             assert_eq!(ConfigKey::parse(key).unwrap().to_string(), key);
         }
-        for key in ["producer", "producer.p.s", "subscription.p", "subscription.p.s.x", "other.p", "producer.P"] {
+        for key in
+            ["producer", "schema.p", "producer.p.s", "subscription.p", "subscription.p.s.x", "other.p", "producer.P"]
+        {
             assert_eq!(ConfigKey::parse(key), None, "{key}");
         }
     }

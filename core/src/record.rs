@@ -3,6 +3,8 @@
 //! A record has a version. A dispatcher that meets a newer one, or one that it can't read in full, stops serving that
 //! producer and says why: half-understood config must not send webhooks.
 
+mod schema;
+
 use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -11,6 +13,7 @@ use crate::event_type::EventTypePattern;
 use crate::ids::{ProducerUid, SubscriptionUid};
 use crate::policy::DeliveryPolicy;
 use crate::seal::{Place, SealError, Sealed, SealingKey, Secret};
+pub use schema::{EventSchemaRecord, SchemaVersionRecord, Validation, Violations};
 
 /// The version of the records of this build.
 pub const VERSION: u32 = 1;
@@ -35,6 +38,9 @@ pub struct ProducerRecord {
     pub consumer: String,
     /// Where an event's type comes from.
     pub event_type: EventTypeRule,
+    /// Whether events are held against their schemas.
+    #[serde(default, skip_serializing_if = "Validation::is_ignore")]
+    pub validation: Validation,
 }
 
 /// A stream, told from one of the same name before or after it.

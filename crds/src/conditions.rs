@@ -102,6 +102,12 @@ reasons! {
     SubjectNotInStream,
     /// The stream would have to change in a way that NATS doesn't allow.
     StreamImmutable,
+    /// A published version of an EventSchema was edited.
+    VersionPublished,
+    /// A minor version doesn't accept what an older one accepts.
+    IncompatibleVersion,
+    /// An older EventSchema is for the same type.
+    TypeConflict,
     /// No Producer of this name exists in the namespace.
     ProducerNotFound,
     /// No Producer of this name exists in the other namespace, or it doesn't let this namespace in.

@@ -1,6 +1,7 @@
 //! The Kubernetes API of Hookwright, `hookwright.dev/v1alpha1`: the kinds, their validation rules, their conditions.
 //!
 //! - [`Producer`]: a source of events, that is NATS subjects and the stream that keeps them.
+//! - [`EventSchema`]: what the data of an event type looks like, by version.
 //! - [`Subscription`]: who gets which events, where and how.
 //!
 //! The Rust documentation of a field is what `kubectl explain` prints, so it is written for the person who edits YAML:
@@ -21,6 +22,7 @@ mod conditions;
 mod delivery;
 mod duration;
 mod endpoint;
+mod event_schema;
 mod event_type;
 mod names;
 mod patterns;
@@ -42,11 +44,14 @@ pub use conditions::{ConditionStatus, ConditionType, Reason, condition, set_cond
 pub use delivery::{DeadLetter, DeadLetterPolicy, Delivery};
 pub use duration::Duration;
 pub use endpoint::{Endpoint, Header, HeaderSource};
+pub use event_schema::{
+    EventSchema, EventSchemaSpec, EventSchemaStatus, EventSchemaVersion, LocalProducerRef, PublishedVersion,
+};
 pub use event_type::{EventType, EventTypeFrom, EventTypeSelector};
 pub use names::{
     CATEGORY, DEFAULT_SIGNING_KEY, FINALIZER, GROUP, USE_LABEL, USE_SUBSCRIPTIONS, VERSION, signing_secret_name,
 };
-pub use producer::{Producer, ProducerSpec, ProducerStatus, StreamStatus};
+pub use producer::{Producer, ProducerSpec, ProducerStatus, StreamStatus, Validation};
 pub use quantity::Quantity;
 pub use retry::{Backoff, BackoffType, Retry};
 pub use secret_ref::SecretKeyRef;

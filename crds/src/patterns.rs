@@ -32,6 +32,15 @@ pub(crate) const SUBJECT: &str = r"^[!-#%-)+-\-/-=?-~][!-)+-\-/-=?-~]*(\.(\*|[!-
 /// A pattern over an event's type: the same tokens, any of them a wildcard.
 pub(crate) const EVENT_TYPE: &str = r"^(>|(\*|[!-)+-\-/-=?-~]+)(\.(\*|[!-)+-\-/-=?-~]+))*(\.>)?)$";
 
+/// An event's type without wildcards.
+pub(crate) const CONCRETE_EVENT_TYPE: &str = r"^[!-)+-\-/-=?-~]+(\.[!-)+-\-/-=?-~]+)*$";
+
+/// A version of an event schema.
+pub(crate) const SCHEMA_VERSION: &str = r"^[0-9]{1,9}(\.[0-9]{1,9}){0,2}$";
+
+/// Visible ASCII.
+pub(crate) const VISIBLE: &str = r"^[!-~]+$";
+
 /// Literal tokens, each followed by its dot.
 pub(crate) const SUBJECT_PREFIX: &str = r"^([!-)+-\-/-=?-~]+\.)+$";
 

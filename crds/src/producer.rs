@@ -2,8 +2,10 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::schema::plain_enum;
 use crate::{AllowedNamespaces, Delivery, EventType, Stream, patterns};
 
 /// The events to deliver: the NATS subjects they are published to, and the stream that keeps them.
@@ -41,6 +43,13 @@ use crate::{AllowedNamespaces, Delivery, EventType, Stream, patterns};
         type_ = "integer",
         json_path = ".status.subscriptions",
         description = "How many Subscriptions refer to this Producer"
+    ),
+    printcolumn(
+        name = "Violations",
+        type_ = "integer",
+        json_path = ".status.violations",
+        description = "How many events violated their schema",
+        priority = "1"
     ),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp", description = "Age"),
     printcolumn(
@@ -98,6 +107,25 @@ pub struct ProducerSpec {
     /// Default: see each field. An edit reaches the Subscriptions within seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub delivery: Option<Delivery>,
+    /// Whether the data of events is held against the EventSchemas of this Producer: Ignore (it is not), Warn (an event
+    /// that violates its schema is delivered, and counted in `status.violations`) or Enforce (such an event, or one
+    /// whose type has no EventSchema, becomes a dead letter and is counted). Data that isn't JSON violates any schema.
+    /// Default: Ignore. An edit applies to events read after it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub validation: Option<Validation>,
+}
+
+/// Whether events are held against their schemas.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[schemars(transform = plain_enum)]
+pub enum Validation {
+    /// They are not.
+    #[default]
+    Ignore,
+    /// Violations are counted.
+    Warn,
+    /// Violations become dead letters.
+    Enforce,
 }
 
 /// What the operator last saw of a Producer.
@@ -120,6 +148,14 @@ pub struct ProducerStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub subscriptions: Option<i32>,
+    /// How many EventSchemas refer to this Producer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub schemas: Option<i32>,
+    /// How many events violated their schema, or had none where validation is Enforce, since the Producer was created.
+    /// Approximate: an event that is read again after a crash is counted again. Absent before the first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub violations: Option<i64>,
 }
 
 /// A stream as last seen.

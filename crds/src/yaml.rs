@@ -4,13 +4,13 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use kube::CustomResourceExt;
 use serde_json::Value;
 
-use crate::{Producer, Subscription};
+use crate::{EventSchema, Producer, Subscription};
 
 const HEADER: &str = "# Generated from the Rust types: cargo run -p hookwright-crds --bin hookwright-crds-yaml\n";
 
 /// The definitions of all kinds, as they are installed.
 pub fn definitions() -> Result<Vec<CustomResourceDefinition>, Error> {
-    [Producer::crd(), Subscription::crd()].iter().map(readable).collect()
+    [Producer::crd(), EventSchema::crd(), Subscription::crd()].iter().map(readable).collect()
 }
 
 /// Name and content of each file in `crds/yaml`.

@@ -46,6 +46,8 @@ use crate::readers;
 use crate::sender::Sender;
 use crate::settings::{Arguments, Settings};
 use crate::store::Store;
+use crate::validation::Validator;
+use crate::violations::ViolationCounts;
 
 /// What a NATS message has beside its headers and body.
 const MESSAGE_OVERHEAD: usize = 4096;
@@ -105,6 +107,7 @@ struct Running {
     /// The same of those that end at `stop`.
     readers: JoinSet<()>,
     writing: JoinHandle<()>,
+    violations: Arc<ViolationCounts>,
     /// Dropped to have the counts written for the last time.
     stop_writing: oneshot::Sender<()>,
 }
@@ -148,6 +151,8 @@ impl Running {
         vital.spawn(Arc::clone(&clock).keep(nats.clone(), Arc::clone(&metrics)));
         let stop = CancellationToken::new();
         let slots = Arc::new(Semaphore::new(settings.max_in_flight));
+        let violations = ViolationCounts::new(nats.clone(), Arc::clone(&index));
+        vital.spawn(Arc::clone(&violations).run());
         let deliverer = Deliverer {
             index: Arc::clone(&index),
             disabled,
@@ -156,6 +161,8 @@ impl Running {
             sender,
             store: Store::new(nats.clone()),
             metrics: Arc::clone(&metrics),
+            validator: Validator::new(Arc::clone(&index), Arc::clone(&metrics)),
+            violations: Arc::clone(&violations),
             slots: Arc::clone(&slots),
             stop: stop.clone(),
         };
@@ -177,6 +184,7 @@ impl Running {
             vital,
             readers,
             writing: tokio::spawn(writer.run(async { drop(stopped.await) })),
+            violations,
             stop_writing,
         })
     }
@@ -202,6 +210,7 @@ impl Running {
         // No renewal may come after the lease is removed.
         self.vital.shutdown().await;
         let goodbye = async {
+            self.violations.flush(true).await;
             Renewer::leave(&self.nats, &self.incarnation).await;
             // The acks on their way: without them the events come again.
             if let Err(error) = self.nats.client.flush().await {

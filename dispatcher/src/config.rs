@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use hookwright_core::egress::EgressPolicy;
 use hookwright_core::names::{CONFIG_BUCKET, ConfigKey};
-use hookwright_core::record::{ProducerRecord, SubscriptionRecord, decode};
+use hookwright_core::record::{EventSchemaRecord, ProducerRecord, SubscriptionRecord, decode};
+use hookwright_core::schema::EventSchema;
 use hookwright_core::seal::{Sealed, SealingKey};
 use hookwright_runtime::logging::chain;
 use hookwright_runtime::mirror::{Change, Mirror};
@@ -75,6 +76,14 @@ impl ConfigLoader {
                     return Err("the record is of another object".to_owned());
                 }
                 self.index.put_subscription(self.subscription(record, revision)?);
+            }
+            ConfigKey::Schema(producer, uid) => {
+                let record: EventSchemaRecord = decode(value).map_err(|error| chain(&error))?;
+                if record.uid != *uid || record.producer != *producer {
+                    return Err("the record is of another object".to_owned());
+                }
+                let schema = tokio::task::block_in_place(|| EventSchema::compile(&record));
+                self.index.put_schema(producer, uid, schema.map_err(|error| chain(&error))?);
             }
         }
         debug!(%key, revision, "loaded");

@@ -29,6 +29,8 @@ use crate::request;
 use crate::sender::Sender;
 use crate::store::{Store, TooLarge};
 use crate::subscription::{Subscription, Unusable};
+use crate::validation::Validator;
+use crate::violations::ViolationCounts;
 
 /// A delivery that has not started this long after its message was received is parked.
 const START_WITHIN: Duration = Duration::from_secs(5);
@@ -58,6 +60,8 @@ pub(crate) struct Deliverer {
     pub(crate) sender: Sender,
     pub(crate) store: Store,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) validator: Validator,
+    pub(crate) violations: Arc<ViolationCounts>,
     /// One for each attempt that may be under way.
     pub(crate) slots: Arc<Semaphore>,
     /// Once cancelled, what waits is parked.

@@ -6,10 +6,11 @@ use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use hookwright_core::decide::DeadLetterReason;
 use hookwright_core::delivery_id::DeliveryKey;
-use hookwright_core::event::{Event, Malformed, Reading, parse};
+use hookwright_core::event::{Event, Reading, parse};
 use hookwright_core::ids::ProducerUid;
 use hookwright_core::parked::{DeadLetter, Progress};
-use hookwright_core::record::VERSION;
+use hookwright_core::record::{VERSION, Validation};
+use hookwright_core::schema::Violation;
 use tokio::time::Instant;
 use tracing::info;
 
@@ -33,17 +34,27 @@ impl Deliverer {
             Ok(event) => event,
             Err(_) if !self.liveness.is_live() => return Err(Abandoned),
             Err(malformed) => {
-                self.bury_event(&producer, &published, malformed).await;
+                let detail = malformed.to_string();
+                self.bury_event(&producer, &published, DeadLetterReason::Malformed, detail).await;
                 return Ok(());
             }
         };
+        published.event.event_type.clone_from(&event.event_type);
+        if let Some(violation) = self.validator.violation(&producer, &event).await {
+            // Were the lease lost, it could be judged by an old schema.
+            if !self.liveness.is_live() {
+                return Err(Abandoned);
+            }
+            if !self.tolerates(&producer, &published, &violation).await {
+                return Ok(());
+            }
+        }
         let wanted_by = self.index.matches(&producer.record.uid, &event.event_type).ok_or(Abandoned)?;
         // After the match: were the lease lost before it, the index could be an old one.
         if !self.liveness.is_live() {
             return Err(Abandoned);
         }
         self.metrics.events.inc();
-        published.event.event_type.clone_from(&event.event_type);
         let (event, published) = (Arc::new(event), Arc::new(published));
         let mut deliveries: FuturesUnordered<_> = wanted_by
             .into_iter()
@@ -53,13 +64,23 @@ impl Deliverer {
         Ok(())
     }
 
+    /// Counts a violation, and returns whether the event is delivered all the same; enforced, it is buried.
+    async fn tolerates(&self, producer: &Producer, published: &Published, violation: &Violation) -> bool {
+        let enforced = producer.record.validation == Validation::Enforce;
+        self.metrics.schema_violation(if enforced { "Enforce" } else { "Warn" });
+        self.violations.add(&producer.record.uid);
+        if enforced {
+            self.bury_event(producer, published, DeadLetterReason::SchemaViolation, violation.to_string()).await;
+        }
+        !enforced
+    }
+
     /// The event itself is at fault: one dead letter, whoever is subscribed.
-    async fn bury_event(&self, producer: &Producer, published: &Published, malformed: Malformed) {
-        let reason = DeadLetterReason::Malformed;
+    async fn bury_event(&self, producer: &Producer, published: &Published, reason: DeadLetterReason, detail: String) {
         let letter = DeadLetter {
             version: VERSION,
             reason,
-            detail: Some(malformed.to_string()),
+            detail: Some(detail),
             time: self.clock.now(),
             producer: producer.record.uid.clone(),
             subscription: None,
@@ -70,7 +91,7 @@ impl Deliverer {
         };
         self.store.bury(letter, published).await;
         let name = format!("{}/{}", producer.record.namespace, producer.record.name);
-        info!(producer = name, sequence = published.event.sequence, %malformed, "dead letter");
+        info!(producer = name, sequence = published.event.sequence, reason = reason.name(), "dead letter");
         self.metrics.dead_letter(reason);
     }
 }

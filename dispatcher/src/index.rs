@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use hookwright_core::ids::{ProducerUid, SubscriptionUid};
+use hookwright_core::ids::{EventSchemaUid, ProducerUid, SubscriptionUid};
 use hookwright_core::matcher::Matcher;
 use hookwright_core::names::ConfigKey;
 use hookwright_core::record::ProducerRecord;
+use hookwright_core::schema::EventSchema;
 use tokio::sync::watch;
 
 use crate::subscription::Subscription;
@@ -59,6 +60,8 @@ struct Inner {
 struct Entry {
     producer: Option<Arc<Producer>>,
     matcher: Matcher<SubscriptionUid, Arc<Subscription>>,
+    /// By event type; the operator sees to it that there is one for each.
+    schemas: HashMap<String, BTreeMap<EventSchemaUid, Arc<EventSchema>>>,
     /// The records of this producer that can't be read, and why. While there is one, the producer is not served.
     unreadable: BTreeMap<String, String>,
 }
@@ -68,8 +71,15 @@ impl Entry {
         self.producer.as_ref().filter(|_| self.unreadable.is_empty())
     }
 
+    fn remove_schema(&mut self, uid: &EventSchemaUid) {
+        self.schemas.retain(|_, schemas| {
+            schemas.remove(uid);
+            !schemas.is_empty()
+        });
+    }
+
     fn is_empty(&self) -> bool {
-        self.producer.is_none() && self.matcher.is_empty() && self.unreadable.is_empty()
+        self.producer.is_none() && self.matcher.is_empty() && self.schemas.is_empty() && self.unreadable.is_empty()
     }
 }
 
@@ -100,6 +110,16 @@ impl Index {
     /// The producer, if it is served.
     pub(crate) fn producer(&self, uid: &ProducerUid) -> Option<Arc<Producer>> {
         self.read().producers.get(uid).and_then(Entry::served).cloned()
+    }
+
+    /// The schema of an event type, if it has one.
+    pub(crate) fn schema(&self, producer: &ProducerUid, event_type: &str) -> Option<Arc<EventSchema>> {
+        self.read().producers.get(producer)?.schemas.get(event_type)?.values().next().cloned()
+    }
+
+    /// Whether there is anything of this producer.
+    pub(crate) fn knows(&self, producer: &ProducerUid) -> bool {
+        self.read().producers.contains_key(producer)
     }
 
     pub(crate) fn lookup(&self, subscription: &SubscriptionUid) -> Lookup {
@@ -142,15 +162,23 @@ impl Index {
         inner.subscriptions.insert(subscription.uid.clone(), subscription);
     }
 
-    pub(crate) fn put_unreadable(&self, key: &ConfigKey, reason: String) {
-        let (ConfigKey::Producer(producer) | ConfigKey::Subscription(producer, _)) = key;
+    pub(crate) fn put_schema(&self, producer: &ProducerUid, uid: &EventSchemaUid, schema: EventSchema) {
         let mut inner = self.write();
-        inner.producers.entry(producer.clone()).or_default().unreadable.insert(key.to_string(), reason);
+        let key = ConfigKey::Schema(producer.clone(), uid.clone()).to_string();
+        let entry = inner.producers.entry(producer.clone()).or_default();
+        entry.unreadable.remove(&key);
+        entry.remove_schema(uid);
+        entry.schemas.entry(schema.event_type().to_owned()).or_default().insert(uid.clone(), Arc::new(schema));
+    }
+
+    pub(crate) fn put_unreadable(&self, key: &ConfigKey, reason: String) {
+        let mut inner = self.write();
+        inner.producers.entry(key.producer().clone()).or_default().unreadable.insert(key.to_string(), reason);
     }
 
     pub(crate) fn remove(&self, key: &ConfigKey) {
         let mut inner = self.write();
-        let (ConfigKey::Producer(producer) | ConfigKey::Subscription(producer, _)) = key;
+        let producer = key.producer();
         if let ConfigKey::Subscription(_, subscription) = key {
             // Not if it lives on under another producer of the same name.
             if inner.subscriptions.get(subscription).is_some_and(|found| found.producer == *producer) {
@@ -162,6 +190,7 @@ impl Index {
         match key {
             ConfigKey::Producer(_) => entry.producer = None,
             ConfigKey::Subscription(_, subscription) => entry.matcher.remove(subscription),
+            ConfigKey::Schema(_, schema) => entry.remove_schema(schema),
         }
         if entry.is_empty() {
             inner.producers.remove(producer);

@@ -26,6 +26,8 @@ mod sender;
 mod settings;
 mod store;
 mod subscription;
+mod validation;
+mod violations;
 
 use std::process::ExitCode;
 

@@ -18,6 +18,7 @@ type Label = [(&'static str, &'static str); 1];
 pub(crate) struct Metrics {
     pub(crate) events: Counter,
     pub(crate) dropped: Counter,
+    pub(crate) deprecated_events: Counter,
     pub(crate) held_events: Gauge,
     pub(crate) in_flight: Gauge,
     pub(crate) subscriptions: Gauge,
@@ -31,6 +32,7 @@ pub(crate) struct Metrics {
     attempts: Family<Label, Counter>,
     parked: Family<Label, Counter>,
     dead_letters: Family<Label, Counter>,
+    schema_violations: Family<Label, Counter>,
     attempt_seconds: Histogram,
 }
 
@@ -39,6 +41,8 @@ impl Metrics {
         let metrics = Self {
             events: Counter::default(),
             dropped: Counter::default(),
+            deprecated_events: Counter::default(),
+            schema_violations: Family::default(),
             held_events: Gauge::default(),
             in_flight: Gauge::default(),
             subscriptions: Gauge::default(),
@@ -60,6 +64,9 @@ impl Metrics {
         registry.register("parked", "Deliveries parked, by cause", metrics.parked.clone());
         registry.register("dead_letters", "Deliveries and events given up, by reason", metrics.dead_letters.clone());
         registry.register("dropped", "Deliveries dropped, as their subscription was deleted", metrics.dropped.clone());
+        let (violations, deprecated) = (metrics.schema_violations.clone(), metrics.deprecated_events.clone());
+        registry.register("schema_violations", "Events that violated their schema, by validation", violations);
+        registry.register("deprecated_events", "Events of a deprecated schema version", deprecated);
         registry.register("held_events", "Events held in memory", metrics.held_events.clone());
         registry.register("in_flight", "Attempts under way", metrics.in_flight.clone());
         registry.register("subscriptions", "Subscriptions loaded", metrics.subscriptions.clone());
@@ -80,6 +87,10 @@ impl Metrics {
 
     pub(crate) fn parked(&self, cause: &'static str) {
         self.parked.get_or_create(&[("cause", cause)]).inc();
+    }
+
+    pub(crate) fn schema_violation(&self, validation: &'static str) {
+        self.schema_violations.get_or_create(&[("validation", validation)]).inc();
     }
 
     pub(crate) fn dead_letter(&self, reason: DeadLetterReason) {

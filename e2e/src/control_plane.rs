@@ -14,7 +14,7 @@ use crate::{Process, Tools, wait_for, workspace};
 /// Cheaper than kubectl by far, which matters when it is asked again and again.
 async fn get(client: &kube::Client, namespace: &str, plural: &str, name: &str) -> Result<Value> {
     let api = match plural {
-        "producers" | "subscriptions" => "apis/hookwright.dev/v1alpha1",
+        "producers" | "subscriptions" | "eventschemas" => "apis/hookwright.dev/v1alpha1",
         _ => "api/v1",
     };
     let request = http::Request::get(format!("/{api}/namespaces/{namespace}/{plural}/{name}")).body(Vec::new())?;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use hookwright_core::seal::SealingKey;
-use hookwright_crds::{Producer, Subscription};
+use hookwright_crds::{EventSchema, Producer, Subscription};
 use kube::Client;
 use kube::runtime::events::Recorder;
 use kube::runtime::reflector::Store;
@@ -20,6 +20,7 @@ use crate::namespaces::Namespaces;
 use crate::producer::refresh::Refresh;
 use crate::settings::Settings;
 use crate::triggers::Triggers;
+use crate::violations::Violations;
 use crate::watched::Listed;
 
 /// What the reconcilers share.
@@ -35,8 +36,12 @@ pub(crate) struct Context {
     pub(crate) subscriptions: Store<Subscription>,
     pub(crate) subscriptions_listed: Listed,
     pub(crate) namespaces: Namespaces,
+    pub(crate) schemas: Store<EventSchema>,
+    pub(crate) schemas_listed: Listed,
     pub(crate) latest_producers: Latest<Producer>,
     pub(crate) latest_subscriptions: Latest<Subscription>,
+    pub(crate) latest_schemas: Latest<EventSchema>,
+    pub(crate) violations: Violations,
     pub(crate) facts: Facts,
     pub(crate) refresh: Refresh,
     pub(crate) triggers: Triggers,

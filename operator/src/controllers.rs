@@ -1,10 +1,10 @@
-//! The two controllers: what wakes a reconcile, and what becomes of its result.
+//! The controllers: what wakes a reconcile, and what becomes of its result.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{Stream, StreamExt, TryFuture};
-use hookwright_crds::{FINALIZER, Producer, Subscription};
+use hookwright_crds::{EventSchema, FINALIZER, Producer, Subscription};
 use hookwright_runtime::logging;
 use k8s_openapi::NamespaceResourceScope;
 use kube::runtime::controller::{self, Action, Controller};
@@ -19,6 +19,7 @@ use tracing::{debug, warn};
 
 use crate::context::Context;
 use crate::deletion;
+use crate::event_schema::{self, EventSchemaError};
 use crate::metrics::Reconcile;
 use crate::producer::{self, ProducerError};
 use crate::subscription::{self, SubscriptionError};
@@ -34,31 +35,52 @@ pub(crate) enum ReconcileError {
     Producer(#[source] Box<finalizer::Error<ProducerError>>),
     #[error("Subscription")]
     Subscription(#[source] Box<finalizer::Error<SubscriptionError>>),
+    #[error("EventSchema")]
+    EventSchema(#[source] Box<finalizer::Error<EventSchemaError>>),
 }
 
-/// Runs both until the process is asked to stop; running reconciles end first.
+/// The controllers of all kinds, not running yet.
+pub(crate) struct Controllers {
+    pub(crate) producers: Controller<Producer>,
+    pub(crate) subscriptions: Controller<Subscription>,
+    pub(crate) schemas: Controller<EventSchema>,
+}
+
+/// Runs them until the process is asked to stop; running reconciles end first.
 pub(crate) async fn run(
     ctx: Arc<Context>,
-    producers: Controller<Producer>,
-    subscriptions: Controller<Subscription>,
+    controllers: Controllers,
     triggered: Triggered,
     connects: watch::Receiver<u64>,
     stop: impl Future<Output = ()> + Clone + Send + Sync + 'static,
 ) {
     let config = controller::Config::default().concurrency(CONCURRENCY);
-    let producers = producers
+    let producers = controllers
+        .producers
         .with_config(config.clone())
         .reconcile_on(triggers::stream(triggered.producers))
         .reconcile_all_on(each(connects.clone()))
         .graceful_shutdown_on(stop.clone())
         .run(reconcile_producer, failed, ctx.clone());
-    let subscriptions = subscriptions
+    let schemas = controllers
+        .schemas
+        .with_config(config.clone())
+        .reconcile_on(triggers::stream(triggered.schemas))
+        .reconcile_all_on(each(connects.clone()))
+        .graceful_shutdown_on(stop.clone())
+        .run(reconcile_schema, failed, ctx.clone());
+    let subscriptions = controllers
+        .subscriptions
         .with_config(config)
         .reconcile_on(triggers::stream(triggered.subscriptions))
         .reconcile_all_on(each(connects))
         .graceful_shutdown_on(stop)
         .run(reconcile_subscription, failed, ctx.clone());
-    tokio::join!(report("Producer", producers, &ctx), report("Subscription", subscriptions, &ctx));
+    tokio::join!(
+        report("Producer", producers, &ctx),
+        report("Subscription", subscriptions, &ctx),
+        report("EventSchema", schemas, &ctx)
+    );
 }
 
 /// Yields at each connection to NATS.
@@ -109,6 +131,14 @@ async fn reconcile_subscription(subscription: Arc<Subscription>, ctx: Arc<Contex
         }
     });
     result.await.map_err(|error| ReconcileError::Subscription(Box::new(error)))
+}
+
+async fn reconcile_schema(schema: Arc<EventSchema>, ctx: Arc<Context>) -> Result<Action, ReconcileError> {
+    let result = with_finalizer(&schema, &ctx, async |event| match event {
+        Event::Apply(schema) => event_schema::reconcile(schema, &ctx).await,
+        Event::Cleanup(schema) => event_schema::cleanup(&schema, &ctx).await.map(|()| Action::await_change()),
+    });
+    result.await.map_err(|error| ReconcileError::EventSchema(Box::new(error)))
 }
 
 /// Reconciles or cleans up, and sees to the finalizer. An object that has changed or gone meanwhile is no failure: the

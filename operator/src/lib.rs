@@ -1,5 +1,5 @@
-//! The operator's side of Hookwright: Producers and Subscriptions become streams, consumers and records in NATS; what
-//! dispatchers report about deliveries becomes status.
+//! The operator's side of Hookwright: Producers, EventSchemas and Subscriptions become streams, consumers and
+//! records in NATS; what dispatchers report about deliveries becomes status.
 //!
 //! Each kind is reconciled in five steps, a file each: `fetch`, `validate`, `build`, `apply`, `status`. `validate` and
 //! `build` take no client and can't wait; what they return is proof for the next step. `health` writes the part of a
@@ -15,6 +15,7 @@ mod conditions;
 mod context;
 mod controllers;
 mod deletion;
+mod event_schema;
 mod events;
 mod facts;
 mod health;
@@ -37,4 +38,5 @@ mod system;
 pub mod tenancy;
 mod triggers;
 mod unreadable;
+mod violations;
 mod watched;

@@ -21,6 +21,7 @@ use kube::runtime::reflector::ObjectRef;
 use crate::backoff::jittered;
 use crate::conditions::Refusal;
 use crate::context::Context;
+use crate::event_schema;
 use crate::facts::{LiveProducer, ProducerFacts};
 use crate::jetstream::JsError;
 use crate::leases::Verdict;
@@ -55,6 +56,7 @@ pub(crate) async fn reconcile(producer: Arc<Producer>, ctx: &Context) -> Result<
     let this = ObjectRef::from_obj(&*producer);
     // They are counted, and told of changes.
     ctx.subscriptions_listed.wait().await;
+    ctx.schemas_listed.wait().await;
     if ctx.facts.note_terms(&uid, &producer) {
         // Before anything that may fail: whoever is shut out is shut out at once.
         trigger_subscriptions(ctx, &producer);
@@ -135,8 +137,11 @@ fn remember(ctx: &Context, uid: &ProducerUid, outcome: &status::Outcome) -> bool
     }
 }
 
-/// Reconciles the Subscriptions that refer to this Producer.
+/// Reconciles the Subscriptions and EventSchemas that refer to this Producer.
 fn trigger_subscriptions(ctx: &Context, producer: &Producer) {
+    for schema in event_schema::of_producer(ctx, &ObjectRef::from_obj(producer)) {
+        ctx.triggers.schemas.reconcile(ObjectRef::from_obj(&*schema));
+    }
     for subscription in ctx.subscriptions.state_filter(|s| refers_to(s, producer)) {
         ctx.triggers.subscriptions.reconcile(ObjectRef::from_obj(&*subscription));
     }

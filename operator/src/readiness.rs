@@ -16,6 +16,7 @@ pub(crate) enum Part {
     Producers,
     Subscriptions,
     Namespaces,
+    EventSchemas,
 }
 
 /// The parts that are missing, each with what to say of it.
@@ -35,6 +36,7 @@ impl Readiness {
             (Part::Producers, "waiting for the list of Producers"),
             (Part::Subscriptions, "waiting for the list of Subscriptions"),
             (Part::Namespaces, "waiting for the list of namespaces"),
+            (Part::EventSchemas, "waiting for the list of EventSchemas"),
         ]
         .map(|(part, text)| (part, text.to_owned()))
         .into();

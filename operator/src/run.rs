@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use futures::FutureExt;
-use hookwright_core::names::{DISABLED_KEYS, HEALTH_BUCKET, LEASES_BUCKET, STATE_BUCKET};
+use hookwright_core::names::{DISABLED_KEYS, HEALTH_BUCKET, LEASES_BUCKET, STATE_BUCKET, VIOLATIONS_KEYS};
 use hookwright_core::seal::SealingKey;
-use hookwright_crds::{Producer, Subscription};
+use hookwright_crds::{EventSchema, Producer, Subscription};
 use hookwright_runtime::mirror::{Change, Mirror};
 use hookwright_runtime::nats;
 use hookwright_runtime::{admin, shutdown};
@@ -21,6 +21,7 @@ use tokio::sync::watch;
 use tracing::info;
 
 use crate::context::Context;
+use crate::controllers::Controllers;
 use crate::jetstream::JetStream;
 use crate::metrics::Metrics;
 use crate::namespaces::{self, Namespaces};
@@ -28,7 +29,7 @@ use crate::readiness::{Part, Readiness};
 use crate::settings::Settings;
 use crate::triggers::Triggers;
 use crate::watched::{Watched, watched};
-use crate::{checkpoint, controllers, health, status, sweep, system};
+use crate::{checkpoint, controllers, health, status, sweep, system, violations};
 
 /// How long the controllers wait for the first connection to NATS.
 const WAIT_FOR_NATS: Duration = Duration::from_secs(5);
@@ -47,9 +48,11 @@ pub async fn run(settings: Settings, check_config: bool) -> anyhow::Result<()> {
     let client = kubernetes().await.context("no access to Kubernetes")?;
     let producers = watched::<Producer>(client.clone());
     let subscriptions = watched::<Subscription>(client.clone());
+    let schemas = watched::<EventSchema>(client.clone());
     let (triggers, triggered) = Triggers::new();
     let (namespaces, labels) = Namespaces::new();
-    let ctx = context(settings, key, client.clone(), &producers, &subscriptions, namespaces, triggers);
+    let watched = (&producers, &subscriptions, &schemas);
+    let ctx = context(settings, key, client.clone(), watched, namespaces, triggers);
     let readiness = Arc::new(Readiness::new());
     let (connected, connects) = watch::channel(0);
     let mut registry = Registry::with_prefix("hookwright");
@@ -63,8 +66,11 @@ pub async fn run(settings: Settings, check_config: bool) -> anyhow::Result<()> {
         let _ = tokio::time::timeout(WAIT_FOR_NATS, first.changed()).await;
         controllers::run(
             ctx.clone(),
-            producers.controller,
-            subscriptions.controller,
+            Controllers {
+                producers: producers.controller,
+                subscriptions: subscriptions.controller,
+                schemas: schemas.controller,
+            },
             triggered,
             connects,
             stop.clone(),
@@ -112,6 +118,8 @@ async fn with_nats(ctx: Arc<Context>, readiness: &Readiness, connected: watch::S
             readiness.there(Part::Health);
         }
     });
+    let counted = Mirror::new(nats.clone(), STATE_BUCKET, VIOLATIONS_KEYS);
+    let counted = counted.run(|change| violations::apply(&ctx, change));
     let disabled = Mirror::new(nats, STATE_BUCKET, DISABLED_KEYS).run(|change| ctx.health.apply_disabled(change));
     let forward = async {
         let mut reconnects = reconnects.clone();
@@ -126,6 +134,7 @@ async fn with_nats(ctx: Arc<Context>, readiness: &Readiness, connected: watch::S
         never = leases => match never {},
         never = counts => match never {},
         never = disabled => match never {},
+        never = counted => match never {},
         never = forward => never,
         never = system::keep(&ctx.js, ctx.settings.system_streams, reconnects.clone(), readiness) => match never {},
         never = sweep::keep(ctx.clone(), reconnects.clone(), readiness) => match never {},
@@ -142,6 +151,8 @@ async fn listed(ctx: &Context, readiness: &Readiness) -> Infallible {
     readiness.there(Part::Producers);
     ctx.subscriptions_listed.wait().await;
     readiness.there(Part::Subscriptions);
+    ctx.schemas_listed.wait().await;
+    readiness.there(Part::EventSchemas);
     std::future::pending().await
 }
 
@@ -149,8 +160,7 @@ fn context(
     settings: Settings,
     key: SealingKey,
     client: Client,
-    producers: &Watched<Producer>,
-    subscriptions: &Watched<Subscription>,
+    (producers, subscriptions, schemas): (&Watched<Producer>, &Watched<Subscription>, &Watched<EventSchema>),
     namespaces: Namespaces,
     triggers: Triggers,
 ) -> Arc<Context> {
@@ -167,8 +177,12 @@ fn context(
         subscriptions: subscriptions.store.clone(),
         subscriptions_listed: subscriptions.listed.clone(),
         namespaces,
+        schemas: schemas.store.clone(),
+        schemas_listed: schemas.listed.clone(),
         latest_producers: Default::default(),
         latest_subscriptions: Default::default(),
+        latest_schemas: Default::default(),
+        violations: Default::default(),
         facts: Default::default(),
         refresh: Default::default(),
         triggers,

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use hookwright_core::names::{self, CONFIG_BUCKET, ConfigKey, HEALTH_BUCKET, STATE_BUCKET};
 use hookwright_core::record;
-use hookwright_crds::{Producer, Subscription};
+use hookwright_crds::{EventSchema, Producer, Subscription};
 use hookwright_runtime::logging;
 use kube::api::ListParams;
 use kube::{Api, ResourceExt};
@@ -60,9 +60,10 @@ async fn sweep(ctx: &Context) -> Result<usize, SweepError> {
     }
     let producers = uids::<Producer>(ctx, "Producer").await?;
     let subscriptions = uids::<Subscription>(ctx, "Subscription").await?;
+    let schemas = uids::<EventSchema>(ctx, "EventSchema").await?;
     let mut removed = 0;
     for (bucket, key) in keys {
-        if !is_alive(bucket, &key, &producers, &subscriptions) {
+        if !is_alive(bucket, &key, [&producers, &subscriptions, &schemas]) {
             leftover(ctx, bucket, &key).await?;
             ctx.js.remove(bucket, &key).await?;
             removed += 1;
@@ -82,7 +83,7 @@ async fn leftover(ctx: &Context, bucket: &str, key: &str) -> Result<(), JsError>
 }
 
 /// Keys that aren't understood are another release's, and stay.
-fn is_alive(bucket: &str, key: &str, producers: &HashSet<String>, subscriptions: &HashSet<String>) -> bool {
+fn is_alive(bucket: &str, key: &str, [producers, subscriptions, schemas]: [&HashSet<String>; 3]) -> bool {
     let subscription = if bucket == HEALTH_BUCKET {
         names::parse_health_key(key).map(|(uid, _)| uid)
     } else {
@@ -91,10 +92,14 @@ fn is_alive(bucket: &str, key: &str, producers: &HashSet<String>, subscriptions:
     if let Some(uid) = subscription {
         return subscriptions.contains(uid.as_str());
     }
-    match (bucket, ConfigKey::parse(key), key.strip_prefix("checkpoint.")) {
+    let of_producer = key.strip_prefix("checkpoint.").or_else(|| key.strip_prefix("violations."));
+    match (bucket, ConfigKey::parse(key), of_producer) {
         (CONFIG_BUCKET, Some(ConfigKey::Producer(uid)), _) => producers.contains(uid.as_str()),
         (CONFIG_BUCKET, Some(ConfigKey::Subscription(producer, uid)), _) => {
             producers.contains(producer.as_str()) && subscriptions.contains(uid.as_str())
+        }
+        (CONFIG_BUCKET, Some(ConfigKey::Schema(producer, uid)), _) => {
+            producers.contains(producer.as_str()) && schemas.contains(uid.as_str())
         }
         (STATE_BUCKET, _, Some(uid)) => producers.contains(uid),
         _ => true,
@@ -129,14 +134,19 @@ mod tests {
     #[test]
     fn what_belongs_to_no_object() {
         let set = |uids: &[&str]| uids.iter().map(|uid| (*uid).to_owned()).collect::<HashSet<_>>();
-        let (producers, subscriptions) = (set(&["p"]), set(&["s"]));
+        let (producers, subscriptions, schemas) = (set(&["p"]), set(&["s"]), set(&["e"]));
         for (bucket, key, want) in [
             (CONFIG_BUCKET, "producer.p", true),
             (CONFIG_BUCKET, "producer.q", false),
             (CONFIG_BUCKET, "subscription.p.s", true),
             (CONFIG_BUCKET, "subscription.q.s", false),
             (CONFIG_BUCKET, "subscription.p.t", false),
+            (CONFIG_BUCKET, "schema.p.e", true),
+            (CONFIG_BUCKET, "schema.q.e", false),
+            (CONFIG_BUCKET, "schema.p.s", false),
             (CONFIG_BUCKET, "other.x", true),
+            (STATE_BUCKET, "violations.p", true),
+            (STATE_BUCKET, "violations.q", false),
             (STATE_BUCKET, "disabled.s", true),
             (STATE_BUCKET, "disabled.t", false),
             (STATE_BUCKET, "checkpoint.p", true),
@@ -144,7 +154,7 @@ mod tests {
             (HEALTH_BUCKET, "s.inc", true),
             (HEALTH_BUCKET, "t.inc", false),
         ] {
-            assert_eq!(is_alive(bucket, key, &producers, &subscriptions), want, "{bucket} {key}");
+            assert_eq!(is_alive(bucket, key, [&producers, &subscriptions, &schemas]), want, "{bucket} {key}");
         }
     }
 }

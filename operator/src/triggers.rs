@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::Stream;
-use hookwright_crds::{Producer, Subscription};
+use hookwright_crds::{EventSchema, Producer, Subscription};
 use kube::runtime::reflector::{Lookup, ObjectRef};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
@@ -20,10 +20,11 @@ pub(crate) struct Queue<K: Lookup<DynamicType = ()>> {
 /// How long changes of what a Producer counts are gathered.
 const GATHER: Duration = Duration::from_secs(1);
 
-/// The queues of both kinds.
+/// The queues of all kinds.
 pub(crate) struct Triggers {
     pub(crate) producers: Queue<Producer>,
     pub(crate) subscriptions: Queue<Subscription>,
+    pub(crate) schemas: Queue<EventSchema>,
     soon: Arc<Mutex<HashSet<ObjectRef<Producer>>>>,
 }
 
@@ -31,6 +32,7 @@ pub(crate) struct Triggers {
 pub(crate) struct Triggered {
     pub(crate) producers: UnboundedReceiver<ObjectRef<Producer>>,
     pub(crate) subscriptions: UnboundedReceiver<ObjectRef<Subscription>>,
+    pub(crate) schemas: UnboundedReceiver<ObjectRef<EventSchema>>,
 }
 
 impl<K: Lookup<DynamicType = ()>> Queue<K> {
@@ -71,8 +73,9 @@ impl Triggers {
     pub(crate) fn new() -> (Self, Triggered) {
         let (producers, producers_out) = Queue::new();
         let (subscriptions, subscriptions_out) = Queue::new();
-        let triggered = Triggered { producers: producers_out, subscriptions: subscriptions_out };
-        (Self { producers, subscriptions, soon: Arc::default() }, triggered)
+        let (schemas, schemas_out) = Queue::new();
+        let triggered = Triggered { producers: producers_out, subscriptions: subscriptions_out, schemas: schemas_out };
+        (Self { producers, subscriptions, schemas, soon: Arc::default() }, triggered)
     }
 
     /// Reconciles a Producer in a second, once for all that ask for it until then.
@@ -97,6 +100,7 @@ impl Triggers {
             let next = leases.expire();
             self.producers.release(leases);
             self.subscriptions.release(leases);
+            self.schemas.release(leases);
             let expiry = async {
                 match next {
                     Some(time) => tokio::time::sleep_until(time).await,

@@ -46,6 +46,8 @@ async fn explain_reads_well() {
         ("subscriptions.hookwright.dev.spec.delivery.retry.backoff", "schedule"),
         ("subscriptions.hookwright.dev.spec.endpoint.url", "http"),
         ("producers.hookwright.dev.spec.stream", "deletionPolicy"),
+        ("producers.hookwright.dev.spec.validation", "Enforce"),
+        ("eventschemas.hookwright.dev.spec.versions", "jsonSchema"),
     ] {
         let text = plane.kubectl(&["explain", field]).await.unwrap();
         assert!(text.contains(wanted) && !text.contains("Auto-generated"), "{field}: {text}");

@@ -18,6 +18,7 @@ mod load;
 mod malformed;
 mod retries;
 mod routing;
+mod schemas;
 mod secrets;
 mod sharing;
 mod shop;

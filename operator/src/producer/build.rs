@@ -131,6 +131,7 @@ impl Plan {
             stream: self.stream_ref(created),
             consumer: names::shared_consumer(&self.producer.uid, created),
             event_type: self.producer.event_type.clone(),
+            validation: self.producer.validation,
         }
     }
 

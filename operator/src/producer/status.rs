@@ -4,11 +4,13 @@ use async_nats::jetstream::stream::Info;
 use hookwright_crds::{ConditionStatus, ConditionType, Producer, ProducerStatus, Reason, StreamStatus, Subscription};
 use hookwright_runtime::logging;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::runtime::reflector::ObjectRef;
 use kube::{Api, Resource, ResourceExt};
 
 use super::{ProducerError, refers_to};
 use crate::conditions::{self, Judgement, Refusal, find, summarize};
 use crate::context::Context;
+use crate::event_schema;
 use crate::events;
 use crate::facts::LiveProducer;
 use crate::leases::Verdict;
@@ -100,12 +102,16 @@ pub(crate) async fn write(ctx: &Context, producer: &Producer, outcome: &Outcome)
     let permitted = |s: &Subscription| ctx.namespaces.permitted(producer, &s.namespace().unwrap_or_default());
     let present = |s: &Subscription| s.meta().deletion_timestamp.is_none() && refers_to(s, producer) && permitted(s);
     let count = ctx.subscriptions.state_filter(present).len();
+    let schemas = event_schema::of_producer(ctx, &ObjectRef::from_obj(producer)).len();
     let conditions = conditions::dated(judge(outcome, &before, generation), &before, generation, conditions::now());
     let new = ProducerStatus {
         observed_generation: Some(generation),
         conditions: Some(conditions),
         stream,
         subscriptions: Some(i32::try_from(count).unwrap_or(i32::MAX)),
+        schemas: Some(i32::try_from(schemas).unwrap_or(i32::MAX)),
+        // Unknown after a start, until the bucket is read.
+        violations: ctx.violations.of(&uid).or(old.violations),
     };
     if same(&old, &new) {
         return Ok(());

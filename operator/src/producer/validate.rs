@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use hookwright_core::ids::ProducerUid;
-use hookwright_core::record::{EventTypeRule, EventTypeSource};
+use hookwright_core::record::{EventTypeRule, EventTypeSource, Validation};
 use hookwright_core::subject::overlap;
 use hookwright_crds::{
     DeletionPolicy, Discard, EventType, EventTypeFrom, Producer, Quantity, Reason, Storage, Stream, StreamPolicy,
@@ -38,6 +38,7 @@ pub(crate) struct ValidatedProducer {
     pub(crate) duplicate_window: Duration,
     pub(crate) deletion_policy: DeletionPolicy,
     pub(crate) event_type: EventTypeRule,
+    pub(crate) validation: Validation,
 }
 
 /// The name of the stream that keeps the Producer's events.
@@ -78,6 +79,11 @@ pub(crate) fn validate(
         deletion_policy: stream.deletion_policy.unwrap_or_default(),
         duplicate_window: window.unwrap_or_else(|| max_age.map_or(DUPLICATE_WINDOW, |age| age.min(DUPLICATE_WINDOW))),
         event_type: event_type(producer.spec.event_type.as_ref())?,
+        validation: match producer.spec.validation.unwrap_or_default() {
+            hookwright_crds::Validation::Ignore => Validation::Ignore,
+            hookwright_crds::Validation::Warn => Validation::Warn,
+            hookwright_crds::Validation::Enforce => Validation::Enforce,
+        },
         name: producer.name_any(),
         namespace,
     })

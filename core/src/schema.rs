@@ -1,0 +1,203 @@
+//! Event schemas: what the data of an event type looks like, by version.
+//!
+//! A schema is written by a tenant, so it is hostile input. Before it is compiled it is read into a tree in which each
+//! `$ref` is followed ([`check`] says what is refused): references stay within the document and don't lead back to
+//! themselves, so that the tree is finite and what an event can cost is known before it is looked at. Nothing is ever
+//! fetched: no file, no URL. Patterns run in linear time, and a violation names place and keyword, never the value.
+
+mod bounds;
+mod compat;
+mod compiled;
+mod data;
+mod load;
+mod tree;
+mod version;
+
+use std::fmt;
+
+pub use compiled::{EventSchema, Violation};
+pub use data::Subject;
+pub use load::Effort;
+use serde_json::Value;
+pub use version::{InvalidVersion, SchemaVersion};
+
+use crate::record::SchemaVersionRecord;
+use tree::Pointer;
+
+/// How large the schemas of all versions of an event type may be together, in bytes of JSON.
+pub const MAX_BYTES: usize = 256 * 1024;
+/// How many versions an event type may have.
+pub const MAX_VERSIONS: usize = 20;
+/// How deep the JSON of a schema may be nested.
+const MAX_JSON_DEPTH: usize = 64;
+
+/// What is wrong with a schema, and where in its document.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Flaw {
+    pointer: String,
+    problem: String,
+}
+
+impl Flaw {
+    fn at(pointer: &Pointer, problem: impl Into<String>) -> Self {
+        Self { pointer: pointer.to_string(), problem: problem.into() }
+    }
+}
+
+/// Why the versions of an event type can't be accepted. The text has at most about 500 characters.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SchemaError {
+    /// A schema can't be compiled, or is beyond the bounds.
+    #[error("version {version}: {place}: {problem}")]
+    Invalid {
+        /// Of which version.
+        version: String,
+        /// Where in its document.
+        place: Place,
+        /// What is wrong.
+        problem: String,
+    },
+    /// A version doesn't accept all that an older one of its major version accepts.
+    #[error("version {version} is not compatible with {older}: {place}: {problem}")]
+    Incompatible {
+        /// The newer version.
+        version: String,
+        /// The older one.
+        older: String,
+        /// Where in the newer one's document.
+        place: Place,
+        /// What is wrong.
+        problem: String,
+    },
+    /// Two versions are the same number.
+    #[error("versions {0} and {1} are the same")]
+    SameVersion(String, String),
+    /// Two versions have the same URI.
+    #[error("versions {0} and {1} have the same uri")]
+    SameUri(String, String),
+    /// All schemas together are too large.
+    #[error("the schemas have {0} bytes; {MAX_BYTES} are allowed for all versions together")]
+    TooLarge(usize),
+    /// None, or too many.
+    #[error("{0} versions; 1 to {MAX_VERSIONS} are allowed")]
+    Count(usize),
+}
+
+/// A JSON pointer into a schema, shown shortened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place(pub String);
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.chars().count() {
+            0 => f.write_str("at the top"),
+            1..=256 => f.write_str(&self.0),
+            _ => write!(f, "{}...", self.0.chars().take(256).collect::<String>()),
+        }
+    }
+}
+
+/// Checks all versions of an event type: that each compiles within the bounds, and that within a major version each
+/// accepts everything that the older ones accept.
+///
+/// # Errors
+/// The first that is wrong.
+pub fn check(versions: &[SchemaVersionRecord]) -> Result<(), SchemaError> {
+    if !(1..=MAX_VERSIONS).contains(&versions.len()) {
+        return Err(SchemaError::Count(versions.len()));
+    }
+    let bytes = versions.iter().map(|version| version.json_schema.to_string().len()).sum();
+    if bytes > MAX_BYTES {
+        return Err(SchemaError::TooLarge(bytes));
+    }
+    let mut sorted: Vec<&SchemaVersionRecord> = versions.iter().collect();
+    sorted.sort_by(|a, b| a.version.cmp(&b.version));
+    for pair in sorted.windows(2) {
+        if pair[0].version == pair[1].version {
+            return Err(SchemaError::SameVersion(pair[0].version.to_string(), pair[1].version.to_string()));
+        }
+    }
+    for (i, a) in sorted.iter().enumerate() {
+        if let Some(b) = sorted[..i].iter().find(|b| a.uri.is_some() && a.uri == b.uri) {
+            return Err(SchemaError::SameUri(b.version.to_string(), a.version.to_string()));
+        }
+    }
+    for version in &sorted {
+        compiled::compile(&version.json_schema).map_err(|flaw| invalid(&version.version, flaw))?;
+    }
+    for (i, new) in sorted.iter().enumerate() {
+        for old in sorted[..i].iter().filter(|old| old.version.major() == new.version.major()) {
+            compatible(new, old)?;
+        }
+    }
+    Ok(())
+}
+
+fn invalid(version: &SchemaVersion, flaw: Flaw) -> SchemaError {
+    SchemaError::Invalid { version: version.to_string(), place: Place(flaw.pointer), problem: flaw.problem }
+}
+
+fn compatible(new: &SchemaVersionRecord, old: &SchemaVersionRecord) -> Result<(), SchemaError> {
+    if new.json_schema == old.json_schema {
+        return Ok(());
+    }
+    let tree = |version: &'_ SchemaVersionRecord| compiled::draft(&version.json_schema);
+    let (new_draft, old_draft) = (tree(new), tree(old));
+    let shown = match (new_draft, old_draft) {
+        (Ok(a), Ok(b)) if a != b => {
+            Err(Flaw { pointer: "/$schema".to_owned(), problem: "the draft has changed".to_owned() })
+        }
+        (Ok(a), Ok(b)) => {
+            let read = |schema, draft| tree::read(schema, draft);
+            read(&new.json_schema, a).and_then(|new| compat::accepts(&new, &read(&old.json_schema, b)?))
+        }
+        (Err(flaw), _) | (_, Err(flaw)) => Err(flaw),
+    };
+    shown.map_err(|flaw| SchemaError::Incompatible {
+        version: new.version.to_string(),
+        older: old.version.to_string(),
+        place: Place(flaw.pointer),
+        problem: flaw.problem,
+    })
+}
+
+/// A digest of what is published of a version: its schema and its URI, whatever the order of names. Hexadecimal.
+#[must_use]
+pub fn digest(version: &SchemaVersionRecord) -> String {
+    let mut text = String::new();
+    canonical(&Value::from(version.uri.clone()), &mut text);
+    canonical(&version.json_schema, &mut text);
+    let digest = ring::digest::digest(&ring::digest::SHA256, text.as_bytes());
+    data_encoding::HEXLOWER.encode(&digest.as_ref()[..16])
+}
+
+fn canonical(value: &Value, text: &mut String) {
+    match value {
+        Value::Array(list) => {
+            text.push('[');
+            for item in list {
+                canonical(item, text);
+                text.push(',');
+            }
+            text.push(']');
+        }
+        Value::Object(map) => {
+            let mut names: Vec<&String> = map.keys().collect();
+            names.sort();
+            text.push('{');
+            for name in names {
+                text.push_str(&Value::from(name.as_str()).to_string());
+                text.push(':');
+                canonical(&map[name.as_str()], text);
+                text.push(',');
+            }
+            text.push('}');
+        }
+        plain => text.push_str(&plain.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod compat_tests;
+#[cfg(test)]
+mod tests;

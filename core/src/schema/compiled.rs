@@ -1,0 +1,238 @@
+//! Schemas compiled, and events held against them.
+
+use std::fmt;
+use std::sync::Arc;
+
+use jsonschema::paths::Location;
+use jsonschema::{Draft, Keyword, PatternOptions, Regex, ValidationError, ValidationOptions, Validator};
+use serde_json::Value;
+
+use super::data::Subject;
+use super::load::{self, Effort, Load, MAX_PATTERN};
+use super::{Flaw, MAX_JSON_DEPTH, SchemaError, SchemaVersion, invalid, tree};
+use crate::record::EventSchemaRecord;
+
+/// The longest text of a pointer in a [`Violation`].
+const MAX_POINTER: usize = 256;
+
+/// What a pattern may keep of its work, in bytes, for each thread that matches it.
+const MAX_CACHE: usize = 512 << 10;
+
+/// The drafts that a schema may say it is of; without one it is 2020-12.
+const DRAFTS: [(&str, Draft); 4] = [
+    ("https://json-schema.org/draft/2020-12/schema", Draft::Draft202012),
+    ("https://json-schema.org/draft/2020-12/schema#", Draft::Draft202012),
+    ("http://json-schema.org/draft-07/schema#", Draft::Draft7),
+    ("http://json-schema.org/draft-07/schema", Draft::Draft7),
+];
+
+/// The schemas of an event type, compiled.
+#[derive(Debug)]
+pub struct EventSchema {
+    event_type: String,
+    /// From the lowest to the highest.
+    versions: Vec<Compiled>,
+}
+
+#[derive(Debug)]
+struct Compiled {
+    version: SchemaVersion,
+    uri: Option<String>,
+    deprecated: bool,
+    load: Load,
+    validator: Validator,
+}
+
+/// An event's data is not as its schema says. Never the value itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Violation {
+    /// The version it was held against.
+    pub version: Option<String>,
+    /// Where in the data, as a JSON pointer; empty for the data as a whole.
+    pub pointer: String,
+    /// The keyword of the schema that it violates; none if no schema was reached.
+    pub keyword: Option<String>,
+    /// What is wrong, where no keyword says it.
+    pub problem: &'static str,
+}
+
+impl Violation {
+    pub(super) fn of_event(problem: &'static str) -> Self {
+        Self { version: None, pointer: String::new(), keyword: None, problem }
+    }
+
+    /// The event's type has no schema.
+    #[must_use]
+    pub fn no_schema() -> Self {
+        Self::of_event("the event's type has no EventSchema")
+    }
+
+    /// Validating it came to no result.
+    #[must_use]
+    pub fn failed() -> Self {
+        Self::of_event("validating the event failed")
+    }
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(keyword) = &self.keyword else { return f.write_str(self.problem) };
+        let place = if self.pointer.is_empty() { "the data" } else { &self.pointer };
+        write!(f, "{place}: {}: {keyword}", self.problem)?;
+        self.version.as_ref().map_or(Ok(()), |version| write!(f, " (schema version {version})"))
+    }
+}
+
+impl EventSchema {
+    /// Compiles all versions.
+    ///
+    /// # Errors
+    /// If one of them can't be.
+    pub fn compile(record: &EventSchemaRecord) -> Result<Self, SchemaError> {
+        let mut versions = Vec::with_capacity(record.versions.len());
+        for version in &record.versions {
+            let (load, validator) = compile(&version.json_schema).map_err(|flaw| invalid(&version.version, flaw))?;
+            versions.push(Compiled {
+                version: version.version.clone(),
+                uri: version.uri.clone(),
+                deprecated: version.deprecated,
+                load,
+                validator,
+            });
+        }
+        versions.sort_by(|a, b| a.version.cmp(&b.version));
+        Ok(Self { event_type: record.event_type.clone(), versions })
+    }
+
+    /// The type of the events.
+    #[must_use]
+    pub fn event_type(&self) -> &str {
+        &self.event_type
+    }
+
+    /// The version that an event is of: the one that it names, else the one whose URI it names, else the highest.
+    fn choose(&self, subject: &Subject) -> Result<&Compiled, Violation> {
+        if let Some(text) = &subject.version {
+            let version =
+                SchemaVersion::parse(text).map_err(|_| Violation::of_event("ce-schemaversion is no version"))?;
+            let found = self.versions.iter().find(|compiled| compiled.version == version);
+            return found
+                .ok_or_else(|| Violation::of_event("ce-schemaversion names a version that the EventSchema lacks"));
+        }
+        let named = subject.uri.as_ref();
+        let by_uri = named.and_then(|uri| self.versions.iter().find(|compiled| compiled.uri.as_ref() == Some(uri)));
+        let highest = self.versions.last();
+        by_uri.or(highest).ok_or_else(Violation::no_schema)
+    }
+
+    /// How much work it is to validate this.
+    #[must_use]
+    pub fn effort(&self, subject: &Subject) -> Effort {
+        self.choose(subject).map_or(Effort::Small, |compiled| compiled.load.effort(subject.values(), subject.bytes))
+    }
+
+    /// Whether the version that the event is of is deprecated.
+    #[must_use]
+    pub fn is_deprecated(&self, subject: &Subject) -> bool {
+        self.choose(subject).is_ok_and(|compiled| compiled.deprecated)
+    }
+
+    /// Holds an event against its schema.
+    ///
+    /// # Errors
+    /// The first violation that is met; also if the work would be too much.
+    pub fn validate(&self, subject: &Subject) -> Result<(), Violation> {
+        let compiled = self.choose(subject)?;
+        if compiled.load.effort(subject.values(), subject.bytes) == Effort::TooLarge {
+            return Err(Violation::of_event(
+                "the event is too large for its schema: validating it would take too long",
+            ));
+        }
+        let Err(error) = compiled.validator.validate(&subject.data) else { return Ok(()) };
+        Err(Violation {
+            version: Some(compiled.version.to_string()),
+            pointer: error.instance_path().as_str().chars().take(MAX_POINTER).collect(),
+            keyword: Some(error.kind().keyword().to_owned()),
+            problem: "violates",
+        })
+    }
+}
+
+/// Patterns by the engine that needs linear time, and no larger than this when compiled.
+pub(super) fn patterns(limit: usize) -> PatternOptions<Regex> {
+    PatternOptions::regex().size_limit(limit).dfa_size_limit(MAX_CACHE)
+}
+
+/// Nothing is fetched, and formats only annotate.
+pub(super) fn options() -> ValidationOptions<'static> {
+    jsonschema::options().offline().should_validate_formats(false).with_pattern_options(patterns(MAX_PATTERN))
+}
+
+/// The draft that a schema says it is of.
+pub(super) fn draft(schema: &Value) -> Result<Draft, Flaw> {
+    let Some(named) = schema.get("$schema") else { return Ok(Draft::Draft202012) };
+    let found = DRAFTS.iter().find(|(uri, _)| named.as_str() == Some(uri));
+    found.map(|(_, draft)| *draft).ok_or_else(|| Flaw {
+        pointer: "/$schema".to_owned(),
+        problem: "only 2020-12 and draft-07 are supported".to_owned(),
+    })
+}
+
+/// Compiles a schema, within the bounds.
+pub(super) fn compile(schema: &Value) -> Result<(Load, Validator), Flaw> {
+    if tree::is_deeper(schema, MAX_JSON_DEPTH) {
+        let problem = format!("the JSON is nested more than {MAX_JSON_DEPTH} deep");
+        return Err(Flaw { pointer: String::new(), problem });
+    }
+    let draft = draft(schema)?;
+    let meta = match draft {
+        Draft::Draft7 => jsonschema::draft7::meta::validate(schema),
+        _ => jsonschema::draft202012::meta::validate(schema),
+    };
+    meta.map_err(|error| Flaw {
+        pointer: error.instance_path().as_str().to_owned(),
+        problem: format!("not a valid JSON Schema: {}", error.kind().keyword()),
+    })?;
+    let tree = tree::read(schema, draft)?;
+    let load = load::measure(&tree)?;
+    build(&tree.to_value(), draft).map(|validator| (load, validator)).map_err(|error| Flaw {
+        pointer: error.schema_path().as_str().to_owned(),
+        problem: format!("can't be compiled: {}", error.kind().keyword()),
+    })
+}
+
+fn build(schema: &Value, draft: Draft) -> Result<Validator, ValidationError<'static>> {
+    options()
+        .with_draft(draft)
+        .with_keyword("anyOf", move |_, value, at| several(value, at, draft, |n| n > 0))
+        .with_keyword("oneOf", move |_, value, at| several(value, at, draft, |n| n == 1))
+        .build(schema)
+}
+
+/// `anyOf` and `oneOf` in place of the library's own, which copy the value once for each error in each part.
+struct Several {
+    parts: Arc<[Validator]>,
+    /// Whether that many parts may accept; two stand for more.
+    fits: fn(usize) -> bool,
+}
+
+fn several<'a>(
+    value: &'a Value,
+    _: Location,
+    draft: Draft,
+    fits: fn(usize) -> bool,
+) -> Result<Box<dyn for<'i> Keyword<'i>>, ValidationError<'a>> {
+    let parts = value.as_array().map(Vec::as_slice).unwrap_or_default();
+    let parts = parts.iter().map(|part| build(part, draft)).collect::<Result<_, _>>()?;
+    Ok(Box::new(Several { parts, fits }))
+}
+
+impl<'i> Keyword<'i> for Several {
+    fn validate(&self, instance: &'i Value) -> Result<(), ValidationError<'i>> {
+        if self.is_valid(instance) { Ok(()) } else { Err(ValidationError::custom("none or several of the parts fit")) }
+    }
+
+    fn is_valid(&self, instance: &'i Value) -> bool {
+        (self.fits)(self.parts.iter().filter(|part| part.is_valid(instance)).take(2).count())
+    }
+}

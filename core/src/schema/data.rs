@@ -1,0 +1,60 @@
+//! What of an event is held against a schema: its JSON data, and the version that it claims.
+
+use percent_encoding::percent_decode_str;
+use serde_json::{Map, Value};
+
+use super::compiled::Violation;
+use super::load;
+use crate::event::Event;
+
+/// What of an event is held against a schema.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Subject {
+    /// The data: the body, or `data` of a structured CloudEvent.
+    pub data: Value,
+    /// The size of the body, in bytes.
+    pub bytes: usize,
+    /// `schemaversion`, if the event has one.
+    pub version: Option<String>,
+    /// `dataschema`, if the event has one.
+    pub uri: Option<String>,
+}
+
+impl Subject {
+    /// Reads an event.
+    ///
+    /// # Errors
+    /// If its data is not JSON, or is nested more than 127 deep.
+    pub fn of(event: &Event) -> Result<Self, Violation> {
+        let not_json = |_| Violation::of_event("the data is not JSON");
+        let bytes = event.body.len();
+        if !event.is_structured() {
+            let data = serde_json::from_slice(&event.body).map_err(not_json)?;
+            let attribute = |name: &str| {
+                let text = event.headers.get(name)?.to_str().ok()?;
+                Some(percent_decode_str(text).decode_utf8_lossy().into_owned())
+            };
+            return Ok(Self { data, bytes, version: attribute("ce-schemaversion"), uri: attribute("ce-dataschema") });
+        }
+        let mut attributes: Map<String, Value> = serde_json::from_slice(&event.body).map_err(not_json)?;
+        let data = match (attributes.remove("data"), attributes.remove("data_base64")) {
+            (Some(data), _) => data,
+            (None, Some(Value::String(text))) => {
+                let bytes = data_encoding::BASE64.decode(text.as_bytes());
+                let bytes = bytes.map_err(|_| Violation::of_event("data_base64 is not base64"))?;
+                serde_json::from_slice(&bytes).map_err(not_json)?
+            }
+            _ => return Err(Violation::of_event("the event has no data")),
+        };
+        let mut text = |name: &str| match attributes.remove(name) {
+            Some(Value::String(text)) => Some(text),
+            Some(Value::Number(number)) => Some(number.to_string()),
+            _ => None,
+        };
+        Ok(Self { version: text("schemaversion"), uri: text("dataschema"), data, bytes })
+    }
+
+    pub(super) fn values(&self) -> usize {
+        load::values(&self.data)
+    }
+}

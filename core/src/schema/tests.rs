@@ -1,0 +1,269 @@
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use super::*;
+use crate::event::{Event, Message, Reading, parse};
+use crate::ids::{EventSchemaUid, ProducerUid};
+use crate::record::{EventSchemaRecord, EventTypeRule, VERSION};
+
+fn version(text: &str, json_schema: Value) -> SchemaVersionRecord {
+    SchemaVersionRecord { version: SchemaVersion::parse(text).unwrap(), uri: None, json_schema, deprecated: false }
+}
+
+fn record(versions: Vec<SchemaVersionRecord>) -> EventSchemaRecord {
+    EventSchemaRecord {
+        version: VERSION,
+        uid: EventSchemaUid::parse("e-1").unwrap(),
+        generation: 1,
+        namespace: "shop".into(),
+        name: "orders".into(),
+        producer: ProducerUid::parse("p-1").unwrap(),
+        event_type: "order.created".into(),
+        versions,
+    }
+}
+
+fn compiled(schema: Value) -> EventSchema {
+    EventSchema::compile(&record(vec![version("1", schema)])).unwrap()
+}
+
+fn subject(data: Value) -> Subject {
+    Subject { bytes: data.to_string().len(), data, version: None, uri: None }
+}
+
+fn violation(schema: Value, data: Value) -> Option<(String, String)> {
+    let violation = compiled(schema).validate(&subject(data)).err()?;
+    Some((violation.pointer, violation.keyword.unwrap_or_default()))
+}
+
+/// Why a single schema is refused: the pointer and what is said there.
+fn refused(schema: Value) -> (String, String) {
+    match check(&[version("1", schema)]) {
+        Err(SchemaError::Invalid { place, problem, .. }) => (place.0, problem),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn the_first_violation_is_named_by_pointer_and_keyword_and_never_by_value() {
+    let schema = json!({
+        "type": "object",
+        "required": ["id"],
+        "properties": {
+            "id": { "$ref": "#/$defs/id" },
+            "lines": { "type": "array", "items": { "anyOf": [{ "type": "string" }, { "$ref": "#/$defs/line" }] } },
+            "a/b": { "oneOf": [{ "minimum": 1 }, { "minimum": 5 }] },
+        },
+        "$defs": {
+            "id": { "type": "string", "pattern": "^[a-z]+$" },
+            "line": { "properties": { "n": { "type": "integer" } }, "required": ["n"], "type": "object" },
+        },
+    });
+    for (data, want) in [
+        (json!({ "id": "a", "lines": ["x", { "n": 1 }], "a/b": 2 }), None),
+        (json!([]), Some(("", "type"))),
+        (json!({}), Some(("", "required"))),
+        (json!({ "id": "HUSH" }), Some(("/id", "pattern"))),
+        (json!({ "id": "a", "lines": [{ "n": "HUSH" }] }), Some(("/lines/0", "anyOf"))),
+        (json!({ "id": "a", "a/b": 7 }), Some(("/a~1b", "oneOf"))),
+    ] {
+        let want = want.map(|(pointer, keyword)| (pointer.to_owned(), keyword.to_owned()));
+        assert_eq!(violation(schema.clone(), data.clone()), want, "{data}");
+        if let Err(violation) = compiled(schema.clone()).validate(&subject(data)) {
+            assert!(!violation.to_string().contains("HUSH"), "{violation}");
+        }
+    }
+}
+
+#[test]
+fn draft_07_is_read_as_it_is_meant() {
+    let schema = json!({
+        "$schema": "http://json-schema.org/draft-07/schema#",
+        "properties": { "a": { "$ref": "#/definitions/text", "maxLength": 1 } },
+        "definitions": { "text": { "type": "string" } },
+    });
+    assert_eq!(violation(schema.clone(), json!({ "a": "long" })), None, "what stands beside a $ref doesn't count");
+    assert_eq!(violation(schema, json!({ "a": 1 })), Some(("/a".into(), "type".into())));
+    let modern = json!({ "properties": { "a": { "$ref": "#/$defs/t", "maxLength": 1 } }, "$defs": { "t": true } });
+    assert_eq!(violation(modern, json!({ "a": "long" })), Some(("/a".into(), "maxLength".into())));
+}
+
+#[test]
+fn what_is_no_schema_is_refused_with_its_place() {
+    let deep = (0..70).fold(json!({}), |schema, _| json!({ "not": schema }));
+    let nested = (0..50).fold(json!({}), |schema, _| json!({ "not": schema }));
+    for (schema, place, problem) in [
+        (json!(7), "", "not a valid JSON Schema"),
+        (json!({ "type": "strin" }), "/type", "not a valid JSON Schema"),
+        (json!({ "properties": { "a": { "minLength": "1" } } }), "/properties/a/minLength", "not a valid JSON Schema"),
+        (json!({ "$schema": "http://127.0.0.1:1/schema" }), "/$schema", "only 2020-12"),
+        (json!({ "$ref": "http://127.0.0.1:1/schema" }), "/$ref", "within the document"),
+        (json!({ "items": { "$ref": "file:///etc/passwd" } }), "/items/$ref", "within the document"),
+        (json!({ "$defs": { "a": { "$ref": "other.json#/a" } } }), "/$defs/a/$ref", "within the document"),
+        (json!({ "$ref": "#/$defs/none" }), "/$ref", "must be a JSON pointer"),
+        (json!({ "properties": { "a": { "$ref": "#" } } }), "/properties/a/$ref", "lead back to itself"),
+        (json!({ "items": { "$id": "http://x.test/y" } }), "/items/$id", "at the top only"),
+        (json!({ "unevaluatedProperties": false }), "/unevaluatedProperties", "not supported"),
+        (json!({ "$dynamicRef": "#a" }), "/$dynamicRef", "not supported"),
+        (json!({ "properties": { "a": { "pattern": "(a" } } }), "/properties/a/pattern", "linear time"),
+        (json!({ "pattern": "(?=a)b" }), "/pattern", "linear time"),
+        (json!({ "pattern": "(a)\\1" }), "/pattern", "linear time"),
+        (json!({ "patternProperties": { "(?<!a)b": true } }), "/patternProperties", "linear time"),
+        (json!({ "pattern": "((((a{1,99}){1,99}){1,99}){1,99})" }), "/pattern", "linear time"),
+        (deep, "", "nested more than 64"),
+        (nested, &"/not".repeat(49), "nested more than 48"),
+    ] {
+        let (found, said) = refused(schema.clone());
+        assert!(found == place && said.contains(problem), "{schema}: {found}: {said}");
+    }
+}
+
+#[test]
+fn references_that_multiply_are_refused() {
+    let mut defs = serde_json::Map::new();
+    for i in 0..15 {
+        let next = json!({ "$ref": format!("#/$defs/d{}", i + 1) });
+        defs.insert(format!("d{i}"), json!({ "allOf": [next, next] }));
+    }
+    defs.insert("d15".into(), json!({ "type": "string" }));
+    let start = Instant::now();
+    let (_, problem) = refused(json!({ "$ref": "#/$defs/d0", "$defs": defs }));
+    assert!(problem.contains("more than 5000 schemas"), "{problem}");
+    let large = json!({ "$defs": { "e": { "enum": ["x".repeat(100_000)] } }, "allOf": vec![json!({ "$ref": "#/$defs/e" }); 40] });
+    assert!(refused(large).1.contains("1 MiB"));
+    assert!(start.elapsed() < Duration::from_secs(5));
+}
+
+#[test]
+fn compiling_takes_bounded_time() {
+    let patterns = |n: usize| -> Vec<Value> {
+        (0..n).map(|i| json!({ "pattern": format!("^(x{i}|[a-z]{{1,40}}){{1,9}}[^a]{{{}}}$", i % 20) })).collect()
+    };
+    let start = Instant::now();
+    assert_eq!(check(&[version("1", json!({ "anyOf": patterns(200) }))]), Ok(()));
+    assert!(refused(json!({ "anyOf": patterns(201) })).1.contains("more than 200"));
+    // Twenty versions of what is as large as it may be, each to be compared with each.
+    let names = |n: usize| (0..n).map(|i| (format!("property{i}"), json!({ "type": "string" }))).collect::<Value>();
+    let versions: Vec<_> =
+        (0..20).map(|i| version(&format!("1.{i}"), json!({ "properties": names(280 + i) }))).collect();
+    assert_eq!(check(&versions), Ok(()));
+    assert!(start.elapsed() < Duration::from_secs(30), "{:?}", start.elapsed());
+}
+
+#[test]
+fn validating_takes_bounded_time() {
+    // What takes a backtracking engine for ever.
+    let schema =
+        compiled(json!({ "type": "object", "additionalProperties": { "pattern": "^(([a-z])+.)+[A-Z]([a-z])+$" } }));
+    let start = Instant::now();
+    let hostile = subject(json!({ "a": "a".repeat(900_000) }));
+    assert!(schema.validate(&hostile).is_err());
+    let bounded = |since: Instant| assert!(since.elapsed() < Duration::from_secs(20), "{:?}", since.elapsed());
+    bounded(start);
+    // As much as the bounds let through, of states and of checks.
+    let part = json!({ "pattern": "(a|b)*a(a|b){12}c" });
+    let many = compiled(json!({ "items": { "allOf": vec![part; 8] } }));
+    let mut size = 900_000;
+    while many.effort(&subject(json!(["a".repeat(size)]))) == Effort::TooLarge {
+        size /= 2;
+    }
+    let text: String = (0..size).map(|i| if (i * 7919) % 13 < 6 { 'a' } else { 'b' }).collect();
+    let started = Instant::now();
+    assert!(many.validate(&subject(json!([text]))).is_err());
+    bounded(started);
+    let checks = compiled(json!({ "items": { "allOf": vec![json!({ "enum": (0..60).collect::<Vec<_>>() }); 60] } }));
+    let mut count = 400_000;
+    while checks.effort(&subject(json!(vec![59; count]))) == Effort::TooLarge {
+        count /= 2;
+    }
+    let started = Instant::now();
+    assert!(checks.validate(&subject(json!(vec![59; count]))).is_ok());
+    bounded(started);
+    let too_large = checks.validate(&subject(json!(vec![59; 400_000]))).unwrap_err();
+    assert!(too_large.to_string().contains("too large"));
+}
+
+#[test]
+fn an_event_says_which_version_it_is_of() {
+    let versions = [("1", "string"), ("1.9", "null"), ("1.10", "integer"), ("2", "boolean")];
+    let mut versions: Vec<_> = versions.iter().map(|(v, kind)| version(v, json!({ "type": kind }))).collect();
+    versions[0].uri = Some("urn:one".into());
+    versions[1].deprecated = true;
+    let schema = EventSchema::compile(&record(versions)).unwrap();
+    let fits = |version: Option<&str>, uri: Option<&str>, data: Value| {
+        let subject = Subject { version: version.map(str::to_owned), uri: uri.map(str::to_owned), ..subject(data) };
+        schema.validate(&subject).map(|()| schema.is_deprecated(&subject)).map_err(|violation| violation.to_string())
+    };
+    assert_eq!(fits(Some("1.0.0"), Some("urn:none"), json!("x")), Ok(false));
+    assert_eq!(fits(Some("1.9"), None, json!(null)), Ok(true));
+    assert_eq!(fits(Some("1.10"), Some("urn:one"), json!(1)), Ok(false), "ce-schemaversion comes first");
+    assert_eq!(fits(None, Some("urn:one"), json!("x")), Ok(false));
+    assert_eq!(fits(None, Some("urn:unknown"), json!(true)), Ok(false), "the highest");
+    assert_eq!(fits(None, None, json!("x")).unwrap_err(), "the data: violates: type (schema version 2)");
+    assert!(fits(Some("3"), None, json!(true)).unwrap_err().contains("lacks"));
+    assert!(fits(Some("x"), None, json!(true)).unwrap_err().contains("no version"));
+}
+
+fn event(headers: &[(&str, &str)], body: &str) -> Event {
+    let body = bytes::Bytes::copy_from_slice(body.as_bytes());
+    let published = "2026-01-01T00:00:00Z".parse().unwrap();
+    let message = Message { subject: "a.b", headers, body: &body, stream: "s", sequence: 1, published };
+    parse(&message, Reading { rule: &EventTypeRule::default(), source: "/s", known_type: None }).unwrap()
+}
+
+#[test]
+fn what_is_validated_is_the_data_of_the_event() {
+    let structured = [("content-type", "application/cloudevents+json")];
+    let plain =
+        Subject::of(&event(&[("ce-schemaversion", "1.2"), ("ce-dataschema", "urn:a%20b")], r#"{"a":1}"#)).unwrap();
+    assert_eq!(
+        plain,
+        Subject { data: json!({ "a": 1 }), bytes: 7, version: Some("1.2".into()), uri: Some("urn:a b".into()) }
+    );
+    let body = r#"{"type":"t","schemaversion":"2","dataschema":"urn:x","data":{"b":2}}"#;
+    let read = Subject::of(&event(&structured, body)).unwrap();
+    assert_eq!(
+        (read.data, read.version.as_deref(), read.uri.as_deref()),
+        (json!({ "b": 2 }), Some("2"), Some("urn:x"))
+    );
+    let encoded = Subject::of(&event(&structured, r#"{"type":"t","data_base64":"eyJjIjozfQ=="}"#)).unwrap();
+    assert_eq!(encoded.data, json!({ "c": 3 }));
+    let deep = "[".repeat(200) + &"]".repeat(200);
+    for (headers, body) in [
+        (&[][..], "<a/>"),
+        (&[], ""),
+        (&[], "{} x"),
+        (&[], &deep),
+        (&structured, r#"{"type":"t"}"#),
+        (&structured, r#"{"type":"t","data_base64":"!"}"#),
+        (&structured, r#"{"type":"t","data_base64":"PGEvPg=="}"#),
+    ] {
+        assert!(Subject::of(&event(headers, body)).is_err(), "{body}");
+    }
+}
+
+#[test]
+fn versions_of_one_type() {
+    let any = || json!(true);
+    assert_eq!(check(&[]), Err(SchemaError::Count(0)));
+    assert!(matches!(check(&[version("1.2", any()), version("1.2.0", any())]), Err(SchemaError::SameVersion(..))));
+    let uri = |v: &str| SchemaVersionRecord { uri: Some("urn:x".into()), ..version(v, any()) };
+    assert!(matches!(check(&[uri("1"), uri("2")]), Err(SchemaError::SameUri(..))));
+    let large = json!({ "description": "x".repeat(MAX_BYTES) });
+    assert!(matches!(check(&[version("1", large)]), Err(SchemaError::TooLarge(_))));
+    let (open, narrow) = (json!({}), json!({ "type": "string" }));
+    assert_eq!(check(&[version("2", narrow.clone()), version("1", open.clone())]), Ok(()), "another major");
+    let refused = check(&[version("1.10", narrow), version("1.9", open)]).unwrap_err().to_string();
+    assert_eq!(refused, "version 1.10 is not compatible with 1.9: /type: null is not accepted any more");
+}
+
+#[test]
+fn the_digest_is_of_schema_and_uri_whatever_the_order_of_names() {
+    let a = version("1", serde_json::from_str(r#"{"type":"object","required":["a"]}"#).unwrap());
+    let b = version("1", serde_json::from_str(r#"{"required":["a"],"type":"object"}"#).unwrap());
+    assert_eq!(digest(&a), digest(&b));
+    assert_eq!(digest(&a), digest(&SchemaVersionRecord { deprecated: true, ..a.clone() }));
+    assert_ne!(digest(&a), digest(&SchemaVersionRecord { uri: Some("urn:x".into()), ..a.clone() }));
+    assert_ne!(digest(&a), digest(&version("1", json!({ "type": "object" }))));
+}

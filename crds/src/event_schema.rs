@@ -1,0 +1,151 @@
+//! The kind EventSchema: what the data of an event type looks like, by version.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::{CustomResource, KubeSchema};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::patterns;
+
+/// What the data of an event type looks like, by version.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, CustomResource, KubeSchema)]
+#[kube(
+    group = "hookwright.dev",
+    version = "v1alpha1",
+    kind = "EventSchema",
+    namespaced,
+    status = "EventSchemaStatus",
+    derive = "PartialEq",
+    shortname = "hschema",
+    category = "hookwright",
+    selectable = ".spec.producerRef.name",
+    doc = "An EventSchema says what the data of one event type of a Producer looks like, by version. The Producer's \
+           validation decides what becomes of events that look otherwise. A version that was accepted is published and \
+           can't be edited; a new minor version accepts everything that the older ones of its major version accept.",
+    validation = (
+        "self.metadata.name.size() <= 63 && !self.metadata.name.contains('.')",
+        "an EventSchema's name has at most 63 characters and no dot"
+    ),
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="Ready")].status"#,
+        description = "Whether all dispatchers validate by it"
+    ),
+    printcolumn(
+        name = "Producer",
+        type_ = "string",
+        json_path = ".spec.producerRef.name",
+        description = "Whose events"
+    ),
+    printcolumn(name = "Type", type_ = "string", json_path = ".spec.type", description = "The type of the events"),
+    printcolumn(
+        name = "Latest",
+        type_ = "string",
+        json_path = ".status.latest",
+        description = "The highest published version"
+    ),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp", description = "Age"),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="Ready")].reason"#,
+        description = "Why it is ready or not",
+        priority = "1"
+    )
+)]
+#[serde(rename_all = "camelCase")]
+pub struct EventSchemaSpec {
+    /// The Producer whose events these are. Immutable.
+    #[x_kube(validation = ("self == oldSelf", "producerRef is immutable"))]
+    pub producer_ref: LocalProducerRef,
+    /// The type of the events, without wildcards, such as `order.created`. Immutable. Of two EventSchemas for the same
+    /// type of a Producer the older one is in force, and the other is not accepted.
+    #[serde(rename = "type")]
+    #[schemars(length(min = 1, max = 255), regex(pattern = patterns::CONCRETE_EVENT_TYPE))]
+    #[x_kube(validation = ("self == oldSelf", "type is immutable"))]
+    pub type_: String,
+    /// 1 to 20 versions, whose schemas have at most 256 KiB of JSON together. An event is held against the version that
+    /// its `ce-schemaversion` names, else the one whose `uri` is its `ce-dataschema`, else the highest. Versions are
+    /// compared as numbers; 1.2 and 1.2.0 are the same. An edit takes effect within 5 seconds for events not yet read.
+    /// A version that is removed is not known any more, and can come back only as it was.
+    #[schemars(length(min = 1, max = 20))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["version".into()]))]
+    pub versions: Vec<EventSchemaVersion>,
+}
+
+/// A Producer in the same namespace.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct LocalProducerRef {
+    /// Name of a Producer in the same namespace. It may be created later; until then condition ResolvedRefs is False.
+    #[schemars(length(min = 1, max = 63), regex(pattern = patterns::PRODUCER_NAME))]
+    pub name: String,
+}
+
+/// One version of an event type.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct EventSchemaVersion {
+    /// One to three numbers with dots between them, such as `1`, `1.2` or `1.2.0`. The first is the major version: within
+    /// it, each version has to accept everything that the older ones accept.
+    #[schemars(length(min = 1, max = 29), regex(pattern = patterns::SCHEMA_VERSION))]
+    pub version: String,
+    /// What events call this version in `ce-dataschema`; nothing is read from there. Can't be edited once the version is
+    /// published. Default: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 2048), regex(pattern = patterns::VISIBLE))]
+    pub uri: Option<String>,
+    /// The JSON Schema of the data, 2020-12 or, where `$schema` says so, draft-07. References stay within the document
+    /// and don't lead back to themselves; patterns have neither back-references nor look-around; `format` only
+    /// annotates. Can't be edited once the version is published.
+    #[schemars(schema_with = "json_object")]
+    pub json_schema: Map<String, Value>,
+    /// Marks the version as one to move on from. Events of it are still accepted, and counted in the dispatchers' metric
+    /// `hookwright_dispatcher_deprecated_events_total`. Default: false.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deprecated: Option<bool>,
+}
+
+/// Any JSON object.
+fn json_object(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "object", "x-kubernetes-preserve-unknown-fields": true })
+}
+
+/// What the operator last saw of an EventSchema.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct EventSchemaStatus {
+    /// The `metadata.generation` that this status describes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// Accepted (every schema compiles, no published version is edited, minor versions are compatible; the message has
+    /// the JSON pointer of what is wrong), ResolvedRefs (the Producer exists), Programmed (all dispatchers have loaded
+    /// it), Ready (the summary); Reconciling and Stalled while that is pending or cannot happen without an edit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 16))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
+    pub conditions: Option<Vec<Condition>>,
+    /// The highest published version that is in force.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub latest: Option<String>,
+    /// What is published: it stays in force while an edit is not accepted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 220))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["version".into()]))]
+    pub versions: Option<Vec<PublishedVersion>>,
+}
+
+/// A version that was accepted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PublishedVersion {
+    /// The version.
+    pub version: String,
+    /// A digest of its schema and its uri, by which an edit is noticed.
+    pub digest: String,
+    /// True if it was removed: events can't name it, and it can come back only as it was. The 200 highest are remembered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub removed: Option<bool>,
+}

@@ -1,0 +1,248 @@
+//! EventSchemas: what is refused and where, and what becomes of events that are not as their schema says.
+
+use std::time::Duration;
+
+use hookwright_core::decide::DeadLetterReason;
+use hookwright_e2e::{Event, wait_for};
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+
+use crate::shop::{SOON, Shop, condition, merge, shared};
+
+/// An EventSchema of `orders` for the type, with these versions; `spec` is laid over it.
+fn schema(shop: &Shop<'_>, name: &str, kind: &str, versions: &[(&str, Value)], spec: Value) -> Value {
+    let versions: Vec<Value> =
+        versions.iter().map(|(v, schema)| json!({ "version": v, "jsonSchema": schema })).collect();
+    let mut object = json!({
+        "apiVersion": "hookwright.dev/v1alpha1",
+        "kind": "EventSchema",
+        "metadata": { "name": name, "namespace": shop.namespace },
+        "spec": { "producerRef": { "name": "orders" }, "type": kind, "versions": versions },
+    });
+    merge(&mut object["spec"], spec);
+    object
+}
+
+async fn declare(shop: &Shop<'_>, object: &Value) {
+    shop.world.control_plane.apply_json(object).await.unwrap();
+    let name = object["metadata"]["name"].as_str().unwrap();
+    shop.world.control_plane.wait_ready(&shop.namespace, "eventschemas", name, SOON).await.unwrap();
+}
+
+/// Applies it, and waits until this generation is refused. Returns the condition Accepted.
+async fn refused(shop: &Shop<'_>, object: &Value) -> Value {
+    shop.world.control_plane.apply_json(object).await.unwrap();
+    let name = object["metadata"]["name"].as_str().unwrap();
+    let is_refused = |object: &Value| {
+        let accepted = condition(&object["status"], "Accepted");
+        accepted["status"] == "False" && accepted["observedGeneration"] == object["metadata"]["generation"]
+    };
+    let plane = &shop.world.control_plane;
+    let found = plane.wait_until(&shop.namespace, "eventschemas", name, "refused", SOON, is_refused).await.unwrap();
+    assert_eq!(condition(&found["status"], "Ready")["status"], "False");
+    condition(&found["status"], "Accepted").clone()
+}
+
+async fn validation(shop: &Shop<'_>, mode: &str) {
+    let patch = json!({ "spec": { "validation": mode } }).to_string();
+    let plane = &shop.world.control_plane;
+    let arguments = ["patch", "-n", &shop.namespace, "producers.hookwright.dev/orders", "--type=merge", "-p", &patch];
+    plane.kubectl(&arguments).await.unwrap();
+    shop.world.wait_ready(&shop.namespace, "producers", "orders").await.unwrap();
+}
+
+async fn violations(shop: &Shop<'_>, n: i64) -> Value {
+    let plane = &shop.world.control_plane;
+    let counted = |object: &Value| object["status"]["violations"] == n;
+    plane.wait_until(&shop.namespace, "producers", "orders", "counted", SOON, counted).await.unwrap()
+}
+
+fn order() -> Value {
+    json!({ "type": "object", "required": ["id"], "properties": { "id": { "type": "integer" } } })
+}
+
+#[tokio::test]
+async fn what_can_not_be_accepted_says_where_and_what_was_published_stays() {
+    let (shop, _machine) = shared().await;
+    let broken = json!({ "type": "object", "properties": { "id": { "type": "integr" } } });
+    let accepted = refused(&shop, &schema(&shop, "created", "order.created", &[("1.0", broken)], json!({}))).await;
+    assert_eq!(accepted["reason"], "Invalid");
+    let message = accepted["message"].as_str().unwrap();
+    assert!(message.starts_with("Version 1.0: /properties/id/type: not a valid JSON Schema"), "{message}");
+
+    // An edit heals it: nothing was published.
+    let good = schema(&shop, "created", "order.created", &[("1.0", order())], json!({}));
+    declare(&shop, &good).await;
+    let mut narrower = order();
+    narrower["required"] = json!(["id", "total"]);
+    let minors = [("1.0", order()), ("1.1", narrower.clone())];
+    let accepted = refused(&shop, &schema(&shop, "created", "order.created", &minors, json!({}))).await;
+    assert_eq!(accepted["reason"], "IncompatibleVersion");
+    let message = accepted["message"].as_str().unwrap();
+    assert!(message.starts_with("Version 1.1 is not compatible with 1.0: /required: \"total\""), "{message}");
+
+    let edited = [("1.0", narrower)];
+    let accepted = refused(&shop, &schema(&shop, "created", "order.created", &edited, json!({}))).await;
+    assert_eq!(accepted["reason"], "VersionPublished");
+
+    // What was published is in force meanwhile.
+    validation(&shop, "Enforce").await;
+    shop.subscribe("all", &[">"], json!({})).await;
+    shop.publish(&shop.event("order.created", r#"{"id":1}"#)).await;
+    assert_eq!(shop.requests("all", 1).await[0].body, r#"{"id":1}"#);
+
+    let rival = schema(&shop, "rival", "order.created", &[("1", json!({}))], json!({}));
+    assert_eq!(refused(&shop, &rival).await["reason"], "TypeConflict");
+    let plane = &shop.world.control_plane;
+    plane.kubectl(&["delete", "-n", &shop.namespace, "eventschemas.hookwright.dev/created"]).await.unwrap();
+    plane.wait_ready(&shop.namespace, "eventschemas", "rival", SOON).await.unwrap();
+    let found = plane.get(&shop.namespace, "eventschemas", "rival").await.unwrap();
+    assert_eq!((&found["status"]["latest"], &found["status"]["versions"][0]["version"]), (&json!("1"), &json!("1")));
+}
+
+#[tokio::test]
+async fn enforced_violations_become_dead_letters_with_the_place_and_the_others_are_delivered() {
+    let (shop, _machine) = shared().await;
+    declare(&shop, &schema(&shop, "created", "order.created", &[("1.0", order())], json!({}))).await;
+    validation(&shop, "Enforce").await;
+    shop.subscribe("all", &[">"], json!({})).await;
+    shop.publish(&shop.event("order.created", r#"{"id":1}"#)).await;
+    shop.publish(&shop.event("order.created", r#"{"id":"HUSH"}"#)).await;
+    let (letter, body) = shop.dead_event("orders").await;
+    assert_eq!((letter.reason, letter.subscription), (DeadLetterReason::SchemaViolation, None));
+    assert_eq!(letter.event.event_type, "order.created");
+    assert_eq!(letter.detail.unwrap(), "/id: violates: type (schema version 1.0)");
+    assert_eq!(body, r#"{"id":"HUSH"}"#);
+
+    let next = async |body: &str, event: Event, wanted: &str| {
+        shop.publish(&event).await;
+        wait_for(&format!("a dead letter for {body}"), SOON, async || {
+            let (letter, kept) = shop.dead_event("orders").await;
+            let detail = letter.detail.unwrap();
+            anyhow::ensure!(kept == body && detail.contains(wanted), "{kept}: {detail}");
+            Ok(())
+        })
+        .await
+        .unwrap();
+    };
+    next("not json", shop.event("order.created", "not json"), "not JSON").await;
+    next("{}", shop.event("order.undeclared", "{}"), "no EventSchema").await;
+    let structured = r#"{"specversion":"1.0","id":"1","source":"/s","type":"order.created","data":{"id":null}}"#;
+    let subject = format!("{}.events.x", shop.namespace);
+    let event = Event::new(&subject, structured).header("content-type", "application/cloudevents+json");
+    next(structured, event, "/id: violates: type").await;
+
+    shop.publish(&shop.event("order.created", r#"{"id":2}"#)).await;
+    let got = shop.requests("all", 2).await;
+    let bodies: Vec<_> = got.iter().map(|request| request.body.clone()).collect();
+    assert!(bodies.iter().any(|body| body == r#"{"id":1}"#) && bodies.iter().any(|body| body == r#"{"id":2}"#));
+    let producer = violations(&shop, 4).await;
+    assert_eq!(producer["status"]["schemas"], 1);
+    assert_eq!(shop.receiver.count("/all"), 2);
+}
+
+#[tokio::test]
+async fn warned_of_violations_are_delivered_and_counted_and_ignored_ones_only_delivered() {
+    let (shop, _machine) = shared().await;
+    declare(&shop, &schema(&shop, "created", "order.created", &[("1.0", order())], json!({}))).await;
+    shop.subscribe("all", &[">"], json!({})).await;
+    shop.publish(&shop.event("order.created", r#"{"id":"ignored"}"#)).await;
+    shop.requests("all", 1).await;
+    validation(&shop, "Warn").await;
+    shop.publish(&shop.event("order.created", r#"{"id":"warned"}"#)).await;
+    shop.publish(&shop.event("order.undeclared", r#"{"id":"free"}"#)).await;
+    shop.requests("all", 3).await;
+    violations(&shop, 1).await;
+}
+
+#[tokio::test]
+async fn an_event_is_held_against_the_version_that_it_names() {
+    let (shop, _machine) = shared().await;
+    let of = |kind: &str| json!({ "type": "object", "properties": { "id": { "type": kind } } });
+    let versions = [("1.9", of("integer")), ("1.10", of("number")), ("2", of("string"))];
+    let mut object = schema(&shop, "created", "order.created", &versions, json!({}));
+    object["spec"]["versions"][0]["uri"] = json!("https://schemas.invalid/order/1.9");
+    declare(&shop, &object).await;
+    validation(&shop, "Enforce").await;
+    shop.subscribe("all", &[">"], json!({})).await;
+    let event = |body: &str| shop.event("order.created", body.to_owned());
+    let uri = ("ce-dataschema", "https://schemas.invalid/order/1.9");
+    // A header decides; without any, the highest version by number.
+    shop.publish(&event(r#"{"id":"a"}"#)).await;
+    shop.publish(&event(r#"{"id":1.5}"#).header("ce-schemaversion", "1.10.0")).await;
+    shop.publish(&event(r#"{"id":3}"#).header(uri.0, uri.1)).await;
+    shop.publish(&event(r#"{"id":2.5}"#).header(uri.0, uri.1).header("ce-schemaversion", "1.10")).await;
+    shop.requests("all", 4).await;
+    for (wrong, wanted) in [
+        (event(r#"{"id":1}"#), "(schema version 2)"),
+        (event(r#"{"id":1.5}"#).header("ce-schemaversion", "1.9"), "(schema version 1.9)"),
+        (event(r#"{"id":3.5}"#).header(uri.0, uri.1), "(schema version 1.9)"),
+        (event("{}").header("ce-schemaversion", "3"), "lacks"),
+    ] {
+        shop.publish(&wrong).await;
+        wait_for(&format!("a dead letter that says {wanted}"), SOON, async || {
+            let detail = shop.dead_event("orders").await.0.detail.unwrap();
+            anyhow::ensure!(detail.contains(wanted), "{detail}");
+            Ok(())
+        })
+        .await
+        .unwrap();
+    }
+    violations(&shop, 4).await;
+    assert_eq!(shop.receiver.count("/all"), 4);
+}
+
+#[tokio::test]
+async fn nothing_outside_the_document_is_touched() {
+    let (shop, _machine) = shared().await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/schema.json", listener.local_addr().unwrap());
+    let touched = tokio::spawn(async move { listener.accept().await });
+    let file = "file:///etc/hostname".to_owned();
+    for (i, (external, place)) in [
+        (json!({ "$ref": url }), "/$ref"),
+        (json!({ "properties": { "a": { "$ref": format!("{url}#/a") } } }), "/properties/a/$ref"),
+        (json!({ "$schema": url }), "/$schema"),
+        (json!({ "$defs": { "a": { "$id": url, "$ref": "b" } } }), "/$defs/a/$id"),
+        (json!({ "items": { "$dynamicRef": url } }), "/items/$dynamicRef"),
+        (json!({ "$ref": file }), "/$ref"),
+        (json!({ "pattern": "^(?=a)" }), "/pattern"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let accepted =
+            refused(&shop, &schema(&shop, &format!("s{i}"), &format!("t{i}"), &[("1", external)], json!({}))).await;
+        let message = accepted["message"].as_str().unwrap();
+        assert!(message.starts_with(&format!("Version 1: {place}: ")), "{message}");
+    }
+    // An absolute $id is a name, and a uri, too.
+    let named = schema(
+        &shop,
+        "named",
+        "named",
+        &[("1", json!({ "$id": url, "$ref": "#/$defs/a", "$defs": { "a": true } }))],
+        json!({}),
+    );
+    declare(&shop, &named).await;
+    validation(&shop, "Enforce").await;
+    shop.subscribe("all", &[">"], json!({})).await;
+    shop.publish(&shop.event("named", "{}").header("ce-dataschema", &url)).await;
+    shop.requests("all", 1).await;
+    tokio::time::timeout(Duration::from_millis(500), touched).await.unwrap_err();
+}
+
+#[tokio::test]
+async fn a_schema_may_come_before_its_producer_and_goes_with_nothing_left() {
+    let (shop, _machine) = shared().await;
+    let late = schema(&shop, "late", "t", &[("1", json!({}))], json!({ "producerRef": { "name": "late" } }));
+    let plane = &shop.world.control_plane;
+    plane.apply_json(&late).await.unwrap();
+    let missing = |object: &Value| condition(&object["status"], "ResolvedRefs")["reason"] == "ProducerNotFound";
+    plane.wait_until(&shop.namespace, "eventschemas", "late", "unresolved", SOON, missing).await.unwrap();
+    shop.produce("late", "late", json!({})).await;
+    plane.wait_ready(&shop.namespace, "eventschemas", "late", SOON).await.unwrap();
+    let columns = plane.kubectl(&["get", "hschema", "-n", &shop.namespace]).await.unwrap();
+    assert!(columns.contains("LATEST") && columns.contains("late"), "{columns}");
+    plane.kubectl(&["delete", "-n", &shop.namespace, "eventschemas.hookwright.dev/late"]).await.unwrap();
+}

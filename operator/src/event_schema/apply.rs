@@ -1,0 +1,37 @@
+//! Step 4: the record into the config bucket, if what it says has changed.
+
+use hookwright_core::names::{CONFIG_BUCKET, ConfigKey};
+use hookwright_core::record::{self, EventSchemaRecord, RecordError};
+
+use crate::context::Context;
+use crate::jetstream::JsError;
+
+/// The record can't be put in place.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ApplyError {
+    #[error(transparent)]
+    Nats(#[from] JsError),
+    #[error("the record can't be written")]
+    Encode(#[from] RecordError),
+}
+
+/// A record in the bucket.
+pub(super) struct Written {
+    pub(super) revision: u64,
+    /// Whether none was there before: then no dispatcher can have loaded it, whatever an old status says.
+    pub(super) fresh: bool,
+}
+
+pub(super) async fn apply(wanted: &EventSchemaRecord, ctx: &Context) -> Result<Written, ApplyError> {
+    let key = ConfigKey::Schema(wanted.producer.clone(), wanted.uid.clone()).to_string();
+    let entry = ctx.js.get(CONFIG_BUCKET, &key).await?;
+    let fresh = entry.is_none();
+    if let Some(entry) = entry {
+        let old = record::decode::<EventSchemaRecord>(&entry.value).ok();
+        if old.as_ref() == Some(wanted) {
+            return Ok(Written { revision: entry.revision, fresh });
+        }
+    }
+    let revision = ctx.js.put(CONFIG_BUCKET, &key, record::encode(wanted)?).await?;
+    Ok(Written { revision, fresh })
+}

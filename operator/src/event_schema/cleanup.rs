@@ -1,0 +1,28 @@
+//! Takes away what an EventSchema left in NATS.
+
+use hookwright_core::ids::EventSchemaUid;
+use hookwright_core::names::CONFIG_BUCKET;
+use hookwright_crds::EventSchema;
+use kube::ResourceExt;
+use kube::runtime::reflector::ObjectRef;
+
+use super::{EventSchemaError, fetch, of_producer};
+use crate::context::Context;
+use crate::deletion;
+
+pub(crate) async fn cleanup(schema: &EventSchema, ctx: &Context) -> Result<(), EventSchemaError> {
+    let uid = EventSchemaUid::parse(&schema.uid().unwrap_or_default())?;
+    ctx.triggers.schemas.settled(&ObjectRef::from_obj(schema));
+    // Under any Producer: one of the same name may have come and gone.
+    let result = ctx.js.remove_matching(CONFIG_BUCKET, &format!("schema.*.{uid}")).await;
+    let timeout = ctx.settings.finalizer_timeout;
+    deletion::or_let_go(result, schema, timeout, &ctx.recorder).await.map_err(EventSchemaError::Cleanup)?;
+    ctx.latest_schemas.forget(uid.as_str());
+    let producer = fetch::producer_ref(schema);
+    // One that had to stand back for this one may take its place.
+    for other in of_producer(ctx, &producer).into_iter().filter(|other| other.spec.type_ == schema.spec.type_) {
+        ctx.triggers.schemas.reconcile(ObjectRef::from_obj(&*other));
+    }
+    ctx.triggers.producer_soon(producer);
+    Ok(())
+}

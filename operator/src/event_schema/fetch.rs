@@ -1,0 +1,59 @@
+//! Step 1: the Producer, another EventSchema for the same type, and what is published already.
+
+use hookwright_core::ids::{EventSchemaUid, ProducerUid};
+use hookwright_core::names::{CONFIG_BUCKET, ConfigKey};
+use hookwright_core::record::{self, EventSchemaRecord};
+use hookwright_core::schema::digest;
+use hookwright_crds::{EventSchema, Producer, PublishedVersion};
+use kube::runtime::reflector::ObjectRef;
+use kube::{Resource, ResourceExt};
+
+use crate::context::Context;
+use crate::jetstream::JsResult;
+
+/// What the EventSchema is seen with.
+#[derive(Debug, Default)]
+pub(super) struct Fetched {
+    /// None if there is none, or it is being deleted.
+    pub(super) producer: Option<ProducerUid>,
+    /// The name of an older EventSchema for the same type.
+    pub(super) older: Option<String>,
+    /// What was accepted once, by status and by the record that dispatchers have.
+    pub(super) published: Vec<PublishedVersion>,
+}
+
+/// The Producer that an EventSchema refers to.
+pub(super) fn producer_ref(schema: &EventSchema) -> ObjectRef<Producer> {
+    ObjectRef::new(&schema.spec.producer_ref.name).within(&schema.namespace().unwrap_or_default())
+}
+
+pub(super) async fn fetch(schema: &EventSchema, uid: &EventSchemaUid, ctx: &Context) -> JsResult<Fetched> {
+    ctx.producers_listed.wait().await;
+    ctx.schemas_listed.wait().await;
+    let producer = ctx.producers.get(&producer_ref(schema));
+    let producer = producer.filter(|producer| producer.meta().deletion_timestamp.is_none());
+    let producer = producer.and_then(|producer| ProducerUid::parse(producer.meta().uid.as_deref()?).ok());
+    let mut published = schema.status.as_ref().and_then(|status| status.versions.clone()).unwrap_or_default();
+    if let Some(producer) = &producer {
+        let key = ConfigKey::Schema(producer.clone(), uid.clone()).to_string();
+        let entry = ctx.js.get(CONFIG_BUCKET, &key).await?;
+        let record = entry.and_then(|entry| record::decode::<EventSchemaRecord>(&entry.value).ok());
+        for version in record.into_iter().flat_map(|record| record.versions) {
+            if !published.iter().any(|known| known.version == version.version.as_str()) {
+                let (digest, version) = (digest(&version), version.version.to_string());
+                published.push(PublishedVersion { version, digest, removed: None });
+            }
+        }
+    }
+    Ok(Fetched { producer, older: older(schema, ctx), published })
+}
+
+/// Two for the same type would be two opinions on each event; the one that was first counts.
+fn older(schema: &EventSchema, ctx: &Context) -> Option<String> {
+    let age = |schema: &EventSchema| (schema.creation_timestamp().map(|time| time.0), schema.uid());
+    let rivals = super::of_producer(ctx, &producer_ref(schema));
+    let older = |rival: &&std::sync::Arc<EventSchema>| {
+        rival.spec.type_ == schema.spec.type_ && rival.uid() != schema.uid() && age(rival) < age(schema)
+    };
+    rivals.iter().find(older).map(|rival| rival.name_any())
+}

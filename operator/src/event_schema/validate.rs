@@ -1,0 +1,152 @@
+//! Step 2: whether the schemas compile, are what was published, and are compatible with each other.
+
+use hookwright_core::event_type::EventTypePattern;
+use hookwright_core::ids::EventSchemaUid;
+use hookwright_core::record::SchemaVersionRecord;
+use hookwright_core::schema::{self, SchemaError, SchemaVersion, digest};
+use hookwright_crds::{EventSchema, EventSchemaVersion, Reason};
+use kube::{Resource, ResourceExt};
+use serde_json::Value;
+
+use super::fetch::Fetched;
+use crate::conditions::Refusal;
+
+/// An EventSchema that events can be held against.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct ValidatedEventSchema {
+    pub(super) uid: EventSchemaUid,
+    pub(super) generation: i64,
+    pub(super) namespace: String,
+    pub(super) name: String,
+    pub(super) producer: String,
+    pub(super) event_type: String,
+    pub(super) versions: Vec<SchemaVersionRecord>,
+}
+
+pub(super) fn validate(
+    object: &EventSchema,
+    uid: &EventSchemaUid,
+    fetched: &Fetched,
+) -> Result<ValidatedEventSchema, Refusal> {
+    let event_type = &object.spec.type_;
+    if !EventTypePattern::parse(event_type).is_ok_and(|pattern| pattern.is_exact()) {
+        return Err(Refusal::new(Reason::Invalid, format!("{event_type:?} is not an event type.")));
+    }
+    if let Some(older) = &fetched.older {
+        let message = format!("EventSchema {older:?} is for type {event_type:?}, too, and is older.");
+        return Err(Refusal::new(Reason::TypeConflict, message));
+    }
+    let versions = object.spec.versions.iter().map(version).collect::<Result<Vec<_>, Refusal>>()?;
+    for version in &versions {
+        published(version, fetched)?;
+    }
+    schema::check(&versions).map_err(|error| refusal(&error))?;
+    Ok(ValidatedEventSchema {
+        uid: uid.clone(),
+        generation: object.meta().generation.unwrap_or_default(),
+        namespace: object.namespace().unwrap_or_default(),
+        name: object.name_any(),
+        producer: object.spec.producer_ref.name.clone(),
+        event_type: event_type.clone(),
+        versions,
+    })
+}
+
+fn version(version: &EventSchemaVersion) -> Result<SchemaVersionRecord, Refusal> {
+    let parsed = SchemaVersion::parse(&version.version);
+    Ok(SchemaVersionRecord {
+        version: parsed.map_err(|error| Refusal::new(Reason::Invalid, format!("{error}.")))?,
+        uri: version.uri.clone(),
+        json_schema: Value::Object(version.json_schema.clone()),
+        deprecated: version.deprecated.unwrap_or_default(),
+    })
+}
+
+/// A published version is what it was, also after it was away for a while.
+fn published(version: &SchemaVersionRecord, fetched: &Fetched) -> Result<(), Refusal> {
+    let same = |text: &str| SchemaVersion::parse(text).is_ok_and(|other| other == version.version);
+    let before = fetched.published.iter().find(|published| same(&published.version));
+    match before {
+        Some(before) if before.digest != digest(version) => Err(Refusal::new(
+            Reason::VersionPublished,
+            format!(
+                "Version {} is published, and its schema and uri can't be edited: put it back, and add a new version. \
+                 What is published stays in force.",
+                version.version
+            ),
+        )),
+        _ => Ok(()),
+    }
+}
+
+fn refusal(error: &SchemaError) -> Refusal {
+    let reason = match error {
+        SchemaError::Incompatible { .. } => Reason::IncompatibleVersion,
+        _ => Reason::Invalid,
+    };
+    let text = error.to_string();
+    let mut letters = text.chars();
+    let first = letters.next().map(|letter| letter.to_uppercase().to_string()).unwrap_or_default();
+    Refusal::new(reason, format!("{first}{}.", letters.as_str()))
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use hookwright_crds::PublishedVersion;
+    use serde_json::json;
+
+    pub(in crate::event_schema) fn object(versions: Value) -> EventSchema {
+        serde_json::from_value(json!({
+            "apiVersion": "hookwright.dev/v1alpha1",
+            "kind": "EventSchema",
+            "metadata": { "name": "created", "namespace": "shop", "uid": "e-1", "generation": 2 },
+            "spec": { "producerRef": { "name": "orders" }, "type": "order.created", "versions": versions },
+        }))
+        .unwrap()
+    }
+
+    pub(in crate::event_schema) fn validated(
+        versions: Value,
+        fetched: &Fetched,
+    ) -> Result<ValidatedEventSchema, Refusal> {
+        validate(&object(versions), &EventSchemaUid::parse("e-1").unwrap(), fetched)
+    }
+
+    fn refused(versions: Value, fetched: &Fetched) -> (&'static str, String) {
+        let refusal = validated(versions, fetched).unwrap_err();
+        (refusal.reason.as_str(), refusal.message)
+    }
+
+    #[test]
+    fn refusals_name_the_place() {
+        let none = Fetched::default();
+        let schema = |schema: Value| json!([{ "version": "1", "jsonSchema": schema }]);
+        assert!(validated(schema(json!({ "type": "object" })), &none).is_ok());
+        let (reason, message) = refused(schema(json!({ "properties": { "a": { "type": "strin" } } })), &none);
+        assert_eq!(reason, "Invalid");
+        assert!(message.starts_with("Version 1: /properties/a/type: not a valid JSON Schema"), "{message}");
+        let minors = json!([
+            { "version": "1.0", "jsonSchema": { "type": "object" } },
+            { "version": "1.1", "jsonSchema": { "type": "object", "required": ["a"] } },
+        ]);
+        let (reason, message) = refused(minors, &none);
+        assert_eq!(reason, "IncompatibleVersion");
+        assert!(message.starts_with("Version 1.1 is not compatible with 1.0: /required: "), "{message}");
+        let rival = Fetched { older: Some("first".into()), ..Fetched::default() };
+        assert_eq!(refused(schema(json!({})), &rival).0, "TypeConflict");
+    }
+
+    #[test]
+    fn a_published_version_stays_as_it_was_even_after_a_pause() {
+        let version = |schema: Value| json!([{ "version": "1.0", "jsonSchema": schema }]);
+        let first = validated(version(json!({ "type": "object" })), &Fetched::default()).unwrap();
+        let published =
+            PublishedVersion { version: "1".into(), digest: digest(&first.versions[0]), removed: Some(true) };
+        let fetched = Fetched { published: vec![published], ..Fetched::default() };
+        assert!(validated(version(json!({ "type": "object" })), &fetched).is_ok());
+        assert_eq!(refused(version(json!({})), &fetched).0, "VersionPublished");
+        let deprecated = json!([{ "version": "1.0", "jsonSchema": { "type": "object" }, "deprecated": true }]);
+        assert!(validated(deprecated, &fetched).is_ok());
+    }
+}
