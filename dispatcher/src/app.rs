@@ -140,13 +140,8 @@ impl Running {
             incarnation: incarnation.clone(),
         };
         let (stop_writing, stopped) = oneshot::channel::<()>();
-        let writer = HealthWriter {
-            nats: nats.clone(),
-            health,
-            index: Arc::clone(&index),
-            incarnation: incarnation.clone(),
-            changed,
-        };
+        let writer =
+            HealthWriter { nats: nats.clone(), index: Arc::clone(&index), incarnation: incarnation.clone(), changed };
         let clock = Clock::new(settings.clock_shift);
         vital.spawn(Arc::clone(&clock).keep(nats.clone(), Arc::clone(&metrics)));
         let stop = CancellationToken::new();

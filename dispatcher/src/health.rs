@@ -149,6 +149,11 @@ impl HealthCell {
         Take::Write(Box::new(state.counts.clone()))
     }
 
+    /// Not in the writer's hands any more, until the next change.
+    fn rest(&self) {
+        self.state().queued = false;
+    }
+
     // A poisoned lock means a panic between two counts: they are approximate across a crash, too.
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -173,10 +178,6 @@ impl Health {
             Arc::new(HealthCell { uid: uid.clone(), state: Mutex::default(), dirty: self.dirty.clone() })
         });
         Arc::clone(cell)
-    }
-
-    fn forget(&self, uid: &SubscriptionUid) {
-        self.cells.lock().unwrap_or_else(PoisonError::into_inner).remove(uid);
     }
 }
 

@@ -1,5 +1,6 @@
 //! Events held against their schemas.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use hookwright_core::event::Event;
@@ -41,7 +42,11 @@ impl Validator {
             self.metrics.deprecated_events.inc();
         }
         match schema.effort(&subject) {
-            Effort::Small | Effort::TooLarge => schema.validate(&subject).err(),
+            Effort::Small | Effort::TooLarge => {
+                // A panic in the library is this event's fault, not the end of the task that holds it.
+                let result = catch_unwind(AssertUnwindSafe(|| schema.validate(&subject)));
+                result.unwrap_or_else(|_| Err(Violation::failed())).err()
+            }
             Effort::Large => self.aside(schema, subject).await,
         }
     }

@@ -54,7 +54,7 @@ const LOOK_FOR_DISPATCHERS: Duration = Duration::from_secs(5);
 pub(crate) async fn reconcile(schema: Arc<EventSchema>, ctx: &Context) -> Result<Action, EventSchemaError> {
     let schema = ctx.latest_schemas.of(&schema);
     let uid = EventSchemaUid::parse(&schema.uid().unwrap_or_default())?;
-    if schema.status.as_ref().and_then(|status| status.observed_generation).is_none() {
+    if schema.status.as_ref().and_then(|status| status.observed_generation).is_none_or(|seen| seen < 0) {
         // The Producer counts its EventSchemas.
         ctx.triggers.producer_soon(fetch::producer_ref(&schema));
     }

@@ -13,13 +13,12 @@ use std::time::Duration;
 
 use hookwright_core::ids::{InvalidUid, ProducerUid};
 use hookwright_core::names::{CONFIG_BUCKET, ConfigKey};
-use hookwright_crds::{Producer, Reason, StreamPolicy, Subscription};
+use hookwright_crds::{Producer, StreamPolicy, Subscription};
 use kube::ResourceExt;
 use kube::runtime::controller::Action;
 use kube::runtime::reflector::ObjectRef;
 
 use crate::backoff::jittered;
-use crate::conditions::Refusal;
 use crate::context::Context;
 use crate::event_schema;
 use crate::facts::{LiveProducer, ProducerFacts};
@@ -89,13 +88,16 @@ async fn attempt(producer: &Producer, uid: &ProducerUid, ctx: &Context) -> Resul
     let valid = match validate::validate(producer, uid, current.max_payload, &ctx.settings.tenancy) {
         Ok(valid) => valid,
         Err(refusal) => {
-            withdraw(producer, uid, &refusal, ctx).await?;
+            withdraw(producer, uid, ctx).await?;
             return Ok(status::Outcome::Refused(refusal));
         }
     };
     let plan = build::build(valid);
     let (live, stream, fresh) = match apply::apply(&plan, current, &ctx.js).await? {
-        apply::Applied::Refused(refusal) => return Ok(status::Outcome::Refused(refusal)),
+        apply::Applied::Refused(refusal) => {
+            withdraw(producer, uid, ctx).await?;
+            return Ok(status::Outcome::Refused(refusal));
+        }
         apply::Applied::Live { live, stream, fresh } => (live, stream, fresh),
     };
     ctx.triggers.producers.when_loaded(ObjectRef::from_obj(producer), live.revision);
@@ -103,16 +105,11 @@ async fn attempt(producer: &Producer, uid: &ProducerUid, ctx: &Context) -> Resul
     Ok(status::Outcome::Live { live, stream, verdict, fresh })
 }
 
-/// Takes the record away from a Producer that may no longer read the stream of someone else: dispatchers stop. One whose
-/// own stream was fine goes on as it was while its spec is refused.
-async fn withdraw(
-    producer: &Producer,
-    uid: &ProducerUid,
-    refusal: &Refusal,
-    ctx: &Context,
-) -> Result<(), ProducerError> {
-    let forbidden = matches!(refusal.reason, Reason::StreamNameNotAllowed | Reason::SubjectNotAllowed);
-    if !forbidden || validate::policy(producer) == StreamPolicy::Managed {
+/// Takes the record away from a refused Producer that reads the stream of someone else: dispatchers stop. Whatever the
+/// refusal is, behind it may be that it is no longer allowed what the record says. One whose own stream was fine goes on
+/// as it was while its spec is refused.
+async fn withdraw(producer: &Producer, uid: &ProducerUid, ctx: &Context) -> Result<(), ProducerError> {
+    if validate::policy(producer) == StreamPolicy::Managed {
         return Ok(());
     }
     let key = ConfigKey::Producer(uid.clone()).to_string();

@@ -64,7 +64,11 @@ async fn sweep(ctx: &Context) -> Result<usize, SweepError> {
     let mut removed = 0;
     for (bucket, key) in keys {
         if !is_alive(bucket, &key, [&producers, &subscriptions, &schemas]) {
-            leftover(ctx, bucket, &key).await?;
+            if let Err(error) = leftover(ctx, bucket, &key).await {
+                // The record stays, and is looked at again after the next reconnect.
+                warn!(key, error = logging::chain(&error), "what a Producer left can't be removed");
+                continue;
+            }
             ctx.js.remove(bucket, &key).await?;
             removed += 1;
         }

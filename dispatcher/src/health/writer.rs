@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tracing::warn;
 
-use super::{Health, HealthCell, Take};
+use super::{HealthCell, Take};
 use crate::index::Index;
 
 /// How often the writer looks for what to write.
@@ -26,7 +26,6 @@ const CONCURRENCY: usize = 16;
 /// Writes what has changed.
 pub(crate) struct HealthWriter {
     pub(crate) nats: Nats,
-    pub(crate) health: Arc<Health>,
     pub(crate) index: Arc<Index>,
     pub(crate) incarnation: String,
     pub(crate) changed: mpsc::UnboundedReceiver<Arc<HealthCell>>,
@@ -60,7 +59,8 @@ impl HealthWriter {
         let (mut again, mut writes) = (Vec::with_capacity(cells.len()), Vec::new());
         for cell in cells {
             if self.index.subscription(&cell.uid).is_none() {
-                self.health.forget(&cell.uid);
+                // Nothing is written of what is deleted; should it come back, it counts on from here.
+                cell.rest();
                 continue;
             }
             match cell.take(now, wall, force) {

@@ -18,6 +18,8 @@ use crate::jetstream::{ConsumerAction, JetStream, JsError, JsResult, created};
 pub(crate) enum ApplyError {
     #[error(transparent)]
     Nats(#[from] JsError),
+    #[error("the checkpoint can't be read, and without it nobody knows where to go on")]
+    Checkpoint(#[source] RecordError),
     #[error("the record can't be written")]
     Encode(#[from] RecordError),
 }
@@ -134,7 +136,8 @@ async fn ensure_consumer(plan: &Plan, info: &Info, js: &JetStream) -> Result<(),
     }
     let entry = js.get(STATE_BUCKET, &names::checkpoint_key(&plan.producer.uid)).await?;
     let checkpoint = match entry {
-        Some(entry) => record::decode::<Checkpoint>(&entry.value).ok(),
+        // To begin anew would be to deliver everything again.
+        Some(entry) => Some(record::decode::<Checkpoint>(&entry.value).map_err(ApplyError::Checkpoint)?),
         None if plan.is_existing() => Some(begin(plan, info, js).await?),
         None => None,
     };
