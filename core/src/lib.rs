@@ -24,5 +24,6 @@ pub mod policy;
 pub mod record;
 pub mod schema;
 pub mod seal;
+pub mod send_test;
 pub mod signature;
 pub mod subject;

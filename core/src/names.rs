@@ -8,7 +8,7 @@ use crate::ids::{EventSchemaUid, ProducerUid, SubscriptionUid};
 /// KV bucket of the records that dispatchers serve from. Keys: [`ConfigKey`].
 pub const CONFIG_BUCKET: &str = "HOOKWRIGHT_CONFIG";
 /// KV bucket of what the running system remembers: `disabled.<subscription>`, `checkpoint.<producer>`,
-/// `violations.<producer>`.
+/// `violations.<producer>`, `test.<subscription>`.
 pub const STATE_BUCKET: &str = "HOOKWRIGHT_STATE";
 /// KV bucket of delivery counts: `<subscription>.<incarnation>`, and `<subscription>.base` for those that have gone.
 pub const HEALTH_BUCKET: &str = "HOOKWRIGHT_HEALTH";
@@ -50,6 +50,12 @@ pub fn parked_at_all(subscription: &SubscriptionUid) -> String {
 #[must_use]
 pub fn parked_due(subscription: &SubscriptionUid) -> String {
     format!("hookwright.parked.due.any.{subscription}")
+}
+
+/// The subject by which a test delivery comes to a dispatcher: one of the due ones, and no delivery that waits.
+#[must_use]
+pub fn test_due(subscription: &SubscriptionUid) -> String {
+    format!("hookwright.parked.due.any.{subscription}.test")
 }
 
 /// The subject of a subscription's dead letters.
@@ -105,6 +111,21 @@ pub const VIOLATIONS_KEYS: &str = "violations.*";
 #[must_use]
 pub fn parse_violations_key(key: &str) -> Option<ProducerUid> {
     ProducerUid::parse(key.strip_prefix("violations.")?).ok()
+}
+
+/// Key in [`STATE_BUCKET`]: the last test delivery that was asked for, and what came of it.
+#[must_use]
+pub fn test_key(subscription: &SubscriptionUid) -> String {
+    format!("test.{subscription}")
+}
+
+/// All keys that [`test_key`] makes.
+pub const TEST_KEYS: &str = "test.*";
+
+/// The subscription of a [`test_key`].
+#[must_use]
+pub fn parse_test_key(key: &str) -> Option<SubscriptionUid> {
+    SubscriptionUid::parse(key.strip_prefix("test.")?).ok()
 }
 
 /// Key in [`HEALTH_BUCKET`]: the counts of one dispatcher for one subscription.

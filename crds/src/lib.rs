@@ -49,7 +49,8 @@ pub use event_schema::{
 };
 pub use event_type::{EventType, EventTypeFrom, EventTypeSelector};
 pub use names::{
-    CATEGORY, DEFAULT_SIGNING_KEY, FINALIZER, GROUP, USE_LABEL, USE_SUBSCRIPTIONS, VERSION, signing_secret_name,
+    CATEGORY, DEFAULT_SIGNING_KEY, FINALIZER, GROUP, SEND_TEST, USE_LABEL, USE_SUBSCRIPTIONS, VERSION,
+    signing_secret_name,
 };
 pub use producer::{Producer, ProducerSpec, ProducerStatus, StreamStatus, Validation};
 pub use quantity::Quantity;
@@ -59,5 +60,6 @@ pub use signing::{Signing, SigningKey, SigningScheme};
 pub use stream::{DeletionPolicy, Discard, Storage, Stream, StreamPolicy};
 pub use subscription::{ProducerRef, Subscription, SubscriptionSpec};
 pub use subscription_status::{
-    Activity, ActivityKind, DeliveryStatus, Health, LastAttempt, SigningKeyStatus, SigningStatus, SubscriptionStatus,
+    Activity, ActivityKind, DeliveryStatus, Health, LastAttempt, LastTest, SigningKeyStatus, SigningStatus,
+    SubscriptionStatus,
 };

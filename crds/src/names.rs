@@ -13,6 +13,9 @@ pub const USE_LABEL: &str = "hookwright.dev/use";
 /// The value of [`USE_LABEL`] on a Secret that Subscriptions may refer to.
 pub const USE_SUBSCRIPTIONS: &str = "subscriptions";
 
+/// The annotation on a Subscription that asks for a test delivery: one for each new value.
+pub const SEND_TEST: &str = "hookwright.dev/send-test";
+
 /// The finalizer on a Producer or Subscription that has left something in NATS.
 pub const FINALIZER: &str = "hookwright.dev/nats";
 

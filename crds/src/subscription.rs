@@ -75,6 +75,13 @@ use crate::{Delivery, Endpoint, EventTypeSelector, Signing, SubscriptionStatus, 
         priority = "1"
     ),
     printcolumn(
+        name = "Test",
+        type_ = "string",
+        json_path = ".status.lastTest.outcome",
+        description = "How the last test delivery ended",
+        priority = "1"
+    ),
+    printcolumn(
         name = "Reason",
         type_ = "string",
         json_path = r#".status.conditions[?(@.type=="Ready")].reason"#,

@@ -46,6 +46,10 @@ pub struct SubscriptionStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 10))]
     pub recent_activity: Option<Vec<Activity>>,
+    /// What came of the last test delivery. Each new value of the annotation `hookwright.dev/send-test` asks for one: a
+    /// single attempt with an event of the type `hookwright.test`, which no count, no health and no retry knows of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_test: Option<LastTest>,
 }
 
 /// How an endpoint answers.
@@ -150,4 +154,30 @@ pub struct LastAttempt {
     /// How long it took, such as `152ms`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub duration: Option<String>,
+}
+
+/// A test delivery that somebody asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct LastTest {
+    /// The value of the annotation that asked for it; `sha256:` and its digest if it is longer than 64 bytes or has
+    /// other characters than printable ASCII.
+    #[schemars(length(max = 128))]
+    pub value: String,
+    /// When it ended. Absent while it is Pending.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub time: Option<Time>,
+    /// How it ended, in the words of `delivery.lastAttempt.outcome`; or Pending, as the Subscription is not Ready or
+    /// nobody is there to send it: it is sent once that is over.
+    pub outcome: String,
+    /// The HTTP status of the answer. Absent where there was none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub http_status: Option<i32>,
+    /// How long it took, such as `152ms`. Absent while it is Pending.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub duration: Option<String>,
+    /// Why it is Pending. Absent for one that has ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub message: Option<String>,
 }

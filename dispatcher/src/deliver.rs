@@ -120,14 +120,7 @@ impl Deliverer {
     async fn attempt(&self, delivery: &Delivery) -> (Timestamp, Outcome) {
         let subscription = &delivery.subscription;
         let (started, clock) = (self.clock.now(), Instant::now());
-        let outcome = match &subscription.endpoint {
-            Err(Unusable::Blocked(_)) => Outcome::without_response(OutcomeKind::Blocked),
-            Err(Unusable::Unsignable) => Outcome::without_response(OutcomeKind::Unsignable),
-            Ok(endpoint) => match request::build(endpoint, &delivery.event, &delivery.id, started) {
-                Some(request) => self.sender.send(request, subscription.policy.timeout.duration(), &self.clock).await,
-                None => Outcome::without_response(OutcomeKind::Unsignable),
-            },
-        };
+        let outcome = self.send(subscription, &delivery.event, &delivery.id, started).await;
         let took = clock.elapsed();
         self.metrics.attempt(outcome.kind, took);
         subscription.lane.attempted(outcome.kind);
@@ -140,6 +133,25 @@ impl Deliverer {
         });
         debug!(subscription = subscription.name, id = %delivery.id, outcome = outcome.kind.name(), "attempt");
         (started, outcome)
+    }
+
+    /// One request, signed as of `now`; it is counted nowhere yet.
+    pub(crate) async fn send(
+        &self,
+        subscription: &Subscription,
+        event: &Event,
+        id: &DeliveryId,
+        now: Timestamp,
+    ) -> Outcome {
+        let endpoint = match &subscription.endpoint {
+            Ok(endpoint) => endpoint,
+            Err(Unusable::Blocked(_)) => return Outcome::without_response(OutcomeKind::Blocked),
+            Err(Unusable::Unsignable) => return Outcome::without_response(OutcomeKind::Unsignable),
+        };
+        match request::build(endpoint, event, id, now) {
+            Some(request) => self.sender.send(request, subscription.policy.timeout.duration(), &self.clock).await,
+            None => Outcome::without_response(OutcomeKind::Unsignable),
+        }
     }
 
     async fn settle(&self, mut delivery: Delivery, started: Timestamp, outcome: Outcome) {

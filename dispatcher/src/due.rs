@@ -14,14 +14,18 @@ use crate::deliver::{Deliverer, Delivery};
 use crate::hold::Abandoned;
 use crate::index::{Lookup, Producer};
 use crate::messages::Published;
+use crate::send_test::test_header;
 use crate::subscription::Subscription;
 
 /// How long a dispatcher whose config is behind waits for it.
-const BEHIND: Duration = Duration::from_secs(5);
+pub(crate) const BEHIND: Duration = Duration::from_secs(5);
 
 impl Deliverer {
     /// Attempts it, under the endpoint and the policy of now.
     pub(crate) async fn deliver_due(&self, message: async_nats::Message, received: Instant) -> Result<(), Abandoned> {
+        if let Some(header) = test_header(&message) {
+            return self.deliver_test(header).await;
+        }
         let Some(parked) = read(&message) else {
             // A newer dispatcher may be able to; until then it comes again.
             return Err(Abandoned);

@@ -22,6 +22,7 @@ mod pull;
 mod reader;
 mod readers;
 mod request;
+mod send_test;
 mod sender;
 mod settings;
 mod store;

@@ -8,9 +8,10 @@ use async_nats::jetstream::{context, kv};
 use backon::{ExponentialBuilder, Retryable};
 use bytes::Bytes;
 use hookwright_core::ids::SubscriptionUid;
-use hookwright_core::names::{STATE_BUCKET, dead_delivery, dead_event, disabled_key, parked_at, parked_due};
+use hookwright_core::names::{STATE_BUCKET, dead_delivery, dead_event, disabled_key, parked_at, parked_due, test_key};
 use hookwright_core::parked::{DeadLetter, ParkedDelivery};
 use hookwright_core::record::{Disabled, RecordError, VERSION, encode};
+use hookwright_core::send_test::{TestDelivery, TestRecord, TestResult};
 use hookwright_runtime::logging::chain;
 use hookwright_runtime::nats::Nats;
 use jiff::Timestamp;
@@ -21,14 +22,19 @@ use crate::messages::{Published, size};
 /// Room that a publish needs beside headers and body.
 const SLACK: usize = 1024;
 
+/// NATS does not do what it is asked.
 #[derive(Debug, thiserror::Error)]
-enum StoreError {
+pub(crate) enum StoreError {
     #[error("NATS does not store it")]
     Publish(#[source] context::PublishError),
     #[error("the state bucket is not there")]
     Bucket(#[source] context::KeyValueError),
     #[error("NATS does not store the state")]
     Put(#[source] kv::PutError),
+    #[error("NATS does not say whether a test is still wanted")]
+    Read(#[source] kv::EntryError),
+    #[error("NATS does not store the result of a test")]
+    Answer(#[source] kv::UpdateError),
 }
 
 /// The event is too large to be parked.
@@ -94,6 +100,28 @@ impl Store {
             bucket.put(disabled_key(subscription), value.clone()).await.map_err(StoreError::Put)
         };
         self.persist(put).await;
+    }
+
+    /// Whether a test is still to be sent: not if it was answered, or another request or a deletion has come after it.
+    /// A replica that is behind says yes.
+    pub(crate) async fn awaits(&self, test: &TestDelivery) -> Result<bool, StoreError> {
+        let bucket = self.nats.jetstream.get_key_value(STATE_BUCKET).await.map_err(StoreError::Bucket)?;
+        let entry = bucket.entry(test_key(&test.subscription)).await.map_err(StoreError::Read)?;
+        Ok(entry.is_none_or(|entry| entry.revision <= test.request))
+    }
+
+    /// Keeps what came of a test, unless another request or a deletion has come after it.
+    pub(crate) async fn answer(&self, test: &TestDelivery, result: TestResult) {
+        let record = TestRecord { result: Some(result), ..test.test.clone() };
+        let (key, value) = (test_key(&test.subscription), Bytes::from(self.encoded(encode(&record))));
+        let update = || async {
+            let bucket = self.nats.jetstream.get_key_value(STATE_BUCKET).await.map_err(StoreError::Bucket)?;
+            match bucket.update(&key, value.clone(), test.request).await {
+                Err(error) if error.kind() != kv::UpdateErrorKind::WrongLastRevision => Err(StoreError::Answer(error)),
+                _ => Ok(()),
+            }
+        };
+        self.persist(update).await;
     }
 
     fn fits(&self, headers: &HeaderMap, body: &Bytes) -> bool {

@@ -34,10 +34,11 @@ fn removal() -> async_nats::HeaderMap {
     headers
 }
 
-fn was_expected(stored: JsResult<u64>) -> JsResult<bool> {
+/// None if it was not as expected.
+fn if_expected(stored: JsResult<u64>) -> JsResult<Option<u64>> {
     match stored {
-        Ok(_) => Ok(true),
-        Err(JsError::NotStored { source, .. }) if source.kind() == PublishErrorKind::WrongLastSequence => Ok(false),
+        Ok(revision) => Ok(Some(revision)),
+        Err(JsError::NotStored { source, .. }) if source.kind() == PublishErrorKind::WrongLastSequence => Ok(None),
         Err(error) => Err(error),
     }
 }
@@ -64,11 +65,12 @@ impl JetStream {
         self.publish(subject(bucket, key), async_nats::HeaderMap::new(), value.into()).await
     }
 
-    /// Writes a value if the key is still at this revision, 0 for a key that never had one. Returns whether it was.
-    pub(crate) async fn put_at(&self, bucket: &str, key: &str, value: Vec<u8>, revision: u64) -> JsResult<bool> {
+    /// Writes a value if the key is still at this revision, 0 for a key that never had one. Returns the new revision,
+    /// or none if it wasn't.
+    pub(crate) async fn put_at(&self, bucket: &str, key: &str, value: Vec<u8>, revision: u64) -> JsResult<Option<u64>> {
         let mut headers = async_nats::HeaderMap::new();
         headers.insert(EXPECTED, revision.to_string());
-        was_expected(self.publish(subject(bucket, key), headers, value.into()).await)
+        if_expected(self.publish(subject(bucket, key), headers, value.into()).await)
     }
 
     /// Removes a key; mirrors see it go.
@@ -80,7 +82,7 @@ impl JetStream {
     pub(crate) async fn remove_at(&self, bucket: &str, key: &str, revision: u64) -> JsResult<bool> {
         let mut headers = removal();
         headers.insert(EXPECTED, revision.to_string());
-        was_expected(self.publish(subject(bucket, key), headers, Bytes::new()).await)
+        Ok(if_expected(self.publish(subject(bucket, key), headers, Bytes::new()).await)?.is_some())
     }
 
     /// Removes each key that matches `filter`, where `*` is one token.

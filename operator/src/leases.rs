@@ -92,6 +92,12 @@ impl Leases {
         self.state().leases.values().filter(|lease| lease.seen.elapsed() < TTL).count()
     }
 
+    /// Whether no dispatcher is alive; not before the leases were read.
+    pub(crate) fn is_none_live(&self) -> bool {
+        let loaded = self.state().loaded.is_some();
+        loaded && self.live() == 0
+    }
+
     /// Whether this dispatcher is alive; none before the leases were read.
     pub(crate) fn is_live(&self, dispatcher: &str) -> Option<bool> {
         let state = self.state();

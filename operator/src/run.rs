@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use futures::FutureExt;
-use hookwright_core::names::{DISABLED_KEYS, HEALTH_BUCKET, LEASES_BUCKET, STATE_BUCKET, VIOLATIONS_KEYS};
+use hookwright_core::names::{DISABLED_KEYS, HEALTH_BUCKET, LEASES_BUCKET, STATE_BUCKET, TEST_KEYS, VIOLATIONS_KEYS};
 use hookwright_core::seal::SealingKey;
 use hookwright_crds::{EventSchema, Producer, Subscription};
 use hookwright_runtime::mirror::{Change, Mirror};
@@ -29,7 +29,7 @@ use crate::readiness::{Part, Readiness};
 use crate::settings::Settings;
 use crate::triggers::Triggers;
 use crate::watched::{Watched, watched};
-use crate::{checkpoint, controllers, health, status, sweep, system, violations};
+use crate::{checkpoint, controllers, health, status, subscription, sweep, system, violations};
 
 /// How long the controllers wait for the first connection to NATS.
 const WAIT_FOR_NATS: Duration = Duration::from_secs(5);
@@ -120,6 +120,8 @@ async fn with_nats(ctx: Arc<Context>, readiness: &Readiness, connected: watch::S
     });
     let counted = Mirror::new(nats.clone(), STATE_BUCKET, VIOLATIONS_KEYS);
     let counted = counted.run(|change| violations::apply(&ctx, change));
+    let tested = Mirror::new(nats.clone(), STATE_BUCKET, TEST_KEYS);
+    let tested = tested.run(|change| subscription::answered(&ctx, change));
     let disabled = Mirror::new(nats, STATE_BUCKET, DISABLED_KEYS).run(|change| ctx.health.apply_disabled(change));
     let forward = async {
         let mut reconnects = reconnects.clone();
@@ -135,6 +137,7 @@ async fn with_nats(ctx: Arc<Context>, readiness: &Readiness, connected: watch::S
         never = counts => match never {},
         never = disabled => match never {},
         never = counted => match never {},
+        never = tested => match never {},
         never = forward => never,
         never = system::keep(&ctx.js, ctx.settings.system_streams, reconnects.clone(), readiness) => match never {},
         never = sweep::keep(ctx.clone(), reconnects.clone(), readiness) => match never {},

@@ -5,6 +5,7 @@ mod build;
 mod cleanup;
 mod fetch;
 mod policy;
+mod send_test;
 mod status;
 mod validate;
 
@@ -28,6 +29,7 @@ use crate::programmed;
 use crate::secrets::SecretError;
 use crate::status::StatusError;
 pub(crate) use cleanup::cleanup;
+pub(crate) use send_test::answered;
 
 /// A Subscription could not be reconciled.
 #[derive(Debug, thiserror::Error)]
@@ -40,6 +42,8 @@ pub(crate) enum SubscriptionError {
     Apply(#[from] apply::ApplyError),
     #[error("can't ask for the dispatchers' leases")]
     Leases(#[source] JsError),
+    #[error(transparent)]
+    Test(#[from] send_test::TestError),
     #[error("can't clean up")]
     Cleanup(#[source] JsError),
     #[error(transparent)]
@@ -75,11 +79,20 @@ pub(crate) async fn reconcile(subscription: Arc<Subscription>, ctx: &Context) ->
             Err(error) => (status::Outcome::failed(&error), Some(error)),
         },
     };
-    status::write(ctx, &subscription, &found, effective).await?;
+    let ready = status::ready(&subscription, &found);
+    let test = send_test::follow(&subscription, &uid, &found, &ready, ctx).await;
+    let (test, error) = match test {
+        Ok(test) => (test, error),
+        Err(failed) => (send_test::unchanged(&subscription), error.or_else(|| Some(failed.into()))),
+    };
+    status::write(ctx, &subscription, &found, effective, test.last).await?;
     ctx.health.touch(&uid, ObjectRef::from_obj(&*subscription));
     match error {
         Some(error) => Err(error),
-        None => Ok(Action::requeue(again(&found, &fetched, &subscription, ctx))),
+        None => {
+            let again = again(&found, &fetched, &subscription, ctx);
+            Ok(Action::requeue(test.again.map_or(again, |soon| soon.min(again))))
+        }
     }
 }
 
@@ -106,7 +119,7 @@ async fn attempt(
     };
     let written = apply::apply(record, ctx).await?;
     let verdict = loaded(subscription, fetched, &written, ctx).await?;
-    Ok(status::Outcome::Applied { verdict, fresh: written.fresh })
+    Ok(status::Outcome::Applied { verdict, fresh: written.fresh, revision: written.revision })
 }
 
 /// Whether all dispatchers serve the record, and the Producer's, and the consumer is there; none while the Producer's

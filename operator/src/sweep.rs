@@ -91,7 +91,7 @@ fn is_alive(bucket: &str, key: &str, [producers, subscriptions, schemas]: [&Hash
     let subscription = if bucket == HEALTH_BUCKET {
         names::parse_health_key(key).map(|(uid, _)| uid)
     } else {
-        names::parse_disabled_key(key)
+        names::parse_disabled_key(key).or_else(|| names::parse_test_key(key))
     };
     if let Some(uid) = subscription {
         return subscriptions.contains(uid.as_str());
@@ -153,6 +153,8 @@ mod tests {
             (STATE_BUCKET, "violations.q", false),
             (STATE_BUCKET, "disabled.s", true),
             (STATE_BUCKET, "disabled.t", false),
+            (STATE_BUCKET, "test.s", true),
+            (STATE_BUCKET, "test.t", false),
             (STATE_BUCKET, "checkpoint.p", true),
             (STATE_BUCKET, "checkpoint.q", false),
             (HEALTH_BUCKET, "s.inc", true),

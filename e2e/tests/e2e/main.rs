@@ -20,6 +20,7 @@ mod retries;
 mod routing;
 mod schemas;
 mod secrets;
+mod send_test;
 mod sharing;
 mod shop;
 mod shutdown;

@@ -33,7 +33,7 @@ pub(super) async fn change(
             Some(entry) => (record::decode(&entry.value)?, entry.revision),
             None => (BaseCounts::default(), 0),
         };
-        if !change(&mut base) || js.put_at(HEALTH_BUCKET, &key, record::encode(&base)?, revision).await? {
+        if !change(&mut base) || js.put_at(HEALTH_BUCKET, &key, record::encode(&base)?, revision).await?.is_some() {
             return Ok(());
         }
     }

@@ -28,6 +28,7 @@ async fn remove(uid: &SubscriptionUid, ctx: &Context) -> JsResult<()> {
     // Under any Producer: one of the same name may have come and gone.
     js.remove_matching(CONFIG_BUCKET, &format!("subscription.*.{uid}")).await?;
     js.remove(STATE_BUCKET, &names::disabled_key(uid)).await?;
+    js.remove_matching(STATE_BUCKET, &names::test_key(uid)).await?;
     // From here on counts of this Subscription are late ones.
     ctx.health.gone(uid);
     js.remove_matching(HEALTH_BUCKET, &format!("{uid}.*")).await

@@ -1,7 +1,8 @@
 //! Step 5: what came of it, in status.
 
 use hookwright_crds::{
-    ConditionStatus, ConditionType, Delivery, Reason, SigningKeyStatus, SigningStatus, Subscription, SubscriptionStatus,
+    ConditionStatus, ConditionType, Delivery, LastTest, Reason, SigningKeyStatus, SigningStatus, Subscription,
+    SubscriptionStatus,
 };
 use hookwright_runtime::logging;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
@@ -23,7 +24,7 @@ use crate::status::{self, StatusError};
 #[derive(Debug)]
 pub(crate) enum Outcome {
     /// The record is in place; no verdict while the Producer's part isn't.
-    Applied { verdict: Option<Verdict>, fresh: bool },
+    Applied { verdict: Option<Verdict>, fresh: bool, revision: u64 },
     /// The spec can't be used.
     Refused(Refusal),
     /// What it refers to can't be used.
@@ -91,12 +92,21 @@ fn judge(outcome: &Outcome, before: &[Condition], generation: i64) -> Vec<(Condi
     ])
 }
 
+/// What `Ready` comes to.
+pub(crate) fn ready(subscription: &Subscription, outcome: &Outcome) -> Judgement {
+    let before = subscription.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
+    let all = judge(outcome, before, subscription.meta().generation.unwrap_or_default());
+    let ready = all.into_iter().find(|(kind, _)| *kind == ConditionType::Ready);
+    ready.map_or_else(|| Judgement::unknown(Reason::Pending, ""), |(_, judgement)| judgement)
+}
+
 /// Writes the part of the status that is the reconciler's, if it differs from what is there.
 pub(crate) async fn write(
     ctx: &Context,
     subscription: &Subscription,
     outcome: &Outcome,
     effective_delivery: Option<Delivery>,
+    last_test: Option<LastTest>,
 ) -> Result<(), StatusError> {
     let old = subscription.status.clone().unwrap_or_default();
     let before: Vec<Condition> = old.conditions.clone().unwrap_or_default();
@@ -111,6 +121,7 @@ pub(crate) async fn write(
         endpoint_host: host,
         signing: Some(SigningStatus { keys }),
         effective_delivery,
+        last_test,
         ..SubscriptionStatus::default()
     };
     if same(&old, &new) {
@@ -135,8 +146,9 @@ fn same(old: &SubscriptionStatus, new: &SubscriptionStatus) -> bool {
         let mut conditions = status.conditions.clone().unwrap_or_default();
         conditions.retain(|condition| condition.type_ != ConditionType::EndpointHealthy.as_str());
         conditions.sort_by(|a, b| a.type_.cmp(&b.type_));
-        let status = status.clone();
-        (status.observed_generation, conditions, status.endpoint_host, status.signing, status.effective_delivery)
+        let SubscriptionStatus { observed_generation, endpoint_host, signing, effective_delivery, last_test, .. } =
+            status.clone();
+        (observed_generation, conditions, endpoint_host, signing, effective_delivery, last_test)
     };
     part(old) == part(new)
 }
@@ -157,11 +169,11 @@ mod tests {
         let broken = Outcome::Unresolved(Unresolved::Broken(Refusal::new(Reason::SecretNotFound, "x")));
         let cases = [
             (
-                Outcome::Applied { verdict: Some(Verdict::Loaded), fresh: false },
+                Outcome::Applied { verdict: Some(Verdict::Loaded), fresh: false, revision: 1 },
                 "Accepted=True Accepted, ResolvedRefs=True ResolvedRefs, Programmed=True Programmed, Ready=True Ready",
             ),
             (
-                Outcome::Applied { verdict: Some(Verdict::NoDispatchers), fresh: false },
+                Outcome::Applied { verdict: Some(Verdict::NoDispatchers), fresh: false, revision: 1 },
                 "Accepted=True Accepted, ResolvedRefs=True ResolvedRefs, Programmed=Unknown NoDispatchers, \
                  Ready=Unknown NoDispatchers, Reconciling=True NoDispatchers",
             ),
@@ -188,10 +200,10 @@ mod tests {
 
     #[test]
     fn what_was_programmed_stays_so_while_nats_is_away_or_a_secret_is() {
-        let loaded = Outcome::Applied { verdict: Some(Verdict::Loaded), fresh: false };
+        let loaded = Outcome::Applied { verdict: Some(Verdict::Loaded), fresh: false, revision: 1 };
         let before = conditions::dated(judge(&loaded, &[], 1), &[], 1, jiff::Timestamp::UNIX_EPOCH);
         assert!(text(&Outcome::Unavailable, &before).ends_with("Programmed=True Programmed, Ready=True Ready"));
-        let fresh = Outcome::Applied { verdict: Some(Verdict::Unheard), fresh: true };
+        let fresh = Outcome::Applied { verdict: Some(Verdict::Unheard), fresh: true, revision: 1 };
         assert!(text(&fresh, &before).contains("Programmed=Unknown Pending"), "a record that was lost is loaded again");
         let broken = Outcome::Unresolved(Unresolved::Broken(Refusal::new(Reason::SecretNotFound, "x")));
         assert!(text(&broken, &before).ends_with("Programmed=True Programmed, Ready=False SecretNotFound"));
