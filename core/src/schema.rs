@@ -6,22 +6,23 @@
 //! fetched: no file, no URL. Patterns run in linear time, and a violation names place and keyword, never the value.
 
 mod bounds;
+mod canonical;
 mod compat;
 mod compiled;
 mod data;
-mod load;
+mod patterns;
 mod tree;
 mod version;
+mod work;
 
 use std::fmt;
 
 pub use compiled::{EventSchema, Violation};
 pub use data::Subject;
-pub use load::Effort;
-use serde_json::Value;
 pub use version::{InvalidVersion, SchemaVersion};
 
 use crate::record::SchemaVersionRecord;
+use compat::Comparison;
 use tree::Pointer;
 
 /// How large the schemas of all versions of an event type may be together, in bytes of JSON.
@@ -122,82 +123,51 @@ pub fn check(versions: &[SchemaVersionRecord]) -> Result<(), SchemaError> {
             return Err(SchemaError::SameUri(b.version.to_string(), a.version.to_string()));
         }
     }
+    let mut room = Room::default();
+    let mut schemas = Vec::with_capacity(sorted.len());
     for version in &sorted {
-        compiled::compile(&version.json_schema).map_err(|flaw| invalid(&version.version, flaw))?;
+        let invalid = |flaw| invalid(&version.version, flaw);
+        let schema = compiled::read(&version.json_schema, &mut room).map_err(invalid)?;
+        schema.compile(&mut room).map_err(invalid)?;
+        schemas.push((&version.version, schema));
     }
-    for (i, new) in sorted.iter().enumerate() {
-        for old in sorted[..i].iter().filter(|old| old.version.major() == new.version.major()) {
-            compatible(new, old)?;
+    let mut comparison = Comparison::default();
+    for (i, new) in schemas.iter().enumerate() {
+        for old in schemas[..i].iter().filter(|old| old.0.major() == new.0.major()) {
+            comparison.schemas(&new.1, &old.1).map_err(|flaw| SchemaError::Incompatible {
+                version: new.0.to_string(),
+                older: old.0.to_string(),
+                place: Place(flaw.pointer),
+                problem: flaw.problem,
+            })?;
         }
     }
     Ok(())
+}
+
+/// What is left of the memory that the schemas of an event type may take when compiled, all versions together.
+#[derive(Default)]
+struct Room {
+    trees: tree::Room,
+    patterns: patterns::Room,
 }
 
 fn invalid(version: &SchemaVersion, flaw: Flaw) -> SchemaError {
     SchemaError::Invalid { version: version.to_string(), place: Place(flaw.pointer), problem: flaw.problem }
 }
 
-fn compatible(new: &SchemaVersionRecord, old: &SchemaVersionRecord) -> Result<(), SchemaError> {
-    if new.json_schema == old.json_schema {
-        return Ok(());
-    }
-    let tree = |version: &'_ SchemaVersionRecord| compiled::draft(&version.json_schema);
-    let (new_draft, old_draft) = (tree(new), tree(old));
-    let shown = match (new_draft, old_draft) {
-        (Ok(a), Ok(b)) if a != b => {
-            Err(Flaw { pointer: "/$schema".to_owned(), problem: "the draft has changed".to_owned() })
-        }
-        (Ok(a), Ok(b)) => {
-            let read = |schema, draft| tree::read(schema, draft);
-            read(&new.json_schema, a).and_then(|new| compat::accepts(&new, &read(&old.json_schema, b)?))
-        }
-        (Err(flaw), _) | (_, Err(flaw)) => Err(flaw),
-    };
-    shown.map_err(|flaw| SchemaError::Incompatible {
-        version: new.version.to_string(),
-        older: old.version.to_string(),
-        place: Place(flaw.pointer),
-        problem: flaw.problem,
-    })
-}
-
 /// A digest of what is published of a version: its schema and its URI, whatever the order of names. Hexadecimal.
 #[must_use]
 pub fn digest(version: &SchemaVersionRecord) -> String {
-    let mut text = String::new();
-    canonical(&Value::from(version.uri.clone()), &mut text);
-    canonical(&version.json_schema, &mut text);
+    let mut text = version.uri.as_deref().map(|uri| format!("{}:{uri}", uri.len())).unwrap_or_default();
+    text.push_str(&canonical::canonical(&version.json_schema));
     let digest = ring::digest::digest(&ring::digest::SHA256, text.as_bytes());
     data_encoding::HEXLOWER.encode(&digest.as_ref()[..16])
 }
 
-fn canonical(value: &Value, text: &mut String) {
-    match value {
-        Value::Array(list) => {
-            text.push('[');
-            for item in list {
-                canonical(item, text);
-                text.push(',');
-            }
-            text.push(']');
-        }
-        Value::Object(map) => {
-            let mut names: Vec<&String> = map.keys().collect();
-            names.sort();
-            text.push('{');
-            for name in names {
-                text.push_str(&Value::from(name.as_str()).to_string());
-                text.push(':');
-                canonical(&map[name.as_str()], text);
-                text.push(',');
-            }
-            text.push('}');
-        }
-        plain => text.push_str(&plain.to_string()),
-    }
-}
-
 #[cfg(test)]
 mod compat_tests;
+#[cfg(test)]
+mod cost_tests;
 #[cfg(test)]
 mod tests;

@@ -205,7 +205,7 @@ impl Running {
         // No renewal may come after the lease is removed.
         self.vital.shutdown().await;
         let goodbye = async {
-            self.violations.flush(true).await;
+            self.violations.finish().await;
             Renewer::leave(&self.nats, &self.incarnation).await;
             // The acks on their way: without them the events come again.
             if let Err(error) = self.nats.client.flush().await {

@@ -32,7 +32,7 @@ use crate::subscription::{Subscription, Unusable};
 use crate::validation::Validator;
 use crate::violations::ViolationCounts;
 
-/// A delivery that has not started this long after its message was received is parked.
+/// A delivery that has not started this long after its message was received, and validated, is parked.
 const START_WITHIN: Duration = Duration::from_secs(5);
 
 /// Behind an endpoint that hangs, the waits begin as if after this many parks (16 s): each park is work for NATS.
@@ -47,7 +47,7 @@ pub(crate) struct Delivery {
     pub(crate) progress: Progress,
     /// Whether it comes from the parked ones.
     pub(crate) waited: bool,
-    /// When its message was received.
+    /// When its message was received, and validated.
     pub(crate) received: Instant,
 }
 

@@ -22,12 +22,7 @@ use crate::subscription::Subscription;
 
 impl Deliverer {
     /// Returns when each delivery of the event is done or stored.
-    pub(crate) async fn fan_out(
-        &self,
-        producer: &ProducerUid,
-        mut published: Published,
-        received: Instant,
-    ) -> Result<(), Abandoned> {
+    pub(crate) async fn fan_out(&self, producer: &ProducerUid, mut published: Published) -> Result<(), Abandoned> {
         let producer = self.index.producer(producer).ok_or(Abandoned)?;
         let reading = Reading { rule: &producer.record.event_type, source: &producer.source, known_type: None };
         let event = match published.with_message(|message| parse(message, reading)) {
@@ -56,6 +51,8 @@ impl Deliverer {
         }
         self.metrics.events.inc();
         let (event, published) = (Arc::new(event), Arc::new(published));
+        // Not before: no endpoint is to blame for the time that validating takes.
+        let received = Instant::now();
         let mut deliveries: FuturesUnordered<_> = wanted_by
             .into_iter()
             .map(|subscription| self.deliver(fresh(subscription, &event, &published, received)))

@@ -27,6 +27,7 @@ mod sender;
 mod settings;
 mod store;
 mod subscription;
+mod turns;
 mod validation;
 mod violations;
 

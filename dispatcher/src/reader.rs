@@ -88,6 +88,12 @@ impl Reader {
             deliverer.liveness.is_live() && deliverer.clock.is_usable() && !stop.is_cancelled() && !kept_out
         };
         while may_read() {
+            if let Source::Events(producer) = source
+                && self.deliverer.validator.turns().is_long(&producer.record.uid)
+            {
+                stop.run_until_cancelled(self.deliverer.validator.turns().shortened(&producer.record.uid)).await;
+                continue;
+            }
             puller
                 .pull(stop, |message, share| {
                     let (deliverer, source) = (Arc::clone(&self.deliverer), source.clone());
@@ -115,7 +121,7 @@ async fn handle(deliverer: &Deliverer, source: &Source, message: Message) {
     match source {
         Source::Events(producer) => {
             let published = Published::from_stream(message, &place, producer.record.stream.created);
-            hold(&acker, deliverer.fan_out(&producer.record.uid, published, received)).await;
+            hold(&acker, deliverer.fan_out(&producer.record.uid, published)).await;
         }
         Source::Due { .. } => hold(&acker, deliverer.deliver_due(message, received)).await,
     }

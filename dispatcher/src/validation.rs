@@ -1,27 +1,39 @@
 //! Events held against their schemas.
 
+use std::num::NonZero;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::thread::available_parallelism;
 
 use hookwright_core::event::Event;
 use hookwright_core::record::Validation;
-use hookwright_core::schema::{Effort, EventSchema, Subject, Violation};
-use tokio::sync::Semaphore;
+use hookwright_core::schema::{EventSchema, Subject, Violation};
 
 use crate::index::{Index, Producer};
 use crate::metrics::Metrics;
+use crate::turns::Turns;
 
-/// Validates. What takes more than milliseconds is done off the runtime, one event at a time: a tenant's schema must not
-/// keep the lease from being renewed.
+/// Reading a body that is larger takes longer than the runtime's threads should be kept.
+const QUICKLY_READ: usize = 64 * 1024;
+
+/// Validates. What takes more than a fraction of a millisecond is done off the runtime: a tenant's schema must not keep
+/// the lease from being renewed, nor the other Producers waiting.
 pub(crate) struct Validator {
     index: Arc<Index>,
     metrics: Arc<Metrics>,
-    large: Semaphore,
+    turns: Arc<Turns>,
 }
 
 impl Validator {
     pub(crate) fn new(index: Arc<Index>, metrics: Arc<Metrics>) -> Self {
-        Self { index, metrics, large: Semaphore::new(1) }
+        // Half of the processors: the deliveries go on.
+        let at_once = available_parallelism().map_or(1, NonZero::get).div_ceil(2);
+        Self { index, metrics, turns: Turns::new(at_once) }
+    }
+
+    /// Who waits to have an event validated.
+    pub(crate) fn turns(&self) -> &Turns {
+        &self.turns
     }
 
     /// The first violation of an event, as far as its producer wants to know.
@@ -34,27 +46,39 @@ impl Validator {
         let Some(schema) = self.index.schema(&producer.record.uid, &event.event_type) else {
             return enforced.then(Violation::no_schema);
         };
-        let subject = match Subject::of(event) {
-            Ok(subject) => subject,
-            Err(violation) => return Some(violation),
-        };
-        if schema.is_deprecated(&subject) {
-            self.metrics.deprecated_events.inc();
+        if let Some(judged) = self.at_once(&schema, event) {
+            return judged.err();
         }
-        match schema.effort(&subject) {
-            Effort::Small | Effort::TooLarge => {
-                // A panic in the library is this event's fault, not the end of the task that holds it.
-                let result = catch_unwind(AssertUnwindSafe(|| schema.validate(&subject)));
-                result.unwrap_or_else(|_| Err(Violation::failed())).err()
-            }
-            Effort::Large => self.aside(schema, subject).await,
-        }
+        let turn = self.turns.take(&producer.record.uid).await;
+        let (event, metrics) = (event.clone(), Arc::clone(&self.metrics));
+        let judged = tokio::task::spawn_blocking(move || {
+            let _turn = turn;
+            judge(&schema, &Subject::of(&event)?, &metrics)
+        });
+        judged.await.unwrap_or_else(|_| Err(Violation::failed())).err()
     }
 
-    async fn aside(&self, schema: Arc<EventSchema>, subject: Subject) -> Option<Violation> {
-        // Never closed.
-        let _permit = self.large.acquire().await.ok();
-        let result = tokio::task::spawn_blocking(move || schema.validate(&subject)).await;
-        result.unwrap_or_else(|_| Err(Violation::failed())).err()
+    /// None if it would take long.
+    fn at_once(&self, schema: &EventSchema, event: &Event) -> Option<Result<(), Violation>> {
+        if event.body.len() > QUICKLY_READ {
+            return None;
+        }
+        let subject = match Subject::of(event) {
+            Ok(subject) => subject,
+            Err(violation) => return Some(Err(violation)),
+        };
+        if !schema.is_quick(&subject) {
+            return None;
+        }
+        // A panic in the library is this event's fault, not the end of the task that holds it.
+        let judged = catch_unwind(AssertUnwindSafe(|| judge(schema, &subject, &self.metrics)));
+        Some(judged.unwrap_or_else(|_| Err(Violation::failed())))
     }
+}
+
+fn judge(schema: &EventSchema, subject: &Subject, metrics: &Metrics) -> Result<(), Violation> {
+    if schema.is_deprecated(subject) {
+        metrics.deprecated_events.inc();
+    }
+    schema.validate(subject)
 }

@@ -19,6 +19,8 @@ use crate::index::Index;
 const TICK: Duration = Duration::from_secs(1);
 /// How often the count of one producer is written; the first one at once.
 const EVERY: Duration = Duration::from_secs(10);
+/// How often a dispatcher that ends tries to write the counts.
+const LAST_TRIES: usize = 5;
 
 #[derive(Debug, thiserror::Error)]
 enum CountError {
@@ -65,8 +67,18 @@ impl ViolationCounts {
         }
     }
 
+    /// Writes all there is, before the end. Another dispatcher may be faster, but not every time.
+    pub(crate) async fn finish(&self) {
+        for _ in 0..LAST_TRIES {
+            self.flush(true).await;
+            if self.pending().values().all(|pending| pending.count == 0) {
+                return;
+            }
+        }
+    }
+
     /// Writes what is due; with `force`, all there is.
-    pub(crate) async fn flush(&self, force: bool) {
+    async fn flush(&self, force: bool) {
         for (producer, count) in self.take(force) {
             if !self.index.knows(&producer) {
                 self.pending().remove(&producer);

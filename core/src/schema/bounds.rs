@@ -1,8 +1,11 @@
 //! The keywords that hold plain values, older against newer: see `compat` for the rule.
 
-use serde_json::Value;
+use std::collections::BTreeSet;
+
+use serde_json::{Map, Value};
 
 use super::Flaw;
+use super::canonical::canonical;
 use super::compat::keyword_pointer;
 use super::tree::Node;
 
@@ -19,7 +22,7 @@ impl Types {
             Some(Value::Array(names)) => names.iter().filter_map(Value::as_str).filter_map(known).collect(),
             _ => ALL.to_vec(),
         };
-        if let Some(values) = listed(node) {
+        if let Some(values) = values(node) {
             let has = |name: &&str| values.iter().any(|value| is_of(value, name));
             types.retain(has);
         }
@@ -61,13 +64,18 @@ fn is_of(value: &Value, name: &str) -> bool {
     }
 }
 
-/// The values that `enum` or `const` lists.
-fn listed<'a>(node: &Node<'a>) -> Option<Vec<&'a Value>> {
-    if let Some(value) = node.plain.get("const") {
-        return Some(vec![*value]);
+/// The values that a keyword lists.
+fn listed<'a>(node: &Node<'a>, keyword: &str) -> Option<Vec<&'a Value>> {
+    let value = *node.plain.get(keyword)?;
+    match value {
+        Value::Array(values) if keyword == "enum" => Some(values.iter().collect()),
+        _ => Some(vec![value]),
     }
-    let Some(Value::Array(values)) = node.plain.get("enum") else { return None };
-    Some(values.iter().collect())
+}
+
+/// The values that a schema allows at most, if it lists them: `const` is within `enum`, or nothing is accepted.
+fn values<'a>(node: &Node<'a>) -> Option<Vec<&'a Value>> {
+    listed(node, "const").or_else(|| listed(node, "enum"))
 }
 
 /// The first of the plain keywords that might refuse what the older schema accepts.
@@ -117,34 +125,38 @@ fn type_of(new: &Node<'_>, old: &Types) -> Result<(), Flaw> {
 }
 
 fn values_of(new: &Node<'_>, old: &Node<'_>) -> Result<(), Flaw> {
-    let Some(now) = listed(new) else { return Ok(()) };
-    let keyword = if new.plain.contains_key("const") { "const" } else { "enum" };
-    let Some(before) = listed(old) else {
-        return unless(new, keyword, true, "only some values are accepted now");
-    };
-    let gone = before.iter().any(|value| !now.contains(value));
-    unless(new, keyword, gone, "a value is not accepted any more")
+    for keyword in ["const", "enum"] {
+        let Some(now) = listed(new, keyword) else { continue };
+        let Some(before) = values(old) else {
+            return unless(new, keyword, true, "only some values are accepted now");
+        };
+        let now: BTreeSet<String> = now.into_iter().map(canonical).collect();
+        let gone = before.into_iter().any(|value| !now.contains(&canonical(value)));
+        unless(new, keyword, gone, "a value is not accepted any more")?;
+    }
+    Ok(())
 }
 
-fn texts(value: Option<&&Value>) -> Vec<String> {
-    let list = value.and_then(|value| value.as_array()).into_iter().flatten();
-    list.filter_map(Value::as_str).map(str::to_owned).collect()
+fn texts(value: Option<&Value>) -> BTreeSet<&str> {
+    value.and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect()
 }
 
 fn names(new: &Node<'_>, old: &Node<'_>) -> Result<(), Flaw> {
-    let before = texts(old.plain.get("required"));
-    let added = texts(new.plain.get("required")).into_iter().find(|name| !before.contains(name));
-    if let Some(name) = added {
-        return unless(new, "required", true, &format!("{:?} is required now", short(&name)));
+    let required = "required";
+    let (now, before) = (new.plain.get(required).copied(), old.plain.get(required).copied());
+    if let Some(name) = texts(now).difference(&texts(before)).next() {
+        return unless(new, required, true, &format!("{:?} is required now", short(name)));
     }
-    let dependent = |node: &Node<'_>| node.plain.get("dependentRequired").and_then(|value| value.as_object().cloned());
-    let before = dependent(old).unwrap_or_default();
-    for (name, required) in dependent(new).unwrap_or_default() {
-        let (now, before) = (texts(Some(&&required)), texts(before.get(&name).as_ref()));
-        let added = now.iter().any(|name| !before.contains(name));
-        unless(new, "dependentRequired", added, &format!("{:?} requires more now", short(&name)))?;
+    for (name, required) in dependent(new).into_iter().flatten() {
+        let before = dependent(old).and_then(|before| before.get(name));
+        let added = texts(Some(required)).difference(&texts(before)).next().is_some();
+        unless(new, "dependentRequired", added, &format!("{:?} requires more now", short(name)))?;
     }
     Ok(())
+}
+
+fn dependent<'a>(node: &Node<'a>) -> Option<&'a Map<String, Value>> {
+    node.plain.get("dependentRequired").and_then(|value| value.as_object())
 }
 
 fn short(name: &str) -> String {
@@ -159,26 +171,40 @@ fn number(node: &Node<'_>, keyword: &str) -> Option<f64> {
     node.plain.get(keyword).and_then(|value| value.as_f64())
 }
 
+/// Up to here a double tells whole numbers apart.
+const MAX_EXACT: f64 = 9_007_199_254_740_992.0;
+
+/// A bound that is new or has changed.
+fn changed(new: &Node<'_>, old: &Node<'_>, keyword: &str) -> Result<Option<f64>, Flaw> {
+    if new.plain.get(keyword) == old.plain.get(keyword) {
+        return Ok(None);
+    }
+    let now = number(new, keyword);
+    let inexact = now.is_some_and(|now| now.abs() > MAX_EXACT);
+    unless(new, keyword, inexact, "can't be shown compatible: the bound is beyond 2^53, and has changed")?;
+    Ok(now)
+}
+
 /// A lower and an upper bound on a count.
 fn bounds(new: &Node<'_>, old: &Node<'_>, low: &str, high: &str) -> Result<(), Flaw> {
-    let tighter = number(new, low).is_some_and(|now| now > number(old, low).unwrap_or(0.0));
+    let tighter = changed(new, old, low)?.is_some_and(|now| now > number(old, low).unwrap_or(0.0));
     unless(new, low, tighter, "the bound is tighter than before")?;
-    let tighter = number(new, high).is_some_and(|now| number(old, high).is_none_or(|before| now < before));
+    let tighter = changed(new, old, high)?.is_some_and(|now| number(old, high).is_none_or(|before| now < before));
     unless(new, high, tighter, "the bound is tighter than before")
 }
 
-/// `minimum` to `exclusiveMaximum`. Numbers beyond 2^53 are compared as the nearest double.
+/// `minimum` to `exclusiveMaximum`.
 fn range(new: &Node<'_>, old: &Node<'_>) -> Result<(), Flaw> {
     let problem = "the bound is tighter than before";
     for (inclusive, exclusive, sign) in [("minimum", "exclusiveMinimum", 1.0), ("maximum", "exclusiveMaximum", -1.0)] {
         // With the sign, both are lower bounds; a larger one is tighter.
-        let of = |node: &Node<'_>, keyword: &str| number(node, keyword).map(|n| n * sign);
-        let (including, excluding) = (of(old, inclusive), of(old, exclusive));
-        if let Some(now) = of(new, inclusive) {
+        let of = |keyword: &str| number(old, keyword).map(|n| n * sign);
+        let (including, excluding) = (of(inclusive), of(exclusive));
+        if let Some(now) = changed(new, old, inclusive)?.map(|n| n * sign) {
             let kept = including.is_some_and(|before| before >= now) || excluding.is_some_and(|before| before >= now);
             unless(new, inclusive, !kept, problem)?;
         }
-        if let Some(now) = of(new, exclusive) {
+        if let Some(now) = changed(new, old, exclusive)?.map(|n| n * sign) {
             let kept = including.is_some_and(|before| before > now) || excluding.is_some_and(|before| before >= now);
             unless(new, exclusive, !kept, problem)?;
         }

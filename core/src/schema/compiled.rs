@@ -4,19 +4,18 @@ use std::fmt;
 use std::sync::Arc;
 
 use jsonschema::paths::Location;
-use jsonschema::{Draft, Keyword, PatternOptions, Regex, ValidationError, ValidationOptions, Validator};
+use jsonschema::{Draft, Keyword, ValidationError, ValidationOptions, Validator};
 use serde_json::Value;
 
 use super::data::Subject;
-use super::load::{self, Effort, Load, MAX_PATTERN};
-use super::{Flaw, MAX_JSON_DEPTH, SchemaError, SchemaVersion, invalid, tree};
+use super::patterns;
+use super::tree::{self, Node};
+use super::work::{FEW_STEPS, MAX_STEPS, Steps, Work};
+use super::{Flaw, MAX_JSON_DEPTH, Room, SchemaError, SchemaVersion, canonical, invalid};
 use crate::record::EventSchemaRecord;
 
 /// The longest text of a pointer in a [`Violation`].
 const MAX_POINTER: usize = 256;
-
-/// What a pattern may keep of its work, in bytes, for each thread that matches it.
-const MAX_CACHE: usize = 512 << 10;
 
 /// The drafts that a schema may say it is of; without one it is 2020-12.
 const DRAFTS: [(&str, Draft); 4] = [
@@ -39,7 +38,7 @@ struct Compiled {
     version: SchemaVersion,
     uri: Option<String>,
     deprecated: bool,
-    load: Load,
+    work: Work,
     validator: Validator,
 }
 
@@ -90,13 +89,15 @@ impl EventSchema {
     /// If one of them can't be.
     pub fn compile(record: &EventSchemaRecord) -> Result<Self, SchemaError> {
         let mut versions = Vec::with_capacity(record.versions.len());
+        let mut room = Room::default();
         for version in &record.versions {
-            let (load, validator) = compile(&version.json_schema).map_err(|flaw| invalid(&version.version, flaw))?;
+            let compiled = read(&version.json_schema, &mut room).and_then(|schema| schema.compile(&mut room));
+            let (work, validator) = compiled.map_err(|flaw| invalid(&version.version, flaw))?;
             versions.push(Compiled {
                 version: version.version.clone(),
                 uri: version.uri.clone(),
                 deprecated: version.deprecated,
-                load,
+                work,
                 validator,
             });
         }
@@ -125,10 +126,11 @@ impl EventSchema {
         by_uri.or(highest).ok_or_else(Violation::no_schema)
     }
 
-    /// How much work it is to validate this.
+    /// Whether it takes no more than a fraction of a millisecond to validate this.
     #[must_use]
-    pub fn effort(&self, subject: &Subject) -> Effort {
-        self.choose(subject).map_or(Effort::Small, |compiled| compiled.load.effort(subject.values(), subject.bytes))
+    pub fn is_quick(&self, subject: &Subject) -> bool {
+        let mut steps = Steps::new(FEW_STEPS);
+        self.choose(subject).is_ok_and(|compiled| compiled.work.count(&subject.data, &mut steps).is_ok())
     }
 
     /// Whether the version that the event is of is deprecated.
@@ -143,7 +145,7 @@ impl EventSchema {
     /// The first violation that is met; also if the work would be too much.
     pub fn validate(&self, subject: &Subject) -> Result<(), Violation> {
         let compiled = self.choose(subject)?;
-        if compiled.load.effort(subject.values(), subject.bytes) == Effort::TooLarge {
+        if compiled.work.count(&subject.data, &mut Steps::new(MAX_STEPS)).is_err() {
             return Err(Violation::of_event(
                 "the event is too large for its schema: validating it would take too long",
             ));
@@ -158,14 +160,9 @@ impl EventSchema {
     }
 }
 
-/// Patterns by the engine that needs linear time, and no larger than this when compiled.
-pub(super) fn patterns(limit: usize) -> PatternOptions<Regex> {
-    PatternOptions::regex().size_limit(limit).dfa_size_limit(MAX_CACHE)
-}
-
-/// Nothing is fetched, and formats only annotate.
+/// Nothing is fetched, formats only annotate, and patterns take linear time.
 pub(super) fn options() -> ValidationOptions<'static> {
-    jsonschema::options().offline().should_validate_formats(false).with_pattern_options(patterns(MAX_PATTERN))
+    jsonschema::options().offline().should_validate_formats(false).with_pattern_options(patterns::engine())
 }
 
 /// The draft that a schema says it is of.
@@ -178,8 +175,14 @@ pub(super) fn draft(schema: &Value) -> Result<Draft, Flaw> {
     })
 }
 
-/// Compiles a schema, within the bounds.
-pub(super) fn compile(schema: &Value) -> Result<(Load, Validator), Flaw> {
+/// A schema that has been read, and is within the bounds as far as that shows.
+pub(super) struct Schema<'a> {
+    pub(super) draft: Draft,
+    pub(super) tree: Node<'a>,
+}
+
+/// Reads a schema.
+pub(super) fn read<'a>(schema: &'a Value, room: &mut Room) -> Result<Schema<'a>, Flaw> {
     if tree::is_deeper(schema, MAX_JSON_DEPTH) {
         let problem = format!("the JSON is nested more than {MAX_JSON_DEPTH} deep");
         return Err(Flaw { pointer: String::new(), problem });
@@ -193,12 +196,20 @@ pub(super) fn compile(schema: &Value) -> Result<(Load, Validator), Flaw> {
         pointer: error.instance_path().as_str().to_owned(),
         problem: format!("not a valid JSON Schema: {}", error.kind().keyword()),
     })?;
-    let tree = tree::read(schema, draft)?;
-    let load = load::measure(&tree)?;
-    build(&tree.to_value(), draft).map(|validator| (load, validator)).map_err(|error| Flaw {
-        pointer: error.schema_path().as_str().to_owned(),
-        problem: format!("can't be compiled: {}", error.kind().keyword()),
-    })
+    let tree = tree::read(schema, draft, &mut room.trees)?;
+    Ok(Schema { draft, tree })
+}
+
+impl Schema<'_> {
+    /// Compiles it.
+    pub(super) fn compile(&self, room: &mut Room) -> Result<(Work, Validator), Flaw> {
+        let work = Work::of(&self.tree, room.patterns.take(&self.tree)?);
+        let validator = build(&self.tree.to_value(), self.draft).map_err(|error| Flaw {
+            pointer: error.schema_path().as_str().to_owned(),
+            problem: format!("can't be compiled: {}", error.kind().keyword()),
+        })?;
+        Ok((work, validator))
+    }
 }
 
 fn build(schema: &Value, draft: Draft) -> Result<Validator, ValidationError<'static>> {
@@ -206,7 +217,24 @@ fn build(schema: &Value, draft: Draft) -> Result<Validator, ValidationError<'sta
         .with_draft(draft)
         .with_keyword("anyOf", move |_, value, at| several(value, at, draft, |n| n > 0))
         .with_keyword("oneOf", move |_, value, at| several(value, at, draft, |n| n == 1))
+        .with_keyword("uniqueItems", |_, value, _| Ok(Box::new(Unique { wanted: *value == Value::Bool(true) })))
         .build(schema)
+}
+
+/// `uniqueItems` in place of the library's own, whose time an event can make grow with the square of its size: what it
+/// compares items by first can be made the same for all of them.
+struct Unique {
+    wanted: bool,
+}
+
+impl<'i> Keyword<'i> for Unique {
+    fn validate(&self, instance: &'i Value) -> Result<(), ValidationError<'i>> {
+        if self.is_valid(instance) { Ok(()) } else { Err(ValidationError::custom("two items are equal")) }
+    }
+
+    fn is_valid(&self, instance: &'i Value) -> bool {
+        !self.wanted || instance.as_array().is_none_or(|items| canonical::is_unique(items))
+    }
 }
 
 /// `anyOf` and `oneOf` in place of the library's own, which copy the value once for each error in each part.

@@ -4,7 +4,6 @@ use percent_encoding::percent_decode_str;
 use serde_json::{Map, Value};
 
 use super::compiled::Violation;
-use super::load;
 use crate::event::Event;
 
 /// What of an event is held against a schema.
@@ -12,8 +11,6 @@ use crate::event::Event;
 pub struct Subject {
     /// The data: the body, or `data` of a structured CloudEvent.
     pub data: Value,
-    /// The size of the body, in bytes.
-    pub bytes: usize,
     /// `schemaversion`, if the event has one.
     pub version: Option<String>,
     /// `dataschema`, if the event has one.
@@ -27,14 +24,13 @@ impl Subject {
     /// If its data is not JSON, or is nested more than 127 deep.
     pub fn of(event: &Event) -> Result<Self, Violation> {
         let not_json = |_| Violation::of_event("the data is not JSON");
-        let bytes = event.body.len();
         if !event.is_structured() {
             let data = serde_json::from_slice(&event.body).map_err(not_json)?;
             let attribute = |name: &str| {
                 let text = event.headers.get(name)?.to_str().ok()?;
                 Some(percent_decode_str(text).decode_utf8_lossy().into_owned())
             };
-            return Ok(Self { data, bytes, version: attribute("ce-schemaversion"), uri: attribute("ce-dataschema") });
+            return Ok(Self { data, version: attribute("ce-schemaversion"), uri: attribute("ce-dataschema") });
         }
         let mut attributes: Map<String, Value> = serde_json::from_slice(&event.body).map_err(not_json)?;
         let data = match (attributes.remove("data"), attributes.remove("data_base64")) {
@@ -51,10 +47,6 @@ impl Subject {
             Some(Value::Number(number)) => Some(number.to_string()),
             _ => None,
         };
-        Ok(Self { version: text("schemaversion"), uri: text("dataschema"), data, bytes })
-    }
-
-    pub(super) fn values(&self) -> usize {
-        load::values(&self.data)
+        Ok(Self { version: text("schemaversion"), uri: text("dataschema"), data })
     }
 }

@@ -7,7 +7,7 @@ use crate::event::{Event, Message, Reading, parse};
 use crate::ids::{EventSchemaUid, ProducerUid};
 use crate::record::{EventSchemaRecord, EventTypeRule, VERSION};
 
-fn version(text: &str, json_schema: Value) -> SchemaVersionRecord {
+pub(super) fn version(text: &str, json_schema: Value) -> SchemaVersionRecord {
     SchemaVersionRecord { version: SchemaVersion::parse(text).unwrap(), uri: None, json_schema, deprecated: false }
 }
 
@@ -24,12 +24,12 @@ fn record(versions: Vec<SchemaVersionRecord>) -> EventSchemaRecord {
     }
 }
 
-fn compiled(schema: Value) -> EventSchema {
+pub(super) fn compiled(schema: Value) -> EventSchema {
     EventSchema::compile(&record(vec![version("1", schema)])).unwrap()
 }
 
-fn subject(data: Value) -> Subject {
-    Subject { bytes: data.to_string().len(), data, version: None, uri: None }
+pub(super) fn subject(data: Value) -> Subject {
+    Subject { data, version: None, uri: None }
 }
 
 fn violation(schema: Value, data: Value) -> Option<(String, String)> {
@@ -38,7 +38,7 @@ fn violation(schema: Value, data: Value) -> Option<(String, String)> {
 }
 
 /// Why a single schema is refused: the pointer and what is said there.
-fn refused(schema: Value) -> (String, String) {
+pub(super) fn refused(schema: Value) -> (String, String) {
     match check(&[version("1", schema)]) {
         Err(SchemaError::Invalid { place, problem, .. }) => (place.0, problem),
         other => panic!("{other:?}"),
@@ -130,58 +130,9 @@ fn references_that_multiply_are_refused() {
     let start = Instant::now();
     let (_, problem) = refused(json!({ "$ref": "#/$defs/d0", "$defs": defs }));
     assert!(problem.contains("more than 5000 schemas"), "{problem}");
-    let large = json!({ "$defs": { "e": { "enum": ["x".repeat(100_000)] } }, "allOf": vec![json!({ "$ref": "#/$defs/e" }); 40] });
-    assert!(refused(large).1.contains("1 MiB"));
+    let large = json!({ "$defs": { "e": { "enum": ["x".repeat(100_000)] } }, "allOf": vec![json!({ "$ref": "#/$defs/e" }); 60] });
+    assert!(refused(large).1.contains("4 MiB"));
     assert!(start.elapsed() < Duration::from_secs(5));
-}
-
-#[test]
-fn compiling_takes_bounded_time() {
-    let patterns = |n: usize| -> Vec<Value> {
-        (0..n).map(|i| json!({ "pattern": format!("^(x{i}|[a-z]{{1,40}}){{1,9}}[^a]{{{}}}$", i % 20) })).collect()
-    };
-    let start = Instant::now();
-    assert_eq!(check(&[version("1", json!({ "anyOf": patterns(200) }))]), Ok(()));
-    assert!(refused(json!({ "anyOf": patterns(201) })).1.contains("more than 200"));
-    // Twenty versions of what is as large as it may be, each to be compared with each.
-    let names = |n: usize| (0..n).map(|i| (format!("property{i}"), json!({ "type": "string" }))).collect::<Value>();
-    let versions: Vec<_> =
-        (0..20).map(|i| version(&format!("1.{i}"), json!({ "properties": names(280 + i) }))).collect();
-    assert_eq!(check(&versions), Ok(()));
-    assert!(start.elapsed() < Duration::from_secs(30), "{:?}", start.elapsed());
-}
-
-#[test]
-fn validating_takes_bounded_time() {
-    // What takes a backtracking engine for ever.
-    let schema =
-        compiled(json!({ "type": "object", "additionalProperties": { "pattern": "^(([a-z])+.)+[A-Z]([a-z])+$" } }));
-    let start = Instant::now();
-    let hostile = subject(json!({ "a": "a".repeat(900_000) }));
-    assert!(schema.validate(&hostile).is_err());
-    let bounded = |since: Instant| assert!(since.elapsed() < Duration::from_secs(20), "{:?}", since.elapsed());
-    bounded(start);
-    // As much as the bounds let through, of states and of checks.
-    let part = json!({ "pattern": "(a|b)*a(a|b){12}c" });
-    let many = compiled(json!({ "items": { "allOf": vec![part; 8] } }));
-    let mut size = 900_000;
-    while many.effort(&subject(json!(["a".repeat(size)]))) == Effort::TooLarge {
-        size /= 2;
-    }
-    let text: String = (0..size).map(|i| if (i * 7919) % 13 < 6 { 'a' } else { 'b' }).collect();
-    let started = Instant::now();
-    assert!(many.validate(&subject(json!([text]))).is_err());
-    bounded(started);
-    let checks = compiled(json!({ "items": { "allOf": vec![json!({ "enum": (0..60).collect::<Vec<_>>() }); 60] } }));
-    let mut count = 400_000;
-    while checks.effort(&subject(json!(vec![59; count]))) == Effort::TooLarge {
-        count /= 2;
-    }
-    let started = Instant::now();
-    assert!(checks.validate(&subject(json!(vec![59; count]))).is_ok());
-    bounded(started);
-    let too_large = checks.validate(&subject(json!(vec![59; 400_000]))).unwrap_err();
-    assert!(too_large.to_string().contains("too large"));
 }
 
 #[test]
@@ -217,10 +168,7 @@ fn what_is_validated_is_the_data_of_the_event() {
     let structured = [("content-type", "application/cloudevents+json")];
     let plain =
         Subject::of(&event(&[("ce-schemaversion", "1.2"), ("ce-dataschema", "urn:a%20b")], r#"{"a":1}"#)).unwrap();
-    assert_eq!(
-        plain,
-        Subject { data: json!({ "a": 1 }), bytes: 7, version: Some("1.2".into()), uri: Some("urn:a b".into()) }
-    );
+    assert_eq!(plain, Subject { data: json!({ "a": 1 }), version: Some("1.2".into()), uri: Some("urn:a b".into()) });
     let body = r#"{"type":"t","schemaversion":"2","dataschema":"urn:x","data":{"b":2}}"#;
     let read = Subject::of(&event(&structured, body)).unwrap();
     assert_eq!(

@@ -13,12 +13,15 @@ use serde_json::{Map, Value};
 
 use super::Flaw;
 
-/// How many schemas the tree may have, each reference counted as what it stands for.
+/// How many schemas the trees of all versions may have, each reference counted as what it stands for.
 const MAX_NODES: usize = 5000;
 /// How deep schemas may lie in each other, references followed.
 const MAX_DEPTH: usize = 48;
-/// How large all values in the tree may be together, in bytes of JSON, about.
-const MAX_BYTES: usize = 1 << 20;
+/// How much memory they may take, in bytes, about.
+const MAX_BYTES: usize = 4 << 20;
+/// What a schema, and what a keyword takes when compiled, beside its texts, in bytes.
+const NODE: usize = 320;
+const KEYWORD: usize = 160;
 /// The longest name of a property, in bytes.
 const MAX_NAME: usize = 256;
 
@@ -80,6 +83,9 @@ impl fmt::Display for Pointer {
 #[derive(Clone, Default)]
 pub(super) struct Node<'a> {
     pub(super) pointer: Pointer,
+    /// What its plain values take, and what all takes with the schemas in it, in bytes, about.
+    pub(super) own: usize,
+    pub(super) all: usize,
     /// The schema `false`.
     pub(super) never: bool,
     pub(super) plain: BTreeMap<&'a str, &'a Value>,
@@ -107,29 +113,72 @@ impl Node<'_> {
     }
 }
 
-/// Reads a document that the meta-schema has accepted.
-pub(super) fn read(root: &Value, draft: Draft) -> Result<Node<'_>, Flaw> {
-    let mut reader = Reader { root, draft, nodes: 0, bytes: 0, open: Vec::new() };
-    reader.node(root, &Pointer::default(), 0)
-}
-
-struct Reader<'a> {
-    root: &'a Value,
-    draft: Draft,
+/// What is left for the trees of all versions of an event type.
+pub(super) struct Room {
     nodes: usize,
     bytes: usize,
+}
+
+impl Default for Room {
+    fn default() -> Self {
+        Self { nodes: MAX_NODES, bytes: MAX_BYTES }
+    }
+}
+
+impl Room {
+    fn node(&mut self, at: &Pointer, path: usize) -> Result<(), Flaw> {
+        self.nodes = self.nodes.checked_sub(1).ok_or_else(|| {
+            let what =
+                format!("more than {MAX_NODES} schemas in all versions, each reference counted as what it stands for");
+            Flaw::at(at, what)
+        })?;
+        self.bytes(NODE + path, at)
+    }
+
+    fn bytes(&mut self, bytes: usize, at: &Pointer) -> Result<(), Flaw> {
+        let left = self.bytes.checked_sub(bytes);
+        self.bytes = left.ok_or_else(|| {
+            Flaw::at(at, "the schemas of all versions take more than 4 MiB once their references are followed")
+        })?;
+        Ok(())
+    }
+}
+
+/// Reads a document that the meta-schema has accepted.
+pub(super) fn read<'a>(root: &'a Value, draft: Draft, room: &mut Room) -> Result<Node<'a>, Flaw> {
+    let mut reader = Reader { root, draft, room, open: Vec::new() };
+    reader.node(root, &Pointer::default(), Nesting::default())
+}
+
+struct Reader<'a, 'r> {
+    root: &'a Value,
+    draft: Draft,
+    room: &'r mut Room,
     /// The references that are being followed.
     open: Vec<String>,
 }
 
-impl<'a> Reader<'a> {
-    fn node(&mut self, value: &'a Value, at: &Pointer, depth: usize) -> Result<Node<'a>, Flaw> {
-        self.nodes += 1;
-        if self.nodes > MAX_NODES {
-            let what = format!("more than {MAX_NODES} schemas, each reference counted as what it stands for");
-            return Err(Flaw::at(at, what));
-        }
-        if depth > MAX_DEPTH {
+/// Where a schema lies in the tree: each keyword compiled keeps the path to it as a text.
+#[derive(Clone, Copy, Default)]
+struct Nesting {
+    depth: usize,
+    path: usize,
+}
+
+impl Nesting {
+    fn within(self, key: &str) -> Self {
+        Self { path: self.path + key.len() + 1, ..self }
+    }
+
+    fn deeper(self, token: &str) -> Self {
+        Self { depth: self.depth + 1, ..self.within(token) }
+    }
+}
+
+impl<'a> Reader<'a, '_> {
+    fn node(&mut self, value: &'a Value, at: &Pointer, nesting: Nesting) -> Result<Node<'a>, Flaw> {
+        self.room.node(at, nesting.path)?;
+        if nesting.depth > MAX_DEPTH {
             return Err(Flaw::at(at, format!("schemas are nested more than {MAX_DEPTH} deep")));
         }
         let mut node = Node { pointer: at.clone(), ..Node::default() };
@@ -149,22 +198,23 @@ impl<'a> Reader<'a> {
         {
             return Err(Flaw::at(&at.join(*keyword), format!("{keyword} is supported at the top only")));
         }
-        let target = object.get("$ref").map(|reference| self.follow(reference, &at.join("$ref"), depth)).transpose()?;
+        let target =
+            object.get("$ref").map(|reference| self.follow(reference, &at.join("$ref"), nesting)).transpose()?;
         // Before 2019-09, nothing beside a reference counts.
         let ignored = target.is_some() && self.draft == Draft::Draft7;
         for (key, value) in object {
             if !ignored || key == "definitions" || key == "$defs" {
-                self.keyword(&mut node, key, value, at, depth)?;
+                self.keyword(&mut node, key, value, at, nesting.within(key))?;
             }
         }
         match target {
-            Some(target) if node.is_open() => Ok(target),
-            Some(target) => {
-                node.lists.entry("allOf").or_default().insert(0, target);
-                Ok(node)
-            }
-            None => Ok(node),
+            Some(target) if node.is_open() => return Ok(target),
+            Some(target) => node.lists.entry("allOf").or_default().insert(0, target),
+            None => {}
         }
+        node.own = node.plain.values().map(|value| size(value)).sum();
+        node.all = NODE + node.own + node.children().map(|child| child.all).sum::<usize>();
+        Ok(node)
     }
 
     fn keyword(
@@ -173,28 +223,32 @@ impl<'a> Reader<'a> {
         key: &'a str,
         value: &'a Value,
         at: &Pointer,
-        depth: usize,
+        nesting: Nesting,
     ) -> Result<(), Flaw> {
         let at = at.join(key);
         let modern = self.draft != Draft::Draft7;
         match (key, value) {
             ("dependentRequired", _) if !modern => {}
-            ("minContains" | "maxContains", _) if modern => self.plain(node, key, value, &at)?,
-            (_, _) if PLAIN.contains(&key) => self.plain(node, key, value, &at)?,
+            ("minContains" | "maxContains", _) if modern => self.plain(node, key, value, &at, nesting)?,
+            (_, _) if PLAIN.contains(&key) => self.plain(node, key, value, &at, nesting)?,
             ("items", Value::Array(list)) | ("allOf" | "anyOf" | "oneOf", Value::Array(list)) => {
-                self.list(node, key, list, &at, depth)?;
+                self.list(node, key, list, &at, nesting)?;
             }
-            ("prefixItems", Value::Array(list)) if modern => self.list(node, key, list, &at, depth)?,
-            ("additionalItems", _) if !modern => drop(node.single.insert(key, self.node(value, &at, depth + 1)?)),
-            (_, _) if SINGLE.contains(&key) => drop(node.single.insert(key, self.node(value, &at, depth + 1)?)),
-            ("dependentSchemas", Value::Object(map)) if modern => self.named(node, key, map, &at, depth)?,
-            (_, Value::Object(map)) if NAMED.contains(&key) => self.named(node, key, map, &at, depth)?,
+            ("prefixItems", Value::Array(list)) if modern => self.list(node, key, list, &at, nesting)?,
+            ("additionalItems", _) if !modern => {
+                drop(node.single.insert(key, self.node(value, &at, nesting.deeper(""))?))
+            }
+            (_, _) if SINGLE.contains(&key) => {
+                drop(node.single.insert(key, self.node(value, &at, nesting.deeper(""))?))
+            }
+            ("dependentSchemas", Value::Object(map)) if modern => self.named(node, key, map, &at, nesting)?,
+            (_, Value::Object(map)) if NAMED.contains(&key) => self.named(node, key, map, &at, nesting)?,
             ("dependencies", Value::Object(_)) if !modern => {
                 return Err(Flaw::at(&at, "dependencies is not supported: use 2020-12 and dependentRequired"));
             }
             ("$defs" | "definitions", Value::Object(map)) => {
                 for (name, schema) in map {
-                    self.node(schema, &at.join(name), depth + 1)?;
+                    self.node(schema, &at.join(name), nesting.deeper(name))?;
                 }
             }
             _ => {}
@@ -202,11 +256,15 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    fn plain(&mut self, node: &mut Node<'a>, key: &'a str, value: &'a Value, at: &Pointer) -> Result<(), Flaw> {
-        self.bytes += size(value);
-        if self.bytes > MAX_BYTES {
-            return Err(Flaw::at(at, "the schema is larger than 1 MiB once its references are followed"));
-        }
+    fn plain(
+        &mut self,
+        node: &mut Node<'a>,
+        key: &'a str,
+        value: &'a Value,
+        at: &Pointer,
+        nesting: Nesting,
+    ) -> Result<(), Flaw> {
+        self.room.bytes(KEYWORD + nesting.path + size(value), at)?;
         node.plain.insert(key, value);
         Ok(())
     }
@@ -217,9 +275,12 @@ impl<'a> Reader<'a> {
         key: &'a str,
         list: &'a [Value],
         at: &Pointer,
-        depth: usize,
+        nesting: Nesting,
     ) -> Result<(), Flaw> {
-        let read = list.iter().enumerate().map(|(i, schema)| self.node(schema, &at.join(i.to_string()), depth + 1));
+        let read = list.iter().enumerate().map(|(i, schema)| {
+            let i = i.to_string();
+            self.node(schema, &at.join(&i), nesting.deeper(&i))
+        });
         let nodes = read.collect::<Result<Vec<_>, Flaw>>()?;
         node.lists.insert(key, nodes);
         Ok(())
@@ -231,21 +292,20 @@ impl<'a> Reader<'a> {
         key: &'a str,
         map: &'a Map<String, Value>,
         at: &Pointer,
-        depth: usize,
+        nesting: Nesting,
     ) -> Result<(), Flaw> {
         let mut nodes = BTreeMap::new();
         for (name, schema) in map {
             if name.len() > MAX_NAME {
                 return Err(Flaw::at(at, format!("a name is longer than {MAX_NAME} bytes")));
             }
-            self.bytes += name.len();
-            nodes.insert(name.as_str(), self.node(schema, &at.join(name), depth + 1)?);
+            nodes.insert(name.as_str(), self.node(schema, &at.join(name), nesting.deeper(name))?);
         }
         node.named.insert(key, nodes);
         Ok(())
     }
 
-    fn follow(&mut self, reference: &'a Value, at: &Pointer, depth: usize) -> Result<Node<'a>, Flaw> {
+    fn follow(&mut self, reference: &'a Value, at: &Pointer, nesting: Nesting) -> Result<Node<'a>, Flaw> {
         let text = reference.as_str().unwrap_or_default();
         let Some(fragment) = text.strip_prefix('#') else {
             return Err(Flaw::at(at, "a $ref must stay within the document: it begins with '#'"));
@@ -261,28 +321,44 @@ impl<'a> Reader<'a> {
         let tokens = path.split('/').skip(1).map(|token| token.replace("~1", "/").replace("~0", "~"));
         let pointer = tokens.fold(Pointer::default(), |pointer, token| pointer.join(token));
         self.open.push(path);
-        let node = self.node(target, &pointer, depth + 1);
+        let node = self.node(target, &pointer, nesting.deeper("allOf"));
         self.open.pop();
         node
     }
 }
 
-impl Node<'_> {
+/// Keywords whose schemas are held against the value itself, not against what is in it.
+const IN_PLACE: [&str; 8] = ["allOf", "anyOf", "oneOf", "not", "if", "then", "else", "dependentSchemas"];
+
+impl<'a> Node<'a> {
     /// Whether it accepts everything.
     pub(super) fn is_open(&self) -> bool {
         !self.never && self.plain.is_empty() && self.single.is_empty() && self.lists.is_empty() && self.named.is_empty()
     }
+
+    /// The schemas in it.
+    fn children(&self) -> impl Iterator<Item = &Node<'a>> {
+        let named = self.named.values().flat_map(BTreeMap::values);
+        self.single.values().chain(self.lists.values().flatten()).chain(named)
+    }
+
+    /// The schemas in it that are held against the same value.
+    pub(super) fn in_place(&self) -> impl Iterator<Item = &Node<'a>> {
+        let single = IN_PLACE.iter().filter_map(|key| self.single.get(key));
+        let lists = IN_PLACE.iter().filter_map(|key| self.lists.get(key)).flatten();
+        single.chain(lists).chain(self.named.get("dependentSchemas").into_iter().flat_map(BTreeMap::values))
+    }
 }
 
-/// Bytes of JSON, about.
-pub(super) fn size(value: &Value) -> usize {
-    match value {
-        Value::Null | Value::Bool(_) => 5,
-        Value::Number(_) => 8,
-        Value::String(text) => text.len() + 3,
-        Value::Array(list) => 2 + list.iter().map(size).sum::<usize>(),
-        Value::Object(map) => 2 + map.iter().map(|(key, value)| key.len() + 4 + size(value)).sum::<usize>(),
-    }
+/// What a value takes in memory, in bytes, about.
+fn size(value: &Value) -> usize {
+    let below = match value {
+        Value::Null | Value::Bool(_) | Value::Number(_) => 0,
+        Value::String(text) => text.len(),
+        Value::Array(list) => list.iter().map(size).sum::<usize>(),
+        Value::Object(map) => map.iter().map(|(key, value)| 2 * size_of::<Value>() + key.len() + size(value)).sum(),
+    };
+    size_of::<Value>() + below
 }
 
 /// Whether a value is nested deeper than this.

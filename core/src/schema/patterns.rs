@@ -1,0 +1,176 @@
+//! What it costs to match a pattern: in time for each byte of text, and in memory.
+//!
+//! The crate `regex` never goes back in the text. It builds an automaton while it reads, a state for each set of places
+//! in the pattern that the text so far may have led to. Where the whole automaton is small, a byte of text costs a step;
+//! else it may be built anew all the time, and a byte costs as many steps as the pattern has places.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use regex_automata::dfa::dense;
+use regex_automata::nfa::thompson::{self, NFA, WhichCaptures};
+use serde_json::json;
+
+use super::tree::Node;
+use super::{Flaw, compiled};
+
+/// How many different patterns the versions of an event type may have.
+const MAX_PATTERNS: usize = 200;
+/// How much memory they may take, in bytes; twice that if two threads validate at once, and so on.
+const MAX_BYTES: usize = 4 << 20;
+
+/// How large a compiled pattern may be, in bytes.
+const MAX_PATTERN: usize = 128 << 10;
+/// How much of its automaton a pattern may keep, in bytes, in each direction: `regex` also reads texts from their end.
+const MAX_CACHE: usize = 192 << 10;
+/// What the crate takes to match short texts by a pattern whose automaton is too large.
+const BACKTRACKING: usize = 256 << 10;
+/// What a state of the automaton takes beside its transitions, about.
+const STATE: usize = 96;
+/// What a pattern takes in any case, about.
+const BASE: usize = 4 << 10;
+/// What making a state of the automaton costs, beside a step for each place.
+const MAKING: u64 = 50;
+
+/// What it costs to match a pattern.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Pattern {
+    /// For each byte of text.
+    pub(super) steps: u64,
+    /// Compiled, and what a thread that matches it keeps.
+    pub(super) bytes: usize,
+}
+
+/// What patterns cost.
+pub(super) type Costs = BTreeMap<String, Pattern>;
+
+/// What is left for the patterns of all versions of an event type.
+pub(super) struct Room {
+    known: Costs,
+    bytes: usize,
+}
+
+impl Default for Room {
+    fn default() -> Self {
+        Self { known: Costs::new(), bytes: MAX_BYTES }
+    }
+}
+
+impl Room {
+    /// Makes room for the patterns of a schema, and says what they cost.
+    pub(super) fn take(&mut self, schema: &Node<'_>) -> Result<&Costs, Flaw> {
+        self.unit(schema, &mut BTreeSet::new())?;
+        Ok(&self.known)
+    }
+
+    /// A pattern is compiled once for each unit: the document, and each part of an `anyOf` or `oneOf`.
+    fn unit<'a>(&mut self, node: &Node<'a>, unit: &mut BTreeSet<&'a str>) -> Result<(), Flaw> {
+        if let Some(pattern) = node.plain.get("pattern").and_then(|pattern| pattern.as_str())
+            && unit.insert(pattern)
+        {
+            self.add(pattern, node, "pattern")?;
+        }
+        // These share what is compiled, but not what they keep.
+        for pattern in node.named.get("patternProperties").into_iter().flat_map(BTreeMap::keys) {
+            self.add(pattern, node, "patternProperties")?;
+        }
+        for child in node.single.values().chain(node.named.values().flat_map(BTreeMap::values)) {
+            self.unit(child, unit)?;
+        }
+        for (keyword, nodes) in &node.lists {
+            for node in nodes {
+                match *keyword {
+                    "anyOf" | "oneOf" => self.unit(node, &mut BTreeSet::new())?,
+                    _ => self.unit(node, unit)?,
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, pattern: &str, node: &Node<'_>, keyword: &str) -> Result<(), Flaw> {
+        let flaw = |problem: String| Flaw::at(&node.pointer.join(keyword), problem);
+        if !self.known.contains_key(pattern) {
+            if self.known.len() >= MAX_PATTERNS {
+                return Err(flaw(format!("more than {MAX_PATTERNS} different patterns in all versions")));
+            }
+            let what = "a pattern can't be compiled to run in linear time: it is no regular expression, has a \
+                        back-reference or look-around, or is too large";
+            let cost = Pattern::of(pattern).ok_or_else(|| flaw(what.to_owned()))?;
+            self.known.insert(pattern.to_owned(), cost);
+        }
+        let bytes = self.known.get(pattern).map_or(0, |pattern| pattern.bytes);
+        let what = "the patterns of all versions take more than 4 MiB compiled, counted again for each part of an anyOf \
+                    or oneOf";
+        self.bytes = self.bytes.checked_sub(bytes).ok_or_else(|| flaw(what.to_owned()))?;
+        Ok(())
+    }
+}
+
+/// The engine that needs linear time, within the bounds.
+pub(super) fn engine() -> jsonschema::PatternOptions<jsonschema::Regex> {
+    jsonschema::PatternOptions::regex().size_limit(MAX_PATTERN).dfa_size_limit(MAX_CACHE)
+}
+
+impl Pattern {
+    /// None if it can't be compiled.
+    pub(super) fn of(pattern: &str) -> Option<Self> {
+        compiled::options().build(&json!({ "pattern": pattern })).ok()?;
+        let translated = jsonschema_regex::to_rust_regex(pattern).ok()?;
+        let (forward, backward) = (nfa(&translated, false)?, nfa(&translated, true)?);
+        let compiled = BASE + 2 * (forward.memory_usage() + backward.memory_usage());
+        Some(match (automaton(&forward), automaton(&backward)) {
+            (Some(a), Some(b)) => Self { steps: 1, bytes: compiled + a + b },
+            _ => Self {
+                steps: MAKING + forward.states().len().max(backward.states().len()) as u64,
+                bytes: compiled + 2 * MAX_CACHE + BACKTRACKING,
+            },
+        })
+    }
+}
+
+fn nfa(pattern: &str, reverse: bool) -> Option<NFA> {
+    let config = thompson::Config::new().reverse(reverse).which_captures(WhichCaptures::None);
+    // The engine's own limit has been kept to; what it counts is somewhat more.
+    NFA::compiler().configure(config.nfa_size_limit(Some(2 * MAX_PATTERN))).build(pattern).ok()
+}
+
+/// How large the automaton is, if it can be kept as a whole.
+fn automaton(nfa: &NFA) -> Option<usize> {
+    let limit = Some(MAX_CACHE);
+    let config = dense::Config::new().dfa_size_limit(limit).determinize_size_limit(limit).accelerate(false);
+    let dfa = dense::Builder::new().configure(config).build_from_nfa(nfa).ok()?;
+    let states = dfa.memory_usage() / (dfa.stride() * size_of::<u32>()).max(1);
+    Some(dfa.memory_usage() + states * STATE).filter(|bytes| *bytes <= MAX_CACHE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_that_people_write_cost_a_step_for_each_byte() {
+        for pattern in [
+            "^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$",
+            r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d+)?(Z|[+-]\d{2}:\d{2})$",
+            r"^[a-zA-Z0-9._%+-]+@[a-zA-Z0-9.-]+\.[a-zA-Z]{2,}$",
+            "^(EUR|USD|GBP)$",
+            r"^\+[1-9]\d{1,14}$",
+            "^(0|[1-9][0-9]*)[.](0|[1-9][0-9]*)$",
+            r"^\S+$",
+            "^.{1,100}$",
+            "^[A-Z]{2}[0-9]{2}[A-Z0-9]{11,30}$",
+        ] {
+            assert_eq!(Pattern::of(pattern).map(|found| found.steps), Some(1), "{pattern}");
+        }
+    }
+
+    #[test]
+    fn patterns_whose_automaton_is_large_cost_more() {
+        for pattern in ["(a|b)*a(a|b){12}c", r"x(a|b){12}a(a|b)*SUFFIX", r"\p{L}{1,3}\b"] {
+            assert!(Pattern::of(pattern).is_some_and(|found| found.steps > 50), "{pattern}");
+        }
+        for pattern in ["(a", "(?=a)b", r"(a)\1", "((((a{1,99}){1,99}){1,99}){1,99})"] {
+            assert_eq!(Pattern::of(pattern), None, "{pattern}");
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! What it costs to hold data against a schema: counted before it is done, so that it can be left undone.
+//!
+//! A schema and its data are walked together, as validating them does, and each keyword that would be looked at is
+//! counted, whether or not an earlier one settles the matter. The walk itself ends when the bound is reached.
+
+use std::collections::HashMap;
+
+use serde_json::{Map, Value};
+
+use super::patterns::Costs;
+use super::tree::Node;
+
+/// The most steps that are taken for an event. What a step takes is measured in the tests: see
+/// docs/reference/event-schemas.md.
+pub(super) const MAX_STEPS: u64 = 4_000_000;
+/// Up to here it takes a fraction of a millisecond.
+pub(super) const FEW_STEPS: u64 = 20_000;
+/// What looking for a name in an object counts.
+const LOOKUP: u64 = 4;
+/// What dividing two numbers counts.
+const DIVISION: u64 = 200;
+/// What copying or comparing a value counts, beside its texts.
+const COPY: u64 = 8;
+/// How many bytes of a text are counted, copied or compared in a step.
+const TEXT: u64 = 16;
+
+/// The steps that are left.
+pub(super) struct Steps(u64);
+
+/// No steps are left.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Exhausted;
+
+impl Steps {
+    pub(super) fn new(steps: u64) -> Self {
+        Self(steps)
+    }
+
+    fn take(&mut self, steps: u64) -> Result<(), Exhausted> {
+        self.0 = self.0.checked_sub(steps).ok_or(Exhausted)?;
+        Ok(())
+    }
+}
+
+/// What a schema's keywords cost, and those of the schemas in it.
+#[derive(Debug, Default)]
+pub(super) struct Work {
+    /// For any value.
+    here: u64,
+    /// For a number.
+    number: u64,
+    /// For each byte of a text, in parts of [`TEXT`].
+    byte: u64,
+    /// For an object.
+    lookups: u64,
+    /// Whether all items are compared with each other.
+    unique: bool,
+    in_place: Vec<Work>,
+    properties: HashMap<Box<str>, Work>,
+    /// For names of objects: for each byte, and the schema of the value.
+    patterns: Vec<(u64, Work)>,
+    additional: Option<Box<Work>>,
+    names: Option<Box<Work>>,
+    items: Vec<Work>,
+    positions: Vec<Work>,
+}
+
+impl Work {
+    pub(super) fn of(node: &Node<'_>, patterns: &Costs) -> Self {
+        let of = |node: &Node<'_>| Self::of(node, patterns);
+        let steps = |pattern: &str| patterns.get(pattern).map_or(1, |pattern| pattern.steps) * TEXT;
+        let named = |key: &str| node.named.get(key).into_iter().flatten();
+        let mut work = Self {
+            here: 1 + node.named.len() as u64,
+            in_place: node.in_place().map(of).collect(),
+            properties: named("properties").map(|(name, node)| (Box::from(*name), of(node))).collect(),
+            patterns: named("patternProperties").map(|(pattern, node)| (steps(pattern), of(node))).collect(),
+            additional: node.single.get("additionalProperties").map(|node| Box::new(of(node))),
+            names: node.single.get("propertyNames").map(|node| Box::new(of(node))),
+            items: ["items", "additionalItems", "contains"]
+                .iter()
+                .filter_map(|key| node.single.get(key))
+                .map(of)
+                .collect(),
+            positions: ["prefixItems", "items"]
+                .iter()
+                .filter_map(|key| node.lists.get(key))
+                .flatten()
+                .map(of)
+                .collect(),
+            ..Self::default()
+        };
+        work.lookups += LOOKUP * (work.properties.len() + named("dependentSchemas").count()) as u64;
+        for (keyword, value) in &node.plain {
+            work.add(keyword, value, &steps);
+        }
+        work
+    }
+
+    fn add(&mut self, keyword: &str, value: &Value, steps: &impl Fn(&str) -> u64) {
+        self.here += 1;
+        match keyword {
+            "pattern" => self.byte += value.as_str().map_or(0, steps),
+            "minLength" | "maxLength" => self.byte += 1,
+            "multipleOf" => self.number += DIVISION,
+            "uniqueItems" => self.unique |= *value == Value::Bool(true),
+            "required" | "dependentRequired" => self.lookups += LOOKUP * size(value),
+            "enum" | "const" => self.here += size(value),
+            _ => {}
+        }
+    }
+
+    /// Takes the steps that a value needs.
+    pub(super) fn count(&self, value: &Value, left: &mut Steps) -> Result<(), Exhausted> {
+        left.take(self.here)?;
+        match value {
+            Value::Null | Value::Bool(_) => {}
+            Value::Number(_) => left.take(self.number)?,
+            Value::String(text) => left.take(self.byte * text.len() as u64 / TEXT)?,
+            Value::Array(list) => self.array(list, left)?,
+            Value::Object(map) => self.object(map, left)?,
+        }
+        self.in_place.iter().try_for_each(|work| work.count(value, left))
+    }
+
+    fn array(&self, list: &[Value], left: &mut Steps) -> Result<(), Exhausted> {
+        if !self.unique && self.items.is_empty() && self.positions.is_empty() {
+            return Ok(());
+        }
+        for (i, item) in list.iter().enumerate() {
+            left.take(1)?;
+            if self.unique {
+                copy(item, left)?;
+            }
+            self.items.iter().chain(self.positions.get(i)).try_for_each(|work| work.count(item, left))?;
+        }
+        Ok(())
+    }
+
+    fn object(&self, map: &Map<String, Value>, left: &mut Steps) -> Result<(), Exhausted> {
+        left.take(self.lookups)?;
+        let each = !self.properties.is_empty() || !self.patterns.is_empty();
+        if !each && self.additional.is_none() && self.names.is_none() {
+            return Ok(());
+        }
+        map.iter().try_for_each(|(name, value)| self.property(name, value, left))
+    }
+
+    fn property(&self, name: &str, value: &Value, left: &mut Steps) -> Result<(), Exhausted> {
+        left.take(LOOKUP + name.len() as u64 / TEXT)?;
+        if let Some(names) = &self.names {
+            names.text(name.len() as u64, left)?;
+        }
+        for (byte, work) in &self.patterns {
+            left.take(byte * name.len() as u64 / TEXT)?;
+            work.count(value, left)?;
+        }
+        match self.properties.get(name) {
+            Some(work) => work.count(value, left),
+            None => self.additional.iter().try_for_each(|work| work.count(value, left)),
+        }
+    }
+
+    /// What a name of an object needs.
+    fn text(&self, len: u64, left: &mut Steps) -> Result<(), Exhausted> {
+        left.take(self.here + len / TEXT + self.byte * len / TEXT)?;
+        self.in_place.iter().try_for_each(|work| work.text(len, left))
+    }
+}
+
+/// What copying a value costs, to compare it with others.
+fn copy(value: &Value, left: &mut Steps) -> Result<(), Exhausted> {
+    left.take(COPY)?;
+    match value {
+        Value::String(text) => left.take(text.len() as u64 / TEXT),
+        Value::Array(list) => list.iter().try_for_each(|item| copy(item, left)),
+        Value::Object(map) => map.iter().try_for_each(|(name, value)| {
+            left.take(COPY + name.len() as u64 / TEXT)?;
+            copy(value, left)
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// How many values there are in a value of a schema, itself included; a long text counts for more.
+pub(super) fn size(value: &Value) -> u64 {
+    match value {
+        Value::String(text) => 1 + text.len() as u64 / TEXT,
+        Value::Array(list) => 1 + list.iter().map(size).sum::<u64>(),
+        Value::Object(map) => {
+            1 + map.iter().map(|(name, value)| 1 + name.len() as u64 / TEXT + size(value)).sum::<u64>()
+        }
+        _ => 1,
+    }
+}
