@@ -10,6 +10,7 @@ use kube::runtime::reflector::Store;
 
 use crate::backoff::Failures;
 use crate::budget::StatusBudget;
+use crate::event_schema::Settled;
 use crate::facts::Facts;
 use crate::health::Health;
 use crate::jetstream::JetStream;
@@ -41,6 +42,7 @@ pub(crate) struct Context {
     pub(crate) latest_producers: Latest<Producer>,
     pub(crate) latest_subscriptions: Latest<Subscription>,
     pub(crate) latest_schemas: Latest<EventSchema>,
+    pub(crate) settled: Settled,
     pub(crate) violations: Violations,
     pub(crate) facts: Facts,
     pub(crate) refresh: Refresh,

@@ -4,13 +4,14 @@ mod apply;
 mod build;
 mod cleanup;
 mod fetch;
+mod settled;
 mod status;
 mod validate;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use hookwright_core::ids::{EventSchemaUid, InvalidUid};
+use hookwright_core::ids::{EventSchemaUid, InvalidUid, ProducerUid};
 use hookwright_crds::EventSchema;
 use kube::runtime::controller::Action;
 use kube::runtime::reflector::ObjectRef;
@@ -23,6 +24,7 @@ use crate::leases::Verdict;
 use crate::programmed;
 use crate::status::StatusError;
 pub(crate) use cleanup::cleanup;
+pub(crate) use settled::{Settled, unsettled};
 
 /// An EventSchema could not be reconciled.
 #[derive(Debug, thiserror::Error)]
@@ -84,6 +86,12 @@ async fn attempt(
     let (object, for_check, published) = (schema.clone(), uid.clone(), fetched.clone());
     // Compiling a large schema is no work for the runtime's threads.
     let checked = tokio::task::spawn_blocking(move || validate::validate(&object, &for_check, &published)).await;
+    if !matches!(checked, Ok(Ok(_)))
+        && let Some(producer) = &fetched.producer
+    {
+        // It must not keep its Producer waiting for ever.
+        settle(schema, uid, producer, ctx);
+    }
     let valid = match checked.map_err(EventSchemaError::Check)? {
         Ok(valid) => valid,
         Err(refusal) => return Ok(status::Outcome::Refused(refusal)),
@@ -94,6 +102,7 @@ async fn attempt(
     };
     let versions = status::published(&record, &fetched);
     let written = apply::apply(&record, ctx).await?;
+    settle(schema, uid, &record.producer, ctx);
     let this = ObjectRef::from_obj(&**schema);
     let verdict = if !written.fresh && status::is_latched(schema) {
         Verdict::Loaded
@@ -106,6 +115,13 @@ async fn attempt(
         ctx.triggers.schemas.settled(&this);
     }
     Ok(status::Outcome::Applied { verdict, fresh: written.fresh, versions })
+}
+
+/// Nothing more is to be done for this generation; the Producer may wait for that.
+fn settle(schema: &EventSchema, uid: &EventSchemaUid, producer: &ProducerUid, ctx: &Context) {
+    if ctx.settled.add(uid, producer, schema.meta().generation.unwrap_or_default()) {
+        ctx.triggers.producer_soon(fetch::producer_ref(schema));
+    }
 }
 
 /// The EventSchemas of a Producer that aren't being deleted.

@@ -3,6 +3,7 @@
 mod apply;
 mod build;
 mod cleanup;
+mod enforce;
 mod fetch;
 pub(crate) mod refresh;
 mod status;
@@ -35,6 +36,8 @@ pub(crate) enum ProducerError {
     Uid(#[from] InvalidUid),
     #[error("can't look at the stream")]
     Fetch(#[source] JsError),
+    #[error("can't ask for the EventSchemas")]
+    EventSchemas(#[source] kube::Error),
     #[error("can't put stream, consumer and record in place")]
     Apply(#[from] apply::ApplyError),
     #[error("can't ask for the dispatchers' leases")]
@@ -92,6 +95,10 @@ async fn attempt(producer: &Producer, uid: &ProducerUid, ctx: &Context) -> Resul
             return Ok(status::Outcome::Refused(refusal));
         }
     };
+    let waits_for = enforce::waits_for(&valid, ctx).await?;
+    if waits_for > 0 {
+        return Ok(status::Outcome::Waiting { schemas: waits_for });
+    }
     let plan = build::build(valid);
     let (live, stream, fresh) = match apply::apply(&plan, current, &ctx.js).await? {
         apply::Applied::Refused(refusal) => {
@@ -130,7 +137,7 @@ fn remember(ctx: &Context, uid: &ProducerUid, outcome: &status::Outcome) -> bool
         status::Outcome::Refused(refusal) => {
             ctx.facts.set(uid, ProducerFacts { accepted: Err(refusal.clone()), live: live_before() })
         }
-        status::Outcome::Unavailable | status::Outcome::Failed(_) => false,
+        status::Outcome::Waiting { .. } | status::Outcome::Unavailable | status::Outcome::Failed(_) => false,
     }
 }
 

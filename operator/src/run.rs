@@ -185,6 +185,7 @@ fn context(
         latest_producers: Default::default(),
         latest_subscriptions: Default::default(),
         latest_schemas: Default::default(),
+        settled: Default::default(),
         violations: Default::default(),
         facts: Default::default(),
         refresh: Default::default(),

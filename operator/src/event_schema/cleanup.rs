@@ -18,6 +18,7 @@ pub(crate) async fn cleanup(schema: &EventSchema, ctx: &Context) -> Result<(), E
     let timeout = ctx.settings.finalizer_timeout;
     deletion::or_let_go(result, schema, timeout, &ctx.recorder).await.map_err(EventSchemaError::Cleanup)?;
     ctx.latest_schemas.forget(uid.as_str());
+    ctx.settled.forget(&uid);
     let producer = fetch::producer_ref(schema);
     // One that had to stand back for this one may take its place.
     for other in of_producer(ctx, &producer).into_iter().filter(|other| other.spec.type_ == schema.spec.type_) {

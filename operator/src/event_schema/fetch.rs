@@ -2,7 +2,7 @@
 
 use hookwright_core::ids::{EventSchemaUid, ProducerUid};
 use hookwright_core::names::{CONFIG_BUCKET, ConfigKey};
-use hookwright_core::record::{self, EventSchemaRecord};
+use hookwright_core::record::{self, EventSchemaRecord, SchemaVersionRecord};
 use hookwright_core::schema::digest;
 use hookwright_crds::{EventSchema, Producer, PublishedVersion};
 use kube::runtime::reflector::ObjectRef;
@@ -20,6 +20,8 @@ pub(super) struct Fetched {
     pub(super) older: Option<String>,
     /// What was accepted once, by status and by the record that dispatchers have.
     pub(super) published: Vec<PublishedVersion>,
+    /// What dispatchers have.
+    pub(super) in_force: Vec<SchemaVersionRecord>,
 }
 
 /// The Producer that an EventSchema refers to.
@@ -34,18 +36,20 @@ pub(super) async fn fetch(schema: &EventSchema, uid: &EventSchemaUid, ctx: &Cont
     let producer = producer.filter(|producer| producer.meta().deletion_timestamp.is_none());
     let producer = producer.and_then(|producer| ProducerUid::parse(producer.meta().uid.as_deref()?).ok());
     let mut published = schema.status.as_ref().and_then(|status| status.versions.clone()).unwrap_or_default();
+    let mut in_force = Vec::new();
     if let Some(producer) = &producer {
         let key = ConfigKey::Schema(producer.clone(), uid.clone()).to_string();
         let entry = ctx.js.get(CONFIG_BUCKET, &key).await?;
         let record = entry.and_then(|entry| record::decode::<EventSchemaRecord>(&entry.value).ok());
-        for version in record.into_iter().flat_map(|record| record.versions) {
+        in_force = record.map(|record| record.versions).unwrap_or_default();
+        for version in &in_force {
             if !published.iter().any(|known| known.version == version.version.as_str()) {
-                let (digest, version) = (digest(&version), version.version.to_string());
+                let (digest, version) = (digest(version), version.version.to_string());
                 published.push(PublishedVersion { version, digest, removed: None });
             }
         }
     }
-    Ok(Fetched { producer, older: older(schema, ctx), published })
+    Ok(Fetched { producer, older: older(schema, ctx), published, in_force })
 }
 
 /// Two for the same type would be two opinions on each event; the one that was first counts.

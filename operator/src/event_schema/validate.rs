@@ -40,7 +40,10 @@ pub(super) fn validate(
     for version in &versions {
         published(version, fetched)?;
     }
-    schema::check(&versions).map_err(|error| refusal(&error))?;
+    if versions != fetched.in_force {
+        // What is in force has been checked, and stays accepted.
+        schema::check(&versions).map_err(|error| refusal(&error))?;
+    }
     Ok(ValidatedEventSchema {
         uid: uid.clone(),
         generation: object.meta().generation.unwrap_or_default(),
@@ -135,6 +138,20 @@ pub(super) mod tests {
         assert!(message.starts_with("Version 1.1 is not compatible with 1.0: /required: "), "{message}");
         let rival = Fetched { older: Some("first".into()), ..Fetched::default() };
         assert_eq!(refused(schema(json!({})), &rival).0, "TypeConflict");
+    }
+
+    #[test]
+    fn what_is_in_force_is_not_checked_again_and_any_change_of_it_is() {
+        let versions = |second: &str| {
+            json!([
+                { "version": "1.0", "jsonSchema": { "type": "object" } },
+                { "version": second, "jsonSchema": { "type": "string" } },
+            ])
+        };
+        let records = object(versions("1.1")).spec.versions.iter().map(version).collect::<Result<_, _>>().unwrap();
+        let fetched = Fetched { in_force: records, ..Fetched::default() };
+        assert!(validated(versions("1.1"), &fetched).is_ok());
+        assert_eq!(refused(versions("1.2"), &fetched).0, "IncompatibleVersion");
     }
 
     #[test]

@@ -21,6 +21,8 @@ use crate::status::{self, StatusError};
 pub(crate) enum Outcome {
     /// Stream, consumer and record are in place.
     Live { live: LiveProducer, stream: Box<Info>, verdict: Verdict, fresh: bool },
+    /// So many EventSchemas have to be in place before it enforces them; until then nothing changes.
+    Waiting { schemas: usize },
     /// The spec can't be used.
     Refused(Refusal),
     /// NATS is away.
@@ -45,10 +47,15 @@ impl Outcome {
 }
 
 fn judge(outcome: &Outcome, before: &[Condition], generation: i64) -> Vec<(ConditionType, Judgement)> {
-    let latch = !matches!(outcome, Outcome::Live { fresh: true, .. });
+    let latch = !matches!(outcome, Outcome::Live { fresh: true, .. } | Outcome::Waiting { .. });
     let programmed_before = find(before, ConditionType::Programmed).filter(|_| latch);
     let (accepted, programmed) = match outcome {
         Outcome::Live { verdict, .. } => (Judgement::accepted(Ok(())), Judgement::programmed(*verdict)),
+        Outcome::Waiting { schemas } => {
+            let message =
+                format!("Waiting for {schemas} EventSchemas to be in place, or refused, before they are enforced.");
+            (Judgement::accepted(Ok(())), Judgement::unknown(Reason::Pending, message))
+        }
         Outcome::Refused(refusal) => (
             Judgement::accepted(Err(refusal)),
             Judgement::unknown(Reason::Pending, "Waiting for a spec that can be accepted."),
@@ -164,5 +171,12 @@ mod tests {
         assert_eq!(text(&Outcome::Unavailable, &[]), want);
         let want = "Accepted=True Accepted, Programmed=False Pending, Ready=False Pending";
         assert_eq!(text(&Outcome::Failed("no room".into()), &programmed), want);
+        let want =
+            "Accepted=True Accepted, Programmed=Unknown Pending, Ready=Unknown Pending, Reconciling=True Pending";
+        assert_eq!(
+            text(&Outcome::Waiting { schemas: 2 }, &programmed),
+            want,
+            "it is not enforced yet, or not any more"
+        );
     }
 }
