@@ -1,11 +1,13 @@
 //! EventSchemas: what is refused and where, and what becomes of events that are not as their schema says.
 
-use std::time::Duration;
+mod counts;
+mod fairness;
+mod outside;
+mod together;
 
 use hookwright_core::decide::DeadLetterReason;
 use hookwright_e2e::{Event, wait_for};
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
 
 use crate::shop::{SOON, Shop, condition, merge, shared};
 
@@ -191,46 +193,6 @@ async fn an_event_is_held_against_the_version_that_it_names() {
     }
     violations(&shop, 4).await;
     assert_eq!(shop.receiver.count("/all"), 4);
-}
-
-#[tokio::test]
-async fn nothing_outside_the_document_is_touched() {
-    let (shop, _machine) = shared().await;
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}/schema.json", listener.local_addr().unwrap());
-    let touched = tokio::spawn(async move { listener.accept().await });
-    let file = "file:///etc/hostname".to_owned();
-    for (i, (external, place)) in [
-        (json!({ "$ref": url }), "/$ref"),
-        (json!({ "properties": { "a": { "$ref": format!("{url}#/a") } } }), "/properties/a/$ref"),
-        (json!({ "$schema": url }), "/$schema"),
-        (json!({ "$defs": { "a": { "$id": url, "$ref": "b" } } }), "/$defs/a/$id"),
-        (json!({ "items": { "$dynamicRef": url } }), "/items/$dynamicRef"),
-        (json!({ "$ref": file }), "/$ref"),
-        (json!({ "pattern": "^(?=a)" }), "/pattern"),
-    ]
-    .into_iter()
-    .enumerate()
-    {
-        let accepted =
-            refused(&shop, &schema(&shop, &format!("s{i}"), &format!("t{i}"), &[("1", external)], json!({}))).await;
-        let message = accepted["message"].as_str().unwrap();
-        assert!(message.starts_with(&format!("Version 1: {place}: ")), "{message}");
-    }
-    // An absolute $id is a name, and a uri, too.
-    let named = schema(
-        &shop,
-        "named",
-        "named",
-        &[("1", json!({ "$id": url, "$ref": "#/$defs/a", "$defs": { "a": true } }))],
-        json!({}),
-    );
-    declare(&shop, &named).await;
-    validation(&shop, "Enforce").await;
-    shop.subscribe("all", &[">"], json!({})).await;
-    shop.publish(&shop.event("named", "{}").header("ce-dataschema", &url)).await;
-    shop.requests("all", 1).await;
-    tokio::time::timeout(Duration::from_millis(500), touched).await.unwrap_err();
 }
 
 #[tokio::test]

@@ -157,15 +157,43 @@ async fn kstatus_follows_the_life_of_each_kind() {
         "apiVersion": "hookwright.dev/v1alpha1", "kind": "Producer",
         "metadata": { "name": "refused", "namespace": shop.namespace }, "spec": { "subjects": ["foreign.>"] },
     });
+    let schema = |name: &str, kind: &str, json_schema: Value| {
+        json!({
+            "apiVersion": "hookwright.dev/v1alpha1", "kind": "EventSchema",
+            "metadata": { "name": name, "namespace": shop.namespace },
+            "spec": {
+                "producerRef": { "name": if name == "early" { "late" } else { "orders" } },
+                "type": kind,
+                "versions": [{ "version": "1.0", "jsonSchema": json_schema }],
+            },
+        })
+    };
     assert_eq!(says("producers", "orders").await, "Current");
 
     // Before the operator has seen them.
     world.operator.freeze().unwrap();
     plane.apply_json(&shop.subscription("billing", &[">"], keys)).await.unwrap();
     plane.apply_json(&bad).await.unwrap();
+    plane.apply_json(&schema("created", "order.created", json!({ "type": "object" }))).await.unwrap();
+    plane.apply_json(&schema("broken", "order.broken", json!({ "type": "nothing" }))).await.unwrap();
+    plane.apply_json(&schema("early", "order.early", json!({}))).await.unwrap();
     assert_eq!(says("subscriptions", "billing").await, "InProgress");
     assert_eq!(says("producers", "refused").await, "InProgress");
+    for name in ["created", "broken", "early"] {
+        assert_eq!(says("eventschemas", name).await, "InProgress");
+    }
     world.operator.thaw().unwrap();
+
+    until("eventschemas", "created", "Ready", "True").await;
+    assert_eq!(says("eventschemas", "created").await, "Current");
+    until("eventschemas", "broken", "Stalled", "True").await;
+    assert_eq!(says("eventschemas", "broken").await, "Failed");
+    until("eventschemas", "early", "ResolvedRefs", "False").await;
+    assert_eq!(says("eventschemas", "early").await, "InProgress", "its Producer may come");
+    // An edit heals it.
+    plane.apply_json(&schema("broken", "order.broken", json!({ "type": "null" }))).await.unwrap();
+    until("eventschemas", "broken", "Ready", "True").await;
+    assert_eq!(says("eventschemas", "broken").await, "Current");
 
     until("subscriptions", "billing", "ResolvedRefs", "False").await;
     assert_eq!(says("subscriptions", "billing").await, "InProgress", "its Secret may come");
@@ -188,13 +216,20 @@ async fn kstatus_follows_the_life_of_each_kind() {
     let edit = ["patch", "hsub", "billing", "-n", &shop.namespace, "--type=json", "-p", &timeout];
     plane.kubectl(&edit).await.unwrap();
     assert_eq!(says("subscriptions", "billing").await, "InProgress");
-    for object in ["hsub/billing", "hprod/refused"] {
+    plane.apply_json(&schema("created", "order.created", json!({ "type": "array" }))).await.unwrap();
+    assert_eq!(says("eventschemas", "created").await, "InProgress");
+    for object in ["hsub/billing", "hprod/refused", "hschema/broken"] {
         plane.kubectl(&["delete", object, "-n", &shop.namespace, "--wait=false"]).await.unwrap();
     }
     assert_eq!(says("subscriptions", "billing").await, "Terminating");
     assert_eq!(says("producers", "refused").await, "Terminating");
+    assert_eq!(says("eventschemas", "broken").await, "Terminating");
     world.operator.thaw().unwrap();
-    plane.kubectl(&["wait", "--for=delete", "hsub/billing", "-n", &shop.namespace, "--timeout=30s"]).await.unwrap();
+    for object in ["hsub/billing", "hschema/broken"] {
+        plane.kubectl(&["wait", "--for=delete", object, "-n", &shop.namespace, "--timeout=30s"]).await.unwrap();
+    }
+    until("eventschemas", "created", "Stalled", "True").await;
+    assert_eq!(says("eventschemas", "created").await, "Failed", "what is published can't be edited");
 }
 
 /// 24 bytes and more, as Standard Webhooks has it.

@@ -1,0 +1,58 @@
+//! How many events violated their schema: over dispatchers, and over restarts.
+
+use std::time::Duration;
+
+use hookwright_e2e::{Options, World};
+use serde_json::{Value, json};
+
+use super::{declare, order, schema, validation};
+use crate::shop::{Shop, alone};
+
+/// Each dispatcher writes at most every 10 s.
+const WRITTEN: Duration = Duration::from_secs(40);
+
+/// Has a world of its own: it restarts everything.
+#[tokio::test]
+async fn violations_are_counted_over_dispatchers_and_restarts() {
+    let _machine = alone().await;
+    let world = World::start(Options { dispatchers: 2, ..Options::default() }).await.unwrap();
+    let shop = Shop::open(&world, json!({})).await;
+    declare(&shop, &schema(&shop, "created", "order.created", &[("1.0", order())], json!({}))).await;
+    validation(&shop, "Warn").await;
+    shop.subscribe("all", &[">"], json!({})).await;
+    let publish = async |wrong: usize, right: usize| {
+        for n in 0..wrong + right {
+            let id = if n < wrong { json!("wrong") } else { json!(n) };
+            shop.publish(&shop.event("order.created", json!({ "id": id }).to_string())).await;
+        }
+    };
+    let counted = async |violations: i64, schemas: i64| {
+        let is =
+            |object: &Value| object["status"]["violations"] == violations && object["status"]["schemas"] == schemas;
+        let what = format!("at {violations} violations by {schemas} schemas");
+        world.control_plane.wait_until(&shop.namespace, "producers", "orders", &what, WRITTEN, is).await.unwrap();
+    };
+    publish(20, 10).await;
+    shop.requests("all", 30).await;
+    counted(20, 1).await;
+    // Counted, and not written yet: a dispatcher that ends writes it.
+    publish(20, 0).await;
+    shop.requests("all", 50).await;
+    for dispatcher in &world.dispatchers {
+        assert!(dispatcher.terminate().await.unwrap().success());
+    }
+    counted(40, 1).await;
+    for dispatcher in &world.dispatchers {
+        dispatcher.restart().unwrap();
+    }
+    world.operator.terminate().await.unwrap();
+    world.operator.restart().unwrap();
+    publish(10, 10).await;
+    counted(50, 1).await;
+    world
+        .control_plane
+        .kubectl(&["delete", "-n", &shop.namespace, "eventschemas.hookwright.dev/created"])
+        .await
+        .unwrap();
+    counted(50, 0).await;
+}
