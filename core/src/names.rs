@@ -22,6 +22,8 @@ pub const DEAD_LETTER_STREAM: &str = "HOOKWRIGHT_DEAD_LETTERS";
 pub const DUE_CONSUMER: &str = "due";
 /// The subjects of [`PARKED_STREAM`].
 pub const PARKED_SUBJECTS: &str = "hookwright.parked.>";
+/// All subjects that [`parked_at`] makes.
+pub const PARKED_AT_SUBJECTS: &str = "hookwright.parked.at.>";
 /// The due deliveries that any dispatcher takes.
 pub const PARKED_DUE_SUBJECTS: &str = "hookwright.parked.due.any.>";
 /// The subjects of [`DEAD_LETTER_STREAM`].

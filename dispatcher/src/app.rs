@@ -20,7 +20,7 @@ use async_nats::jetstream::stream;
 use hookwright_core::names::{DUE_CONSUMER, PARKED_STREAM};
 use hookwright_core::seal::SealingKey;
 use hookwright_runtime::admin::{self, NotReady};
-use hookwright_runtime::logging::{self, chain};
+use hookwright_runtime::logging::{self, Seldom, chain};
 use hookwright_runtime::nats::{self, Nats};
 use hookwright_runtime::{settings, shutdown};
 use tokio::sync::{Semaphore, oneshot, watch};
@@ -140,8 +140,13 @@ impl Running {
             incarnation: incarnation.clone(),
         };
         let (stop_writing, stopped) = oneshot::channel::<()>();
-        let writer =
-            HealthWriter { nats: nats.clone(), index: Arc::clone(&index), incarnation: incarnation.clone(), changed };
+        let writer = HealthWriter {
+            nats: nats.clone(),
+            index: Arc::clone(&index),
+            incarnation: incarnation.clone(),
+            changed,
+            complaints: Seldom::default(),
+        };
         let clock = Clock::new(settings.clock_shift);
         vital.spawn(Arc::clone(&clock).keep(nats.clone(), Arc::clone(&metrics)));
         let stop = CancellationToken::new();

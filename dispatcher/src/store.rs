@@ -1,6 +1,7 @@
 //! Where deliveries go that did not succeed: parked, or to the dead letters. Nothing counts as stored before the server
 //! said so; a store that fails is repeated, the attempt is not.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::HeaderMap;
@@ -12,7 +13,7 @@ use hookwright_core::names::{STATE_BUCKET, dead_delivery, dead_event, disabled_k
 use hookwright_core::parked::{DeadLetter, ParkedDelivery};
 use hookwright_core::record::{Disabled, RecordError, VERSION, encode};
 use hookwright_core::send_test::{TestDelivery, TestRecord, TestResult};
-use hookwright_runtime::logging::chain;
+use hookwright_runtime::logging::{Seldom, chain};
 use hookwright_runtime::nats::Nats;
 use jiff::Timestamp;
 use tracing::{error, warn};
@@ -45,6 +46,7 @@ pub(crate) struct TooLarge;
 #[derive(Clone)]
 pub(crate) struct Store {
     nats: Nats,
+    complaints: Arc<Seldom>,
 }
 
 fn patience() -> ExponentialBuilder {
@@ -57,7 +59,7 @@ fn patience() -> ExponentialBuilder {
 
 impl Store {
     pub(crate) fn new(nats: Nats) -> Self {
-        Self { nats }
+        Self { nats, complaints: Arc::default() }
     }
 
     /// Parks a delivery until `at`. One schedule per delivery: parking it again replaces it.
@@ -138,7 +140,11 @@ impl Store {
 
     /// Repeats until it is stored. The message that it belongs to is kept by in-progress acks meanwhile.
     async fn persist<T, F: Future<Output = Result<T, StoreError>>>(&self, store: impl FnMut() -> F) {
-        let notify = |error: &StoreError, wait: Duration| warn!(error = chain(error), ?wait, "not stored yet");
+        let notify = |error: &StoreError, _| {
+            if self.complaints.now() {
+                warn!(error = chain(error), "NATS does not store what is to be parked or kept: trying on");
+            }
+        };
         let mut store = store;
         // Without a bound on its tries, it only ends with success.
         let _ = (&mut store).retry(patience()).notify(notify).await;

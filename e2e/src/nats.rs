@@ -11,6 +11,8 @@ use crate::{Process, Publisher, Tools, wait_for, workspace};
 
 const READY: Duration = Duration::from_secs(60);
 
+const CONFIG: &str = "nats.conf";
+
 /// The users of `deploy/nats.conf`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum User {
@@ -57,9 +59,11 @@ pub struct NatsServer {
 }
 
 impl NatsServer {
-    /// Starts one whose data, passwords and log are in `folder`.
-    pub async fn start(tools: &Tools, folder: &Path) -> Result<Self> {
+    /// Starts one whose data, passwords and log are in `folder`. `account_storage` limits the bytes that the account
+    /// may keep in files.
+    pub async fn start(tools: &Tools, folder: &Path, account_storage: Option<u64>) -> Result<Self> {
         std::fs::create_dir_all(folder)?;
+        std::fs::write(folder.join(CONFIG), config(account_storage)?)?;
         let binary = tools.tool("nats-server")?;
         // nats.conf reads a value that starts with a letter as a string.
         let passwords = User::ALL.map(|_| format!("p{:032x}", rand::random::<u128>()));
@@ -130,13 +134,22 @@ impl NatsServer {
     }
 }
 
+/// `deploy/nats.conf`, with that limit.
+fn config(account_storage: Option<u64>) -> Result<String> {
+    let config = std::fs::read_to_string(workspace().join("deploy/nats.conf"))?;
+    let Some(bytes) = account_storage else { return Ok(config) };
+    let limited = config.replace("jetstream: enabled", &format!("jetstream: {{ max_file: {bytes} }}"));
+    anyhow::ensure!(limited != config, "deploy/nats.conf has no `jetstream: enabled` to limit");
+    Ok(limited)
+}
+
 fn password_file(folder: &Path, user: User) -> PathBuf {
     folder.join(format!("{}.password", user.name()))
 }
 
 fn launch(binary: &Path, folder: &Path, passwords: &[String; 4], port: Option<u16>) -> Result<Process> {
     let mut command = Command::new(binary);
-    command.arg("--config").arg(workspace().join("deploy/nats.conf"));
+    command.arg("--config").arg(folder.join(CONFIG));
     // -1 lets the kernel pick one
     command.args(["--addr", "127.0.0.1", "--port", &port.map_or_else(|| "-1".to_owned(), |port| port.to_string())]);
     command.env("NATS_STORE", folder.join("store"));

@@ -18,13 +18,15 @@ pub struct Options {
     pub operator: Value,
     /// A JSON merge patch on each dispatcher's settings.
     pub dispatcher: Value,
+    /// Bytes that the account of everything may keep in files. Default: no limit.
+    pub account_storage: Option<u64>,
     /// Told about each step when it is done, with the time it took. Default: nobody.
     pub progress: fn(&str, Duration),
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { dispatchers: 1, operator: json!({}), dispatcher: json!({}), progress: |_, _| {} }
+        Self { dispatchers: 1, operator: json!({}), dispatcher: json!({}), account_storage: None, progress: |_, _| {} }
     }
 }
 
@@ -56,7 +58,7 @@ impl World {
         let (plane_folder, nats_folder) = (folder.join("kube"), folder.join("nats"));
         let (control_plane, nats) = tokio::try_join!(
             timed(progress, "Kubernetes API server ready", ControlPlane::start(&tools, &plane_folder)),
-            timed(progress, "nats-server ready", NatsServer::start(&tools, &nats_folder)),
+            timed(progress, "nats-server ready", NatsServer::start(&tools, &nats_folder, options.account_storage)),
         )?;
         let kubeconfig =
             timed(progress, "operator's ServiceAccount ready", control_plane.operator_kubeconfig()).await?;

@@ -6,6 +6,7 @@ use async_nats::HeaderMap;
 use async_nats::connection::State;
 use async_nats::jetstream::context::{PublishError, RequestError, RequestErrorKind};
 use async_nats::jetstream::response::Response;
+use async_nats::jetstream::stream::RawMessage;
 use async_nats::jetstream::{ErrorCode, consumer, stream};
 use bytes::Bytes;
 use futures::TryStreamExt as _;
@@ -184,6 +185,17 @@ impl JetStream {
         let request = json!({ "subjects_filter": subject });
         let answer: Answer = self.ask(format!("STREAM.INFO.{stream}"), &request).await?;
         Ok(answer.state.subjects.and_then(|subjects| subjects.get(subject).copied()).unwrap_or(0))
+    }
+
+    /// The first message of a stream from this sequence on whose subject matches `filter`, as JSON has it.
+    pub(crate) async fn next_message(&self, stream: &str, from: u64, filter: &str) -> JsResult<Option<RawMessage>> {
+        #[derive(serde::Deserialize)]
+        struct Stored {
+            message: RawMessage,
+        }
+        let request = json!({ "seq": from, "next_by_subj": filter });
+        let answer: JsResult<Stored> = self.ask(format!("STREAM.MSG.GET.{stream}"), &request).await;
+        Ok(found(answer, ErrorCode::NO_MESSAGE_FOUND)?.map(|stored| stored.message))
     }
 
     /// The subjects of a stream's messages that match `filter`.

@@ -25,7 +25,7 @@ pub(crate) struct Entry {
 }
 
 /// Makes a publish conditional on the subject's last sequence, which is the key's revision.
-const EXPECTED: &str = "Nats-Expected-Last-Subject-Sequence";
+pub(crate) const EXPECTED: &str = "Nats-Expected-Last-Subject-Sequence";
 
 fn removal() -> async_nats::HeaderMap {
     let mut headers = async_nats::HeaderMap::new();
@@ -35,7 +35,7 @@ fn removal() -> async_nats::HeaderMap {
 }
 
 /// None if it was not as expected.
-fn if_expected(stored: JsResult<u64>) -> JsResult<Option<u64>> {
+pub(crate) fn if_expected(stored: JsResult<u64>) -> JsResult<Option<u64>> {
     match stored {
         Ok(revision) => Ok(Some(revision)),
         Err(JsError::NotStored { source, .. }) if source.kind() == PublishErrorKind::WrongLastSequence => Ok(None),

@@ -25,6 +25,7 @@ mod latest;
 mod leases;
 mod metrics;
 mod namespaces;
+mod overdue;
 mod producer;
 mod programmed;
 mod readiness;

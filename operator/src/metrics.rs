@@ -36,6 +36,7 @@ pub(crate) struct Metrics {
     pub(crate) reconciles: Family<Reconcile, Counter>,
     pub(crate) status_writes: Family<Kind, Counter>,
     pub(crate) unreadable_events: Counter,
+    pub(crate) overdue_schedules: Counter,
 }
 
 /// What is counted when it is asked for.
@@ -57,6 +58,8 @@ impl Metrics {
         registry.register("operator_status_writes", "Writes of status, by kind", self.status_writes.clone());
         let unreadable = self.unreadable_events.clone();
         registry.register("operator_unreadable_events", "Events put aside, as no dispatcher can read them", unreadable);
+        let overdue = self.overdue_schedules.clone();
+        registry.register("operator_overdue_schedules", "Parked deliveries that NATS did not publish in time", overdue);
         registry.register_collector(Box::new(Present { producers, subscriptions, leases }));
     }
 }

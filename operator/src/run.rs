@@ -29,7 +29,7 @@ use crate::readiness::{Part, Readiness};
 use crate::settings::Settings;
 use crate::triggers::Triggers;
 use crate::watched::{Watched, watched};
-use crate::{checkpoint, controllers, health, status, subscription, sweep, system, violations};
+use crate::{checkpoint, controllers, health, overdue, status, subscription, sweep, system, violations};
 
 /// How long the controllers wait for the first connection to NATS.
 const WAIT_FOR_NATS: Duration = Duration::from_secs(5);
@@ -142,6 +142,7 @@ async fn with_nats(ctx: Arc<Context>, readiness: &Readiness, connected: watch::S
         never = system::keep(&ctx.js, ctx.settings.system_streams, reconnects.clone(), readiness) => match never {},
         never = sweep::keep(ctx.clone(), reconnects.clone(), readiness) => match never {},
         never = checkpoint::keep(ctx.clone()) => match never {},
+        never = overdue::patrol(ctx.clone()) => match never {},
         never = health::write_all(ctx.clone()) => match never {},
         never = health::fold_all(ctx.clone()) => match never {},
         never = health::correct_all(ctx.clone()) => match never {},

@@ -7,8 +7,8 @@
 
 use std::str::FromStr;
 
+use async_nats::jetstream::consumer;
 use async_nats::jetstream::stream::RawMessage;
-use async_nats::jetstream::{ErrorCode, consumer};
 use async_nats::{HeaderMap, HeaderName, StatusCode};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -19,12 +19,10 @@ use hookwright_core::names;
 use hookwright_core::parked::{DEAD_LETTER_HEADER, DeadLetter, EventRef, Progress};
 use hookwright_core::record::{self, RecordError};
 use jiff::Timestamp;
-use serde::Deserialize;
-use serde_json::json;
 use tracing::warn;
 
 use crate::facts::LiveProducer;
-use crate::jetstream::{JetStream, JsError, JsResult, found};
+use crate::jetstream::{JetStream, JsError, JsResult};
 
 /// How many events behind the ack floor are looked at each time.
 const LOOK: u64 = 256;
@@ -38,11 +36,6 @@ pub(crate) enum UnreadableError {
     Nats(#[from] JsError),
     #[error("the dead letter can't be written")]
     Encode(#[from] RecordError),
-}
-
-#[derive(Deserialize)]
-struct Stored {
-    message: RawMessage,
 }
 
 /// Puts unreadable events aside, if something comes again and again behind the ack floor; returns how many.
@@ -74,7 +67,7 @@ async fn put_aside_on(
     let mut count = 0;
     let mut from = consumer.ack_floor.stream_sequence + 1;
     for _ in 0..LOOK {
-        let Some(message) = next(js, &live.stream.name, from, subject).await? else { break };
+        let Some(message) = js.next_message(&live.stream.name, from, subject).await? else { break };
         let sequence = message.sequence;
         if sequence > consumer.delivered.stream_sequence {
             break;
@@ -120,13 +113,6 @@ fn are_readable(block: &[u8]) -> bool {
         while lines.next_if(|line| line.starts_with(char::is_whitespace)).is_some() {}
     }
     true
-}
-
-/// The first message from this sequence on that is on the subject.
-async fn next(js: &JetStream, stream: &str, from: u64, subject: &str) -> JsResult<Option<RawMessage>> {
-    let request = json!({ "seq": from, "next_by_subj": subject });
-    let answer: JsResult<Stored> = js.ask(format!("STREAM.MSG.GET.{stream}"), &request).await;
-    Ok(found(answer, ErrorCode::NO_MESSAGE_FOUND)?.map(|stored| stored.message))
 }
 
 async fn bury(

@@ -1,7 +1,13 @@
 //! Logs: to standard error, one line an event.
 
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
 use serde::Deserialize;
+use tokio::time::Instant;
 use tracing_subscriber::EnvFilter;
+
+const SELDOM: Duration = Duration::from_secs(10);
 
 /// How to log.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -32,6 +38,23 @@ pub fn init(settings: &LogSettings) {
     };
 }
 
+/// Lets one in ten seconds of many like lines through: what fails for thousands of deliveries fails for one reason.
+#[derive(Debug, Default)]
+pub struct Seldom(Mutex<Option<Instant>>);
+
+impl Seldom {
+    /// Whether this line is to be written.
+    pub fn now(&self) -> bool {
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        let due = last.is_none_or(|last| now.duration_since(last) >= SELDOM);
+        if due {
+            *last = Some(now);
+        }
+        due
+    }
+}
+
 /// An error with all its causes, on one line.
 pub fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
@@ -45,4 +68,17 @@ pub fn chain(error: &dyn std::error::Error) -> String {
         cause = error.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn one_line_in_ten_seconds() {
+        let seldom = Seldom::default();
+        assert!(seldom.now() && !seldom.now());
+        tokio::time::advance(SELDOM).await;
+        assert!(seldom.now() && !seldom.now());
+    }
 }

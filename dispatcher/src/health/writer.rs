@@ -8,7 +8,7 @@ use futures::StreamExt;
 use hookwright_core::health::DeliveryCounts;
 use hookwright_core::names::{HEALTH_BUCKET, health_key};
 use hookwright_core::record::encode;
-use hookwright_runtime::logging::chain;
+use hookwright_runtime::logging::{Seldom, chain};
 use hookwright_runtime::nats::Nats;
 use jiff::Timestamp;
 use tokio::sync::mpsc;
@@ -29,6 +29,7 @@ pub(crate) struct HealthWriter {
     pub(crate) index: Arc<Index>,
     pub(crate) incarnation: String,
     pub(crate) changed: mpsc::UnboundedReceiver<Arc<HealthCell>>,
+    pub(crate) complaints: Seldom,
 }
 
 impl HealthWriter {
@@ -78,10 +79,7 @@ impl HealthWriter {
                 let writes = futures::stream::iter(writes);
                 writes.for_each_concurrent(CONCURRENCY, |(cell, counts)| self.put(&bucket, cell, counts)).await;
             }
-            Err(error) => {
-                warn!(error = chain(&error), "health can't be written");
-                writes.iter().for_each(|(cell, _)| cell.change(|_| true));
-            }
+            Err(error) => writes.iter().for_each(|(cell, _)| self.not_written(cell, &error)),
         }
         again
     }
@@ -90,8 +88,15 @@ impl HealthWriter {
         // Counts always encode.
         let Ok(value) = encode(&*counts) else { return };
         if let Err(error) = bucket.put(health_key(&cell.uid, &self.incarnation), value.into()).await {
-            warn!(error = chain(&error), "health can't be written");
-            cell.change(|_| true);
+            self.not_written(&cell, &error);
         }
+    }
+
+    /// It is not pressing any more: NATS is away, or has no room.
+    fn not_written(&self, cell: &Arc<HealthCell>, error: &dyn std::error::Error) {
+        if self.complaints.now() {
+            warn!(error = chain(error), "health can't be written: trying on");
+        }
+        cell.change(|_| false);
     }
 }

@@ -38,7 +38,7 @@ async fn the_operators_identity_reads_secrets_one_at_a_time_only() {
 async fn nats_keeps_its_port_and_streams_over_a_crash_and_its_users_apart() {
     let tools = Tools::locate().await.unwrap();
     let scratch = Scratch::new().unwrap();
-    let nats = NatsServer::start(&tools, scratch.path()).await.unwrap();
+    let nats = NatsServer::start(&tools, scratch.path(), None).await.unwrap();
     let operator = nats.jetstream(User::Operator).await.unwrap();
     for (name, subject) in [("shop_orders", "shop.>"), ("HOOKWRIGHT_PARKED", "hookwright.parked.>")] {
         let config = async_nats::jetstream::stream::Config {

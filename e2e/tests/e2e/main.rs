@@ -26,3 +26,4 @@ mod shop;
 mod shutdown;
 mod startup;
 mod status;
+mod storage;

@@ -1,11 +1,17 @@
 //! What most tests start from: a namespace with a Producer, a receiver, and Subscriptions to it.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use hookwright_core::names::{DEAD_LETTER_STREAM, dead_delivery, dead_event};
-use hookwright_core::parked::{DEAD_LETTER_HEADER, DeadLetter};
+use async_nats::HeaderMap;
+use futures::{StreamExt, stream};
+use hookwright_core::delivery_id::DeliveryKey;
+use hookwright_core::ids::{ProducerUid, SubscriptionUid};
+use hookwright_core::names::{DEAD_LETTER_STREAM, dead_delivery, dead_event, parked_due};
+use hookwright_core::parked::{DEAD_LETTER_HEADER, DeadLetter, EventRef, PARKED_HEADER, ParkedDelivery, Progress};
+use hookwright_core::record::VERSION;
 use hookwright_e2e::{Event, Options, Publisher, Received, Receiver, User, World, wait_for};
+use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio::sync::{OnceCell, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
@@ -92,6 +98,38 @@ impl<'w> Shop<'w> {
         object["metadata"]["uid"].as_str().unwrap().to_owned()
     }
 
+    /// A Secret with a signing key that many Subscriptions can share; returns what to lay over their spec.
+    pub(crate) async fn shared_key(&self) -> Value {
+        let key = format!("--from-literal=secret={KEY}");
+        let plane = &self.world.control_plane;
+        plane.kubectl(&["create", "secret", "generic", "mine", "-n", &self.namespace, &key]).await.unwrap();
+        let label = ["label", "secret", "mine", "-n", &self.namespace, "hookwright.dev/use=subscriptions"];
+        plane.kubectl(&label).await.unwrap();
+        json!({ "signing": { "keys": [{ "secretRef": { "name": "mine", "key": "secret" } }] } })
+    }
+
+    /// Creates many Subscriptions at once, and waits until all of the world are Ready.
+    pub(crate) async fn subscribe_all(&self, objects: Vec<Value>) {
+        let (start, count) = (Instant::now(), objects.len());
+        let client = self.world.control_plane.client().await.unwrap();
+        let path = format!("/apis/hookwright.dev/v1alpha1/namespaces/{}/subscriptions", self.namespace);
+        let post = |object: Value| {
+            let request = http::Request::post(&path).header("content-type", "application/json");
+            let request = request.body(object.to_string().into_bytes()).unwrap();
+            let client = client.clone();
+            async move { client.request::<Value>(request).await.unwrap() }
+        };
+        stream::iter(objects).map(post).buffer_unordered(16).for_each(async |_| ()).await;
+        wait_for("all to be Ready", Duration::from_secs(180), async || {
+            let ready = metric(&self.world.operator.metrics().await?, "operator_subscriptions{ready=\"True\"}");
+            anyhow::ensure!(ready == count as u64, "{ready} are");
+            Ok(())
+        })
+        .await
+        .unwrap();
+        println!("{count} Subscriptions were Ready in {:?}", start.elapsed());
+    }
+
     /// A plain JSON event to `<namespace>.events.<kind>`.
     pub(crate) fn event(&self, kind: &str, body: impl Into<String>) -> Event {
         Event::new(format!("{}.events.{kind}", self.namespace), body.into())
@@ -99,6 +137,40 @@ impl<'w> Shop<'w> {
 
     pub(crate) async fn publish(&self, event: &Event) {
         self.publisher.publish(event).await.unwrap();
+    }
+
+    /// The uid of the Producer `orders`.
+    pub(crate) async fn producer(&self) -> ProducerUid {
+        let producer = self.world.control_plane.get(&self.namespace, "producers", "orders").await.unwrap();
+        ProducerUid::parse(producer["metadata"]["uid"].as_str().unwrap()).unwrap()
+    }
+
+    /// Puts a delivery among those that are due: one that was parked under this revision of the config.
+    pub(crate) async fn publish_due(&self, subscription: &SubscriptionUid, revision: u64, progress: Progress) {
+        let event = EventRef {
+            stream: format!("{}_orders", self.namespace),
+            stream_created: Timestamp::UNIX_EPOCH,
+            sequence: rand::random(),
+            subject: format!("{}.events.a", self.namespace),
+            published: Timestamp::now(),
+            event_type: "a".to_owned(),
+        };
+        let EventRef { stream, stream_created, sequence, .. } = &event;
+        let key = DeliveryKey { subscription, stream, stream_created: *stream_created, sequence: *sequence };
+        let parked = ParkedDelivery {
+            version: VERSION,
+            subscription: subscription.clone(),
+            producer: self.producer().await,
+            id: key.id(),
+            revision,
+            event: event.clone(),
+            progress,
+        };
+        let mut headers = HeaderMap::new();
+        headers.insert(PARKED_HEADER, serde_json::to_string(&parked).unwrap());
+        let jetstream = self.world.nats.jetstream(User::Dispatcher).await.unwrap();
+        let stored = jetstream.publish_with_headers(parked_due(subscription), headers, "{}".into()).await.unwrap();
+        stored.await.unwrap();
     }
 
     /// Waits until the path `/<name>` has had that many requests.
@@ -135,6 +207,9 @@ impl<'w> Shop<'w> {
     }
 }
 
+/// 24 bytes and more, as Standard Webhooks has it.
+pub(crate) const KEY: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwMfKQ9r8GKYqr";
+
 /// A JSON merge patch (RFC 7386).
 pub(crate) fn merge(target: &mut Value, patch: Value) {
     match (target, patch) {
@@ -153,6 +228,18 @@ pub(crate) fn merge(target: &mut Value, patch: Value) {
 /// A retry policy that tries again after each of these waits, without jitter.
 pub(crate) fn schedule(waits: &[&str]) -> Value {
     json!({ "delivery": { "retry": { "backoff": { "type": "Schedule", "schedule": waits }, "jitterPercent": 0 } } })
+}
+
+/// A retry policy that tries again after that wait, without jitter and without an end.
+pub(crate) fn fixed(delay: &str) -> Value {
+    let backoff = json!({ "type": "Fixed", "delay": delay });
+    json!({ "delivery": { "retry": { "maxAttempts": 100, "backoff": backoff, "jitterPercent": 0 } } })
+}
+
+/// The sum of the values of the metrics whose line has `name` in it.
+pub(crate) fn metric(text: &str, name: &str) -> u64 {
+    let values = text.lines().filter(|line| !line.starts_with('#') && line.contains(name));
+    values.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum()
 }
 
 /// The condition of that type.

@@ -11,12 +11,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 
-use crate::shop::{SOON, Shop, alone, schedule, shared};
-
-fn fixed(delay: &str) -> Value {
-    let backoff = json!({ "type": "Fixed", "delay": delay });
-    json!({ "delivery": { "retry": { "maxAttempts": 100, "backoff": backoff, "jitterPercent": 0 } } })
-}
+use crate::shop::{KEY, SOON, Shop, alone, fixed, schedule, shared};
 
 fn time(value: &Value) -> Timestamp {
     value.as_str().unwrap().parse().unwrap()
@@ -231,6 +226,3 @@ async fn kstatus_follows_the_life_of_each_kind() {
     until("eventschemas", "created", "Stalled", "True").await;
     assert_eq!(says("eventschemas", "created").await, "Failed", "what is published can't be edited");
 }
-
-/// 24 bytes and more, as Standard Webhooks has it.
-const KEY: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwMfKQ9r8GKYqr";

@@ -3,15 +3,14 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::TryStreamExt;
 use hookwright_core::health::DeliveryCounts;
 use hookwright_core::names::HEALTH_BUCKET;
 use hookwright_e2e::{Answer, Options, User, World, wait_for};
 use serde_json::{Value, json};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
-use super::fixed;
-use crate::shop::{Shop, alone};
+use crate::shop::{Shop, alone, fixed, metric};
 
 const SUBSCRIPTIONS: usize = 2_000;
 /// Each event type goes to this many Subscriptions.
@@ -62,12 +61,7 @@ async fn two_thousand_subscriptions_share_twenty_writes_a_second() {
 
 /// All of them, with one signing key: 2,000 generated ones are another test's matter.
 async fn create(shop: &Shop<'_>) {
-    let key = format!("--from-literal=secret={}", super::KEY);
-    let plane = &shop.world.control_plane;
-    plane.kubectl(&["create", "secret", "generic", "mine", "-n", &shop.namespace, &key]).await.unwrap();
-    let label = ["label", "secret", "mine", "-n", &shop.namespace, "hookwright.dev/use=subscriptions"];
-    plane.kubectl(&label).await.unwrap();
-    let keys = json!({ "signing": { "keys": [{ "secretRef": { "name": "mine", "key": "secret" } }] } });
+    let keys = shop.shared_key().await;
     let mut objects: Vec<Value> = (0..SUBSCRIPTIONS - SICK)
         .map(|n| shop.subscription(&format!("s-{n}"), &[&format!("t.{}", n / SHARE)], keys.clone()))
         .collect();
@@ -76,29 +70,7 @@ async fn create(shop: &Shop<'_>) {
         spec["signing"] = keys["signing"].clone();
         objects.push(shop.subscription(&format!("sick-{n}"), &["sick"], spec));
     }
-    let start = Instant::now();
-    let client = plane.client().await.unwrap();
-    let path = format!("/apis/hookwright.dev/v1alpha1/namespaces/{}/subscriptions", shop.namespace);
-    let post = |object: Value| {
-        let request = http::Request::post(&path).header("content-type", "application/json");
-        let request = request.body(object.to_string().into_bytes()).unwrap();
-        let client = client.clone();
-        async move { client.request::<Value>(request).await.unwrap() }
-    };
-    stream::iter(objects).map(post).buffer_unordered(16).for_each(async |_| ()).await;
-    wait_for("all to be Ready", Duration::from_secs(180), async || {
-        let ready = metric(&shop.world.operator.metrics().await?, "operator_subscriptions{ready=\"True\"}");
-        anyhow::ensure!(ready == SUBSCRIPTIONS as u64, "{ready} are");
-        Ok(())
-    })
-    .await
-    .unwrap();
-    println!("{SUBSCRIPTIONS} Subscriptions were Ready in {:?}", start.elapsed());
-}
-
-fn metric(text: &str, name: &str) -> u64 {
-    let values = text.lines().filter(|line| !line.starts_with('#') && line.contains(name));
-    values.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum()
+    shop.subscribe_all(objects).await;
 }
 
 /// The most writes of status, by the operator's count, in any ten seconds.
