@@ -22,6 +22,8 @@ pub enum DeadLetterReason {
     Unsignable,
     /// The event is too large to be kept for a retry.
     TooLarge,
+    /// As much of the subscription waits already as may: its park quota is used up.
+    RetryQuotaExceeded,
     /// The event can't be read: broken CloudEvents JSON, no type where one is required.
     Malformed,
     /// The event's data is not as its schema says, or its type has none.
@@ -39,6 +41,7 @@ impl DeadLetterReason {
             Self::Blocked => "Blocked",
             Self::Unsignable => "Unsignable",
             Self::TooLarge => "TooLarge",
+            Self::RetryQuotaExceeded => "RetryQuotaExceeded",
             Self::Malformed => "Malformed",
             Self::SchemaViolation => "SchemaViolation",
         }

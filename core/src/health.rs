@@ -67,6 +67,9 @@ pub struct Tally {
     pub failed_attempts: u64,
     /// Deliveries parked for a retry, less those taken up again; negative where another dispatcher parked them.
     pub retrying: i64,
+    /// The bytes of their events, headers and body.
+    #[serde(default)]
+    pub retrying_bytes: i64,
     /// Deliveries given up.
     pub dead_lettered: u64,
 }
@@ -76,8 +79,20 @@ impl Tally {
     pub const fn add(&mut self, other: Self) {
         self.delivered = self.delivered.saturating_add(other.delivered);
         self.failed_attempts = self.failed_attempts.saturating_add(other.failed_attempts);
-        self.retrying = self.retrying.saturating_add(other.retrying);
+        self.wait(other.waiting());
         self.dead_lettered = self.dead_lettered.saturating_add(other.dead_lettered);
+    }
+
+    /// What waits.
+    #[must_use]
+    pub const fn waiting(self) -> Waiting {
+        Waiting { deliveries: self.retrying, bytes: self.retrying_bytes }
+    }
+
+    /// So much more waits; less, if negative.
+    pub const fn wait(&mut self, more: Waiting) {
+        self.retrying = self.retrying.saturating_add(more.deliveries);
+        self.retrying_bytes = self.retrying_bytes.saturating_add(more.bytes);
     }
 
     /// What has come since `earlier`.
@@ -87,8 +102,35 @@ impl Tally {
             delivered: self.delivered.saturating_sub(earlier.delivered),
             failed_attempts: self.failed_attempts.saturating_sub(earlier.failed_attempts),
             retrying: self.retrying.saturating_sub(earlier.retrying),
+            retrying_bytes: self.retrying_bytes.saturating_sub(earlier.retrying_bytes),
             dead_lettered: self.dead_lettered.saturating_sub(earlier.dead_lettered),
         }
+    }
+}
+
+/// Deliveries that wait. A dispatcher's own share of it is negative where others parked what it took up.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Waiting {
+    /// How many.
+    pub deliveries: i64,
+    /// The bytes of their events, headers and body.
+    pub bytes: i64,
+}
+
+impl Waiting {
+    /// Both together.
+    #[must_use]
+    pub const fn plus(self, other: Self) -> Self {
+        Self {
+            deliveries: self.deliveries.saturating_add(other.deliveries),
+            bytes: self.bytes.saturating_add(other.bytes),
+        }
+    }
+
+    /// As much less as this is more.
+    #[must_use]
+    pub const fn negated(self) -> Self {
+        Self { deliveries: self.deliveries.saturating_neg(), bytes: self.bytes.saturating_neg() }
     }
 }
 

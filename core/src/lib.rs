@@ -21,6 +21,7 @@ pub mod names;
 pub mod outcome;
 pub mod parked;
 pub mod policy;
+pub mod quota;
 pub mod record;
 pub mod schema;
 pub mod seal;

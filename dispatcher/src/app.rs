@@ -41,6 +41,7 @@ use crate::liveness::{Liveness, Renewer};
 use crate::metrics::Metrics;
 use crate::observer::Observer;
 use crate::pressure::PressureGauge;
+use crate::quota::Quota;
 use crate::reader::{Reader, Source};
 use crate::readers;
 use crate::sender::Sender;
@@ -160,6 +161,7 @@ impl Running {
             clock: Arc::clone(&clock),
             sender,
             store: Store::new(nats.clone()),
+            quota: Quota::new(settings.park_quota, nats.clone(), incarnation.clone()),
             metrics: Arc::clone(&metrics),
             validator: Validator::new(Arc::clone(&index), Arc::clone(&metrics)),
             violations: Arc::clone(&violations),

@@ -7,7 +7,7 @@ use hookwright_core::backoff::{Jitter, lane_full_delay};
 use hookwright_core::decide::{Attempt, DeadLetterReason, Next, deadline, decide};
 use hookwright_core::delivery_id::DeliveryId;
 use hookwright_core::event::Event;
-use hookwright_core::health::LastAttempt;
+use hookwright_core::health::{LastAttempt, Waiting};
 use hookwright_core::outcome::{AttemptRecord, Outcome, OutcomeKind};
 use hookwright_core::parked::{DeadLetter, ParkedDelivery, Progress};
 use hookwright_core::policy::DeadLetterPolicy;
@@ -25,6 +25,7 @@ use crate::lane::Place;
 use crate::liveness::Liveness;
 use crate::messages::Published;
 use crate::metrics::Metrics;
+use crate::quota::Quota;
 use crate::request;
 use crate::sender::Sender;
 use crate::store::{Store, TooLarge};
@@ -45,10 +46,22 @@ pub(crate) struct Delivery {
     pub(crate) published: Arc<Published>,
     pub(crate) event: Arc<Event>,
     pub(crate) progress: Progress,
-    /// Whether it comes from the parked ones.
+    /// Whether it counts among what waits: it comes from the parked ones, or is about to join them.
     pub(crate) waited: bool,
     /// When its message was received, and validated.
     pub(crate) received: Instant,
+}
+
+impl Delivery {
+    /// What it is among what waits.
+    fn as_waiting(&self) -> Waiting {
+        Waiting { deliveries: 1, bytes: i64::try_from(self.published.size()).unwrap_or(i64::MAX) }
+    }
+
+    /// What it is counted for among what waits.
+    fn counted(&self) -> Waiting {
+        if self.waited { self.as_waiting() } else { Waiting::default() }
+    }
 }
 
 /// What all deliveries share.
@@ -59,6 +72,7 @@ pub(crate) struct Deliverer {
     pub(crate) clock: Arc<Clock>,
     pub(crate) sender: Sender,
     pub(crate) store: Store,
+    pub(crate) quota: Quota,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) validator: Validator,
     pub(crate) violations: Arc<ViolationCounts>,
@@ -76,13 +90,20 @@ struct Slot {
 
 impl Deliverer {
     /// Attempts the delivery and settles what follows: when this returns, it is done or stored.
-    pub(crate) async fn deliver(&self, mut delivery: Delivery) {
+    ///
+    /// What follows the wait for a slot is boxed: an event for thousands has as many of these, most of them waiting.
+    pub(crate) async fn deliver(&self, delivery: Delivery) {
         if self.disabled.contains(&delivery.subscription) {
-            return self.bury(&delivery, DeadLetterReason::EndpointGone, None).await;
+            return Box::pin(self.bury(&delivery, DeadLetterReason::EndpointGone, None)).await;
         }
         let Some(slot) = self.slot(&delivery).await else {
-            return self.park_unstarted(delivery).await;
+            return Box::pin(self.park_unstarted(delivery)).await;
         };
+        Box::pin(self.start(delivery, slot)).await;
+    }
+
+    /// What `deliver` does once the delivery has its slot.
+    async fn start(&self, mut delivery: Delivery, slot: Slot) {
         // As it is now: an edit or a deletion since the match counts.
         match self.index.lookup(&delivery.subscription.uid) {
             Lookup::Serving(current, _) if self.liveness.is_live() => delivery.subscription = current,
@@ -167,8 +188,9 @@ impl Deliverer {
             progress.failed(AttemptRecord { time: started, outcome, http_status });
         }
         match next {
-            Next::Done => delivery.subscription.health.done(delivery.waited),
-            Next::Retry { at } => self.park(&delivery, at, "retry").await,
+            Next::Done if delivery.waited => delivery.subscription.health.done(delivery.counted()),
+            Next::Done => {}
+            Next::Retry { at } => self.park(delivery, at, "retry").await,
             Next::DeadLetter { reason } => self.bury(&delivery, reason, None).await,
             Next::Disable => self.disable(&delivery).await,
         }
@@ -184,10 +206,17 @@ impl Deliverer {
         // What never gets its turn has a deadline, too.
         let retry = &delivery.subscription.policy.retry;
         delivery.progress.deadline = delivery.progress.deadline.or_else(|| deadline(retry, now));
-        self.park(&delivery, now.checked_add(wait).unwrap_or(now), "lane").await;
+        self.park(delivery, now.checked_add(wait).unwrap_or(now), "lane").await;
     }
 
-    async fn park(&self, delivery: &Delivery, at: Timestamp, why: &'static str) {
+    /// One that waited before goes on waiting, whatever the quota.
+    async fn park(&self, mut delivery: Delivery, at: Timestamp, why: &'static str) {
+        if !delivery.waited {
+            if !self.quota.admit(&delivery.subscription.health, delivery.as_waiting()).await {
+                return self.bury(&delivery, DeadLetterReason::RetryQuotaExceeded, Some(&self.quota.detail())).await;
+            }
+            delivery.waited = true;
+        }
         let subscription = &delivery.subscription;
         let parked = ParkedDelivery {
             version: VERSION,
@@ -201,11 +230,11 @@ impl Deliverer {
         match self.store.park(&parked, &delivery.published, at).await {
             Ok(()) => {
                 self.metrics.parked(why);
-                subscription.health.parked(delivery.published.event.published, at, delivery.waited);
+                subscription.health.parked(delivery.published.event.published, at);
             }
             Err(TooLarge) => {
                 let detail = "too large to be parked: the event and its headers exceed the NATS server's max_payload";
-                self.bury(delivery, DeadLetterReason::TooLarge, Some(detail)).await;
+                self.bury(&delivery, DeadLetterReason::TooLarge, Some(detail)).await;
             }
         }
     }
@@ -229,7 +258,7 @@ impl Deliverer {
         }
         info!(subscription = subscription.name, id = %delivery.id, reason = reason.name(), "dead letter");
         self.metrics.dead_letter(reason);
-        subscription.health.gave_up(delivery.waited, &delivery.progress);
+        subscription.health.gave_up(delivery.counted(), &delivery.progress);
     }
 
     /// The endpoint is gone: at once for this dispatcher, and by KV for all.
@@ -240,5 +269,20 @@ impl Deliverer {
             self.store.disable(&subscription.uid, subscription.generation, self.clock.now()).await;
         }
         self.bury(delivery, DeadLetterReason::EndpointGone, None).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn size<'a, F: Future>(_: fn(&'a Deliverer, Delivery) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn a_delivery_that_waits_is_small() {
+        let waiting = size(Deliverer::deliver);
+        assert!(waiting <= 1024, "{waiting} bytes");
     }
 }

@@ -6,9 +6,10 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use hookwright_core::health::{DeliveryCounts, GivenUp, LastAttempt, Pending};
+use hookwright_core::health::{DeliveryCounts, GivenUp, LastAttempt, Pending, Waiting};
 use hookwright_core::ids::SubscriptionUid;
 use hookwright_core::parked::Progress;
+use hookwright_core::quota::{Known, ParkQuota, Room};
 use hookwright_core::record::VERSION;
 use jiff::Timestamp;
 use tokio::sync::mpsc;
@@ -41,6 +42,11 @@ struct State {
     due: BTreeSet<Timestamp>,
     /// The oldest of them.
     waiting: BTreeSet<Pending>,
+    /// What the others had parked at the last look, and when that was.
+    elsewhere: Waiting,
+    looked: Option<Instant>,
+    /// What this dispatcher has parked since.
+    parked_since: Waiting,
     /// The writer has it on its list.
     queued: bool,
     /// Something is not written.
@@ -67,8 +73,46 @@ impl HealthCell {
         self.change(|state| state.counts.attempt(attempt));
     }
 
-    /// The delivery of an event that was published at `since` waits until `at`; `again` if it had waited before.
-    pub(crate) fn parked(self: &Arc<Self>, since: Timestamp, at: Timestamp, again: bool) {
+    /// Whose counts these are.
+    pub(crate) fn uid(&self) -> &SubscriptionUid {
+        &self.uid
+    }
+
+    /// Counts a delivery among what waits, if there is room; told to look, the caller does, and asks again.
+    pub(crate) fn admit(self: &Arc<Self>, quota: ParkQuota, delivery: Waiting, now: Instant) -> Room {
+        let mut room = Room::Free;
+        self.change(|state| {
+            room = quota.room(Known {
+                own: state.counts.tally.waiting(),
+                elsewhere: state.elsewhere,
+                parked_since: state.parked_since,
+                age: state.looked.map(|looked| now.duration_since(looked)),
+            });
+            match room {
+                Room::Free => {
+                    state.counts.tally.wait(delivery);
+                    state.parked_since = state.parked_since.plus(delivery);
+                    state.counts.tally.retrying == 1
+                }
+                // From now on, so that one looks, not all who ask meanwhile. The others will look, too: they are told.
+                Room::Look => {
+                    state.looked = Some(now);
+                    state.parked_since = Waiting::default();
+                    true
+                }
+                Room::UsedUp => false,
+            }
+        });
+        room
+    }
+
+    /// What the others have parked, by a look.
+    pub(crate) fn looked(&self, elsewhere: Waiting) {
+        self.state().elsewhere = elsewhere;
+    }
+
+    /// The delivery of an event that was published at `since` waits until `at`.
+    pub(crate) fn parked(self: &Arc<Self>, since: Timestamp, at: Timestamp) {
         self.change(|state| {
             state.due.insert(at);
             if state.due.len() > DUE {
@@ -78,25 +122,20 @@ impl HealthCell {
             if state.waiting.len() > WAITING {
                 state.waiting.pop_last();
             }
-            if !again {
-                state.counts.tally.retrying += 1;
-            }
-            !again && state.counts.tally.retrying == 1
+            state.counts.tally.retrying == 1
         });
     }
 
-    /// A delivery has succeeded; `waited` if it had been parked.
-    pub(crate) fn done(self: &Arc<Self>, waited: bool) {
-        if waited {
-            self.change(|state| {
-                state.counts.tally.retrying -= 1;
-                state.counts.tally.retrying == 0
-            });
-        }
+    /// A delivery has succeeded that was counted among what waits.
+    pub(crate) fn done(self: &Arc<Self>, waited: Waiting) {
+        self.change(|state| {
+            state.counts.tally.wait(waited.negated());
+            state.counts.tally.retrying == 0
+        });
     }
 
-    /// A delivery was given up, after that progress; `waited` if it had been parked.
-    pub(crate) fn gave_up(self: &Arc<Self>, waited: bool, progress: &Progress) {
+    /// A delivery was given up, after that progress; `waited` is what it was counted for among what waits.
+    pub(crate) fn gave_up(self: &Arc<Self>, waited: Waiting, progress: &Progress) {
         let last = progress.history.last();
         let given_up = GivenUp {
             time: Timestamp::now(),
@@ -106,7 +145,7 @@ impl HealthCell {
         };
         self.change(|state| {
             state.counts.gave_up(given_up);
-            state.counts.tally.retrying -= i64::from(waited);
+            state.counts.tally.wait(waited.negated());
             true
         });
     }
@@ -221,15 +260,33 @@ mod tests {
         let (cell, start, wall) = (cell(), Instant::now(), Timestamp::UNIX_EPOCH);
         let after = |seconds| wall + SignedDuration::from_secs(seconds);
         let take = |seconds: u64, wall| cell.take(start + Duration::from_secs(seconds), wall, false);
-        cell.parked(after(-5), after(10), false);
-        cell.parked(after(-9), after(20), false);
+        let delivery = Waiting { deliveries: 1, bytes: 7 };
+        for (since, at) in [(-5, 10), (-9, 20)] {
+            assert_eq!(cell.admit(ParkQuota::default(), delivery, start), Room::Free);
+            cell.parked(after(since), after(at));
+        }
         let first = written(take(0, wall));
-        assert_eq!((first.tally.retrying, first.next_attempt), (2, Some(after(10))));
+        assert_eq!((first.tally.retrying, first.tally.retrying_bytes), (2, 14));
+        assert_eq!(first.next_attempt, Some(after(10)));
         assert_eq!(first.oldest_pending, Some(Pending { since: after(-9), due: after(20) }));
         assert!(matches!(take(5, after(5)), Take::Later));
         assert_eq!(written(take(11, after(11))).next_attempt, Some(after(20)), "the next, without any change");
         let last = written(take(21, after(21)));
         assert_eq!((last.next_attempt, last.oldest_pending), (None, None));
         assert!(matches!(take(26, after(26)), Take::Rest));
+    }
+
+    #[test]
+    fn one_looks_for_all_that_ask() {
+        let (cell, now) = (cell(), Instant::now());
+        let quota = ParkQuota { deliveries: 20, bytes: u64::MAX };
+        let admit = || cell.admit(quota, Waiting { deliveries: 1, bytes: 1 }, now);
+        assert_eq!([admit(), admit(), admit(), admit()], [Room::Free, Room::Free, Room::Look, Room::Free]);
+        cell.looked(Waiting { deliveries: 17, bytes: 17 });
+        assert_eq!(admit(), Room::UsedUp);
+        cell.done(Waiting { deliveries: 1, bytes: 1 });
+        assert_eq!([admit(), admit()], [Room::Free, Room::Look], "a tenth since the look");
+        assert_eq!(admit(), Room::UsedUp, "until it is answered, what was known holds");
+        assert_eq!(cell.state().counts.tally.waiting(), Waiting { deliveries: 3, bytes: 3 });
     }
 }

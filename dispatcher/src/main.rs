@@ -19,6 +19,7 @@ mod metrics;
 mod observer;
 mod pressure;
 mod pull;
+mod quota;
 mod reader;
 mod readers;
 mod request;

@@ -61,6 +61,11 @@ impl Published {
         })
     }
 
+    /// The bytes of headers and body, about.
+    pub(crate) fn size(&self) -> usize {
+        size(&self.headers) + self.body.len()
+    }
+
     fn prefixed_headers(&self) -> HeaderMap {
         let mut headers = HeaderMap::new();
         for (name, values) in self.headers.iter() {

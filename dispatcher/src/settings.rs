@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use hookwright_core::egress::EgressPolicy;
+use hookwright_core::quota::ParkQuota;
 use hookwright_runtime::admin::AdminSettings;
 use hookwright_runtime::logging::LogSettings;
 use hookwright_runtime::nats::NatsSettings;
@@ -50,6 +51,9 @@ pub(crate) struct Settings {
     /// Bytes of deliveries that may be parked, over all dispatchers; at 80% of it no new events are taken in.
     #[serde(default = "defaults::parked_budget_bytes")]
     pub(crate) parked_budget_bytes: u64,
+    /// How much of one subscription may be parked, over all dispatchers; what is beyond is given up.
+    #[serde(default)]
+    pub(crate) park_quota: ParkQuota,
     #[serde(default)]
     pub(crate) lane: LaneSettings,
     /// Added to the system's clock, for tests of what a wrong clock does.
@@ -110,6 +114,8 @@ impl Settings {
         anyhow::ensure!((1..=100_000).contains(&self.max_in_flight), "maxInFlight is 1 to 100000");
         anyhow::ensure!((1..=1_000_000).contains(&self.max_held_events), "maxHeldEvents is 1 to 1000000");
         anyhow::ensure!((16 << 20..=1 << 36).contains(&self.max_held_bytes), "maxHeldBytes is 16 MiB to 64 GiB");
+        anyhow::ensure!(self.park_quota.deliveries > 0, "parkQuota.deliveries is at least 1");
+        anyhow::ensure!(self.park_quota.bytes > 0, "parkQuota.bytes is at least 1");
         anyhow::ensure!(self.lane.in_flight > 0, "lane.inFlight is at least 1");
         anyhow::ensure!(self.lane.waiting <= 1_000_000, "lane.waiting is at most 1000000");
         anyhow::ensure!(!self.egress.allowed_ports.is_empty(), "egress.allowedPorts has at least one port");

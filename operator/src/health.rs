@@ -21,7 +21,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use hookwright_core::health::base::BASE;
-use hookwright_core::health::{BaseCounts, DeliveryCounts, Summary};
+use hookwright_core::health::{BaseCounts, DeliveryCounts, Summary, Waiting};
 use hookwright_core::ids::SubscriptionUid;
 use hookwright_core::names;
 use hookwright_core::record::{self, Disabled};
@@ -186,12 +186,12 @@ impl Health {
     /// Those of whom something waits, by the counts; or less than nothing.
     fn retrying(&self) -> Vec<SubscriptionUid> {
         let state = self.state();
-        let waits = |known: &Known| Summary::waiting(known.base.as_ref(), &known.counts) != 0;
+        let waits = |known: &Known| Summary::waiting(known.base.as_ref(), &known.counts) != Waiting::default();
         state.known.iter().filter(|(_, known)| waits(known)).map(|(uid, _)| uid.clone()).collect()
     }
 
     /// What waits of this Subscription, by the counts, and how often they have changed.
-    fn waiting(&self, uid: &SubscriptionUid) -> Option<(i64, u64)> {
+    fn waiting(&self, uid: &SubscriptionUid) -> Option<(Waiting, u64)> {
         let state = self.state();
         let known = state.known.get(uid)?;
         Some((Summary::waiting(known.base.as_ref(), &known.counts), known.changes))

@@ -11,7 +11,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::summary::gather;
-use super::{DeliveryCounts, Tally};
+use super::{DeliveryCounts, Tally, Waiting};
 
 /// The last token of the base's key, where others have the dispatcher's incarnation.
 pub const BASE: &str = "base";
@@ -68,11 +68,11 @@ impl BaseCounts {
         true
     }
 
-    /// Corrects `retrying` by this much.
-    pub const fn correct(&mut self, drift: i64) {
+    /// Corrects what waits by this much.
+    pub const fn correct(&mut self, drift: Waiting) {
         self.version = crate::record::VERSION;
         self.counts.version = crate::record::VERSION;
-        self.counts.tally.retrying = self.counts.tally.retrying.saturating_add(drift);
+        self.counts.tally.wait(drift);
     }
 
     fn forget(&mut self, now: Timestamp) {
@@ -121,7 +121,7 @@ mod tests {
         assert!(base.fold("dead", &back, t(3)));
         assert_eq!(sum(&base, &[("dead", &back), ("live", &live)]), (14, 4));
         assert_eq!(sum(&base, &[("live", &live)]), (14, 4));
-        base.correct(-3);
+        base.correct(Waiting { deliveries: -3, bytes: 0 });
         assert_eq!(sum(&base, &[("live", &live)]), (14, 1));
     }
 

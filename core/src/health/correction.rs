@@ -1,5 +1,7 @@
-//! How far `retrying` is off: the counts of a dispatcher that died may lack what it parked or took up last, and what
-//! really waits is in the stream of parked deliveries.
+//! How far the count of what waits is off: the counts of a dispatcher that died may lack what it parked or took up
+//! last, and what really waits is in the stream of parked deliveries.
+
+use super::Waiting;
 
 /// One look at a subscription: the stream, and then the counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -7,7 +9,7 @@ pub struct Look {
     /// What waits, by the stream.
     pub waiting: i64,
     /// What waits, by the counts; negative when a dispatcher died that parked.
-    pub counted: i64,
+    pub counted: Waiting,
     /// Moves with each change of the counts.
     pub changes: u64,
 }
@@ -32,30 +34,43 @@ pub struct Suspicion {
 }
 
 impl Suspicion {
-    /// By how much `retrying` has to change; 0 for not at all.
+    /// By how much the count of what waits has to change; by nothing if it is right.
     ///
     /// If nothing changed between two looks, the counts are complete and the difference is exact. Under traffic, counts
     /// lag behind the stream; then only what several pairs of looks agree on is corrected: the least that any of them saw.
-    pub fn correction(&mut self, looks: Looks) -> i64 {
-        let drift = |look: Look| look.waiting - look.counted;
+    pub fn correction(&mut self, looks: Looks) -> Waiting {
+        let drift = |look: Look| look.waiting - look.counted.deliveries;
         let (first, second) = (drift(looks.first), drift(looks.second));
         if looks.first == looks.second {
             *self = Self::default();
-            return second;
+            return with_bytes(second, looks.second.counted);
         }
         let least = least(first, second);
         let seen = if self.pairs == 0 { least } else { self::least(self.drift, least) };
         if seen == 0 {
             *self = Self::default();
-            return 0;
+            return Waiting::default();
         }
         *self = Self { drift: seen, pairs: self.pairs + 1 };
         if self.pairs < PATIENCE {
-            return 0;
+            return Waiting::default();
         }
         *self = Self::default();
-        seen
+        with_bytes(seen, looks.second.counted)
     }
+}
+
+/// The stream tells how many wait, not how large they are. So those that are too many or missing are taken to be as
+/// large as the others are on average; nothing has no bytes.
+const fn with_bytes(drift: i64, counted: Waiting) -> Waiting {
+    let bytes = if counted.deliveries + drift <= 0 || counted.bytes < 0 {
+        counted.bytes.saturating_neg()
+    } else if counted.deliveries > 0 {
+        drift.saturating_mul(counted.bytes / counted.deliveries)
+    } else {
+        0
+    };
+    Waiting { deliveries: drift, bytes }
 }
 
 /// The one nearer to 0, if both are on the same side of it.
@@ -74,7 +89,11 @@ mod tests {
     use super::*;
 
     fn looks(first: (i64, i64, u64), second: (i64, i64, u64)) -> Looks {
-        let look = |(waiting, counted, changes)| Look { waiting, counted, changes };
+        let look = |(waiting, deliveries, changes)| Look {
+            waiting,
+            counted: Waiting { deliveries, bytes: deliveries * 10 },
+            changes,
+        };
         Looks { first: look(first), second: look(second) }
     }
 
@@ -95,8 +114,29 @@ mod tests {
             (vec![looks((9, 3, 1), (9, 4, 2)), looks((0, 1, 3), (0, 1, 4)), looks((7, 3, 5), (9, 3, 6))], 0),
         ] {
             let mut suspicion = Suspicion::default();
-            let corrected: Vec<i64> = rows.iter().map(|looks| suspicion.correction(*looks)).collect();
+            let corrected: Vec<i64> = rows.iter().map(|looks| suspicion.correction(*looks).deliveries).collect();
             assert_eq!(corrected.iter().sum::<i64>(), want, "{rows:?}: {corrected:?}");
+        }
+    }
+
+    #[test]
+    fn bytes_follow_the_deliveries() {
+        for ((deliveries, bytes), waiting, want) in [
+            ((5, 500), 5, (0, 0)),
+            ((5, 500), 3, (-2, -200)),
+            ((5, 500), 7, (2, 200)),
+            ((5, 500), 0, (-5, -500)),
+            // What waited has gone, and was of other sizes than what was counted.
+            ((0, 70), 0, (0, -70)),
+            ((0, -70), 0, (0, 70)),
+            // Of unknown sizes.
+            ((0, 0), 4, (4, 0)),
+            ((-2, -200), 4, (6, 200)),
+            ((3, -10), 3, (0, 10)),
+        ] {
+            let look = Look { waiting, counted: Waiting { deliveries, bytes }, changes: 1 };
+            let got = Suspicion::default().correction(Looks { first: look, second: look });
+            assert_eq!((got.deliveries, got.bytes), want, "{deliveries} with {bytes} bytes for {waiting}");
         }
     }
 }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use jiff::{SignedDuration, Timestamp};
 
 use super::verdict::Signs;
-use super::{BaseCounts, DeliveryCounts, Failing, GivenUp, LastAttempt, remember};
+use super::{BaseCounts, DeliveryCounts, Failing, GivenUp, LastAttempt, Waiting, remember};
 
 /// What all dispatchers counted for one subscription.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -58,8 +58,8 @@ impl Summary {
 
     /// The sum of what dispatchers parked, less what they took up again: negative when one died that had parked.
     #[must_use]
-    pub fn waiting(base: Option<&BaseCounts>, keys: &HashMap<String, DeliveryCounts>) -> i64 {
-        gathered(base, keys, Timestamp::MIN).tally.retrying
+    pub fn waiting(base: Option<&BaseCounts>, keys: &HashMap<String, DeliveryCounts>) -> Waiting {
+        gathered(base, keys, Timestamp::MIN).tally.waiting()
     }
 }
 

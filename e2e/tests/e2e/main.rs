@@ -16,6 +16,7 @@ mod kills;
 mod lifecycle;
 mod load;
 mod malformed;
+mod parking;
 mod retries;
 mod routing;
 mod schemas;

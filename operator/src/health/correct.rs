@@ -5,6 +5,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
+use hookwright_core::health::Waiting;
 use hookwright_core::health::correction::{Look, Looks, Suspicion};
 use hookwright_core::ids::SubscriptionUid;
 use hookwright_core::names::{PARKED_STREAM, parked_at_all, parked_due};
@@ -60,17 +61,17 @@ async fn correct(
     for (uid, first) in uids.iter().zip(firsts) {
         let (Some(first), Some(second)) = (first, look(ctx, uid).await) else { continue };
         let drift = suspicions.entry(uid.clone()).or_default().correction(Looks { first, second });
-        if drift == 0 {
+        if drift == Waiting::default() {
             continue;
         }
         match apply(ctx, uid, drift).await {
-            Ok(()) => info!(subscription = %uid, drift, "corrected what waits"),
+            Ok(()) => info!(subscription = %uid, ?drift, "corrected what waits"),
             Err(error) => debug!(subscription = %uid, error = logging::chain(&error), "not corrected yet"),
         }
     }
 }
 
-async fn apply(ctx: &Context, uid: &SubscriptionUid, drift: i64) -> Result<(), BaseError> {
+async fn apply(ctx: &Context, uid: &SubscriptionUid, drift: Waiting) -> Result<(), BaseError> {
     let change = |base: &mut hookwright_core::health::BaseCounts| {
         base.correct(drift);
         true

@@ -1,0 +1,161 @@
+//! Bounds on what waits: the quota of each Subscription, and the budget of all. Each test has a world of its own.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use hookwright_core::decide::DeadLetterReason;
+use hookwright_e2e::{Answer, Component, Dispatcher, Options, World, wait_for};
+use serde_json::{Value, json};
+use tokio::time::interval;
+
+use crate::shop::{SOON, Shop, alone, fixed, metric};
+
+const QUOTA: usize = 20;
+/// What a dispatcher may park before it knows what the others have parked: a tenth of the quota, and what is under way
+/// while it looks.
+const UNSEEN: usize = 8;
+
+/// How much waits, and how much was given up, once both together are this many.
+async fn settled(shop: &Shop<'_>, name: &str, failed: usize) -> (usize, usize) {
+    let counts = |status: &Value| {
+        let count = |field: &str| status["delivery"][field].as_u64().unwrap_or_default() as usize;
+        (count("retrying"), count("deadLettered"))
+    };
+    let all = |status: &Value| counts(status).0 + counts(status).1 == failed;
+    counts(&shop.status(name, &format!("{failed} parked or given up"), all).await)
+}
+
+/// How often each delivery succeeded at a path.
+fn deliveries(shop: &Shop<'_>, path: &str) -> HashMap<String, usize> {
+    let mut counts = HashMap::new();
+    for request in shop.receiver.requests(path).iter().filter(|request| request.succeeded()) {
+        *counts.entry(request.webhook_id().to_owned()).or_default() += 1;
+    }
+    counts
+}
+
+/// Waits until that many deliveries have succeeded at a path; none more than once.
+async fn delivered(shop: &Shop<'_>, path: &str, n: usize) {
+    wait_for(&format!("{n} deliveries at {path}"), SOON, async || {
+        let seen = deliveries(shop, path);
+        anyhow::ensure!(seen.len() == n, "{}", seen.len());
+        Ok(())
+    })
+    .await
+    .unwrap();
+    assert_eq!(deliveries(shop, path).values().max(), Some(&1), "{path}: none comes twice");
+}
+
+async fn publish(shop: &Shop<'_>, kind: &str, body: &str, n: usize) {
+    for _ in 0..n {
+        shop.publish(&shop.event(kind, body)).await;
+    }
+}
+
+/// So that each is settled before the next.
+async fn publish_slowly(shop: &Shop<'_>, n: usize) {
+    let mut tick = interval(Duration::from_millis(50));
+    for _ in 0..n {
+        tick.tick().await;
+        publish(shop, "small", "{}", 1).await;
+    }
+}
+
+#[tokio::test]
+async fn a_subscription_parks_up_to_its_quota_and_the_rest_is_given_up() {
+    let _machine = alone().await;
+    let quota = json!({ "parkQuota": { "deliveries": QUOTA, "bytes": 100_000 } });
+    let world = World::start(Options { dispatcher: quota.clone(), ..Options::default() }).await.unwrap();
+    let shop = Shop::open(&world, json!({})).await;
+    shop.receiver.answer("/down", Answer::status(503));
+    let uid = shop.subscribe("down", &["small"], fixed("2s")).await;
+    shop.subscribe("up", &["small"], json!({})).await;
+
+    publish(&shop, "small", "{}", 100).await;
+    assert_eq!(settled(&shop, "down", 100).await, (QUOTA, 80));
+    let (letter, _) = shop.dead_letter(&uid).await;
+    assert_eq!((letter.reason, letter.progress.attempts), (DeadLetterReason::RetryQuotaExceeded, 1));
+    let before = shop.receiver.count("/down");
+    shop.requests("down", before + 2 * QUOTA).await;
+
+    // Another incarnation, and then another dispatcher, which have parked nothing yet.
+    assert!(world.dispatchers[0].terminate().await.unwrap().success());
+    world.dispatchers[0].restart().unwrap();
+    world.dispatchers[0].wait_ready(SOON).await.unwrap();
+    publish_slowly(&shop, 30).await;
+    let (parked, _) = settled(&shop, "down", 130).await;
+    assert!((QUOTA..=QUOTA + UNSEEN).contains(&parked), "{parked} wait");
+    let second = Dispatcher::spawn(world.folder(), "second", &world.nats, &world.sealing, &quota).unwrap();
+    second.wait_ready(SOON).await.unwrap();
+    publish_slowly(&shop, 60).await;
+    let (parked, given_up) = settled(&shop, "down", 190).await;
+    assert!((QUOTA..=QUOTA + 2 * UNSEEN).contains(&parked), "{parked} wait");
+
+    // The bytes count, too: three of these fit in, and a fourth begins below the quota.
+    shop.receiver.answer("/large", Answer::status(503));
+    shop.subscribe("large", &["large"], fixed("2s")).await;
+    second.terminate().await.unwrap();
+    publish(&shop, "large", &"x".repeat(30_000), 10).await;
+    assert_eq!(settled(&shop, "large", 10).await, (4, 6));
+
+    // What waits arrives, and there is room again.
+    shop.receiver.answer("/down", Answer::status(200));
+    delivered(&shop, "/down", parked).await;
+    settled(&shop, "down", given_up).await;
+    shop.receiver.answer("/down", Answer::status(503));
+    publish(&shop, "small", "{}", QUOTA).await;
+    assert_eq!(settled(&shop, "down", given_up + QUOTA).await, (QUOTA, given_up));
+    delivered(&shop, "/up", 190 + QUOTA).await;
+}
+
+async fn value(dispatcher: &Component, name: &str) -> u64 {
+    metric(&dispatcher.metrics().await.unwrap(), &format!("hookwright_dispatcher_{name} "))
+}
+
+/// Waits until the dispatcher takes in new events, or does not.
+async fn wait_paused(dispatcher: &Component, paused: u64) {
+    wait_for(&format!("paused to be {paused}"), SOON, async || {
+        let (seen, bytes) = (value(dispatcher, "paused").await, value(dispatcher, "parked_bytes").await);
+        anyhow::ensure!(seen == paused, "{seen} at {bytes} bytes");
+        Ok(())
+    })
+    .await
+    .unwrap();
+}
+
+#[tokio::test]
+async fn new_events_wait_while_too_much_is_parked_and_none_is_lost() {
+    const BUDGET: u64 = 1_000_000;
+    let _machine = alone().await;
+    let budget = json!({ "parkedBudgetBytes": BUDGET });
+    let world = World::start(Options { dispatcher: budget, ..Options::default() }).await.unwrap();
+    let dispatcher = &world.dispatchers[0];
+    let shop = Shop::open(&world, json!({})).await;
+    shop.receiver.answer("/down", Answer::status(503));
+    for name in ["down", "up"] {
+        shop.subscribe(name, &[">"], fixed("2s")).await;
+    }
+    let body = "x".repeat(10_000);
+    publish(&shop, "a", &body, 100).await;
+    wait_paused(dispatcher, 1).await;
+    assert!(value(dispatcher, "parked_bytes").await >= BUDGET / 5 * 4);
+    delivered(&shop, "/up", 100).await;
+
+    // What is due goes on, what is new waits in its stream, for as long as it takes.
+    publish(&shop, "a", &body, 100).await;
+    let (read, tried, start) = (value(dispatcher, "events_total").await, shop.receiver.count("/down"), Instant::now());
+    while start.elapsed() < Duration::from_secs(6) {
+        // A pull that was waiting when it turned may have brought one.
+        assert!(value(dispatcher, "events_total").await <= read + 1);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert!(shop.receiver.count("/up") <= 101, "{}", shop.receiver.count("/up"));
+    assert!(shop.receiver.count("/down") >= tried + 100, "what is parked is retried");
+
+    shop.receiver.answer("/down", Answer::status(200));
+    wait_paused(dispatcher, 0).await;
+    for path in ["/up", "/down"] {
+        delivered(&shop, path, 200).await;
+    }
+    shop.status("down", "nothing to be given up", |status| status["delivery"]["deadLettered"] == 0).await;
+}
