@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::backoff::{Jitter, delay};
 use crate::outcome::{Outcome, OutcomeKind};
+use crate::parked::Progress;
 use crate::policy::RetryPolicy;
 
 /// Why a delivery, or an event itself, was given up.
@@ -111,6 +112,16 @@ pub fn decide(policy: &RetryPolicy, attempt: Attempt, outcome: Outcome, now: Tim
     Next::Retry { at: attempt.deadline.map_or(at, |deadline| at.min(deadline)) }
 }
 
+/// Whether a delivery that finds no place for an attempt at `now`, again, is given up without: `maxDuration` has passed,
+/// and it has found none [`LAST_CHANCES`] times in a row.
+#[must_use]
+pub fn is_out_of_chances(progress: &Progress, now: Timestamp) -> bool {
+    progress.parks >= LAST_CHANCES && progress.deadline.is_some_and(|deadline| now >= deadline)
+}
+
+/// With the waits of [`crate::backoff::lane_full_delay`], about an hour.
+pub const LAST_CHANCES: u32 = 64;
+
 /// How far ahead a receiver can put the next attempt with `Retry-After`: as far as the default schedule's longest wait.
 pub const MAX_RETRY_AFTER: SignedDuration = SignedDuration::from_hours(24);
 
@@ -179,6 +190,21 @@ mod tests {
                 Next::DeadLetter { .. } => prop_assert!(number >= 10 || left <= 0),
                 Next::Done => prop_assert!(false, "a failure is never done"),
             }
+        }
+    }
+
+    #[test]
+    fn out_of_chances_table() {
+        for (parks, deadline, want) in [
+            (LAST_CHANCES, Some(0), true),
+            (LAST_CHANCES + 9, Some(-3600), true),
+            // There is time left, or there are chances.
+            (LAST_CHANCES, Some(1), false),
+            (LAST_CHANCES, None, false),
+            (LAST_CHANCES - 1, Some(-3600), false),
+        ] {
+            let progress = Progress { parks, deadline: deadline.map(t), ..Progress::default() };
+            assert_eq!(is_out_of_chances(&progress, t(0)), want, "{parks} parks, deadline {deadline:?}");
         }
     }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hookwright_core::backoff::{Jitter, lane_full_delay};
-use hookwright_core::decide::{Attempt, DeadLetterReason, Next, deadline, decide};
+use hookwright_core::decide::{Attempt, DeadLetterReason, Next, deadline, decide, is_out_of_chances};
 use hookwright_core::delivery_id::DeliveryId;
 use hookwright_core::event::Event;
 use hookwright_core::health::{LastAttempt, Waiting};
@@ -38,6 +38,9 @@ const START_WITHIN: Duration = Duration::from_secs(5);
 
 /// Behind an endpoint that hangs, the waits begin as if after this many parks (16 s): each park is work for NATS.
 const STUCK_PARKS: u32 = 4;
+
+/// Why a delivery got no last attempt.
+const NO_PLACE: &str = "no place for an attempt was free since the deadline";
 
 /// A delivery in hand.
 pub(crate) struct Delivery {
@@ -198,11 +201,14 @@ impl Deliverer {
 
     /// The lane is full, the dispatcher stops or has lost its lease. A park is not an attempt.
     async fn park_unstarted(&self, mut delivery: Delivery) {
+        let now = self.clock.now();
+        if is_out_of_chances(&delivery.progress, now) {
+            return self.bury(&delivery, DeadLetterReason::DeadlineExceeded, Some(NO_PLACE)).await;
+        }
         let stuck = delivery.subscription.lane.is_narrow() || delivery.received.elapsed() >= START_WITHIN;
         let parks = if stuck { delivery.progress.parks.max(STUCK_PARKS) } else { delivery.progress.parks };
         let wait = lane_full_delay(parks, Jitter::new(rand::random()));
         delivery.progress.parks = parks.saturating_add(1);
-        let now = self.clock.now();
         // What never gets its turn has a deadline, too.
         let retry = &delivery.subscription.policy.retry;
         delivery.progress.deadline = delivery.progress.deadline.or_else(|| deadline(retry, now));

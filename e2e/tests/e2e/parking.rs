@@ -3,8 +3,11 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use hookwright_core::decide::DeadLetterReason;
+use hookwright_core::decide::{DeadLetterReason, LAST_CHANCES};
+use hookwright_core::ids::SubscriptionUid;
+use hookwright_core::parked::Progress;
 use hookwright_e2e::{Answer, Component, Dispatcher, Options, World, wait_for};
+use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use tokio::time::interval;
 
@@ -158,4 +161,27 @@ async fn new_events_wait_while_too_much_is_parked_and_none_is_lost() {
         delivered(&shop, path, 200).await;
     }
     shop.status("down", "nothing to be given up", |status| status["delivery"]["deadLettered"] == 0).await;
+}
+
+#[tokio::test]
+async fn beyond_its_deadline_a_delivery_that_never_finds_a_place_is_given_up() {
+    let _machine = alone().await;
+    let lane = json!({ "lane": { "inFlight": 1, "waiting": 0 } });
+    let world = World::start(Options { dispatcher: lane, ..Options::default() }).await.unwrap();
+    let shop = Shop::open(&world, json!({})).await;
+    shop.receiver.answer("/busy", Answer::hang());
+    let uid = shop.subscribe("busy", &[">"], json!({ "delivery": { "timeout": "30s" } })).await;
+    shop.publish(&shop.event("a", "{}")).await;
+    shop.requests("busy", 1).await;
+
+    let subscription = SubscriptionUid::parse(&uid).unwrap();
+    let deadline = Some(Timestamp::now() - SignedDuration::from_hours(1));
+    for parks in [LAST_CHANCES - 1, LAST_CHANCES] {
+        shop.publish_due(&subscription, 1, Progress { parks, deadline, ..Progress::default() }).await;
+    }
+    let (letter, _) = shop.dead_letter(&uid).await;
+    assert_eq!((letter.reason, letter.progress.parks), (DeadLetterReason::DeadlineExceeded, LAST_CHANCES));
+    // The other one waits for its last chance.
+    shop.status("busy", "one given up", |status| status["delivery"]["deadLettered"] == 1).await;
+    assert_eq!(shop.receiver.count("/busy"), 1);
 }
