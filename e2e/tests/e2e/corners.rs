@@ -3,13 +3,15 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
-use hookwright_core::names::CONFIG_BUCKET;
+use hookwright_core::ids::SubscriptionUid;
+use hookwright_core::names::{CONFIG_BUCKET, ConfigKey};
+use hookwright_core::parked::Progress;
 use hookwright_e2e::{Answer, Dispatcher, Options, User, World, wait_for};
 use serde_json::json;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
-use crate::shop::{SOON, Shop, alone, schedule};
+use crate::shop::{SOON, Shop, alone, metric, schedule};
 
 async fn world() -> World {
     World::start(Options { dispatchers: 2, ..Options::default() }).await.unwrap()
@@ -143,6 +145,65 @@ async fn a_record_of_a_newer_version_stops_its_producer_and_no_other() {
     assert_eq!(shop.receiver.count("/all"), 0);
     bucket.delete(&key).await.unwrap();
     shop.requests("all", 1).await;
+}
+
+/// The sum of a counter over all dispatchers.
+async fn count(world: &World, name: &str) -> u64 {
+    let mut sum = 0;
+    for dispatcher in &world.dispatchers {
+        sum += metric(&dispatcher.metrics().await.unwrap(), &format!("hookwright_dispatcher_{name} "));
+    }
+    sum
+}
+
+#[tokio::test]
+async fn a_parked_delivery_waits_for_config_that_its_dispatcher_has_not_loaded() {
+    let _machine = alone().await;
+    let world = world().await;
+    let shop = Shop::open(&world, json!({})).await;
+    let uid = SubscriptionUid::parse(&shop.subscribe("late", &[">"], json!({})).await).unwrap();
+    let bucket = world.nats.jetstream(User::Operator).await.unwrap().get_key_value(CONFIG_BUCKET).await.unwrap();
+    let key = ConfigKey::Subscription(shop.producer().await, uid.clone()).to_string();
+    let record = bucket.get(&key).await.unwrap().unwrap();
+    // From here on the config is what this test makes of it.
+    world.operator.freeze().unwrap();
+    let remove = async || {
+        bucket.delete(&key).await.unwrap();
+        let revision = bucket.entry(&key).await.unwrap().unwrap().revision;
+        wait_for("all to have loaded it", SOON, async || {
+            let loaded = count(&world, "config_revision").await;
+            anyhow::ensure!(loaded == 2 * revision, "{loaded} of twice {revision}");
+            Ok(())
+        })
+        .await
+        .unwrap();
+        revision
+    };
+
+    // To dispatchers that are behind, a Subscription that is about to come looks like one that has gone.
+    let revision = remove().await;
+    shop.publish_due(&uid, revision + 1, Progress::default()).await;
+    let start = Instant::now();
+    // Longer than a dispatcher waits, and until it comes again.
+    while start.elapsed() < Duration::from_secs(12) {
+        assert_eq!(count(&world, "dropped_total").await, 0);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert_eq!(shop.receiver.count("/late"), 0);
+    assert_eq!(bucket.put(&key, record).await.unwrap(), revision + 1);
+    shop.requests("late", 1).await;
+
+    // One that has gone by the revision that the delivery names, or a later one, does not come back.
+    let revision = remove().await;
+    shop.publish_due(&uid, revision, Progress::default()).await;
+    wait_for("it to be dropped", SOON, async || {
+        let dropped = count(&world, "dropped_total").await;
+        anyhow::ensure!(dropped == 1, "{dropped}");
+        Ok(())
+    })
+    .await
+    .unwrap();
+    assert_eq!(shop.receiver.count("/late"), 1);
 }
 
 #[tokio::test]
