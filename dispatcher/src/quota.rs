@@ -1,4 +1,4 @@
-//! The park quota: see `hookwright_core::quota`. The others' counts are read from the health bucket, when they are needed.
+//! The park quota: see `hookwright_core::quota`. The others' counts are read from the health bucket, when needed.
 
 use std::collections::HashMap;
 use std::sync::Arc;
