@@ -1,32 +1,34 @@
 //! EventSchemas and the Producer that enforces them, applied together.
 
-use hookwright_e2e::wait_for;
+use hookwright_core::names::{DEAD_LETTER_STREAM, dead_event};
+use hookwright_e2e::{Event, Options, User, World, wait_for};
 use serde_json::{Value, json};
 
 use super::{order, schema};
-use crate::shop::{SOON, Shop, condition, merge, shared};
+use crate::shop::{SOON, Shop, alone, merge};
 
 /// Enough that putting them in place takes longer than making the Producer ready.
 const TYPES: usize = 50;
 
-/// EventSchemas of the types `<prefix>0` and on for a Producer, each with a version that is large enough to be work.
-fn schemas(shop: &Shop<'_>, producer: &str, prefix: &str) -> Vec<Value> {
+/// EventSchemas of the types `type0` and on, each with a version that is work to check.
+fn schemas(shop: &Shop<'_>) -> Vec<Value> {
     let large = |i: usize| {
-        let names =
-            (0..30).map(|n| (format!("p{n}"), json!({ "type": "string", "pattern": format!("^[a-z]{{{n},40}}$") })));
+        let pattern = |n: usize| json!({ "type": "string", "pattern": format!("^[a-z]{{{n},60}}$") });
         let mut schema = order();
-        merge(&mut schema["properties"], names.collect());
+        merge(&mut schema["properties"], (0..50).map(|n| (format!("p{n}"), pattern(n))).collect());
         schema["description"] = json!(format!("Event {i}."));
         schema
     };
     let one = |i: usize| {
-        let spec = json!({ "producerRef": { "name": producer } });
-        schema(shop, &format!("{prefix}{i}"), &format!("{prefix}{i}"), &[("1.0", large(i)), ("2.0", order())], spec)
+        let spec = json!({ "producerRef": { "name": "burst" } });
+        let name = format!("type{i}");
+        schema(shop, &name, &name, &[("1.0", large(i)), ("2.0", order())], spec)
     };
     (0..TYPES).map(one).collect()
 }
 
-fn producer(shop: &Shop<'_>, name: &str, validation: &str) -> Value {
+fn producer(shop: &Shop<'_>, validation: &str) -> Value {
+    let name = "burst";
     json!({
         "apiVersion": "hookwright.dev/v1alpha1",
         "kind": "Producer",
@@ -45,52 +47,59 @@ async fn apply(shop: &Shop<'_>, objects: &[Value]) {
     shop.world.control_plane.kubectl_stdin(&["apply", "-f", "-"], &list).await.unwrap();
 }
 
-/// Publishes one event of each type, the moment that the Producer is Ready, and sees each of them delivered.
-async fn each_is_delivered(shop: &Shop<'_>, name: &str, prefix: &str, path: &str) {
-    shop.world.wait_ready(&shop.namespace, "producers", name).await.unwrap();
+/// Applies all while the operator sleeps, so that it finds everything at once; publishes one event of each type the moment
+/// that the Producer is Ready; and sees that none of them is dead.
+async fn none_is_dead(shop: &Shop<'_>, objects: &[Value]) {
+    shop.world.operator.freeze().unwrap();
+    apply(shop, objects).await;
+    shop.world.operator.thaw().unwrap();
+    let producer = shop.world.wait_ready(&shop.namespace, "producers", "burst").await.unwrap();
     for i in 0..TYPES {
-        let subject = format!("{}.{name}.{prefix}{i}", shop.namespace);
-        shop.publish(&hookwright_e2e::Event::new(subject, format!(r#"{{"id":{i}}}"#))).await;
+        let subject = format!("{}.burst.type{i}", shop.namespace);
+        shop.publish(&Event::new(subject, format!(r#"{{"id":{i}}}"#))).await;
     }
-    shop.requests(path, TYPES).await;
-    let found = shop.world.control_plane.get(&shop.namespace, "producers", name).await.unwrap();
-    assert_eq!(found["status"]["violations"], Value::Null);
-}
-
-#[tokio::test]
-async fn no_event_is_dead_for_want_of_a_schema_that_was_applied_with_its_producer() {
-    let (shop, _machine) = shared().await;
-    let mut objects = schemas(&shop, "burst", "a");
-    // One that is refused keeps nobody waiting.
-    let broken = json!({ "type": "nothing" });
-    objects.push(schema(&shop, "broken", "broken", &[("1", broken)], json!({ "producerRef": { "name": "burst" } })));
-    objects.push(producer(&shop, "burst", "Enforce"));
-    objects.push(shop.subscription("all", &[">"], json!({ "producerRef": { "name": "burst" } })));
-    apply(&shop, &objects).await;
+    // Once the last one is delivered, the others have been looked at.
     shop.world.wait_ready(&shop.namespace, "subscriptions", "all").await.unwrap();
-    each_is_delivered(&shop, "burst", "a", "all").await;
-}
-
-#[tokio::test]
-async fn a_producer_that_turns_to_enforce_waits_for_the_schemas_that_came_with_it() {
-    let (shop, _machine) = shared().await;
-    apply(&shop, &[producer(&shop, "burst", "Ignore")]).await;
-    shop.world.wait_ready(&shop.namespace, "producers", "burst").await.unwrap();
-    shop.subscribe("all", &[">"], json!({ "producerRef": { "name": "burst" } })).await;
-    let mut objects = schemas(&shop, "burst", "a");
-    objects.push(producer(&shop, "burst", "Enforce"));
-    apply(&shop, &objects).await;
-    each_is_delivered(&shop, "burst", "a", "all").await;
-
-    // Now it is enforced, and says so: an event of a type without a schema is dead.
-    shop.publish(&hookwright_e2e::Event::new(format!("{}.burst.unknown", shop.namespace), "{}")).await;
-    wait_for("a dead letter", SOON, async || {
-        let (letter, _) = shop.dead_event("burst").await;
-        anyhow::ensure!(letter.event.event_type == "unknown", "{}", letter.event.event_type);
+    let last = r#"{"id":-1}"#;
+    shop.publish(&Event::new(format!("{}.burst.type0", shop.namespace), last)).await;
+    wait_for("the last event", SOON, async || {
+        anyhow::ensure!(shop.receiver.requests("/all").iter().any(|request| request.body == last));
         Ok(())
     })
     .await
     .unwrap();
-    let found = shop.world.control_plane.get(&shop.namespace, "producers", "burst").await.unwrap();
-    assert_eq!(condition(&found["status"], "Ready")["status"], "True");
+    let uid = producer["metadata"]["uid"].as_str().unwrap().to_owned();
+    let jetstream = shop.world.nats.jetstream(User::Operator).await.unwrap();
+    let stream = jetstream.get_stream(DEAD_LETTER_STREAM).await.unwrap();
+    let letter = stream.get_last_raw_message_by_subject(&dead_event(&uid.try_into().unwrap())).await;
+    assert!(letter.is_err(), "{:?}", letter.map(|letter| letter.headers));
+
+    // Now it is enforced: an event of a type without a schema is dead.
+    shop.publish(&Event::new(format!("{}.burst.broken", shop.namespace), "{}")).await;
+    assert_eq!(shop.dead_event("burst").await.0.event.event_type, "broken");
+}
+
+/// Has a world of its own: its operator sleeps for a while.
+#[tokio::test]
+async fn no_event_is_dead_for_want_of_a_schema_that_was_applied_with_its_producer() {
+    let _machine = alone().await;
+    let world = World::start(Options::default()).await.unwrap();
+    let with = |shop: &Shop<'_>| {
+        let mut objects = schemas(shop);
+        // One that is refused keeps nobody waiting.
+        let broken = json!({ "type": "nothing" });
+        let spec = json!({ "producerRef": { "name": "burst" } });
+        objects.push(schema(shop, "broken", "broken", &[("1", broken)], spec.clone()));
+        objects.push(producer(shop, "Enforce"));
+        objects.push(shop.subscription("all", &[">"], spec));
+        objects
+    };
+    let shop = Shop::open(&world, json!({})).await;
+    none_is_dead(&shop, &with(&shop)).await;
+
+    // And one that was there, and enforced nothing.
+    let shop = Shop::open(&world, json!({})).await;
+    apply(&shop, &[producer(&shop, "Ignore")]).await;
+    shop.world.wait_ready(&shop.namespace, "producers", "burst").await.unwrap();
+    none_is_dead(&shop, &with(&shop)).await;
 }
