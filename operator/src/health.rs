@@ -48,9 +48,11 @@ struct Known {
     object: Option<ObjectRef<Subscription>>,
     /// Of those who have gone.
     base: Option<BaseCounts>,
+    /// Of the base; 0 for none.
+    base_revision: u64,
     /// By incarnation.
     counts: HashMap<String, DeliveryCounts>,
-    /// Moves with each change of the two above.
+    /// Moves with each change of base and counts.
     changes: u64,
     disabled: Option<Disabled>,
 }
@@ -92,13 +94,14 @@ impl Health {
     pub(crate) fn apply_counts(&self, change: Change) {
         let mut state = self.state();
         match change {
-            Change::Put { key, value, .. } => state.put_counts(&key, &value),
+            Change::Put { key, value, revision } => state.put_counts(&key, &value, revision),
             Change::Delete { key } | Change::Vanished { key } => {
                 if let Some((uid, incarnation)) = names::parse_health_key(&key)
                     && let Some(known) = state.known.get_mut(&uid)
                 {
                     if incarnation == BASE {
                         known.base = None;
+                        known.base_revision = 0;
                     } else {
                         known.counts.remove(incarnation);
                     }
@@ -174,6 +177,11 @@ impl Health {
         state.known.iter().flat_map(keys).collect()
     }
 
+    /// Whether this dispatcher has a key of this Subscription.
+    fn has_key(&self, uid: &SubscriptionUid, incarnation: &str) -> bool {
+        self.state().known.get(uid).is_some_and(|known| known.counts.contains_key(incarnation))
+    }
+
     /// The `retrying` of this Subscription has to be looked at.
     fn suspect(&self, uid: SubscriptionUid) {
         self.state().suspects.push(uid);
@@ -190,11 +198,12 @@ impl Health {
         state.known.iter().filter(|(_, known)| waits(known)).map(|(uid, _)| uid.clone()).collect()
     }
 
-    /// What waits of this Subscription, by the counts, and how often they have changed.
-    fn waiting(&self, uid: &SubscriptionUid) -> Option<(Waiting, u64)> {
+    /// What waits of this Subscription, by the counts; how often they have changed; the revision of the base in them.
+    fn waiting(&self, uid: &SubscriptionUid) -> Option<(Waiting, u64, u64)> {
         let state = self.state();
         let known = state.known.get(uid)?;
-        Some((Summary::waiting(known.base.as_ref(), &known.counts), known.changes))
+        let waiting = Summary::waiting(known.base.as_ref(), &known.counts);
+        Some((waiting, known.changes, known.base_revision))
     }
 
     fn read(&self, uid: &SubscriptionUid, now: Timestamp) -> Option<Reading> {
@@ -209,7 +218,7 @@ impl Health {
 }
 
 impl State {
-    fn put_counts(&mut self, key: &str, value: &[u8]) {
+    fn put_counts(&mut self, key: &str, value: &[u8], revision: u64) {
         let Some((uid, incarnation)) = names::parse_health_key(key) else { return };
         if self.gone.contains_key(&uid) {
             self.late.push(key.to_owned());
@@ -217,7 +226,10 @@ impl State {
         }
         let known = self.known.entry(uid.clone()).or_default();
         let read = if incarnation == BASE {
-            record::decode::<BaseCounts>(value).map(|base| known.base = Some(base))
+            record::decode::<BaseCounts>(value).map(|base| {
+                known.base = Some(base);
+                known.base_revision = revision;
+            })
         } else {
             record::decode::<DeliveryCounts>(value)
                 .map(|counts| drop(known.counts.insert(incarnation.to_owned(), counts)))

@@ -15,9 +15,10 @@ use super::{DeliveryCounts, Tally, Waiting};
 
 /// The last token of the base's key, where others have the dispatcher's incarnation.
 pub const BASE: &str = "base";
-/// How long the base remembers from whom it has taken what: longer than a dispatcher can be away and come back.
-pub const REMEMBERED_FOR: SignedDuration = SignedDuration::from_hours(24);
-/// How many it remembers at most; the newest stay.
+/// How long the base remembers from whom it has taken what once the key has gone: longer than a dispatcher can be
+/// frozen and come back. As long as there is a key, it is never forgotten.
+pub const REMEMBERED_FOR: SignedDuration = SignedDuration::from_hours(7 * 24);
+/// How many without a key it remembers at most; the newest stay.
 pub const REMEMBERED: usize = 64;
 
 /// What was folded, of all dispatchers that have gone.
@@ -57,14 +58,20 @@ impl BaseCounts {
         Some(rest)
     }
 
-    /// Takes over a key's counts at `now`. Returns whether that changed the base.
-    pub fn fold(&mut self, incarnation: &str, counts: &DeliveryCounts, now: Timestamp) -> bool {
+    /// Takes over a key's counts at `now`; `present` tells whose keys are there. Returns whether that changed the base.
+    pub fn fold(
+        &mut self,
+        incarnation: &str,
+        counts: &DeliveryCounts,
+        present: impl Fn(&str) -> bool,
+        now: Timestamp,
+    ) -> bool {
         let Some(rest) = self.rest_of(incarnation, counts) else { return false };
         self.counts = gather([&self.counts, &rest], now);
         self.counts.version = crate::record::VERSION;
         self.version = crate::record::VERSION;
         self.folded.insert(incarnation.to_owned(), Folded { at: now, taken: counts.tally });
-        self.forget(now);
+        self.forget(|name| name == incarnation || present(name), now);
         true
     }
 
@@ -75,11 +82,16 @@ impl BaseCounts {
         self.counts.tally.wait(drift);
     }
 
-    fn forget(&mut self, now: Timestamp) {
-        self.folded.retain(|_, folded| now.duration_since(folded.at) < REMEMBERED_FOR);
-        while self.folded.len() > REMEMBERED {
-            let oldest = self.folded.iter().min_by_key(|(_, folded)| folded.at).map(|(name, _)| name.clone());
-            oldest.and_then(|name| self.folded.remove(&name));
+    /// A key that is there, or comes back, counts anew in full once it is forgotten what was taken from it.
+    fn forget(&mut self, present: impl Fn(&str) -> bool, now: Timestamp) {
+        let folded = self.folded.iter().filter(|(name, _)| !present(name));
+        let mut gone: Vec<(Timestamp, String)> = folded.map(|(name, folded)| (folded.at, name.clone())).collect();
+        gone.sort_unstable();
+        let many = gone.len().saturating_sub(REMEMBERED);
+        for (n, (at, name)) in gone.into_iter().enumerate() {
+            if n < many || now.duration_since(at) >= REMEMBERED_FOR {
+                self.folded.remove(&name);
+            }
         }
     }
 }
@@ -106,19 +118,23 @@ mod tests {
         (sum.delivered, sum.retrying)
     }
 
+    fn none_there(_: &str) -> bool {
+        false
+    }
+
     #[test]
     fn a_fold_changes_no_sum_at_any_step() {
         let (dead, live) = (counts(3, 2), counts(4, -1));
         let mut base = BaseCounts::default();
         assert_eq!(sum(&base, &[("dead", &dead), ("live", &live)]), (7, 1));
-        assert!(base.fold("dead", &dead, t(1)));
+        assert!(base.fold("dead", &dead, none_there, t(1)));
         assert_eq!(sum(&base, &[("dead", &dead), ("live", &live)]), (7, 1), "the base has it, the key is still there");
-        assert!(!base.fold("dead", &dead, t(2)), "another operator does it again");
+        assert!(!base.fold("dead", &dead, none_there, t(2)), "another operator does it again");
         assert_eq!(sum(&base, &[("live", &live)]), (7, 1), "the key has gone");
         // It was not dead: it goes on counting under its key, and is folded again later.
         let back = counts(10, 5);
         assert_eq!(sum(&base, &[("dead", &back), ("live", &live)]), (14, 4));
-        assert!(base.fold("dead", &back, t(3)));
+        assert!(base.fold("dead", &back, none_there, t(3)));
         assert_eq!(sum(&base, &[("dead", &back), ("live", &live)]), (14, 4));
         assert_eq!(sum(&base, &[("live", &live)]), (14, 4));
         base.correct(Waiting { deliveries: -3, bytes: 0 });
@@ -138,22 +154,30 @@ mod tests {
         let keys = HashMap::from([("dead".to_owned(), dead.clone())]);
         let before = Summary::of(None, &keys, t(20));
         let mut base = BaseCounts::default();
-        base.fold("dead", &dead, t(20));
+        base.fold("dead", &dead, none_there, t(20));
         assert_eq!(Summary::of(Some(&base), &keys, t(20)), before);
         assert_eq!(Summary::of(Some(&base), &none, t(20)), before);
         assert_eq!((before.signs.failures, before.next_attempt, before.oldest_pending), (3, Some(t(100)), Some(t(0))));
     }
 
     #[test]
-    fn it_forgets_in_time() {
+    fn it_forgets_in_time_but_no_key_that_is_there() {
         let mut base = BaseCounts::default();
+        let frozen = |name: &str| name == "i-0";
         for n in 0..100 {
-            base.fold(&format!("i-{n}"), &counts(1, 0), t(n));
+            base.fold(&format!("i-{n}"), &counts(1, 0), frozen, t(n));
         }
-        assert_eq!((base.counts.tally.delivered, base.folded.len()), (100, REMEMBERED));
-        assert!(base.folded.contains_key("i-99") && !base.folded.contains_key("i-35"));
-        base.fold("late", &counts(1, 0), t(25 * 3600));
-        assert_eq!(base.folded.len(), 1);
+        assert_eq!(
+            (base.counts.tally.delivered, base.folded.len()),
+            (100, REMEMBERED + 2),
+            "the last has its key, too"
+        );
+        let remembers = |base: &BaseCounts, name: &str| base.folded.contains_key(name);
+        assert!(remembers(&base, "i-99") && remembers(&base, "i-0") && !remembers(&base, "i-34"));
+        base.fold("late", &counts(1, 0), frozen, t(8 * 24 * 3600));
+        assert!(base.folded.len() == 2 && remembers(&base, "i-0"), "{:?}", base.folded);
+        // It was frozen, and counts on under its key.
+        assert_eq!(sum(&base, &[("i-0", &counts(3, 0))]).0, 101 + 2);
     }
 
     /// What two operators, crashes and a dispatcher that isn't as dead as it seemed do to one key and the base.
@@ -201,7 +225,7 @@ mod tests {
                     Step::Fold(who) => {
                         let (mut new, revision) = read_base[who].clone();
                         let Some(counts) = &read_key[who].0 else { continue };
-                        if !new.fold("i", counts, t(0)) {
+                        if !new.fold("i", counts, none_there, t(0)) {
                             folded[who] = true;
                         } else if revision == base_revision {
                             base = new;

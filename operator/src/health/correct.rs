@@ -13,7 +13,7 @@ use hookwright_runtime::logging;
 use tokio::time::{Instant, MissedTickBehavior};
 use tracing::{debug, info};
 
-use super::base::{self, BaseError};
+use super::base;
 use crate::context::Context;
 use crate::jetstream::JsResult;
 
@@ -59,28 +59,22 @@ async fn correct(
     }
     tokio::time::sleep_until(start.max(Instant::now()) + APART).await;
     for (uid, first) in uids.iter().zip(firsts) {
-        let (Some(first), Some(second)) = (first, look(ctx, uid).await) else { continue };
+        let (Some((first, _)), Some((second, revision))) = (first, look(ctx, uid).await) else { continue };
         let drift = suspicions.entry(uid.clone()).or_default().correction(Looks { first, second });
         if drift == Waiting::default() {
             continue;
         }
-        match apply(ctx, uid, drift).await {
-            Ok(()) => info!(subscription = %uid, ?drift, "corrected what waits"),
+        // Another operator may have seen the same, and corrected it since.
+        match base::change_at(&ctx.js, uid, revision, |base| base.correct(drift)).await {
+            Ok(true) => info!(subscription = %uid, ?drift, "corrected what waits"),
+            Ok(false) => debug!(subscription = %uid, "the base has changed since the look"),
             Err(error) => debug!(subscription = %uid, error = logging::chain(&error), "not corrected yet"),
         }
     }
 }
 
-async fn apply(ctx: &Context, uid: &SubscriptionUid, drift: Waiting) -> Result<(), BaseError> {
-    let change = |base: &mut hookwright_core::health::BaseCounts| {
-        base.correct(drift);
-        true
-    };
-    base::change(&ctx.js, uid, change).await
-}
-
-/// None if NATS doesn't say, or the Subscription has gone.
-async fn look(ctx: &Context, uid: &SubscriptionUid) -> Option<Look> {
+/// A look, and the revision of the base that it counted with. None if NATS doesn't say, or the Subscription has gone.
+async fn look(ctx: &Context, uid: &SubscriptionUid) -> Option<(Look, u64)> {
     let waiting = match waiting(ctx, uid).await {
         Ok(waiting) => waiting,
         Err(error) => {
@@ -88,8 +82,8 @@ async fn look(ctx: &Context, uid: &SubscriptionUid) -> Option<Look> {
             return None;
         }
     };
-    let (counted, changes) = ctx.health.waiting(uid)?;
-    Some(Look { waiting, counted, changes })
+    let (counted, changes, revision) = ctx.health.waiting(uid)?;
+    Some((Look { waiting, counted, changes }, revision))
 }
 
 /// What waits for its time, and what is due and not settled yet.

@@ -87,7 +87,8 @@ async fn fold(ctx: &Context, uid: &SubscriptionUid, dispatcher: &str) -> Result<
     let key = health_key(uid, dispatcher);
     let Some(entry) = ctx.js.get(HEALTH_BUCKET, &key).await? else { return Ok(()) };
     let counts: DeliveryCounts = record::decode(&entry.value)?;
-    base::change(&ctx.js, uid, |base| base.fold(dispatcher, &counts, Timestamp::now())).await?;
+    let present = |incarnation: &str| ctx.health.has_key(uid, incarnation);
+    base::change(&ctx.js, uid, |base| base.fold(dispatcher, &counts, present, Timestamp::now())).await?;
     // What it may have parked or taken up without writing it down.
     ctx.health.suspect(uid.clone());
     // If it is at another revision, its dispatcher goes on counting; the rest is folded when that has gone, too.
