@@ -16,6 +16,7 @@ pub mod event_type;
 pub mod health;
 pub mod ids;
 pub mod lease;
+pub mod loss;
 pub mod matcher;
 pub mod names;
 pub mod outcome;

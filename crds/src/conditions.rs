@@ -18,6 +18,11 @@ pub enum ConditionType {
     Ready,
     /// How the endpoint answers. Not part of Ready.
     EndpointHealthy,
+    /// Events were removed from the stream before a dispatcher received them. There only when it is true; not part of
+    /// Ready.
+    EventsLost,
+    /// The stream is another one of the same name than before. There only when it is true; not part of Ready.
+    StreamReplaced,
     /// Nothing more happens without an edit (kstatus: Failed).
     Stalled,
     /// Work is under way (kstatus: InProgress).
@@ -33,6 +38,8 @@ impl ConditionType {
             Self::Programmed => "Programmed",
             Self::Ready => "Ready",
             Self::EndpointHealthy => "EndpointHealthy",
+            Self::EventsLost => "EventsLost",
+            Self::StreamReplaced => "StreamReplaced",
             Self::Stalled => "Stalled",
             Self::Reconciling => "Reconciling",
         }
@@ -142,6 +149,10 @@ reasons! {
     EndpointFailing,
     /// The endpoint answered 410 Gone.
     EndpointGone,
+    /// A limit of the stream, a purge or a deletion removed events that no dispatcher had received.
+    EventsLost,
+    /// The stream was deleted and created again.
+    StreamReplaced,
 }
 
 /// A condition as it is now. Its transition time is `now` until [`set_condition`] finds that nothing changed.

@@ -136,7 +136,9 @@ pub struct ProducerStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
     /// Accepted (the spec is valid and permitted), Programmed (stream and consumer exist as written), Ready (events
-    /// published now can be delivered); Reconciling and Stalled while that is pending or cannot happen without an edit.
+    /// published now can be delivered); Reconciling and Stalled while that is pending or cannot happen without an edit;
+    /// for a day after it happened, EventsLost (events were removed from the stream before they were received, how many
+    /// and when) and StreamReplaced (another stream of the same name is in place of the one before).
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 16))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]

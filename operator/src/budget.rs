@@ -1,7 +1,9 @@
-//! How many writes of status there may be: 20 a second, whoever writes.
+//! How many writes of status there may be: 20 a second.
 //!
-//! The reconcilers write on transitions only, and at once: a new object's Ready doesn't wait behind counts. What they
-//! write counts, and the writer of health waits until there is room.
+//! What answers an edit, and what turns whether an object is Ready, is written at once, and counts. All else waits until
+//! there is room, first come, first served: what dispatchers counted, and the numbers of Producers. Should the former
+//! take all the room, as while thousands of objects are rolled out, a few writes a second are left for the latter: the
+//! health of others must not go unseen.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -11,64 +13,149 @@ use tokio::time::{Instant, sleep_until};
 
 /// Writes in each [`WINDOW`].
 const WRITES: usize = 20;
+/// Of those that wait, as many go in each [`WINDOW`] whatever the others do.
+const RESERVE: usize = 5;
 const WINDOW: Duration = Duration::from_secs(1);
 
 /// The last writes of status.
 #[derive(Default)]
-pub(crate) struct StatusBudget(Mutex<VecDeque<Instant>>);
+pub(crate) struct StatusBudget {
+    last: Mutex<Last>,
+    /// Fair: who waits longest is next.
+    queue: tokio::sync::Mutex<()>,
+}
+
+#[derive(Default)]
+struct Last {
+    all: VecDeque<Instant>,
+    /// Of those that had to wait.
+    waited: VecDeque<Instant>,
+}
+
+/// Room for one write; until it is spent or dropped nobody else gets any.
+pub(crate) struct Room<'a> {
+    budget: &'a StatusBudget,
+    _turn: tokio::sync::MutexGuard<'a, ()>,
+}
+
+impl Room<'_> {
+    /// Counts the write.
+    pub(crate) fn spend(self) {
+        let mut last = self.budget.last();
+        note(&mut last.all, WRITES);
+        note(&mut last.waited, RESERVE);
+    }
+}
 
 impl StatusBudget {
-    fn last(&self) -> MutexGuard<'_, VecDeque<Instant>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn last(&self) -> MutexGuard<'_, Last> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Counts a write.
+    /// Counts a write that doesn't wait.
     pub(crate) fn spend(&self) {
-        let mut last = self.last();
-        last.push_back(Instant::now());
-        while last.len() > WRITES {
-            last.pop_front();
-        }
+        note(&mut self.last().all, WRITES);
     }
 
-    /// When there is room for one more write.
+    /// When there is room for one more write that waits.
     fn free(&self) -> Instant {
         let last = self.last();
-        let oldest = last.len().checked_sub(WRITES).and_then(|at| last.get(at));
-        oldest.map_or_else(Instant::now, |oldest| *oldest + WINDOW)
+        free(&last.all, WRITES).min(free(&last.waited, RESERVE))
     }
 
     /// Waits until there is room for one more write.
-    pub(crate) async fn room(&self) {
+    pub(crate) async fn room(&self) -> Room<'_> {
+        let turn = self.queue.lock().await;
         loop {
             let free = self.free();
             if free <= Instant::now() {
-                return;
+                return Room { budget: self, _turn: turn };
             }
             sleep_until(free).await;
         }
     }
+
+    /// Room for one more write, if there is some now and nobody waits for it.
+    pub(crate) fn room_now(&self) -> Option<Room<'_>> {
+        let turn = self.queue.try_lock().ok()?;
+        (self.free() <= Instant::now()).then_some(Room { budget: self, _turn: turn })
+    }
+}
+
+fn note(last: &mut VecDeque<Instant>, most: usize) {
+    last.push_back(Instant::now());
+    last.drain(..last.len().saturating_sub(most));
+}
+
+fn free(last: &VecDeque<Instant>, most: usize) -> Instant {
+    let oldest = last.len().checked_sub(most).and_then(|at| last.get(at));
+    oldest.map_or_else(Instant::now, |oldest| *oldest + WINDOW)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::Arc;
 
     #[tokio::test(start_paused = true)]
-    async fn twenty_in_any_second_and_the_reconcilers_come_first() {
+    async fn twenty_in_any_second_and_who_need_not_wait_comes_first() {
         let budget = StatusBudget::default();
         let start = Instant::now();
         let mut times = Vec::new();
         for n in 0..100 {
-            budget.room().await;
-            budget.spend();
+            budget.room().await.spend();
             times.push(start.elapsed());
             if n == 50 {
-                // A reconciler doesn't wait; what it wrote, others can't.
+                // What they wrote, others can't.
                 (0..10).for_each(|_| budget.spend());
             }
         }
         assert!(times.windows(WRITES + 1).all(|w| w[WRITES] - w[0] >= WINDOW), "{times:?}");
         assert_eq!(times[99].as_secs(), 5, "110 writes");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_flood_of_edits_leaves_a_reserve() {
+        let budget = Arc::new(StatusBudget::default());
+        let flood = tokio::spawn({
+            let budget = budget.clone();
+            async move {
+                for _ in 0..1_000 {
+                    budget.spend();
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
+            }
+        });
+        tokio::time::sleep(WINDOW).await;
+        let mut times = Vec::new();
+        while !flood.is_finished() {
+            let start = Instant::now();
+            budget.room().await.spend();
+            times.push(start.elapsed());
+        }
+        assert!((40..=55).contains(&times.len()), "{} in 9 s", times.len());
+        assert!(times.iter().all(|waited| *waited <= WINDOW), "{times:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn those_who_wait_take_turns() {
+        let budget = Arc::new(StatusBudget::default());
+        (0..WRITES).for_each(|_| budget.spend());
+        (0..RESERVE).for_each(|_| note(&mut budget.last().waited, RESERVE));
+        assert!(budget.room_now().is_none(), "no room");
+        let counts = Arc::new(Mutex::new([0u32; 2]));
+        let writers = [0, 1].map(|who| {
+            let (budget, counts) = (budget.clone(), counts.clone());
+            tokio::spawn(async move {
+                for _ in 0..100 {
+                    budget.room().await.spend();
+                    counts.lock().unwrap()[who] += 1;
+                }
+            })
+        });
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        let counts = *counts.lock().unwrap();
+        writers.iter().for_each(tokio::task::JoinHandle::abort);
+        assert!(counts[0].abs_diff(counts[1]) <= 1 && counts[0] >= 40, "{counts:?}");
     }
 }

@@ -13,6 +13,7 @@ use crate::budget::StatusBudget;
 use crate::event_schema::Settled;
 use crate::facts::Facts;
 use crate::health::Health;
+use crate::incidents::Incidents;
 use crate::jetstream::JetStream;
 use crate::latest::Latest;
 use crate::leases::Leases;
@@ -44,6 +45,7 @@ pub(crate) struct Context {
     pub(crate) latest_schemas: Latest<EventSchema>,
     pub(crate) settled: Settled,
     pub(crate) violations: Violations,
+    pub(crate) incidents: Incidents,
     pub(crate) facts: Facts,
     pub(crate) refresh: Refresh,
     pub(crate) triggers: Triggers,

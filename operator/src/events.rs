@@ -8,8 +8,9 @@ use kube::runtime::events::{Event, EventType, Recorder};
 use tracing::warn;
 
 use crate::conditions::find;
+use crate::incidents::INCIDENTS;
 
-/// Which conditions are told of.
+/// Which conditions are told of, beside those that are there only when they are true.
 const TOLD: [ConditionType; 4] =
     [ConditionType::Accepted, ConditionType::ResolvedRefs, ConditionType::Ready, ConditionType::EndpointHealthy];
 
@@ -21,7 +22,8 @@ pub(crate) async fn transitions<K: Resource<DynamicType = ()>>(
     after: &[Condition],
 ) {
     for condition in turned(before, after) {
-        let type_ = if condition.status == "True" { EventType::Normal } else { EventType::Warning };
+        let good = condition.status == "True" && !INCIDENTS.iter().any(|kind| kind.as_str() == condition.type_);
+        let type_ = if good { EventType::Normal } else { EventType::Warning };
         emit(recorder, object, type_, &condition.reason, &condition.message).await;
     }
 }
@@ -53,7 +55,7 @@ async fn emit<K: Resource<DynamicType = ()>>(
 }
 
 /// The conditions worth an Event: False and wasn't, False for another reason, True again after False, Ready for the
-/// first time. What is told once as Accepted or ResolvedRefs isn't told again as Ready.
+/// first time; and incidents, once each. What is told once as Accepted or ResolvedRefs isn't told again as Ready.
 fn turned<'a>(before: &[Condition], after: &'a [Condition]) -> Vec<&'a Condition> {
     let mut told: Vec<&Condition> = Vec::new();
     for kind in TOLD {
@@ -69,6 +71,8 @@ fn turned<'a>(before: &[Condition], after: &'a [Condition]) -> Vec<&'a Condition
             told.push(new);
         }
     }
+    let began = |kind| find(after, kind).filter(|_| find(before, kind).is_none());
+    told.extend(INCIDENTS.into_iter().filter_map(began));
     told
 }
 
@@ -80,7 +84,7 @@ mod tests {
     #[test]
     fn only_transitions_are_told_and_each_once() {
         use ConditionStatus::{False, True, Unknown};
-        use ConditionType::{EndpointHealthy, Ready, ResolvedRefs};
+        use ConditionType::{EndpointHealthy, EventsLost, Ready, ResolvedRefs};
         let list = |conditions: &[(ConditionType, ConditionStatus, Reason)]| -> Vec<Condition> {
             let make = |(kind, status, reason)| condition(kind, status, reason, "", None, jiff::Timestamp::UNIX_EPOCH);
             conditions.iter().copied().map(make).collect()
@@ -91,7 +95,11 @@ mod tests {
         let pending = list(&[(ResolvedRefs, True, Reason::ResolvedRefs), (Ready, Unknown, Reason::Pending)]);
         let failing = list(&[(EndpointHealthy, False, Reason::EndpointFailing)]);
         let healthy = list(&[(EndpointHealthy, True, Reason::EndpointHealthy)]);
-        let cases: [(&[Condition], &[Condition], &[&str]); 9] = [
+        let lost = list(&[(Ready, True, Reason::Ready), (EventsLost, True, Reason::EventsLost)]);
+        let cases: [(&[Condition], &[Condition], &[&str]); 12] = [
+            (&ready, &lost, &["EventsLost"]),
+            (&lost, &lost, &[]),
+            (&lost, &ready, &[]),
             (&[], &pending, &[]),
             (&pending, &ready, &["Ready"]),
             (&ready, &ready, &[]),

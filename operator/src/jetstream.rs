@@ -222,3 +222,8 @@ pub(crate) fn created(info: &stream::Info) -> Timestamp {
     // A time that jiff can't hold lies beyond the year 9999.
     Timestamp::from_nanosecond(info.created.unix_timestamp_nanos()).unwrap_or_default()
 }
+
+/// When the server created a consumer.
+pub(crate) fn consumer_created(info: &consumer::Info) -> Timestamp {
+    Timestamp::from_nanosecond(info.created.unix_timestamp_nanos()).unwrap_or_default()
+}

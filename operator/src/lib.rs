@@ -19,6 +19,7 @@ mod event_schema;
 mod events;
 mod facts;
 mod health;
+mod incidents;
 mod jetstream;
 mod kv;
 mod latest;

@@ -37,6 +37,8 @@ pub(crate) struct Metrics {
     pub(crate) status_writes: Family<Kind, Counter>,
     pub(crate) unreadable_events: Counter,
     pub(crate) overdue_schedules: Counter,
+    pub(crate) events_lost: Counter,
+    pub(crate) streams_replaced: Counter,
 }
 
 /// What is counted when it is asked for.
@@ -60,6 +62,14 @@ impl Metrics {
         registry.register("operator_unreadable_events", "Events put aside, as no dispatcher can read them", unreadable);
         let overdue = self.overdue_schedules.clone();
         registry.register("operator_overdue_schedules", "Parked deliveries that NATS did not publish in time", overdue);
+        let lost = self.events_lost.clone();
+        registry.register(
+            "operator_events_lost",
+            "Events removed from streams before they were received, at most",
+            lost,
+        );
+        let replaced = self.streams_replaced.clone();
+        registry.register("operator_streams_replaced", "Streams found to be others of the same name", replaced);
         registry.register_collector(Box::new(Present { producers, subscriptions, leases }));
     }
 }

@@ -69,7 +69,7 @@ pub(crate) async fn reconcile(producer: Arc<Producer>, ctx: &Context) -> Result<
         Err(error) => (status::Outcome::failed(&error), Some(error)),
     };
     let changed = remember(ctx, &uid, &outcome);
-    status::write(ctx, &producer, &outcome).await?;
+    status::write(ctx, &producer, &uid, &outcome).await?;
     if changed {
         trigger_subscriptions(ctx, &producer);
     }

@@ -29,7 +29,7 @@ use crate::readiness::{Part, Readiness};
 use crate::settings::Settings;
 use crate::triggers::Triggers;
 use crate::watched::{Watched, watched};
-use crate::{checkpoint, controllers, health, overdue, status, subscription, sweep, system, violations};
+use crate::{checkpoint, controllers, health, overdue, producer, status, subscription, sweep, system, violations};
 
 /// How long the controllers wait for the first connection to NATS.
 const WAIT_FOR_NATS: Duration = Duration::from_secs(5);
@@ -146,6 +146,7 @@ async fn with_nats(ctx: Arc<Context>, readiness: &Readiness, connected: watch::S
         never = health::write_all(ctx.clone()) => match never {},
         never = health::fold_all(ctx.clone()) => match never {},
         never = health::correct_all(ctx.clone()) => match never {},
+        never = producer::refresh::grant_all(ctx.clone()) => match never {},
     }
 }
 
@@ -188,6 +189,7 @@ fn context(
         latest_schemas: Default::default(),
         settled: Default::default(),
         violations: Default::default(),
+        incidents: Default::default(),
         facts: Default::default(),
         refresh: Default::default(),
         triggers,

@@ -28,3 +28,4 @@ mod shutdown;
 mod startup;
 mod status;
 mod storage;
+mod streams;

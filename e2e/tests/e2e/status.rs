@@ -121,7 +121,7 @@ async fn a_gitops_tool_finds_no_drift_after_traffic() {
 }
 
 /// What kstatus says of it.
-async fn kstatus(tools: &Tools, object: &Value) -> String {
+pub(crate) async fn kstatus(tools: &Tools, object: &Value) -> String {
     let mut command = tokio::process::Command::new(tools.tool("kstatus").unwrap());
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true).spawn().unwrap();
     child.stdin.take().unwrap().write_all(object.to_string().as_bytes()).await.unwrap();

@@ -14,6 +14,7 @@ use tracing::{debug, warn};
 
 use super::agenda::Next;
 use super::summary::{Part, Wanted};
+use crate::budget::Room;
 use crate::context::Context;
 use crate::events;
 use crate::metrics::Kind;
@@ -34,10 +35,10 @@ pub(crate) async fn write_all(ctx: Arc<Context>) -> Infallible {
         let next = ctx.health.state().agenda.next(Instant::now());
         match next {
             Next::Write(_) => {
-                ctx.status_budget.room().await;
+                let room = ctx.status_budget.room().await;
                 // Something may have turned meanwhile.
                 sort(&ctx);
-                write_next(&ctx).await;
+                write_next(&ctx, room).await;
             }
             Next::Wait => ctx.health.wake.notified().await,
             Next::WaitUntil(time) => {
@@ -78,7 +79,7 @@ fn compare(ctx: &Context, uid: &SubscriptionUid) -> Option<(Arc<Subscription>, P
     Some((object, old, wanted))
 }
 
-async fn write_next(ctx: &Context) {
+async fn write_next(ctx: &Context, room: Room<'_>) {
     let uid = {
         let agenda = &mut ctx.health.state().agenda;
         let Next::Write(uid) = agenda.next(Instant::now()) else { return };
@@ -89,7 +90,7 @@ async fn write_next(ctx: &Context) {
     if old == new || object.meta().deletion_timestamp.is_some() {
         return;
     }
-    ctx.status_budget.spend();
+    room.spend();
     let api = Api::namespaced(ctx.client.clone(), &object.namespace().unwrap_or_default());
     match status::write(&api, &*object, HEALTH, &new.clone().status()).await {
         Ok(answer) => {

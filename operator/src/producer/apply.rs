@@ -152,8 +152,7 @@ async fn ensure_consumer(plan: &Plan, info: &Info, js: &JetStream) -> Result<(),
 /// Notes that what an existing stream holds now came before the Producer. It is noted before the consumer is there, so
 /// that one that vanishes at once starts at the same place again.
 async fn begin(plan: &Plan, info: &Info, js: &JetStream) -> Result<Checkpoint, ApplyError> {
-    let checkpoint =
-        Checkpoint { version: record::VERSION, stream_created: created(info), ack_floor: info.state.last_sequence };
+    let checkpoint = Checkpoint::new(created(info), info.state.last_sequence);
     js.put(STATE_BUCKET, &names::checkpoint_key(&plan.producer.uid), record::encode(&checkpoint)?).await?;
     Ok(checkpoint)
 }

@@ -20,7 +20,8 @@ pub(crate) async fn cleanup(producer: &Producer, ctx: &Context) -> Result<(), Pr
     deletion::or_let_go(result, producer, timeout, &ctx.recorder).await.map_err(ProducerError::Cleanup)?;
     ctx.facts.forget(&uid);
     ctx.latest_producers.forget(uid.as_str());
-    ctx.refresh.forget(uid.as_str());
+    ctx.refresh.forget(&uid);
+    ctx.incidents.forget(&uid);
     ctx.triggers.producers.settled(&kube::runtime::reflector::ObjectRef::from_obj(producer));
     trigger_subscriptions(ctx, producer);
     Ok(())

@@ -1,30 +1,117 @@
-//! When the numbers of a stream may go into status again: they change all the time, and a write each time is too much.
+//! When the numbers of Producers may go into status: they change all the time, and a write each time is too much. Each
+//! stream's are written every 30 s at most, and all of them wait for room in the budget of writes.
 
-use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use hookwright_core::ids::ProducerUid;
+use hookwright_crds::Producer;
+use kube::runtime::reflector::ObjectRef;
+use tokio::sync::Notify;
 use tokio::time::Instant;
+
+use crate::context::Context;
 
 /// The shortest time between two writes of the same stream's numbers.
 const EVERY: Duration = Duration::from_secs(30);
 
-/// The last writes, by the Producer's uid.
+/// Who has been written when, and who waits to be.
 #[derive(Default)]
-pub(crate) struct Refresh(Mutex<HashMap<String, Instant>>);
+pub(crate) struct Refresh {
+    state: Mutex<State>,
+    asked: Notify,
+}
+
+#[derive(Default)]
+struct State {
+    written: HashMap<ProducerUid, Instant>,
+    waiting: VecDeque<(ProducerUid, ObjectRef<Producer>)>,
+    /// Has room in the budget, which is spent already.
+    granted: HashSet<ProducerUid>,
+}
 
 impl Refresh {
-    /// Whether it is time to write the numbers again; if so, counts this as a write.
-    pub(crate) fn is_due(&self, uid: &str) -> bool {
-        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let due = last.get(uid).is_none_or(|last| last.elapsed() >= EVERY);
-        if due {
-            last.insert(uid.to_owned(), Instant::now());
-        }
-        due
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn forget(&self, uid: &str) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(uid);
+    /// Whether it is time to write the stream's numbers again.
+    pub(crate) fn is_due(&self, uid: &ProducerUid) -> bool {
+        self.state().written.get(uid).is_none_or(|last| last.elapsed() >= EVERY)
+    }
+
+    /// They are written.
+    pub(crate) fn written(&self, uid: &ProducerUid) {
+        self.state().written.insert(uid.clone(), Instant::now());
+    }
+
+    /// Takes the room that was granted, if any.
+    pub(crate) fn take_grant(&self, uid: &ProducerUid) -> bool {
+        self.state().granted.remove(uid)
+    }
+
+    /// The Producer is reconciled again when there is room for its numbers.
+    pub(crate) fn ask(&self, uid: &ProducerUid, producer: ObjectRef<Producer>) {
+        let mut state = self.state();
+        if !state.waiting.iter().any(|(waiting, _)| waiting == uid) {
+            state.waiting.push_back((uid.clone(), producer));
+        }
+        drop(state);
+        self.asked.notify_one();
+    }
+
+    /// Grants room to the one who has waited longest.
+    fn grant(&self) -> Option<ObjectRef<Producer>> {
+        let mut state = self.state();
+        let (uid, producer) = state.waiting.pop_front()?;
+        state.granted.insert(uid);
+        Some(producer)
+    }
+
+    pub(crate) fn forget(&self, uid: &ProducerUid) {
+        let mut state = self.state();
+        state.written.remove(uid);
+        state.granted.remove(uid);
+        state.waiting.retain(|(waiting, _)| waiting != uid);
+    }
+}
+
+/// Grants room as it comes, for ever.
+pub(crate) async fn grant_all(ctx: Arc<Context>) -> Infallible {
+    loop {
+        while ctx.refresh.state().waiting.is_empty() {
+            ctx.refresh.asked.notified().await;
+        }
+        let room = ctx.status_budget.room().await;
+        if let Some(producer) = ctx.refresh.grant() {
+            room.spend();
+            ctx.triggers.producers.reconcile(producer);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn the_longest_waiting_first_and_each_once() {
+        let (refresh, uid) = (Refresh::default(), |name: &str| ProducerUid::parse(name).unwrap());
+        let object = |name: &str| ObjectRef::<Producer>::new(name);
+        for name in ["a", "b", "a"] {
+            refresh.ask(&uid(name), object(name));
+        }
+        assert!(!refresh.take_grant(&uid("a")));
+        assert_eq!(refresh.grant(), Some(object("a")));
+        assert!(refresh.take_grant(&uid("a")) && !refresh.take_grant(&uid("a")));
+        refresh.forget(&uid("b"));
+        assert_eq!(refresh.grant(), None);
+        assert!(refresh.is_due(&uid("a")));
+        refresh.written(&uid("a"));
+        assert!(!refresh.is_due(&uid("a")));
+        tokio::time::advance(EVERY).await;
+        assert!(refresh.is_due(&uid("a")));
     }
 }

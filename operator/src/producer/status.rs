@@ -1,6 +1,7 @@
 //! Step 5: what came of it, in status.
 
 use async_nats::jetstream::stream::Info;
+use hookwright_core::ids::ProducerUid;
 use hookwright_crds::{ConditionStatus, ConditionType, Producer, ProducerStatus, Reason, StreamStatus, Subscription};
 use hookwright_runtime::logging;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
@@ -13,6 +14,7 @@ use crate::context::Context;
 use crate::event_schema;
 use crate::events;
 use crate::facts::LiveProducer;
+use crate::incidents::INCIDENTS;
 use crate::leases::Verdict;
 use crate::metrics::Kind;
 use crate::status::{self, StatusError};
@@ -92,25 +94,32 @@ fn numbers(stream: &Info) -> StreamStatus {
 }
 
 /// Writes the status if it differs from what is there.
-pub(crate) async fn write(ctx: &Context, producer: &Producer, outcome: &Outcome) -> Result<(), StatusError> {
+pub(crate) async fn write(
+    ctx: &Context,
+    producer: &Producer,
+    uid: &ProducerUid,
+    outcome: &Outcome,
+) -> Result<(), StatusError> {
     let old = producer.status.clone().unwrap_or_default();
     let before = old.conditions.clone().unwrap_or_default();
     let generation = producer.meta().generation.unwrap_or_default();
-    let uid = producer.uid().unwrap_or_default();
     let refused = |old: &Condition| old.status == "False" && old.observed_generation == Some(generation);
     if matches!(outcome, Outcome::Unavailable) && find(&before, ConditionType::Accepted).is_some_and(refused) {
         // NATS being away changes nothing about that.
         return Ok(());
     }
+    let refresh = ctx.refresh.is_due(uid);
     let stream = match outcome {
-        Outcome::Live { stream, .. } if old.stream.is_none() || ctx.refresh.is_due(&uid) => Some(numbers(stream)),
+        Outcome::Live { stream, .. } if old.stream.is_none() || refresh => Some(numbers(stream)),
         _ => old.stream.clone(),
     };
     let permitted = |s: &Subscription| ctx.namespaces.permitted(producer, &s.namespace().unwrap_or_default());
     let present = |s: &Subscription| s.meta().deletion_timestamp.is_none() && refers_to(s, producer) && permitted(s);
     let count = ctx.subscriptions.state_filter(present).len();
     let schemas = event_schema::of_producer(ctx, &ObjectRef::from_obj(producer)).len();
-    let conditions = conditions::dated(judge(outcome, &before, generation), &before, generation, conditions::now());
+    let now = conditions::now();
+    let mut conditions = conditions::dated(judge(outcome, &before, generation), &before, generation, now);
+    conditions.extend(ctx.incidents.conditions(uid, &before, generation, refresh, now));
     let new = ProducerStatus {
         observed_generation: Some(generation),
         conditions: Some(conditions),
@@ -118,19 +127,30 @@ pub(crate) async fn write(ctx: &Context, producer: &Producer, outcome: &Outcome)
         subscriptions: Some(i32::try_from(count).unwrap_or(i32::MAX)),
         schemas: Some(i32::try_from(schemas).unwrap_or(i32::MAX)),
         // Unknown after a start, until the bucket is read.
-        violations: ctx.violations.of(&uid).or(old.violations),
+        violations: ctx.violations.of(uid.as_str()).or(old.violations),
     };
     if same(&old, &new) {
         return Ok(());
     }
+    if turned(&old, &new) {
+        ctx.status_budget.spend();
+    } else if !ctx.refresh.take_grant(uid) {
+        let Some(room) = ctx.status_budget.room_now() else {
+            ctx.refresh.ask(uid, ObjectRef::from_obj(producer));
+            return Ok(());
+        };
+        room.spend();
+    }
     let api = Api::namespaced(ctx.client.clone(), &producer.namespace().unwrap_or_default());
-    ctx.status_budget.spend();
     let answer = match status::write(&api, producer, status::RECONCILER, &new).await {
         Ok(answer) => answer,
         Err(error) if error.is_gone() => return Ok(()),
         Err(error) => return Err(error),
     };
     ctx.latest_producers.remember(answer);
+    if refresh {
+        ctx.refresh.written(uid);
+    }
     ctx.metrics.status_writes.get_or_create(&Kind { kind: "Producer" }).inc();
     events::transitions(&ctx.recorder, producer, &before, new.conditions.as_deref().unwrap_or_default()).await;
     Ok(())
@@ -146,6 +166,22 @@ fn same(old: &ProducerStatus, new: &ProducerStatus) -> bool {
     sorted(old) == sorted(new)
 }
 
+/// Whether there is more to tell than other numbers: what answers an edit, a turn of a condition.
+fn turned(old: &ProducerStatus, new: &ProducerStatus) -> bool {
+    let conditions = |status: &ProducerStatus| {
+        let mut list = status.conditions.clone().unwrap_or_default();
+        for incident in list.iter_mut().filter(|new| INCIDENTS.iter().any(|kind| kind.as_str() == new.type_)) {
+            // It counts on.
+            incident.message.clear();
+        }
+        list.sort_by(|a, b| a.type_.cmp(&b.type_));
+        list
+    };
+    old.observed_generation != new.observed_generation
+        || old.stream.is_none() && new.stream.is_some()
+        || conditions(old) != conditions(new)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -155,6 +191,25 @@ mod tests {
             format!("{}={} {}", kind.as_str(), judgement.status.as_str(), judgement.reason.as_str())
         };
         judge(outcome, before, 1).iter().map(text).collect::<Vec<_>>().join(", ")
+    }
+
+    #[test]
+    fn a_turn_is_not_a_matter_of_numbers() {
+        let list = |kind, message: &str| {
+            let judgement = Judgement::holds(Reason::EventsLost, message);
+            Some(conditions::dated(vec![(kind, judgement)], &[], 1, jiff::Timestamp::UNIX_EPOCH))
+        };
+        let status = |conditions| ProducerStatus { conditions, ..ProducerStatus::default() };
+        let (ready, lost) = (list(ConditionType::Ready, "m"), list(ConditionType::EventsLost, "3 events"));
+        let more = list(ConditionType::EventsLost, "5 events");
+        assert!(turned(&status(None), &status(ready.clone())));
+        assert!(turned(&status(ready), &status(list(ConditionType::Ready, "another"))));
+        assert!(turned(&status(None), &status(lost.clone())) && turned(&status(lost.clone()), &status(None)));
+        assert!(!turned(&status(lost), &status(more)), "it counts on");
+        let counted = ProducerStatus { subscriptions: Some(7), ..ProducerStatus::default() };
+        assert!(!turned(&ProducerStatus::default(), &counted));
+        let edited = ProducerStatus { observed_generation: Some(2), ..ProducerStatus::default() };
+        assert!(turned(&ProducerStatus::default(), &edited));
     }
 
     #[test]
