@@ -30,6 +30,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
+use crate::backlog::Backlog;
 use crate::budget::Budget;
 use crate::clock::Clock;
 use crate::config::ConfigLoader;
@@ -166,6 +167,7 @@ impl Running {
             validator: Validator::new(Arc::clone(&index), Arc::clone(&metrics)),
             violations: Arc::clone(&violations),
             slots: Arc::clone(&slots),
+            backlog: Backlog::new(settings.max_waiting),
             stop: stop.clone(),
         };
         let tracker = TaskTracker::new();

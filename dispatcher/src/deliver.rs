@@ -18,6 +18,7 @@ use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
+use crate::backlog::{Backlog, Queued};
 use crate::clock::Clock;
 use crate::disabled::DisabledSet;
 use crate::index::{Index, Lookup};
@@ -34,7 +35,7 @@ use crate::validation::Validator;
 use crate::violations::ViolationCounts;
 
 /// A delivery that has not started this long after its message was received, and validated, is parked.
-const START_WITHIN: Duration = Duration::from_secs(5);
+pub(crate) const START_WITHIN: Duration = Duration::from_secs(5);
 
 /// Behind an endpoint that hangs, the waits begin as if after this many parks (16 s): each park is work for NATS.
 const STUCK_PARKS: u32 = 4;
@@ -53,6 +54,8 @@ pub(crate) struct Delivery {
     pub(crate) waited: bool,
     /// When its message was received, and validated.
     pub(crate) received: Instant,
+    /// Counts until it starts; none if it was parked before.
+    pub(crate) queued: Option<Queued>,
 }
 
 impl Delivery {
@@ -81,6 +84,8 @@ pub(crate) struct Deliverer {
     pub(crate) violations: Arc<ViolationCounts>,
     /// One for each attempt that may be under way.
     pub(crate) slots: Arc<Semaphore>,
+    /// What waits for its turn.
+    pub(crate) backlog: Arc<Backlog>,
     /// Once cancelled, what waits is parked.
     pub(crate) stop: CancellationToken,
 }
@@ -95,11 +100,13 @@ impl Deliverer {
     /// Attempts the delivery and settles what follows: when this returns, it is done or stored.
     ///
     /// What follows the wait for a slot is boxed: an event for thousands has as many of these, most of them waiting.
-    pub(crate) async fn deliver(&self, delivery: Delivery) {
+    pub(crate) async fn deliver(&self, mut delivery: Delivery) {
         if self.disabled.contains(&delivery.subscription) {
             return Box::pin(self.bury(&delivery, DeadLetterReason::EndpointGone, None)).await;
         }
-        let Some(slot) = self.slot(&delivery).await else {
+        let slot = self.slot(&delivery).await;
+        delivery.queued = None;
+        let Some(slot) = slot else {
             return Box::pin(self.park_unstarted(delivery)).await;
         };
         Box::pin(self.start(delivery, slot)).await;
@@ -128,8 +135,8 @@ impl Deliverer {
     /// Waits for a slot; none if there is none in time, or if the dispatcher stops. The lane's slot comes first:
     /// deliveries of a slow endpoint wait among themselves, not in the way of others.
     async fn slot(&self, delivery: &Delivery) -> Option<Slot> {
-        let mut place = delivery.subscription.lane.enter(delivery.waited)?;
         let both = async {
+            let mut place = delivery.subscription.lane.enter(delivery.waited).await?;
             place.take_slot().await;
             let dispatcher = Arc::clone(&self.slots).acquire_owned().await.ok()?;
             Some(Slot { _lane: place, _dispatcher: dispatcher })

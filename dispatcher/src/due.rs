@@ -52,6 +52,7 @@ impl Deliverer {
             progress: parked.progress,
             waited: true,
             received,
+            queued: None,
         };
         self.deliver(delivery).await;
         Ok(())

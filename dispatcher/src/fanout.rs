@@ -14,6 +14,7 @@ use hookwright_core::schema::Violation;
 use tokio::time::Instant;
 use tracing::info;
 
+use crate::backlog::FanOut;
 use crate::deliver::{Deliverer, Delivery};
 use crate::hold::Abandoned;
 use crate::index::Producer;
@@ -22,7 +23,12 @@ use crate::subscription::Subscription;
 
 impl Deliverer {
     /// Returns when each delivery of the event is done or stored.
-    pub(crate) async fn fan_out(&self, producer: &ProducerUid, mut published: Published) -> Result<(), Abandoned> {
+    pub(crate) async fn fan_out(
+        &self,
+        producer: &ProducerUid,
+        mut published: Published,
+        fan_out: &FanOut,
+    ) -> Result<(), Abandoned> {
         let producer = self.index.producer(producer).ok_or(Abandoned)?;
         let reading = Reading { rule: &producer.record.event_type, source: &producer.source, known_type: None };
         let event = match published.with_message(|message| parse(message, reading)) {
@@ -50,12 +56,13 @@ impl Deliverer {
             return Err(Abandoned);
         }
         self.metrics.events.inc();
+        fan_out.saw(wanted_by.len());
         let (event, published) = (Arc::new(event), Arc::new(published));
         // Not before: no endpoint is to blame for the time that validating takes.
         let received = Instant::now();
         let mut deliveries: FuturesUnordered<_> = wanted_by
             .into_iter()
-            .map(|subscription| self.deliver(fresh(subscription, &event, &published, received)))
+            .map(|subscription| self.deliver(self.fresh(subscription, &event, &published, received)))
             .collect();
         while deliveries.next().await.is_some() {}
         Ok(())
@@ -91,27 +98,29 @@ impl Deliverer {
         info!(producer = name, sequence = published.event.sequence, reason = reason.name(), "dead letter");
         self.metrics.dead_letter(reason);
     }
-}
 
-fn fresh(
-    subscription: Arc<Subscription>,
-    event: &Arc<Event>,
-    published: &Arc<Published>,
-    received: Instant,
-) -> Delivery {
-    let key = DeliveryKey {
-        subscription: &subscription.uid,
-        stream: &published.event.stream,
-        stream_created: published.event.stream_created,
-        sequence: published.event.sequence,
-    };
-    Delivery {
-        id: key.id(),
-        published: Arc::clone(published),
-        event: Arc::clone(event),
-        progress: Progress::default(),
-        waited: false,
-        received,
-        subscription,
+    fn fresh(
+        &self,
+        subscription: Arc<Subscription>,
+        event: &Arc<Event>,
+        published: &Arc<Published>,
+        received: Instant,
+    ) -> Delivery {
+        let key = DeliveryKey {
+            subscription: &subscription.uid,
+            stream: &published.event.stream,
+            stream_created: published.event.stream_created,
+            sequence: published.event.sequence,
+        };
+        Delivery {
+            id: key.id(),
+            published: Arc::clone(published),
+            event: Arc::clone(event),
+            progress: Progress::default(),
+            waited: false,
+            received,
+            queued: Some(self.backlog.queue()),
+            subscription,
+        }
     }
 }

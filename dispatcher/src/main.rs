@@ -1,6 +1,7 @@
 //! The dispatcher: JetStream in, signed webhooks out. See `app` for how its parts fit together.
 
 mod app;
+mod backlog;
 mod budget;
 mod clock;
 mod config;

@@ -21,8 +21,6 @@ use crate::budget::{Budget, Grant, Share};
 const IDLE: Duration = Duration::from_secs(5);
 /// A pull that hears nothing for this long beyond its wait is given up: its request or its answer was lost.
 const LOST: Duration = Duration::from_secs(2);
-/// A pull asks for at most this many messages.
-const MAX_EVENTS: u32 = 256;
 
 /// A pull failed; the consumer may be gone, or NATS away.
 #[derive(Debug, thiserror::Error)]
@@ -64,14 +62,15 @@ impl Puller {
         Ok(Self { client, context, consumer: found, connected: nats.connected.clone(), budget, reserve })
     }
 
-    /// What is there now, if anything; else the next message, waiting for a while, or until `stop`. Each message goes to
+    /// What is there now, if anything, up to `events`; else the next message, waiting for a while, or until `stop`. Each message goes to
     /// `take` with its share of the budget as soon as it is here. Returns how many there were.
     pub(crate) async fn pull(
         &mut self,
+        events: u32,
         stop: &CancellationToken,
         mut take: impl FnMut(Message, Share),
     ) -> Result<usize, PullError> {
-        let Some(Some(grant)) = stop.run_until_cancelled(self.budget.grant(MAX_EVENTS)).await else { return Ok(0) };
+        let Some(Some(grant)) = stop.run_until_cancelled(self.budget.grant(events)).await else { return Ok(0) };
         let taken = self.request(grant, None, stop, &mut take).await?;
         if taken > 0 {
             return Ok(taken);

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
+use crate::backlog::FanOut;
 use crate::budget::Budget;
 use crate::deliver::Deliverer;
 use crate::hold::hold;
@@ -20,6 +21,8 @@ use crate::messages::{Place, Published};
 use crate::pressure::Pressure;
 use crate::pull::{PullError, Puller};
 
+/// A pull asks for at most this many messages.
+const MAX_EVENTS: u32 = 256;
 /// Between a failed pull and the next.
 const RETRY: Duration = Duration::from_millis(250);
 
@@ -41,7 +44,7 @@ pub(crate) struct Reader {
 #[derive(Clone)]
 pub(crate) enum Source {
     /// The events of a producer.
-    Events(Arc<Producer>),
+    Events { producer: Arc<Producer>, fan_out: Arc<FanOut> },
     /// The parked deliveries that are due.
     Due { stream: &'static str, consumer: &'static str },
 }
@@ -49,7 +52,7 @@ pub(crate) enum Source {
 impl Source {
     fn names(&self) -> (&str, &str) {
         match self {
-            Self::Events(producer) => (&producer.record.stream.name, &producer.record.consumer),
+            Self::Events { producer, .. } => (&producer.record.stream.name, &producer.record.consumer),
             Self::Due { stream, consumer } => (stream, consumer),
         }
     }
@@ -62,7 +65,7 @@ impl Reader {
             let allowed = async {
                 self.deliverer.liveness.live().await;
                 self.deliverer.clock.usable().await;
-                if matches!(source, Source::Events(_)) {
+                if matches!(source, Source::Events { .. }) {
                     self.pressure.relieved().await;
                 }
             };
@@ -83,19 +86,20 @@ impl Reader {
         let budget = self.budget.clone();
         let mut puller = Puller::open(&self.nats, stream, consumer, budget, self.max_message).await?;
         let may_read = || {
-            let kept_out = matches!(source, Source::Events(_)) && self.pressure.is_high();
+            let kept_out = matches!(source, Source::Events { .. }) && self.pressure.is_high();
             let deliverer = &self.deliverer;
             deliverer.liveness.is_live() && deliverer.clock.is_usable() && !stop.is_cancelled() && !kept_out
         };
         while may_read() {
-            if let Source::Events(producer) = source
+            if let Source::Events { producer, .. } = source
                 && self.deliverer.validator.turns().is_long(&producer.record.uid)
             {
                 stop.run_until_cancelled(self.deliverer.validator.turns().shortened(&producer.record.uid)).await;
                 continue;
             }
+            let Some(events) = stop.run_until_cancelled(self.wanted(source)).await else { break };
             puller
-                .pull(stop, |message, share| {
+                .pull(events, stop, |message, share| {
                     let (deliverer, source) = (Arc::clone(&self.deliverer), source.clone());
                     self.tracker.spawn(async move {
                         handle(&deliverer, &source, message).await;
@@ -105,6 +109,14 @@ impl Reader {
                 .await?;
         }
         Ok(())
+    }
+
+    /// How many messages to ask for.
+    async fn wanted(&self, source: &Source) -> u32 {
+        match source {
+            Source::Events { fan_out, .. } => fan_out.events(self.deliverer.backlog.room().await).min(MAX_EVENTS),
+            Source::Due { .. } => MAX_EVENTS,
+        }
     }
 }
 
@@ -119,10 +131,11 @@ async fn handle(deliverer: &Deliverer, source: &Source, message: Message) {
     };
     let (message, acker) = message.split();
     match source {
-        Source::Events(producer) => {
+        Source::Events { producer, fan_out } => {
             let published = Published::from_stream(message, &place, producer.record.stream.created);
-            hold(&acker, deliverer.fan_out(&producer.record.uid, published)).await;
+            hold(&acker, deliverer.fan_out(&producer.record.uid, published, fan_out)).await;
         }
-        Source::Due { .. } => hold(&acker, deliverer.deliver_due(message, received)).await,
+        // Boxed: it is much larger than the other, and each event would carry its size about.
+        Source::Due { .. } => hold(&acker, Box::pin(deliverer.deliver_due(message, received))).await,
     }
 }

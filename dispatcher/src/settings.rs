@@ -48,6 +48,9 @@ pub(crate) struct Settings {
     /// Bytes of events held in memory at the same time.
     #[serde(default = "defaults::max_held_bytes")]
     pub(crate) max_held_bytes: usize,
+    /// Deliveries that wait for their turn, over all subscriptions; while there are more, no new events are read.
+    #[serde(default = "defaults::max_waiting")]
+    pub(crate) max_waiting: usize,
     /// Bytes of deliveries that may be parked, over all dispatchers; at 80% of it no new events are taken in.
     #[serde(default = "defaults::parked_budget_bytes")]
     pub(crate) parked_budget_bytes: u64,
@@ -97,6 +100,9 @@ mod defaults {
     pub(super) fn max_held_events() -> usize {
         2048
     }
+    pub(super) fn max_waiting() -> usize {
+        4096
+    }
     pub(super) fn max_held_bytes() -> usize {
         256 << 20
     }
@@ -113,6 +119,7 @@ impl Settings {
     pub(crate) fn check(&self) -> anyhow::Result<()> {
         anyhow::ensure!((1..=100_000).contains(&self.max_in_flight), "maxInFlight is 1 to 100000");
         anyhow::ensure!((1..=1_000_000).contains(&self.max_held_events), "maxHeldEvents is 1 to 1000000");
+        anyhow::ensure!((1..=1_000_000).contains(&self.max_waiting), "maxWaiting is 1 to 1000000");
         anyhow::ensure!((16 << 20..=1 << 36).contains(&self.max_held_bytes), "maxHeldBytes is 16 MiB to 64 GiB");
         anyhow::ensure!(self.park_quota.deliveries > 0, "parkQuota.deliveries is at least 1");
         anyhow::ensure!(self.park_quota.bytes > 0, "parkQuota.bytes is at least 1");
