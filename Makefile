@@ -2,11 +2,12 @@
 
 CARGO ?= cargo
 ONCE ?=
+ONLY ?=
 export ONCE
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help prerequisites tools build demo test lint fmt generate audit clean
+.PHONY: help prerequisites tools build demo test bench lint fmt generate audit clean
 
 help: ## Show this
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -26,6 +27,10 @@ demo: tools build ## Start everything and show the main job; ONCE=1 verifies and
 
 test: tools build ## Run every test
 	@tools/step.sh "Tests" $(CARGO) test --workspace --locked
+
+bench: tools ## Measure, against references in the same run; ONLY=A,B for some scenarios
+	@tools/step.sh "Building for measurement" $(CARGO) build --release --workspace --locked
+	@target/release/hookwright-bench run $(if $(ONLY),--only $(ONLY))
 
 lint: ## Check formatting and lints
 	$(CARGO) fmt --all --check

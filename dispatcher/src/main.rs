@@ -38,6 +38,10 @@ use std::process::ExitCode;
 use clap::Parser;
 use hookwright_runtime::logging;
 
+/// Each delivery allocates some fifty times; the system's allocator takes a sixth of the CPU for it.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[tokio::main]
 async fn main() -> ExitCode {
     let arguments = settings::Arguments::parse();

@@ -82,6 +82,11 @@ impl Component {
         self.process().map(|process| process.logs()).unwrap_or_default()
     }
 
+    /// Its process id.
+    pub fn id(&self) -> Result<u32> {
+        Ok(self.process()?.id())
+    }
+
     /// Waits until `/readyz` answers 200.
     pub async fn wait_ready(&self, deadline: Duration) -> Result<()> {
         wait_for(&format!("{} to be ready", self.name), deadline, async || {

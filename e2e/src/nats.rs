@@ -128,6 +128,11 @@ impl NatsServer {
         Ok(Publisher::new(self.jetstream(User::App).await?))
     }
 
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.process.lock().unwrap_or_else(PoisonError::into_inner).id()
+    }
+
     /// What it wrote since its last start.
     pub fn logs(&self) -> String {
         self.process.lock().unwrap_or_else(PoisonError::into_inner).logs()

@@ -1,0 +1,86 @@
+//! The events: JSON of a given size that says its own number, when it was published, and a checksum, so that the sink
+//! can tell at each arrival which event it is, how old, and whether it is whole.
+
+use std::hash::{DefaultHasher, Hasher};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+
+/// `{"n":"<16 hex>","at":"<16 hex>","sum":"<16 hex>","text":"..."}`
+const NUMBER: usize = 6;
+const TIME: usize = NUMBER + 16 + 8;
+const SUM: usize = TIME + 16 + 9;
+const TEXT: usize = SUM + 16 + 10;
+const HEX: usize = 16;
+const END: &str = "\"}";
+/// Bytes of an event, but where a scenario is about size.
+pub(crate) const SIZE: usize = 1024;
+/// The smallest event, in bytes.
+pub(crate) const MIN_SIZE: usize = TEXT + END.len();
+
+/// Nanoseconds since 1970.
+pub(crate) fn now() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// Event `number`, published now, of `size` bytes.
+pub(crate) fn write(number: u64, size: usize) -> Bytes {
+    let at = now();
+    let text: String =
+        std::iter::successors(Some(number), |seed| Some(seed.wrapping_mul(6_364_136_223_846_793_005) + 1))
+            .map(|seed| char::from(b'a' + (seed >> 59) as u8 % 26))
+            .take(size.saturating_sub(MIN_SIZE))
+            .collect();
+    let sum = checksum(number, at, text.as_bytes());
+    Bytes::from(format!(r#"{{"n":"{number:016x}","at":"{at:016x}","sum":"{sum:016x}","text":"{text}{END}"#))
+}
+
+/// What an event says of itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Said {
+    pub(crate) number: u64,
+    /// When it was published, in nanoseconds since 1970.
+    pub(crate) at: u64,
+}
+
+/// Reads an event; none if it is not as it was written.
+pub(crate) fn read(body: &[u8]) -> Option<Said> {
+    let (number, at, sum) = (hex(body, NUMBER)?, hex(body, TIME)?, hex(body, SUM)?);
+    let text = body.get(TEXT..)?.strip_suffix(END.as_bytes())?;
+    (checksum(number, at, text) == sum).then_some(Said { number, at })
+}
+
+fn hex(body: &[u8], from: usize) -> Option<u64> {
+    u64::from_str_radix(std::str::from_utf8(body.get(from..from + HEX)?).ok()?, 16).ok()
+}
+
+fn checksum(number: u64, at: u64, text: &[u8]) -> u64 {
+    let mut hash = DefaultHasher::new();
+    hash.write_u64(number);
+    hash.write_u64(at);
+    hash.write(text);
+    hash.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_is_read_as_it_was_written_and_not_otherwise() {
+        for size in [MIN_SIZE, 1024, 900_000] {
+            let body = write(77, size);
+            assert_eq!(body.len(), size);
+            assert!(serde_json::from_slice::<serde_json::Value>(&body).is_ok());
+            let said = read(&body).unwrap();
+            assert!(said.number == 77 && said.at <= now());
+            for at in [NUMBER, TIME + 5, SUM, TEXT, size - 1] {
+                let mut broken = body.to_vec();
+                broken[at] ^= 1;
+                assert_eq!(read(&broken), None, "{size} {at}");
+            }
+            assert_eq!(read(&body[..size - 1]), None);
+        }
+    }
+}

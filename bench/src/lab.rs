@@ -1,0 +1,208 @@
+//! Where it is measured: everything that Hookwright needs, started for real, a sink, and a publisher.
+
+mod api_writes;
+mod dispatchers;
+mod objects;
+mod publish;
+
+use std::ops::Range;
+use std::path::Path;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use async_nats::jetstream::{self, consumer};
+use hookwright_e2e::{Options, User, World, wait_for};
+use serde_json::json;
+
+use crate::cpu::{CpuLog, Recorder, Watched};
+use crate::reference::{BareLoad, FloorLoad, Reference, Routes};
+use crate::sink::{Behaviour, Receipt, Sink};
+use crate::tally::{Tally, Wanted};
+
+pub(crate) use dispatchers::{HOOKWRIGHT, peak_memory, resident_memory};
+pub(crate) use objects::{Endpoint, Topic};
+
+/// The name under which nats-server is watched.
+pub(crate) const NATS: &str = "nats-server";
+/// The name under which a reference is watched.
+pub(crate) const REFERENCE: &str = "reference";
+/// How long it may take until all have arrived.
+pub(crate) const ARRIVAL: Duration = Duration::from_secs(180);
+/// What is still done when the last webhook is accepted: acks.
+const SETTLING: Duration = Duration::from_millis(200);
+
+/// The laboratory.
+pub(crate) struct Lab {
+    pub(crate) world: World,
+    pub(crate) sink: Sink,
+    publisher: jetstream::Context,
+    streams: jetstream::Context,
+    next_event: AtomicU64,
+    next_endpoint: AtomicU32,
+    running: Vec<bool>,
+}
+
+/// What was measured of a run.
+pub(crate) struct Run {
+    pub(crate) tally: Tally,
+    cpu: CpuLog,
+}
+
+impl Run {
+    /// Microseconds of CPU that processes of this name took for each delivery, while deliveries arrived.
+    pub(crate) fn cpu_per_delivery(&self, name: &str) -> f64 {
+        self.cpu_micros(name) / self.tally.wanted as f64
+    }
+
+    /// The same for each request, whatever its answer.
+    pub(crate) fn cpu_per_attempt(&self, name: &str) -> f64 {
+        self.cpu_micros(name) / (self.tally.wanted + self.tally.duplicates + self.tally.refused) as f64
+    }
+
+    fn cpu_micros(&self, name: &str) -> f64 {
+        let until = self.tally.last + SETTLING.as_nanos() as u64;
+        self.cpu.used(name, self.tally.first, until).as_secs_f64() * 1e6
+    }
+}
+
+impl Lab {
+    /// Starts everything, with one dispatcher.
+    pub(crate) async fn start(progress: fn(&str, Duration)) -> Result<Self> {
+        // A recovery is to drain all that has waited: none of it is given up.
+        let dispatcher = json!({ "parkQuota": { "deliveries": 1_000_000, "bytes": 1u64 << 33 } });
+        let world = World::start(Options { dispatcher, progress, ..Options::default() }).await?;
+        let sink = Sink::start(world.folder()).await?;
+        let (publisher, streams) =
+            (world.nats.jetstream(User::App).await?, world.nats.jetstream(User::Operator).await?);
+        let (next_event, next_endpoint) = (AtomicU64::new(1), AtomicU32::new(1));
+        Ok(Self { world, sink, publisher, streams, next_event, next_endpoint, running: vec![true] })
+    }
+
+    pub(crate) fn folder(&self) -> &Path {
+        self.world.folder()
+    }
+
+    /// An endpoint that nothing else uses.
+    pub(crate) fn endpoint(&self, behaviour: Behaviour) -> Endpoint {
+        let number = self.next_endpoint.fetch_add(1, Ordering::Relaxed);
+        Endpoint { number, url: self.sink.url(number, behaviour) }
+    }
+
+    /// Numbers of events that nothing else uses.
+    pub(crate) fn numbers(&self, events: u64) -> Range<u64> {
+        let first = self.next_event.fetch_add(events, Ordering::Relaxed);
+        first..first + events
+    }
+
+    /// The dispatchers that run, the server and the sink.
+    pub(crate) fn watched(&self) -> Result<Vec<Watched>> {
+        let mut watched = vec![Watched::new(NATS, self.world.nats.id())?, self.sink.watched()?];
+        for id in self.dispatcher_ids()? {
+            watched.push(Watched::new(HOOKWRIGHT, id)?);
+        }
+        Ok(watched)
+    }
+
+    /// Waits until as many were accepted as are wanted, and compares all of them.
+    pub(crate) async fn collect(&self, recorder: Recorder, wanted: &[Wanted]) -> Result<Run> {
+        let (cpu, receipts) = self.arrivals(recorder, wanted.len()).await?;
+        Ok(Run { tally: Tally::of(wanted, &receipts)?, cpu })
+    }
+
+    /// The same where other endpoints accept nothing: what was sent to them counts as refused.
+    pub(crate) async fn collect_of(&self, recorder: Recorder, wanted: &[Wanted], of: &[Endpoint]) -> Result<Run> {
+        let (cpu, receipts) = self.arrivals(recorder, wanted.len()).await?;
+        let is_ours = |receipt: &Receipt| of.iter().any(|endpoint| endpoint.number == receipt.endpoint);
+        let (ours, others): (Vec<_>, Vec<_>) = receipts.into_iter().partition(is_ours);
+        let mut tally = Tally::of(wanted, &ours)?;
+        tally.refused += others.len();
+        Ok(Run { tally, cpu })
+    }
+
+    async fn arrivals(&self, recorder: Recorder, count: usize) -> Result<(CpuLog, Vec<Receipt>)> {
+        let all = wait_for("all webhooks to arrive", ARRIVAL, async || {
+            let accepted = self.sink.accepted().await?;
+            ensure!(accepted >= count, "{accepted} of {count} were accepted");
+            Ok(())
+        });
+        all.await?;
+        tokio::time::sleep(SETTLING).await;
+        Ok((recorder.stop().await?, self.sink.take().await?))
+    }
+
+    /// Nothing that was sent before arrives any more: what did is thrown away.
+    pub(crate) async fn forget(&self) -> Result<()> {
+        self.sink.take().await.map(drop)
+    }
+
+    /// R1: this many events to an endpoint of its own.
+    pub(crate) async fn bare(&self, events: u64, size: usize, in_flight: usize) -> Result<Run> {
+        let (endpoint, numbers) = (self.endpoint(Behaviour::Ok), self.numbers(events));
+        let load = BareLoad { url: endpoint.url, first: numbers.start, events, size, in_flight };
+        let reference = Reference::bare(self.folder(), &load)?;
+        let recorder = Recorder::start(vec![reference.watched(REFERENCE)?, self.sink.watched()?]);
+        let wanted: Vec<Wanted> = numbers.map(|number| (endpoint.number, number)).collect();
+        let run = self.collect(recorder, &wanted).await;
+        reference.check()?;
+        run
+    }
+
+    /// R2's consumers, one for each endpoint: each gets what is published to the topic from now on.
+    pub(crate) async fn floor_routes(&self, topic: &Topic, endpoints: &[Endpoint]) -> Result<Routes> {
+        let mut routes = Vec::new();
+        for endpoint in endpoints {
+            let name = format!("floor-{}", endpoint.number);
+            let config = consumer::pull::Config {
+                durable_name: Some(name.clone()),
+                deliver_policy: consumer::DeliverPolicy::New,
+                max_ack_pending: 50_000,
+                ..consumer::pull::Config::default()
+            };
+            self.streams.create_consumer_on_stream(config, &topic.stream).await.context("a consumer for R2")?;
+            routes.push((name, endpoint.url.clone()));
+        }
+        Ok(routes)
+    }
+
+    /// R2 at work on these.
+    pub(crate) fn floor(&self, topic: &Topic, routes: &Routes, in_flight: usize) -> Result<Reference> {
+        let load = FloorLoad { stream: topic.stream.clone(), routes: routes.clone(), in_flight };
+        Reference::floor(self.folder(), &self.world.nats, &load)
+    }
+
+    /// Ends it, and removes its consumers.
+    pub(crate) async fn end_floor(&self, topic: &Topic, routes: Routes, reference: Reference) -> Result<()> {
+        reference.check()?;
+        drop(reference);
+        for (consumer, _) in routes {
+            self.streams.delete_consumer_from_stream(&consumer, &topic.stream).await?;
+        }
+        Ok(())
+    }
+
+    /// R2 drains what was published since its consumers were made; then they are removed.
+    pub(crate) async fn floor_drain(
+        &self,
+        topic: &Topic,
+        routes: Routes,
+        wanted: &[Wanted],
+        in_flight: usize,
+    ) -> Result<Run> {
+        let reference = self.floor(topic, &routes, in_flight)?;
+        let watched = vec![reference.watched(REFERENCE)?, Watched::new(NATS, self.world.nats.id())?];
+        let run = self.collect(Recorder::start(watched), wanted).await;
+        self.end_floor(topic, routes, reference).await?;
+        run
+    }
+
+    /// An error if something of Hookwright's has ended by itself.
+    pub(crate) fn check(&self) -> Result<()> {
+        for log in self.world.dispatchers.iter().map(|dispatcher| dispatcher.logs()) {
+            if let Some(line) = log.lines().find(|line| line.contains("panicked")) {
+                bail!("a dispatcher says: {line}");
+            }
+        }
+        Ok(())
+    }
+}

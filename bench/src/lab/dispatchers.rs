@@ -1,0 +1,71 @@
+//! Which dispatchers run.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+use super::Lab;
+
+/// The name under which dispatchers are watched.
+pub(crate) const HOOKWRIGHT: &str = "hookwright";
+const READY: Duration = Duration::from_secs(30);
+
+impl Lab {
+    /// Lets this many run, no more: those that stop finish what they hold.
+    pub(crate) async fn dispatch(&mut self, count: usize) -> Result<()> {
+        while self.running.len() < count {
+            self.world.add_dispatcher()?;
+            self.running.push(true);
+        }
+        for (index, running) in self.running.iter_mut().enumerate() {
+            let dispatcher = &self.world.dispatchers[index];
+            match (*running, index < count) {
+                (true, false) => {
+                    dispatcher.terminate().await?;
+                }
+                (false, true) => dispatcher.restart()?,
+                _ => {}
+            }
+            *running = index < count;
+        }
+        Ok(())
+    }
+
+    /// The same, and waits until they are ready.
+    pub(crate) async fn dispatch_ready(&mut self, count: usize) -> Result<()> {
+        self.dispatch(count).await?;
+        for dispatcher in &self.world.dispatchers[..count] {
+            dispatcher.wait_ready(READY).await?;
+        }
+        Ok(())
+    }
+
+    /// Their process ids.
+    pub(super) fn dispatcher_ids(&self) -> Result<Vec<u32>> {
+        let running = self.world.dispatchers.iter().zip(&self.running).filter(|(_, running)| **running);
+        running.map(|(dispatcher, _)| dispatcher.id()).collect()
+    }
+
+    /// Ends one at once, and for good.
+    pub(crate) fn kill(&mut self, index: usize) -> Result<()> {
+        self.running[index] = false;
+        self.world.dispatchers[index].kill9()
+    }
+}
+
+/// The memory that a process has resident, in MiB.
+pub(crate) fn resident_memory(pid: u32) -> Result<f64> {
+    status_of(pid, "VmRSS:")
+}
+
+/// The most that it ever had.
+pub(crate) fn peak_memory(pid: u32) -> Result<f64> {
+    status_of(pid, "VmHWM:")
+}
+
+fn status_of(pid: u32, field: &str) -> Result<f64> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/status")).context("the memory of a process")?;
+    let line = text.lines().find_map(|line| line.strip_prefix(field)).context("no such field")?;
+    let kib: f64 = line.trim().trim_end_matches("kB").trim().parse()?;
+    Ok(kib / 1024.0)
+}

@@ -1,0 +1,129 @@
+//! Producers and Subscriptions, as users apply them.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use futures::{StreamExt, TryStreamExt, stream};
+use hookwright_core::signature::secret_text;
+use hookwright_e2e::wait_for;
+use serde_json::{Value, json};
+
+use super::Lab;
+
+/// A namespace with one Producer.
+pub(crate) struct Topic {
+    pub(crate) namespace: String,
+    pub(crate) stream: String,
+}
+
+/// An endpoint of the sink.
+#[derive(Debug, Clone)]
+pub(crate) struct Endpoint {
+    pub(crate) number: u32,
+    pub(crate) url: String,
+}
+
+impl Topic {
+    /// The subject of events of this type.
+    pub(crate) fn subject(&self, kind: &str) -> String {
+        format!("{}.events.{kind}", self.namespace)
+    }
+
+    /// A Subscription of one type of events; `spec` is laid over it.
+    pub(crate) fn subscription(&self, kind: &str, endpoint: &Endpoint, spec: &Value) -> Value {
+        let mut object = json!({
+            "apiVersion": "hookwright.dev/v1alpha1",
+            "kind": "Subscription",
+            "metadata": { "name": format!("s-{}", endpoint.number), "namespace": self.namespace },
+            "spec": {
+                "producerRef": { "name": "orders" },
+                "eventTypes": [{ "type": kind }],
+                "endpoint": { "url": endpoint.url },
+                "signing": { "keys": [{ "secretRef": { "name": KEYS, "key": "secret" } }] },
+            },
+        });
+        for (field, value) in spec.as_object().into_iter().flatten() {
+            object["spec"][field] = value.clone();
+        }
+        object
+    }
+}
+
+/// The Secret that all sign with.
+const KEYS: &str = "bench";
+const READY: Duration = Duration::from_secs(300);
+/// Requests to the API server at the same time.
+const AT_ONCE: usize = 16;
+
+impl Lab {
+    /// A namespace with a Producer, and a key to sign with.
+    pub(crate) async fn topic(&self) -> Result<Topic> {
+        let (plane, namespace) = (&self.world.control_plane, self.world.namespace("bench").await?);
+        let secret = json!({
+            "apiVersion": "v1", "kind": "Secret",
+            "metadata": { "name": KEYS, "namespace": namespace, "labels": { "hookwright.dev/use": "subscriptions" } },
+            "stringData": { "secret": secret_text(&rand::random()) },
+        });
+        plane.apply_json(&secret).await?;
+        let topic = Topic { stream: format!("{namespace}_orders"), namespace };
+        let producer = json!({
+            "apiVersion": "hookwright.dev/v1alpha1", "kind": "Producer",
+            "metadata": { "name": "orders", "namespace": topic.namespace },
+            "spec": {
+                "subjects": [topic.subject(">")],
+                "stream": { "name": topic.stream, "deletionPolicy": "Delete" },
+                "eventType": { "stripPrefix": topic.subject("") },
+            },
+        });
+        plane.apply_json(&producer).await?;
+        self.world.wait_ready(&topic.namespace, "producers", "orders").await?;
+        Ok(topic)
+    }
+
+    /// Creates Subscriptions, the only ones there are, and waits until all are Ready.
+    pub(crate) async fn subscribe(&self, topic: &Topic, subscriptions: Vec<Value>) -> Result<()> {
+        let count = subscriptions.len();
+        self.create(topic, subscriptions).await?;
+        self.wait_subscribed(count).await
+    }
+
+    /// Creates Subscriptions.
+    pub(crate) async fn create(&self, topic: &Topic, subscriptions: Vec<Value>) -> Result<()> {
+        let client = self.world.control_plane.client().await?;
+        let path = format!("/apis/hookwright.dev/v1alpha1/namespaces/{}/subscriptions", topic.namespace);
+        let post = |object: Value| {
+            let (client, path) = (client.clone(), path.clone());
+            async move {
+                let request = http::Request::post(path).header("content-type", "application/json");
+                let request = request.body(object.to_string().into_bytes())?;
+                client.request::<Value>(request).await.map(drop).context("create a Subscription")
+            }
+        };
+        stream::iter(subscriptions).map(post).buffer_unordered(AT_ONCE).try_collect().await
+    }
+
+    /// Waits until this many Subscriptions are Ready.
+    pub(crate) async fn wait_subscribed(&self, count: usize) -> Result<()> {
+        wait_for("all Subscriptions to be Ready", READY, async || {
+            let ready = metric(&self.world.operator.metrics().await?, "operator_subscriptions{ready=\"True\"}");
+            ensure!(ready == count as u64, "{ready} of {count} are");
+            Ok(())
+        })
+        .await
+    }
+
+    /// Deletes the Producer with its stream, and all its Subscriptions.
+    pub(crate) async fn delete(&self, topic: Topic) -> Result<()> {
+        let plane = &self.world.control_plane;
+        for kind in ["subscriptions.hookwright.dev", "producers.hookwright.dev"] {
+            plane.kubectl(&["delete", kind, "--all", "-n", &topic.namespace, "--timeout=5m"]).await?;
+        }
+        Ok(())
+    }
+}
+
+/// The sum of a metric's values.
+fn metric(text: &str, name: &str) -> u64 {
+    let values = text.lines().filter(|line| !line.starts_with('#') && line.contains(name));
+    values.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum()
+}

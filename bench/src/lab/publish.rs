@@ -1,0 +1,60 @@
+//! Publishing, the way an application does that waits for the server's word but not for each word.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use futures::stream::{FuturesUnordered, StreamExt, TryStreamExt};
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::{Lab, Topic};
+use crate::event;
+
+/// Publishes without an answer yet.
+const AT_ONCE: usize = 256;
+
+impl Lab {
+    /// Publishes events, as fast as the server takes them; `kind` says what type each is. Returns their numbers.
+    pub(crate) async fn publish(
+        &self,
+        topic: &Topic,
+        events: u64,
+        size: usize,
+        kind: impl Fn(u64) -> String,
+    ) -> Result<Vec<u64>> {
+        let publish = |number| self.publish_one(topic.subject(&kind(number)), number, size);
+        futures::stream::iter(self.numbers(events)).map(publish).buffer_unordered(AT_ONCE).try_collect().await
+    }
+
+    /// Publishes at a steady rate for a while.
+    pub(crate) async fn publish_steadily(
+        &self,
+        topic: &Topic,
+        rate: u32,
+        lasting: Duration,
+        kind: impl Fn(u64) -> String,
+    ) -> Result<Vec<u64>> {
+        let mut ticks = interval(Duration::from_secs(1) / rate);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
+        let events = u64::from(rate) * lasting.as_secs();
+        let mut answers = FuturesUnordered::new();
+        let mut published = Vec::new();
+        let mut numbers = self.numbers(events);
+        loop {
+            tokio::select! {
+                _ = ticks.tick() => {
+                    let Some(number) = numbers.next() else { break };
+                    answers.push(self.publish_one(topic.subject(&kind(number)), number, event::SIZE));
+                }
+                Some(answer) = answers.next() => published.push(answer?),
+            }
+        }
+        published.extend(answers.try_collect::<Vec<_>>().await?);
+        Ok(published)
+    }
+
+    async fn publish_one(&self, subject: String, number: u64, size: usize) -> Result<u64> {
+        let answer = self.publisher.publish(subject, event::write(number, size)).await.context("publish")?;
+        answer.await.context("the answer to a publish")?;
+        Ok(number)
+    }
+}

@@ -1,0 +1,91 @@
+//! What a delivery costs and how long it takes, for real: a Kubernetes API server, a nats-server, the operator,
+//! dispatchers, and a sink that compares every input with every output. Figures are ratios against references that are
+//! measured in the same run, as machines differ and are never quiet.
+
+mod chart;
+mod cpu;
+mod event;
+mod lab;
+mod reference;
+mod report;
+mod role;
+mod scenario;
+mod sink;
+mod tally;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+use clap::{Parser, ValueEnum};
+
+use lab::Lab;
+use reference::{BareArguments, FloorArguments};
+use report::Report;
+use scenario::{Scale, Scenario};
+
+/// Measures Hookwright.
+#[derive(Debug, Parser)]
+#[command(name = "hookwright-bench", version)]
+enum Role {
+    /// Run scenarios and print their figures.
+    Run(RunArguments),
+    /// The receiver of all webhooks; started by `run`.
+    #[command(hide = true)]
+    Sink,
+    /// R1; started by `run`.
+    #[command(hide = true)]
+    Bare(BareArguments),
+    /// R2; started by `run`.
+    #[command(hide = true)]
+    Floor(FloorArguments),
+}
+
+#[derive(Debug, clap::Args)]
+struct RunArguments {
+    /// Only these scenarios, with commas between them. Default: all.
+    #[arg(long, value_delimiter = ',', ignore_case = true)]
+    only: Vec<Scenario>,
+    /// So little of each that only its correctness counts.
+    #[arg(long)]
+    smoke: bool,
+    /// Where the figures go as JSON; beside it, a chart as SVG.
+    #[arg(long, default_value = "target/bench/bench.json")]
+    json: PathBuf,
+}
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    // The one crypto provider, as in the binaries.
+    if rustls::crypto::ring::default_provider().install_default().is_err() {
+        bail!("another TLS provider is installed");
+    }
+    match Role::parse() {
+        Role::Run(arguments) => run(arguments).await,
+        Role::Sink => sink::serve().await,
+        Role::Bare(arguments) => reference::bare(arguments).await,
+        Role::Floor(arguments) => reference::floor(arguments).await,
+    }
+}
+
+async fn run(arguments: RunArguments) -> Result<()> {
+    let scenarios = if arguments.only.is_empty() { Scenario::value_variants().to_vec() } else { arguments.only };
+    let scale = if arguments.smoke { Scale::SMOKE } else { Scale::FULL };
+    let mut report = Report::default();
+    report.progress("starting Kubernetes, NATS, the operator, a dispatcher and the sink");
+    let mut lab = Lab::start(done).await?;
+    for scenario in scenarios {
+        report.begin(scenario);
+        scenario.run(&mut lab, scale, &mut report).await?;
+        // What was measured stays, should a later scenario fail.
+        report.save(&arguments.json)?;
+    }
+    chart::draw(&report, &arguments.json.with_extension("svg"))?;
+    report.finish();
+    Ok(())
+}
+
+#[expect(clippy::print_stdout, reason = "for a person at a terminal")]
+fn done(step: &str, took: Duration) {
+    println!("    {:<44}{:>7.1} s", step, took.as_secs_f64());
+}

@@ -1,0 +1,101 @@
+//! R1: a bare loop that signs and sends, without a queue.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::{Context, Result, ensure};
+use bytes::Bytes;
+use hookwright_core::delivery_id::DeliveryKey;
+use hookwright_core::ids::SubscriptionUid;
+use hookwright_core::signature::{SigningKey, secret_text, signature_header};
+use reqwest::Client;
+use tokio::task::JoinSet;
+
+use crate::event;
+
+/// Signs and sends events that are made up beforehand.
+#[derive(Debug, clap::Args)]
+pub(crate) struct BareArguments {
+    #[arg(long)]
+    pub(crate) url: String,
+    /// The number of the first event.
+    #[arg(long)]
+    pub(crate) first: u64,
+    #[arg(long)]
+    pub(crate) events: u64,
+    /// Bytes of each.
+    #[arg(long)]
+    pub(crate) size: usize,
+    #[arg(long)]
+    pub(crate) in_flight: usize,
+}
+
+struct Work {
+    events: Mutex<VecDeque<(u64, Bytes)>>,
+    client: Client,
+    key: SigningKey,
+    subscription: SubscriptionUid,
+    url: String,
+}
+
+/// Sends all, then waits to be ended.
+pub(crate) async fn bare(arguments: BareArguments) -> Result<()> {
+    let numbers = arguments.first..arguments.first + arguments.events;
+    let work = Arc::new(Work {
+        events: Mutex::new(numbers.map(|number| (number, event::write(number, arguments.size))).collect()),
+        client: super::client()?,
+        key: SigningKey::parse(&secret_text(&[7; 32]))?,
+        subscription: "00000000-0000-0000-0000-000000000000".to_owned().try_into()?,
+        url: arguments.url,
+    });
+    let mut senders = JoinSet::new();
+    for _ in 0..arguments.in_flight {
+        senders.spawn(Arc::clone(&work).send_all());
+    }
+    while let Some(sent) = senders.join_next().await {
+        sent??;
+    }
+    std::future::pending().await
+}
+
+impl Work {
+    async fn send_all(self: Arc<Self>) -> Result<()> {
+        let next = || self.events.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+        while let Some((number, body)) = next() {
+            self.send(number, body).await?;
+        }
+        Ok(())
+    }
+
+    /// The webhook that a dispatcher sends, header for header.
+    async fn send(&self, number: u64, body: Bytes) -> Result<()> {
+        let now = jiff::Timestamp::now();
+        let key = DeliveryKey {
+            subscription: &self.subscription,
+            stream: "bench_orders",
+            stream_created: jiff::Timestamp::UNIX_EPOCH,
+            sequence: number,
+        };
+        let id = key.id();
+        let request = self
+            .client
+            .post(&self.url)
+            .header("content-type", "application/json")
+            .header("ce-specversion", "1.0")
+            .header("ce-id", format!("bench_orders:{number}"))
+            .header("ce-type", "drain")
+            .header("ce-source", "/namespaces/bench/producers/orders")
+            .header("ce-time", now.to_string())
+            .header("webhook-id", id.as_str())
+            .header("webhook-timestamp", now.as_second())
+            .header(
+                "webhook-signature",
+                signature_header(std::slice::from_ref(&self.key), id.as_str(), now.as_second(), &body),
+            )
+            .body(body);
+        let answer = request.send().await.with_context(|| format!("POST {}", self.url))?;
+        ensure!(answer.status().is_success(), "POST {} was answered with {}", self.url, answer.status());
+        answer.bytes().await?;
+        Ok(())
+    }
+}

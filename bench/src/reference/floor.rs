@@ -1,0 +1,83 @@
+//! R2, the floor of any design on JetStream: pull, send, ack, and nothing else. No signature, no retry, no isolation.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::{Context, Result, ensure};
+use async_nats::jetstream::{self, consumer::PullConsumer};
+use futures::StreamExt;
+use reqwest::Client;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+/// Pulls from consumers, sends to their endpoints, acks.
+#[derive(Debug, clap::Args)]
+pub(crate) struct FloorArguments {
+    #[arg(long)]
+    pub(crate) nats: String,
+    #[arg(long)]
+    pub(crate) user: String,
+    #[arg(long)]
+    pub(crate) password_file: PathBuf,
+    #[arg(long)]
+    pub(crate) inbox_prefix: String,
+    #[arg(long)]
+    pub(crate) stream: String,
+    /// One for each URL.
+    #[arg(long)]
+    pub(crate) consumer: Vec<String>,
+    #[arg(long)]
+    pub(crate) url: Vec<String>,
+    /// Requests of each consumer under way at the same time.
+    #[arg(long)]
+    pub(crate) in_flight: usize,
+    /// Events that each consumer asks for at a time.
+    #[arg(long)]
+    pub(crate) batch: usize,
+}
+
+/// Runs until it is ended.
+pub(crate) async fn floor(arguments: FloorArguments) -> Result<()> {
+    let password = std::fs::read_to_string(&arguments.password_file).context("the password file")?;
+    let connection = async_nats::ConnectOptions::with_user_and_password(arguments.user, password)
+        .custom_inbox_prefix(arguments.inbox_prefix)
+        .connect(arguments.nats)
+        .await?;
+    let context = jetstream::new(connection);
+    let client = super::client()?;
+    let mut readers = JoinSet::new();
+    for (name, url) in arguments.consumer.iter().zip(arguments.url) {
+        let consumer: PullConsumer = context.get_consumer_from_stream(name, &arguments.stream).await?;
+        readers.spawn(read(consumer, client.clone(), url, arguments.in_flight, arguments.batch));
+    }
+    while let Some(ended) = readers.join_next().await {
+        ended??;
+    }
+    anyhow::bail!("nothing to read")
+}
+
+async fn read(consumer: PullConsumer, client: Client, url: String, in_flight: usize, batch: usize) -> Result<()> {
+    let slots = Arc::new(Semaphore::new(in_flight));
+    let url = reqwest::Url::parse(&url)?;
+    let mut messages = consumer.stream().max_messages_per_batch(batch).messages().await?;
+    while let Some(message) = messages.next().await {
+        let message = message?;
+        let slot = Arc::clone(&slots).acquire_owned().await?;
+        let (client, url) = (client.clone(), url.clone());
+        tokio::spawn(async move {
+            // One that fails isn't acked: it would come again, and the run says that it was not exact.
+            if send(&client, url, message.payload.clone()).await.is_ok() {
+                let _ = message.ack().await;
+            }
+            drop(slot);
+        });
+    }
+    Ok(())
+}
+
+async fn send(client: &Client, url: reqwest::Url, body: bytes::Bytes) -> Result<()> {
+    let answer = client.post(url).header("content-type", "application/json").body(body).send().await?;
+    ensure!(answer.status().is_success(), "answered with {}", answer.status());
+    answer.bytes().await?;
+    Ok(())
+}

@@ -1,0 +1,196 @@
+//! One endpoint: events that are there already are drained.
+
+use anyhow::{Result, ensure};
+use serde_json::json;
+use std::time::Duration;
+
+use super::{IN_FLIGHT, Scale};
+use crate::cpu::Recorder;
+use crate::event::SIZE;
+use crate::lab::{Endpoint, HOOKWRIGHT, Lab, NATS, REFERENCE, Run, Topic};
+use crate::report::{Figure, Report};
+use crate::sink::Behaviour;
+use crate::tally::{Wanted, median};
+
+const KIND: &str = "drain";
+
+/// Publishes while no dispatcher runs.
+pub(super) async fn fill(
+    lab: &mut Lab,
+    topic: &Topic,
+    events: u64,
+    endpoints: &[Endpoint],
+) -> Result<(Vec<u64>, Vec<Wanted>)> {
+    lab.dispatch(0).await?;
+    let published = lab.publish(topic, events, SIZE, |_| KIND.to_owned()).await?;
+    let wanted = endpoints.iter().flat_map(|endpoint| published.iter().map(|number| (endpoint.number, *number)));
+    let wanted = wanted.collect();
+    Ok((published, wanted))
+}
+
+/// Lets dispatchers drain it.
+pub(super) async fn drain(lab: &mut Lab, dispatchers: usize, wanted: &[Wanted]) -> Result<Run> {
+    lab.forget().await?;
+    lab.dispatch(dispatchers).await?;
+    let recorder = Recorder::start(lab.watched()?);
+    let run = lab.collect(recorder, wanted).await?;
+    lab.check()?;
+    Ok(run)
+}
+
+/// What runs of the same work gave.
+#[derive(Default)]
+pub(super) struct Rounds {
+    rates: Vec<f64>,
+    floor_rates: Vec<f64>,
+    cpu: Vec<f64>,
+    bare_cpu: Vec<f64>,
+    floor_cpu: Vec<f64>,
+    nats_cpu: Vec<f64>,
+}
+
+impl Rounds {
+    fn add(&mut self, ours: &Run, bare: &Run, floor: &Run) {
+        self.rates.push(ours.tally.rate());
+        self.floor_rates.push(floor.tally.rate());
+        self.cpu.push(ours.cpu_per_delivery(HOOKWRIGHT));
+        self.nats_cpu.push(ours.cpu_per_delivery(NATS));
+        self.bare_cpu.push(bare.cpu_per_delivery(REFERENCE));
+        self.floor_cpu.push(floor.cpu_per_delivery(REFERENCE));
+    }
+
+    pub(super) fn figures(&self, at_most: f64, at_least: f64) -> Vec<Figure> {
+        let ratio = |ours: &[f64], other: &[f64]| -> Vec<f64> { ours.iter().zip(other).map(|(a, b)| a / b).collect() };
+        let middle = |values: &[f64]| median(values.to_vec());
+        let cpu = ratio(&self.cpu, &self.bare_cpu);
+        let rate = ratio(&self.rates, &self.floor_rates);
+        vec![
+            Figure::new("CPU per delivery / R1", median(cpu.clone()), "x").spread(&cpu).at_most(at_most),
+            Figure::new("throughput / R2", median(rate.clone()), "x").spread(&rate).at_least(at_least),
+            Figure::new("CPU per delivery", middle(&self.cpu), "us").spread(&self.cpu),
+            Figure::new("R1's CPU per delivery", middle(&self.bare_cpu), "us").spread(&self.bare_cpu),
+            Figure::new("R2's CPU per delivery", middle(&self.floor_cpu), "us").spread(&self.floor_cpu),
+            Figure::new("nats-server's CPU per delivery", middle(&self.nats_cpu), "us").spread(&self.nats_cpu),
+            Figure::new("throughput", middle(&self.rates), "/s").spread(&self.rates),
+            Figure::new("R2's throughput", middle(&self.floor_rates), "/s").spread(&self.floor_rates),
+        ]
+    }
+}
+
+/// The three in turn: R1, R2 and a dispatcher, as often as it says.
+pub(super) async fn interleaved(
+    lab: &mut Lab,
+    topic: &Topic,
+    endpoints: &[Endpoint],
+    events: u64,
+    scale: Scale,
+    report: &Report,
+) -> Result<Rounds> {
+    let mut rounds = Rounds::default();
+    // Of several consumers each has its share, so that R2 does not have more under way than a dispatcher would.
+    let in_flight = (IN_FLIGHT * 4 / endpoints.len()).clamp(1, IN_FLIGHT);
+    for round in 1..=scale.rounds {
+        let bare = lab.bare(events * endpoints.len() as u64, SIZE, IN_FLIGHT).await?;
+        bare.tally.clone().exact()?;
+        let routes = lab.floor_routes(topic, endpoints).await?;
+        let (_, wanted) = fill(lab, topic, events, endpoints).await?;
+        let floor = lab.floor_drain(topic, routes, &wanted, in_flight).await?;
+        floor.tally.clone().exact()?;
+        let ours = drain(lab, 1, &wanted).await?;
+        ours.tally.clone().exact()?;
+        rounds.add(&ours, &bare, &floor);
+        report.progress(&format!(
+            "round {round}: {:.0}/s at {:.1} us; R2 {:.0}/s at {:.1} us; R1 {:.0}/s at {:.1} us, the sink {:.1} us",
+            ours.tally.rate(),
+            ours.cpu_per_delivery(HOOKWRIGHT),
+            floor.tally.rate(),
+            floor.cpu_per_delivery(REFERENCE),
+            bare.tally.rate(),
+            bare.cpu_per_delivery(REFERENCE),
+            bare.cpu_per_delivery("sink"),
+        ));
+    }
+    Ok(rounds)
+}
+
+/// A topic with that many endpoints that want everything.
+pub(super) async fn topic(lab: &mut Lab, behaviours: &[Behaviour]) -> Result<(Topic, Vec<Endpoint>)> {
+    lab.dispatch_ready(1).await?;
+    let topic = lab.topic().await?;
+    let endpoints: Vec<Endpoint> = behaviours.iter().map(|behaviour| lab.endpoint(*behaviour)).collect();
+    let subscriptions = endpoints.iter().map(|endpoint| topic.subscription(KIND, endpoint, &json!({}))).collect();
+    lab.subscribe(&topic, subscriptions).await?;
+    Ok((topic, endpoints))
+}
+
+/// A.
+pub(super) async fn one_endpoint(lab: &mut Lab, scale: Scale, report: &mut Report) -> Result<()> {
+    let (topic, endpoints) = topic(lab, &[Behaviour::Ok]).await?;
+    let rounds = interleaved(lab, &topic, &endpoints, scale.deliveries, scale, report).await?;
+    report.add(rounds.figures(1.6, 0.85));
+    let bare = lab.bare(scale.deliveries, SIZE, IN_FLIGHT).await?;
+    let capacity = 1e6 / bare.cpu_per_delivery("sink");
+    report.add([
+        Figure::new("what the sink could take, for each core", capacity, "/s"),
+        Figure::new("the most that was asked of it (R1)", bare.tally.rate(), "/s"),
+    ]);
+    lab.dispatch_ready(1).await?;
+    lab.delete(topic).await
+}
+
+/// I.
+pub(super) async fn more_dispatchers(lab: &mut Lab, scale: Scale, report: &mut Report) -> Result<()> {
+    let (topic, endpoints) = topic(lab, &[Behaviour::Ok]).await?;
+    let mut first = None;
+    for dispatchers in [1, 2, 4] {
+        let mut cpu = Vec::new();
+        for _ in 0..scale.rounds {
+            let (_, wanted) = fill(lab, &topic, scale.deliveries, &endpoints).await?;
+            let run = drain(lab, dispatchers, &wanted).await?;
+            run.tally.clone().exact()?;
+            cpu.push(run.cpu_per_delivery(HOOKWRIGHT));
+        }
+        let middle = median(cpu.clone());
+        let name = format!("CPU per delivery, {dispatchers} dispatchers");
+        report.add([Figure::new(name, middle, "us").spread(&cpu)]);
+        let alone = *first.get_or_insert(middle);
+        if dispatchers > 1 {
+            let name = format!("CPU per delivery, {dispatchers} dispatchers / 1");
+            report.add([Figure::new(name, middle / alone, "x").at_most(1.1)]);
+        }
+    }
+    lab.dispatch_ready(1).await?;
+    lab.delete(topic).await
+}
+
+/// J: two dispatchers, one of which is killed when a third is done.
+pub(super) async fn kill(lab: &mut Lab, scale: Scale, report: &mut Report) -> Result<()> {
+    let (topic, endpoints) = topic(lab, &[Behaviour::Ok]).await?;
+    let (mut lost, mut duplicates, mut silence) = (0, 0, Duration::ZERO);
+    for _ in 0..scale.rounds.min(3) {
+        let (_, wanted) = fill(lab, &topic, scale.deliveries, &endpoints).await?;
+        lab.forget().await?;
+        lab.dispatch(2).await?;
+        let recorder = Recorder::start(lab.watched()?);
+        while lab.sink.accepted().await? < wanted.len() / 3 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        lab.kill(0)?;
+        let run = lab.collect(recorder, &wanted).await;
+        let tally = match run {
+            Ok(run) => run.tally,
+            Err(error) => return Err(error.context("after a kill")),
+        };
+        ensure!(tally.lost == 0, "{} lost after a kill", tally.lost);
+        lost += tally.lost;
+        duplicates = duplicates.max(tally.duplicates);
+        silence = silence.max(tally.silence);
+    }
+    report.add([
+        Figure::new("lost", lost as f64, "").at_most(0.0),
+        Figure::new("duplicates, the most of a run", duplicates as f64, "").at_most(IN_FLIGHT as f64),
+        Figure::new("longest silence", silence.as_secs_f64(), "s").at_most(8.0),
+    ]);
+    lab.dispatch_ready(1).await?;
+    lab.delete(topic).await
+}

@@ -1,0 +1,108 @@
+//! Steady loads: how long a webhook takes.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use serde_json::json;
+
+use super::drain::topic;
+use super::{IN_FLIGHT, Scale};
+use crate::cpu::Recorder;
+use crate::event::SIZE;
+use crate::lab::{Endpoint, Lab, Topic};
+use crate::report::{Figure, Report};
+use crate::sink::Behaviour;
+use crate::tally::{Latency, Wanted, median};
+
+const RATE: u32 = 200;
+/// Turns between Hookwright and its reference.
+const TURNS: u64 = 3;
+
+/// D: Hookwright and R2 in turn.
+pub(super) async fn latency(lab: &mut Lab, scale: Scale, report: &mut Report) -> Result<()> {
+    let (topic, endpoints) = topic(lab, &[Behaviour::Ok]).await?;
+    let lasting = Duration::from_secs((scale.seconds / TURNS).max(1));
+    let (mut ours, mut floors) = (Vec::new(), Vec::new());
+    for _ in 0..TURNS {
+        lab.dispatch_ready(1).await?;
+        ours.push(steady(lab, &topic, &endpoints, lasting).await?.0);
+        lab.dispatch(0).await?;
+        let routes = lab.floor_routes(&topic, &endpoints).await?;
+        let reference = lab.floor(&topic, &routes, IN_FLIGHT)?;
+        // The first of all waits for the reference to start.
+        let first = lab.publish(&topic, 1, SIZE, |_| "drain".to_owned()).await?;
+        let first = (endpoints[0].number, first[0]);
+        lab.collect(Recorder::start(vec![]), &[first]).await?;
+        let (floor, mut wanted) = steady(lab, &topic, &endpoints, lasting).await?;
+        floors.push(floor);
+        lab.end_floor(&topic, routes, reference).await?;
+        // What was published for the reference is Hookwright's, too.
+        wanted.push(first);
+        lab.dispatch_ready(1).await?;
+        lab.collect(Recorder::start(vec![]), &wanted).await?;
+    }
+    let middle = |latencies: &[Latency], of: fn(&Latency) -> f64| median(latencies.iter().map(of).collect());
+    let p99 = |latency: &Latency| latency.p99_ms;
+    let (our_p99, floor_p99) = (middle(&ours, p99), middle(&floors, p99));
+    report.add([
+        Figure::new("p99 beyond R2's", our_p99 - floor_p99, "ms").at_most(2.0),
+        Figure::new("p50", middle(&ours, |latency| latency.p50_ms), "ms"),
+        Figure::new("p99", our_p99, "ms"),
+        Figure::new("max", middle(&ours, |latency| latency.max_ms), "ms"),
+        Figure::new("R2's p50", middle(&floors, |latency| latency.p50_ms), "ms"),
+        Figure::new("R2's p99", floor_p99, "ms"),
+        Figure::new("R2's max", middle(&floors, |latency| latency.max_ms), "ms"),
+    ]);
+    lab.delete(topic).await
+}
+
+async fn steady(lab: &Lab, topic: &Topic, endpoints: &[Endpoint], lasting: Duration) -> Result<(Latency, Vec<Wanted>)> {
+    lab.forget().await?;
+    let recorder = Recorder::start(vec![]);
+    let published = lab.publish_steadily(topic, RATE, lasting, |_| "drain".to_owned()).await?;
+    let wanted: Vec<Wanted> =
+        published.iter().flat_map(|number| endpoints.iter().map(|endpoint| (endpoint.number, *number))).collect();
+    let latency = lab.collect(recorder, &wanted).await?.tally.exact()?.latency;
+    Ok((latency, wanted))
+}
+
+const TEN: u32 = 10;
+
+/// E: ten endpoints, each with a type of its own; then one of them hangs.
+pub(super) async fn one_hangs(lab: &mut Lab, scale: Scale, report: &mut Report) -> Result<()> {
+    lab.dispatch_ready(1).await?;
+    let topic = lab.topic().await?;
+    let healthy: Vec<Endpoint> = (1..TEN).map(|_| lab.endpoint(Behaviour::Ok)).collect();
+    let hanging = lab.endpoint(Behaviour::Hang);
+    let of_type = |n: usize, endpoint: &Endpoint| topic.subscription(&format!("t.{n}"), endpoint, &json!({}));
+    let subscriptions = healthy.iter().chain([&hanging]).enumerate().map(|(n, endpoint)| of_type(n, endpoint));
+    lab.subscribe(&topic, subscriptions.collect()).await?;
+    let lasting = Duration::from_secs((scale.seconds / 2).max(2));
+    // Without: the events of the tenth are of a type that nobody wants.
+    let without = healthy_latency(lab, &topic, &healthy, lasting, "nobody").await?;
+    let with = healthy_latency(lab, &topic, &healthy, lasting, "t.9").await?;
+    report.add([
+        Figure::new("p99 at the nine, with / without", with.p99_ms / without.p99_ms, "x").at_most(1.5),
+        Figure::new("p99 without", without.p99_ms, "ms"),
+        Figure::new("p99 with", with.p99_ms, "ms"),
+        Figure::new("max without", without.max_ms, "ms"),
+        Figure::new("max with", with.max_ms, "ms"),
+    ]);
+    lab.delete(topic).await
+}
+
+async fn healthy_latency(
+    lab: &Lab,
+    topic: &Topic,
+    healthy: &[Endpoint],
+    lasting: Duration,
+    tenth: &str,
+) -> Result<Latency> {
+    lab.forget().await?;
+    let recorder = Recorder::start(vec![]);
+    let index = |number: u64| (number % u64::from(TEN)) as usize;
+    let kind = |number| if index(number) < healthy.len() { format!("t.{}", index(number)) } else { tenth.to_owned() };
+    let published = lab.publish_steadily(topic, RATE, lasting, kind).await?;
+    let wanted = published.into_iter().filter_map(|number| Some((healthy.get(index(number))?.number, number)));
+    lab.collect_of(recorder, &wanted.collect::<Vec<_>>(), healthy).await.map(|run| run.tally.latency)
+}

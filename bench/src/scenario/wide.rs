@@ -1,0 +1,104 @@
+//! G and K: very many Subscriptions, most of which want little.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use serde_json::{Value, json};
+
+use super::Scale;
+use super::drain::{drain, topic};
+use crate::event::SIZE;
+use crate::lab::{Endpoint, HOOKWRIGHT, Lab, Topic, resident_memory};
+use crate::report::{Figure, Report};
+use crate::sink::Behaviour;
+use crate::tally::{Wanted, median};
+
+/// Subscriptions of each type.
+const SHARE: u32 = 10;
+/// Nothing is published for so long, to see what is written all the same.
+const IDLE: Duration = Duration::from_secs(60);
+
+pub(super) async fn run(lab: &mut Lab, scale: Scale, report: &mut Report) -> Result<()> {
+    let (few, few_endpoints) = topic(lab, &[Behaviour::Ok; SHARE as usize]).await?;
+    let memory_of_few = idle_memory(lab).await?;
+    let narrow = rounds(lab, &few, &few_endpoints, scale).await?;
+    lab.dispatch_ready(1).await?;
+    lab.delete(few).await?;
+
+    let (topic, endpoints) = operator_start(lab, scale, report).await?;
+    let memory_of_many = idle_memory(lab).await?;
+    let wide = rounds(lab, &topic, &endpoints, scale).await?;
+    let (narrow_cpu, wide_cpu) = (median(narrow.clone()), median(wide.clone()));
+    report.add([
+        Figure::new("CPU per delivery / that of ten Subscriptions", wide_cpu / narrow_cpu, "x").at_most(1.2),
+        Figure::new("CPU per delivery", wide_cpu, "us").spread(&wide),
+        Figure::new("CPU per delivery with ten Subscriptions", narrow_cpu, "us").spread(&narrow),
+        Figure::new("dispatcher's memory, idle, over that with ten", memory_of_many - memory_of_few, "MiB")
+            .at_most(60.0),
+        Figure::new("dispatcher's memory, idle", memory_of_many, "MiB"),
+    ]);
+    lab.dispatch_ready(1).await?;
+    lab.delete(topic).await
+}
+
+/// A fresh dispatcher's memory, once it has loaded everything.
+async fn idle_memory(lab: &mut Lab) -> Result<f64> {
+    lab.dispatch(0).await?;
+    lab.dispatch_ready(1).await?;
+    resident_memory(lab.world.dispatchers.first().context("a dispatcher")?.id()?)
+}
+
+/// CPU for each delivery, of several drains in which each event goes to [`SHARE`] endpoints.
+async fn rounds(lab: &mut Lab, topic: &Topic, endpoints: &[Endpoint], scale: Scale) -> Result<Vec<f64>> {
+    let mut cpu = Vec::new();
+    let types = endpoints.len() as u64 / u64::from(SHARE);
+    let of_type = |number: u64| (number % types) as usize;
+    for _ in 0..scale.rounds {
+        lab.dispatch(0).await?;
+        let kind = |number| if types == 1 { "drain".to_owned() } else { format!("t.{}", of_type(number)) };
+        let published = lab.publish(topic, scale.deliveries / 4, SIZE, kind).await?;
+        let share = SHARE as usize;
+        let wanted: Vec<Wanted> = published
+            .iter()
+            .flat_map(|number| endpoints[of_type(*number) * share..][..share].iter().map(|e| (e.number, *number)))
+            .collect();
+        let run = drain(lab, 1, &wanted).await?;
+        run.tally.clone().exact()?;
+        cpu.push(run.cpu_per_delivery(HOOKWRIGHT));
+    }
+    Ok(cpu)
+}
+
+/// K: all Subscriptions are there, with keys to be generated, before the operator starts.
+async fn operator_start(lab: &mut Lab, scale: Scale, report: &mut Report) -> Result<(Topic, Vec<Endpoint>)> {
+    lab.dispatch_ready(1).await?;
+    let topic = lab.topic().await?;
+    lab.world.operator.terminate().await?;
+    let count = scale.subscriptions;
+    let endpoints: Vec<Endpoint> = (0..count).map(|_| lab.endpoint(Behaviour::Ok)).collect();
+    let own_keys = json!({ "signing": null });
+    let subscriptions = endpoints.iter().enumerate().map(|(n, endpoint)| -> Value {
+        topic.subscription(&format!("t.{}", n / SHARE as usize), endpoint, &own_keys)
+    });
+    lab.create(&topic, subscriptions.collect()).await?;
+    let before = lab.api_writes().await?;
+    let start = Instant::now();
+    lab.world.operator.restart()?;
+    lab.wait_subscribed(count as usize).await?;
+    let took = start.elapsed();
+    let writes = lab.api_writes().await?.since(&before);
+    report.progress(&format!("API writes: {}", writes.list()));
+    // Not a wait for something: the idleness is what is measured.
+    tokio::time::sleep(IDLE.min(Duration::from_secs(scale.seconds))).await;
+    let settled = lab.api_writes().await?;
+    tokio::time::sleep(IDLE.min(Duration::from_secs(scale.seconds))).await;
+    let idle = lab.api_writes().await?.since(&settled);
+    report.progress(&format!("API writes in an idle minute: {}", idle.list()));
+    report.add([
+        Figure::new("operator: from its start until all are Ready", took.as_secs_f64(), "s").at_most(120.0),
+        Figure::new("API writes for each Subscription", writes.total() as f64 / f64::from(count), "").at_most(3.0),
+        Figure::new("API writes in an idle minute", idle.total() as f64, "").at_most(0.0),
+        Figure::new("operator's memory", resident_memory(lab.world.operator.id()?)?, "MiB"),
+    ]);
+    Ok((topic, endpoints))
+}

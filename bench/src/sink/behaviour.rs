@@ -1,0 +1,66 @@
+//! How an endpoint answers.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// The last part of an endpoint's path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Behaviour {
+    /// 200, at once.
+    Ok,
+    /// 200, after this many milliseconds.
+    Slow(u64),
+    /// No answer ever.
+    Hang,
+    /// 503 to this many of a hundred, by chance.
+    Failing(u32),
+    /// 503 while the gate is closed, else 200: see `POST /gate/open` and `/gate/closed`.
+    Gate,
+}
+
+impl fmt::Display for Behaviour {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ok => f.write_str("ok"),
+            Self::Slow(millis) => write!(f, "slow-{millis}"),
+            Self::Hang => f.write_str("hang"),
+            Self::Failing(percent) => write!(f, "failing-{percent}"),
+            Self::Gate => f.write_str("gate"),
+        }
+    }
+}
+
+/// There is no such behaviour.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Unknown;
+
+impl FromStr for Behaviour {
+    type Err = Unknown;
+
+    fn from_str(text: &str) -> Result<Self, Unknown> {
+        let (name, number) = text.split_once('-').unwrap_or((text, ""));
+        match name {
+            "ok" => Ok(Self::Ok),
+            "hang" => Ok(Self::Hang),
+            "gate" => Ok(Self::Gate),
+            "slow" => number.parse().map(Self::Slow).map_err(|_| Unknown),
+            "failing" => number.parse().map(Self::Failing).map_err(|_| Unknown),
+            _ => Err(Unknown),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read() {
+        for behaviour in [Behaviour::Ok, Behaviour::Slow(50), Behaviour::Hang, Behaviour::Failing(20), Behaviour::Gate]
+        {
+            assert_eq!(behaviour.to_string().parse(), Ok(behaviour));
+        }
+        assert_eq!("slow-x".parse::<Behaviour>(), Err(Unknown));
+        assert_eq!("fast".parse::<Behaviour>(), Err(Unknown));
+    }
+}

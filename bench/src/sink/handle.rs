@@ -1,0 +1,61 @@
+//! The sink as a process that this one has started.
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use hookwright_e2e::{Process, wait_for};
+
+use super::{Behaviour, Receipt};
+use crate::cpu::Watched;
+
+/// A running sink.
+pub(crate) struct Sink {
+    process: Process,
+    base: String,
+    client: reqwest::Client,
+}
+
+impl Sink {
+    /// Starts one whose log is in `folder`.
+    pub(crate) async fn start(folder: &Path) -> Result<Self> {
+        let process = crate::role::spawn("sink", &["sink"], &folder.join("sink.log"))?;
+        let address = wait_for("the sink to listen", Duration::from_secs(10), async || {
+            let logs = process.logs();
+            let address = logs.trim_end().strip_prefix("listening on ").with_context(|| format!("it said {logs:?}"))?;
+            Ok(address.to_owned())
+        });
+        let base = format!("http://{}", address.await?);
+        Ok(Self { process, base, client: reqwest::Client::builder().no_proxy().build()? })
+    }
+
+    /// The URL of an endpoint.
+    pub(crate) fn url(&self, endpoint: u32, behaviour: Behaviour) -> String {
+        format!("{}/{endpoint}/{behaviour}", self.base)
+    }
+
+    /// How many webhooks were accepted since the last [`Self::take`].
+    pub(crate) async fn accepted(&self) -> Result<usize> {
+        let answer = self.client.get(format!("{}/accepted", self.base)).send().await?;
+        Ok(answer.error_for_status()?.text().await?.parse()?)
+    }
+
+    /// All that arrived since the last time.
+    pub(crate) async fn take(&self) -> Result<Vec<Receipt>> {
+        Ok(Receipt::read_all(&self.post("receipts").await?))
+    }
+
+    /// Opens or closes the gate of [`Behaviour::Gate`].
+    pub(crate) async fn set_gate(&self, open: bool) -> Result<()> {
+        self.post(if open { "gate/open" } else { "gate/closed" }).await.map(drop)
+    }
+
+    async fn post(&self, path: &str) -> Result<bytes::Bytes> {
+        let answer = self.client.post(format!("{}/{path}", self.base)).send().await?;
+        Ok(answer.error_for_status()?.bytes().await?)
+    }
+
+    pub(crate) fn watched(&self) -> Result<Watched> {
+        Watched::new("sink", self.process.id())
+    }
+}

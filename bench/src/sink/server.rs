@@ -1,0 +1,109 @@
+//! The sink itself.
+
+use std::convert::Infallible;
+use std::io::Write;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::Result;
+use bytes::Bytes;
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpListener;
+
+use super::{Behaviour, Receipt};
+use crate::event;
+
+#[derive(Default)]
+struct State {
+    receipts: Mutex<Vec<Receipt>>,
+    accepted: AtomicUsize,
+    gate_open: AtomicBool,
+}
+
+/// Serves for ever on a port of its own, which it prints.
+pub(crate) async fn serve() -> Result<()> {
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    writeln!(std::io::stdout(), "listening on {}", listener.local_addr()?)?;
+    let state = Arc::new(State::default());
+    loop {
+        let (stream, _) = listener.accept().await?;
+        stream.set_nodelay(true)?;
+        let state = Arc::clone(&state);
+        tokio::spawn(async move {
+            let service = service_fn(|request| answer(request, &state));
+            // How a connection ends is the client's affair.
+            let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+        });
+    }
+}
+
+async fn answer(request: Request<Incoming>, state: &State) -> Result<Response<Full<Bytes>>, Infallible> {
+    let (head, body) = request.into_parts();
+    let path = head.uri.path();
+    if let Some((endpoint, behaviour)) = endpoint(path) {
+        // An arrival counts when it is here in full; one that breaks off never arrived.
+        let Ok(body) = body.collect().await else { return Ok(status(StatusCode::BAD_REQUEST)) };
+        return Ok(status(receive(state, endpoint, behaviour, &body.to_bytes()).await));
+    }
+    Ok(match (head.method, path) {
+        (Method::GET, "/accepted") => Response::new(state.accepted.load(Ordering::Acquire).to_string().into()),
+        (Method::POST, "/receipts") => Response::new(take(state).into()),
+        (Method::POST, "/gate/open") => gate(state, true),
+        (Method::POST, "/gate/closed") => gate(state, false),
+        _ => status(StatusCode::NOT_FOUND),
+    })
+}
+
+fn endpoint(path: &str) -> Option<(u32, Behaviour)> {
+    let (number, behaviour) = path.strip_prefix('/')?.split_once('/')?;
+    Some((number.parse().ok()?, behaviour.parse().ok()?))
+}
+
+async fn receive(state: &State, endpoint: u32, behaviour: Behaviour, body: &[u8]) -> StatusCode {
+    let at = event::now();
+    let said = event::read(body);
+    let accepted = match behaviour {
+        Behaviour::Ok | Behaviour::Slow(_) => true,
+        Behaviour::Hang => false,
+        Behaviour::Failing(percent) => rand::random_range(0..100) >= percent,
+        Behaviour::Gate => state.gate_open.load(Ordering::Acquire),
+    };
+    let (number, published) = said.map_or((0, 0), |said| (said.number, said.at));
+    let receipt = Receipt { endpoint, number, published, at, accepted, whole: said.is_some() };
+    state.receipts.lock().unwrap_or_else(PoisonError::into_inner).push(receipt);
+    if accepted {
+        state.accepted.fetch_add(1, Ordering::AcqRel);
+    }
+    match behaviour {
+        Behaviour::Slow(millis) => tokio::time::sleep(Duration::from_millis(millis)).await,
+        Behaviour::Hang => std::future::pending().await,
+        _ => {}
+    }
+    if accepted { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }
+}
+
+/// Hands the receipts over, and begins anew.
+fn take(state: &State) -> Vec<u8> {
+    let receipts = std::mem::take(&mut *state.receipts.lock().unwrap_or_else(PoisonError::into_inner));
+    state.accepted.store(0, Ordering::Release);
+    let mut bytes = Vec::with_capacity(receipts.len() * Receipt::SIZE);
+    receipts.iter().for_each(|receipt| receipt.write(&mut bytes));
+    bytes
+}
+
+fn gate(state: &State, open: bool) -> Response<Full<Bytes>> {
+    state.gate_open.store(open, Ordering::Release);
+    status(StatusCode::OK)
+}
+
+fn status(status: StatusCode) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::default());
+    *response.status_mut() = status;
+    response
+}

@@ -1,0 +1,155 @@
+//! Every input against every output.
+
+use std::collections::{HashMap, HashSet};
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+
+use crate::sink::Receipt;
+
+/// A delivery that is to be: an endpoint and the number of an event.
+pub(crate) type Wanted = (u32, u64);
+
+/// What became of what was wanted.
+#[derive(Debug, Clone)]
+pub(crate) struct Tally {
+    pub(crate) wanted: usize,
+    /// Not accepted by its endpoint even once.
+    pub(crate) lost: usize,
+    /// Accepted again.
+    pub(crate) duplicates: usize,
+    /// Requests that were answered with something else than 200, or not at all.
+    pub(crate) refused: usize,
+    /// When the first and the last were accepted, in nanoseconds since 1970.
+    pub(crate) first: u64,
+    pub(crate) last: u64,
+    /// The longest time in which nothing was accepted.
+    pub(crate) silence: Duration,
+    pub(crate) latency: Latency,
+}
+
+/// Of (received - published), each delivery's first acceptance.
+#[derive(Debug, Clone, Copy, Default, serde::Serialize)]
+pub(crate) struct Latency {
+    pub(crate) min_ms: f64,
+    pub(crate) mean_ms: f64,
+    pub(crate) p50_ms: f64,
+    pub(crate) p99_ms: f64,
+    pub(crate) max_ms: f64,
+}
+
+impl Tally {
+    /// An error if something arrived that was never sent, to that endpoint, or not whole.
+    pub(crate) fn of(wanted: &[Wanted], receipts: &[Receipt]) -> Result<Self> {
+        let mut open: HashMap<Wanted, u32> = wanted.iter().map(|wanted| (*wanted, 0)).collect();
+        ensure!(open.len() == wanted.len(), "a delivery is wanted twice");
+        let mut accepted: Vec<&Receipt> = Vec::with_capacity(receipts.len());
+        let mut refused = 0;
+        for receipt in receipts {
+            ensure!(receipt.whole, "an event arrived at endpoint {} that is not whole", receipt.endpoint);
+            let known = open.get_mut(&(receipt.endpoint, receipt.number));
+            let Some(count) = known else {
+                anyhow::bail!(
+                    "event {} arrived at endpoint {}, which is not to get it",
+                    receipt.number,
+                    receipt.endpoint
+                )
+            };
+            if receipt.accepted {
+                *count += 1;
+                accepted.push(receipt);
+            } else {
+                refused += 1;
+            }
+        }
+        accepted.sort_unstable_by_key(|receipt| receipt.at);
+        let mut seen = HashSet::with_capacity(accepted.len());
+        let first_time = |receipt: &&Receipt| seen.insert((receipt.endpoint, receipt.number));
+        let latencies: Vec<u64> =
+            accepted.iter().copied().filter(first_time).map(|r| r.at.saturating_sub(r.published)).collect();
+        let gaps = accepted.windows(2).map(|pair| pair[1].at - pair[0].at);
+        Ok(Self {
+            wanted: wanted.len(),
+            lost: open.values().filter(|count| **count == 0).count(),
+            duplicates: open.values().map(|count| count.saturating_sub(1) as usize).sum(),
+            refused,
+            first: accepted.first().map_or(0, |receipt| receipt.at),
+            last: accepted.last().map_or(0, |receipt| receipt.at),
+            silence: Duration::from_nanos(gaps.max().unwrap_or_default()),
+            latency: Latency::of(latencies),
+        })
+    }
+
+    /// From the first to the last acceptance.
+    pub(crate) fn took(&self) -> Duration {
+        Duration::from_nanos(self.last - self.first)
+    }
+
+    /// Deliveries a second between the first and the last.
+    pub(crate) fn rate(&self) -> f64 {
+        self.wanted.saturating_sub(1) as f64 / self.took().as_secs_f64().max(f64::MIN_POSITIVE)
+    }
+
+    /// An error if one is lost.
+    pub(crate) fn complete(self) -> Result<Self> {
+        ensure!(self.lost == 0, "{} of {} deliveries were lost", self.lost, self.wanted);
+        Ok(self)
+    }
+
+    /// An error if one is lost, or was sent twice.
+    pub(crate) fn exact(self) -> Result<Self> {
+        ensure!(self.duplicates == 0, "{} of {} deliveries arrived again", self.duplicates, self.wanted);
+        self.complete()
+    }
+}
+
+impl Latency {
+    fn of(mut nanos: Vec<u64>) -> Self {
+        if nanos.is_empty() {
+            return Self::default();
+        }
+        nanos.sort_unstable();
+        let ms = |nanos: u64| nanos as f64 / 1e6;
+        let rank = |share: f64| ms(nanos[((nanos.len() as f64 * share).ceil() as usize).clamp(1, nanos.len()) - 1]);
+        let mean = nanos.iter().map(|nanos| ms(*nanos)).sum::<f64>() / nanos.len() as f64;
+        Self { min_ms: rank(0.0), mean_ms: mean, p50_ms: rank(0.5), p99_ms: rank(0.99), max_ms: rank(1.0) }
+    }
+}
+
+/// The middle one; of an even number, the lower of the two.
+pub(crate) fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_unstable_by(f64::total_cmp);
+    values.get(values.len().saturating_sub(1) / 2).copied().unwrap_or(f64::NAN)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn receipt(endpoint: u32, number: u64, at: u64) -> Receipt {
+        Receipt { endpoint, number, published: 0, at, accepted: true, whole: true }
+    }
+
+    #[test]
+    fn what_is_lost_repeated_and_refused_is_seen() {
+        let ms = 1_000_000;
+        let wanted = [(1, 1), (1, 2), (2, 1), (2, 2)];
+        let mut refused = receipt(2, 1, 2 * ms);
+        refused.accepted = false;
+        let receipts =
+            [receipt(1, 1, ms), refused, receipt(1, 2, 4 * ms), receipt(1, 1, 9 * ms), receipt(2, 1, 10 * ms)];
+        let tally = Tally::of(&wanted, &receipts).unwrap();
+        assert_eq!((tally.lost, tally.duplicates, tally.refused), (1, 1, 1));
+        assert_eq!((tally.took(), tally.silence), (Duration::from_millis(9), Duration::from_millis(5)));
+        assert_eq!((tally.latency.min_ms, tally.latency.p50_ms, tally.latency.max_ms), (1.0, 4.0, 10.0));
+        assert!(tally.clone().complete().is_err() && tally.exact().is_err());
+        assert!(Tally::of(&wanted, &[receipt(3, 1, ms)]).is_err(), "never sent there");
+        assert!(Tally::of(&wanted, &[Receipt { whole: false, ..receipt(1, 1, ms) }]).is_err());
+    }
+
+    #[test]
+    fn medians() {
+        assert_eq!(median(vec![3.0, 1.0, 2.0]), 2.0);
+        assert_eq!(median(vec![4.0, 1.0, 3.0, 2.0]), 2.0);
+    }
+}

@@ -1,0 +1,25 @@
+//! Each scenario, with little of everything: for correctness, not for time.
+
+use std::process::Command;
+
+use serde_json::Value;
+
+#[test]
+fn every_scenario_runs_and_loses_nothing() {
+    let json = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("smoke.json");
+    let mut bench = Command::new(env!("CARGO_BIN_EXE_hookwright-bench"));
+    let output = bench.args(["run", "--smoke", "--json"]).arg(&json).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{said}\n{}", String::from_utf8_lossy(&output.stderr));
+    let report: Value = serde_json::from_slice(&std::fs::read(&json).unwrap()).unwrap();
+    let sections = report["scenarios"].as_array().unwrap();
+    assert!(sections.len() > 9, "{said}");
+    for section in sections {
+        for figure in section["figures"].as_array().unwrap() {
+            assert!(figure["value"].is_number(), "{figure}");
+            assert!(figure["name"] != "lost" || figure["value"] == 0.0, "{figure}");
+        }
+    }
+    let chart = std::fs::read_to_string(json.with_extension("svg")).unwrap();
+    assert!(chart.contains("Hookwright") && chart.contains("<rect"), "{chart}");
+}
