@@ -104,6 +104,15 @@ impl fmt::Display for Place {
 /// # Errors
 /// The first that is wrong.
 pub fn check(versions: &[SchemaVersionRecord]) -> Result<(), SchemaError> {
+    check_edit(versions, &[])
+}
+
+/// Checks what [`check`] does, and that a new version accepts what the older ones `in_force` accept, also if the edit
+/// leaves them out: else the rule could be evaded by replacing a version with the next one.
+///
+/// # Errors
+/// The first that is wrong.
+pub fn check_edit(versions: &[SchemaVersionRecord], in_force: &[SchemaVersionRecord]) -> Result<(), SchemaError> {
     if !(1..=MAX_VERSIONS).contains(&versions.len()) {
         return Err(SchemaError::Count(versions.len()));
     }
@@ -134,15 +143,35 @@ pub fn check(versions: &[SchemaVersionRecord]) -> Result<(), SchemaError> {
     let mut comparison = Comparison::default();
     for (i, new) in schemas.iter().enumerate() {
         for old in schemas[..i].iter().filter(|old| old.0.major() == new.0.major()) {
-            comparison.schemas(&new.1, &old.1).map_err(|flaw| SchemaError::Incompatible {
-                version: new.0.to_string(),
-                older: old.0.to_string(),
-                place: Place(flaw.pointer),
-                problem: flaw.problem,
-            })?;
+            compare(&mut comparison, new, old)?;
         }
     }
+    let has =
+        |list: &[SchemaVersionRecord], version: &SchemaVersion| list.iter().any(|other| other.version == *version);
+    let mut room = Room::default();
+    for old in in_force.iter().filter(|old| !has(versions, &old.version)) {
+        let follows = |new: &&Numbered<'_>| new.0.major() == old.version.major() && *new.0 > old.version;
+        let mut new = schemas.iter().filter(follows).filter(|new| !has(in_force, new.0)).peekable();
+        if new.peek().is_none() {
+            continue;
+        }
+        let schema = compiled::read(&old.json_schema, &mut room).map_err(|flaw| invalid(&old.version, flaw))?;
+        let old = (&old.version, schema);
+        new.try_for_each(|new| compare(&mut comparison, new, &old))?;
+    }
     Ok(())
+}
+
+/// A version and its schema.
+type Numbered<'a> = (&'a SchemaVersion, compiled::Schema<'a>);
+
+fn compare(comparison: &mut Comparison, new: &Numbered<'_>, old: &Numbered<'_>) -> Result<(), SchemaError> {
+    comparison.schemas(&new.1, &old.1).map_err(|flaw| SchemaError::Incompatible {
+        version: new.0.to_string(),
+        older: old.0.to_string(),
+        place: Place(flaw.pointer),
+        problem: flaw.problem,
+    })
 }
 
 /// What is left of the memory that the schemas of an event type may take when compiled, all versions together.

@@ -84,6 +84,11 @@ async fn what_can_not_be_accepted_says_where_and_what_was_published_stays() {
     let message = accepted["message"].as_str().unwrap();
     assert!(message.starts_with("Version 1.1 is not compatible with 1.0: /required: \"total\""), "{message}");
 
+    // Nor in place of it.
+    let next = [("1.1", narrower.clone())];
+    let accepted = refused(&shop, &schema(&shop, "created", "order.created", &next, json!({}))).await;
+    assert_eq!(accepted["reason"], "IncompatibleVersion");
+
     let edited = [("1.0", narrower)];
     let accepted = refused(&shop, &schema(&shop, "created", "order.created", &edited, json!({}))).await;
     assert_eq!(accepted["reason"], "VersionPublished");

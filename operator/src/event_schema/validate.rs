@@ -42,7 +42,7 @@ pub(super) fn validate(
     }
     if versions != fetched.in_force {
         // What is in force has been checked, and stays accepted.
-        schema::check(&versions).map_err(|error| refusal(&error))?;
+        schema::check_edit(&versions, &fetched.in_force).map_err(|error| refusal(&error))?;
     }
     Ok(ValidatedEventSchema {
         uid: uid.clone(),
@@ -152,6 +152,32 @@ pub(super) mod tests {
         let fetched = Fetched { in_force: records, ..Fetched::default() };
         assert!(validated(versions("1.1"), &fetched).is_ok());
         assert_eq!(refused(versions("1.2"), &fetched).0, "IncompatibleVersion");
+    }
+
+    #[test]
+    fn a_version_that_is_left_out_counts_for_those_that_follow_it() {
+        let versions = |list: &[(&str, Value)]| -> Value {
+            list.iter().map(|(version, schema)| json!({ "version": version, "jsonSchema": schema })).collect()
+        };
+        let (wide, narrow) = (json!({ "type": "object" }), json!({ "type": "object", "required": ["a"] }));
+        let in_force = |list: &[(&str, Value)]| Fetched {
+            in_force: validated(versions(list), &Fetched::default()).unwrap().versions,
+            ..Fetched::default()
+        };
+        let fetched = in_force(&[("1.0", wide.clone()), ("2.0", wide.clone())]);
+        let (reason, message) = refused(versions(&[("1.1", narrow.clone())]), &fetched);
+        assert_eq!(reason, "IncompatibleVersion");
+        assert!(message.starts_with("Version 1.1 is not compatible with 1.0: /required: "), "{message}");
+        for allowed in [
+            &[("1.1", wide.clone())][..],
+            &[("2.0", wide.clone())],
+            &[("3", narrow.clone()), ("2.0.0", wide.clone())],
+            &[("0.9", narrow.clone()), ("1.0", wide.clone())],
+        ] {
+            assert!(validated(versions(allowed), &fetched).is_ok(), "{allowed:?}");
+        }
+        let lower = in_force(&[("1.5", wide)]);
+        assert!(validated(versions(&[("1.4", narrow)]), &lower).is_ok(), "as if 1.5 were removed with the next edit");
     }
 
     #[test]
