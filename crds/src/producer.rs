@@ -108,9 +108,9 @@ pub struct ProducerSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub delivery: Option<Delivery>,
     /// Whether the data of events is held against the EventSchemas of this Producer: Ignore (it is not), Warn (an event
-    /// that violates its schema is delivered, and counted in `status.violations`) or Enforce (such an event, or one
-    /// whose type has no EventSchema, becomes a dead letter and is counted). Data that isn't JSON violates any schema.
-    /// Default: Ignore. An edit applies to events read after it.
+    /// that violates its schema, or whose type has no EventSchema, is counted in `status.violations` and delivered) or
+    /// Enforce (such an event is counted and becomes a dead letter). Data that isn't JSON violates any schema. Default:
+    /// Ignore. An edit applies to events read after it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub validation: Option<Validation>,
 }

@@ -38,13 +38,11 @@ impl Validator {
 
     /// The first violation of an event, as far as its producer wants to know.
     pub(crate) async fn violation(&self, producer: &Producer, event: &Event) -> Option<Violation> {
-        let enforced = match producer.record.validation {
-            Validation::Ignore => return None,
-            Validation::Warn => false,
-            Validation::Enforce => true,
-        };
+        if producer.record.validation == Validation::Ignore {
+            return None;
+        }
         let Some(schema) = self.index.schema(&producer.record.uid, &event.event_type) else {
-            return enforced.then(Violation::no_schema);
+            return Some(Violation::no_schema());
         };
         if let Some(judged) = self.at_once(&schema, event) {
             return judged.err();

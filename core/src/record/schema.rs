@@ -12,9 +12,9 @@ pub enum Validation {
     /// They are not.
     #[default]
     Ignore,
-    /// A violation is counted, and the event delivered.
+    /// An event that violates its schema, or whose type has none, is counted and delivered.
     Warn,
-    /// An event that violates its schema, or whose type has none, becomes a dead letter.
+    /// Such an event is counted and becomes a dead letter.
     Enforce,
 }
 

@@ -150,20 +150,6 @@ async fn enforced_violations_become_dead_letters_with_the_place_and_the_others_a
 }
 
 #[tokio::test]
-async fn warned_of_violations_are_delivered_and_counted_and_ignored_ones_only_delivered() {
-    let (shop, _machine) = shared().await;
-    declare(&shop, &schema(&shop, "created", "order.created", &[("1.0", order())], json!({}))).await;
-    shop.subscribe("all", &[">"], json!({})).await;
-    shop.publish(&shop.event("order.created", r#"{"id":"ignored"}"#)).await;
-    shop.requests("all", 1).await;
-    validation(&shop, "Warn").await;
-    shop.publish(&shop.event("order.created", r#"{"id":"warned"}"#)).await;
-    shop.publish(&shop.event("order.undeclared", r#"{"id":"free"}"#)).await;
-    shop.requests("all", 3).await;
-    violations(&shop, 1).await;
-}
-
-#[tokio::test]
 async fn an_event_is_held_against_the_version_that_it_names() {
     let (shop, _machine) = shared().await;
     let of = |kind: &str| json!({ "type": "object", "properties": { "id": { "type": kind } } });

@@ -13,12 +13,12 @@ const WRITTEN: Duration = Duration::from_secs(40);
 
 /// Has a world of its own: it restarts everything.
 #[tokio::test]
-async fn violations_are_counted_over_dispatchers_and_restarts() {
+async fn warned_of_violations_are_delivered_and_counted_over_restarts_and_ignored_ones_only_delivered()
+{
     let _machine = alone().await;
     let world = World::start(Options { dispatchers: 2, ..Options::default() }).await.unwrap();
     let shop = Shop::open(&world, json!({})).await;
     declare(&shop, &schema(&shop, "created", "order.created", &[("1.0", order())], json!({}))).await;
-    validation(&shop, "Warn").await;
     shop.subscribe("all", &[">"], json!({})).await;
     let publish = async |wrong: usize, right: usize| {
         for n in 0..wrong + right {
@@ -32,12 +32,22 @@ async fn violations_are_counted_over_dispatchers_and_restarts() {
         let what = format!("at {violations} violations by {schemas} schemas");
         world.control_plane.wait_until(&shop.namespace, "producers", "orders", &what, WRITTEN, is).await.unwrap();
     };
-    publish(20, 10).await;
-    shop.requests("all", 30).await;
+    let undeclared = async |n: usize| {
+        for _ in 0..n {
+            shop.publish(&shop.event("order.undeclared", r#"{"id":1}"#)).await;
+        }
+    };
+    publish(7, 0).await;
+    undeclared(7).await;
+    shop.requests("all", 14).await;
+    validation(&shop, "Warn").await;
+    publish(15, 10).await;
+    undeclared(5).await;
+    shop.requests("all", 44).await;
     counted(20, 1).await;
     // Counted, and not written yet: a dispatcher that ends writes it.
     publish(20, 0).await;
-    shop.requests("all", 50).await;
+    shop.requests("all", 64).await;
     for dispatcher in &world.dispatchers {
         assert!(dispatcher.terminate().await.unwrap().success());
     }
