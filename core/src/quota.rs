@@ -10,6 +10,10 @@
 //!
 //! So more than the quota can wait: by up to a tenth of it for each dispatcher, and by what the others have parked and
 //! not written yet.
+//!
+//! A quota for each subscription bounds no tenant, who may have any number of them. What all park together has a budget,
+//! and from [`pause_at`] on no new events are taken in, of anyone. So once half of the budget is used, the quotas shrink
+//! ([`ParkQuota::shrunk`]): whoever parks much is given up long before all have to wait, and whoever parks little goes on.
 
 use std::time::Duration;
 
@@ -34,6 +38,12 @@ impl Default for ParkQuota {
     fn default() -> Self {
         Self { deliveries: 10_000, bytes: 64 << 20 }
     }
+}
+
+/// From how many bytes on no new events are taken in.
+#[must_use]
+pub fn pause_at(budget: u64) -> u64 {
+    budget / 5 * 4
 }
 
 /// What a dispatcher knows of what waits of one subscription.
@@ -61,6 +71,18 @@ pub enum Room {
 }
 
 impl ParkQuota {
+    /// What is left of the quota while so many bytes of the budget are used: all of it up to a half, then less and less,
+    /// in a straight line, and nothing from [`pause_at`] on. Even then one delivery of each subscription may wait.
+    #[must_use]
+    pub fn shrunk(self, used: u64, budget: u64) -> Self {
+        let end = pause_at(budget);
+        let span = end.saturating_sub(budget / 2).max(1);
+        let left = end.saturating_sub(used).min(span);
+        let part = |whole: u64| u64::try_from(u128::from(whole) * u128::from(left) / u128::from(span)).unwrap_or(whole);
+        let deliveries = part(u64::from(self.deliveries));
+        Self { deliveries: u32::try_from(deliveries).unwrap_or(self.deliveries), bytes: part(self.bytes) }
+    }
+
     /// Whether there is room for one more.
     #[must_use]
     pub fn room(self, known: Known) -> Room {
@@ -127,6 +149,36 @@ mod tests {
         assert_eq!(one.room(Known::default()), Room::Free);
         let full = Known { own: waiting((1, 1)), age: Some(Duration::ZERO), ..Known::default() };
         assert_eq!(one.room(full), Room::UsedUp);
+    }
+
+    #[test]
+    fn quotas_shrink_as_the_budget_is_used() {
+        let quota = |deliveries, bytes| ParkQuota { deliveries, bytes };
+        for (used, budget, want) in [
+            (0, 1000, QUOTA),
+            (500, 1000, QUOTA),
+            (501, 1000, quota(99, 9966)),
+            (600, 1000, quota(66, 6666)),
+            (650, 1000, quota(50, 5000)),
+            (799, 1000, quota(0, 33)),
+            (800, 1000, quota(0, 0)),
+            (u64::MAX, 1000, quota(0, 0)),
+            (0, u64::MAX, QUOTA),
+            (u64::MAX / 2, u64::MAX, QUOTA),
+            (0, 0, quota(0, 0)),
+        ] {
+            assert_eq!(QUOTA.shrunk(used, budget), want, "{used} of {budget}");
+        }
+        let large = quota(u32::MAX, u64::MAX);
+        assert_eq!(large.shrunk(0, 1 << 40), large);
+    }
+
+    #[test]
+    fn one_may_always_wait() {
+        let none = QUOTA.shrunk(1000, 1000);
+        assert_eq!(none.room(Known::default()), Room::Free);
+        let one = Known { own: waiting((1, 500)), age: Some(Duration::ZERO), ..Known::default() };
+        assert_eq!(none.room(one), Room::UsedUp);
     }
 
     proptest! {

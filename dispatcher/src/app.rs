@@ -41,7 +41,7 @@ use crate::index::Index;
 use crate::liveness::{Liveness, Renewer};
 use crate::metrics::Metrics;
 use crate::observer::Observer;
-use crate::pressure::PressureGauge;
+use crate::pressure::{Pressure, PressureGauge};
 use crate::quota::Quota;
 use crate::reader::{Reader, Source};
 use crate::readers;
@@ -155,6 +155,8 @@ impl Running {
         let slots = Arc::new(Semaphore::new(settings.max_in_flight));
         let violations = ViolationCounts::new(nats.clone(), Arc::clone(&index));
         vital.spawn(Arc::clone(&violations).run());
+        let (pressure_gauge, pressure) =
+            PressureGauge::new(nats.clone(), Arc::clone(&metrics), settings.parked_budget_bytes);
         let deliverer = Deliverer {
             index: Arc::clone(&index),
             disabled,
@@ -162,7 +164,7 @@ impl Running {
             clock: Arc::clone(&clock),
             sender,
             store: Store::new(nats.clone()),
-            quota: Quota::new(settings.park_quota, nats.clone(), incarnation.clone()),
+            quota: Quota::new(settings.park_quota, pressure.clone(), nats.clone(), incarnation.clone()),
             metrics: Arc::clone(&metrics),
             validator: Validator::new(Arc::clone(&index), Arc::clone(&metrics)),
             violations: Arc::clone(&violations),
@@ -171,7 +173,7 @@ impl Running {
             stop: stop.clone(),
         };
         let tracker = TaskTracker::new();
-        let (readers, pressure_gauge, events) = start_readers(&settings, &nats, deliverer, &tracker, &stop)?;
+        let (readers, events) = start_readers(&settings, &nats, deliverer, pressure, &tracker, &stop)?;
         vital.spawn(async {
             pressure_gauge.run().await;
         });
@@ -230,14 +232,13 @@ fn start_readers(
     settings: &Settings,
     nats: &Nats,
     deliverer: Deliverer,
+    pressure: Pressure,
     tracker: &TaskTracker,
     stop: &CancellationToken,
-) -> anyhow::Result<(JoinSet<()>, PressureGauge, Budget)> {
+) -> anyhow::Result<(JoinSet<()>, Budget)> {
     let max_message = u32::try_from(nats.client.server_info().max_payload + MESSAGE_OVERHEAD)?;
     let (events, due) = budgets(settings, max_message);
     let serving = deliverer.index.serving();
-    let metrics = Arc::clone(&deliverer.metrics);
-    let (gauge, pressure) = PressureGauge::new(nats.clone(), metrics, settings.parked_budget_bytes);
     let reader = Reader {
         nats: nats.clone(),
         deliverer: Arc::new(deliverer),
@@ -250,7 +251,7 @@ fn start_readers(
     let mut readers = JoinSet::new();
     readers.spawn(due_reader.run(Source::Due { stream: PARKED_STREAM, consumer: DUE_CONSUMER }, stop.clone()));
     readers.spawn(readers::run(reader, serving, stop.clone()));
-    Ok((readers, gauge, events))
+    Ok((readers, events))
 }
 
 fn budgets(settings: &Settings, max_message: u32) -> (Budget, Budget) {

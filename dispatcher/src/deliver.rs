@@ -225,8 +225,8 @@ impl Deliverer {
     /// One that waited before goes on waiting, whatever the quota.
     async fn park(&self, mut delivery: Delivery, at: Timestamp, why: &'static str) {
         if !delivery.waited {
-            if !self.quota.admit(&delivery.subscription.health, delivery.as_waiting()).await {
-                return self.bury(&delivery, DeadLetterReason::RetryQuotaExceeded, Some(&self.quota.detail())).await;
+            if let Err(used_up) = self.quota.admit(&delivery.subscription.health, delivery.as_waiting()).await {
+                return self.bury(&delivery, DeadLetterReason::RetryQuotaExceeded, Some(&used_up.to_string())).await;
             }
             delivery.waited = true;
         }

@@ -19,6 +19,7 @@ use tokio::time::{Instant, timeout};
 use tracing::warn;
 
 use crate::health::HealthCell;
+use crate::pressure::Pressure;
 
 /// How long a look may take; then what was known holds.
 const LOOK: Duration = Duration::from_secs(2);
@@ -41,9 +42,18 @@ enum LookError {
     Late,
 }
 
+/// The quota as it was when a delivery found it used up.
+#[derive(Debug, thiserror::Error)]
+#[error("{} deliveries of the Subscription, or {} bytes of them, wait already{note}", .quota.deliveries, .quota.bytes)]
+pub(crate) struct UsedUp {
+    quota: ParkQuota,
+    note: &'static str,
+}
+
 /// Gives out what room there is.
 pub(crate) struct Quota {
     quota: ParkQuota,
+    pressure: Pressure,
     nats: Nats,
     incarnation: String,
     bucket: String,
@@ -51,16 +61,24 @@ pub(crate) struct Quota {
 }
 
 impl Quota {
-    pub(crate) fn new(quota: ParkQuota, nats: Nats, incarnation: String) -> Self {
-        Self { quota, nats, incarnation, bucket: format!("KV_{HEALTH_BUCKET}"), complaints: Seldom::default() }
+    pub(crate) fn new(quota: ParkQuota, pressure: Pressure, nats: Nats, incarnation: String) -> Self {
+        let bucket = format!("KV_{HEALTH_BUCKET}");
+        Self { quota, pressure, nats, incarnation, bucket, complaints: Seldom::default() }
     }
 
-    /// Counts a delivery among what waits; false if the quota of its subscription is used up.
-    pub(crate) async fn admit(&self, cell: &Arc<HealthCell>, delivery: Waiting) -> bool {
+    /// Counts a delivery among what waits, unless the quota of its subscription is used up.
+    pub(crate) async fn admit(&self, cell: &Arc<HealthCell>, delivery: Waiting) -> Result<(), UsedUp> {
         loop {
-            match cell.admit(self.quota, delivery, Instant::now()) {
-                Room::Free => return true,
-                Room::UsedUp => return false,
+            let quota = self.pressure.shrink(self.quota);
+            match cell.admit(quota, delivery, Instant::now()) {
+                Room::Free => {
+                    self.pressure.add(u64::try_from(delivery.bytes).unwrap_or_default());
+                    return Ok(());
+                }
+                Room::UsedUp => {
+                    let note = if quota == self.quota { "" } else { ": quotas shrink while much is parked in all" };
+                    return Err(UsedUp { quota, note });
+                }
                 Room::Look => match timeout(LOOK, self.elsewhere(cell.uid())).await.unwrap_or(Err(LookError::Late)) {
                     Ok(elsewhere) => cell.looked(elsewhere),
                     Err(error) if self.complaints.now() => {
@@ -70,12 +88,6 @@ impl Quota {
                 },
             }
         }
-    }
-
-    /// Why a delivery was given up.
-    pub(crate) fn detail(&self) -> String {
-        let ParkQuota { deliveries, bytes } = self.quota;
-        format!("{deliveries} deliveries of the Subscription, or {bytes} bytes of them, wait already")
     }
 
     /// What waits of the subscription, by all counts but one's own.

@@ -3,15 +3,17 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
+use anyhow::Context;
+use futures::TryStreamExt;
 use hookwright_core::decide::{DeadLetterReason, LAST_CHANCES};
 use hookwright_core::ids::SubscriptionUid;
 use hookwright_core::parked::Progress;
-use hookwright_e2e::{Answer, Component, Dispatcher, Options, World, wait_for};
+use hookwright_e2e::{Answer, Component, Dispatcher, Options, User, World, wait_for};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use tokio::time::interval;
 
-use crate::shop::{SOON, Shop, alone, fixed, metric};
+use crate::shop::{SOON, Shop, alone, fixed, merge, metric};
 
 const QUOTA: usize = 20;
 /// What a dispatcher may park before it knows what the others have parked: a tenth of the quota, and what is under way
@@ -126,41 +128,119 @@ async fn wait_paused(dispatcher: &Component, paused: u64) {
     .unwrap();
 }
 
+/// Subscriptions `<path>-0` and so on, of all events, to one path.
+async fn subscribe_many(shop: &Shop<'_>, path: &str, n: usize, retry: Value) {
+    let mut spec = shop.shared_key().await;
+    merge(&mut spec, retry);
+    merge(&mut spec, json!({ "endpoint": { "url": shop.receiver.url(&format!("/{path}")) } }));
+    let object = |n| shop.subscription(&format!("{path}-{n}"), &[">"], spec.clone());
+    shop.subscribe_all((0..n).map(object).collect()).await;
+}
+
+/// Sums a counter over all dispatchers, whatever its labels.
+async fn total(world: &World, name: &str) -> u64 {
+    let mut sum = 0;
+    for dispatcher in &world.dispatchers {
+        sum += metric(&dispatcher.metrics().await.unwrap(), &format!("hookwright_dispatcher_{name}{{"));
+    }
+    sum
+}
+
+#[tokio::test]
+async fn a_tenant_with_many_dead_endpoints_leaves_room_for_others() {
+    const BUDGET: u64 = 8 << 20;
+    const DEAD: usize = 25;
+    const EVENTS: usize = 100;
+    const FLAKY: usize = 15;
+    let _machine = alone().await;
+    // Whole quotas of all would let in the whole budget.
+    let settings = json!({ "parkedBudgetBytes": BUDGET, "parkQuota": { "bytes": BUDGET / DEAD as u64 } });
+    let options = Options { dispatchers: 2, dispatcher: settings, ..Options::default() };
+    let world = World::start(options).await.unwrap();
+    let (hostile, other) = (Shop::open(&world, json!({})).await, Shop::open(&world, json!({})).await);
+    hostile.receiver.answer("/dead", Answer::status(503));
+    subscribe_many(&hostile, "dead", DEAD, fixed("1h")).await;
+    other.receiver.fail_first("/flaky", FLAKY, Answer::status(503));
+    other.subscribe("flaky", &["small"], fixed("2s")).await;
+    other.subscribe("up", &["small"], json!({})).await;
+
+    let body = "x".repeat(4_000);
+    tokio::join!(publish(&hostile, "large", &body, EVENTS), publish_slowly(&other, 10));
+    wait_for("all of the hostile one to be parked or given up", 2 * SOON, async || {
+        let (parked, given_up) = (total(&world, "parked_total").await, total(&world, "dead_letters_total").await);
+        anyhow::ensure!(parked + given_up >= (DEAD * EVENTS) as u64, "{parked} and {given_up}");
+        Ok(())
+    })
+    .await
+    .unwrap();
+    publish_slowly(&other, 20).await;
+
+    for path in ["/up", "/flaky"] {
+        delivered(&other, path, 30).await;
+    }
+    other.status("flaky", "nothing to wait", |status| status["delivery"]["retrying"] == 0).await;
+    let status = other.status("flaky", "all counted", |status| status["delivery"]["delivered"] == 30).await;
+    assert_eq!((&status["delivery"]["deadLettered"], other.receiver.count("/flaky")), (&json!(0), 30 + FLAKY));
+    let given_up = total(&world, "dead_letters_total").await;
+    let dead = world.control_plane.get(&hostile.namespace, "subscriptions", "dead-0").await.unwrap();
+    let (letter, _) = hostile.dead_letter(dead["metadata"]["uid"].as_str().unwrap()).await;
+    assert_eq!(letter.reason, DeadLetterReason::RetryQuotaExceeded);
+    for dispatcher in &world.dispatchers {
+        let bytes = value(dispatcher, "parked_bytes").await;
+        println!("{bytes} of {BUDGET} bytes are parked, {given_up} of {} given up", DEAD * EVENTS);
+        assert!((BUDGET / 2..BUDGET / 5 * 4).contains(&bytes), "{bytes}");
+        assert!(!dispatcher.logs().contains("no new events are taken in"), "the others' events never wait");
+    }
+}
+
+/// Waits until no pull from before waits for an event.
+async fn no_pulls(shop: &Shop<'_>) {
+    let jetstream = shop.world.nats.jetstream(User::Operator).await.unwrap();
+    let stream = jetstream.get_stream(format!("{}_orders", shop.namespace)).await.unwrap();
+    wait_for("no pull to wait", SOON, async || {
+        let consumer = stream.consumers().try_next().await?.context("no consumer")?;
+        anyhow::ensure!(consumer.num_waiting == 0, "{}", consumer.num_waiting);
+        Ok(())
+    })
+    .await
+    .unwrap();
+}
+
 #[tokio::test]
 async fn new_events_wait_while_too_much_is_parked_and_none_is_lost() {
     const BUDGET: u64 = 1_000_000;
+    const DOWN: usize = 100;
     let _machine = alone().await;
     let budget = json!({ "parkedBudgetBytes": BUDGET });
     let world = World::start(Options { dispatcher: budget, ..Options::default() }).await.unwrap();
     let dispatcher = &world.dispatchers[0];
     let shop = Shop::open(&world, json!({})).await;
     shop.receiver.answer("/down", Answer::status(503));
-    for name in ["down", "up"] {
-        shop.subscribe(name, &[">"], fixed("2s")).await;
-    }
+    // One delivery of each may always wait, and together they are too many.
+    subscribe_many(&shop, "down", DOWN, fixed("2s")).await;
+    shop.subscribe("up", &[">"], fixed("2s")).await;
     let body = "x".repeat(10_000);
-    publish(&shop, "a", &body, 100).await;
+    publish(&shop, "a", &body, 1).await;
     wait_paused(dispatcher, 1).await;
     assert!(value(dispatcher, "parked_bytes").await >= BUDGET / 5 * 4);
-    delivered(&shop, "/up", 100).await;
+    delivered(&shop, "/up", 1).await;
+    no_pulls(&shop).await;
 
     // What is due goes on, what is new waits in its stream, for as long as it takes.
-    publish(&shop, "a", &body, 100).await;
+    publish(&shop, "a", &body, 20).await;
     let (read, tried, start) = (value(dispatcher, "events_total").await, shop.receiver.count("/down"), Instant::now());
     while start.elapsed() < Duration::from_secs(6) {
-        // A pull that was waiting when it turned may have brought one.
-        assert!(value(dispatcher, "events_total").await <= read + 1);
+        assert_eq!(value(dispatcher, "events_total").await, read);
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    assert!(shop.receiver.count("/up") <= 101, "{}", shop.receiver.count("/up"));
-    assert!(shop.receiver.count("/down") >= tried + 100, "what is parked is retried");
+    assert_eq!(shop.receiver.count("/up"), 1);
+    assert!(shop.receiver.count("/down") >= tried + DOWN, "what is parked is retried");
 
     shop.receiver.answer("/down", Answer::status(200));
     wait_paused(dispatcher, 0).await;
-    for path in ["/up", "/down"] {
-        delivered(&shop, path, 200).await;
-    }
-    shop.status("down", "nothing to be given up", |status| status["delivery"]["deadLettered"] == 0).await;
+    delivered(&shop, "/up", 21).await;
+    delivered(&shop, "/down", 21 * DOWN).await;
+    assert_eq!(total(&world, "dead_letters_total").await, 0);
 }
 
 #[tokio::test]
