@@ -1,15 +1,29 @@
 #!/usr/bin/env bash
-# Refuses CRDs that are tighter than those of the last released tag (v*). Before the first release there is nothing to
-# compare with.
+# Refuses CRDs that are tighter than those of the last release: of the highest tag v*, wherever it is. Before the first
+# release there is nothing to compare with.
+#
+# crd-compat.sh [REPOSITORY [COMPARE...]]: the repository that has the tags, and the program that compares.
 set -euo pipefail
-cd "$(dirname "$0")/.."
-tag=$(git describe --tags --abbrev=0 --match 'v[0-9]*' 2>/dev/null || true)
+here=$(cd "$(dirname "$0")/.." && pwd)
+repository=${1:-$here}
+compare=("${@:2}")
+if [ ${#compare[@]} = 0 ]; then
+  cd "$here"
+  compare=(cargo run --quiet --locked --package hookwright-crds --bin hookwright-crds-compat --)
+fi
+if [ "$(git -C "$repository" rev-parse --is-shallow-repository)" = true ]; then
+  echo "This clone is shallow and may lack the tags of releases: run git fetch --unshallow --tags first." >&2
+  exit 1
+fi
+# v1.0.0 is above v1.0.0-rc.1.
+tag=$(git -C "$repository" -c versionsort.suffix=- for-each-ref --count=1 --sort=-version:refname \
+  --format='%(refname:short)' 'refs/tags/v[0-9]*')
 if [ -z "$tag" ]; then
   echo "no release yet: nothing to compare the CRDs with"
   exit 0
 fi
 old=$(mktemp -d)
 trap 'rm -rf "$old"' EXIT
-git archive "$tag" crds/yaml | tar -x -C "$old"
+git -C "$repository" archive "$tag" crds/yaml | tar -x -C "$old"
 echo "comparing the CRDs with those of $tag"
-cargo run --quiet --locked --package hookwright-crds --bin hookwright-crds-compat -- "$old/crds/yaml"
+"${compare[@]}" "$old/crds/yaml"

@@ -1,9 +1,10 @@
 //! Whether one definition admits everything that an earlier one admitted: a CRD never tightens between releases, for
 //! objects that are stored would become invalid at their next edit.
 //!
-//! What can't be shown to be looser counts as a tightening: a pattern that differs, a rule that is new.
+//! What can't be shown to be looser counts as a tightening: a pattern that differs, a rule that is new, a keyword that is
+//! not known here and is new or differs.
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 /// Keywords where a smaller number admits less, and those where a larger one does.
 const UPPER: [&str; 4] = ["maxLength", "maxItems", "maxProperties", "maximum"];
@@ -12,12 +13,21 @@ const LOWER: [&str; 4] = ["minLength", "minItems", "minProperties", "minimum"];
 const OPENING: [&str; 3] = ["nullable", "x-kubernetes-int-or-string", "x-kubernetes-preserve-unknown-fields"];
 /// Keywords that may not change.
 const FIXED: [&str; 4] = ["type", "format", "x-kubernetes-list-type", "x-kubernetes-list-map-keys"];
+/// Keywords that are looked at one by one.
+const OTHERS: [&str; 7] =
+    ["pattern", "enum", "required", "x-kubernetes-validations", "properties", "items", "additionalProperties"];
+/// Keywords that refuse nothing.
+const FREE: [&str; 5] = ["title", "description", "example", "externalDocs", "default"];
 
 /// What `new` no longer admits that `old` did; both are CustomResourceDefinitions. Each entry names the version, the
 /// field's path and what has become tighter.
 #[must_use]
 pub fn tightenings(old: &Value, new: &Value) -> Vec<String> {
     let mut found = Vec::new();
+    let (before, after) = (&old["spec"]["scope"], &new["spec"]["scope"]);
+    if before != after {
+        found.push(format!("scope was {before}, is {after}"));
+    }
     for version in list(&old["spec"]["versions"]) {
         let name = version["name"].as_str().unwrap_or_default();
         let same = list(&new["spec"]["versions"]).iter().find(|other| other["name"] == version["name"]);
@@ -40,6 +50,13 @@ fn compare(path: &str, old: &Value, new: &Value, found: &mut Vec<String>) {
     for keyword in FIXED {
         if old[keyword] != new[keyword] {
             tighter(format!("{keyword} was {}, is {}", old[keyword], new[keyword]));
+        }
+    }
+    let known =
+        |keyword: &&String| [&FIXED[..], &OPENING, &UPPER, &LOWER, &OTHERS, &FREE].concat().contains(&keyword.as_str());
+    for keyword in new.as_object().into_iter().flat_map(Map::keys).filter(|keyword| !known(keyword)) {
+        if old[keyword] != new[keyword] {
+            tighter(format!("{keyword}, of which nothing is known, was {}, is {}", old[keyword], new[keyword]));
         }
     }
     for keyword in OPENING {
@@ -84,8 +101,15 @@ fn descend(path: &str, old: &Value, new: &Value, found: &mut Vec<String>) {
             None => found.push(format!("{path}.{name}: the field is gone")),
         }
     }
+    // Where anything is kept, what was not described was admitted.
+    let anything = old["x-kubernetes-preserve-unknown-fields"] == true;
+    for name in after.as_object().into_iter().flat_map(Map::keys).filter(|name| anything && before[name].is_null()) {
+        found.push(format!("{path}.{name}: the field is described now"));
+    }
     for (keyword, label) in [("items", "[]"), ("additionalProperties", "{}")] {
         match (&old[keyword], &new[keyword]) {
+            (Value::Null, Value::Null) => {}
+            (Value::Null, _) if anything => found.push(format!("{path}{label}: {keyword} is new")),
             (Value::Null, _) => {}
             (_, Value::Null) => found.push(format!("{path}{label}: {keyword} is gone")),
             (schema, other) => compare(&format!("{path}{label}"), schema, other, found),
@@ -110,7 +134,7 @@ fn list(value: &Value) -> &[Value] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::{Map, json};
+    use serde_json::json;
 
     fn crd(schema: Value) -> Value {
         json!({ "spec": { "versions": [{ "name": "v1", "served": true, "schema": { "openAPIV3Schema": schema } }] } })
@@ -132,6 +156,9 @@ mod tests {
             (json!({ "x-kubernetes-validations": [{ "rule": "self != 'x'" }] }), true),
             (json!({ "nullable": true }), false),
             (json!({ "description": "another" }), false),
+            (json!({ "multipleOf": 2 }), true),
+            (json!({ "not": { "const": "x" } }), true),
+            (json!({ "x-kubernetes-validations": [{ "rule": "self != 'y'" }], "uniqueItems": true }), true),
         ] {
             let mut new = base.clone();
             new.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
@@ -152,5 +179,23 @@ mod tests {
         assert_eq!(tightenings(&schema(&["a", "b"], &[]), &schema(&["a"], &[])), ["v1.b: the field is gone"]);
         assert_eq!(tightenings(&schema(&["a"], &[]), &schema(&["a"], &["a"])), ["v1: \"a\" is required now"]);
         assert_eq!(tightenings(&schema(&["a"], &[]), &json!({})), ["v1: the version is gone"]);
+    }
+
+    #[test]
+    fn what_anything_may_stand_in_is_not_described_later_and_the_scope_stays() {
+        let free = |more: Value| {
+            let mut schema = json!({ "type": "object", "x-kubernetes-preserve-unknown-fields": true });
+            schema.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            crd(schema)
+        };
+        let field = json!({ "type": "string" });
+        let described = free(json!({ "properties": { "a": field } }));
+        assert_eq!(tightenings(&free(json!({})), &described), ["v1.a: the field is described now"]);
+        let each = free(json!({ "additionalProperties": field }));
+        assert_eq!(tightenings(&free(json!({})), &each), ["v1{}: additionalProperties is new"]);
+        assert!(tightenings(&described, &free(json!({}))).is_empty());
+        let scoped = |scope: &str| json!({ "spec": { "scope": scope, "versions": [] } });
+        let found = tightenings(&scoped("Namespaced"), &scoped("Cluster"));
+        assert_eq!(found, [r#"scope was "Namespaced", is "Cluster""#]);
     }
 }
