@@ -5,7 +5,6 @@ use std::sync::Arc;
 use hookwright_core::egress::EgressPolicy;
 use hookwright_core::names::{CONFIG_BUCKET, ConfigKey};
 use hookwright_core::record::{EventSchemaRecord, ProducerRecord, SubscriptionRecord, decode};
-use hookwright_core::schema::EventSchema;
 use hookwright_core::seal::{Sealed, SealingKey};
 use hookwright_runtime::logging::chain;
 use hookwright_runtime::mirror::{Change, Mirror};
@@ -15,6 +14,7 @@ use tracing::{debug, error, warn};
 use crate::health::Health;
 use crate::index::Index;
 use crate::lane::Lane;
+use crate::schema::Schema;
 use crate::settings::Settings;
 use crate::subscription::{Endpoint, Subscription, Unusable};
 
@@ -77,13 +77,18 @@ impl ConfigLoader {
                 }
                 self.index.put_subscription(self.subscription(record, revision)?);
             }
+            // After each reconnect all records come again.
+            ConfigKey::Schema(producer, uid) if self.index.keep_schema(producer, uid, value) => {}
             ConfigKey::Schema(producer, uid) => {
                 let record: EventSchemaRecord = decode(value).map_err(|error| chain(&error))?;
                 if record.uid != *uid || record.producer != *producer {
                     return Err("the record is of another object".to_owned());
                 }
-                let schema = tokio::task::block_in_place(|| EventSchema::compile(&record));
-                self.index.put_schema(producer, uid, schema.map_err(|error| chain(&error))?);
+                let (schema, error) = tokio::task::block_in_place(|| Schema::compile(&record, value));
+                if let Some(error) = error {
+                    error!(%key, error = chain(&error), "can't be compiled: its Producer is not served if it enforces");
+                }
+                self.index.put_schema(producer, uid, schema);
             }
         }
         debug!(%key, revision, "loaded");
@@ -117,3 +122,6 @@ impl ConfigLoader {
         }))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -42,8 +42,9 @@ impl Deliverer {
         };
         published.event.event_type.clone_from(&event.event_type);
         if let Some(violation) = self.validator.violation(&producer, &event).await {
-            // Were the lease lost, it could be judged by an old schema.
-            if !self.liveness.is_live() {
+            // Were the lease lost, it could be judged by an old schema; were the producer not served any more, by one
+            // that can't be used.
+            if !self.liveness.is_live() || self.index.producer(&producer.record.uid).is_none() {
                 return Err(Abandoned);
             }
             if !self.tolerates(&producer, &published, &violation).await {

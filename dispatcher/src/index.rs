@@ -1,15 +1,16 @@
 //! The subscription index: what the config bucket says, ready to be matched and looked up.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use hookwright_core::ids::{EventSchemaUid, ProducerUid, SubscriptionUid};
 use hookwright_core::matcher::Matcher;
 use hookwright_core::names::ConfigKey;
-use hookwright_core::record::ProducerRecord;
-use hookwright_core::schema::EventSchema;
+use hookwright_core::record::{ProducerRecord, Validation};
+use hookwright_core::schema::{EventSchema, Violation};
 use tokio::sync::watch;
 
+use crate::schema::Schema;
 use crate::subscription::Subscription;
 
 /// A producer as the dispatcher serves it.
@@ -61,17 +62,26 @@ struct Entry {
     producer: Option<Arc<Producer>>,
     matcher: Matcher<SubscriptionUid, Arc<Subscription>>,
     /// By event type; the operator sees to it that there is one for each.
-    schemas: HashMap<String, BTreeMap<EventSchemaUid, Arc<EventSchema>>>,
+    schemas: HashMap<String, BTreeMap<EventSchemaUid, Schema>>,
+    /// Those of them that can't be compiled. While there is one, a producer that enforces is not served.
+    unusable: BTreeSet<EventSchemaUid>,
     /// The records of this producer that can't be read, and why. While there is one, the producer is not served.
     unreadable: BTreeMap<String, String>,
 }
 
 impl Entry {
     fn served(&self) -> Option<&Arc<Producer>> {
-        self.producer.as_ref().filter(|_| self.unreadable.is_empty())
+        self.producer.as_ref().filter(|_| !self.is_barred())
+    }
+
+    /// Whether the producer can't be served as its records are.
+    fn is_barred(&self) -> bool {
+        let enforces = |producer: &Arc<Producer>| producer.record.validation == Validation::Enforce;
+        !self.unreadable.is_empty() || !self.unusable.is_empty() && self.producer.as_ref().is_some_and(enforces)
     }
 
     fn remove_schema(&mut self, uid: &EventSchemaUid) {
+        self.unusable.remove(uid);
         self.schemas.retain(|_, schemas| {
             schemas.remove(uid);
             !schemas.is_empty()
@@ -112,9 +122,12 @@ impl Index {
         self.read().producers.get(uid).and_then(Entry::served).cloned()
     }
 
-    /// The schema of an event type, if it has one.
-    pub(crate) fn schema(&self, producer: &ProducerUid, event_type: &str) -> Option<Arc<EventSchema>> {
-        self.read().producers.get(producer)?.schemas.get(event_type)?.values().next().cloned()
+    /// The schema of an event type; or as what an event violates that there is none to hold it against.
+    pub(crate) fn schema(&self, producer: &ProducerUid, event_type: &str) -> Result<Arc<EventSchema>, Violation> {
+        let inner = self.read();
+        let schemas = inner.producers.get(producer).and_then(|entry| entry.schemas.get(event_type));
+        let schema = schemas.and_then(|schemas| schemas.values().next()).ok_or_else(Violation::no_schema)?;
+        schema.compiled.clone().ok_or_else(Violation::unusable_schema)
     }
 
     /// Whether there is anything of this producer.
@@ -162,13 +175,28 @@ impl Index {
         inner.subscriptions.insert(subscription.uid.clone(), subscription);
     }
 
-    pub(crate) fn put_schema(&self, producer: &ProducerUid, uid: &EventSchemaUid, schema: EventSchema) {
+    /// Whether the schema from this very record is there. Then it stays.
+    pub(crate) fn keep_schema(&self, producer: &ProducerUid, uid: &EventSchemaUid, record: &[u8]) -> bool {
+        let mut inner = self.write();
+        let Some(entry) = inner.producers.get_mut(producer) else { return false };
+        let mut known = entry.schemas.values().filter_map(|schemas| schemas.get(uid));
+        let kept = known.any(|schema| schema.is_of(record));
+        if kept {
+            entry.unreadable.remove(&ConfigKey::Schema(producer.clone(), uid.clone()).to_string());
+        }
+        kept
+    }
+
+    pub(crate) fn put_schema(&self, producer: &ProducerUid, uid: &EventSchemaUid, schema: Schema) {
         let mut inner = self.write();
         let key = ConfigKey::Schema(producer.clone(), uid.clone()).to_string();
         let entry = inner.producers.entry(producer.clone()).or_default();
         entry.unreadable.remove(&key);
         entry.remove_schema(uid);
-        entry.schemas.entry(schema.event_type().to_owned()).or_default().insert(uid.clone(), Arc::new(schema));
+        if schema.compiled.is_none() {
+            entry.unusable.insert(uid.clone());
+        }
+        entry.schemas.entry(schema.event_type.clone()).or_default().insert(uid.clone(), schema);
     }
 
     pub(crate) fn put_unreadable(&self, key: &ConfigKey, reason: String) {
@@ -219,15 +247,15 @@ impl Index {
         self.read().subscriptions.len()
     }
 
-    /// How many records can't be read; their producers are not served.
+    /// How many records can't be read or compiled.
     pub(crate) fn unreadable(&self) -> usize {
-        self.read().producers.values().map(|entry| entry.unreadable.len()).sum()
+        self.read().producers.values().map(|entry| entry.unreadable.len() + entry.unusable.len()).sum()
     }
 
-    /// The producers that are not served, as one of their records can't be read.
+    /// The producers that are not served, as one of their records can't be read or compiled.
     pub(crate) fn unserved(&self) -> Vec<ProducerUid> {
         let inner = self.read();
-        let unserved = inner.producers.iter().filter(|(_, entry)| !entry.unreadable.is_empty());
+        let unserved = inner.producers.iter().filter(|(_, entry)| entry.is_barred());
         unserved.map(|(uid, _)| uid.clone()).collect()
     }
 

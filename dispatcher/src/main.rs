@@ -24,6 +24,7 @@ mod quota;
 mod reader;
 mod readers;
 mod request;
+mod schema;
 mod send_test;
 mod sender;
 mod settings;

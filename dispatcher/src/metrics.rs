@@ -70,7 +70,11 @@ impl Metrics {
         registry.register("held_events", "Events held in memory", metrics.held_events.clone());
         registry.register("in_flight", "Attempts under way", metrics.in_flight.clone());
         registry.register("subscriptions", "Subscriptions loaded", metrics.subscriptions.clone());
-        registry.register("unreadable_records", "Config records that can't be read", metrics.unreadable.clone());
+        registry.register(
+            "unreadable_records",
+            "Config records that can't be read or compiled",
+            metrics.unreadable.clone(),
+        );
         registry.register("parked_bytes", "Bytes of all parked deliveries", metrics.parked_bytes.clone());
         registry.register("paused", "1 while too much is parked to take in events", metrics.paused.clone());
         let help = "How far the NATS server's clock is ahead of this machine's";

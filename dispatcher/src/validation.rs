@@ -41,8 +41,9 @@ impl Validator {
         if producer.record.validation == Validation::Ignore {
             return None;
         }
-        let Some(schema) = self.index.schema(&producer.record.uid, &event.event_type) else {
-            return Some(Violation::no_schema());
+        let schema = match self.index.schema(&producer.record.uid, &event.event_type) {
+            Ok(schema) => schema,
+            Err(violation) => return Some(violation),
         };
         if let Some(judged) = self.at_once(&schema, event) {
             return judged.err();

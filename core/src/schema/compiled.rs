@@ -28,7 +28,6 @@ const DRAFTS: [(&str, Draft); 4] = [
 /// The schemas of an event type, compiled.
 #[derive(Debug)]
 pub struct EventSchema {
-    event_type: String,
     /// From the lowest to the highest.
     versions: Vec<Compiled>,
 }
@@ -64,6 +63,12 @@ impl Violation {
     #[must_use]
     pub fn no_schema() -> Self {
         Self::of_event("the event's type has no EventSchema")
+    }
+
+    /// The EventSchema of the event's type can't be compiled by whoever validates.
+    #[must_use]
+    pub fn unusable_schema() -> Self {
+        Self::of_event("the EventSchema of the event's type can't be used by this dispatcher")
     }
 
     /// Validating it came to no result.
@@ -102,13 +107,7 @@ impl EventSchema {
             });
         }
         versions.sort_by(|a, b| a.version.cmp(&b.version));
-        Ok(Self { event_type: record.event_type.clone(), versions })
-    }
-
-    /// The type of the events.
-    #[must_use]
-    pub fn event_type(&self) -> &str {
-        &self.event_type
+        Ok(Self { versions })
     }
 
     /// The version that an event is of: the one that it names, else the one whose URI it names, else the highest.

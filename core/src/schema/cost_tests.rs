@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 
 use super::compat_tests::soundness;
-use super::tests::{compiled, subject, version};
+use super::tests::{compiled, refused, subject, version};
 use super::*;
 
 /// The size of the largest event, about.
@@ -147,6 +147,39 @@ fn validating_takes_bounded_time() {
     for (name, took) in worst() {
         assert!(took < limit(Duration::from_millis(100)), "{name}: {took:?}");
     }
+}
+
+/// An event type whose schemas are as much work to check and to compile as the bounds allow.
+fn laborious() -> Vec<(&'static str, Vec<SchemaVersionRecord>)> {
+    let patterns = |n: usize, pattern: &dyn Fn(usize) -> String| -> Vec<SchemaVersionRecord> {
+        let parts: Vec<_> = (0..n).map(|i| json!({ "pattern": pattern(i) })).collect();
+        vec![version("1", json!({ "allOf": parts }))]
+    };
+    let names = |n: usize| (0..n).map(|i| (format!("property{i}"), json!({ "type": "string" }))).collect::<Value>();
+    let nested = (0..11).fold(json!({ "type": "string" }), |inner, _| json!({ "anyOf": [inner, inner] }));
+    vec![
+        ("patterns", patterns(190, &|i| format!("^x{i}[a-z]{{1,9}}$"))),
+        ("large automata", patterns(5, &|i| format!("(a|b)*a(a|b){{{}}}c", 12 + i))),
+        ("parts", vec![version("1", nested)]),
+        ("patterns in parts", vec![version("1", json!({ "anyOf": vec![json!({ "pattern": "^[a-z]+$" }); 150] }))]),
+        ("versions", (0..20).map(|i| version(&format!("1.{i}"), json!({ "properties": names(220 + i) }))).collect()),
+    ]
+}
+
+#[test]
+#[expect(clippy::print_stdout, reason = "the figures that the reference gives")]
+fn compiling_takes_bounded_time() {
+    for (name, versions) in laborious() {
+        let start = Instant::now();
+        assert_eq!(check(&versions), Ok(()), "{name}");
+        let took = start.elapsed();
+        println!("compiling {name}: {took:?}");
+        assert!(took < limit(Duration::from_millis(250)), "{name}: {took:?}");
+    }
+    let patterns: Vec<_> = (0..201).map(|i| json!({ "pattern": format!("x{i}") })).collect();
+    assert!(refused(json!({ "allOf": patterns })).1.contains("more than 200"));
+    let wild: Vec<_> = (0..50).map(|i| json!({ "pattern": format!("(a|b)*a(a|b){{12}}c{i}") })).collect();
+    assert!(refused(json!({ "allOf": wild })).1.contains("4 MiB"));
 }
 
 proptest! {
