@@ -115,6 +115,8 @@ reasons! {
     IncompatibleVersion,
     /// An older EventSchema is for the same type.
     TypeConflict,
+    /// The Producer has as many EventSchemas as it may have.
+    TooManyEventSchemas,
     /// No Producer of this name exists in the namespace.
     ProducerNotFound,
     /// No Producer of this name exists in the other namespace, or it doesn't let this namespace in.

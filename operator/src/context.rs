@@ -10,7 +10,7 @@ use kube::runtime::reflector::Store;
 
 use crate::backoff::Failures;
 use crate::budget::StatusBudget;
-use crate::event_schema::Settled;
+use crate::event_schema::{Judged, Settled};
 use crate::facts::Facts;
 use crate::health::Health;
 use crate::incidents::Incidents;
@@ -44,6 +44,7 @@ pub(crate) struct Context {
     pub(crate) latest_subscriptions: Latest<Subscription>,
     pub(crate) latest_schemas: Latest<EventSchema>,
     pub(crate) settled: Settled,
+    pub(crate) judged: Arc<Judged>,
     pub(crate) violations: Violations,
     pub(crate) incidents: Incidents,
     pub(crate) facts: Facts,

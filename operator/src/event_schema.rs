@@ -4,6 +4,7 @@ mod apply;
 mod build;
 mod cleanup;
 mod fetch;
+mod judged;
 mod settled;
 mod status;
 mod validate;
@@ -24,6 +25,7 @@ use crate::leases::Verdict;
 use crate::programmed;
 use crate::status::StatusError;
 pub(crate) use cleanup::cleanup;
+pub(crate) use judged::Judged;
 pub(crate) use settled::{Settled, unsettled};
 
 /// An EventSchema could not be reconciled.
@@ -83,9 +85,10 @@ async fn attempt(
     ctx: &Context,
 ) -> Result<status::Outcome, EventSchemaError> {
     let fetched = Arc::new(fetch::fetch(schema, uid, ctx).await.map_err(EventSchemaError::Fetch)?);
-    let (object, for_check, published) = (schema.clone(), uid.clone(), fetched.clone());
+    let (object, for_check, published, judged) = (schema.clone(), uid.clone(), fetched.clone(), ctx.judged.clone());
     // Compiling a large schema is no work for the runtime's threads.
-    let checked = tokio::task::spawn_blocking(move || validate::validate(&object, &for_check, &published)).await;
+    let check = move || validate::validate(&object, &for_check, &published, &judged);
+    let checked = tokio::task::spawn_blocking(check).await;
     if !matches!(checked, Ok(Ok(_)))
         && let Some(producer) = &fetched.producer
     {

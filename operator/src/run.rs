@@ -188,6 +188,7 @@ fn context(
         latest_subscriptions: Default::default(),
         latest_schemas: Default::default(),
         settled: Default::default(),
+        judged: Default::default(),
         violations: Default::default(),
         incidents: Default::default(),
         facts: Default::default(),

@@ -30,6 +30,9 @@ pub struct Settings {
     /// How long a deletion waits for NATS.
     #[serde(default = "default_finalizer_timeout", deserialize_with = "duration::deserialize")]
     pub finalizer_timeout: Duration,
+    /// How many EventSchemas of one Producer are accepted: dispatchers hold all of them in memory.
+    #[serde(default = "default_event_schemas")]
+    pub event_schemas_per_producer: usize,
     /// How Hookwright's own streams are kept.
     #[serde(default)]
     pub system_streams: SystemStreams,
@@ -44,6 +47,10 @@ fn default_secret_refresh() -> Duration {
 
 fn default_finalizer_timeout() -> Duration {
     Duration::from_secs(600)
+}
+
+fn default_event_schemas() -> usize {
+    100
 }
 
 /// How Hookwright's own streams are kept.

@@ -9,7 +9,7 @@ use hookwright_core::decide::DeadLetterReason;
 use hookwright_e2e::{Event, wait_for};
 use serde_json::{Value, json};
 
-use crate::shop::{SOON, Shop, condition, merge, shared};
+use crate::shop::{EVENT_SCHEMAS, SOON, Shop, condition, merge, shared};
 
 /// An EventSchema of `orders` for the type, with these versions; `spec` is laid over it.
 fn schema(shop: &Shop<'_>, name: &str, kind: &str, versions: &[(&str, Value)], spec: Value) -> Value {
@@ -184,6 +184,38 @@ async fn an_event_is_held_against_the_version_that_it_names() {
     }
     violations(&shop, 4).await;
     assert_eq!(shop.receiver.count("/all"), 4);
+}
+
+#[tokio::test]
+async fn a_producer_has_so_many_schemas_and_the_next_one_takes_the_place_of_one_that_goes() {
+    let (shop, _machine) = shared().await;
+    let plane = &shop.world.control_plane;
+    let named = |name: &str| schema(&shop, name, name, &[("1", order())], json!({}));
+    for i in 0..EVENT_SCHEMAS {
+        plane.apply_json(&named(&format!("s{i}"))).await.unwrap();
+    }
+    for i in 0..EVENT_SCHEMAS {
+        plane.wait_ready(&shop.namespace, "eventschemas", &format!("s{i}"), SOON).await.unwrap();
+    }
+    for late in ["late", "later"] {
+        let accepted = refused(&shop, &named(late)).await;
+        assert_eq!(accepted["reason"], "TooManyEventSchemas");
+        assert!(accepted["message"].as_str().unwrap().contains("has 20 other"), "{accepted}");
+    }
+    // What is in force can be edited.
+    declare(&shop, &schema(&shop, "s7", "s7", &[("1", order()), ("2", json!({}))], json!({}))).await;
+    plane.kubectl(&["delete", "-n", &shop.namespace, "eventschemas.hookwright.dev/s3"]).await.unwrap();
+    let accepted = async |name: &str| {
+        let object = plane.get(&shop.namespace, "eventschemas", name).await?;
+        anyhow::Ok(condition(&object["status"], "Accepted")["status"] == "True")
+    };
+    wait_for("one of the two to take the place", SOON, async || {
+        let (late, later) = (accepted("late").await?, accepted("later").await?);
+        anyhow::ensure!(late != later, "late: {late}, later: {later}");
+        Ok(())
+    })
+    .await
+    .unwrap();
 }
 
 #[tokio::test]

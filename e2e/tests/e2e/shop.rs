@@ -21,6 +21,9 @@ pub(crate) const SOON: Duration = Duration::from_secs(30);
 /// A namespace to which the shared world's settings give streams and subjects that don't bear its name.
 pub(crate) const TENANT: &str = "tenant";
 
+/// How many EventSchemas a Producer may have in the shared world.
+pub(crate) const EVENT_SCHEMAS: usize = 20;
+
 static MACHINE: RwLock<()> = RwLock::const_new(());
 static WORLD: OnceCell<World> = OnceCell::const_new();
 
@@ -33,7 +36,7 @@ pub(crate) async fn alone() -> RwLockWriteGuard<'static, ()> {
 pub(crate) async fn shared() -> (Shop<'static>, RwLockReadGuard<'static, ()>) {
     let machine = MACHINE.read().await;
     let tenancy = json!({ TENANT: { "subjects": ["legacy.orders.>"], "streams": ["LEGACY", "tenant-*"] } });
-    let operator = json!({ "secretRefresh": "4s", "tenancy": tenancy });
+    let operator = json!({ "secretRefresh": "4s", "eventSchemasPerProducer": EVENT_SCHEMAS, "tenancy": tenancy });
     let start = || World::start(Options { dispatchers: 2, operator, ..Options::default() });
     let world = WORLD.get_or_try_init(start).await.unwrap();
     (Shop::open(world, json!({})).await, machine)

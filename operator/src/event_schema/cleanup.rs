@@ -2,11 +2,12 @@
 
 use hookwright_core::ids::EventSchemaUid;
 use hookwright_core::names::CONFIG_BUCKET;
-use hookwright_crds::EventSchema;
+use hookwright_crds::{ConditionType, EventSchema, Reason};
 use kube::ResourceExt;
 use kube::runtime::reflector::ObjectRef;
 
 use super::{EventSchemaError, fetch, of_producer};
+use crate::conditions::find;
 use crate::context::Context;
 use crate::deletion;
 
@@ -19,11 +20,19 @@ pub(crate) async fn cleanup(schema: &EventSchema, ctx: &Context) -> Result<(), E
     deletion::or_let_go(result, schema, timeout, &ctx.recorder).await.map_err(EventSchemaError::Cleanup)?;
     ctx.latest_schemas.forget(uid.as_str());
     ctx.settled.forget(&uid);
+    ctx.judged.forget(&uid);
     let producer = fetch::producer_ref(schema);
     // One that had to stand back for this one may take its place.
-    for other in of_producer(ctx, &producer).into_iter().filter(|other| other.spec.type_ == schema.spec.type_) {
+    let stood_back = |other: &EventSchema| other.spec.type_ == schema.spec.type_ || had_no_place(other);
+    for other in of_producer(ctx, &producer).into_iter().filter(|other| stood_back(other)) {
         ctx.triggers.schemas.reconcile(ObjectRef::from_obj(&*other));
     }
     ctx.triggers.producer_soon(producer);
     Ok(())
+}
+
+fn had_no_place(schema: &EventSchema) -> bool {
+    let conditions = schema.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
+    let accepted = find(conditions, ConditionType::Accepted);
+    accepted.is_some_and(|accepted| accepted.reason == Reason::TooManyEventSchemas.as_str())
 }

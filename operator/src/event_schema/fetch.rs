@@ -1,5 +1,7 @@
 //! Step 1: the Producer, another EventSchema for the same type, and what is published already.
 
+use std::sync::Arc;
+
 use hookwright_core::ids::{EventSchemaUid, ProducerUid};
 use hookwright_core::names::{CONFIG_BUCKET, ConfigKey};
 use hookwright_core::record::{self, EventSchemaRecord, SchemaVersionRecord};
@@ -18,6 +20,8 @@ pub(super) struct Fetched {
     pub(super) producer: Option<ProducerUid>,
     /// The name of an older EventSchema for the same type.
     pub(super) older: Option<String>,
+    /// How many EventSchemas its Producer may have, if others have all these places.
+    pub(super) crowded: Option<usize>,
     /// What was accepted once, by status and by the record that dispatchers have.
     pub(super) published: Vec<PublishedVersion>,
     /// What dispatchers have.
@@ -49,14 +53,30 @@ pub(super) async fn fetch(schema: &EventSchema, uid: &EventSchemaUid, ctx: &Cont
             }
         }
     }
-    Ok(Fetched { producer, older: older(schema, ctx), published, in_force })
+    let rivals = super::of_producer(ctx, &producer_ref(schema));
+    let crowded = crowded(schema, &rivals, ctx).then_some(ctx.settings.event_schemas_per_producer);
+    Ok(Fetched { producer, older: older(schema, &rivals), crowded, published, in_force })
+}
+
+/// Who was first comes first, whatever the order in which they are looked at.
+fn age(schema: &EventSchema) -> impl Ord {
+    (schema.creation_timestamp().map(|time| time.0), schema.uid())
+}
+
+/// The older ones have their places, used or not, and so have those that were accepted.
+fn crowded(schema: &EventSchema, rivals: &[Arc<EventSchema>], ctx: &Context) -> bool {
+    let most = ctx.settings.event_schemas_per_producer;
+    let accepted = |rival: &Arc<EventSchema>| {
+        let latest = ctx.latest_schemas.of(rival);
+        latest.status.as_ref().is_some_and(|status| status.latest.is_some())
+    };
+    let others = rivals.iter().filter(|rival| rival.uid() != schema.uid());
+    rivals.len() > most && others.filter(|rival| age(rival) < age(schema) || accepted(rival)).count() >= most
 }
 
 /// Two for the same type would be two opinions on each event; the one that was first counts.
-fn older(schema: &EventSchema, ctx: &Context) -> Option<String> {
-    let age = |schema: &EventSchema| (schema.creation_timestamp().map(|time| time.0), schema.uid());
-    let rivals = super::of_producer(ctx, &producer_ref(schema));
-    let older = |rival: &&std::sync::Arc<EventSchema>| {
+fn older(schema: &EventSchema, rivals: &[Arc<EventSchema>]) -> Option<String> {
+    let older = |rival: &&Arc<EventSchema>| {
         rival.spec.type_ == schema.spec.type_ && rival.uid() != schema.uid() && age(rival) < age(schema)
     };
     rivals.iter().find(older).map(|rival| rival.name_any())

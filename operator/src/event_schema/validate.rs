@@ -3,12 +3,13 @@
 use hookwright_core::event_type::EventTypePattern;
 use hookwright_core::ids::EventSchemaUid;
 use hookwright_core::record::SchemaVersionRecord;
-use hookwright_core::schema::{self, SchemaError, SchemaVersion, digest};
+use hookwright_core::schema::{SchemaError, SchemaVersion, digest};
 use hookwright_crds::{EventSchema, EventSchemaVersion, Reason};
 use kube::{Resource, ResourceExt};
 use serde_json::Value;
 
 use super::fetch::Fetched;
+use super::judged::Judged;
 use crate::conditions::Refusal;
 
 /// An EventSchema that events can be held against.
@@ -27,6 +28,7 @@ pub(super) fn validate(
     object: &EventSchema,
     uid: &EventSchemaUid,
     fetched: &Fetched,
+    judged: &Judged,
 ) -> Result<ValidatedEventSchema, Refusal> {
     let event_type = &object.spec.type_;
     if !EventTypePattern::parse(event_type).is_ok_and(|pattern| pattern.is_exact()) {
@@ -36,13 +38,20 @@ pub(super) fn validate(
         let message = format!("EventSchema {older:?} is for type {event_type:?}, too, and is older.");
         return Err(Refusal::new(Reason::TypeConflict, message));
     }
+    if let Some(most) = fetched.crowded
+        // What is in force keeps its place.
+        && fetched.in_force.is_empty()
+    {
+        let message = format!("Its Producer has {most} other EventSchemas, and may have no more.");
+        return Err(Refusal::new(Reason::TooManyEventSchemas, message));
+    }
     let versions = object.spec.versions.iter().map(version).collect::<Result<Vec<_>, Refusal>>()?;
     for version in &versions {
         published(version, fetched)?;
     }
     if versions != fetched.in_force {
         // What is in force has been checked, and stays accepted.
-        schema::check_edit(&versions, &fetched.in_force).map_err(|error| refusal(&error))?;
+        judged.check(uid, &versions, &fetched.in_force).map_err(|error| refusal(&error))?;
     }
     Ok(ValidatedEventSchema {
         uid: uid.clone(),
@@ -113,7 +122,7 @@ pub(super) mod tests {
         versions: Value,
         fetched: &Fetched,
     ) -> Result<ValidatedEventSchema, Refusal> {
-        validate(&object(versions), &EventSchemaUid::parse("e-1").unwrap(), fetched)
+        validate(&object(versions), &EventSchemaUid::parse("e-1").unwrap(), fetched, &Judged::default())
     }
 
     fn refused(versions: Value, fetched: &Fetched) -> (&'static str, String) {
@@ -138,6 +147,10 @@ pub(super) mod tests {
         assert!(message.starts_with("Version 1.1 is not compatible with 1.0: /required: "), "{message}");
         let rival = Fetched { older: Some("first".into()), ..Fetched::default() };
         assert_eq!(refused(schema(json!({})), &rival).0, "TypeConflict");
+        let mut crowded = Fetched { crowded: Some(100), ..Fetched::default() };
+        assert_eq!(refused(schema(json!({})), &crowded).0, "TooManyEventSchemas");
+        crowded.in_force = validated(schema(json!({})), &none).unwrap().versions;
+        assert!(validated(schema(json!({})), &crowded).is_ok(), "it has its place");
     }
 
     #[test]

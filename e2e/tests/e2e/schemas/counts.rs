@@ -13,8 +13,7 @@ const WRITTEN: Duration = Duration::from_secs(40);
 
 /// Has a world of its own: it restarts everything.
 #[tokio::test]
-async fn warned_of_violations_are_delivered_and_counted_over_restarts_and_ignored_ones_only_delivered()
-{
+async fn warned_of_violations_are_delivered_and_counted_over_restarts_and_ignored_ones_only_delivered() {
     let _machine = alone().await;
     let world = World::start(Options { dispatchers: 2, ..Options::default() }).await.unwrap();
     let shop = Shop::open(&world, json!({})).await;
