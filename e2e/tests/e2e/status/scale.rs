@@ -7,6 +7,8 @@ use futures::TryStreamExt;
 use hookwright_core::health::DeliveryCounts;
 use hookwright_core::names::HEALTH_BUCKET;
 use hookwright_e2e::{Answer, Options, User, World, wait_for};
+use kube::Client;
+use kube::core::{DynamicObject, WatchEvent};
 use serde_json::{Value, json};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
@@ -20,6 +22,11 @@ const LOAD: Duration = Duration::from_secs(40);
 const WINDOW: Duration = Duration::from_secs(10);
 /// Those whose endpoint fails under load, each with an event type of its own.
 const SICK: usize = 5;
+/// Between two looks at all of them.
+const PAUSE: Duration = Duration::from_secs(4);
+/// How long it is waited for this many statuses to be written after the load.
+const SHOWN: Duration = Duration::from_secs(60);
+const WRITTEN: usize = 800;
 
 #[tokio::test]
 async fn two_thousand_subscriptions_share_twenty_writes_a_second() {
@@ -45,18 +52,19 @@ async fn two_thousand_subscriptions_share_twenty_writes_a_second() {
         }
     };
     let before = written_at_the_server(&world).await;
-    let (busiest, late, backwards, ()) = tokio::join!(busiest(&world), turns(&shop), backwards(&shop), publish);
+    let (busiest, turns, backwards, ()) = tokio::join!(busiest(&world), turns(&shop), backwards(&shop), publish);
     let served = written_at_the_server(&world).await - before;
     println!(
-        "at most {busiest} writes of status in 10 s, {served} in all by the API server; turns seen within {late:?}"
+        "at most {busiest} writes of status in 10 s, {served} in all by the API server; turns were seen after {turns:?}"
     );
     // Spent when a write begins, counted when it has ended: one that took long counts beside those of the next window.
     assert!(busiest <= 210, "{busiest} in 10 s");
     assert!(served as u64 <= 20 * (LOAD.as_secs() + 15), "{served} by the API server");
-    // About 1 s on a quiet machine; here everything runs on the same cores.
-    assert!(late <= Duration::from_secs(4), "{late:?}");
+    // About 1.3 s in a debug build with everything on two cores.
+    assert!(turns.iter().all(|late| *late <= Duration::from_secs(2)), "{turns:?}");
     assert_eq!(backwards, Vec::<String>::new());
     exact(&shop).await;
+    shown(&shop).await;
 }
 
 /// All of them, with one signing key: 2,000 generated ones are another test's matter.
@@ -68,7 +76,9 @@ async fn create(shop: &Shop<'_>) {
     for n in 0..SICK {
         let mut spec = fixed("3s");
         spec["signing"] = keys["signing"].clone();
-        objects.push(shop.subscription(&format!("sick-{n}"), &["sick"], spec));
+        let mut object = shop.subscription(&format!("sick-{n}"), &["sick"], spec);
+        object["metadata"]["labels"] = json!({ "sick": "yes" });
+        objects.push(object);
     }
     shop.subscribe_all(objects).await;
 }
@@ -100,45 +110,63 @@ async fn written_at_the_server(world: &World) -> u64 {
     metrics.lines().filter(ours).map(|line| metric(line, "apiserver_request_total")).sum()
 }
 
-/// How late the latest of the turns was seen, from the request that made it due.
-async fn turns(shop: &Shop<'_>) -> Duration {
-    let mut late = Duration::ZERO;
-    for n in 0..SICK {
-        let name = format!("sick-{n}");
-        let unhealthy = |status: &Value| status["health"] == "Unhealthy";
-        let found = shop.world.wait_status(&shop.namespace, &name, "Unhealthy", LOAD, unhealthy).await.unwrap();
-        let activity = &found["status"]["recentActivity"][0];
-        assert_eq!(activity["activity"], "Unhealthy");
+/// How long after the request that made it due each of the turns was seen by a watch.
+async fn turns(shop: &Shop<'_>) -> Vec<Duration> {
+    let client = shop.world.control_plane.client().await.unwrap();
+    let watch = format!("{}?watch=true&labelSelector=sick", path(shop));
+    let request = http::Request::get(watch).body(Vec::new()).unwrap();
+    let events = client.request_events::<DynamicObject>(request).await.unwrap();
+    let mut events = std::pin::pin!(events);
+    let mut turned = HashMap::new();
+    while turned.len() < SICK {
+        let event = tokio::time::timeout(LOAD, events.try_next()).await.expect("no turn").unwrap();
+        let (WatchEvent::Added(object) | WatchEvent::Modified(object)) = event.expect("the watch has ended") else {
+            continue;
+        };
+        let (name, status) = (object.metadata.name.unwrap(), &object.data["status"]);
+        if status["health"] == "Unhealthy" && !turned.contains_key(&name) {
+            assert_eq!(status["recentActivity"][0]["activity"], "Unhealthy");
+            turned.insert(name, Instant::now());
+        }
+    }
+    let late = |(name, seen): (&String, &Instant)| {
         let requests = shop.receiver.requests(&format!("/{name}"));
         let span = |at: Instant| at.duration_since(requests[0].at);
         let due = requests.iter().skip(2).find(|request| span(request.at) >= Duration::from_secs(10)).unwrap();
-        // Of the first, to the millisecond; of those that were looked at later, by what the status says.
-        let written: jiff::Timestamp = activity["time"].as_str().unwrap().parse().unwrap();
-        let seen = std::time::SystemTime::from(written).duration_since(due.time).unwrap_or_default();
-        late = late.max(if n == 0 { due.at.elapsed() } else { seen });
-    }
-    late
+        seen.duration_since(due.at)
+    };
+    turned.iter().map(late).collect()
+}
+
+fn path(shop: &Shop<'_>) -> String {
+    format!("/apis/hookwright.dev/v1alpha1/namespaces/{}/subscriptions", shop.namespace)
+}
+
+/// What the statuses say of `delivered`, `failedAttempts` and `deadLettered`, by name.
+async fn counts(shop: &Shop<'_>, client: &Client) -> HashMap<String, [i64; 3]> {
+    let request = http::Request::get(path(shop)).body(Vec::new()).unwrap();
+    let list: Value = client.request(request).await.unwrap();
+    let of = |object: &Value| {
+        let delivery = &object["status"]["delivery"];
+        let counts = ["delivered", "failedAttempts", "deadLettered"];
+        let counts = counts.map(|field| delivery[field].as_i64().unwrap_or_default());
+        (object["metadata"]["name"].as_str().unwrap().to_owned(), counts)
+    };
+    list["items"].as_array().unwrap().iter().map(of).collect()
 }
 
 /// Looks at all of them again and again; returns whose counts went backwards.
 async fn backwards(shop: &Shop<'_>) -> Vec<String> {
     let client = shop.world.control_plane.client().await.unwrap();
-    let path = format!("/apis/hookwright.dev/v1alpha1/namespaces/{}/subscriptions", shop.namespace);
     let (start, mut last, mut backwards) = (Instant::now(), HashMap::new(), Vec::new());
     while start.elapsed() < LOAD {
-        let request = http::Request::get(&path).body(Vec::new()).unwrap();
-        let list: Value = client.request(request).await.unwrap();
-        for object in list["items"].as_array().unwrap() {
-            let name = object["metadata"]["name"].as_str().unwrap().to_owned();
-            let delivery = &object["status"]["delivery"];
-            let counts = ["delivered", "failedAttempts", "deadLettered"];
-            let counts = counts.map(|field| delivery[field].as_i64().unwrap_or_default());
+        for (name, counts) in self::counts(shop, &client).await {
             let old = last.insert(name.clone(), counts).unwrap_or_default();
             if old.iter().zip(counts).any(|(old, new)| new < *old) {
                 backwards.push(format!("{name}: {old:?} to {counts:?}"));
             }
         }
-        sleep(Duration::from_secs(4)).await;
+        sleep(PAUSE).await;
     }
     backwards
 }
@@ -159,4 +187,29 @@ async fn exact(shop: &Shop<'_>) {
     })
     .await
     .unwrap();
+}
+
+/// What a status says once it is written again is what its receiver got. For all 2,000 that takes 100 s at 20 writes a
+/// second; it is seen of those that are written in about half of that, those first that waited longest.
+async fn shown(shop: &Shop<'_>) {
+    let client = shop.world.control_plane.client().await.unwrap();
+    let (start, before) = (Instant::now(), counts(shop, &client).await);
+    let (written, exact) = wait_for("statuses to say what was received", SHOWN, async || {
+        sleep(PAUSE).await;
+        let (mut written, mut exact, mut wrong) = (0, 0, Vec::new());
+        for (name, counts) in counts(shop, &client).await.into_iter().filter(|(name, _)| name.starts_with("s-")) {
+            let got = shop.receiver.count(&format!("/{name}"));
+            let (is_written, is_exact) = (counts != before[&name], counts == [got as i64, 0, 0]);
+            written += usize::from(is_written);
+            exact += usize::from(is_exact);
+            if is_written && !is_exact || counts[0] > got as i64 {
+                wrong.push(format!("{name}: {counts:?}, {got} received"));
+            }
+        }
+        anyhow::ensure!(wrong.is_empty() && written >= WRITTEN, "{written} are written, wrong are {wrong:?}");
+        Ok((written, exact))
+    })
+    .await
+    .unwrap();
+    println!("{written} statuses were written in {:?} after the load, all exact; {exact} are", start.elapsed());
 }
