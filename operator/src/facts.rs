@@ -3,11 +3,14 @@
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use hookwright_core::ids::ProducerUid;
 use hookwright_core::record::StreamRef;
 
 use hookwright_crds::{AllowedNamespaces, Delivery, Producer};
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout_at};
 
 use crate::conditions::Refusal;
 
@@ -37,11 +40,23 @@ struct Terms {
     delivery: Option<Delivery>,
 }
 
+/// So long after the operator's start a Subscription waits for the first look at its Producer: it saves a write of
+/// status in between.
+const FIRST_LOOK: Duration = Duration::from_secs(2);
+
 /// All Producers by uid.
-#[derive(Default)]
 pub(crate) struct Facts {
     facts: Mutex<HashMap<ProducerUid, ProducerFacts>>,
     terms: Mutex<HashMap<ProducerUid, Terms>>,
+    looked: watch::Sender<()>,
+    since: Instant,
+}
+
+impl Default for Facts {
+    fn default() -> Self {
+        let (facts, terms) = (Mutex::default(), Mutex::default());
+        Self { facts, terms, looked: watch::Sender::new(()), since: Instant::now() }
+    }
 }
 
 impl Facts {
@@ -63,9 +78,22 @@ impl Facts {
         self.map().get(producer).cloned()
     }
 
+    /// The same; while the operator is starting, after the first look at the Producer.
+    pub(crate) async fn first_look(&self, producer: &ProducerUid) -> Option<ProducerFacts> {
+        let mut looked = self.looked.subscribe();
+        while self.get(producer).is_none() {
+            if !matches!(timeout_at(self.since + FIRST_LOOK, looked.changed()).await, Ok(Ok(()))) {
+                break;
+            }
+        }
+        self.get(producer)
+    }
+
     /// Returns whether anything changed.
     pub(crate) fn set(&self, producer: &ProducerUid, facts: ProducerFacts) -> bool {
-        self.map().insert(producer.clone(), facts.clone()) != Some(facts)
+        let changed = self.map().insert(producer.clone(), facts.clone()) != Some(facts);
+        self.looked.send_replace(());
+        changed
     }
 
     /// The Producer can't be read from any more, as far as anyone knows.

@@ -132,10 +132,10 @@ impl Leases {
         }
     }
 
-    /// Waits, for at most `limit`, until all live dispatchers have loaded the revision.
+    /// Waits, for at most `limit`, until all live dispatchers have loaded the revision; not if there are none.
     pub(crate) async fn settle(&self, revision: u64, producer: &ProducerUid, limit: Duration) -> Verdict {
-        let loaded = || self.verdict(revision, producer) == Verdict::Loaded;
-        self.wait(limit, loaded).await;
+        let settled = || !matches!(self.verdict(revision, producer), Verdict::Waiting { .. });
+        self.wait(limit, settled).await;
         self.verdict(revision, producer)
     }
 

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use hookwright_core::ids::{InvalidUid, ProducerUid};
 use hookwright_core::names::{CONFIG_BUCKET, ConfigKey};
-use hookwright_crds::{Producer, StreamPolicy, Subscription};
+use hookwright_crds::{FINALIZER, Producer, StreamPolicy, Subscription};
 use kube::ResourceExt;
 use kube::runtime::controller::Action;
 use kube::runtime::reflector::ObjectRef;
@@ -146,7 +146,9 @@ fn trigger_subscriptions(ctx: &Context, producer: &Producer) {
     for schema in event_schema::of_producer(ctx, &ObjectRef::from_obj(producer)) {
         ctx.triggers.schemas.reconcile(ObjectRef::from_obj(&*schema));
     }
-    for subscription in ctx.subscriptions.state_filter(|s| refers_to(s, producer)) {
+    // One without the finalizer is reconciled as soon as it has it: until that is seen, it would be added once more.
+    let has_finalizer = |s: &Subscription| s.finalizers().iter().any(|name| name == FINALIZER);
+    for subscription in ctx.subscriptions.state_filter(|s| refers_to(s, producer) && has_finalizer(s)) {
         ctx.triggers.subscriptions.reconcile(ObjectRef::from_obj(&*subscription));
     }
 }

@@ -9,8 +9,9 @@ use crate::context::Context;
 use crate::jetstream::JsResult;
 use crate::leases::Verdict;
 
-/// Dispatchers load a record within milliseconds; waiting this long saves a write of status in between.
-const SETTLE: Duration = Duration::from_millis(300);
+/// Dispatchers load a record within milliseconds, of thousands at once within a second; waiting this long saves a write
+/// of status in between.
+const SETTLE: Duration = Duration::from_secs(2);
 /// How long the mirror may take to come up to the bucket.
 const CATCH_UP: Duration = Duration::from_secs(2);
 

@@ -90,7 +90,7 @@ async fn found(subscription: &Subscription, ctx: &Context) -> Option<FoundProduc
         return None;
     }
     let uid = ProducerUid::parse(producer.meta().uid.as_deref()?).ok()?;
-    let facts = ctx.facts.get(&uid);
+    let facts = ctx.facts.first_look(&uid).await;
     let accepted = facts.as_ref().map(|facts| facts.accepted.clone()).or_else(|| accepted_before(&producer));
     let delivery = producer.spec.delivery.clone();
     Some(FoundProducer { uid, accepted, live: facts.and_then(|facts| facts.live), delivery })
