@@ -30,6 +30,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
+use crate::acks::Acks;
 use crate::backlog::Backlog;
 use crate::budget::Budget;
 use crate::clock::Clock;
@@ -200,7 +201,7 @@ impl Running {
         let deadline = Instant::now() + self.grace;
         info!(held = self.tracker.len(), "stopping");
         self.stop.cancel();
-        // First the readers: what a pull has brought in is held, too.
+        // First the readers: what a pull has brought in is held, too. With them, the last acks.
         let drained = async {
             while self.readers.join_next().await.is_some() {}
             self.tracker.close();
@@ -239,16 +240,19 @@ fn start_readers(
     let max_message = u32::try_from(nats.client.server_info().max_payload + MESSAGE_OVERHEAD)?;
     let (events, due) = budgets(settings, max_message);
     let serving = deliverer.index.serving();
+    let (acks, sending) = Acks::new();
     let reader = Reader {
         nats: nats.clone(),
         deliverer: Arc::new(deliverer),
         pressure,
         budget: events.clone(),
+        acks,
         tracker: tracker.clone(),
         max_message,
     };
     let due_reader = Reader { budget: due, ..reader.clone() };
     let mut readers = JoinSet::new();
+    readers.spawn(sending);
     readers.spawn(due_reader.run(Source::Due { stream: PARKED_STREAM, consumer: DUE_CONSUMER }, stop.clone()));
     readers.spawn(readers::run(reader, serving, stop.clone()));
     Ok((readers, events))

@@ -12,6 +12,8 @@ use tokio::sync::Notify;
 pub(crate) struct Backlog {
     queued: AtomicUsize,
     most: usize,
+    /// While there are more, there is no room. A quarter less than `most`, so that a pull is worth its while.
+    enough: usize,
     room: Notify,
 }
 
@@ -20,7 +22,7 @@ pub(crate) struct Queued(Arc<Backlog>);
 
 impl Backlog {
     pub(crate) fn new(most: usize) -> Arc<Self> {
-        Arc::new(Self { queued: AtomicUsize::new(0), most, room: Notify::new() })
+        Arc::new(Self { queued: AtomicUsize::new(0), most, enough: most - most.div_ceil(4), room: Notify::new() })
     }
 
     pub(crate) fn queue(self: &Arc<Self>) -> Queued {
@@ -33,7 +35,7 @@ impl Backlog {
         loop {
             let freed = self.room.notified();
             let queued = self.queued.load(Ordering::Acquire);
-            if queued < self.most {
+            if queued <= self.enough {
                 return self.most - queued;
             }
             freed.await;
@@ -43,7 +45,7 @@ impl Backlog {
 
 impl Drop for Queued {
     fn drop(&mut self) {
-        if self.0.queued.fetch_sub(1, Ordering::AcqRel) == self.0.most {
+        if self.0.queued.fetch_sub(1, Ordering::AcqRel) == self.0.enough + 1 {
             self.0.room.notify_waiters();
         }
     }
@@ -81,16 +83,16 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn there_is_room_again_when_one_has_its_turn() {
-        let backlog = Backlog::new(2);
-        let first = backlog.queue();
+        let backlog = Backlog::new(4);
+        let mut queued: Vec<Queued> = (0..3).map(|_| backlog.queue()).collect();
         assert_eq!(backlog.room().await, 1);
-        let others = (backlog.queue(), backlog.queue());
+        queued.extend((0..3).map(|_| backlog.queue()));
         let full = async || timeout(Duration::from_secs(1), backlog.room()).await.is_err();
         assert!(full().await);
-        drop(first);
-        assert!(full().await, "two of two");
-        let (room, ()) = tokio::join!(backlog.room(), async { drop(others.0) });
-        assert_eq!(room, 1);
+        queued.truncate(4);
+        assert!(full().await, "four of four");
+        let (room, ()) = tokio::join!(backlog.room(), async { queued.truncate(2) });
+        assert_eq!(room, 2);
     }
 
     #[test]

@@ -9,6 +9,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 pub(crate) struct Budget {
     events: Arc<Semaphore>,
     bytes: Arc<Semaphore>,
+    /// A pull asks for at least this many, if it may: each is work for the server, however few it brings.
+    batch: u32,
     /// The largest message that the server lets through: no pull may ask for less.
     max_message: u32,
 }
@@ -27,19 +29,23 @@ pub(crate) struct Share {
 
 /// A pull asks for at most this many bytes.
 const MAX_PULL: u32 = 16 << 20;
+/// And, once there is room, for at least this many events, or for a sixteenth of all.
+const BATCH: usize = 64;
 
 impl Budget {
     /// `bytes` is at least `max_message`.
     pub(crate) fn new(events: usize, bytes: usize, max_message: u32) -> Self {
         let bytes = bytes.max(max_message as usize);
-        Self { events: Arc::new(Semaphore::new(events)), bytes: Arc::new(Semaphore::new(bytes)), max_message }
+        let batch = u32::try_from((events / 16).clamp(1, BATCH)).unwrap_or(1);
+        Self { events: Arc::new(Semaphore::new(events)), bytes: Arc::new(Semaphore::new(bytes)), batch, max_message }
     }
 
-    /// Waits for room for one event at least, and takes room for up to `max_events`.
+    /// Waits for room for some events, and takes room for up to `max_events`.
     pub(crate) async fn grant(&self, max_events: u32) -> Option<Grant> {
-        let mut events = Arc::clone(&self.events).acquire_owned().await.ok()?;
+        let least = max_events.min(self.batch);
+        let mut events = Arc::clone(&self.events).acquire_many_owned(least).await.ok()?;
         let mut bytes = Arc::clone(&self.bytes).acquire_many_owned(self.max_message).await.ok()?;
-        take_more(&self.events, &mut events, max_events.saturating_sub(1));
+        take_more(&self.events, &mut events, max_events.saturating_sub(least));
         take_more(&self.bytes, &mut bytes, MAX_PULL.saturating_sub(self.max_message));
         Some(Grant { events, bytes })
     }

@@ -23,6 +23,8 @@ use crate::subscription::Subscription;
 
 impl Deliverer {
     /// Returns when each delivery of the event is done or stored.
+    ///
+    /// What few events need is boxed: there are thousands of these at a time, and their size is what costs most.
     pub(crate) async fn fan_out(
         &self,
         producer: &ProducerUid,
@@ -36,20 +38,14 @@ impl Deliverer {
             Err(_) if !self.liveness.is_live() => return Err(Abandoned),
             Err(malformed) => {
                 let detail = malformed.to_string();
-                self.bury_event(&producer, &published, DeadLetterReason::Malformed, detail).await;
+                Box::pin(self.bury_event(&producer, &published, DeadLetterReason::Malformed, detail)).await;
                 return Ok(());
             }
         };
         published.event.event_type.clone_from(&event.event_type);
-        if let Some(violation) = self.validator.violation(&producer, &event).await {
-            // Were the lease lost, it could be judged by an old schema; were the producer not served any more, by one
-            // that can't be used.
-            if !self.liveness.is_live() || self.index.producer(&producer.record.uid).is_none() {
-                return Err(Abandoned);
-            }
-            if !self.tolerates(&producer, &published, &violation).await {
-                return Ok(());
-            }
+        let validated = producer.record.validation != Validation::Ignore;
+        if validated && !Box::pin(self.passes(&producer, &published, &event)).await? {
+            return Ok(());
         }
         let wanted_by = self.index.matches(&producer.record.uid, &event.event_type).ok_or(Abandoned)?;
         // After the match: were the lease lost before it, the index could be an old one.
@@ -61,12 +57,26 @@ impl Deliverer {
         let (event, published) = (Arc::new(event), Arc::new(published));
         // Not before: no endpoint is to blame for the time that validating takes.
         let received = Instant::now();
-        let mut deliveries: FuturesUnordered<_> = wanted_by
-            .into_iter()
-            .map(|subscription| self.deliver(self.fresh(subscription, &event, &published, received)))
-            .collect();
-        while deliveries.next().await.is_some() {}
+        let deliver = |subscription| self.deliver(self.fresh(subscription, &event, &published, received));
+        match <[_; 1]>::try_from(wanted_by) {
+            Ok([only]) => deliver(only).await,
+            Err(wanted_by) => {
+                let mut deliveries: FuturesUnordered<_> = wanted_by.into_iter().map(deliver).collect();
+                while deliveries.next().await.is_some() {}
+            }
+        }
         Ok(())
+    }
+
+    /// Whether the event is delivered, be it valid or not.
+    async fn passes(&self, producer: &Producer, published: &Published, event: &Event) -> Result<bool, Abandoned> {
+        let Some(violation) = self.validator.violation(producer, event).await else { return Ok(true) };
+        // Were the lease lost, it could be judged by an old schema; were the producer not served any more, by one that
+        // can't be used.
+        if !self.liveness.is_live() || self.index.producer(&producer.record.uid).is_none() {
+            return Err(Abandoned);
+        }
+        Ok(self.tolerates(producer, published, &violation).await)
     }
 
     /// Counts a violation, and returns whether the event is delivered all the same; enforced, it is buried.

@@ -1,5 +1,6 @@
 //! The dispatcher: JetStream in, signed webhooks out. See `app` for how its parts fit together.
 
+mod acks;
 mod app;
 mod backlog;
 mod budget;

@@ -1,6 +1,7 @@
 //! Reads one durable consumer, for as long as it is told to: pulls what the budget allows, and holds each message
 //! while it is worked on.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,8 +13,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
+use crate::acks::Acks;
 use crate::backlog::FanOut;
-use crate::budget::Budget;
+use crate::budget::{Budget, Share};
 use crate::deliver::Deliverer;
 use crate::hold::hold;
 use crate::index::Producer;
@@ -32,6 +34,7 @@ pub(crate) struct Reader {
     pub(crate) nats: Nats,
     pub(crate) deliverer: Arc<Deliverer>,
     pub(crate) budget: Budget,
+    pub(crate) acks: Acks,
     /// The messages that are held.
     pub(crate) tracker: TaskTracker,
     /// Keeps new events out while too much is parked.
@@ -98,15 +101,7 @@ impl Reader {
                 continue;
             }
             let Some(events) = stop.run_until_cancelled(self.wanted(source)).await else { break };
-            puller
-                .pull(events, stop, |message, share| {
-                    let (deliverer, source) = (Arc::clone(&self.deliverer), source.clone());
-                    self.tracker.spawn(async move {
-                        handle(&deliverer, &source, message).await;
-                        drop(share);
-                    });
-                })
-                .await?;
+            puller.pull(events, stop, |message, share| self.take(source, message, share)).await?;
         }
         Ok(())
     }
@@ -118,24 +113,38 @@ impl Reader {
             Source::Due { .. } => MAX_EVENTS,
         }
     }
-}
 
-async fn handle(deliverer: &Deliverer, source: &Source, message: Message) {
-    let received = Instant::now();
-    let place = match message.info() {
-        Ok(info) => Place::of(&info),
-        Err(error) => {
-            warn!(error, "a message without metadata");
-            return;
+    /// Holds a message until it is settled.
+    fn take(&self, source: &Source, message: Message, share: Share) {
+        let place = match message.info() {
+            Ok(info) => Place::of(&info),
+            Err(error) => {
+                warn!(error, "a message without metadata");
+                return;
+            }
+        };
+        let (message, acker) = message.split();
+        let (deliverer, acks) = (Arc::clone(&self.deliverer), self.acks.clone());
+        match source {
+            Source::Events { producer, fan_out } => {
+                let published = Published::from_stream(message, &place, producer.record.stream.created);
+                let (producer, fan_out) = (Arc::clone(producer), Arc::clone(fan_out));
+                self.tracker.spawn(async move {
+                    let work = pin!(deliverer.fan_out(&producer.record.uid, published, &fan_out));
+                    if hold(&acker, work).await.is_ok() {
+                        acks.settled(acker, share);
+                    }
+                });
+            }
+            Source::Due { .. } => {
+                let received = Instant::now();
+                self.tracker.spawn(async move {
+                    let work = pin!(deliverer.deliver_due(message, received));
+                    if hold(&acker, work).await.is_ok() {
+                        acks.settled(acker, share);
+                    }
+                });
+            }
         }
-    };
-    let (message, acker) = message.split();
-    match source {
-        Source::Events { producer, fan_out } => {
-            let published = Published::from_stream(message, &place, producer.record.stream.created);
-            hold(&acker, deliverer.fan_out(&producer.record.uid, published, fan_out)).await;
-        }
-        // Boxed: it is much larger than the other, and each event would carry its size about.
-        Source::Due { .. } => hold(&acker, Box::pin(deliverer.deliver_due(message, received))).await,
     }
 }

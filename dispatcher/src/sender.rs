@@ -2,7 +2,7 @@
 //! against anybody but the endpoint.
 
 use std::error::Error;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Context;
 use hookwright_core::egress::{EgressPolicy, Refusal};
@@ -43,22 +43,23 @@ impl Sender {
     }
 
     /// Sends, and reads the response as far as needed, all within `timeout`. The status decides: a 2xx whose body then
-    /// breaks off was received.
-    pub(crate) async fn send(&self, mut request: Request, timeout: Duration, clock: &Clock) -> Outcome {
-        let start = Instant::now();
-        *request.timeout_mut() = Some(timeout);
-        match self.client.execute(request).await {
-            Ok(response) => {
-                let retry_after = response.headers().get(http::header::RETRY_AFTER);
-                let retry_after = retry_after.and_then(|value| parse_retry_after(value.to_str().ok()?, clock.now()));
-                let outcome = Outcome::response(response.status().as_u16(), retry_after);
-                let left = timeout.saturating_sub(start.elapsed());
-                // Beyond the time or the size, the connection is closed and the outcome stays.
-                let _ = tokio::time::timeout(left, drain(response)).await;
-                outcome
+    /// breaks off, takes too long or is too large was received; the connection is closed.
+    pub(crate) async fn send(&self, request: Request, timeout: Duration, clock: &Clock) -> Outcome {
+        let mut outcome = Outcome::without_response(OutcomeKind::TimedOut);
+        let exchange = async {
+            match self.client.execute(request).await {
+                Ok(response) => {
+                    let retry_after = response.headers().get(http::header::RETRY_AFTER);
+                    let retry_after =
+                        retry_after.and_then(|value| parse_retry_after(value.to_str().ok()?, clock.now()));
+                    outcome = Outcome::response(response.status().as_u16(), retry_after);
+                    drain(response).await;
+                }
+                Err(error) => outcome = Outcome::without_response(classify(&error)),
             }
-            Err(error) => Outcome::without_response(classify(&error)),
-        }
+        };
+        let _ = tokio::time::timeout(timeout, exchange).await;
+        outcome
     }
 }
 
