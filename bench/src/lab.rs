@@ -13,7 +13,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use async_nats::jetstream::{self, consumer};
 use hookwright_e2e::{Options, User, World, wait_for};
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
 use crate::cpu::{CpuLog, Recorder, Watched};
 use crate::reference::{BareLoad, FloorLoad, Reference, Routes};
@@ -67,10 +67,12 @@ impl Run {
 }
 
 impl Lab {
-    /// Starts everything, with one dispatcher.
-    pub(crate) async fn start(progress: fn(&str, Duration)) -> Result<Self> {
+    /// Starts everything, with one dispatcher that has these settings.
+    pub(crate) async fn start(mut settings: Map<String, Value>, progress: fn(&str, Duration)) -> Result<Self> {
         // A recovery is to drain all that has waited: none of it is given up.
-        let dispatcher = json!({ "parkQuota": { "deliveries": 1_000_000, "bytes": 1u64 << 33 } });
+        let quota = || json!({ "deliveries": 1_000_000, "bytes": 1u64 << 33 });
+        settings.entry("parkQuota").or_insert_with(quota);
+        let dispatcher = Value::Object(settings);
         let world = World::start(Options { dispatcher, progress, ..Options::default() }).await?;
         let sink = Sink::start(world.folder()).await?;
         let (publisher, streams) =
@@ -190,7 +192,8 @@ impl Lab {
         in_flight: usize,
     ) -> Result<Run> {
         let reference = self.floor(topic, &routes, in_flight)?;
-        let watched = vec![reference.watched(REFERENCE)?, Watched::new(NATS, self.world.nats.id())?];
+        let nats = Watched::new(NATS, self.world.nats.id())?;
+        let watched = vec![reference.watched(REFERENCE)?, nats, self.sink.watched()?];
         let run = self.collect(Recorder::start(watched), wanted).await;
         self.end_floor(topic, routes, reference).await?;
         run

@@ -52,6 +52,13 @@ struct RunArguments {
     /// Where the figures go as JSON; beside it, a chart as SVG.
     #[arg(long, default_value = "target/bench/bench.json")]
     json: PathBuf,
+    /// Settings of the dispatchers, as JSON, in place of the defaults.
+    #[arg(long, value_parser = settings, default_value = "{}")]
+    dispatcher: serde_json::Map<String, serde_json::Value>,
+}
+
+fn settings(text: &str) -> serde_json::Result<serde_json::Map<String, serde_json::Value>> {
+    serde_json::from_str(text)
 }
 
 #[tokio::main]
@@ -73,7 +80,7 @@ async fn run(arguments: RunArguments) -> Result<()> {
     let scale = if arguments.smoke { Scale::SMOKE } else { Scale::FULL };
     let mut report = Report::default();
     report.progress("starting Kubernetes, NATS, the operator, a dispatcher and the sink");
-    let mut lab = Lab::start(done).await?;
+    let mut lab = Lab::start(arguments.dispatcher, done).await?;
     for scenario in scenarios {
         report.begin(scenario);
         scenario.run(&mut lab, scale, &mut report).await?;

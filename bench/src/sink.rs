@@ -7,7 +7,7 @@ mod handle;
 mod server;
 
 pub(crate) use behaviour::Behaviour;
-pub(crate) use handle::Sink;
+pub(crate) use handle::{SINK, Sink};
 pub(crate) use server::serve;
 
 /// A webhook that arrived.

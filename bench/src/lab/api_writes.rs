@@ -6,7 +6,8 @@ use anyhow::Result;
 
 use super::Lab;
 
-/// How often each kind of write was served, by `VERB resource`; but for leases.
+/// How often each kind of write was served, by `VERB resource`, and with the code of those that were refused; but for
+/// leases.
 #[derive(Debug, Default)]
 pub(crate) struct ApiWrites(BTreeMap<String, u64>);
 
@@ -22,7 +23,9 @@ impl ApiWrites {
             if VERBS.contains(&verb) && resource != "leases" {
                 let part = label("subresource").filter(|part| !part.is_empty());
                 let name = part.map_or_else(|| resource.to_owned(), |part| format!("{resource}/{part}"));
-                *writes.0.entry(format!("{verb} {name}")).or_default() += count;
+                let refused = label("code").filter(|code| !code.starts_with('2'));
+                let refused = refused.map(|code| format!(" ({code})")).unwrap_or_default();
+                *writes.0.entry(format!("{verb} {name}{refused}")).or_default() += count;
             }
         }
         writes
@@ -72,6 +75,7 @@ apiserver_request_total{{code="201",resource="secrets",subresource="",verb="POST
         };
         let (before, after) = (ApiWrites::parse(&metrics(2)), ApiWrites::parse(&metrics(7)));
         assert_eq!(before.total(), 6);
+        assert_eq!(before.list(), "APPLY subscriptions/status 2, APPLY subscriptions/status (409) 1, POST secrets 3");
         assert_eq!(after.since(&before).list(), "APPLY subscriptions/status 5");
     }
 }

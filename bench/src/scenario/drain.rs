@@ -9,7 +9,7 @@ use crate::cpu::Recorder;
 use crate::event::SIZE;
 use crate::lab::{Endpoint, HOOKWRIGHT, Lab, NATS, REFERENCE, Run, Topic};
 use crate::report::{Figure, Report};
-use crate::sink::Behaviour;
+use crate::sink::{Behaviour, SINK};
 use crate::tally::{Wanted, median};
 
 const KIND: &str = "drain";
@@ -47,6 +47,9 @@ pub(super) struct Rounds {
     bare_cpu: Vec<f64>,
     floor_cpu: Vec<f64>,
     nats_cpu: Vec<f64>,
+    floor_nats_cpu: Vec<f64>,
+    sink_cpu: Vec<f64>,
+    floor_sink_cpu: Vec<f64>,
 }
 
 impl Rounds {
@@ -55,6 +58,9 @@ impl Rounds {
         self.floor_rates.push(floor.tally.rate());
         self.cpu.push(ours.cpu_per_delivery(HOOKWRIGHT));
         self.nats_cpu.push(ours.cpu_per_delivery(NATS));
+        self.floor_nats_cpu.push(floor.cpu_per_delivery(NATS));
+        self.sink_cpu.push(ours.cpu_per_delivery(SINK));
+        self.floor_sink_cpu.push(floor.cpu_per_delivery(SINK));
         self.bare_cpu.push(bare.cpu_per_delivery(REFERENCE));
         self.floor_cpu.push(floor.cpu_per_delivery(REFERENCE));
     }
@@ -71,6 +77,9 @@ impl Rounds {
             Figure::new("R1's CPU per delivery", middle(&self.bare_cpu), "us").spread(&self.bare_cpu),
             Figure::new("R2's CPU per delivery", middle(&self.floor_cpu), "us").spread(&self.floor_cpu),
             Figure::new("nats-server's CPU per delivery", middle(&self.nats_cpu), "us").spread(&self.nats_cpu),
+            Figure::new("nats-server's under R2", middle(&self.floor_nats_cpu), "us").spread(&self.floor_nats_cpu),
+            Figure::new("the sink's CPU per delivery", middle(&self.sink_cpu), "us").spread(&self.sink_cpu),
+            Figure::new("the sink's under R2", middle(&self.floor_sink_cpu), "us").spread(&self.floor_sink_cpu),
             Figure::new("throughput", middle(&self.rates), "/s").spread(&self.rates),
             Figure::new("R2's throughput", middle(&self.floor_rates), "/s").spread(&self.floor_rates),
         ]
@@ -107,7 +116,7 @@ pub(super) async fn interleaved(
             floor.cpu_per_delivery(REFERENCE),
             bare.tally.rate(),
             bare.cpu_per_delivery(REFERENCE),
-            bare.cpu_per_delivery("sink"),
+            bare.cpu_per_delivery(SINK),
         ));
     }
     Ok(rounds)
@@ -129,7 +138,7 @@ pub(super) async fn one_endpoint(lab: &mut Lab, scale: Scale, report: &mut Repor
     let rounds = interleaved(lab, &topic, &endpoints, scale.deliveries, scale, report).await?;
     report.add(rounds.figures(1.6, 0.85));
     let bare = lab.bare(scale.deliveries, SIZE, IN_FLIGHT).await?;
-    let capacity = 1e6 / bare.cpu_per_delivery("sink");
+    let capacity = 1e6 / bare.cpu_per_delivery(SINK);
     report.add([
         Figure::new("what the sink could take, for each core", capacity, "/s"),
         Figure::new("the most that was asked of it (R1)", bare.tally.rate(), "/s"),

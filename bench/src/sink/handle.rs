@@ -9,6 +9,9 @@ use hookwright_e2e::{Process, wait_for};
 use super::{Behaviour, Receipt};
 use crate::cpu::Watched;
 
+/// The name under which it is watched.
+pub(crate) const SINK: &str = "sink";
+
 /// A running sink.
 pub(crate) struct Sink {
     process: Process,
@@ -56,6 +59,6 @@ impl Sink {
     }
 
     pub(crate) fn watched(&self) -> Result<Watched> {
-        Watched::new("sink", self.process.id())
+        Watched::new(SINK, self.process.id())
     }
 }
