@@ -141,6 +141,8 @@ reasons! {
     Pending,
     /// No dispatcher is alive.
     NoDispatchers,
+    /// No dispatcher can read all records of the Producer, so none serves it.
+    Unserved,
     /// NATS doesn't answer the operator.
     NatsUnavailable,
     /// What is published now is delivered.

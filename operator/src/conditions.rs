@@ -57,6 +57,14 @@ impl Judgement {
         match verdict {
             Verdict::Loaded => Self::holds(Reason::Programmed, "All live dispatchers have loaded this generation."),
             Verdict::NoDispatchers => Self::unknown(Reason::NoDispatchers, "No dispatcher is alive."),
+            Verdict::Unserved { live } => Self::fails(&Refusal::new(
+                Reason::Unserved,
+                format!(
+                    "None of the {live} live dispatchers serves the Producer, as each can't read one of its records: \
+                     it was written by a newer release, or sealed with another key. Their logs name it. Upgrade the \
+                     dispatchers, or give them the operator's sealing key."
+                ),
+            )),
             Verdict::Unheard => Self::unknown(Reason::Pending, "Waiting to hear from the dispatchers."),
             Verdict::Waiting { behind, live } => Self::unknown(
                 Reason::Pending,
@@ -65,7 +73,8 @@ impl Judgement {
         }
     }
 
-    /// `Programmed` stays true for a generation once it has been, except for a real failure.
+    /// `Programmed` stays true for a generation once it has been, except for a real failure: NATS refuses, or no
+    /// dispatcher serves the Producer.
     pub(crate) fn latched(self, before: Option<&Condition>, generation: i64) -> Self {
         match before {
             Some(old)
@@ -184,6 +193,9 @@ mod tests {
         assert_eq!(latched(&old(2)), ConditionStatus::True);
         assert_eq!(latched(&old(1)), ConditionStatus::Unknown);
         assert_eq!(latched(&[]), ConditionStatus::Unknown);
+        let unserved = Judgement::programmed(Verdict::Unserved { live: 2 }).latched(old(2).first(), 2);
+        assert_eq!((unserved.status, unserved.reason), (ConditionStatus::False, Reason::Unserved));
+        assert!(unserved.message.starts_with("None of the 2 live dispatchers"), "{}", unserved.message);
     }
 
     #[test]

@@ -73,7 +73,10 @@ pub(crate) async fn reconcile(schema: Arc<EventSchema>, ctx: &Context) -> Result
             status::Outcome::Applied { verdict: Verdict::Loaded, .. } | status::Outcome::Refused(_) => {
                 jittered(LOOK_AGAIN)
             }
-            status::Outcome::Unresolved(_) => jittered(LOOK_FOR_MISSING),
+            // Its Producer tells when one serves it again.
+            status::Outcome::Unresolved(_) | status::Outcome::Applied { verdict: Verdict::Unserved { .. }, .. } => {
+                jittered(LOOK_FOR_MISSING)
+            }
             _ => LOOK_FOR_DISPATCHERS,
         })),
     }
@@ -107,14 +110,15 @@ async fn attempt(
     let written = apply::apply(&record, ctx).await?;
     settle(schema, uid, &record.producer, ctx);
     let this = ObjectRef::from_obj(&**schema);
-    let verdict = if !written.fresh && status::is_latched(schema) {
+    let is_served = !ctx.leases.unserved().contains(&record.producer);
+    let verdict = if !written.fresh && status::is_latched(schema) && is_served {
         Verdict::Loaded
     } else {
         // First the note, then the look: a lease that comes in between is not missed.
-        ctx.triggers.schemas.when_loaded(this.clone(), written.revision);
+        ctx.triggers.schemas.when_loaded(this.clone(), written.revision, &record.producer);
         programmed::verdict(ctx, written.revision, &record.producer).await.map_err(EventSchemaError::Leases)?
     };
-    if verdict == Verdict::Loaded {
+    if matches!(verdict, Verdict::Loaded | Verdict::Unserved { .. }) {
         ctx.triggers.schemas.settled(&this);
     }
     Ok(status::Outcome::Applied { verdict, fresh: written.fresh, versions })

@@ -31,6 +31,8 @@ pub(crate) struct ProducerFacts {
     pub(crate) accepted: Result<(), Refusal>,
     /// Stream, consumer and record as last seen in place; kept when the spec is refused later.
     pub(crate) live: Option<LiveProducer>,
+    /// No live dispatcher serves it, as last seen.
+    pub(crate) unserved: bool,
 }
 
 /// What a Producer's spec says of its Subscriptions, whatever else becomes of it.

@@ -3,7 +3,7 @@
 //! A lease counts for `lease::TTL` after the operator saw it, by its own monotonic clock: NATS drops old leases without
 //! saying so.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -21,6 +21,8 @@ use tracing::warn;
 pub(crate) enum Verdict {
     /// None is alive.
     NoDispatchers,
+    /// None of those that are serves the Producer: each can't read one of its records.
+    Unserved { live: usize },
     /// Some have not loaded the revision.
     Waiting { behind: usize, live: usize },
     /// All that the operator knows of have, but there may be others.
@@ -41,6 +43,18 @@ struct State {
     leases: HashMap<String, Lease>,
     /// The mirror has reported everything up to this revision, in this epoch of the connection.
     loaded: Option<(u64, u64)>,
+}
+
+impl State {
+    fn live(&self) -> impl Iterator<Item = &Lease> {
+        self.leases.values().filter(|lease| lease.seen.elapsed() < TTL)
+    }
+
+    fn unserved(&self) -> HashSet<ProducerUid> {
+        let everywhere = |producer: &&ProducerUid| self.live().all(|lease| lease.unserved.contains(producer));
+        let first = self.live().next();
+        first.into_iter().flat_map(|lease| &lease.unserved).filter(everywhere).cloned().collect()
+    }
 }
 
 /// The leases as the mirror reports them.
@@ -89,7 +103,7 @@ impl Leases {
 
     /// How many dispatchers are alive.
     pub(crate) fn live(&self) -> usize {
-        self.state().leases.values().filter(|lease| lease.seen.elapsed() < TTL).count()
+        self.state().live().count()
     }
 
     /// Whether no dispatcher is alive; not before the leases were read.
@@ -112,22 +126,20 @@ impl Leases {
         state.leases.values().map(|lease| lease.seen + TTL).min()
     }
 
-    /// Whether all live dispatchers have loaded this revision of the config, be they able to read it or not.
-    pub(crate) fn have_reached(&self, revision: u64) -> bool {
-        let state = self.state();
-        let mut live = state.leases.values().filter(|lease| lease.seen.elapsed() < TTL).peekable();
-        live.peek().is_some() && live.all(|lease| lease.revision >= revision)
+    /// The Producers that no live dispatcher serves.
+    pub(crate) fn unserved(&self) -> HashSet<ProducerUid> {
+        self.state().unserved()
     }
 
     /// How far the live dispatchers have come with this revision of the config, which concerns this Producer.
     pub(crate) fn verdict(&self, revision: u64, producer: &ProducerUid) -> Verdict {
         let state = self.state();
-        let live = || state.leases.values().filter(|lease| lease.seen.elapsed() < TTL);
         let is_behind = |lease: &&Lease| lease.revision < revision || lease.unserved.contains(producer);
-        let behind = live().filter(is_behind).count();
-        match (live().count(), behind) {
+        let behind = state.live().filter(is_behind).count();
+        match (state.live().count(), behind) {
             (0, _) => Verdict::NoDispatchers,
             (_, 0) => Verdict::Loaded,
+            (live, _) if state.unserved().contains(producer) => Verdict::Unserved { live },
             (live, behind) => Verdict::Waiting { behind, live },
         }
     }
@@ -186,12 +198,19 @@ mod tests {
         tokio::time::advance(Duration::from_secs(3)).await;
         assert_eq!(verdict(6), Verdict::Loaded, "a has run out");
         put(&leases, "b", 7, &[uid()]);
-        assert_eq!(verdict(6), Verdict::Waiting { behind: 1, live: 1 }, "loaded, but not served");
+        assert_eq!(verdict(6), Verdict::Unserved { live: 1 }, "loaded, but not served");
+        assert_eq!(verdict(8), Verdict::Unserved { live: 1 }, "and not about to be");
+        assert_eq!(leases.unserved(), HashSet::from([uid()]));
         assert!(leases.expire().is_some());
         assert_eq!(leases.live(), 1);
         leases.apply(Change::Put { key: "c".into(), value: "{}".into(), revision: 2 }, 1);
         put(&leases, "b", 7, &[]);
         assert_eq!(verdict(1), Verdict::Waiting { behind: 1, live: 2 }, "who can't be read holds all up");
+        put(&leases, "c", 7, &[uid()]);
+        assert_eq!(verdict(1), Verdict::Waiting { behind: 1, live: 2 }, "b serves it");
+        assert_eq!(leases.unserved(), HashSet::new());
+        put(&leases, "b", 7, &[ProducerUid::parse("q").unwrap(), uid()]);
+        assert_eq!(leases.unserved(), HashSet::from([uid()]), "by neither");
     }
 
     #[tokio::test(start_paused = true)]

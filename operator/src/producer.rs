@@ -22,7 +22,7 @@ use kube::runtime::reflector::ObjectRef;
 use crate::backoff::jittered;
 use crate::context::Context;
 use crate::event_schema;
-use crate::facts::{LiveProducer, ProducerFacts};
+use crate::facts::ProducerFacts;
 use crate::jetstream::JsError;
 use crate::leases::Verdict;
 use crate::programmed;
@@ -73,7 +73,10 @@ pub(crate) async fn reconcile(producer: Arc<Producer>, ctx: &Context) -> Result<
     if changed {
         trigger_subscriptions(ctx, &producer);
     }
-    if matches!(outcome, status::Outcome::Live { verdict: Verdict::Loaded, .. } | status::Outcome::Refused(_)) {
+    if matches!(
+        outcome,
+        status::Outcome::Live { verdict: Verdict::Loaded | Verdict::Unserved { .. }, .. } | status::Outcome::Refused(_)
+    ) {
         ctx.triggers.producers.settled(&this);
     }
     match error {
@@ -107,7 +110,7 @@ async fn attempt(producer: &Producer, uid: &ProducerUid, ctx: &Context) -> Resul
         }
         apply::Applied::Live { live, stream, fresh } => (live, stream, fresh),
     };
-    ctx.triggers.producers.when_loaded(ObjectRef::from_obj(producer), live.revision);
+    ctx.triggers.producers.when_loaded(ObjectRef::from_obj(producer), live.revision, uid);
     let verdict = programmed::verdict(ctx, live.revision, uid).await.map_err(ProducerError::Leases)?;
     Ok(status::Outcome::Live { live, stream, verdict, fresh })
 }
@@ -129,13 +132,16 @@ async fn withdraw(producer: &Producer, uid: &ProducerUid, ctx: &Context) -> Resu
 
 /// Returns whether Subscriptions have to look at the Producer again.
 fn remember(ctx: &Context, uid: &ProducerUid, outcome: &status::Outcome) -> bool {
-    let live_before = || -> Option<LiveProducer> { ctx.facts.get(uid)?.live };
     match outcome {
-        status::Outcome::Live { live, .. } => {
-            ctx.facts.set(uid, ProducerFacts { accepted: Ok(()), live: Some(live.clone()) })
+        status::Outcome::Live { live, verdict, .. } => {
+            let unserved = matches!(verdict, Verdict::Unserved { .. });
+            ctx.facts.set(uid, ProducerFacts { accepted: Ok(()), live: Some(live.clone()), unserved })
         }
         status::Outcome::Refused(refusal) => {
-            ctx.facts.set(uid, ProducerFacts { accepted: Err(refusal.clone()), live: live_before() })
+            let before = ctx.facts.get(uid);
+            let unserved = before.as_ref().is_some_and(|before| before.unserved);
+            let live = before.and_then(|before| before.live);
+            ctx.facts.set(uid, ProducerFacts { accepted: Err(refusal.clone()), live, unserved })
         }
         status::Outcome::Waiting { .. } | status::Outcome::Unavailable | status::Outcome::Failed(_) => false,
     }

@@ -82,7 +82,7 @@ pub async fn run(settings: Settings, check_config: bool) -> anyhow::Result<()> {
         result = with_nats(ctx.clone(), &readiness, connected) => result,
         never = listed(&ctx, &readiness) => match never {},
         never = namespaces::keep(&ctx, client, labels, &readiness) => match never {},
-        () = ctx.triggers.follow(&ctx.leases) => Ok(()),
+        () = ctx.triggers.follow(&ctx.leases, &ctx.producers) => Ok(()),
         () = stop.clone().then(|()| tokio::time::sleep(GRACE)) => Ok(()),
         () = work => {
             info!("stopped");

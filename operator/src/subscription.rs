@@ -131,16 +131,17 @@ async fn loaded(
     ctx: &Context,
 ) -> Result<Option<Verdict>, SubscriptionError> {
     let this = ObjectRef::from_obj(subscription);
-    if !written.fresh && status::is_latched(subscription) {
+    let is_served = |producer: &fetch::FoundProducer| !ctx.leases.unserved().contains(&producer.uid);
+    if !written.fresh && status::is_latched(subscription) && fetched.producer.as_ref().is_none_or(is_served) {
         ctx.triggers.subscriptions.settled(&this);
         return Ok(Some(Verdict::Loaded));
     }
     let Some((producer_uid, producer)) = fetched.live_producer() else { return Ok(None) };
     let revision = written.revision.max(producer.revision);
     // First the note, then the look: a lease that comes in between is not missed.
-    ctx.triggers.subscriptions.when_loaded(this.clone(), revision);
+    ctx.triggers.subscriptions.when_loaded(this.clone(), revision, producer_uid);
     let verdict = programmed::verdict(ctx, revision, producer_uid).await.map_err(SubscriptionError::Leases)?;
-    if verdict == Verdict::Loaded {
+    if matches!(verdict, Verdict::Loaded | Verdict::Unserved { .. }) {
         ctx.triggers.subscriptions.settled(&this);
     }
     Ok(Some(verdict))
@@ -163,7 +164,10 @@ fn again(found: &status::Outcome, fetched: &fetch::Fetched, subscription: &Subsc
             jittered(refresh)
         }
         status::Outcome::Unresolved(_) if fetched.waits_for_garbage_collection(subscription) => LOOK_FOR_GARBAGE,
-        status::Outcome::Unresolved(_) => jittered(refresh.min(LOOK_FOR_MISSING)),
+        // The Producer tells when one serves it again.
+        status::Outcome::Unresolved(_) | status::Outcome::Applied { verdict: Some(Verdict::Unserved { .. }), .. } => {
+            jittered(refresh.min(LOOK_FOR_MISSING))
+        }
         _ => LOOK_FOR_DISPATCHERS,
     }
 }

@@ -5,16 +5,18 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::Stream;
+use hookwright_core::ids::ProducerUid;
 use hookwright_crds::{EventSchema, Producer, Subscription};
-use kube::runtime::reflector::{Lookup, ObjectRef};
+use kube::runtime::reflector::{Lookup, ObjectRef, Store};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
-use crate::leases::Leases;
+use crate::leases::{Leases, Verdict};
 
 /// Reconciles objects of one kind, and remembers which of them wait for the dispatchers.
 pub(crate) struct Queue<K: Lookup<DynamicType = ()>> {
     sender: UnboundedSender<ObjectRef<K>>,
-    pending: Mutex<HashMap<ObjectRef<K>, u64>>,
+    /// For which revision, of what concerns which Producer.
+    pending: Mutex<HashMap<ObjectRef<K>, (u64, ProducerUid)>>,
 }
 
 /// How long changes of what a Producer counts are gathered.
@@ -47,13 +49,14 @@ impl<K: Lookup<DynamicType = ()>> Queue<K> {
         let _ = self.sender.send(object);
     }
 
-    fn pending(&self) -> std::sync::MutexGuard<'_, HashMap<ObjectRef<K>, u64>> {
+    fn pending(&self) -> std::sync::MutexGuard<'_, HashMap<ObjectRef<K>, (u64, ProducerUid)>> {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Reconciles this object as soon as all live dispatchers have loaded the revision.
-    pub(crate) fn when_loaded(&self, object: ObjectRef<K>, revision: u64) {
-        self.pending().insert(object, revision);
+    /// Reconciles this object, which concerns that Producer, as soon as all live dispatchers have loaded the revision, or
+    /// none of them serves the Producer.
+    pub(crate) fn when_loaded(&self, object: ObjectRef<K>, revision: u64, producer: &ProducerUid) {
+        self.pending().insert(object, (revision, producer.clone()));
     }
 
     /// No longer waits.
@@ -63,7 +66,10 @@ impl<K: Lookup<DynamicType = ()>> Queue<K> {
 
     fn release(&self, leases: &Leases) {
         let mut pending = self.pending();
-        for (object, _) in pending.extract_if(|_, revision| leases.have_reached(*revision)) {
+        let is_over = |revision, producer: &ProducerUid| {
+            matches!(leases.verdict(revision, producer), Verdict::Loaded | Verdict::Unserved { .. })
+        };
+        for (object, _) in pending.extract_if(|_, (revision, producer)| is_over(*revision, producer)) {
             self.reconcile(object);
         }
     }
@@ -93,11 +99,18 @@ impl Triggers {
         });
     }
 
-    /// Releases those who wait, at each change of the leases and whenever one runs out.
-    pub(crate) async fn follow(&self, leases: &Leases) {
+    /// Releases those who wait, at each change of the leases and whenever one runs out. A Producer that no dispatcher
+    /// serves any more, or one does again, tells so, and what belongs to it.
+    pub(crate) async fn follow(&self, leases: &Leases, producers: &Store<Producer>) {
         let mut changes = leases.changes();
+        let mut unserved = HashSet::new();
         loop {
             let next = leases.expire();
+            let before = std::mem::replace(&mut unserved, leases.unserved());
+            for uid in before.symmetric_difference(&unserved) {
+                let found = producers.find(|producer| producer.metadata.uid.as_deref() == Some(uid.as_str()));
+                found.into_iter().for_each(|producer| self.producers.reconcile(ObjectRef::from_obj(&*producer)));
+            }
             self.producers.release(leases);
             self.subscriptions.release(leases);
             self.schemas.release(leases);

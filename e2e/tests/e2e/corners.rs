@@ -7,11 +7,11 @@ use hookwright_core::ids::SubscriptionUid;
 use hookwright_core::names::{CONFIG_BUCKET, ConfigKey};
 use hookwright_core::parked::Progress;
 use hookwright_e2e::{Answer, Dispatcher, Options, User, World, wait_for};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
-use crate::shop::{SOON, Shop, alone, metric, schedule};
+use crate::shop::{SOON, Shop, alone, condition, metric, schedule};
 
 async fn world() -> World {
     World::start(Options { dispatchers: 2, ..Options::default() }).await.unwrap()
@@ -120,8 +120,21 @@ async fn a_record_of_a_newer_version_stops_its_producer_and_no_other() {
     let world = world().await;
     let shop = Shop::open(&world, json!({})).await;
     let other = Shop::open(&world, json!({})).await;
-    shop.subscribe("all", &[">"], json!({})).await;
-    other.subscribe("all", &[">"], json!({})).await;
+    for shop in [&shop, &other] {
+        shop.subscribe("all", &[">"], json!({})).await;
+        let schema = json!({
+            "apiVersion": "hookwright.dev/v1alpha1",
+            "kind": "EventSchema",
+            "metadata": { "name": "typed", "namespace": shop.namespace },
+            "spec": {
+                "producerRef": { "name": "orders" },
+                "type": "typed",
+                "versions": [{ "version": "1", "jsonSchema": {} }],
+            },
+        });
+        world.control_plane.apply_json(&schema).await.unwrap();
+        world.wait_ready(&shop.namespace, "eventschemas", "typed").await.unwrap();
+    }
     let producer = world.control_plane.get(&shop.namespace, "producers", "orders").await.unwrap();
     let jetstream = world.nats.jetstream(User::Operator).await.unwrap();
     let bucket = jetstream.get_key_value(CONFIG_BUCKET).await.unwrap();
@@ -137,6 +150,31 @@ async fn a_record_of_a_newer_version_stops_its_producer_and_no_other() {
         .unwrap();
         assert!(dispatcher.logs().contains("version 2"), "it says why");
     }
+    let reason = |object: &Value| condition(&object["status"], "Ready")["reason"].clone();
+    let all_say = async |shop: &Shop<'_>, wanted: &str| {
+        for (plural, name) in [("producers", "orders"), ("subscriptions", "all"), ("eventschemas", "typed")] {
+            let what = format!("{plural} to be {wanted}");
+            let check = |object: &Value| reason(object) == wanted;
+            let found =
+                world.control_plane.wait_until(&shop.namespace, plural, name, &what, SOON, check).await.unwrap();
+            let message = condition(&found["status"], "Programmed")["message"].clone();
+            let all = message.as_str().unwrap().starts_with("None of the 2 live dispatchers");
+            assert_eq!(all, wanted == "Unserved", "{message}");
+        }
+    };
+    all_say(&shop, "Unserved").await;
+    let version = async |plural: &str, name: &str| {
+        let object = world.control_plane.get(&shop.namespace, plural, name).await.unwrap();
+        object["metadata"]["resourceVersion"].clone()
+    };
+    let before = (version("producers", "orders").await, version("subscriptions", "all").await);
+    let start = Instant::now();
+    // Longer than a Producer that is not Ready is left alone, and several renewals of the leases.
+    while start.elapsed() < Duration::from_secs(7) {
+        assert_eq!((version("producers", "orders").await, version("subscriptions", "all").await), before, "told once");
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+    all_say(&other, "Ready").await;
     shop.publish(&shop.event("a", "held")).await;
     for n in 0..50 {
         other.publish(&other.event("a", n.to_string())).await;
@@ -144,6 +182,7 @@ async fn a_record_of_a_newer_version_stops_its_producer_and_no_other() {
     other.requests("all", 50).await;
     assert_eq!(shop.receiver.count("/all"), 0);
     bucket.delete(&key).await.unwrap();
+    all_say(&shop, "Ready").await;
     shop.requests("all", 1).await;
 }
 
