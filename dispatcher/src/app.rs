@@ -132,6 +132,8 @@ impl Running {
         let (health, changed) = Health::new();
         let loader = ConfigLoader::new(&settings, key, Arc::clone(&index), Arc::clone(&health));
         let mut vital = JoinSet::new();
+        let clock = Clock::new(settings.clock_shift);
+        vital.spawn(Arc::clone(&clock).keep(nats.clone(), Arc::clone(&metrics)));
         vital.spawn(loader.run(nats.clone()));
         vital.spawn(Arc::clone(&disabled).run(nats.clone()));
         disabled.loaded().await;
@@ -146,12 +148,11 @@ impl Running {
         let writer = HealthWriter {
             nats: nats.clone(),
             index: Arc::clone(&index),
+            clock: Arc::clone(&clock),
             incarnation: incarnation.clone(),
             changed,
             complaints: Seldom::default(),
         };
-        let clock = Clock::new(settings.clock_shift);
-        vital.spawn(Arc::clone(&clock).keep(nats.clone(), Arc::clone(&metrics)));
         let stop = CancellationToken::new();
         let slots = Arc::new(Semaphore::new(settings.max_in_flight));
         let violations = ViolationCounts::new(nats.clone(), Arc::clone(&index));

@@ -2,8 +2,8 @@
 //!
 //! Due times are the server's to keep, and receivers refuse a `webhook-timestamp` that is minutes off. So the clock of
 //! this machine is compared with the time in a reply of JetStream at the start and each minute: up to [`TOLERATED`] it
-//! is used as it is; beyond that the server's time is used; beyond [`HOPELESS`] the dispatcher takes in nothing and is
-//! not ready, as something is wrong with this machine.
+//! is used as it is; beyond that the server's time is used; beyond [`HOPELESS`], and before the first comparison, the
+//! dispatcher takes in nothing and is not ready, as something is wrong with this machine.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -36,7 +36,8 @@ pub(crate) struct Clock {
     shift: SignedDuration,
     /// Added to that: zero while the clock is tolerated. In milliseconds.
     correction: AtomicI64,
-    usable: watch::Sender<bool>,
+    /// None before the first comparison.
+    usable: watch::Sender<Option<bool>>,
 }
 
 /// What the difference between server and clock means.
@@ -70,7 +71,7 @@ struct Reply {
 impl Clock {
     pub(crate) fn new(shift: Duration) -> Arc<Self> {
         let shift = SignedDuration::try_from(shift).unwrap_or_default();
-        Arc::new(Self { shift, correction: AtomicI64::new(0), usable: watch::Sender::new(true) })
+        Arc::new(Self { shift, correction: AtomicI64::new(0), usable: watch::Sender::new(None) })
     }
 
     /// The time now.
@@ -80,6 +81,7 @@ impl Clock {
         own.checked_add(correction).unwrap_or(own)
     }
 
+    #[expect(clippy::disallowed_methods, reason = "it is what all others are to go by")]
     fn own(&self) -> Timestamp {
         let system = Timestamp::now();
         system.checked_add(self.shift).unwrap_or(system)
@@ -87,13 +89,22 @@ impl Clock {
 
     /// Whether the dispatcher may work with this clock.
     pub(crate) fn is_usable(&self) -> bool {
-        *self.usable.borrow()
+        *self.usable.borrow() == Some(true)
+    }
+
+    /// Why it may not, if so.
+    pub(crate) fn fault(&self) -> Option<&'static str> {
+        match *self.usable.borrow() {
+            None => Some("the clock of this machine has not been compared with the NATS server's"),
+            Some(false) => Some("the clock of this machine is more than a minute off"),
+            Some(true) => None,
+        }
     }
 
     /// Waits until [`Self::is_usable`].
     pub(crate) async fn usable(&self) {
         // The sender is in self.
-        let _ = self.usable.subscribe().wait_for(|usable| *usable).await;
+        let _ = self.usable.subscribe().wait_for(|usable| *usable == Some(true)).await;
     }
 
     /// Compares, for ever.
@@ -136,7 +147,8 @@ impl Clock {
         } else if before != 0 {
             info!("the clock of this machine is right again");
         }
-        self.usable.send_if_modified(|usable| std::mem::replace(usable, verdict.usable) != verdict.usable);
+        let usable = Some(verdict.usable);
+        self.usable.send_if_modified(|current| std::mem::replace(current, usable) != usable);
     }
 }
 
@@ -161,8 +173,10 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::disallowed_methods, reason = "the time as it is")]
     fn a_correction_moves_the_time() {
         let clock = Clock::new(Duration::from_secs(90));
+        assert!(!clock.is_usable(), "nobody knows yet");
         clock.apply(judge(SignedDuration::from_secs(-90)), SignedDuration::from_secs(-90));
         assert!(clock.now().duration_since(Timestamp::now()).abs() < SignedDuration::from_secs(2));
         assert!(!clock.is_usable());

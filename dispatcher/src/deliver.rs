@@ -271,7 +271,7 @@ impl Deliverer {
         }
         info!(subscription = subscription.name, id = %delivery.id, reason = reason.name(), "dead letter");
         self.metrics.dead_letter(reason);
-        subscription.health.gave_up(delivery.counted(), &delivery.progress);
+        subscription.health.gave_up(self.clock.now(), delivery.counted(), &delivery.progress);
     }
 
     /// The endpoint is gone: at once for this dispatcher, and by KV for all.

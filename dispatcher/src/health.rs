@@ -134,11 +134,11 @@ impl HealthCell {
         });
     }
 
-    /// A delivery was given up, after that progress; `waited` is what it was counted for among what waits.
-    pub(crate) fn gave_up(self: &Arc<Self>, waited: Waiting, progress: &Progress) {
+    /// A delivery was given up at that time, after that progress; `waited` is what it was counted for among what waits.
+    pub(crate) fn gave_up(self: &Arc<Self>, time: Timestamp, waited: Waiting, progress: &Progress) {
         let last = progress.history.last();
         let given_up = GivenUp {
-            time: Timestamp::now(),
+            time,
             outcome: last.map(|attempt| attempt.outcome),
             http_status: last.and_then(|attempt| attempt.http_status),
             attempts: progress.attempts,

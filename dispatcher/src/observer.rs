@@ -56,10 +56,8 @@ impl Observer {
             Some("stopping".to_owned())
         } else if !live {
             Some("the liveness lease does not hold".to_owned())
-        } else if !self.clock.is_usable() {
-            Some("the clock of this machine is more than a minute off".to_owned())
         } else {
-            None
+            self.clock.fault().map(str::to_owned)
         }
     }
 }

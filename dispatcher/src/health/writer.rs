@@ -10,12 +10,12 @@ use hookwright_core::names::{HEALTH_BUCKET, health_key};
 use hookwright_core::record::encode;
 use hookwright_runtime::logging::{Seldom, chain};
 use hookwright_runtime::nats::Nats;
-use jiff::Timestamp;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tracing::warn;
 
 use super::{HealthCell, Take};
+use crate::clock::Clock;
 use crate::index::Index;
 
 /// How often the writer looks for what to write.
@@ -27,6 +27,8 @@ const CONCURRENCY: usize = 16;
 pub(crate) struct HealthWriter {
     pub(crate) nats: Nats,
     pub(crate) index: Arc<Index>,
+    /// What is due is due by it.
+    pub(crate) clock: Arc<Clock>,
     pub(crate) incarnation: String,
     pub(crate) changed: mpsc::UnboundedReceiver<Arc<HealthCell>>,
     pub(crate) complaints: Seldom,
@@ -56,7 +58,7 @@ impl HealthWriter {
 
     /// Returns what is to be looked at again.
     async fn write(&self, cells: Vec<Arc<HealthCell>>, force: bool) -> Vec<Arc<HealthCell>> {
-        let (now, wall) = (Instant::now(), Timestamp::now());
+        let (now, wall) = (Instant::now(), self.clock.now());
         let (mut again, mut writes) = (Vec::with_capacity(cells.len()), Vec::new());
         for cell in cells {
             if self.index.subscription(&cell.uid).is_none() {

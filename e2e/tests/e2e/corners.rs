@@ -5,10 +5,13 @@ use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use async_nats::jetstream::consumer;
 use futures::TryStreamExt;
+use hookwright_core::health::DeliveryCounts;
 use hookwright_core::ids::SubscriptionUid;
-use hookwright_core::names::{CONFIG_BUCKET, ConfigKey};
+use hookwright_core::names::{CONFIG_BUCKET, ConfigKey, HEALTH_BUCKET, health_key};
 use hookwright_core::parked::Progress;
+use hookwright_core::record::decode;
 use hookwright_e2e::{Answer, Dispatcher, Options, User, World, wait_for};
+use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
@@ -304,6 +307,35 @@ async fn a_shared_consumer_that_was_deleted_is_re_created_where_it_was() {
     assert_eq!((receipts.len(), receipts.values().max()), (600, Some(&1)), "nothing lost, nothing again");
 }
 
+/// A delivery that waits is told of until it is due, by the right time.
+async fn follow_what_waits(shop: &Shop<'_>) {
+    let uid = shop.subscribe("waits", &["waits"], schedule(&["12s"])).await;
+    shop.receiver.fail_first("/waits", 1, Answer::status(500));
+    let published = Timestamp::now();
+    shop.publish(&shop.event("waits", "{}")).await;
+    let waits = |status: &Value| status["delivery"]["nextAttemptTime"].is_string();
+    let status = shop.status("waits", "waiting", waits).await;
+    let time = |field: &str| status["delivery"][field].as_str().unwrap().parse::<Timestamp>().unwrap();
+    let (due, since) = (time("nextAttemptTime"), time("oldestPendingTime"));
+    let off = |time: Timestamp, wanted: Timestamp| time.duration_since(wanted).abs();
+    assert!(off(due, published + SignedDuration::from_secs(12)) <= SignedDuration::from_secs(2), "due {due}");
+    assert!(off(since, published) <= SignedDuration::from_secs(2), "since {since}");
+    let jetstream = shop.world.nats.jetstream(User::Operator).await.unwrap();
+    let counts = jetstream.get_stream(format!("KV_{HEALTH_BUCKET}")).await.unwrap();
+    let key = format!("$KV.{HEALTH_BUCKET}.{}", health_key(&SubscriptionUid::parse(&uid).unwrap(), "*"));
+    let mut looks = 0;
+    while Timestamp::now() < due - SignedDuration::from_millis(1500) {
+        let counts = counts.get_last_raw_message_by_subject(&key).await.unwrap().payload;
+        let counts: DeliveryCounts = decode(&counts).unwrap();
+        assert_eq!(counts.next_attempt.map(|at| off(at, due).as_secs()), Some(0), "{counts:?}");
+        assert!(counts.oldest_pending.is_some());
+        looks += 1;
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    assert!(looks > 0);
+    shop.requests("waits", 2).await;
+}
+
 #[tokio::test]
 async fn a_clock_that_is_off_is_corrected_or_keeps_its_dispatcher_out() {
     let _machine = alone().await;
@@ -311,7 +343,7 @@ async fn a_clock_that_is_off_is_corrected_or_keeps_its_dispatcher_out() {
     let world = World::start(options).await.unwrap();
     let shop = Shop::open(&world, json!({})).await;
     shop.receiver.fail_first("/all", 1, Answer::status(500));
-    shop.subscribe("all", &[">"], schedule(&["2s"])).await;
+    shop.subscribe("all", &["a"], schedule(&["2s"])).await;
 
     let patch = json!({ "clockShift": "90s" });
     let hopeless = Dispatcher::spawn(world.folder(), "hopeless", &world.nats, &world.sealing, &patch).unwrap();
@@ -326,6 +358,7 @@ async fn a_clock_that_is_off_is_corrected_or_keeps_its_dispatcher_out() {
     for n in 0..20 {
         shop.publish(&shop.event("a", n.to_string())).await;
     }
+    follow_what_waits(&shop).await;
     // The first attempt fails, and is repeated when its time has come by the server's clock.
     for request in shop.requests("all", 21).await {
         let sent: u64 = request.header("webhook-timestamp").parse().unwrap();
