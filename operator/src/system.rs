@@ -126,7 +126,10 @@ fn configs(settings: SystemStreams) -> Vec<Config> {
         duplicate_window: window,
         ..base.clone()
     };
-    let [config, state, health] = [names::CONFIG_BUCKET, names::STATE_BUCKET, names::HEALTH_BUCKET].map(bucket);
+    // Were it in memory, a restart of NATS would leave dispatchers that serve, with ever fewer Subscriptions than there
+    // are while the operator writes them again: events would be done that some never got.
+    let config = Config { storage: StorageType::File, ..bucket(names::CONFIG_BUCKET) };
+    let [state, health] = [names::STATE_BUCKET, names::HEALTH_BUCKET].map(bucket);
     vec![leases, config, state, health, parked, dead]
 }
 
@@ -201,6 +204,20 @@ pub(crate) fn shared_consumer(name: String, deliver_policy: DeliverPolicy) -> co
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_config_is_always_in_files_and_the_leases_never() {
+        for (setting, rest) in [(Storage::File, StorageType::File), (Storage::Memory, StorageType::Memory)] {
+            for config in configs(SystemStreams { storage: setting, ..SystemStreams::default() }) {
+                let want = match config.name.strip_prefix("KV_") {
+                    Some(names::CONFIG_BUCKET) => StorageType::File,
+                    Some(names::LEASES_BUCKET) => StorageType::Memory,
+                    _ => rest,
+                };
+                assert_eq!(config.storage, want, "{}", config.name);
+            }
+        }
+    }
 
     #[test]
     fn parked_deliveries_must_not_be_limited() {
