@@ -141,7 +141,7 @@ reasons! {
     Pending,
     /// No dispatcher is alive.
     NoDispatchers,
-    /// No dispatcher can read all records of the Producer, so none serves it.
+    /// No dispatcher can use all records of the Producer, so none serves it.
     Unserved,
     /// NATS doesn't answer the operator.
     NatsUnavailable,

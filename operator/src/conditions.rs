@@ -60,9 +60,9 @@ impl Judgement {
             Verdict::Unserved { live } => Self::fails(&Refusal::new(
                 Reason::Unserved,
                 format!(
-                    "None of the {live} live dispatchers serves the Producer, as each can't read one of its records: \
-                     it was written by a newer release, or sealed with another key. Their logs name it. Upgrade the \
-                     dispatchers, or give them the operator's sealing key."
+                    "None of the {live} live dispatchers serves the Producer, as each can't use one of its records: \
+                     it was written by a newer release, or sealed with another key, or has a schema beyond their \
+                     bounds. Their logs name it. Upgrade the dispatchers, or give them the operator's sealing key."
                 ),
             )),
             Verdict::Unheard => Self::unknown(Reason::Pending, "Waiting to hear from the dispatchers."),

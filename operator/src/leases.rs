@@ -21,7 +21,7 @@ use tracing::warn;
 pub(crate) enum Verdict {
     /// None is alive.
     NoDispatchers,
-    /// None of those that are serves the Producer: each can't read one of its records.
+    /// None of those that are serves the Producer: each can't use one of its records.
     Unserved { live: usize },
     /// Some have not loaded the revision.
     Waiting { behind: usize, live: usize },
