@@ -95,8 +95,14 @@ async fn unreadable_headers_are_put_aside_and_a_false_status_is_ignored() {
     })
     .await
     .unwrap();
-    let metrics = world.operator.metrics().await.unwrap();
-    assert!(metrics.contains("hookwright_operator_unreadable_events_total 3"), "{metrics}");
+    // Counted once all that is looked at together is put aside.
+    wait_for("three unreadable events to be counted", Duration::from_secs(10), async || {
+        let metrics = world.operator.metrics().await?;
+        anyhow::ensure!(metrics.contains("hookwright_operator_unreadable_events_total 3"), "{metrics}");
+        Ok(())
+    })
+    .await
+    .unwrap();
 }
 
 /// Publishes by the protocol itself: client libraries refuse to send this.
