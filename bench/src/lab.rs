@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use async_nats::jetstream::{self, consumer};
+use futures::TryStreamExt;
 use hookwright_e2e::{Options, User, World, wait_for};
 use serde_json::{Map, Value, json};
 
@@ -27,8 +28,12 @@ pub(crate) use objects::{Endpoint, Topic};
 pub(crate) const NATS: &str = "nats-server";
 /// The name under which a reference is watched.
 pub(crate) const REFERENCE: &str = "reference";
+/// How the names of R2's consumers begin.
+const FLOOR: &str = "floor-";
 /// How long it may take until all have arrived.
 pub(crate) const ARRIVAL: Duration = Duration::from_secs(180);
+/// The attempts that a dispatcher has under way at most.
+pub(crate) const MAX_IN_FLIGHT: usize = 512;
 /// What is still done when the last webhook is accepted: acks.
 const SETTLING: Duration = Duration::from_millis(200);
 
@@ -72,6 +77,8 @@ impl Lab {
         // A recovery is to drain all that has waited: none of it is given up.
         let quota = || json!({ "deliveries": 1_000_000, "bytes": 1u64 << 33 });
         settings.entry("parkQuota").or_insert_with(quota);
+        // The default; the tests have less.
+        settings.entry("maxInFlight").or_insert(MAX_IN_FLIGHT.into());
         let dispatcher = Value::Object(settings);
         let world = World::start(Options { dispatcher, progress, ..Options::default() }).await?;
         let sink = Sink::start(world.folder()).await?;
@@ -130,7 +137,31 @@ impl Lab {
         });
         all.await?;
         tokio::time::sleep(SETTLING).await;
-        Ok((recorder.stop().await?, self.sink.take().await?))
+        let cpu = recorder.stop().await?;
+        self.settled().await?;
+        Ok((cpu, self.sink.take().await?))
+    }
+
+    /// Waits until no event waits for its ack: what was to come again has come. A reference's consumers count while
+    /// there are any, Hookwright's while dispatchers run.
+    async fn settled(&self) -> Result<()> {
+        let dispatching = self.running.iter().any(|running| *running);
+        wait_for("all events to be acked", ARRIVAL, async || {
+            let mut streams = self.streams.streams();
+            while let Some(stream) = streams.try_next().await? {
+                if !stream.config.name.ends_with(objects::STREAM) {
+                    continue;
+                }
+                let mut consumers = self.streams.get_stream(&stream.config.name).await?.consumers();
+                while let Some(consumer) = consumers.try_next().await? {
+                    let left = consumer.num_pending + consumer.num_ack_pending as u64;
+                    let counts = dispatching || consumer.name.starts_with(FLOOR);
+                    ensure!(left == 0 || !counts, "{left} of consumer {} are not", consumer.name);
+                }
+            }
+            Ok(())
+        })
+        .await
     }
 
     /// Nothing that was sent before arrives any more: what did is thrown away.
@@ -154,7 +185,7 @@ impl Lab {
     pub(crate) async fn floor_routes(&self, topic: &Topic, endpoints: &[Endpoint]) -> Result<Routes> {
         let mut routes = Vec::new();
         for endpoint in endpoints {
-            let name = format!("floor-{}", endpoint.number);
+            let name = format!("{FLOOR}{}", endpoint.number);
             let config = consumer::pull::Config {
                 durable_name: Some(name.clone()),
                 deliver_policy: consumer::DeliverPolicy::New,

@@ -24,6 +24,10 @@ use reference::{BareArguments, FloorArguments};
 use report::Report;
 use scenario::{Scale, Scenario};
 
+/// That of the dispatcher: the references have what it has.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Measures Hookwright.
 #[derive(Debug, Parser)]
 #[command(name = "hookwright-bench", version)]

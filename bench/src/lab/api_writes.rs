@@ -8,7 +8,7 @@ use super::Lab;
 
 /// How often each kind of write was served, by `VERB resource`, and with the code of those that were refused; but for
 /// leases.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct ApiWrites(BTreeMap<String, u64>);
 
 const VERBS: [&str; 5] = ["POST", "PUT", "PATCH", "APPLY", "DELETE"];

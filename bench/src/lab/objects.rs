@@ -49,6 +49,8 @@ impl Topic {
     }
 }
 
+/// How the names of topics' streams end.
+pub(super) const STREAM: &str = "_orders";
 /// The Secret that all sign with.
 const KEYS: &str = "bench";
 const READY: Duration = Duration::from_secs(300);
@@ -65,7 +67,7 @@ impl Lab {
             "stringData": { "secret": secret_text(&rand::random()) },
         });
         plane.apply_json(&secret).await?;
-        let topic = Topic { stream: format!("{namespace}_orders"), namespace };
+        let topic = Topic { stream: format!("{namespace}{STREAM}"), namespace };
         let producer = json!({
             "apiVersion": "hookwright.dev/v1alpha1", "kind": "Producer",
             "metadata": { "name": "orders", "namespace": topic.namespace },

@@ -8,7 +8,8 @@ use bytes::Bytes;
 use hookwright_core::delivery_id::DeliveryKey;
 use hookwright_core::ids::SubscriptionUid;
 use hookwright_core::signature::{SigningKey, secret_text, signature_header};
-use reqwest::Client;
+use http::HeaderValue;
+use reqwest::{Client, Method, Request, Url};
 use tokio::task::JoinSet;
 
 use crate::event;
@@ -35,7 +36,7 @@ struct Work {
     client: Client,
     key: SigningKey,
     subscription: SubscriptionUid,
-    url: String,
+    url: Url,
 }
 
 /// Sends all, then waits to be ended.
@@ -46,7 +47,7 @@ pub(crate) async fn bare(arguments: BareArguments) -> Result<()> {
         client: super::client()?,
         key: SigningKey::parse(&secret_text(&[7; 32]))?,
         subscription: "00000000-0000-0000-0000-000000000000".to_owned().try_into()?,
-        url: arguments.url,
+        url: Url::parse(&arguments.url)?,
     });
     let mut senders = JoinSet::new();
     for _ in 0..arguments.in_flight {
@@ -77,23 +78,20 @@ impl Work {
             sequence: number,
         };
         let id = key.id();
-        let request = self
-            .client
-            .post(&self.url)
-            .header("content-type", "application/json")
-            .header("ce-specversion", "1.0")
-            .header("ce-id", format!("bench_orders:{number}"))
-            .header("ce-type", "drain")
-            .header("ce-source", "/namespaces/bench/producers/orders")
-            .header("ce-time", now.to_string())
-            .header("webhook-id", id.as_str())
-            .header("webhook-timestamp", now.as_second())
-            .header(
-                "webhook-signature",
-                signature_header(std::slice::from_ref(&self.key), id.as_str(), now.as_second(), &body),
-            )
-            .body(body);
-        let answer = request.send().await.with_context(|| format!("POST {}", self.url))?;
+        let signature = signature_header(std::slice::from_ref(&self.key), id.as_str(), now.as_second(), &body);
+        let mut request = Request::new(Method::POST, self.url.clone());
+        let headers = request.headers_mut();
+        headers.insert("content-type", HeaderValue::from_static("application/json"));
+        headers.insert("ce-specversion", HeaderValue::from_static("1.0"));
+        headers.insert("ce-id", HeaderValue::try_from(format!("bench_orders:{number}"))?);
+        headers.insert("ce-type", HeaderValue::from_static("drain"));
+        headers.insert("ce-source", HeaderValue::from_static("/namespaces/bench/producers/orders"));
+        headers.insert("ce-time", HeaderValue::try_from(now.to_string())?);
+        headers.insert("webhook-id", HeaderValue::try_from(id.as_str())?);
+        headers.insert("webhook-timestamp", HeaderValue::from(now.as_second()));
+        headers.insert("webhook-signature", HeaderValue::try_from(signature)?);
+        *request.body_mut() = Some(body.into());
+        let answer = self.client.execute(request).await.with_context(|| format!("POST {}", self.url))?;
         ensure!(answer.status().is_success(), "POST {} was answered with {}", self.url, answer.status());
         answer.bytes().await?;
         Ok(())

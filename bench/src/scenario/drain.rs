@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::{IN_FLIGHT, Scale};
 use crate::cpu::Recorder;
 use crate::event::SIZE;
-use crate::lab::{Endpoint, HOOKWRIGHT, Lab, NATS, REFERENCE, Run, Topic};
+use crate::lab::{Endpoint, HOOKWRIGHT, Lab, MAX_IN_FLIGHT, NATS, REFERENCE, Run, Topic};
 use crate::report::{Figure, Report};
 use crate::sink::{Behaviour, SINK};
 use crate::tally::{Wanted, median};
@@ -97,7 +97,7 @@ pub(super) async fn interleaved(
 ) -> Result<Rounds> {
     let mut rounds = Rounds::default();
     // Of several consumers each has its share, so that R2 does not have more under way than a dispatcher would.
-    let in_flight = (IN_FLIGHT * 4 / endpoints.len()).clamp(1, IN_FLIGHT);
+    let in_flight = (MAX_IN_FLIGHT / endpoints.len()).clamp(1, IN_FLIGHT);
     for round in 1..=scale.rounds {
         let bare = lab.bare(events * endpoints.len() as u64, SIZE, IN_FLIGHT).await?;
         bare.tally.clone().exact()?;

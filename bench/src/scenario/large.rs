@@ -12,8 +12,8 @@ use crate::tally::Wanted;
 
 /// Bytes; the server lets 1 MiB through, headers included.
 const SIZE: usize = 1_000_000;
-/// The default of `maxHeldBytes`, for events, and the quarter of it for what was parked.
-const BUDGET_MIB: f64 = 256.0 + 64.0;
+/// The default of `maxHeldBytes`.
+const BUDGET_MIB: f64 = 256.0;
 /// What may come on top.
 const ALLOWED_MIB: f64 = 64.0;
 

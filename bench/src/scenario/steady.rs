@@ -39,7 +39,7 @@ pub(super) async fn latency(lab: &mut Lab, scale: Scale, report: &mut Report) ->
         // What was published for the reference is Hookwright's, too.
         wanted.push(first);
         lab.dispatch_ready(1).await?;
-        lab.collect(Recorder::start(vec![]), &wanted).await?;
+        lab.collect(Recorder::start(vec![]), &wanted).await?.tally.exact()?;
     }
     let middle = |latencies: &[Latency], of: fn(&Latency) -> f64| median(latencies.iter().map(of).collect());
     let p99 = |latency: &Latency| latency.p99_ms;
@@ -104,5 +104,5 @@ async fn healthy_latency(
     let kind = |number| if index(number) < healthy.len() { format!("t.{}", index(number)) } else { tenth.to_owned() };
     let published = lab.publish_steadily(topic, RATE, lasting, kind).await?;
     let wanted = published.into_iter().filter_map(|number| Some((healthy.get(index(number))?.number, number)));
-    lab.collect_of(recorder, &wanted.collect::<Vec<_>>(), healthy).await.map(|run| run.tally.latency)
+    Ok(lab.collect_of(recorder, &wanted.collect::<Vec<_>>(), healthy).await?.tally.exact()?.latency)
 }

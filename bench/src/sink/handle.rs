@@ -37,7 +37,7 @@ impl Sink {
         format!("{}/{endpoint}/{behaviour}", self.base)
     }
 
-    /// How many webhooks were accepted since the last [`Self::take`].
+    /// How many different webhooks were accepted since the last [`Self::take`].
     pub(crate) async fn accepted(&self) -> Result<usize> {
         let answer = self.client.get(format!("{}/accepted", self.base)).send().await?;
         Ok(answer.error_for_status()?.text().await?.parse()?)

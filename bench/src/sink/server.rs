@@ -1,5 +1,6 @@
 //! The sink itself.
 
+use std::collections::HashSet;
 use std::convert::Infallible;
 use std::io::Write;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -20,8 +21,16 @@ use super::{Behaviour, Receipt};
 use crate::event;
 
 #[derive(Default)]
+struct Received {
+    receipts: Vec<Receipt>,
+    /// Endpoint and event of what was accepted.
+    accepted: HashSet<(u32, u64)>,
+}
+
+#[derive(Default)]
 struct State {
-    receipts: Mutex<Vec<Receipt>>,
+    received: Mutex<Received>,
+    /// How many different ones.
     accepted: AtomicUsize,
     gate_open: AtomicBool,
 }
@@ -76,10 +85,7 @@ async fn receive(state: &State, endpoint: u32, behaviour: Behaviour, body: &[u8]
     };
     let (number, published) = said.map_or((0, 0), |said| (said.number, said.at));
     let receipt = Receipt { endpoint, number, published, at, accepted, whole: said.is_some() };
-    state.receipts.lock().unwrap_or_else(PoisonError::into_inner).push(receipt);
-    if accepted {
-        state.accepted.fetch_add(1, Ordering::AcqRel);
-    }
+    note(state, receipt);
     match behaviour {
         Behaviour::Slow(millis) => tokio::time::sleep(Duration::from_millis(millis)).await,
         Behaviour::Hang => std::future::pending().await,
@@ -88,10 +94,20 @@ async fn receive(state: &State, endpoint: u32, behaviour: Behaviour, body: &[u8]
     if accepted { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }
 }
 
+fn note(state: &State, receipt: Receipt) {
+    let mut received = state.received.lock().unwrap_or_else(PoisonError::into_inner);
+    received.receipts.push(receipt);
+    if receipt.accepted && received.accepted.insert((receipt.endpoint, receipt.number)) {
+        state.accepted.fetch_add(1, Ordering::AcqRel);
+    }
+}
+
 /// Hands the receipts over, and begins anew.
 fn take(state: &State) -> Vec<u8> {
-    let receipts = std::mem::take(&mut *state.receipts.lock().unwrap_or_else(PoisonError::into_inner));
+    let mut received = state.received.lock().unwrap_or_else(PoisonError::into_inner);
+    let Received { receipts, .. } = std::mem::take(&mut *received);
     state.accepted.store(0, Ordering::Release);
+    drop(received);
     let mut bytes = Vec::with_capacity(receipts.len() * Receipt::SIZE);
     receipts.iter().for_each(|receipt| receipt.write(&mut bytes));
     bytes
