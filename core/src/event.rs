@@ -5,8 +5,10 @@
 //! message lacks of a CloudEvent is filled in: `id` from `Nats-Msg-Id`, else `<stream>:<sequence>`; `source` from the
 //! producer; `time` from the stream.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use http::header::{CONTENT_TYPE, Entry, HeaderMap, HeaderName, HeaderValue};
 use jiff::Timestamp;
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use serde_json::Value;
@@ -108,7 +110,7 @@ pub fn parse(message: &Message<'_>, reading: Reading<'_>) -> Result<Event, Malfo
         structured_type(message.body)?
     } else {
         binary_attributes(message, &mut headers)?;
-        headers.get("ce-type").and_then(|value| value.to_str().ok()).map(decoded)
+        headers.get(TYPE).and_then(|value| value.to_str().ok()).map(decoded)
     };
     let event_type = match reading.known_type {
         Some(known) => known.to_owned(),
@@ -139,6 +141,12 @@ fn structured_type(body: &Bytes) -> Result<Option<String>, Malformed> {
     }
 }
 
+const TYPE: HeaderName = HeaderName::from_static("ce-type");
+const SPEC_VERSION: HeaderName = HeaderName::from_static("ce-specversion");
+const SOURCE: HeaderName = HeaderName::from_static("ce-source");
+const TIME: HeaderName = HeaderName::from_static("ce-time");
+const ID: HeaderName = HeaderName::from_static("ce-id");
+
 /// What the CloudEvents HTTP binding (3.1.3.2) encodes in an attribute's value.
 const ATTRIBUTE: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'%');
 
@@ -150,21 +158,18 @@ fn binary_attributes(message: &Message<'_>, headers: &mut HeaderMap) -> Result<(
         let Some(prefix) = name.get(..3) else { continue };
         let attribute = &name[3..];
         if prefix.eq_ignore_ascii_case("ce-") && !attribute.eq_ignore_ascii_case("datacontenttype") {
+            let name = HeaderName::from_bytes(format!("ce-{attribute}").as_bytes());
             // Already in its HTTP form; only what HTTP can't carry is encoded.
-            set_attribute(headers, attribute, &utf8_percent_encode(value, CONTROLS).to_string());
+            let value = HeaderValue::from_str(&Cow::from(utf8_percent_encode(value, CONTROLS)));
+            if let (Ok(name), Ok(value)) = (name, value) {
+                headers.insert(name, value);
+            }
         }
         if headers.len() > MAX_ATTRIBUTES {
             return Err(Malformed::TooManyAttributes);
         }
     }
     Ok(())
-}
-
-fn set_attribute(headers: &mut HeaderMap, attribute: &str, value: &str) {
-    let name = HeaderName::from_bytes(format!("ce-{attribute}").as_bytes());
-    if let (Ok(name), Ok(value)) = (name, HeaderValue::from_str(value)) {
-        headers.insert(name, value);
-    }
 }
 
 /// `attribute` is the CloudEvents attribute `type`, if the message has it.
@@ -187,19 +192,28 @@ fn decoded(value: &str) -> String {
 
 /// Fills in what a CloudEvent must have, and sets the type to the one that the event is routed by.
 fn complete(message: &Message<'_>, source: &str, event_type: &str, headers: &mut HeaderMap) {
-    set_attribute(headers, "type", &utf8_percent_encode(event_type, ATTRIBUTE).to_string());
-    let mut default = |attribute: &str, value: &dyn Fn() -> String| {
-        if !headers.contains_key(format!("ce-{attribute}")) {
-            set_attribute(headers, attribute, &utf8_percent_encode(&value(), ATTRIBUTE).to_string());
+    if let Some(event_type) = encoded(event_type) {
+        headers.insert(TYPE, event_type);
+    }
+    let mut default = |attribute: HeaderName, value: &dyn Fn() -> Option<HeaderValue>| {
+        if let Entry::Vacant(missing) = headers.entry(attribute)
+            && let Some(value) = value()
+        {
+            missing.insert(value);
         }
     };
-    default("specversion", &|| "1.0".to_owned());
-    default("source", &|| source.to_owned());
-    default("time", &|| message.published.to_string());
-    default("id", &|| match message.header("Nats-Msg-Id") {
-        Some(id) if !id.is_empty() => id.to_owned(),
-        _ => format!("{}:{}", message.stream, message.sequence),
+    default(SPEC_VERSION, &|| Some(HeaderValue::from_static("1.0")));
+    default(SOURCE, &|| encoded(source));
+    default(TIME, &|| encoded(&message.published.to_string()));
+    default(ID, &|| match message.header("Nats-Msg-Id") {
+        Some(id) if !id.is_empty() => encoded(id),
+        _ => encoded(&format!("{}:{}", message.stream, message.sequence)),
     });
+}
+
+/// The value of an attribute in its HTTP form.
+fn encoded(value: &str) -> Option<HeaderValue> {
+    HeaderValue::from_str(&Cow::from(utf8_percent_encode(value, ATTRIBUTE))).ok()
 }
 
 /// For a body without a content type: JSON if it looks like it.

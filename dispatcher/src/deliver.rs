@@ -22,7 +22,7 @@ use crate::backlog::{Backlog, Queued};
 use crate::clock::Clock;
 use crate::disabled::DisabledSet;
 use crate::index::{Index, Lookup};
-use crate::lane::Place;
+use crate::lane;
 use crate::liveness::Liveness;
 use crate::messages::Published;
 use crate::metrics::Metrics;
@@ -92,7 +92,7 @@ pub(crate) struct Deliverer {
 
 /// The right to make an attempt: a slot of the lane, and one of the dispatcher.
 struct Slot {
-    _lane: Place,
+    _lane: lane::Slot,
     _dispatcher: OwnedSemaphorePermit,
 }
 
@@ -104,7 +104,7 @@ impl Deliverer {
         if self.disabled.contains(&delivery.subscription) {
             return Box::pin(self.bury(&delivery, DeadLetterReason::EndpointGone, None)).await;
         }
-        let slot = self.slot(&delivery).await;
+        let slot = self.slot(&mut delivery).await;
         delivery.queued = None;
         let Some(slot) = slot else {
             return Box::pin(self.park_unstarted(delivery)).await;
@@ -134,16 +134,16 @@ impl Deliverer {
 
     /// Waits for a slot; none if there is none in time, or if the dispatcher stops. The lane's slot comes first:
     /// deliveries of a slow endpoint wait among themselves, not in the way of others.
-    async fn slot(&self, delivery: &Delivery) -> Option<Slot> {
+    async fn slot(&self, delivery: &mut Delivery) -> Option<Slot> {
+        let until = delivery.received + START_WITHIN;
         let both = async {
-            let mut place = delivery.subscription.lane.enter(delivery.waited).await?;
-            place.take_slot().await;
-            let dispatcher = Arc::clone(&self.slots).acquire_owned().await.ok()?;
-            Some(Slot { _lane: place, _dispatcher: dispatcher })
+            let lane = delivery.subscription.lane.slot(delivery.waited, until, &mut delivery.queued).await?;
+            let dispatcher = timeout_at(until, Arc::clone(&self.slots).acquire_owned()).await.ok()?.ok()?;
+            Some(Slot { _lane: lane, _dispatcher: dispatcher })
         };
         tokio::select! {
             biased;
-            slot = timeout_at(delivery.received + START_WITHIN, both) => slot.ok().flatten(),
+            slot = both => slot,
             () = self.stop.cancelled() => None,
         }
     }
