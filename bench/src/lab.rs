@@ -32,8 +32,6 @@ pub(crate) const REFERENCE: &str = "reference";
 const FLOOR: &str = "floor-";
 /// How long it may take until all have arrived.
 pub(crate) const ARRIVAL: Duration = Duration::from_secs(180);
-/// The attempts that a dispatcher has under way at most.
-pub(crate) const MAX_IN_FLIGHT: usize = 512;
 /// What is still done when the last webhook is accepted: acks.
 const SETTLING: Duration = Duration::from_millis(200);
 
@@ -78,7 +76,7 @@ impl Lab {
         let quota = || json!({ "deliveries": 1_000_000, "bytes": 1u64 << 33 });
         settings.entry("parkQuota").or_insert_with(quota);
         // The default; the tests have less.
-        settings.entry("maxInFlight").or_insert(MAX_IN_FLIGHT.into());
+        settings.entry("maxInFlight").or_insert(512.into());
         let dispatcher = Value::Object(settings);
         let world = World::start(Options { dispatcher, progress, ..Options::default() }).await?;
         let sink = Sink::start(world.folder()).await?;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 use super::Lab;
+use super::objects::metric;
 
 /// The name under which dispatchers are watched.
 pub(crate) const HOOKWRIGHT: &str = "hookwright";
@@ -44,6 +45,11 @@ impl Lab {
     pub(super) fn dispatcher_ids(&self) -> Result<Vec<u32>> {
         let running = self.world.dispatchers.iter().zip(&self.running).filter(|(_, running)| **running);
         running.map(|(dispatcher, _)| dispatcher.id()).collect()
+    }
+
+    /// How many attempts one has made since it started.
+    pub(crate) async fn attempts(&self, index: usize) -> Result<u64> {
+        Ok(metric(&self.world.dispatchers[index].metrics().await?, "dispatcher_attempts_total{"))
     }
 
     /// Ends one at once, and for good.

@@ -125,7 +125,7 @@ impl Lab {
 }
 
 /// The sum of a metric's values.
-fn metric(text: &str, name: &str) -> u64 {
+pub(super) fn metric(text: &str, name: &str) -> u64 {
     let values = text.lines().filter(|line| !line.starts_with('#') && line.contains(name));
     values.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum()
 }

@@ -68,25 +68,35 @@ async fn steady(lab: &Lab, topic: &Topic, endpoints: &[Endpoint], lasting: Durat
 
 const TEN: u32 = 10;
 
-/// E: ten endpoints, each with a type of its own; then one of them hangs.
+/// Then so many hang.
+const MANY: usize = 16;
+
+/// E: ten endpoints, each with a type of its own; then one of them hangs, and then others that want the same.
 pub(super) async fn one_hangs(lab: &mut Lab, scale: Scale, report: &mut Report) -> Result<()> {
     lab.dispatch_ready(1).await?;
     let topic = lab.topic().await?;
     let healthy: Vec<Endpoint> = (1..TEN).map(|_| lab.endpoint(Behaviour::Ok)).collect();
-    let hanging = lab.endpoint(Behaviour::Hang);
+    let hanging: Vec<Endpoint> = (0..MANY).map(|_| lab.endpoint(Behaviour::Hang)).collect();
     let of_type = |n: usize, endpoint: &Endpoint| topic.subscription(&format!("t.{n}"), endpoint, &json!({}));
-    let subscriptions = healthy.iter().chain([&hanging]).enumerate().map(|(n, endpoint)| of_type(n, endpoint));
+    let subscriptions = healthy.iter().chain(&hanging[..1]).enumerate().map(|(n, endpoint)| of_type(n, endpoint));
     lab.subscribe(&topic, subscriptions.collect()).await?;
     let lasting = Duration::from_secs((scale.seconds / 2).max(2));
     // Without: the events of the tenth are of a type that nobody wants.
     let without = healthy_latency(lab, &topic, &healthy, lasting, "nobody").await?;
     let with = healthy_latency(lab, &topic, &healthy, lasting, "t.9").await?;
+    let others = hanging[1..].iter().map(|endpoint| of_type(healthy.len(), endpoint));
+    lab.create(&topic, others.collect()).await?;
+    lab.wait_subscribed(healthy.len() + hanging.len()).await?;
+    let with_many = healthy_latency(lab, &topic, &healthy, lasting, "t.9").await?;
     report.add([
-        Figure::new("p99 at the nine, with / without", with.p99_ms / without.p99_ms, "x").at_most(1.5),
-        Figure::new("p99 without", without.p99_ms, "ms"),
-        Figure::new("p99 with", with.p99_ms, "ms"),
-        Figure::new("max without", without.max_ms, "ms"),
-        Figure::new("max with", with.max_ms, "ms"),
+        Figure::new("p99 at the nine, one hanging / none", with.p99_ms / without.p99_ms, "x").at_most(1.5),
+        Figure::new("p99 at the nine, sixteen hanging / none", with_many.p99_ms / without.p99_ms, "x"),
+        Figure::new("p99, none hanging", without.p99_ms, "ms"),
+        Figure::new("p99, one hanging", with.p99_ms, "ms"),
+        Figure::new("p99, sixteen hanging", with_many.p99_ms, "ms"),
+        Figure::new("max, none hanging", without.max_ms, "ms"),
+        Figure::new("max, one hanging", with.max_ms, "ms"),
+        Figure::new("max, sixteen hanging", with_many.max_ms, "ms"),
     ]);
     lab.delete(topic).await
 }

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::Scale;
 use super::drain::{drain, topic};
+use crate::cpu::Recorder;
 use crate::event::SIZE;
 use crate::lab::{Endpoint, HOOKWRIGHT, Lab, Topic, resident_memory};
 use crate::report::{Figure, Report};
@@ -15,8 +16,10 @@ use crate::tally::{Wanted, median};
 
 /// Subscriptions of each type.
 const SHARE: u32 = 10;
-/// Nothing is published for so long, to see what is written all the same.
-const IDLE: Duration = Duration::from_secs(60);
+/// How long what is written is counted: while nothing is published, and under load.
+const COUNTED: Duration = Duration::from_secs(60);
+/// Events a second of that load.
+const RATE: u32 = 100;
 
 pub(super) async fn run(lab: &mut Lab, scale: Scale, report: &mut Report) -> Result<()> {
     let (few, few_endpoints) = topic(lab, &[Behaviour::Ok; SHARE as usize]).await?;
@@ -51,22 +54,31 @@ async fn idle_memory(lab: &mut Lab) -> Result<f64> {
 /// CPU for each delivery, of several drains in which each event goes to [`SHARE`] endpoints.
 async fn rounds(lab: &mut Lab, topic: &Topic, endpoints: &[Endpoint], scale: Scale) -> Result<Vec<f64>> {
     let mut cpu = Vec::new();
-    let types = endpoints.len() as u64 / u64::from(SHARE);
-    let of_type = |number: u64| (number % types) as usize;
     for _ in 0..scale.rounds {
         lab.dispatch(0).await?;
-        let kind = |number| if types == 1 { "drain".to_owned() } else { format!("t.{}", of_type(number)) };
-        let published = lab.publish(topic, scale.deliveries / 4, SIZE, kind).await?;
-        let share = SHARE as usize;
-        let wanted: Vec<Wanted> = published
-            .iter()
-            .flat_map(|number| endpoints[of_type(*number) * share..][..share].iter().map(|e| (e.number, *number)))
-            .collect();
+        let published = lab.publish(topic, scale.deliveries / 4, SIZE, |number| kind(endpoints, number)).await?;
+        let wanted = wanted(endpoints, &published);
         let run = drain(lab, 1, &wanted).await?;
         run.tally.clone().exact()?;
         cpu.push(run.cpu_per_delivery(HOOKWRIGHT));
     }
     Ok(cpu)
+}
+
+/// Each [`SHARE`] of the endpoints want a type of their own.
+fn of_type(endpoints: &[Endpoint], number: u64) -> usize {
+    (number % (endpoints.len() as u64 / u64::from(SHARE))) as usize
+}
+
+fn kind(endpoints: &[Endpoint], number: u64) -> String {
+    if endpoints.len() == SHARE as usize { "drain".to_owned() } else { format!("t.{}", of_type(endpoints, number)) }
+}
+
+fn wanted(endpoints: &[Endpoint], published: &[u64]) -> Vec<Wanted> {
+    let share = SHARE as usize;
+    let to =
+        |number: u64| endpoints[of_type(endpoints, number) * share..][..share].iter().map(move |e| (e.number, number));
+    published.iter().flat_map(|number| to(*number)).collect()
 }
 
 /// K: all Subscriptions are there, with keys to be generated, before the operator starts.
@@ -87,17 +99,26 @@ async fn operator_start(lab: &mut Lab, scale: Scale, report: &mut Report) -> Res
     lab.wait_subscribed(count as usize).await?;
     let took = start.elapsed();
     // Not a wait for something: what is written late counts, and then the idleness is what is measured.
-    tokio::time::sleep(IDLE.min(Duration::from_secs(scale.seconds))).await;
+    let counted = COUNTED.min(Duration::from_secs(scale.seconds));
+    tokio::time::sleep(counted).await;
     let settled = lab.api_writes().await?;
     let writes = settled.clone().since(&before);
     report.progress(&format!("API writes: {}", writes.list()));
-    tokio::time::sleep(IDLE.min(Duration::from_secs(scale.seconds))).await;
-    let idle = lab.api_writes().await?.since(&settled);
+    tokio::time::sleep(counted).await;
+    let rested = lab.api_writes().await?;
+    let idle = rested.clone().since(&settled);
     report.progress(&format!("API writes in an idle minute: {}", idle.list()));
+    lab.forget().await?;
+    let published = lab.publish_steadily(&topic, RATE, counted, |number| kind(&endpoints, number)).await?;
+    let loaded = lab.api_writes().await?.since(&rested);
+    report.progress(&format!("API writes in a minute under load: {}", loaded.list()));
+    lab.collect(Recorder::start(vec![]), &wanted(&endpoints, &published)).await?.tally.exact()?;
     report.add([
         Figure::new("operator: from its start until all are Ready", took.as_secs_f64(), "s").at_most(120.0),
         Figure::new("API writes for each Subscription", writes.total() as f64 / f64::from(count), "").at_most(3.0),
         Figure::new("API writes in an idle minute", idle.total() as f64, "").at_most(0.0),
+        Figure::new("API writes a second under load", loaded.total() as f64 / counted.as_secs_f64(), "/s")
+            .at_most(20.0),
         Figure::new("operator's memory", resident_memory(lab.world.operator.id()?)?, "MiB"),
     ]);
     Ok((topic, endpoints))
