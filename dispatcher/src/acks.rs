@@ -1,17 +1,14 @@
 //! Acks of settled messages, sent some at a time: each write to NATS is two system calls, one of them the server's, and
 //! costs more than all else about an ack.
 
-use std::time::Duration;
-
 use async_nats::jetstream::AckKind;
 use async_nats::jetstream::message::Acker;
 use tokio::sync::mpsc;
+use tokio::task::yield_now;
 
 use crate::budget::Share;
 use crate::hold::acknowledge;
 
-/// An ack waits this long at most for others to go with; the first after a pause goes at once.
-const GATHER: Duration = Duration::from_millis(1);
 /// So many go at a time.
 const MOST: usize = 256;
 
@@ -46,6 +43,6 @@ async fn send(mut settled: mpsc::UnboundedReceiver<Settled>) {
             acknowledge(acker, AckKind::Ack).await;
         }
         some.clear();
-        tokio::time::sleep(GATHER).await;
+        yield_now().await;
     }
 }

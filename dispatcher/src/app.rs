@@ -23,7 +23,7 @@ use hookwright_runtime::admin::{self, NotReady};
 use hookwright_runtime::logging::{self, Seldom, chain};
 use hookwright_runtime::nats::{self, Nats};
 use hookwright_runtime::{settings, shutdown};
-use tokio::sync::{Semaphore, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
@@ -48,6 +48,7 @@ use crate::reader::{Reader, Source};
 use crate::readers;
 use crate::sender::Sender;
 use crate::settings::{Arguments, Settings};
+use crate::slots::Slots;
 use crate::store::Store;
 use crate::validation::Validator;
 use crate::violations::ViolationCounts;
@@ -154,7 +155,7 @@ impl Running {
             complaints: Seldom::default(),
         };
         let stop = CancellationToken::new();
-        let slots = Arc::new(Semaphore::new(settings.max_in_flight));
+        let slots = Slots::new(settings.max_in_flight);
         let violations = ViolationCounts::new(nats.clone(), Arc::clone(&index));
         vital.spawn(Arc::clone(&violations).run());
         let (pressure_gauge, pressure) =

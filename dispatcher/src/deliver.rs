@@ -13,7 +13,6 @@ use hookwright_core::parked::{DeadLetter, ParkedDelivery, Progress};
 use hookwright_core::policy::DeadLetterPolicy;
 use hookwright_core::record::VERSION;
 use jiff::Timestamp;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
@@ -29,6 +28,7 @@ use crate::metrics::Metrics;
 use crate::quota::Quota;
 use crate::request;
 use crate::sender::Sender;
+use crate::slots::{self, Slots};
 use crate::store::{Store, TooLarge};
 use crate::subscription::{Subscription, Unusable};
 use crate::validation::Validator;
@@ -82,8 +82,7 @@ pub(crate) struct Deliverer {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) validator: Validator,
     pub(crate) violations: Arc<ViolationCounts>,
-    /// One for each attempt that may be under way.
-    pub(crate) slots: Arc<Semaphore>,
+    pub(crate) slots: Arc<Slots>,
     /// What waits for its turn.
     pub(crate) backlog: Arc<Backlog>,
     /// Once cancelled, what waits is parked.
@@ -93,7 +92,7 @@ pub(crate) struct Deliverer {
 /// The right to make an attempt: a slot of the lane, and one of the dispatcher.
 struct Slot {
     _lane: lane::Slot,
-    _dispatcher: OwnedSemaphorePermit,
+    dispatcher: slots::Slot,
 }
 
 impl Deliverer {
@@ -113,7 +112,7 @@ impl Deliverer {
     }
 
     /// What `deliver` does once the delivery has its slot.
-    async fn start(&self, mut delivery: Delivery, slot: Slot) {
+    async fn start(&self, mut delivery: Delivery, mut slot: Slot) {
         // As it is now: an edit or a deletion since the match counts.
         match self.index.lookup(&delivery.subscription.uid) {
             Lookup::Serving(current, _) if self.liveness.is_live() => delivery.subscription = current,
@@ -127,7 +126,7 @@ impl Deliverer {
         if self.disabled.contains(&delivery.subscription) {
             return self.bury(&delivery, DeadLetterReason::EndpointGone, None).await;
         }
-        let (started, outcome) = self.attempt(&delivery).await;
+        let (started, outcome) = self.attempt(&delivery, &mut slot.dispatcher).await;
         drop(slot);
         self.settle(delivery, started, outcome).await;
     }
@@ -138,8 +137,8 @@ impl Deliverer {
         let until = delivery.received + START_WITHIN;
         let both = async {
             let lane = delivery.subscription.lane.slot(delivery.waited, until, &mut delivery.queued).await?;
-            let dispatcher = timeout_at(until, Arc::clone(&self.slots).acquire_owned()).await.ok()?.ok()?;
-            Some(Slot { _lane: lane, _dispatcher: dispatcher })
+            let dispatcher = timeout_at(until, self.slots.take()).await.ok()??;
+            Some(Slot { _lane: lane, dispatcher })
         };
         tokio::select! {
             biased;
@@ -148,10 +147,10 @@ impl Deliverer {
         }
     }
 
-    async fn attempt(&self, delivery: &Delivery) -> (Timestamp, Outcome) {
+    async fn attempt(&self, delivery: &Delivery, slot: &mut slots::Slot) -> (Timestamp, Outcome) {
         let subscription = &delivery.subscription;
         let (started, clock) = (self.clock.now(), Instant::now());
-        let outcome = self.send(subscription, &delivery.event, &delivery.id, started).await;
+        let outcome = self.send(subscription, &delivery.event, &delivery.id, started, slot).await;
         let took = clock.elapsed();
         self.metrics.attempt(outcome.kind, took);
         subscription.lane.attempted(outcome.kind);
@@ -173,6 +172,7 @@ impl Deliverer {
         event: &Event,
         id: &DeliveryId,
         now: Timestamp,
+        slot: &mut slots::Slot,
     ) -> Outcome {
         let endpoint = match &subscription.endpoint {
             Ok(endpoint) => endpoint,
@@ -180,7 +180,10 @@ impl Deliverer {
             Err(Unusable::Unsignable) => return Outcome::without_response(OutcomeKind::Unsignable),
         };
         match request::build(endpoint, event, id, now) {
-            Some(request) => self.sender.send(request, subscription.policy.timeout.duration(), &self.clock).await,
+            Some(request) => {
+                let timeout = subscription.policy.timeout.duration();
+                self.sender.send(request, timeout, &self.clock, || slot.ages()).await
+            }
             None => Outcome::without_response(OutcomeKind::Unsignable),
         }
     }
@@ -212,7 +215,7 @@ impl Deliverer {
         if is_out_of_chances(&delivery.progress, now) {
             return self.bury(&delivery, DeadLetterReason::DeadlineExceeded, Some(NO_PLACE)).await;
         }
-        let stuck = delivery.subscription.lane.is_narrow() || delivery.received.elapsed() >= START_WITHIN;
+        let stuck = delivery.subscription.lane.is_stuck() || delivery.received.elapsed() >= START_WITHIN;
         let parks = if stuck { delivery.progress.parks.max(STUCK_PARKS) } else { delivery.progress.parks };
         let wait = lane_full_delay(parks, Jitter::new(rand::random()));
         delivery.progress.parks = parks.saturating_add(1);

@@ -14,7 +14,7 @@ use hookwright_core::schema::Violation;
 use tokio::time::Instant;
 use tracing::info;
 
-use crate::backlog::FanOut;
+use crate::backlog::{FanOut, Queued};
 use crate::deliver::{Deliverer, Delivery};
 use crate::hold::Abandoned;
 use crate::index::Producer;
@@ -47,17 +47,24 @@ impl Deliverer {
         if validated && !Box::pin(self.passes(&producer, &published, &event)).await? {
             return Ok(());
         }
-        let wanted_by = self.index.matches(&producer.record.uid, &event.event_type).ok_or(Abandoned)?;
-        // After the match: were the lease lost before it, the index could be an old one.
-        if !self.liveness.is_live() {
-            return Err(Abandoned);
-        }
+        let (wanted_by, mut queued) = loop {
+            let wanted_by = self.index.matches(&producer.record.uid, &event.event_type).ok_or(Abandoned)?;
+            // After the match: were the lease lost before it, the index could be an old one.
+            if !self.liveness.is_live() {
+                return Err(Abandoned);
+            }
+            fan_out.saw(wanted_by.len());
+            if let Some(queued) = self.backlog.queue(wanted_by.len()) {
+                break (wanted_by, queued);
+            }
+            Box::pin(self.stop.run_until_cancelled(self.backlog.room_for_many())).await.ok_or(Abandoned)?;
+        };
         self.metrics.events.inc();
-        fan_out.saw(wanted_by.len());
         let (event, published) = (Arc::new(event), Arc::new(published));
-        // Not before: no endpoint is to blame for the time that validating takes.
+        // Not before: no endpoint is to blame for the time that validating or waiting for room takes.
         let received = Instant::now();
-        let deliver = |subscription| self.deliver(self.fresh(subscription, &event, &published, received));
+        let mut deliver =
+            |subscription| self.deliver(self.fresh(subscription, &event, &published, received, queued.one()));
         match <[_; 1]>::try_from(wanted_by) {
             Ok([only]) => deliver(only).await,
             Err(wanted_by) => {
@@ -116,6 +123,7 @@ impl Deliverer {
         event: &Arc<Event>,
         published: &Arc<Published>,
         received: Instant,
+        queued: Queued,
     ) -> Delivery {
         let key = DeliveryKey {
             subscription: &subscription.uid,
@@ -130,7 +138,7 @@ impl Deliverer {
             progress: Progress::default(),
             waited: false,
             received,
-            queued: Some(self.backlog.queue()),
+            queued: Some(queued),
             subscription,
         }
     }

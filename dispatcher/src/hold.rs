@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_nats::jetstream::AckKind;
 use async_nats::jetstream::message::Acker;
-use tokio::time::{Instant, MissedTickBehavior, interval_at};
+use tokio::time::sleep;
 use tracing::warn;
 
 /// A third of the consumers' `ack_wait`.
@@ -23,12 +23,10 @@ pub(crate) async fn hold(
     acker: &Acker,
     work: Pin<&mut impl Future<Output = Result<(), Abandoned>>>,
 ) -> Result<(), Abandoned> {
-    let mut keep = interval_at(Instant::now() + KEEP, KEEP);
-    keep.set_missed_tick_behavior(MissedTickBehavior::Delay);
     // Beside the work, not between: a connection that takes no ack must not stop an attempt.
     let keeping = async {
         loop {
-            keep.tick().await;
+            sleep(KEEP).await;
             Box::pin(acknowledge(acker, AckKind::Progress)).await;
         }
     };

@@ -29,6 +29,7 @@ mod schema;
 mod send_test;
 mod sender;
 mod settings;
+mod slots;
 mod store;
 mod subscription;
 mod turns;

@@ -12,11 +12,13 @@ use async_nats::{Client, StatusCode};
 use futures::StreamExt;
 use hookwright_runtime::nats::Nats;
 use tokio::sync::watch;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::budget::{Budget, Grant, Share};
 
+/// A pull that gets no room for this long makes do with the reserve.
+const PATIENCE: Duration = Duration::from_millis(100);
 /// A pull that finds nothing waits this long on the server.
 const IDLE: Duration = Duration::from_secs(5);
 /// A pull that hears nothing for this long beyond its wait is given up: its request or its answer was lost.
@@ -62,29 +64,50 @@ impl Puller {
         Ok(Self { client, context, consumer: found, connected: nats.connected.clone(), budget, reserve })
     }
 
-    /// What is there now, if anything, up to `events`; else the next message, waiting for a while, or until `stop`. Each message goes to
-    /// `take` with its share of the budget as soon as it is here. Returns how many there were.
+    /// What is there now, if anything, up to `wanted` events; else the next message, waiting for a while; or until `stop`.
+    /// Each message goes to `take` with its share of the budget as soon as it is here.
+    ///
+    /// While all room is taken, by others or by endpoints that hang, the reserve lets in one event after the other, for as
+    /// long as `goes_on`: those of quick endpoints are delivered.
     pub(crate) async fn pull(
         &mut self,
-        events: u32,
+        wanted: impl Future<Output = u32>,
+        goes_on: impl Fn() -> bool,
         stop: &CancellationToken,
         mut take: impl FnMut(Message, Share),
-    ) -> Result<usize, PullError> {
-        let Some(Some(grant)) = stop.run_until_cancelled(self.budget.grant(events)).await else { return Ok(0) };
-        let taken = self.request(grant, None, stop, &mut take).await?;
-        if taken > 0 {
-            return Ok(taken);
+    ) -> Result<(), PullError> {
+        let (budget, reserve) = (self.budget.clone(), self.reserve.clone());
+        let mut shared = Box::pin(async { budget.grant(wanted.await).await });
+        loop {
+            let own = async {
+                sleep(PATIENCE).await;
+                reserve.grant(1).await
+            };
+            let (grant, is_own) = tokio::select! {
+                biased;
+                () = stop.cancelled() => return Ok(()),
+                grant = &mut shared => (grant, false),
+                grant = own => (grant, true),
+            };
+            let Some(grant) = grant else { return Ok(()) };
+            match self.request(grant, None, stop, &mut take).await? {
+                0 => break,
+                _ if is_own && goes_on() => {}
+                _ => return Ok(()),
+            }
         }
+        drop(shared);
         let grant = tokio::select! {
             biased;
             () = stop.cancelled() => None,
-            grant = self.reserve.grant(1) => grant,
-            grant = self.budget.grant(1) => grant,
+            grant = reserve.grant(1) => grant,
+            grant = budget.grant(1) => grant,
         };
-        let Some(grant) = grant else { return Ok(0) };
-        self.request(grant, Some(IDLE), stop, &mut take).await
+        let Some(grant) = grant else { return Ok(()) };
+        self.request(grant, Some(IDLE), stop, &mut take).await.map(drop)
     }
 
+    /// Returns how many messages there were.
     async fn request(
         &mut self,
         mut grant: Grant,

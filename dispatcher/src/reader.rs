@@ -100,8 +100,9 @@ impl Reader {
                 stop.run_until_cancelled(self.deliverer.validator.turns().shortened(&producer.record.uid)).await;
                 continue;
             }
-            let Some(events) = stop.run_until_cancelled(self.wanted(source)).await else { break };
-            puller.pull(events, stop, |message, share| self.take(source, message, share)).await?;
+            puller
+                .pull(self.wanted(source), may_read, stop, |message, share| self.take(source, message, share))
+                .await?;
         }
         Ok(())
     }

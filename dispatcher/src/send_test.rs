@@ -15,6 +15,7 @@ use crate::deliver::Deliverer;
 use crate::due::BEHIND;
 use crate::hold::Abandoned;
 use crate::index::{Lookup, Producer};
+use crate::slots::Slot;
 use crate::subscription::Subscription;
 
 /// What makes a due message a test.
@@ -46,11 +47,11 @@ impl Deliverer {
         let slot = tokio::select! {
             biased;
             () = self.stop.cancelled() => None,
-            slot = self.slots.acquire() => slot.ok(),
+            slot = self.slots.take() => slot,
         };
-        let Some(slot) = slot.filter(|_| self.liveness.is_live()) else { return Err(Abandoned) };
+        let Some(mut slot) = slot.filter(|_| self.liveness.is_live()) else { return Err(Abandoned) };
         let result = match self.index.lookup(&test.subscription) {
-            Lookup::Serving(subscription, producer) => self.try_out(&test, &subscription, &producer).await,
+            Lookup::Serving(subscription, producer) => self.try_out(&test, &subscription, &producer, &mut slot).await,
             Lookup::Waiting => return Err(Abandoned),
             Lookup::Absent { .. } => return Ok(()),
         };
@@ -59,10 +60,16 @@ impl Deliverer {
         Ok(())
     }
 
-    async fn try_out(&self, test: &TestDelivery, subscription: &Subscription, producer: &Producer) -> TestResult {
+    async fn try_out(
+        &self,
+        test: &TestDelivery,
+        subscription: &Subscription,
+        producer: &Producer,
+        slot: &mut Slot,
+    ) -> TestResult {
         let (id, started) = (test.id(), Instant::now());
         let outcome = match test.event(&producer.source) {
-            Ok(event) => self.send(subscription, &event, &id, self.clock.now()).await,
+            Ok(event) => self.send(subscription, &event, &id, self.clock.now(), slot).await,
             Err(_) => Outcome::without_response(OutcomeKind::Unsignable),
         };
         info!(subscription = subscription.name, %id, outcome = outcome.kind.name(), "test");

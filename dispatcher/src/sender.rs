@@ -2,16 +2,19 @@
 //! against anybody but the endpoint.
 
 use std::error::Error;
+use std::pin::pin;
 use std::time::Duration;
 
 use anyhow::Context;
 use hookwright_core::egress::{EgressPolicy, Refusal};
 use hookwright_core::outcome::{Outcome, OutcomeKind, parse_retry_after};
 use reqwest::{Client, Request, Response};
+use tokio::time::{Instant, timeout_at};
 
 use crate::clock::Clock;
 use crate::guard::Guard;
 use crate::settings::DnsSettings;
+use crate::slots::YOUNG;
 
 /// How much of a response's body is read, so that its connection can be used again; what is beyond closes it.
 const MAX_BODY: usize = 64 << 10;
@@ -43,23 +46,38 @@ impl Sender {
     }
 
     /// Sends, and reads the response as far as needed, all within `timeout`. The status decides: a 2xx whose body then
-    /// breaks off, takes too long or is too large was received; the connection is closed.
-    pub(crate) async fn send(&self, request: Request, timeout: Duration, clock: &Clock) -> Outcome {
+    /// breaks off, takes too long or is too large was received; the connection is closed. `ages` is called once it isn't
+    /// young any more.
+    pub(crate) async fn send(
+        &self,
+        request: Request,
+        timeout: Duration,
+        clock: &Clock,
+        ages: impl FnOnce(),
+    ) -> Outcome {
         let mut outcome = Outcome::without_response(OutcomeKind::TimedOut);
-        let exchange = async {
-            match self.client.execute(request).await {
-                Ok(response) => {
-                    let retry_after = response.headers().get(http::header::RETRY_AFTER);
-                    let retry_after =
-                        retry_after.and_then(|value| parse_retry_after(value.to_str().ok()?, clock.now()));
-                    outcome = Outcome::response(response.status().as_u16(), retry_after);
-                    drain(response).await;
-                }
-                Err(error) => outcome = Outcome::without_response(classify(&error)),
+        let start = Instant::now();
+        {
+            // One timer at a time: there are many attempts.
+            let mut exchange = pin!(self.exchange(request, clock, &mut outcome));
+            if timeout_at(start + timeout.min(YOUNG), &mut exchange).await.is_err() {
+                ages();
+                let _ = timeout_at(start + timeout, exchange).await;
             }
-        };
-        let _ = tokio::time::timeout(timeout, exchange).await;
+        }
         outcome
+    }
+
+    async fn exchange(&self, request: Request, clock: &Clock, outcome: &mut Outcome) {
+        match self.client.execute(request).await {
+            Ok(response) => {
+                let retry_after = response.headers().get(http::header::RETRY_AFTER);
+                let retry_after = retry_after.and_then(|value| parse_retry_after(value.to_str().ok()?, clock.now()));
+                *outcome = Outcome::response(response.status().as_u16(), retry_after);
+                drain(response).await;
+            }
+            Err(error) => *outcome = Outcome::without_response(classify(&error)),
+        }
     }
 }
 

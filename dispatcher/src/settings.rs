@@ -81,13 +81,14 @@ pub(crate) struct DnsSettings {
 pub(crate) struct LaneSettings {
     /// Attempts under way at the same time; never more than a quarter of `maxInFlight`.
     pub(crate) in_flight: usize,
-    /// Deliveries that wait for one of these; what is beyond is parked.
+    /// Deliveries that wait for one of these for up to 5 s at any pace; what is beyond is parked, unless the endpoint is
+    /// quick enough for all that wait.
     pub(crate) waiting: usize,
 }
 
 impl Default for LaneSettings {
     fn default() -> Self {
-        Self { in_flight: 64, waiting: 512 }
+        Self { in_flight: 64, waiting: 64 }
     }
 }
 

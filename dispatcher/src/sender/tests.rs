@@ -70,7 +70,7 @@ fn loopback() -> Sender {
 async fn post(sender: &Sender, url: &str) -> Outcome {
     let mut request = Request::new(reqwest::Method::POST, url.parse().unwrap());
     *request.body_mut() = Some("a secret body".into());
-    sender.send(request, TIMEOUT, &Clock::new(Duration::ZERO)).await
+    sender.send(request, TIMEOUT, &Clock::new(Duration::ZERO), || {}).await
 }
 
 #[tokio::test]
