@@ -39,6 +39,7 @@ use crate::deliver::Deliverer;
 use crate::disabled::DisabledSet;
 use crate::health::{Health, HealthWriter};
 use crate::index::Index;
+use crate::lane::Limits;
 use crate::liveness::{Liveness, Renewer};
 use crate::metrics::Metrics;
 use crate::observer::Observer;
@@ -131,7 +132,11 @@ impl Running {
 
         let (index, liveness, disabled) = (Index::new(), Liveness::new(), DisabledSet::new());
         let (health, changed) = Health::new();
-        let loader = ConfigLoader::new(&settings, key, Arc::clone(&index), Arc::clone(&health));
+        let slots = Slots::new(settings.max_in_flight);
+        let (patience, waiting) = (settings.lane.waiting, settings.max_waiting);
+        let lanes = Limits::new(settings.lane_in_flight(), patience, waiting, Arc::clone(&slots));
+        let egress = settings.egress.clone();
+        let loader = ConfigLoader { index: Arc::clone(&index), health: Arc::clone(&health), key, egress, lanes };
         let mut vital = JoinSet::new();
         let clock = Clock::new(settings.clock_shift);
         vital.spawn(Arc::clone(&clock).keep(nats.clone(), Arc::clone(&metrics)));
@@ -155,7 +160,6 @@ impl Running {
             complaints: Seldom::default(),
         };
         let stop = CancellationToken::new();
-        let slots = Slots::new(settings.max_in_flight);
         let violations = ViolationCounts::new(nats.clone(), Arc::clone(&index));
         vital.spawn(Arc::clone(&violations).run());
         let (pressure_gauge, pressure) =

@@ -13,9 +13,8 @@ use tracing::{debug, error, warn};
 
 use crate::health::Health;
 use crate::index::Index;
-use crate::lane::Lane;
+use crate::lane::{Lane, Limits};
 use crate::schema::Schema;
-use crate::settings::Settings;
 use crate::subscription::{Endpoint, Subscription, Unusable};
 
 /// Keeps the index as the bucket is.
@@ -24,16 +23,10 @@ pub(crate) struct ConfigLoader {
     pub(crate) health: Arc<Health>,
     pub(crate) key: SealingKey,
     pub(crate) egress: EgressPolicy,
-    pub(crate) lane_in_flight: usize,
-    pub(crate) lane_waiting: usize,
+    pub(crate) lanes: Arc<Limits>,
 }
 
 impl ConfigLoader {
-    pub(crate) fn new(settings: &Settings, key: SealingKey, index: Arc<Index>, health: Arc<Health>) -> Self {
-        let (lane_in_flight, lane_waiting) = (settings.lane_in_flight(), settings.lane.waiting);
-        Self { index, health, key, egress: settings.egress.clone(), lane_in_flight, lane_waiting }
-    }
-
     /// For ever.
     pub(crate) async fn run(self, nats: Nats) {
         Mirror::new(nats, CONFIG_BUCKET, ">").run(|change| self.apply(change)).await;
@@ -105,9 +98,7 @@ impl ConfigLoader {
             Err(Unusable::Unsignable) => warn!(subscription = name, "no request can be built"),
         }
         let before = self.index.subscription(&record.uid);
-        let lane = before
-            .as_ref()
-            .map_or_else(|| Lane::new(self.lane_in_flight, self.lane_waiting), |before| Arc::clone(&before.lane));
+        let lane = before.as_ref().map_or_else(|| Lane::new(&self.lanes), |before| Arc::clone(&before.lane));
         Ok(Arc::new(Subscription {
             name,
             endpoint,

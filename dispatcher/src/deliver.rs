@@ -111,19 +111,24 @@ impl Deliverer {
         Box::pin(self.start(delivery, slot)).await;
     }
 
-    /// What `deliver` does once the delivery has its slot.
+    /// What `deliver` does once the delivery has its slot, which is given back before anything is stored: a store may take
+    /// long.
     async fn start(&self, mut delivery: Delivery, mut slot: Slot) {
         // As it is now: an edit or a deletion since the match counts.
         match self.index.lookup(&delivery.subscription.uid) {
             Lookup::Serving(current, _) if self.liveness.is_live() => delivery.subscription = current,
             // Not for this dispatcher to attempt now. Its event may be done with others already: it is not sent again.
-            Lookup::Serving(..) | Lookup::Waiting => return self.park_unstarted(delivery).await,
+            Lookup::Serving(..) | Lookup::Waiting => {
+                drop(slot);
+                return self.park_unstarted(delivery).await;
+            }
             Lookup::Absent { .. } => {
                 self.metrics.dropped.inc();
                 return;
             }
         }
         if self.disabled.contains(&delivery.subscription) {
+            drop(slot);
             return self.bury(&delivery, DeadLetterReason::EndpointGone, None).await;
         }
         let (started, outcome) = self.attempt(&delivery, &mut slot.dispatcher).await;

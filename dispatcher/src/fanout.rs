@@ -57,6 +57,7 @@ impl Deliverer {
             if let Some(queued) = self.backlog.queue(wanted_by.len()) {
                 break (wanted_by, queued);
             }
+            drop(wanted_by);
             Box::pin(self.stop.run_until_cancelled(self.backlog.room_for_many())).await.ok_or(Abandoned)?;
         };
         self.metrics.events.inc();

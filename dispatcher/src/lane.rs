@@ -1,15 +1,16 @@
 //! A subscription's lane: how much of a dispatcher one endpoint can take. A dead endpoint takes nothing from others;
 //! what will not have its turn in time is parked.
 //!
-//! **Under way.** A lane starts with [`FIRST`] slots, and gets one more for each answer while deliveries wait, up to its
-//! most, as TCP opens its window (RFC 5681, slow start; RFC 7661, only while it is used). So an endpoint that hangs
-//! holds as many slots as it has earned, and one that is quick soon has all that it can use. After [`TRIP`] time-outs in a
-//! row the lane lets in one delivery at a time, until one is answered and it opens anew.
+//! **Under way.** A lane starts with few slots, and gets one more for each answer while deliveries wait, up to its most, as
+//! TCP opens its window (RFC 5681, slow start). It gives back those that it does not use (RFC 7661), and lanes together
+//! never open into the second half of what the dispatcher may have under way: that is for those that have not opened. So
+//! endpoints that hang, however many attempts they took before, leave some to the others. After [`TRIP`] time-outs in a row
+//! a lane lets in one delivery at a time, until one is answered and it opens anew.
 //!
 //! **Waiting.** To park is dear: NATS stores the event, it comes a second later at the soonest, and the park quota is for
 //! endpoints that fail. So a backlog waits as long as the lane, at its pace, will have taken all of it within
-//! [`START_WITHIN`]. Beyond a few, one that hangs keeps only what arrives for it within a second; and as each park is work
-//! for NATS, what it parks comes again later.
+//! [`START_WITHIN`]. Beyond a few, one that hangs keeps only what arrives for it within two seconds; and as each park is
+//! work for NATS, what it parks comes again later.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -22,9 +23,12 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::backlog::Queued;
 use crate::deliver::START_WITHIN;
+use crate::slots::Slots;
 
-/// Slots of a lane that has earned no more.
-const FIRST: usize = 16;
+/// So many lanes that have not opened take all of a dispatcher's attempts.
+const LANES: usize = 64;
+/// So many lanes take all room for what waits.
+const WAITING_LANES: usize = 8;
 /// Time-outs in a row that narrow a lane to one delivery at a time.
 const TRIP: u32 = 5;
 /// What has waited for so long does not hinder the reading of more.
@@ -32,20 +36,33 @@ const LINGER: Duration = Duration::from_millis(100);
 /// How often it then looks at the lane's pace.
 const PACE: Duration = Duration::from_secs(1);
 
+/// What each lane may have.
+#[derive(Debug)]
+pub(crate) struct Limits {
+    /// Slots of a lane that has not opened.
+    first: usize,
+    /// And of one that has opened wide.
+    most: usize,
+    /// So many deliveries wait at any pace.
+    patience: usize,
+    /// And so many at the best.
+    most_waiting: usize,
+    /// What all lanes share.
+    slots: Arc<Slots>,
+}
+
 /// Bounded under way, bounded waiting.
 #[derive(Debug)]
 pub(crate) struct Lane {
-    /// Slots, those in use too, of this many at most.
+    limits: Arc<Limits>,
+    /// Slots, those in use too.
     open: AtomicUsize,
-    most: usize,
     slots: Arc<Semaphore>,
     waiting: AtomicUsize,
-    /// So many wait at any pace.
-    patience: usize,
     /// Attempts that have ended.
     ended: AtomicUsize,
     timed_out: AtomicU32,
-    /// A delivery waited while none ended, and none was answered since.
+    /// Deliveries waited while no attempt ended, and none was answered since.
     hangs: AtomicBool,
 }
 
@@ -55,15 +72,22 @@ pub(crate) struct Slot {
     permit: Option<OwnedSemaphorePermit>,
 }
 
+impl Limits {
+    /// Attempts under way, deliveries that wait at any pace, and those that may wait over all lanes.
+    pub(crate) fn new(in_flight: usize, patience: usize, all_waiting: usize, slots: Arc<Slots>) -> Arc<Self> {
+        let first = (slots.most() / LANES).clamp(1, in_flight);
+        let most_waiting = patience.max(all_waiting / WAITING_LANES);
+        Arc::new(Self { first, most: in_flight, patience, most_waiting, slots })
+    }
+}
+
 impl Lane {
-    pub(crate) fn new(in_flight: usize, patience: usize) -> Arc<Self> {
-        let open = in_flight.min(FIRST);
+    pub(crate) fn new(limits: &Arc<Limits>) -> Arc<Self> {
         Arc::new(Self {
-            open: AtomicUsize::new(open),
-            most: in_flight,
-            slots: Arc::new(Semaphore::new(open)),
+            limits: Arc::clone(limits),
+            open: AtomicUsize::new(limits.first),
+            slots: Arc::new(Semaphore::new(limits.first)),
             waiting: AtomicUsize::new(0),
-            patience,
             ended: AtomicUsize::new(0),
             timed_out: AtomicU32::new(0),
             hangs: AtomicBool::new(false),
@@ -110,8 +134,9 @@ impl Lane {
         }
         self.timed_out.store(0, Ordering::Release);
         self.hangs.store(false, Ordering::Release);
-        let wider = |open| (open < self.most).then_some(open + 1);
+        let wider = |open| (open < self.limits.most).then_some(open + 1);
         if self.waiting.load(Ordering::Acquire) > 0
+            && !self.limits.slots.are_scarce()
             && self.open.fetch_update(Ordering::AcqRel, Ordering::Acquire, wider).is_ok()
         {
             self.slots.add_permits(1);
@@ -120,8 +145,19 @@ impl Lane {
 
     /// Whether a slot that becomes free is one too many.
     fn closes(&self) -> bool {
-        let closer = |open| (open > 1).then_some(open - 1);
-        self.is_narrow() && self.open.fetch_update(Ordering::AcqRel, Ordering::Acquire, closer).is_ok()
+        let unused = || {
+            let open = self.open.load(Ordering::Acquire);
+            self.waiting.load(Ordering::Acquire) == 0 && self.slots.available_permits() >= open / 2
+        };
+        let least = if self.is_narrow() {
+            1
+        } else if self.limits.slots.are_scarce() || unused() {
+            self.limits.first
+        } else {
+            return false;
+        };
+        let closer = |open| (open > least).then_some(open - 1);
+        self.open.fetch_update(Ordering::AcqRel, Ordering::Acquire, closer).is_ok()
     }
 }
 
@@ -152,18 +188,27 @@ impl<'a> Waiting<'a> {
         if let Some(queued) = queued {
             queued.lingers();
         }
+        let before = lane.ended.load(Ordering::Acquire);
+        let mut looks = 0;
         loop {
-            let before = lane.ended.load(Ordering::Acquire);
             let look = until.min(Instant::now() + PACE);
             if let Ok(slot) = timeout_at(look, &mut slot).await {
                 return slot.ok();
             }
+            if look == until {
+                return None;
+            }
+            looks += 1;
             let ended = lane.ended.load(Ordering::Acquire).wrapping_sub(before);
+            if ended == 0 && looks == 1 {
+                // It may just take its time.
+                continue;
+            }
             if ended == 0 {
                 lane.hangs.store(true, Ordering::Release);
             }
-            let in_time = ended * (START_WITHIN.as_millis() / PACE.as_millis()) as usize;
-            if look == until || lane.waiting.load(Ordering::Acquire) > in_time.max(lane.patience) {
+            let in_time = ended * (START_WITHIN.as_millis() / PACE.as_millis()) as usize / looks;
+            if lane.waiting.load(Ordering::Acquire) > in_time.clamp(lane.limits.patience, lane.limits.most_waiting) {
                 return None;
             }
         }
@@ -183,6 +228,15 @@ mod tests {
 
     use super::*;
 
+    const FIRST: usize = 2;
+    const MOST: usize = 4;
+
+    /// Of a dispatcher that has so many slots.
+    fn lane(patience: usize, slots: &Arc<Slots>) -> Arc<Lane> {
+        let slots = Arc::clone(slots);
+        Lane::new(&Arc::new(Limits { first: FIRST, most: MOST, patience, most_waiting: 100, slots }))
+    }
+
     async fn wait(lane: &Arc<Lane>, parked_before: bool) -> Option<Slot> {
         lane.slot(parked_before, Instant::now() + START_WITHIN, &mut None).await
     }
@@ -195,12 +249,18 @@ mod tests {
         std::iter::from_fn(|| at_once(lane)).collect()
     }
 
+    fn answered(lane: &Arc<Lane>, attempts: usize, waiting: usize) {
+        let waiting: Vec<Waiting<'_>> = (0..waiting).map(|_| Waiting::of(lane)).collect();
+        (0..attempts).for_each(|_| lane.attempted(OutcomeKind::Rejected));
+        drop(waiting);
+    }
+
     #[tokio::test(start_paused = true)]
-    async fn what_waits_leaves_when_its_time_is_over_or_the_lane_too_slow() {
-        let lane = Lane::new(2, 3);
+    async fn what_waits_leaves_when_its_time_is_over_or_the_lane_hangs() {
+        let lane = lane(3, &Slots::new(100));
         let mut slots = all(&lane);
-        assert_eq!(slots.len(), 2);
-        for (waiting, waited) in [(3, START_WITHIN), (4, LINGER + PACE)] {
+        assert_eq!(slots.len(), FIRST);
+        for (waiting, waited) in [(3, START_WITHIN), (4, LINGER + PACE * 2)] {
             let others: Vec<Waiting<'_>> = (1..waiting).map(|_| Waiting::of(&lane)).collect();
             let start = Instant::now();
             assert!(wait(&lane, false).await.is_none());
@@ -212,55 +272,79 @@ mod tests {
         let (slot, ()) = tokio::join!(wait(&lane, true), async { drop(slots.pop()) });
         assert!(slot.is_some());
         assert_eq!(lane.waiting.load(Ordering::Acquire), 0);
+        answered(&lane, 1, 0);
+        assert!(!lane.is_stuck());
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_lane_that_goes_on_is_waited_for_as_long_as_its_pace_allows() {
-        let lane = Lane::new(1, 0);
-        let slot = at_once(&lane).unwrap();
+        let lane = lane(0, &Slots::new(100));
+        let slots = all(&lane);
         // About eight end between two looks: five seconds are enough for forty.
         let mut pace = pin!(async {
             let mut ticks = interval(PACE / 8);
             loop {
                 ticks.tick().await;
-                lane.attempted(OutcomeKind::Delivered);
+                lane.ended.fetch_add(1, Ordering::AcqRel);
             }
         });
         for (waiting, gives_up) in [(30, false), (50, true)] {
             let others: Vec<Waiting<'_>> = (1..waiting).map(|_| Waiting::of(&lane)).collect();
             let gave_up = tokio::select! {
                 slot = wait(&lane, false) => slot.is_none(),
-                () = sleep(PACE * 3) => false,
+                () = sleep(PACE * 4) => false,
                 never = &mut pace => never,
             };
             assert_eq!(gave_up, gives_up, "{waiting}");
             assert!(!lane.is_stuck());
             drop(others);
         }
-        drop(slot);
+        drop(slots);
         assert!(at_once(&lane).is_some());
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn a_lane_opens_while_it_is_used_and_closes_when_the_endpoint_hangs() {
-        let lane = Lane::new(FIRST + 2, 8);
+    #[tokio::test]
+    async fn a_lane_opens_while_it_is_used_and_closes_when_it_is_not() {
+        let lane = lane(8, &Slots::new(100));
         assert_eq!(all(&lane).len(), FIRST);
-        (0..4).for_each(|_| lane.attempted(OutcomeKind::Delivered));
+        answered(&lane, 4, 0);
         assert_eq!(all(&lane).len(), FIRST, "nobody waited");
-        let waiting = Waiting::of(&lane);
-        (0..4).for_each(|_| lane.attempted(OutcomeKind::Rejected));
-        drop(waiting);
+        answered(&lane, 4, 1);
         let slots = all(&lane);
-        assert_eq!(slots.len(), FIRST + 2);
+        assert_eq!(slots.len(), MOST);
+        drop(slots);
+        let slots = all(&lane);
+        assert_eq!(slots.len(), FIRST);
+    }
+
+    #[tokio::test]
+    async fn a_lane_opens_no_further_when_the_dispatcher_has_few_left() {
+        let slots = Slots::new(2);
+        let lane = lane(8, &slots);
+        answered(&lane, 1, 1);
+        let wide = all(&lane);
+        assert_eq!(wide.len(), FIRST + 1);
+        let taken = (slots.take().await, slots.take().await);
+        answered(&lane, 4, 1);
+        assert!(at_once(&lane).is_none());
+        let waiting = Waiting::of(&lane);
+        drop(wide);
+        assert_eq!(all(&lane).len(), FIRST, "it gives back what it had");
+        drop((waiting, taken));
+    }
+
+    #[tokio::test]
+    async fn after_time_outs_one_at_a_time_until_it_is_answered() {
+        let lane = lane(8, &Slots::new(100));
+        answered(&lane, 4, 1);
+        let slots = all(&lane);
         (0..TRIP).for_each(|_| lane.attempted(OutcomeKind::TimedOut));
         drop(slots);
         let probe = at_once(&lane).unwrap();
-        assert!(at_once(&lane).is_none());
+        assert!(at_once(&lane).is_none() && lane.is_stuck());
         drop(probe);
         assert!(wait(&lane, true).await.is_some());
-        let waiting = Waiting::of(&lane);
-        (0..3).for_each(|_| lane.attempted(OutcomeKind::Rejected));
-        drop(waiting);
-        assert_eq!(all(&lane).len(), 4);
+        answered(&lane, 2, 1);
+        assert_eq!(all(&lane).len(), 3);
     }
 }

@@ -93,16 +93,19 @@ impl Reader {
             let deliverer = &self.deliverer;
             deliverer.liveness.is_live() && deliverer.clock.is_usable() && !stop.is_cancelled() && !kept_out
         };
+        let queue = match source {
+            Source::Events { producer, .. } => Some(&producer.record.uid),
+            Source::Due { .. } => None,
+        };
+        let turns = self.deliverer.validator.turns();
+        let long_queue = || queue.filter(|producer| turns.is_long(producer));
+        let goes_on = || may_read() && long_queue().is_none();
         while may_read() {
-            if let Source::Events { producer, .. } = source
-                && self.deliverer.validator.turns().is_long(&producer.record.uid)
-            {
-                stop.run_until_cancelled(self.deliverer.validator.turns().shortened(&producer.record.uid)).await;
+            if let Some(producer) = long_queue() {
+                stop.run_until_cancelled(turns.shortened(producer)).await;
                 continue;
             }
-            puller
-                .pull(self.wanted(source), may_read, stop, |message, share| self.take(source, message, share))
-                .await?;
+            puller.pull(self.wanted(source), goes_on, stop, |message, share| self.take(source, message, share)).await?;
         }
         Ok(())
     }

@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// An attempt is young for so long.
-pub(crate) const YOUNG: Duration = Duration::from_millis(10);
+pub(crate) const YOUNG: Duration = Duration::from_millis(4);
 /// So many may be, for each processor.
 const YOUNG_PER_CORE: usize = 32;
 
@@ -39,14 +39,24 @@ impl Slots {
 
     /// Waits for one. None only if the semaphores were closed, which they never are.
     pub(crate) async fn take(&self) -> Option<Slot> {
-        let one = Arc::clone(&self.all).acquire_owned().await.ok()?;
         let young = Arc::clone(&self.young).acquire_owned().await.ok()?;
+        let one = Arc::clone(&self.all).acquire_owned().await.ok()?;
         Some(Slot { _one: one, young: Some(young) })
     }
 
     /// How many are taken.
     pub(crate) fn in_use(&self) -> usize {
         self.most.saturating_sub(self.all.available_permits())
+    }
+
+    /// How many there are.
+    pub(crate) fn most(&self) -> usize {
+        self.most
+    }
+
+    /// Whether more than half of them are taken.
+    pub(crate) fn are_scarce(&self) -> bool {
+        self.in_use() > self.most / 2
     }
 }
 

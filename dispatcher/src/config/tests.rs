@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::index::Producer;
 use crate::metrics::Metrics;
+use crate::slots::Slots;
 use crate::validation::Validator;
 
 const KEY: &str = "schema.p-1.e-1";
@@ -16,7 +17,7 @@ fn loader() -> ConfigLoader {
     let key = SealingKey::parse("test", "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=").unwrap();
     let (health, _) = Health::new();
     let (egress, index) = (EgressPolicy::default(), Index::new());
-    ConfigLoader { index, health, key, egress, lane_in_flight: 1, lane_waiting: 1 }
+    ConfigLoader { index, health, key, egress, lanes: Limits::new(1, 1, 1, Slots::new(1)) }
 }
 
 fn uid() -> ProducerUid {
