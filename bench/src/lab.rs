@@ -75,8 +75,6 @@ impl Lab {
         // A recovery is to drain all that has waited: none of it is given up.
         let quota = || json!({ "deliveries": 1_000_000, "bytes": 1u64 << 33 });
         settings.entry("parkQuota").or_insert_with(quota);
-        // The default; the tests have less.
-        settings.entry("maxInFlight").or_insert(512.into());
         let dispatcher = Value::Object(settings);
         let world = World::start(Options { dispatcher, progress, ..Options::default() }).await?;
         let sink = Sink::start(world.folder()).await?;

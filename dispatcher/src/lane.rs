@@ -95,7 +95,7 @@ impl Lane {
     }
 
     /// Waits for a slot; none if the lane will not have one by `until`. Deliveries that were parked already find the lane
-    /// full when as many wait in it as may be under way: they share a budget with those of other endpoints.
+    /// full when as many wait in it as may be under way at the best: they share a budget with those of other endpoints.
     pub(crate) async fn slot(
         self: &Arc<Self>,
         parked_before: bool,
@@ -104,7 +104,8 @@ impl Lane {
     ) -> Option<Slot> {
         let (open, waiting) = (self.open.load(Ordering::Acquire), self.waiting.load(Ordering::Acquire));
         let under_way = open.saturating_sub(self.slots.available_permits());
-        let full = if self.is_narrow() { under_way + waiting > 0 } else { parked_before && waiting >= open };
+        let full =
+            if self.is_narrow() { under_way + waiting > 0 } else { parked_before && waiting >= self.limits.most };
         if full {
             return None;
         }
@@ -266,9 +267,11 @@ mod tests {
             assert!(wait(&lane, false).await.is_none());
             assert_eq!(start.elapsed(), waited, "{waiting}");
             assert!(lane.is_stuck());
-            assert!(wait(&lane, true).now_or_never().is_some_and(|slot| slot.is_none()), "at once");
             drop(others);
         }
+        let others: Vec<Waiting<'_>> = (0..MOST).map(|_| Waiting::of(&lane)).collect();
+        assert!(wait(&lane, true).now_or_never().is_some_and(|slot| slot.is_none()), "at once");
+        drop(others);
         let (slot, ()) = tokio::join!(wait(&lane, true), async { drop(slots.pop()) });
         assert!(slot.is_some());
         assert_eq!(lane.waiting.load(Ordering::Acquire), 0);

@@ -21,7 +21,6 @@ impl Dispatcher {
             &mut settings,
             &json!({
                 "egress": { "allowedCIDRs": ["127.0.0.0/8"], "allowedPorts": ["1-65535"], "plainHttp": true },
-                "maxInFlight": 64,
                 "shutdownGrace": "35s",
             }),
         );

@@ -101,7 +101,7 @@ pub(super) async fn interleaved(
     report: &Report,
 ) -> Result<Rounds> {
     let mut rounds = Rounds::default();
-    // Of several consumers each has its share, so that R2 does not have more under way than a dispatcher would.
+    // Of several consumers each has its share: with 512 under way in all, as a dispatcher may have, R2 makes half of it.
     let in_flight = (IN_FLIGHT / endpoints.len()).max(1);
     for round in 1..=scale.rounds {
         let bare = lab.bare(events * endpoints.len() as u64, SIZE, IN_FLIGHT).await?;

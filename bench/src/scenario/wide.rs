@@ -110,9 +110,9 @@ async fn operator_start(lab: &mut Lab, scale: Scale, report: &mut Report) -> Res
     report.progress(&format!("API writes in an idle minute: {}", idle.list()));
     lab.forget().await?;
     let published = lab.publish_steadily(&topic, RATE, counted, |number| kind(&endpoints, number)).await?;
+    lab.collect(Recorder::start(vec![]), &wanted(&endpoints, &published)).await?.tally.exact()?;
     let loaded = lab.api_writes().await?.since(&rested);
     report.progress(&format!("API writes in a minute under load: {}", loaded.list()));
-    lab.collect(Recorder::start(vec![]), &wanted(&endpoints, &published)).await?.tally.exact()?;
     report.add([
         Figure::new("operator: from its start until all are Ready", took.as_secs_f64(), "s").at_most(120.0),
         Figure::new("API writes for each Subscription", writes.total() as f64 / f64::from(count), "").at_most(3.0),

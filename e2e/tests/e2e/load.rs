@@ -50,8 +50,7 @@ const STALL: Duration = Duration::from_millis(500);
 #[tokio::test]
 async fn hanging_endpoints_take_nothing_from_the_others() {
     let _machine = alone().await;
-    let dispatcher = json!({ "maxInFlight": 512 });
-    let world = World::start(Options { dispatcher, dispatchers: 2, ..Options::default() }).await.unwrap();
+    let world = World::start(Options { dispatchers: 2, ..Options::default() }).await.unwrap();
     let without = healthy_p99(&world, 0).await;
     for (hanging, most) in [(1, (without * 2).max(NOISE)), (MANY, STALL)] {
         let with = healthy_p99(&world, hanging).await;

@@ -15,11 +15,11 @@ async fn a_dispatcher_that_stops_finishes_or_parks_what_it_holds() {
     let shop = Shop::open(&world, json!({})).await;
     shop.receiver.answer("/slow", Answer::status(200).after(Duration::from_secs(2)));
     shop.subscribe("slow", &[">"], json!({})).await;
-    // Sixteen are under way (a quarter of 64), the others wait.
+    // Eight are under way (a 64th of 512), the others wait.
     for n in 0..40 {
         shop.publish(&shop.event("order.created", format!("{n}"))).await;
     }
-    shop.requests("slow", 16).await;
+    shop.requests("slow", 8).await;
     let status = world.dispatchers[0].terminate().await.unwrap();
     assert!(status.success(), "{status}");
     let before = shop.receiver.count("/slow");
