@@ -48,7 +48,8 @@ pub(crate) struct Settings {
     /// Bytes of events held in memory at the same time.
     #[serde(default = "defaults::max_held_bytes")]
     pub(crate) max_held_bytes: usize,
-    /// Deliveries that wait for their turn, over all subscriptions; while there are more, no new events are read.
+    /// Deliveries that wait for their turn, over all subscriptions; while there are about as many, each Producer reads one
+    /// event at a time.
     #[serde(default = "defaults::max_waiting")]
     pub(crate) max_waiting: usize,
     /// Bytes of deliveries that may be parked, over all dispatchers; at 80% of it no new events are taken in.
