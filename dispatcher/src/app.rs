@@ -176,7 +176,6 @@ impl Running {
             validator: Validator::new(Arc::clone(&index), Arc::clone(&metrics)),
             violations: Arc::clone(&violations),
             slots: Arc::clone(&slots),
-            backlog: Backlog::new(settings.max_waiting),
             stop: stop.clone(),
         };
         let tracker = TaskTracker::new();
@@ -202,7 +201,7 @@ impl Running {
         })
     }
 
-    /// Stops pulling, parks what waits, finishes what is under way; then writes the counts and removes the lease.
+    /// Stops pulling, parks what waits for its turn, finishes what is under way; then writes the counts and removes the lease.
     async fn stop(mut self) {
         let deadline = Instant::now() + self.grace;
         info!(held = self.tracker.len(), "stopping");
@@ -242,7 +241,7 @@ fn start_readers(
     pressure: Pressure,
     tracker: &TaskTracker,
     stop: &CancellationToken,
-) -> anyhow::Result<(JoinSet<()>, Budget)> {
+) -> anyhow::Result<(JoinSet<()>, Arc<Budget>)> {
     let max_message = u32::try_from(nats.client.server_info().max_payload + MESSAGE_OVERHEAD)?;
     let (events, due) = budgets(settings, max_message);
     let serving = deliverer.index.serving();
@@ -251,7 +250,8 @@ fn start_readers(
         nats: nats.clone(),
         deliverer: Arc::new(deliverer),
         pressure,
-        budget: events.clone(),
+        budget: Arc::clone(&events),
+        backlog: Backlog::new(settings.max_waiting),
         acks,
         tracker: tracker.clone(),
         max_message,
@@ -264,11 +264,11 @@ fn start_readers(
     Ok((readers, events))
 }
 
-fn budgets(settings: &Settings, max_message: u32) -> (Budget, Budget) {
+fn budgets(settings: &Settings, max_message: u32) -> (Arc<Budget>, Arc<Budget>) {
     let events = Budget::new(settings.max_held_events, settings.max_held_bytes, max_message);
     let due =
         Budget::new((settings.max_held_events / DUE_SHARE).max(1), settings.max_held_bytes / DUE_SHARE, max_message);
-    (events, due)
+    (Arc::new(events), Arc::new(due))
 }
 
 /// The operator creates the stream. One with limits is refused: a full one would silently drop what waits in it.

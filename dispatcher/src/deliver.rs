@@ -17,7 +17,7 @@ use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
-use crate::backlog::{Backlog, Queued};
+use crate::backlog::Queued;
 use crate::clock::Clock;
 use crate::disabled::DisabledSet;
 use crate::index::{Index, Lookup};
@@ -83,8 +83,6 @@ pub(crate) struct Deliverer {
     pub(crate) validator: Validator,
     pub(crate) violations: Arc<ViolationCounts>,
     pub(crate) slots: Arc<Slots>,
-    /// What waits for its turn.
-    pub(crate) backlog: Arc<Backlog>,
     /// Once cancelled, what waits is parked.
     pub(crate) stop: CancellationToken,
 }

@@ -14,7 +14,7 @@ use hookwright_core::schema::Violation;
 use tokio::time::Instant;
 use tracing::info;
 
-use crate::backlog::{FanOut, Queued};
+use crate::backlog::{Coming, Queued};
 use crate::deliver::{Deliverer, Delivery};
 use crate::hold::Abandoned;
 use crate::index::Producer;
@@ -29,7 +29,7 @@ impl Deliverer {
         &self,
         producer: &ProducerUid,
         mut published: Published,
-        fan_out: &FanOut,
+        coming: Coming,
     ) -> Result<(), Abandoned> {
         let producer = self.index.producer(producer).ok_or(Abandoned)?;
         let reading = Reading { rule: &producer.record.event_type, source: &producer.source, known_type: None };
@@ -53,13 +53,14 @@ impl Deliverer {
             if !self.liveness.is_live() {
                 return Err(Abandoned);
             }
-            fan_out.saw(wanted_by.len());
-            if let Some(queued) = self.backlog.queue(wanted_by.len()) {
+            coming.saw(wanted_by.len());
+            if let Some(queued) = coming.queue(wanted_by.len()) {
                 break (wanted_by, queued);
             }
             drop(wanted_by);
-            Box::pin(self.stop.run_until_cancelled(self.backlog.room_for_many())).await.ok_or(Abandoned)?;
+            Box::pin(self.stop.run_until_cancelled(coming.room_for_many())).await.ok_or(Abandoned)?;
         };
+        drop(coming);
         self.metrics.events.inc();
         let (event, published) = (Arc::new(event), Arc::new(published));
         // Not before: no endpoint is to blame for the time that validating or waiting for room takes.

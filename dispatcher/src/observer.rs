@@ -22,7 +22,7 @@ pub(crate) struct Observer {
     pub(crate) liveness: Arc<Liveness>,
     pub(crate) clock: Arc<Clock>,
     pub(crate) metrics: Arc<Metrics>,
-    pub(crate) events: Budget,
+    pub(crate) events: Arc<Budget>,
     pub(crate) slots: Arc<Slots>,
     pub(crate) ready: watch::Sender<NotReady>,
     /// Cancelled when the dispatcher stops.

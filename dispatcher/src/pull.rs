@@ -3,6 +3,7 @@
 //! The client library's batches make an error of a pull that ends because its bytes are used up, told from a real one
 //! by text only; so the answers are read here.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::jetstream::consumer::PullConsumer;
@@ -43,9 +44,9 @@ pub(crate) struct Puller {
     context: jetstream::Context,
     consumer: PullConsumer,
     connected: watch::Receiver<u64>,
-    budget: Budget,
+    budget: Arc<Budget>,
     /// Room for one event beside the budget, so that a waiting pull of an idle producer takes nothing from the others.
-    reserve: Budget,
+    reserve: Arc<Budget>,
 }
 
 impl Puller {
@@ -53,13 +54,13 @@ impl Puller {
         nats: &Nats,
         stream: &str,
         consumer: &str,
-        budget: Budget,
+        budget: Arc<Budget>,
         max_message: u32,
     ) -> Result<Self, PullError> {
         let found = nats.jetstream.get_consumer_from_stream(consumer, stream).await.map_err(|source| {
             PullError::Consumer { stream: stream.to_owned(), consumer: consumer.to_owned(), source }
         })?;
-        let reserve = Budget::new(1, max_message as usize, max_message);
+        let reserve = Arc::new(Budget::new(1, max_message as usize, max_message));
         let (client, context) = (nats.client.clone(), nats.jetstream.clone());
         Ok(Self { client, context, consumer: found, connected: nats.connected.clone(), budget, reserve })
     }
@@ -76,7 +77,7 @@ impl Puller {
         stop: &CancellationToken,
         mut take: impl FnMut(Message, Share),
     ) -> Result<(), PullError> {
-        let (budget, reserve) = (self.budget.clone(), self.reserve.clone());
+        let (budget, reserve) = (Arc::clone(&self.budget), Arc::clone(&self.reserve));
         let mut shared = Box::pin(async { budget.grant(wanted.await).await });
         loop {
             let own = async {

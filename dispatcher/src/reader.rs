@@ -14,7 +14,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
 use crate::acks::Acks;
-use crate::backlog::FanOut;
+use crate::backlog::{Backlog, Intake};
 use crate::budget::{Budget, Share};
 use crate::deliver::Deliverer;
 use crate::hold::hold;
@@ -33,7 +33,9 @@ const RETRY: Duration = Duration::from_millis(250);
 pub(crate) struct Reader {
     pub(crate) nats: Nats,
     pub(crate) deliverer: Arc<Deliverer>,
-    pub(crate) budget: Budget,
+    pub(crate) budget: Arc<Budget>,
+    /// What waits for its turn.
+    pub(crate) backlog: Arc<Backlog>,
     pub(crate) acks: Acks,
     /// The messages that are held.
     pub(crate) tracker: TaskTracker,
@@ -47,7 +49,7 @@ pub(crate) struct Reader {
 #[derive(Clone)]
 pub(crate) enum Source {
     /// The events of a producer.
-    Events { producer: Arc<Producer>, fan_out: Arc<FanOut> },
+    Events { producer: Arc<Producer>, intake: Arc<Intake> },
     /// The parked deliveries that are due.
     Due { stream: &'static str, consumer: &'static str },
 }
@@ -86,7 +88,7 @@ impl Reader {
 
     async fn read(&self, source: &Source, stop: &CancellationToken) -> Result<(), PullError> {
         let (stream, consumer) = source.names();
-        let budget = self.budget.clone();
+        let budget = Arc::clone(&self.budget);
         let mut puller = Puller::open(&self.nats, stream, consumer, budget, self.max_message).await?;
         let may_read = || {
             let kept_out = matches!(source, Source::Events { .. }) && self.pressure.is_high();
@@ -113,7 +115,7 @@ impl Reader {
     /// How many messages to ask for.
     async fn wanted(&self, source: &Source) -> u32 {
         match source {
-            Source::Events { fan_out, .. } => fan_out.events(self.deliverer.backlog.room().await).min(MAX_EVENTS),
+            Source::Events { intake, .. } => intake.room().await.min(MAX_EVENTS),
             Source::Due { .. } => MAX_EVENTS,
         }
     }
@@ -130,11 +132,11 @@ impl Reader {
         let (message, acker) = message.split();
         let (deliverer, acks) = (Arc::clone(&self.deliverer), self.acks.clone());
         match source {
-            Source::Events { producer, fan_out } => {
+            Source::Events { producer, intake } => {
                 let published = Published::from_stream(message, &place, producer.record.stream.created);
-                let (producer, fan_out) = (Arc::clone(producer), Arc::clone(fan_out));
+                let (producer, coming) = (Arc::clone(producer), intake.coming());
                 self.tracker.spawn(async move {
-                    let work = pin!(deliverer.fan_out(&producer.record.uid, published, &fan_out));
+                    let work = pin!(deliverer.fan_out(&producer.record.uid, published, coming));
                     if hold(&acker, work).await.is_ok() {
                         acks.settled(acker, share);
                     }

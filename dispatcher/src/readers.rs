@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::error;
 
-use crate::backlog::FanOut;
+use crate::backlog::Intake;
 use crate::index::{Producer, Serving};
 use crate::reader::{Reader, Source};
 
@@ -32,8 +32,9 @@ pub(crate) async fn run(reader: Reader, mut serving: watch::Receiver<Serving>, s
         for (uid, producer) in wanted {
             running.entry(uid).or_insert_with(|| {
                 let token = stop.child_token();
-                let source = Source::Events { producer: Arc::clone(&producer), fan_out: FanOut::new() };
-                tasks.spawn(reader.clone().run(source, token.clone()));
+                let source = Source::Events { producer: Arc::clone(&producer), intake: Intake::new(&reader.backlog) };
+                let reader = Reader { budget: Arc::new(reader.budget.shared()), ..reader.clone() };
+                tasks.spawn(reader.run(source, token.clone()));
                 (producer, token)
             });
         }

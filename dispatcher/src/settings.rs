@@ -100,7 +100,7 @@ mod defaults {
         512
     }
     pub(super) fn max_held_events() -> usize {
-        2048
+        4096
     }
     pub(super) fn max_waiting() -> usize {
         4096
