@@ -3,6 +3,7 @@
 //! measured in the same run, as machines differ and are never quiet.
 
 mod chart;
+mod client;
 mod cpu;
 mod event;
 mod lab;

@@ -105,7 +105,8 @@ pub fn parse(message: &Message<'_>, reading: Reading<'_>) -> Result<Event, Malfo
     if is(BATCH) {
         return Err(Malformed::Batch);
     }
-    let mut headers = HeaderMap::with_capacity(8);
+    // With room for what a request has besides, so that its copy need not be hashed anew.
+    let mut headers = HeaderMap::with_capacity(16);
     let attribute = if is(STRUCTURED) {
         structured_type(message.body)?
     } else {

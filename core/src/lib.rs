@@ -4,7 +4,7 @@
 //! signed, what follows an attempt's outcome, which addresses may be dialled, and how the records look that operator
 //! and dispatcher exchange. Time and randomness arrive as arguments.
 //!
-//! **Architecture invariant**: no tokio, kube, async-nats or reqwest here, no clock and no random number generator.
+//! **Architecture invariant**: no tokio, kube, async-nats or hyper here, no clock and no random number generator.
 #![deny(missing_docs)]
 
 pub mod backoff;

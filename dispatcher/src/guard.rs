@@ -4,20 +4,26 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
-use anyhow::Context;
+use anyhow::Context as _;
+use futures::future::BoxFuture;
 use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{ConnectionConfig, LookupIpStrategy, NameServerConfig, ProtocolConfig, ResolverConfig};
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hookwright_core::egress::EgressPolicy;
-use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use hyper_util::client::legacy::connect::dns::Name;
+use tower::{BoxError, Service};
 
 use crate::settings::DnsSettings;
 
-/// Resolves names for the HTTP client.
+/// The vetted addresses of a name. The port is the URL's.
+type Addresses = std::vec::IntoIter<SocketAddr>;
+
+/// Resolves names for the HTTP client, which clones it for each request.
 #[derive(Clone)]
 pub(crate) struct Guard {
-    resolver: TokioResolver,
+    resolver: Arc<TokioResolver>,
     policy: Arc<EgressPolicy>,
 }
 
@@ -31,25 +37,34 @@ impl Guard {
             TokioResolver::builder_with_config(config, TokioRuntimeProvider::default())
         };
         builder.options_mut().ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
-        let resolver = builder.build().context("can't start the DNS resolver")?;
+        let resolver = Arc::new(builder.build().context("can't start the DNS resolver")?);
         Ok(Self { resolver, policy: Arc::new(policy) })
     }
 
-    async fn resolve(self, host: String) -> Result<Addrs, Box<dyn std::error::Error + Send + Sync>> {
+    async fn resolve(self, host: Name) -> Result<Addresses, BoxError> {
         // Fully qualified: a search domain must not turn `kubernetes.default` into a cluster service.
-        let name = if host.ends_with('.') { host } else { format!("{host}.") };
+        let host = host.as_str();
+        let name = if host.ends_with('.') { host.to_owned() } else { format!("{host}.") };
         let answer = self.resolver.lookup_ip(name).await?;
-        let addresses: Vec<_> = answer.iter().collect();
+        let addresses: Vec<_> = answer.iter().map(|address| SocketAddr::new(address, 0)).collect();
         for address in &addresses {
-            self.policy.check_address(*address)?;
+            self.policy.check_address(address.ip())?;
         }
-        Ok(Box::new(addresses.into_iter().map(|address| SocketAddr::new(address, 0))))
+        Ok(addresses.into_iter())
     }
 }
 
-impl Resolve for Guard {
-    fn resolve(&self, name: Name) -> Resolving {
-        Box::pin(self.clone().resolve(name.as_str().to_owned()))
+impl Service<Name> for Guard {
+    type Response = Addresses;
+    type Error = BoxError;
+    type Future = BoxFuture<'static, Result<Addresses, BoxError>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, name: Name) -> Self::Future {
+        Box::pin(self.clone().resolve(name))
     }
 }
 

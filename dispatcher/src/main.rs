@@ -7,6 +7,7 @@ mod budget;
 mod clock;
 mod config;
 mod deliver;
+mod dial;
 mod disabled;
 mod due;
 mod fanout;

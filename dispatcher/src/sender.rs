@@ -5,13 +5,19 @@ use std::error::Error;
 use std::pin::pin;
 use std::time::Duration;
 
-use anyhow::Context;
+use bytes::Bytes;
 use hookwright_core::egress::{EgressPolicy, Refusal};
 use hookwright_core::outcome::{Outcome, OutcomeKind, parse_retry_after};
-use reqwest::{Client, Request, Response};
+use http::{Request, Response, header};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper_util::client::legacy::{Client, Error as SendError};
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use tokio::time::error::Elapsed;
 use tokio::time::{Instant, timeout_at};
 
 use crate::clock::Clock;
+use crate::dial::Dial;
 use crate::guard::Guard;
 use crate::settings::DnsSettings;
 use crate::slots::YOUNG;
@@ -21,27 +27,20 @@ const MAX_BODY: usize = 64 << 10;
 /// Open connections kept for each host and for how long.
 const IDLE: (usize, Duration) = (64, Duration::from_secs(30));
 
-/// The one client of this dispatcher: its connections are shared by all subscriptions.
+/// The one client of this dispatcher: its connections are shared by all subscriptions. It follows no redirect, and uses no
+/// proxy.
 #[derive(Clone)]
 pub(crate) struct Sender {
-    client: Client,
+    client: Client<Dial, Full<Bytes>>,
 }
 
 impl Sender {
     pub(crate) fn new(dns: &DnsSettings, egress: EgressPolicy) -> anyhow::Result<Self> {
-        let client = Client::builder()
-            .user_agent(concat!("hookwright/", env!("CARGO_PKG_VERSION")))
-            .dns_resolver(Guard::new(dns, egress)?)
-            .redirect(reqwest::redirect::Policy::none())
-            .no_proxy()
-            .referer(false)
-            .retry(reqwest::retry::never())
-            .http1_only()
+        let client = Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
             .pool_max_idle_per_host(IDLE.0)
             .pool_idle_timeout(IDLE.1)
-            .connect_timeout(Duration::from_secs(10))
-            .build()
-            .context("can't start the HTTP client")?;
+            .build(Dial::new(Guard::new(dns, egress)?)?);
         Ok(Self { client })
     }
 
@@ -50,7 +49,7 @@ impl Sender {
     /// young any more.
     pub(crate) async fn send(
         &self,
-        request: Request,
+        request: Request<Full<Bytes>>,
         timeout: Duration,
         clock: &Clock,
         ages: impl FnOnce(),
@@ -68,10 +67,10 @@ impl Sender {
         outcome
     }
 
-    async fn exchange(&self, request: Request, clock: &Clock, outcome: &mut Outcome) {
-        match self.client.execute(request).await {
+    async fn exchange(&self, request: Request<Full<Bytes>>, clock: &Clock, outcome: &mut Outcome) {
+        match self.client.request(request).await {
             Ok(response) => {
-                let retry_after = response.headers().get(http::header::RETRY_AFTER);
+                let retry_after = response.headers().get(header::RETRY_AFTER);
                 let retry_after = retry_after.and_then(|value| parse_retry_after(value.to_str().ok()?, clock.now()));
                 *outcome = Outcome::response(response.status().as_u16(), retry_after);
                 drain(response).await;
@@ -81,20 +80,17 @@ impl Sender {
     }
 }
 
-async fn drain(mut response: Response) {
-    let mut read = 0;
-    while let Ok(Some(chunk)) = response.chunk().await {
-        read += chunk.len();
+async fn drain(response: Response<Incoming>) {
+    let (mut body, mut read) = (response.into_body(), 0);
+    while let Some(Ok(frame)) = body.frame().await {
+        read += frame.data_ref().map_or(0, Bytes::len);
         if read > MAX_BODY {
             return;
         }
     }
 }
 
-fn classify(error: &reqwest::Error) -> OutcomeKind {
-    if error.is_builder() {
-        return OutcomeKind::Unsignable;
-    }
+fn classify(error: &SendError) -> OutcomeKind {
     let mut cause: Option<&(dyn Error + 'static)> = Some(error);
     while let Some(error) = cause {
         if error.is::<Refusal>() {
@@ -103,9 +99,17 @@ fn classify(error: &reqwest::Error) -> OutcomeKind {
         if is_tls(error) {
             return OutcomeKind::TlsFailed;
         }
+        if is_timeout(error) {
+            return OutcomeKind::TimedOut;
+        }
         cause = error.source();
     }
-    if error.is_timeout() { OutcomeKind::TimedOut } else { OutcomeKind::Unreachable }
+    OutcomeKind::Unreachable
+}
+
+fn is_timeout(error: &(dyn Error + 'static)) -> bool {
+    let io = error.downcast_ref::<std::io::Error>();
+    error.is::<Elapsed>() || io.is_some_and(|io| io.kind() == std::io::ErrorKind::TimedOut)
 }
 
 /// An I/O error hides what it wraps from `source`, and the TLS connector wraps it twice.

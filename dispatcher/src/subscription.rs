@@ -9,7 +9,8 @@ use hookwright_core::policy::DeliveryPolicy;
 use hookwright_core::record::{HeaderValue as Value, SubscriptionRecord};
 use hookwright_core::seal::Secret;
 use hookwright_core::signature::SigningKey;
-use http::header::{HeaderMap, HeaderName, HeaderValue};
+use http::Uri;
+use http::header::{ACCEPT, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
 use url::Url;
 
 use crate::health::HealthCell;
@@ -36,7 +37,7 @@ pub(crate) struct Subscription {
 /// Where and how attempts go.
 #[derive(Debug)]
 pub(crate) struct Endpoint {
-    pub(crate) url: Url,
+    pub(crate) uri: Uri,
     pub(crate) headers: HeaderMap,
     pub(crate) keys: Vec<SigningKey>,
 }
@@ -54,7 +55,10 @@ impl Endpoint {
     pub(crate) fn prepare(record: &SubscriptionRecord<Secret>, egress: &EgressPolicy) -> Result<Self, Unusable> {
         let url = Url::parse(&record.endpoint.url).map_err(|_| Unusable::Unsignable)?;
         egress.check_url(&url).map_err(Unusable::Blocked)?;
-        let mut headers = HeaderMap::with_capacity(record.endpoint.headers.len());
+        let uri = url.as_str().parse().map_err(|_| Unusable::Unsignable)?;
+        let mut headers = HeaderMap::with_capacity(record.endpoint.headers.len() + 2);
+        headers.insert(USER_AGENT, HeaderValue::from_static(concat!("hookwright/", env!("CARGO_PKG_VERSION"))));
+        headers.insert(ACCEPT, HeaderValue::from_static("*/*"));
         for header in &record.endpoint.headers {
             let (text, sensitive) = match &header.value {
                 Value::Plain(text) => (text.as_str(), false),
@@ -67,6 +71,6 @@ impl Endpoint {
         }
         let keys: Result<Vec<_>, _> = record.signing.iter().map(|secret| SigningKey::parse(secret.expose())).collect();
         let keys = keys.ok().filter(|keys| !keys.is_empty()).ok_or(Unusable::Unsignable)?;
-        Ok(Self { url, headers, keys })
+        Ok(Self { uri, headers, keys })
     }
 }

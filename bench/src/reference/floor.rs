@@ -3,12 +3,14 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use async_nats::jetstream::{self, consumer::PullConsumer};
 use futures::StreamExt;
-use reqwest::Client;
+use http::{Request, Uri};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
+
+use crate::client::Client;
 
 /// Pulls from consumers, sends to their endpoints, acks.
 #[derive(Debug, clap::Args)]
@@ -44,7 +46,7 @@ pub(crate) async fn floor(arguments: FloorArguments) -> Result<()> {
         .connect(arguments.nats)
         .await?;
     let context = jetstream::new(connection);
-    let client = super::client()?;
+    let client = Client::new()?;
     let mut readers = JoinSet::new();
     for (name, url) in arguments.consumer.iter().zip(arguments.url) {
         let consumer: PullConsumer = context.get_consumer_from_stream(name, &arguments.stream).await?;
@@ -58,15 +60,15 @@ pub(crate) async fn floor(arguments: FloorArguments) -> Result<()> {
 
 async fn read(consumer: PullConsumer, client: Client, url: String, in_flight: usize, batch: usize) -> Result<()> {
     let slots = Arc::new(Semaphore::new(in_flight));
-    let url = reqwest::Url::parse(&url)?;
+    let uri: Uri = url.parse()?;
     let mut messages = consumer.stream().max_messages_per_batch(batch).messages().await?;
     while let Some(message) = messages.next().await {
         let message = message?;
         let slot = Arc::clone(&slots).acquire_owned().await?;
-        let (client, url) = (client.clone(), url.clone());
+        let (client, uri) = (client.clone(), uri.clone());
         tokio::spawn(async move {
             // One that fails isn't acked: it would come again, and the run says that it was not exact.
-            if send(&client, url, message.payload.clone()).await.is_ok() {
+            if send(&client, uri, message.payload.clone()).await.is_ok() {
                 let _ = message.ack().await;
             }
             drop(slot);
@@ -75,9 +77,7 @@ async fn read(consumer: PullConsumer, client: Client, url: String, in_flight: us
     Ok(())
 }
 
-async fn send(client: &Client, url: reqwest::Url, body: bytes::Bytes) -> Result<()> {
-    let answer = client.post(url).header("content-type", "application/json").body(body).send().await?;
-    ensure!(answer.status().is_success(), "answered with {}", answer.status());
-    answer.bytes().await?;
-    Ok(())
+async fn send(client: &Client, uri: Uri, body: bytes::Bytes) -> Result<()> {
+    let request = Request::post(uri).header("content-type", "application/json").body(body.into())?;
+    client.exchange(request).await.map(drop)
 }

@@ -5,8 +5,11 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use hookwright_e2e::{Process, wait_for};
+use http::Request;
+use http_body_util::Full;
 
 use super::{Behaviour, Receipt};
+use crate::client::Client;
 use crate::cpu::Watched;
 
 /// The name under which it is watched.
@@ -16,7 +19,7 @@ pub(crate) const SINK: &str = "sink";
 pub(crate) struct Sink {
     process: Process,
     base: String,
-    client: reqwest::Client,
+    client: Client,
 }
 
 impl Sink {
@@ -29,7 +32,7 @@ impl Sink {
             Ok(address.to_owned())
         });
         let base = format!("http://{}", address.await?);
-        Ok(Self { process, base, client: reqwest::Client::builder().no_proxy().build()? })
+        Ok(Self { process, base, client: Client::new()? })
     }
 
     /// The URL of an endpoint.
@@ -39,8 +42,9 @@ impl Sink {
 
     /// How many different webhooks were accepted since the last [`Self::take`].
     pub(crate) async fn accepted(&self) -> Result<usize> {
-        let answer = self.client.get(format!("{}/accepted", self.base)).send().await?;
-        Ok(answer.error_for_status()?.text().await?.parse()?)
+        let answer =
+            self.client.exchange(Request::get(format!("{}/accepted", self.base)).body(Full::default())?).await?;
+        Ok(std::str::from_utf8(&answer)?.parse()?)
     }
 
     /// All that arrived since the last time.
@@ -54,8 +58,7 @@ impl Sink {
     }
 
     async fn post(&self, path: &str) -> Result<bytes::Bytes> {
-        let answer = self.client.post(format!("{}/{path}", self.base)).send().await?;
-        Ok(answer.error_for_status()?.bytes().await?)
+        self.client.exchange(Request::post(format!("{}/{path}", self.base)).body(Full::default())?).await
     }
 
     pub(crate) fn watched(&self) -> Result<Watched> {

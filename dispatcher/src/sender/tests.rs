@@ -68,8 +68,7 @@ fn loopback() -> Sender {
 }
 
 async fn post(sender: &Sender, url: &str) -> Outcome {
-    let mut request = Request::new(reqwest::Method::POST, url.parse().unwrap());
-    *request.body_mut() = Some("a secret body".into());
+    let request = Request::post(url).body(Full::from("a secret body")).unwrap();
     sender.send(request, TIMEOUT, &Clock::new(Duration::ZERO), || {}).await
 }
 

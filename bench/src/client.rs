@@ -1,0 +1,51 @@
+//! The HTTP client of the references and of the bench itself: that of the dispatchers, without their guard.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use bytes::Bytes;
+use http::Request;
+use http_body_util::{BodyExt, Full};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use tokio::time::timeout;
+
+/// An exchange may take so long, as an attempt may by default.
+const TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Keeps 64 idle connections for each host.
+#[derive(Clone)]
+pub(crate) struct Client(legacy::Client<HttpsConnector<HttpConnector>, Full<Bytes>>);
+
+impl Client {
+    pub(crate) fn new() -> Result<Self> {
+        let mut tcp = HttpConnector::new();
+        tcp.enforce_http(false);
+        tcp.set_nodelay(true);
+        let tls = HttpsConnectorBuilder::new()
+            .with_provider_and_native_roots(rustls::crypto::ring::default_provider())
+            .context("no CA certificates on this system")?
+            .https_or_http()
+            .enable_http1()
+            .wrap_connector(tcp);
+        let client = legacy::Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .pool_max_idle_per_host(64)
+            .pool_idle_timeout(Duration::from_secs(30))
+            .build(tls);
+        Ok(Self(client))
+    }
+
+    /// The body of the answer; anything but a 2xx is an error.
+    pub(crate) async fn exchange(&self, request: Request<Full<Bytes>>) -> Result<Bytes> {
+        let uri = request.uri().clone();
+        let exchange = async {
+            let answer = self.0.request(request).await?;
+            ensure!(answer.status().is_success(), "answered with {}", answer.status());
+            Ok(answer.into_body().collect().await?.to_bytes())
+        };
+        timeout(TIMEOUT, exchange).await.map_err(Into::into).flatten().with_context(|| uri.to_string())
+    }
+}
