@@ -1,13 +1,18 @@
-//! Acks of settled messages, sent some at a time: each write to NATS is two system calls, one of them the server's, and
-//! costs more than all else about an ack.
+//! Acks. Those of settled messages are sent some at a time: each write to NATS is two system calls, one of them the
+//! server's, and costs more than all else about an ack.
+//!
+//! The client library's messages ack themselves; for this each has its own copy of the connection's many counted
+//! references. These acks share one.
+
+use std::sync::Arc;
 
 use async_nats::jetstream::AckKind;
-use async_nats::jetstream::message::Acker;
+use async_nats::{Client, Subject};
 use tokio::sync::mpsc;
 use tokio::task::yield_now;
+use tracing::warn;
 
 use crate::budget::Share;
-use crate::hold::acknowledge;
 
 /// So many go at a time.
 const MOST: usize = 256;
@@ -15,34 +20,51 @@ const MOST: usize = 256;
 /// Where settled messages are handed over. Each keeps its share of the budget until its ack is on its way, so there are
 /// never more than the budget allows.
 #[derive(Clone)]
-pub(crate) struct Acks(mpsc::UnboundedSender<Settled>);
+pub(crate) struct Acks(Arc<Inner>);
+
+struct Inner {
+    client: Client,
+    settled: mpsc::UnboundedSender<Settled>,
+}
 
 struct Settled {
-    acker: Acker,
+    reply: Subject,
     _share: Share,
 }
 
 impl Acks {
     /// With the task that sends them, which ends when all of these are dropped.
-    pub(crate) fn new() -> (Self, impl Future<Output = ()>) {
+    pub(crate) fn new(client: Client) -> (Self, impl Future<Output = ()>) {
         let (sender, settled) = mpsc::unbounded_channel();
-        (Self(sender), send(settled))
+        let sending = send(client.clone(), settled);
+        (Self(Arc::new(Inner { client, settled: sender })), sending)
     }
 
-    /// The message is settled.
-    pub(crate) fn settled(&self, acker: Acker, share: Share) {
+    /// The message that is acked to `reply` is settled.
+    pub(crate) fn settled(&self, reply: Subject, share: Share) {
         // The receiver lives as long as a sender.
-        let _ = self.0.send(Settled { acker, _share: share });
+        let _ = self.0.settled.send(Settled { reply, _share: share });
+    }
+
+    /// The message that is acked to `reply` is worked on.
+    pub(crate) async fn progress(&self, reply: &Subject) {
+        acknowledge(&self.0.client, reply.clone(), AckKind::Progress).await;
     }
 }
 
-async fn send(mut settled: mpsc::UnboundedReceiver<Settled>) {
+async fn send(client: Client, mut settled: mpsc::UnboundedReceiver<Settled>) {
     let mut some = Vec::with_capacity(MOST);
     while settled.recv_many(&mut some, MOST).await > 0 {
-        for Settled { acker, .. } in &some {
-            acknowledge(acker, AckKind::Ack).await;
+        for Settled { reply, _share } in some.drain(..) {
+            acknowledge(&client, reply, AckKind::Ack).await;
         }
-        some.clear();
         yield_now().await;
+    }
+}
+
+/// A lost ack is a duplicate with the same id, so it is not repeated.
+async fn acknowledge(client: &Client, reply: Subject, kind: AckKind) {
+    if let Err(error) = client.publish(reply, kind.into()).await {
+        warn!(error = %error, "can't ack");
     }
 }

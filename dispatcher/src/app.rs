@@ -103,8 +103,10 @@ struct Running {
     nats: Nats,
     incarnation: String,
     grace: Duration,
-    /// Cancelled to stop the readers, and what waits for a slot.
+    /// Cancelled to stop the readers.
     stop: CancellationToken,
+    /// Closed to stop what waits for one.
+    slots: Arc<Slots>,
     /// The messages that are held.
     tracker: TaskTracker,
     /// What never ends before `stop`: if it does, it has panicked, and the dispatcher must not go on without it.
@@ -184,7 +186,17 @@ impl Running {
             pressure_gauge.run().await;
         });
         let grace = settings.shutdown_grace;
-        let observer = Observer { settings, index, liveness, clock, metrics, events, slots, ready, stop: stop.clone() };
+        let observer = Observer {
+            settings,
+            index,
+            liveness,
+            clock,
+            metrics,
+            events,
+            slots: Arc::clone(&slots),
+            ready,
+            stop: stop.clone(),
+        };
         vital.spawn(renewer.run());
         vital.spawn(observer.run());
         Ok(Self {
@@ -192,6 +204,7 @@ impl Running {
             incarnation,
             grace,
             stop,
+            slots,
             tracker,
             vital,
             readers,
@@ -206,6 +219,7 @@ impl Running {
         let deadline = Instant::now() + self.grace;
         info!(held = self.tracker.len(), "stopping");
         self.stop.cancel();
+        self.slots.close();
         // First the readers: what a pull has brought in is held, too. With them, the last acks.
         let drained = async {
             while self.readers.join_next().await.is_some() {}
@@ -245,7 +259,7 @@ fn start_readers(
     let max_message = u32::try_from(nats.client.server_info().max_payload + MESSAGE_OVERHEAD)?;
     let (events, due) = budgets(settings, max_message);
     let serving = deliverer.index.serving();
-    let (acks, sending) = Acks::new();
+    let (acks, sending) = Acks::new(nats.client.clone());
     let reader = Reader {
         nats: nats.clone(),
         deliverer: Arc::new(deliverer),

@@ -83,7 +83,7 @@ pub(crate) struct Deliverer {
     pub(crate) validator: Validator,
     pub(crate) violations: Arc<ViolationCounts>,
     pub(crate) slots: Arc<Slots>,
-    /// Once cancelled, what waits is parked.
+    /// Once cancelled, no event waits for room any more.
     pub(crate) stop: CancellationToken,
 }
 
@@ -134,20 +134,17 @@ impl Deliverer {
         self.settle(delivery, started, outcome).await;
     }
 
-    /// Waits for a slot; none if there is none in time, or if the dispatcher stops. The lane's slot comes first:
-    /// deliveries of a slow endpoint wait among themselves, not in the way of others.
+    /// Waits for a slot; none if there is none in time, or if the dispatcher stops: then its own are closed, and who has
+    /// one of the lane's gives it to the next. The lane's slot comes first: deliveries of a slow endpoint wait among
+    /// themselves, not in the way of others.
     async fn slot(&self, delivery: &mut Delivery) -> Option<Slot> {
         let until = delivery.received + START_WITHIN;
-        let both = async {
-            let lane = delivery.subscription.lane.slot(delivery.waited, until, &mut delivery.queued).await?;
-            let dispatcher = timeout_at(until, self.slots.take()).await.ok()??;
-            Some(Slot { _lane: lane, dispatcher })
+        let lane = delivery.subscription.lane.slot(delivery.waited, until, &mut delivery.queued).await?;
+        let dispatcher = match self.slots.try_take() {
+            Some(slot) => slot,
+            None => timeout_at(until, self.slots.take()).await.ok()??,
         };
-        tokio::select! {
-            biased;
-            slot = both => slot,
-            () = self.stop.cancelled() => None,
-        }
+        Some(Slot { _lane: lane, dispatcher })
     }
 
     async fn attempt(&self, delivery: &Delivery, slot: &mut slots::Slot) -> (Timestamp, Outcome) {

@@ -4,10 +4,10 @@
 use std::pin::Pin;
 use std::time::Duration;
 
-use async_nats::jetstream::AckKind;
-use async_nats::jetstream::message::Acker;
+use async_nats::Subject;
 use tokio::time::sleep;
-use tracing::warn;
+
+use crate::acks::Acks;
 
 /// A third of the consumers' `ack_wait`.
 const KEEP: Duration = Duration::from_secs(2);
@@ -17,29 +17,23 @@ const KEEP: Duration = Duration::from_secs(2);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Abandoned;
 
-/// Does the work, keeping the message meanwhile. The work is pinned already: moved in here, each event would carry its
-/// size twice.
+/// Does the work, keeping meanwhile the message that is acked to `reply`. The work is pinned already: moved in here, each
+/// event would carry its size twice.
 pub(crate) async fn hold(
-    acker: &Acker,
+    acks: &Acks,
+    reply: &Subject,
     work: Pin<&mut impl Future<Output = Result<(), Abandoned>>>,
 ) -> Result<(), Abandoned> {
     // Beside the work, not between: a connection that takes no ack must not stop an attempt.
     let keeping = async {
         loop {
             sleep(KEEP).await;
-            Box::pin(acknowledge(acker, AckKind::Progress)).await;
+            Box::pin(acks.progress(reply)).await;
         }
     };
     tokio::select! {
         biased;
         result = work => result,
         () = keeping => Err(Abandoned),
-    }
-}
-
-/// A lost ack is a duplicate with the same id, so it is not repeated.
-pub(crate) async fn acknowledge(acker: &Acker, kind: AckKind) {
-    if let Err(error) = acker.ack_with(kind).await {
-        warn!(error = %error, "can't ack");
     }
 }

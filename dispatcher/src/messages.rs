@@ -20,13 +20,13 @@ pub(crate) struct Published {
 
 impl Published {
     /// From a producer's stream; its type is not known yet.
-    pub(crate) fn from_stream(message: async_nats::Message, info: &Place, stream_created: Timestamp) -> Self {
+    pub(crate) fn from_stream(message: async_nats::Message, place: Place, stream_created: Timestamp) -> Self {
         let event = EventRef {
-            stream: info.stream.clone(),
+            stream: place.stream,
             stream_created,
-            sequence: info.sequence,
+            sequence: place.sequence,
             subject: message.subject.into_string(),
-            published: info.published,
+            published: place.published,
             event_type: String::new(),
         };
         Self { event, headers: message.headers.unwrap_or_default(), body: message.payload }

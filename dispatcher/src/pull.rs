@@ -8,15 +8,17 @@ use std::time::Duration;
 
 use async_nats::jetstream::consumer::PullConsumer;
 use async_nats::jetstream::consumer::pull::BatchConfig;
-use async_nats::jetstream::{self, Message};
-use async_nats::{Client, StatusCode};
+use async_nats::jetstream::{self, Context};
+use async_nats::{Client, Message, StatusCode, Subject};
 use futures::StreamExt;
 use hookwright_runtime::nats::Nats;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
+use tracing::warn;
 
 use crate::budget::{Budget, Grant, Share};
+use crate::messages::Place;
 
 /// A pull that gets no room for this long makes do with the reserve.
 const PATIENCE: Duration = Duration::from_millis(100);
@@ -38,10 +40,20 @@ pub(crate) enum PullError {
     Refused { status: StatusCode },
 }
 
+/// A message of the stream.
+pub(crate) struct Pulled {
+    pub(crate) message: Message,
+    pub(crate) place: Place,
+    /// Where it is acked.
+    pub(crate) reply: Subject,
+    /// What it has of the budget.
+    pub(crate) share: Share,
+}
+
 /// Takes messages from a durable consumer.
 pub(crate) struct Puller {
     client: Client,
-    context: jetstream::Context,
+    context: Context,
     consumer: PullConsumer,
     connected: watch::Receiver<u64>,
     budget: Arc<Budget>,
@@ -66,7 +78,7 @@ impl Puller {
     }
 
     /// What is there now, if anything, up to `wanted` events; else the next message, waiting for a while; or until `stop`.
-    /// Each message goes to `take` with its share of the budget as soon as it is here.
+    /// Each message goes to `take` as soon as it is here.
     ///
     /// While all room is taken, by others or by endpoints that hang, the reserve lets in one event after the other, for as
     /// long as `goes_on`: those of quick endpoints are delivered.
@@ -75,7 +87,7 @@ impl Puller {
         wanted: impl Future<Output = u32>,
         goes_on: impl Fn() -> bool,
         stop: &CancellationToken,
-        mut take: impl FnMut(Message, Share),
+        mut take: impl FnMut(Pulled),
     ) -> Result<(), PullError> {
         let (budget, reserve) = (Arc::clone(&self.budget), Arc::clone(&self.reserve));
         let mut shared = Box::pin(async { budget.grant(wanted.await).await });
@@ -114,7 +126,7 @@ impl Puller {
         mut grant: Grant,
         wait: Option<Duration>,
         stop: &CancellationToken,
-        take: &mut impl FnMut(Message, Share),
+        take: &mut impl FnMut(Pulled),
     ) -> Result<usize, PullError> {
         self.connected.mark_unchanged();
         let inbox = self.client.new_inbox();
@@ -129,6 +141,8 @@ impl Puller {
         self.consumer.request_batch(asked, inbox.into()).await.map_err(PullError::Request)?;
         let silence = wait.unwrap_or_default() + LOST;
         let mut taken = 0;
+        // One for all messages: it reads where each stands.
+        let mut context = self.context.clone();
         while grant.events() > 0 {
             let answer = tokio::select! {
                 biased;
@@ -138,15 +152,21 @@ impl Puller {
                 // What is here already is taken; the wait for more ends.
                 () = stop.cancelled(), if wait.is_some() => None,
             };
-            let Some(message) = answer else { break };
+            let Some(answer) = answer else { break };
             // A message of the stream asks for an ack; whatever else it says, a status too, was its publisher's wish.
-            if message.reply.is_some() {
+            if let Some(reply) = answer.reply.clone() {
                 taken += 1;
-                let share = grant.share(message.length);
-                take(Message { message, context: self.context.clone() }, share);
+                let share = grant.share(answer.length);
+                let message = jetstream::Message { message: answer, context };
+                let place = message.info().map(|info| Place::of(&info));
+                context = message.context;
+                match place {
+                    Ok(place) => take(Pulled { message: message.message, place, reply, share }),
+                    Err(error) => warn!(error, "a message without metadata"),
+                }
                 continue;
             }
-            match message.status {
+            match answer.status {
                 None => {}
                 // No messages, no more in time, or none that fits into what is left of the bytes.
                 Some(StatusCode::NOT_FOUND | StatusCode::TIMEOUT) => break,

@@ -5,7 +5,6 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_nats::jetstream::Message;
 use hookwright_runtime::logging::chain;
 use hookwright_runtime::nats::Nats;
 use tokio::time::Instant;
@@ -15,13 +14,13 @@ use tracing::{debug, warn};
 
 use crate::acks::Acks;
 use crate::backlog::{Backlog, Intake};
-use crate::budget::{Budget, Share};
+use crate::budget::Budget;
 use crate::deliver::Deliverer;
 use crate::hold::hold;
 use crate::index::Producer;
-use crate::messages::{Place, Published};
+use crate::messages::Published;
 use crate::pressure::Pressure;
-use crate::pull::{PullError, Puller};
+use crate::pull::{PullError, Pulled, Puller};
 
 /// A pull asks for at most this many messages.
 const MAX_EVENTS: u32 = 256;
@@ -107,7 +106,7 @@ impl Reader {
                 stop.run_until_cancelled(turns.shortened(producer)).await;
                 continue;
             }
-            puller.pull(self.wanted(source), goes_on, stop, |message, share| self.take(source, message, share)).await?;
+            puller.pull(self.wanted(source), goes_on, stop, |pulled| self.take(source, pulled)).await?;
         }
         Ok(())
     }
@@ -121,24 +120,17 @@ impl Reader {
     }
 
     /// Holds a message until it is settled.
-    fn take(&self, source: &Source, message: Message, share: Share) {
-        let place = match message.info() {
-            Ok(info) => Place::of(&info),
-            Err(error) => {
-                warn!(error, "a message without metadata");
-                return;
-            }
-        };
-        let (message, acker) = message.split();
+    fn take(&self, source: &Source, pulled: Pulled) {
+        let Pulled { message, place, reply, share } = pulled;
         let (deliverer, acks) = (Arc::clone(&self.deliverer), self.acks.clone());
         match source {
             Source::Events { producer, intake } => {
-                let published = Published::from_stream(message, &place, producer.record.stream.created);
+                let published = Published::from_stream(message, place, producer.record.stream.created);
                 let (producer, coming) = (Arc::clone(producer), intake.coming());
                 self.tracker.spawn(async move {
                     let work = pin!(deliverer.fan_out(&producer.record.uid, published, coming));
-                    if hold(&acker, work).await.is_ok() {
-                        acks.settled(acker, share);
+                    if hold(&acks, &reply, work).await.is_ok() {
+                        acks.settled(reply, share);
                     }
                 });
             }
@@ -146,8 +138,8 @@ impl Reader {
                 let received = Instant::now();
                 self.tracker.spawn(async move {
                     let work = pin!(deliverer.deliver_due(message, received));
-                    if hold(&acker, work).await.is_ok() {
-                        acks.settled(acker, share);
+                    if hold(&acks, &reply, work).await.is_ok() {
+                        acks.settled(reply, share);
                     }
                 });
             }

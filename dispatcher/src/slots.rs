@@ -37,7 +37,20 @@ impl Slots {
         Arc::new(Self { all: Arc::new(Semaphore::new(most)), most, young })
     }
 
-    /// Waits for one. None only if the semaphores were closed, which they never are.
+    /// One that is free at this moment.
+    pub(crate) fn try_take(&self) -> Option<Slot> {
+        let young = Arc::clone(&self.young).try_acquire_owned().ok()?;
+        let one = Arc::clone(&self.all).try_acquire_owned().ok()?;
+        Some(Slot { _one: one, young: Some(young) })
+    }
+
+    /// From now on there are none: whoever waits has to do without.
+    pub(crate) fn close(&self) {
+        self.young.close();
+        self.all.close();
+    }
+
+    /// Waits for one. None once they are closed.
     pub(crate) async fn take(&self) -> Option<Slot> {
         let young = Arc::clone(&self.young).acquire_owned().await.ok()?;
         let one = Arc::clone(&self.all).acquire_owned().await.ok()?;
@@ -69,6 +82,8 @@ impl Slot {
 
 #[cfg(test)]
 mod tests {
+    use std::pin::pin;
+
     use futures::FutureExt;
     use tokio::task::coop::unconstrained;
 
@@ -89,6 +104,9 @@ mod tests {
         let few = Slots::new(1);
         let mut one = few.take().await.unwrap();
         one.ages();
-        assert!(few.take().now_or_never().is_none(), "all together are bounded, too");
+        let mut waiting = pin!(few.take());
+        assert!(waiting.as_mut().now_or_never().is_none(), "all together are bounded, too");
+        few.close();
+        assert!(waiting.now_or_never().is_some_and(|slot| slot.is_none()) && few.try_take().is_none());
     }
 }
