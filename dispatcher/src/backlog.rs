@@ -15,21 +15,17 @@ use crate::budget::{LOOK, fair};
 /// Read ahead, in deliveries.
 const AHEAD: usize = 512;
 
+/// While there are more, no more are read. A quarter less, so that a pull is worth its while.
+const ENOUGH: usize = AHEAD - AHEAD / 4;
+
 /// The deliveries that wait, over all subscriptions.
 #[derive(Debug)]
 pub(crate) struct Backlog {
-    all: Count,
-    /// Those that have not waited for long.
-    fresh: Count,
-    room: Notify,
-}
-
-#[derive(Debug)]
-struct Count {
-    now: AtomicUsize,
+    waiting: AtomicUsize,
     most: usize,
-    /// While there are more, there is no room. A quarter less than `most`, so that a pull is worth its while.
-    enough: usize,
+    /// Those that have not waited for long.
+    fresh: AtomicUsize,
+    room: Notify,
 }
 
 /// What one producer has of it.
@@ -54,42 +50,22 @@ pub(crate) struct Queued {
     fresh: bool,
 }
 
-impl Count {
-    fn new(most: usize) -> Self {
-        Self { now: AtomicUsize::new(0), most, enough: most - most.div_ceil(4) }
-    }
-
-    fn room(&self) -> Option<usize> {
-        let now = self.now.load(Ordering::Acquire);
-        (now <= self.enough).then(|| self.most - now)
+impl Backlog {
+    pub(crate) fn new(most: usize) -> Arc<Self> {
+        Arc::new(Self { waiting: AtomicUsize::new(0), most, fresh: AtomicUsize::new(0), room: Notify::new() })
     }
 
     fn left(&self) -> usize {
-        self.most.saturating_sub(self.now.load(Ordering::Acquire))
-    }
-
-    /// Whether there is room now that was not there before.
-    fn subtract(&self, deliveries: usize) -> bool {
-        let before = self.now.fetch_sub(deliveries, Ordering::AcqRel);
-        before > self.enough && before - deliveries <= self.enough
-    }
-}
-
-impl Backlog {
-    pub(crate) fn new(most: usize) -> Arc<Self> {
-        Arc::new(Self { all: Count::new(most), fresh: Count::new(most.min(AHEAD)), room: Notify::new() })
+        self.most.saturating_sub(self.waiting.load(Ordering::Acquire))
     }
 
     /// Waits until there is room to read ahead, and returns for how many deliveries.
     async fn room(&self) -> usize {
-        self.when(|| Some(self.all.room()?.min(self.fresh.room()?))).await
-    }
-
-    async fn when<T>(&self, room: impl Fn() -> Option<T>) -> T {
         loop {
             let freed = self.room.notified();
-            if let Some(room) = room() {
-                return room;
+            let fresh = self.fresh.load(Ordering::Acquire);
+            if fresh <= ENOUGH {
+                return AHEAD - fresh;
             }
             freed.await;
         }
@@ -112,13 +88,20 @@ impl Intake {
         Coming(Arc::clone(self))
     }
 
-    /// Places for all deliveries of an event, however many, unless there is no room at all. One is always let in: it takes
-    /// no more than its event, whose memory has a bound of its own.
+    /// How many more deliveries may wait, if any, when so many events are about to come.
+    fn fair(&self, coming: usize) -> Option<usize> {
+        let coming = coming * self.fan_out.load(Ordering::Relaxed);
+        fair(self.waiting.load(Ordering::Acquire) + coming, self.backlog.left())
+    }
+
+    /// Places for all deliveries of an event, however many, unless this producer has its share. One is always let in: it
+    /// takes no more than its event, whose memory has a bound of its own.
     pub(crate) fn queue(self: &Arc<Self>, deliveries: usize) -> Option<Queued> {
-        let Backlog { all, fresh, .. } = &*self.backlog;
-        let more = |now| (now <= all.enough || deliveries <= 1).then_some(now + deliveries);
-        all.now.fetch_update(Ordering::AcqRel, Ordering::Acquire, more).ok()?;
-        fresh.now.fetch_add(deliveries, Ordering::AcqRel);
+        if deliveries > 1 && self.fair(0).is_none() {
+            return None;
+        }
+        self.backlog.waiting.fetch_add(deliveries, Ordering::AcqRel);
+        self.backlog.fresh.fetch_add(deliveries, Ordering::AcqRel);
         self.waiting.fetch_add(deliveries, Ordering::AcqRel);
         Some(Queued { intake: Arc::clone(self), deliveries, fresh: true })
     }
@@ -127,9 +110,7 @@ impl Intake {
     pub(crate) async fn room(&self) -> u32 {
         loop {
             let room = self.backlog.room().await;
-            let coming = self.coming.load(Ordering::Acquire) * self.fan_out.load(Ordering::Relaxed);
-            let mine = self.waiting.load(Ordering::Acquire) + coming;
-            if let Some(more) = fair(mine, self.backlog.all.left()) {
+            if let Some(more) = self.fair(self.coming.load(Ordering::Acquire)) {
                 return self.events(room.min(more));
             }
             let _ = timeout(LOOK, self.less.notified()).await;
@@ -138,7 +119,9 @@ impl Intake {
 
     /// Waits until there is room for an event that goes to many.
     pub(crate) async fn room_for_many(&self) {
-        self.backlog.when(|| self.backlog.all.room()).await;
+        while self.fair(0).is_none() {
+            let _ = timeout(LOOK, self.less.notified()).await;
+        }
     }
 
     /// An event went to this many.
@@ -179,8 +162,12 @@ impl Queued {
 
     /// It has waited for long: others are read.
     pub(crate) fn lingers(&mut self) {
+        if !std::mem::take(&mut self.fresh) {
+            return;
+        }
         let Backlog { fresh, room, .. } = &*self.intake.backlog;
-        if std::mem::take(&mut self.fresh) && fresh.subtract(self.deliveries) {
+        let before = fresh.fetch_sub(self.deliveries, Ordering::AcqRel);
+        if before > ENOUGH && before - self.deliveries <= ENOUGH {
             room.notify_waiters();
         }
     }
@@ -193,10 +180,8 @@ impl Drop for Queued {
             return;
         }
         let Intake { backlog, waiting, less, .. } = &*self.intake;
+        backlog.waiting.fetch_sub(self.deliveries, Ordering::AcqRel);
         waiting.fetch_sub(self.deliveries, Ordering::AcqRel);
-        if backlog.all.subtract(self.deliveries) {
-            backlog.room.notify_waiters();
-        }
         less.notify_one();
     }
 }
@@ -216,13 +201,20 @@ mod tests {
         timeout(Duration::from_secs(1), intake.room()).await.is_err()
     }
 
+    fn ones(intake: &Arc<Intake>, n: usize) -> Vec<Queued> {
+        (0..n).filter_map(|_| intake.queue(1)).collect()
+    }
+
     #[tokio::test(start_paused = true)]
     async fn there_is_room_again_when_one_has_its_turn() {
         let intake = intake(&Backlog::new(8));
-        let mut queued: Vec<Queued> = (0..3).filter_map(|_| intake.queue(1)).collect();
-        assert_eq!(intake.room().await, 1, "four of eight then");
-        queued.extend((0..7).filter_map(|_| intake.queue(1)));
-        assert_eq!(queued.len(), 10, "one is always let in");
+        let mut queued = ones(&intake, 2);
+        assert_eq!(intake.room().await, 2, "four of eight then");
+        let coming = [intake.coming(), intake.coming(), intake.coming()];
+        assert!(full(&intake).await, "what has come and is not matched yet counts");
+        drop(coming);
+        queued.extend(ones(&intake, 10));
+        assert_eq!(queued.len(), 12, "one is always let in");
         queued.truncate(4);
         assert!(full(&intake).await, "four of eight");
         let (room, ()) = tokio::join!(intake.room(), async { queued.truncate(2) });
@@ -231,33 +223,34 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn each_producer_leaves_room_for_others() {
-        let backlog = Backlog::new(8);
-        let (greedy, other) = (intake(&backlog), intake(&backlog));
-        let half: Vec<Queued> = (0..4).filter_map(|_| greedy.queue(1)).collect();
-        assert!(full(&greedy).await);
-        assert_eq!(other.room().await, 2);
-        let more: Vec<Queued> = (0..2).filter_map(|_| other.queue(1)).collect();
-        assert!(full(&other).await);
-        drop(half);
-        assert_eq!((other.room().await, greedy.room().await), (2, 3));
-        drop(more);
+        let backlog = Backlog::new(64);
+        let greedy: Vec<_> = (0..8).map(|_| intake(&backlog)).collect();
+        let mut taken = Vec::new();
+        for _ in 0..64 {
+            for one in &greedy {
+                if one.fair(0).is_some() {
+                    taken.extend(one.queue(2));
+                }
+            }
+        }
+        let other = intake(&backlog);
+        let left = backlog.left();
+        assert!((4..=12).contains(&left), "{left} of 64 beside eight that want all");
+        assert!(other.room().await >= 2);
+        assert!(other.queue(1000).is_some() && other.queue(2).is_some());
+        assert!(full(&greedy[0]).await && greedy[0].queue(2).is_none());
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_lingers_does_not_keep_others_out_before_all_room_is_taken() {
-        let backlog = Backlog::new(3 * AHEAD);
-        let (intake, other) = (intake(&backlog), intake(&backlog));
-        let mut slow: Vec<Queued> = (0..AHEAD).filter_map(|_| intake.queue(1)).collect();
-        assert!(full(&intake).await && full(&other).await);
-        let (room, ()) = tokio::join!(other.room(), async { slow.iter_mut().for_each(Queued::lingers) });
+    async fn what_lingers_does_not_keep_others_out() {
+        let backlog = Backlog::new(8 * AHEAD);
+        let (slow, other) = (intake(&backlog), intake(&backlog));
+        let mut queued = ones(&slow, AHEAD);
+        assert!(full(&slow).await && full(&other).await);
+        let (room, ()) = tokio::join!(other.room(), async { queued.iter_mut().for_each(Queued::lingers) });
         assert_eq!(room as usize, AHEAD);
-        let mut more = other.queue(AHEAD).unwrap();
-        more.lingers();
-        let mut rest = other.queue(AHEAD).unwrap();
-        rest.lingers();
-        assert!(full(&other).await, "no more room at all");
-        drop((slow, more, rest));
-        assert_eq!(intake.room().await as usize, AHEAD);
+        drop(queued);
+        assert_eq!(backlog.fresh.load(Ordering::Acquire), 0);
     }
 
     #[tokio::test(start_paused = true)]
@@ -267,14 +260,14 @@ mod tests {
         assert!(intake.queue(2).is_none());
         let mut ones: Vec<Queued> = (0..1000).map(|_| first.one()).collect();
         drop(first);
-        ones.truncate(4);
+        ones.truncate(2);
         assert!(intake.queue(2).is_none());
         let (queued, ()) = tokio::join!(
             async {
                 intake.room_for_many().await;
                 intake.queue(1000)
             },
-            async { ones.truncate(3) }
+            async { ones.truncate(1) }
         );
         assert!(queued.is_some());
         drop((ones, queued));

@@ -135,7 +135,7 @@ impl Deliverer {
     }
 
     /// Waits for a slot; none if there is none in time, or if the dispatcher stops: then its own are closed, and who has
-    /// one of the lane's gives it to the next. The lane's slot comes first: deliveries of a slow endpoint wait among
+    /// one of the lane's gives it to the next, or who waits for one of an endpoint that hangs has its 5 s. The lane's slot comes first: deliveries of a slow endpoint wait among
     /// themselves, not in the way of others.
     async fn slot(&self, delivery: &mut Delivery) -> Option<Slot> {
         let until = delivery.received + START_WITHIN;

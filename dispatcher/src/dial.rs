@@ -7,8 +7,9 @@ use std::time::Duration;
 use anyhow::Context as _;
 use futures::future::BoxFuture;
 use http::Uri;
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_rustls::{ConfigBuilderExt, HttpsConnector};
 use hyper_util::client::legacy::connect::HttpConnector;
+use rustls::ClientConfig;
 use tokio::time::timeout;
 use tower::{BoxError, Service};
 
@@ -20,6 +21,7 @@ type Https = HttpsConnector<HttpConnector<Guard>>;
 const CONNECT: Duration = Duration::from_secs(10);
 /// An idle connection is probed so often, and so many times before it is given up.
 const KEEPALIVE: (Duration, u32) = (Duration::from_secs(15), 3);
+#[cfg(target_os = "linux")]
 /// What was sent and is not acknowledged by the peer's kernel for so long ends the connection.
 const UNACKNOWLEDGED: Duration = Duration::from_secs(30);
 
@@ -37,14 +39,15 @@ impl Dial {
         tcp.set_keepalive(Some(KEEPALIVE.0));
         tcp.set_keepalive_interval(Some(KEEPALIVE.0));
         tcp.set_keepalive_retries(Some(KEEPALIVE.1));
+        #[cfg(target_os = "linux")]
         tcp.set_tcp_user_timeout(Some(UNACKNOWLEDGED));
-        let https = HttpsConnectorBuilder::new()
-            .with_provider_and_native_roots(rustls::crypto::ring::default_provider())
+        let mut tls = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .with_safe_default_protocol_versions()?
+            .with_native_roots()
             .context("no CA certificates on this system")?
-            .https_or_http()
-            .enable_http1()
-            .wrap_connector(tcp);
-        Ok(Self(Arc::new(https)))
+            .with_no_client_auth();
+        tls.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Ok(Self(Arc::new(HttpsConnector::from((tcp, tls)))))
     }
 }
 

@@ -37,3 +37,56 @@ pub(crate) fn build(
     headers.insert(SIGNATURE, HeaderValue::from_str(&signature).ok()?);
     Some(request)
 }
+
+#[cfg(test)]
+mod tests {
+    use hookwright_core::delivery_id::DeliveryKey;
+    use hookwright_core::policy::DeliveryPolicy;
+    use hookwright_core::record::{EndpointRecord, HeaderRecord, HeaderValue as Value, SubscriptionRecord, VERSION};
+    use hookwright_core::seal::Secret;
+    use hookwright_core::signature::secret_text;
+    use http::HeaderMap;
+
+    use super::*;
+
+    #[test]
+    fn a_subscription_sets_any_header_but_those_of_the_signature() {
+        let own = [("user-agent", "mine"), ("authorization", "Bearer x"), ("content-type", "x/y"), ("webhook-id", "1")];
+        for (headers, want) in [
+            (&[][..], [concat!("hookwright/", env!("CARGO_PKG_VERSION")), "*/*", "", "application/json"]),
+            (&own[..], ["mine", "*/*", "Bearer x", "x/y"]),
+        ] {
+            let header = |(name, value): &(&str, &str)| HeaderRecord {
+                name: (*name).to_owned(),
+                value: Value::Plain((*value).to_owned()),
+            };
+            let record = SubscriptionRecord {
+                version: VERSION,
+                uid: "7d8a6a0e-0000-4000-8000-000000000000".to_owned().try_into().unwrap(),
+                generation: 1,
+                namespace: "shop".to_owned(),
+                name: "billing".to_owned(),
+                producer: "7d8a6a0e-0000-4000-8000-000000000001".to_owned().try_into().unwrap(),
+                event_types: Vec::new(),
+                endpoint: EndpointRecord {
+                    url: "https://shop.example.com/hook?a=b".to_owned(),
+                    headers: headers.iter().map(header).collect(),
+                },
+                signing: vec![Secret::new(secret_text(&[7; 32]).to_string())],
+                policy: DeliveryPolicy::default(),
+            };
+            let endpoint = Endpoint::prepare(&record, &Default::default()).unwrap();
+            let mut published = HeaderMap::new();
+            published.insert("content-type", HeaderValue::from_static("application/json"));
+            let event = Event { event_type: "t".to_owned(), headers: published, body: Bytes::from_static(b"{}") };
+            let (stream, created) = ("s", Timestamp::UNIX_EPOCH);
+            let key = DeliveryKey { subscription: &record.uid, stream, stream_created: created, sequence: 1 };
+            let request = build(&endpoint, &event, &key.id(), created).unwrap();
+            let header = |name| request.headers().get(name).map_or("", |value| value.to_str().unwrap());
+            let got = [header("user-agent"), header("accept"), header("authorization"), header("content-type")];
+            assert_eq!(got, want);
+            assert_eq!(header("webhook-id"), key.id().as_str());
+            assert_eq!((request.method(), request.uri().to_string()), (&Method::POST, record.endpoint.url.clone()));
+        }
+    }
+}

@@ -44,11 +44,7 @@ impl Deliverer {
         if !loaded.is_ok_and(|loaded| loaded.is_ok()) {
             return Err(Abandoned);
         }
-        let slot = tokio::select! {
-            biased;
-            () = self.stop.cancelled() => None,
-            slot = self.slots.take() => slot,
-        };
+        let slot = self.slots.take().await;
         let Some(mut slot) = slot.filter(|_| self.liveness.is_live()) else { return Err(Abandoned) };
         let result = match self.index.lookup(&test.subscription) {
             Lookup::Serving(subscription, producer) => self.try_out(&test, &subscription, &producer, &mut slot).await,

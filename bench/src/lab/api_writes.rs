@@ -40,6 +40,12 @@ impl ApiWrites {
         self
     }
 
+    /// Without those of this resource.
+    pub(crate) fn without(mut self, resource: &str) -> Self {
+        self.0.retain(|name, _| !name.contains(resource));
+        self
+    }
+
     pub(crate) fn total(&self) -> u64 {
         self.0.values().sum()
     }
@@ -76,6 +82,7 @@ apiserver_request_total{{code="201",resource="secrets",subresource="",verb="POST
         let (before, after) = (ApiWrites::parse(&metrics(2)), ApiWrites::parse(&metrics(7)));
         assert_eq!(before.total(), 6);
         assert_eq!(before.list(), "APPLY subscriptions/status 2, APPLY subscriptions/status (409) 1, POST secrets 3");
-        assert_eq!(after.since(&before).list(), "APPLY subscriptions/status 5");
+        assert_eq!(after.clone().since(&before).list(), "APPLY subscriptions/status 5");
+        assert_eq!(after.without("subscriptions").list(), "POST secrets 3");
     }
 }
