@@ -11,6 +11,8 @@ use crate::event;
 
 /// Publishes without an answer yet.
 const AT_ONCE: usize = 256;
+/// And their bytes: from 128 MiB on the server refuses more.
+const BYTES_AT_ONCE: usize = 64 << 20;
 
 impl Lab {
     /// Publishes events, as fast as the server takes them; `kind` says what type each is. Returns their numbers.
@@ -22,7 +24,8 @@ impl Lab {
         kind: impl Fn(u64) -> String,
     ) -> Result<Vec<u64>> {
         let publish = |number| self.publish_one(topic.subject(&kind(number)), number, size);
-        futures::stream::iter(self.numbers(events)).map(publish).buffer_unordered(AT_ONCE).try_collect().await
+        let at_once = (BYTES_AT_ONCE / size.max(1)).clamp(1, AT_ONCE);
+        futures::stream::iter(self.numbers(events)).map(publish).buffer_unordered(at_once).try_collect().await
     }
 
     /// Publishes at a steady rate for a while.
