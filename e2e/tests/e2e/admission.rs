@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
-use hookwright_e2e::{ControlPlane, Scratch, Tools, workspace};
+use hookwright_e2e::{ControlPlane, Scratch, Tools, wait_for, workspace};
+
+use crate::shop::SOON;
 
 #[tokio::test]
 async fn the_api_server_admits_what_it_should_and_says_why_not() {
@@ -49,7 +51,9 @@ async fn explain_reads_well() {
         ("producers.hookwright.dev.spec.validation", "Enforce"),
         ("eventschemas.hookwright.dev.spec.versions", "jsonSchema"),
     ] {
-        let text = plane.kubectl(&["explain", field]).await.unwrap();
+        // The API server publishes the schemas a moment after it serves the resources.
+        let explained = wait_for("an explanation", SOON, async || plane.kubectl(&["explain", field]).await);
+        let text = explained.await.unwrap();
         assert!(text.contains(wanted) && !text.contains("Auto-generated"), "{field}: {text}");
     }
 }
