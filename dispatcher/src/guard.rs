@@ -20,10 +20,10 @@ use crate::settings::DnsSettings;
 /// The vetted addresses of a name. The port is the URL's.
 type Addresses = std::vec::IntoIter<SocketAddr>;
 
-/// Resolves names for the HTTP client, which clones it for each request.
+/// Resolves names for the HTTP client.
 #[derive(Clone)]
 pub(crate) struct Guard {
-    resolver: Arc<TokioResolver>,
+    resolver: TokioResolver,
     policy: Arc<EgressPolicy>,
 }
 
@@ -37,7 +37,7 @@ impl Guard {
             TokioResolver::builder_with_config(config, TokioRuntimeProvider::default())
         };
         builder.options_mut().ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
-        let resolver = Arc::new(builder.build().context("can't start the DNS resolver")?);
+        let resolver = builder.build().context("can't start the DNS resolver")?;
         Ok(Self { resolver, policy: Arc::new(policy) })
     }
 
