@@ -46,6 +46,11 @@ pub fn pause_at(budget: u64) -> u64 {
     budget / 5 * 4
 }
 
+/// From how many on no quota is left: short of the pause, as dispatchers learn with a delay what the others have parked.
+fn none_left_at(budget: u64) -> u64 {
+    budget / 4 * 3
+}
+
 /// What a dispatcher knows of what waits of one subscription.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Known {
@@ -72,10 +77,10 @@ pub enum Room {
 
 impl ParkQuota {
     /// What is left of the quota while so many bytes of the budget are used: all of it up to a half, then less and less,
-    /// in a straight line, and nothing from [`pause_at`] on. Even then one delivery of each subscription may wait.
+    /// in a straight line, and nothing from three quarters on. Even then one delivery of each subscription may wait.
     #[must_use]
     pub fn shrunk(self, used: u64, budget: u64) -> Self {
-        let end = pause_at(budget);
+        let end = none_left_at(budget);
         let span = end.saturating_sub(budget / 2).max(1);
         let left = end.saturating_sub(used).min(span);
         let part = |whole: u64| u64::try_from(u128::from(whole) * u128::from(left) / u128::from(span)).unwrap_or(whole);
@@ -157,11 +162,11 @@ mod tests {
         for (used, budget, want) in [
             (0, 1000, QUOTA),
             (500, 1000, QUOTA),
-            (501, 1000, quota(99, 9966)),
-            (600, 1000, quota(66, 6666)),
-            (650, 1000, quota(50, 5000)),
-            (799, 1000, quota(0, 33)),
-            (800, 1000, quota(0, 0)),
+            (501, 1000, quota(99, 9960)),
+            (600, 1000, quota(60, 6000)),
+            (625, 1000, quota(50, 5000)),
+            (749, 1000, quota(0, 40)),
+            (750, 1000, quota(0, 0)),
             (u64::MAX, 1000, quota(0, 0)),
             (0, u64::MAX, QUOTA),
             (u64::MAX / 2, u64::MAX, QUOTA),

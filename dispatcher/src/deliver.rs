@@ -227,9 +227,14 @@ impl Deliverer {
 
     /// One that waited before goes on waiting, whatever the quota.
     async fn park(&self, mut delivery: Delivery, at: Timestamp, why: &'static str) {
+        let mut parking = None;
         if !delivery.waited {
-            if let Err(used_up) = self.quota.admit(&delivery.subscription.health, delivery.as_waiting()).await {
-                return self.bury(&delivery, DeadLetterReason::RetryQuotaExceeded, Some(&used_up.to_string())).await;
+            match self.quota.admit(&delivery.subscription.health, delivery.as_waiting()).await {
+                Ok(admitted) => parking = Some(admitted),
+                Err(used_up) => {
+                    let reason = DeadLetterReason::RetryQuotaExceeded;
+                    return self.bury(&delivery, reason, Some(&used_up.to_string())).await;
+                }
             }
             delivery.waited = true;
         }
@@ -245,6 +250,9 @@ impl Deliverer {
         };
         match self.store.park(&parked, &delivery.published, at).await {
             Ok(()) => {
+                if let Some(parking) = parking {
+                    parking.stored();
+                }
                 self.metrics.parked(why);
                 subscription.health.parked(delivery.published.event.published, at);
             }

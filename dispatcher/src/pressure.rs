@@ -4,6 +4,7 @@
 //! events wait in their own streams.
 
 use std::convert::Infallible;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use hookwright_core::names::PARKED_STREAM;
 use hookwright_core::quota::{ParkQuota, pause_at};
 use hookwright_runtime::logging::chain;
 use hookwright_runtime::nats::Nats;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::timeout;
 use tracing::{info, warn};
 
@@ -19,38 +20,90 @@ use crate::metrics::Metrics;
 
 /// How often the stream is looked at, at the least.
 const EVERY: Duration = Duration::from_secs(2);
-/// It is looked at also after each such part of the budget that this dispatcher has parked: the others park, too.
-const PART: u64 = 50;
+/// Such a part of the budget a dispatcher may park before it looks again, for the others park, too, and they learn of it
+/// by looking. So together they park beyond what is left by this much each, at the most.
+const PART: u64 = 200;
 
 /// Whether new events may be taken in, and how much of one subscription may be parked.
 #[derive(Debug, Clone)]
 pub(crate) struct Pressure {
     high: watch::Receiver<bool>,
-    used: Arc<Mutex<Used>>,
+    used: Arc<Used>,
     budget: u64,
-    /// A look is due.
-    look: Arc<Notify>,
 }
 
 /// What is used of the budget, in bytes.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Used {
     /// At the last look.
-    stored: u64,
-    /// What this dispatcher was about to park between the look before and the last one: some of it may have come too late
-    /// for that.
-    before: u64,
-    /// The same since the last look.
-    since: u64,
+    stored: AtomicU64,
+    /// What may still be parked before the next one.
+    room: Arc<Semaphore>,
+    /// Of `part` in all.
+    part: u32,
+    /// What was stored since the last look began.
+    unseen: Mutex<Option<OwnedSemaphorePermit>>,
+    /// A look is due.
+    look: Notify,
+}
+
+/// A delivery that is about to be parked counts among what is used, until dropped.
+#[derive(Debug)]
+pub(crate) struct Parking {
+    used: Arc<Used>,
+    bytes: Option<OwnedSemaphorePermit>,
 }
 
 impl Used {
-    fn looked(&mut self, stored: u64) {
-        *self = Self { stored, before: self.since, since: 0 };
+    fn new(budget: u64) -> Arc<Self> {
+        let part = u32::try_from((budget / PART).max(1)).unwrap_or(u32::MAX);
+        let room = Arc::new(Semaphore::new(part as usize));
+        Arc::new(Self { stored: AtomicU64::new(0), room, part, unseen: Mutex::default(), look: Notify::new() })
     }
 
     fn total(&self) -> u64 {
-        self.stored.saturating_add(self.before).saturating_add(self.since)
+        let since = (self.part as usize).saturating_sub(self.room.available_permits());
+        self.stored.load(Ordering::Acquire).saturating_add(since as u64)
+    }
+
+    // A poisoned lock means a panic between two permits.
+    fn unseen(&self) -> MutexGuard<'_, Option<OwnedSemaphorePermit>> {
+        self.unseen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A look begins: it sees what is taken out here.
+    fn begin(&self) -> Option<OwnedSemaphorePermit> {
+        self.unseen().take()
+    }
+
+    /// It has ended; without an answer, what was known holds.
+    fn looked(&self, seen: Option<OwnedSemaphorePermit>, stored: Option<u64>) {
+        let guessed = || seen.as_ref().map_or(0, OwnedSemaphorePermit::num_permits) as u64;
+        let stored = stored.unwrap_or_else(|| self.stored.load(Ordering::Acquire).saturating_add(guessed()));
+        self.stored.store(stored, Ordering::Release);
+    }
+
+    /// Waits until so many bytes more may be parked; no more than all that may be at once.
+    async fn parking(self: &Arc<Self>, bytes: u64) -> Parking {
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX).min(self.part);
+        // Never closed.
+        let bytes = Arc::clone(&self.room).acquire_many_owned(bytes).await.ok();
+        Parking { used: Arc::clone(self), bytes }
+    }
+}
+
+impl Parking {
+    /// It is parked: it counts until a look has seen it.
+    pub(crate) fn stored(self) {
+        let Self { used, bytes } = self;
+        let Some(bytes) = bytes else { return };
+        match &mut *used.unseen() {
+            Some(unseen) => unseen.merge(bytes),
+            none => *none = Some(bytes),
+        }
+        if used.room.available_permits() <= used.part as usize / 2 {
+            used.look.notify_one();
+        }
     }
 }
 
@@ -61,31 +114,38 @@ pub(crate) struct PressureGauge {
     /// From this many bytes on, nothing new is taken in.
     limit: u64,
     high: watch::Sender<bool>,
-    pressure: Pressure,
+    used: Arc<Used>,
 }
 
 impl PressureGauge {
     /// New events are taken in while less than 80% of `budget` (bytes) is used.
     pub(crate) fn new(nats: Nats, metrics: Arc<Metrics>, budget: u64) -> (Self, Pressure) {
         let (high, receiver) = watch::channel(false);
-        let pressure = Pressure { high: receiver, used: Arc::default(), budget, look: Arc::default() };
-        (Self { nats, metrics, limit: pause_at(budget), high, pressure: pressure.clone() }, pressure)
+        let used = Used::new(budget);
+        let pressure = Pressure { high: receiver, used: Arc::clone(&used), budget };
+        (Self { nats, metrics, limit: pause_at(budget), high, used }, pressure)
     }
 
     /// For ever.
     pub(crate) async fn run(self) -> Infallible {
         loop {
-            // While there is no answer, what was known holds.
+            let seen = self.used.begin();
             match self.nats.jetstream.get_stream(PARKED_STREAM).await {
-                Ok(stream) => self.set(stream.cached_info().state.bytes),
-                Err(error) => warn!(error = chain(&error), "can't look at {PARKED_STREAM}"),
+                Ok(stream) => {
+                    let bytes = stream.cached_info().state.bytes;
+                    self.used.looked(seen, Some(bytes));
+                    self.set(bytes);
+                }
+                Err(error) => {
+                    self.used.looked(seen, None);
+                    warn!(error = chain(&error), "can't look at {PARKED_STREAM}");
+                }
             }
-            let _ = timeout(EVERY, self.pressure.look.notified()).await;
+            let _ = timeout(EVERY, self.used.look.notified()).await;
         }
     }
 
     fn set(&self, bytes: u64) {
-        self.pressure.used().looked(bytes);
         let high = bytes >= self.limit;
         self.metrics.parked_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
         self.metrics.paused.set(i64::from(high));
@@ -101,21 +161,12 @@ impl PressureGauge {
 impl Pressure {
     /// What is left of a subscription's quota.
     pub(crate) fn shrink(&self, quota: ParkQuota) -> ParkQuota {
-        quota.shrunk(self.used().total(), self.budget)
+        quota.shrunk(self.used.total(), self.budget)
     }
 
-    /// So many bytes are about to be parked.
-    pub(crate) fn add(&self, bytes: u64) {
-        let mut used = self.used();
-        used.since = used.since.saturating_add(bytes);
-        if used.since >= self.budget / PART {
-            self.look.notify_one();
-        }
-    }
-
-    // A poisoned lock means a panic between two sums: the next look puts it right.
-    fn used(&self) -> MutexGuard<'_, Used> {
-        self.used.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Waits until so many bytes more may be parked: not for less to be parked, but for what was parked to be known.
+    pub(crate) async fn parking(&self, bytes: u64) -> Parking {
+        self.used.parking(bytes).await
     }
 
     pub(crate) fn is_high(&self) -> bool {
@@ -131,15 +182,32 @@ impl Pressure {
 
 #[cfg(test)]
 mod tests {
+    use futures::FutureExt;
+
     use super::*;
 
-    #[test]
-    fn what_is_about_to_be_parked_counts_until_the_look_after_next() {
-        let mut used = Used { stored: 100, before: 0, since: 7 };
-        assert_eq!(used.total(), 107);
-        used.looked(103);
-        assert_eq!(used.total(), 110, "some of the 7 may not have been there yet");
-        used.looked(107);
-        assert_eq!(used.total(), 107);
+    #[tokio::test]
+    async fn what_is_parked_counts_until_a_look_has_seen_it_and_no_more_than_a_part_is_parked_between_two() {
+        let used = Used::new(100 * PART);
+        used.looked(None, Some(1000));
+        let (first, second) = (used.parking(40).await, used.parking(30).await);
+        assert_eq!(used.total(), 1070);
+        first.stored();
+        let seen = used.begin();
+        second.stored();
+        assert_eq!(used.total(), 1070);
+        used.looked(seen, Some(1040));
+        assert_eq!(used.total(), 1070, "the second may not have been there yet");
+        assert!(used.look.notified().now_or_never().is_some(), "most of what may be parked is");
+
+        let large = used.parking(1 << 20);
+        let mut large = std::pin::pin!(large);
+        assert!((&mut large).now_or_never().is_none());
+        used.looked(used.begin(), None);
+        let large = large.now_or_never().unwrap();
+        assert!(used.parking(1).now_or_never().is_none());
+        drop(large);
+        assert_eq!(used.total(), 1070, "there was no answer, and the large one was not parked");
+        assert!(used.parking(1).now_or_never().is_some());
     }
 }

@@ -19,7 +19,7 @@ use tokio::time::{Instant, timeout};
 use tracing::warn;
 
 use crate::health::HealthCell;
-use crate::pressure::Pressure;
+use crate::pressure::{Parking, Pressure};
 
 /// How long a look may take; then what was known holds.
 const LOOK: Duration = Duration::from_secs(2);
@@ -67,14 +67,12 @@ impl Quota {
     }
 
     /// Counts a delivery among what waits, unless the quota of its subscription is used up.
-    pub(crate) async fn admit(&self, cell: &Arc<HealthCell>, delivery: Waiting) -> Result<(), UsedUp> {
+    pub(crate) async fn admit(&self, cell: &Arc<HealthCell>, delivery: Waiting) -> Result<Parking, UsedUp> {
+        let parking = self.pressure.parking(u64::try_from(delivery.bytes).unwrap_or_default()).await;
         loop {
             let quota = self.pressure.shrink(self.quota);
             match cell.admit(quota, delivery, Instant::now()) {
-                Room::Free => {
-                    self.pressure.add(u64::try_from(delivery.bytes).unwrap_or_default());
-                    return Ok(());
-                }
+                Room::Free => return Ok(parking),
                 Room::UsedUp => {
                     let note = if quota == self.quota { "" } else { ": quotas shrink while much is parked in all" };
                     return Err(UsedUp { quota, note });
