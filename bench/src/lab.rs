@@ -63,9 +63,19 @@ impl Run {
         self.cpu_micros(name) / (self.tally.wanted + self.tally.duplicates + self.tally.refused) as f64
     }
 
+    /// The same for each delivery from this moment on; not a number if that is less than a tenth of all.
+    pub(crate) fn cpu_per_delivery_since(&self, name: &str, moment: u64) -> f64 {
+        let since = self.tally.accepted_since(moment);
+        if since * 10 < self.tally.wanted { f64::NAN } else { self.cpu_micros_since(name, moment) / since as f64 }
+    }
+
     fn cpu_micros(&self, name: &str) -> f64 {
-        let until = self.tally.last + SETTLING.as_nanos() as u64;
-        self.cpu.used(name, self.tally.first, until).as_secs_f64() * 1e6
+        self.cpu_micros_since(name, self.tally.first())
+    }
+
+    fn cpu_micros_since(&self, name: &str, moment: u64) -> f64 {
+        let until = self.tally.last() + SETTLING.as_nanos() as u64;
+        self.cpu.used(name, moment, until).as_secs_f64() * 1e6
     }
 }
 

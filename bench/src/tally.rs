@@ -20,9 +20,8 @@ pub(crate) struct Tally {
     pub(crate) duplicates: usize,
     /// Requests that were answered with something else than 200, or not at all.
     pub(crate) refused: usize,
-    /// When the first and the last were accepted, in nanoseconds since 1970.
-    pub(crate) first: u64,
-    pub(crate) last: u64,
+    /// When each was accepted, in order, in nanoseconds since 1970.
+    times: Vec<u64>,
     /// The longest time in which nothing was accepted.
     pub(crate) silence: Duration,
     pub(crate) latency: Latency,
@@ -67,22 +66,37 @@ impl Tally {
         let first_time = |receipt: &&Receipt| seen.insert((receipt.endpoint, receipt.number));
         let latencies: Vec<u64> =
             accepted.iter().copied().filter(first_time).map(|r| r.at.saturating_sub(r.published)).collect();
-        let gaps = accepted.windows(2).map(|pair| pair[1].at - pair[0].at);
+        let times: Vec<u64> = accepted.iter().map(|receipt| receipt.at).collect();
+        let gaps = times.windows(2).map(|pair| pair[1] - pair[0]);
         Ok(Self {
             wanted: wanted.len(),
             lost: open.values().filter(|count| **count == 0).count(),
             duplicates: open.values().map(|count| count.saturating_sub(1) as usize).sum(),
             refused,
-            first: accepted.first().map_or(0, |receipt| receipt.at),
-            last: accepted.last().map_or(0, |receipt| receipt.at),
             silence: Duration::from_nanos(gaps.max().unwrap_or_default()),
+            times,
             latency: Latency::of(latencies),
         })
     }
 
+    /// When the first was accepted.
+    pub(crate) fn first(&self) -> u64 {
+        self.times.first().copied().unwrap_or_default()
+    }
+
+    /// When the last was.
+    pub(crate) fn last(&self) -> u64 {
+        self.times.last().copied().unwrap_or_default()
+    }
+
+    /// How many were from this moment on.
+    pub(crate) fn accepted_since(&self, moment: u64) -> usize {
+        self.times.len() - self.times.partition_point(|time| *time < moment)
+    }
+
     /// From the first to the last acceptance.
     pub(crate) fn took(&self) -> Duration {
-        Duration::from_nanos(self.last - self.first)
+        Duration::from_nanos(self.last() - self.first())
     }
 
     /// Deliveries a second between the first and the last.
@@ -141,6 +155,7 @@ mod tests {
         let tally = Tally::of(&wanted, &receipts).unwrap();
         assert_eq!((tally.lost, tally.duplicates, tally.refused), (1, 1, 1));
         assert_eq!((tally.took(), tally.silence), (Duration::from_millis(9), Duration::from_millis(5)));
+        assert_eq!((tally.accepted_since(0), tally.accepted_since(4 * ms), tally.accepted_since(11 * ms)), (4, 3, 0));
         assert_eq!((tally.latency.min_ms, tally.latency.p50_ms, tally.latency.max_ms), (1.0, 4.0, 10.0));
         assert!(tally.clone().complete().is_err() && tally.exact().is_err());
         assert!(Tally::of(&wanted, &[receipt(3, 1, ms)]).is_err(), "never sent there");

@@ -8,7 +8,7 @@ use tokio::time::{sleep, timeout};
 
 use super::{IN_FLIGHT, Scale};
 use crate::cpu::Recorder;
-use crate::event::SIZE;
+use crate::event::{SIZE, now};
 use crate::lab::{ARRIVAL, Endpoint, HOOKWRIGHT, Lab, NATS, REFERENCE, Run, Topic};
 use crate::report::{Figure, Report};
 use crate::sink::{Behaviour, SINK};
@@ -159,10 +159,17 @@ pub(super) async fn more_dispatchers(lab: &mut Lab, scale: Scale, report: &mut R
     let mut cpu: [Vec<f64>; 3] = Default::default();
     for _ in 0..scale.rounds {
         for (cpu, dispatchers) in cpu.iter_mut().zip(COUNTS) {
-            let (_, wanted) = fill(lab, &topic, scale.deliveries, &endpoints).await?;
-            let run = drain(lab, dispatchers, &wanted).await?;
+            // Those that start first drain while the others start: what is measured begins when all have.
+            let (_, wanted) = fill(lab, &topic, 5 * scale.deliveries, &endpoints).await?;
+            lab.forget().await?;
+            lab.dispatch(dispatchers).await?;
+            let recorder = Recorder::start(lab.watched()?);
+            lab.dispatch_ready(dispatchers).await?;
+            let ready = now();
+            let run = lab.collect(recorder, &wanted).await?;
+            lab.check()?;
             run.tally.clone().exact()?;
-            cpu.push(run.cpu_per_delivery(HOOKWRIGHT));
+            cpu.push(run.cpu_per_delivery_since(HOOKWRIGHT, ready.max(run.tally.first())));
         }
     }
     for (runs, dispatchers) in cpu.iter().zip(COUNTS) {
