@@ -190,14 +190,14 @@ pub struct GivenUp {
 }
 
 impl DeliveryCounts {
-    /// Counts an attempt. Returns whether that may change what the endpoint is held for: the first attempt, the end of
-    /// a row of failures, a failure in a row that is still young.
+    /// Counts an attempt. Returns whether that may change what the endpoint is held for: the end of a row of failures, a
+    /// failure in a row that is still young.
     pub fn attempt(&mut self, attempt: LastAttempt) -> bool {
         let time = attempt.time;
         let turned = if attempt.outcome == OutcomeKind::Delivered {
             self.tally.delivered += 1;
             self.last_success = self.last_success.max(Some(time));
-            self.failing.take().is_some() || self.last_attempt.is_none()
+            self.failing.take().is_some()
         } else {
             self.tally.failed_attempts += 1;
             self.last_failure = self.last_failure.max(Some(time));
@@ -246,13 +246,12 @@ pub(crate) mod tests {
     fn an_attempt_is_told_at_once_while_it_may_change_the_verdict() {
         let mut counts = DeliveryCounts::default();
         let mut turned = |seconds, outcome| counts.attempt(attempt(seconds, outcome));
-        assert!(turned(0, OutcomeKind::Delivered), "the first");
-        assert!(!turned(1, OutcomeKind::Delivered));
+        assert!(!turned(0, OutcomeKind::Delivered));
         assert!(turned(2, OutcomeKind::Rejected));
         assert!(turned(13, OutcomeKind::TimedOut), "over 10 s: the endpoint may be unhealthy now");
         assert!(!turned(23, OutcomeKind::TimedOut), "it has long been");
         assert!(turned(24, OutcomeKind::Delivered));
-        assert_eq!((counts.tally.delivered, counts.tally.failed_attempts), (3, 3));
+        assert_eq!((counts.tally.delivered, counts.tally.failed_attempts), (2, 3));
     }
 
     #[test]

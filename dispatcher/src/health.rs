@@ -188,6 +188,12 @@ impl HealthCell {
         Take::Write(Box::new(state.counts.clone()))
     }
 
+    /// It has turned, or the operator compares what waits with the stream.
+    fn presses(&self) -> bool {
+        let state = self.state();
+        state.urgent || state.counts.tally.retrying != 0
+    }
+
     /// Not in the writer's hands any more, until the next change.
     fn rest(&self) {
         self.state().queued = false;

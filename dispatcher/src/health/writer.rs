@@ -10,6 +10,7 @@ use hookwright_core::names::{HEALTH_BUCKET, health_key};
 use hookwright_core::record::encode;
 use hookwright_runtime::logging::{Seldom, chain};
 use hookwright_runtime::nats::Nats;
+use jiff::Timestamp;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tracing::warn;
@@ -22,6 +23,9 @@ use crate::index::Index;
 const TICK: Duration = Duration::from_millis(200);
 /// Writes under way at the same time.
 const CONCURRENCY: usize = 16;
+/// Writes of a tick, but for what presses: a thousand a second at the most. When very many subscriptions get something at
+/// the same time, their counts must not cost as much as their deliveries; each is written a little later then.
+const MOST: usize = 200;
 
 /// Writes what has changed.
 pub(crate) struct HealthWriter {
@@ -32,6 +36,39 @@ pub(crate) struct HealthWriter {
     pub(crate) incarnation: String,
     pub(crate) changed: mpsc::UnboundedReceiver<Arc<HealthCell>>,
     pub(crate) complaints: Seldom,
+}
+
+type Cells = Vec<Arc<HealthCell>>;
+type Writes = Vec<(Arc<HealthCell>, Box<DeliveryCounts>)>;
+
+/// What is to be looked at again, first what has no room now, and what is to be written.
+fn sort(
+    cells: Cells,
+    exists: impl Fn(&HealthCell) -> bool,
+    now: Instant,
+    wall: Timestamp,
+    force: bool,
+) -> (Cells, Writes) {
+    let (mut first, mut again, mut writes) = (Vec::new(), Vec::with_capacity(cells.len()), Vec::new());
+    for cell in cells {
+        if !exists(&cell) {
+            // Nothing is written of what is deleted; should it come back, it counts on from here.
+            cell.rest();
+            continue;
+        }
+        if writes.len() >= MOST && !force && !cell.presses() {
+            first.push(cell);
+            continue;
+        }
+        match cell.take(now, wall, force) {
+            Take::Write(counts) => writes.push((Arc::clone(&cell), counts)),
+            Take::Later => {}
+            Take::Rest => continue,
+        }
+        again.push(cell);
+    }
+    first.append(&mut again);
+    (first, writes)
 }
 
 impl HealthWriter {
@@ -57,22 +94,9 @@ impl HealthWriter {
     }
 
     /// Returns what is to be looked at again.
-    async fn write(&self, cells: Vec<Arc<HealthCell>>, force: bool) -> Vec<Arc<HealthCell>> {
-        let (now, wall) = (Instant::now(), self.clock.now());
-        let (mut again, mut writes) = (Vec::with_capacity(cells.len()), Vec::new());
-        for cell in cells {
-            if self.index.subscription(&cell.uid).is_none() {
-                // Nothing is written of what is deleted; should it come back, it counts on from here.
-                cell.rest();
-                continue;
-            }
-            match cell.take(now, wall, force) {
-                Take::Write(counts) => writes.push((Arc::clone(&cell), counts)),
-                Take::Later => {}
-                Take::Rest => continue,
-            }
-            again.push(cell);
-        }
+    async fn write(&self, cells: Cells, force: bool) -> Cells {
+        let exists = |cell: &HealthCell| self.index.subscription(&cell.uid).is_some();
+        let (again, writes) = sort(cells, exists, Instant::now(), self.clock.now(), force);
         if writes.is_empty() {
             return again;
         }
@@ -100,5 +124,56 @@ impl HealthWriter {
             warn!(error = chain(error), "health can't be written: trying on");
         }
         cell.change(|_| false);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hookwright_core::health::{LastAttempt, Waiting};
+    use hookwright_core::ids::SubscriptionUid;
+    use hookwright_core::outcome::OutcomeKind;
+    use hookwright_core::quota::{ParkQuota, Room};
+
+    use super::super::Health;
+    use super::*;
+
+    #[test]
+    fn many_take_turns_and_what_presses_is_not_held_back() {
+        let (health, _changed) = Health::new();
+        let cell = |n: usize| health.cell(&SubscriptionUid::parse(&format!("s-{n}")).unwrap());
+        let cells: Cells = (0..2 * MOST + 10).map(cell).collect();
+        let start = Instant::now();
+        let look = |cells, seconds, force| {
+            let now = start + Duration::from_secs(seconds);
+            let (again, writes) = sort(cells, |cell| cell.uid.as_str() != "s-0", now, Timestamp::UNIX_EPOCH, force);
+            let written: Vec<String> = writes.iter().map(|(cell, _)| cell.uid.to_string()).collect();
+            (again, written)
+        };
+        let named = |range: std::ops::Range<usize>| range.map(|n| format!("s-{n}")).collect::<Vec<_>>();
+        let delivered = |cell: &Arc<HealthCell>| {
+            let (time, outcome, http_status) = (Timestamp::UNIX_EPOCH, OutcomeKind::Delivered, Some(200));
+            cell.attempt(LastAttempt { time, outcome, http_status, duration_millis: 1, attempt: 1 });
+        };
+        let all = |cells: &Cells| cells.iter().for_each(delivered);
+        all(&cells);
+        cells[2 * MOST].change(|_| true);
+        // This one has turned long ago, and waits.
+        let waits = &cells[2 * MOST + 1];
+        assert_eq!(waits.admit(ParkQuota::default(), Waiting { deliveries: 1, bytes: 1 }, start), Room::Free);
+        waits.change(|state| {
+            state.urgent = false;
+            false
+        });
+        let (cells, written) = look(cells, 0, false);
+        assert_eq!(written, [named(1..MOST + 1), named(2 * MOST..2 * MOST + 2)].concat());
+        all(&cells);
+        let (cells, written) = look(cells, 10, false);
+        let rest = [named(MOST + 1..2 * MOST), named(2 * MOST + 2..2 * MOST + 10)].concat();
+        assert_eq!(written[..MOST], rest[..MOST], "before those that were written");
+        assert_eq!(written[MOST..], named(2 * MOST + 1..2 * MOST + 2));
+        let (cells, written) = look(cells, 20, false);
+        assert_eq!((&written[..rest.len() - MOST], written.len()), (&rest[MOST..], MOST));
+        all(&cells);
+        assert_eq!(look(cells, 21, true).1.len(), 2 * MOST + 8, "all of them at the end");
     }
 }
