@@ -20,8 +20,8 @@ use crate::metrics::Metrics;
 
 /// How often the stream is looked at, at the least.
 const EVERY: Duration = Duration::from_secs(2);
-/// Such a part of the budget a dispatcher may park before it looks again, for the others park, too, and they learn of it
-/// by looking. So together they park beyond what is left by this much each, at the most.
+/// Such a part of the budget a dispatcher may park of what was not parked before, until it looks again: the others park,
+/// too, and they learn of it by looking. So together they park beyond what is left by this much each, at the most.
 const PART: u64 = 200;
 
 /// Whether new events may be taken in, and how much of one subscription may be parked.
@@ -86,8 +86,14 @@ impl Used {
     /// Waits until so many bytes more may be parked; no more than all that may be at once.
     async fn parking(self: &Arc<Self>, bytes: u64) -> Parking {
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX).min(self.part);
-        // Never closed.
-        let bytes = Arc::clone(&self.room).acquire_many_owned(bytes).await.ok();
+        let bytes = match Arc::clone(&self.room).try_acquire_many_owned(bytes) {
+            Ok(bytes) => Some(bytes),
+            Err(_) => {
+                self.look.notify_one();
+                // Never closed.
+                Arc::clone(&self.room).acquire_many_owned(bytes).await.ok()
+            }
+        };
         Parking { used: Arc::clone(self), bytes }
     }
 }

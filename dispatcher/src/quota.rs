@@ -23,6 +23,8 @@ use crate::pressure::{Parking, Pressure};
 
 /// How long a look may take; then what was known holds.
 const LOOK: Duration = Duration::from_secs(2);
+/// What is stored beside an event's own bytes: about so much.
+const STORED_WITH: u64 = 1024;
 /// The server has sent all that it found.
 const END_OF_BATCH: u16 = 204;
 
@@ -68,8 +70,9 @@ impl Quota {
 
     /// Counts a delivery among what waits, unless the quota of its subscription is used up.
     pub(crate) async fn admit(&self, cell: &Arc<HealthCell>, delivery: Waiting) -> Result<Parking, UsedUp> {
-        let parking = self.pressure.parking(u64::try_from(delivery.bytes).unwrap_or_default()).await;
+        let bytes = u64::try_from(delivery.bytes).unwrap_or_default().saturating_add(STORED_WITH);
         loop {
+            let parking = self.pressure.parking(bytes).await;
             let quota = self.pressure.shrink(self.quota);
             match cell.admit(quota, delivery, Instant::now()) {
                 Room::Free => return Ok(parking),
@@ -77,14 +80,22 @@ impl Quota {
                     let note = if quota == self.quota { "" } else { ": quotas shrink while much is parked in all" };
                     return Err(UsedUp { quota, note });
                 }
-                Room::Look => match timeout(LOOK, self.elsewhere(cell.uid())).await.unwrap_or(Err(LookError::Late)) {
-                    Ok(elsewhere) => cell.looked(elsewhere),
-                    Err(error) if self.complaints.now() => {
-                        warn!(subscription = %cell.uid(), error = chain(&error), "can't look what others have parked");
-                    }
-                    Err(_) => {}
-                },
+                Room::Look => {
+                    // Others go on meanwhile.
+                    drop(parking);
+                    self.look(cell).await;
+                }
             }
+        }
+    }
+
+    async fn look(&self, cell: &HealthCell) {
+        match timeout(LOOK, self.elsewhere(cell.uid())).await.unwrap_or(Err(LookError::Late)) {
+            Ok(elsewhere) => cell.looked(elsewhere),
+            Err(error) if self.complaints.now() => {
+                warn!(subscription = %cell.uid(), error = chain(&error), "can't look what others have parked");
+            }
+            Err(_) => {}
         }
     }
 
