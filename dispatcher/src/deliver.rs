@@ -56,6 +56,8 @@ pub(crate) struct Delivery {
     pub(crate) received: Instant,
     /// Counts until it starts; none if it was parked before.
     pub(crate) queued: Option<Queued>,
+    /// Of the index, when the subscription was found there.
+    pub(crate) version: u64,
 }
 
 impl Delivery {
@@ -113,17 +115,21 @@ impl Deliverer {
     /// long.
     async fn start(&self, mut delivery: Delivery, mut slot: Slot) {
         // As it is now: an edit or a deletion since the match counts.
-        match self.index.lookup(&delivery.subscription.uid) {
-            Lookup::Serving(current, _) if self.liveness.is_live() => delivery.subscription = current,
+        let mut served = true;
+        if self.index.version() != delivery.version {
+            match self.index.lookup(&delivery.subscription.uid) {
+                Lookup::Serving(current, _) => delivery.subscription = current,
+                Lookup::Waiting => served = false,
+                Lookup::Absent { .. } => {
+                    self.metrics.dropped.inc();
+                    return;
+                }
+            }
+        }
+        if !served || !self.liveness.is_live() {
             // Not for this dispatcher to attempt now. Its event may be done with others already: it is not sent again.
-            Lookup::Serving(..) | Lookup::Waiting => {
-                drop(slot);
-                return self.park_unstarted(delivery).await;
-            }
-            Lookup::Absent { .. } => {
-                self.metrics.dropped.inc();
-                return;
-            }
+            drop(slot);
+            return self.park_unstarted(delivery).await;
         }
         if self.disabled.contains(&delivery.subscription) {
             drop(slot);
@@ -257,6 +263,7 @@ impl Deliverer {
                 subscription.health.parked(delivery.published.event.published, at);
             }
             Err(TooLarge) => {
+                drop(parking);
                 let detail = "too large to be parked: the event and its headers exceed the NATS server's max_payload";
                 self.bury(&delivery, DeadLetterReason::TooLarge, Some(detail)).await;
             }

@@ -30,7 +30,7 @@ impl Deliverer {
             // A newer dispatcher may be able to; until then it comes again.
             return Err(Abandoned);
         };
-        let Some((subscription, producer)) = self.subscription_of(&parked).await? else {
+        let Some((version, subscription, producer)) = self.subscription_of(&parked).await? else {
             self.metrics.dropped.inc();
             return Ok(());
         };
@@ -53,23 +53,25 @@ impl Deliverer {
             waited: true,
             received,
             queued: None,
+            version,
         };
         self.deliver(delivery).await;
         Ok(())
     }
 
-    /// Who is to get it; none if the subscription was deleted. A dispatcher whose config is behind the delivery waits.
+    /// Who is to get it, as of which version of the index; none if the subscription was deleted. A dispatcher whose config is behind the delivery waits.
     async fn subscription_of(
         &self,
         parked: &ParkedDelivery,
-    ) -> Result<Option<(Arc<Subscription>, Arc<Producer>)>, Abandoned> {
+    ) -> Result<Option<(u64, Arc<Subscription>, Arc<Producer>)>, Abandoned> {
         let mut loaded = self.index.loaded();
         loop {
             if !self.liveness.is_live() {
                 return Err(Abandoned);
             }
+            let version = self.index.version();
             match self.index.lookup(&parked.subscription) {
-                Lookup::Serving(subscription, producer) => return Ok(Some((subscription, producer))),
+                Lookup::Serving(subscription, producer) => return Ok(Some((version, subscription, producer))),
                 Lookup::Waiting => return Err(Abandoned),
                 Lookup::Absent { loaded } if loaded >= parked.revision => return Ok(None),
                 // It comes again, here or at a dispatcher that is not behind.

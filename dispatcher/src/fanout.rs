@@ -17,7 +17,7 @@ use tracing::info;
 use crate::backlog::{Coming, Queued};
 use crate::deliver::{Deliverer, Delivery};
 use crate::hold::Abandoned;
-use crate::index::Producer;
+use crate::index::{Matches, Producer};
 use crate::messages::Published;
 use crate::subscription::Subscription;
 
@@ -47,26 +47,26 @@ impl Deliverer {
         if validated && !Box::pin(self.passes(&producer, &published, &event)).await? {
             return Ok(());
         }
-        let (wanted_by, mut queued) = loop {
-            let wanted_by = self.index.matches(&producer.record.uid, &event.event_type).ok_or(Abandoned)?;
+        let (wanted_by, version, mut queued) = loop {
+            let Matches { subscriptions, version } =
+                self.index.matches(&producer.record.uid, &event.event_type).ok_or(Abandoned)?;
             // After the match: were the lease lost before it, the index could be an old one.
             if !self.liveness.is_live() {
                 return Err(Abandoned);
             }
-            coming.saw(wanted_by.len());
-            if let Some(queued) = coming.queue(wanted_by.len()) {
-                break (wanted_by, queued);
+            coming.saw(subscriptions.len());
+            if let Some(queued) = coming.queue(subscriptions.len()) {
+                break (subscriptions, version, queued);
             }
-            drop(wanted_by);
+            drop(subscriptions);
             Box::pin(self.stop.run_until_cancelled(coming.room_for_many())).await.ok_or(Abandoned)?;
         };
         drop(coming);
         self.metrics.events.inc();
-        let (event, published) = (Arc::new(event), Arc::new(published));
         // Not before: no endpoint is to blame for the time that validating or waiting for room takes.
         let received = Instant::now();
-        let mut deliver =
-            |subscription| self.deliver(self.fresh(subscription, &event, &published, received, queued.one()));
+        let matched = Matched { event: Arc::new(event), published: Arc::new(published), received, version };
+        let mut deliver = |subscription| self.deliver(matched.delivery(subscription, queued.one()));
         match <[_; 1]>::try_from(wanted_by) {
             Ok([only]) => deliver(only).await,
             Err(wanted_by) => {
@@ -118,30 +118,36 @@ impl Deliverer {
         info!(producer = name, sequence = published.event.sequence, reason = reason.name(), "dead letter");
         self.metrics.dead_letter(reason);
     }
+}
 
-    fn fresh(
-        &self,
-        subscription: Arc<Subscription>,
-        event: &Arc<Event>,
-        published: &Arc<Published>,
-        received: Instant,
-        queued: Queued,
-    ) -> Delivery {
+/// An event, as all its deliveries have it.
+struct Matched {
+    event: Arc<Event>,
+    published: Arc<Published>,
+    received: Instant,
+    /// Of the index, when it was matched.
+    version: u64,
+}
+
+impl Matched {
+    fn delivery(&self, subscription: Arc<Subscription>, queued: Queued) -> Delivery {
+        let event = &self.published.event;
         let key = DeliveryKey {
             subscription: &subscription.uid,
-            stream: &published.event.stream,
-            stream_created: published.event.stream_created,
-            sequence: published.event.sequence,
+            stream: &event.stream,
+            stream_created: event.stream_created,
+            sequence: event.sequence,
         };
         Delivery {
             id: key.id(),
-            published: Arc::clone(published),
-            event: Arc::clone(event),
+            published: Arc::clone(&self.published),
+            event: Arc::clone(&self.event),
             progress: Progress::default(),
             waited: false,
-            received,
+            received: self.received,
             queued: Some(queued),
             subscription,
+            version: self.version,
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The subscription index: what the config bucket says, ready to be matched and looked up.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use hookwright_core::ids::{EventSchemaUid, ProducerUid, SubscriptionUid};
@@ -41,12 +42,20 @@ pub(crate) enum Lookup {
     },
 }
 
+/// Who wants an event, as of a version of the index.
+pub(crate) struct Matches {
+    pub(crate) subscriptions: Vec<Arc<Subscription>>,
+    pub(crate) version: u64,
+}
+
 /// The producers to read from, by uid.
 pub(crate) type Serving = BTreeMap<ProducerUid, Arc<Producer>>;
 
 /// The index. Readers hold its lock for a look-up, never across an await.
 pub(crate) struct Index {
     inner: RwLock<Inner>,
+    /// Of `inner`: another one after each change.
+    version: AtomicU64,
     loaded: watch::Sender<u64>,
     serving: watch::Sender<Serving>,
 }
@@ -96,7 +105,7 @@ impl Entry {
 impl Index {
     pub(crate) fn new() -> Arc<Self> {
         let (loaded, serving) = (watch::Sender::new(0), watch::Sender::new(Serving::new()));
-        Arc::new(Self { inner: RwLock::default(), loaded, serving })
+        Arc::new(Self { inner: RwLock::default(), version: AtomicU64::new(0), loaded, serving })
     }
 
     /// The config revision that is loaded.
@@ -110,11 +119,16 @@ impl Index {
     }
 
     /// Who wants this event type; none if the producer is not served any more.
-    pub(crate) fn matches(&self, producer: &ProducerUid, event_type: &str) -> Option<Vec<Arc<Subscription>>> {
+    pub(crate) fn matches(&self, producer: &ProducerUid, event_type: &str) -> Option<Matches> {
         let inner = self.read();
         let entry = inner.producers.get(producer)?;
         entry.served()?;
-        Some(entry.matcher.matches(event_type))
+        Some(Matches { subscriptions: entry.matcher.matches(event_type), version: self.version() })
+    }
+
+    /// As long as it is the same, a look-up finds what was matched.
+    pub(crate) fn version(&self) -> u64 {
+        self.version.load(Ordering::Acquire)
     }
 
     /// The producer, if it is served.
@@ -135,6 +149,7 @@ impl Index {
         self.read().producers.contains_key(producer)
     }
 
+    /// Whoever needs the version of what is found asks for it before.
     pub(crate) fn lookup(&self, subscription: &SubscriptionUid) -> Lookup {
         let inner = self.read();
         let Some(found) = inner.subscriptions.get(subscription) else {
@@ -167,6 +182,12 @@ impl Index {
         if inner.subscriptions.get(&subscription.uid).is_some_and(newer) {
             // Left over from another producer of the same name.
             return;
+        }
+        let known = inner.subscriptions.get(&subscription.uid).map(|known| known.producer.clone());
+        if let Some(former) = known.filter(|known| *known != subscription.producer)
+            && let Some(entry) = inner.producers.get_mut(&former)
+        {
+            entry.matcher.remove(&subscription.uid);
         }
         let key = ConfigKey::Subscription(subscription.producer.clone(), subscription.uid.clone()).to_string();
         let entry = inner.producers.entry(subscription.producer.clone()).or_default();
@@ -265,6 +286,8 @@ impl Index {
     }
 
     fn write(&self) -> RwLockWriteGuard<'_, Inner> {
-        self.inner.write().unwrap_or_else(PoisonError::into_inner)
+        let inner = self.inner.write().unwrap_or_else(PoisonError::into_inner);
+        self.version.fetch_add(1, Ordering::AcqRel);
+        inner
     }
 }

@@ -1,5 +1,6 @@
 use hookwright_core::event::{Event, Message, Reading, parse};
-use hookwright_core::ids::{EventSchemaUid, ProducerUid};
+use hookwright_core::ids::{EventSchemaUid, ProducerUid, SubscriptionUid};
+use hookwright_core::policy::DeliveryPolicy;
 use hookwright_core::record::{EventTypeRule, SchemaVersionRecord, StreamRef, VERSION, Validation, encode};
 use hookwright_core::schema::{SchemaVersion, Violation};
 use jiff::Timestamp;
@@ -71,6 +72,52 @@ impl ConfigLoader {
 
     fn receive(&self, key: &str, value: &[u8]) {
         self.apply(Change::Put { key: key.to_owned(), value: value.to_vec().into(), revision: 1 });
+    }
+}
+
+#[test]
+fn each_change_makes_another_version() {
+    let loader = loader();
+    let record = encode(&producer(Validation::Ignore)).unwrap();
+    let mut versions = vec![loader.index.version()];
+    for _ in 0..2 {
+        loader.receive("producer.p-1", &record);
+        versions.push(loader.index.version());
+    }
+    assert_eq!(loader.index.matches(&uid(), "created").unwrap().version, versions[2]);
+    loader.apply(Change::Delete { key: "producer.p-1".into() });
+    versions.push(loader.index.version());
+    assert!(versions.is_sorted_by(|before, after| before < after), "{versions:?}");
+    loader.index.set_loaded(2);
+    assert_eq!(loader.index.version(), versions[3]);
+}
+
+#[test]
+fn what_moves_to_another_producer_is_matched_there_alone() {
+    let loader = loader();
+    let other = ProducerUid::parse("p-2").unwrap();
+    let subscription = |producer: &ProducerUid, revision| {
+        let uid = SubscriptionUid::parse("s-1").unwrap();
+        Arc::new(Subscription {
+            health: loader.health.cell(&uid),
+            uid,
+            producer: producer.clone(),
+            generation: 1,
+            revision,
+            name: "shop/billing".into(),
+            event_types: vec![">".to_owned().try_into().unwrap()],
+            policy: DeliveryPolicy::default(),
+            endpoint: Err(Unusable::Unsignable),
+            lane: Lane::new(&loader.lanes),
+        })
+    };
+    for uid in [&uid(), &other] {
+        loader.index.put_producer(ProducerRecord { uid: uid.clone(), ..producer(Validation::Ignore) });
+    }
+    let matched = |uid: &ProducerUid| loader.index.matches(uid, "created").unwrap().subscriptions.len();
+    for (producer, revision, want) in [(&uid(), 1, (1, 0)), (&other, 2, (0, 1)), (&uid(), 1, (0, 1))] {
+        loader.index.put_subscription(subscription(producer, revision));
+        assert_eq!((matched(&uid()), matched(&other)), want);
     }
 }
 
