@@ -30,11 +30,16 @@ pub(super) async fn fill(
     Ok((published, wanted))
 }
 
-/// Lets dispatchers drain it.
-pub(super) async fn drain(lab: &mut Lab, dispatchers: usize, wanted: &[Wanted]) -> Result<Run> {
+/// Lets so many dispatchers run, for what is measured of them from now on.
+async fn start(lab: &mut Lab, dispatchers: usize) -> Result<Recorder> {
     lab.forget().await?;
     lab.dispatch(dispatchers).await?;
-    let recorder = Recorder::start(lab.watched()?);
+    Ok(Recorder::start(lab.watched()?))
+}
+
+/// Lets dispatchers drain it.
+pub(super) async fn drain(lab: &mut Lab, dispatchers: usize, wanted: &[Wanted]) -> Result<Run> {
+    let recorder = start(lab, dispatchers).await?;
     let run = lab.collect(recorder, wanted).await?;
     lab.check()?;
     Ok(run)
@@ -161,9 +166,7 @@ pub(super) async fn more_dispatchers(lab: &mut Lab, scale: Scale, report: &mut R
         for (cpu, dispatchers) in cpu.iter_mut().zip(COUNTS) {
             // Those that start first drain while the others start: what is measured begins when all have.
             let (_, wanted) = fill(lab, &topic, 5 * scale.deliveries, &endpoints).await?;
-            lab.forget().await?;
-            lab.dispatch(dispatchers).await?;
-            let recorder = Recorder::start(lab.watched()?);
+            let recorder = start(lab, dispatchers).await?;
             lab.dispatch_ready(dispatchers).await?;
             let ready = now();
             let run = lab.collect(recorder, &wanted).await?;
@@ -191,9 +194,7 @@ pub(super) async fn kill(lab: &mut Lab, scale: Scale, report: &mut Report) -> Re
     let (mut lost, mut duplicates, mut silence, mut attempts) = (0, 0, Duration::ZERO, u64::MAX);
     for _ in 0..scale.rounds.min(3) {
         let (_, wanted) = fill(lab, &topic, scale.deliveries, &endpoints).await?;
-        lab.forget().await?;
-        lab.dispatch(2).await?;
-        let recorder = Recorder::start(lab.watched()?);
+        let recorder = start(lab, 2).await?;
         let third = async {
             while lab.sink.accepted().await? < wanted.len() / 3 {
                 sleep(Duration::from_millis(1)).await;
