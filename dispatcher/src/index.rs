@@ -183,17 +183,15 @@ impl Index {
             // Left over from another producer of the same name.
             return;
         }
-        let known = inner.subscriptions.get(&subscription.uid).map(|known| known.producer.clone());
-        if let Some(former) = known.filter(|known| *known != subscription.producer)
-            && let Some(entry) = inner.producers.get_mut(&former)
-        {
+        let former = inner.subscriptions.insert(subscription.uid.clone(), Arc::clone(&subscription));
+        let former = former.filter(|former| former.producer != subscription.producer);
+        if let Some(entry) = former.and_then(|former| inner.producers.get_mut(&former.producer)) {
             entry.matcher.remove(&subscription.uid);
         }
         let key = ConfigKey::Subscription(subscription.producer.clone(), subscription.uid.clone()).to_string();
         let entry = inner.producers.entry(subscription.producer.clone()).or_default();
         entry.unreadable.remove(&key);
         entry.matcher.insert(&subscription.uid, &subscription.event_types, &subscription);
-        inner.subscriptions.insert(subscription.uid.clone(), subscription);
     }
 
     /// Whether the schema from this very record is there. Then it stays.
