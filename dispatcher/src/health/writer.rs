@@ -51,13 +51,13 @@ fn sort(
 ) -> (Cells, Writes) {
     let (mut first, mut again, mut writes) = (Vec::new(), Vec::with_capacity(cells.len()), Vec::new());
     for cell in cells {
+        if writes.len() >= MOST && !force && !cell.presses() {
+            first.push(cell);
+            continue;
+        }
         if !exists(&cell) {
             // Nothing is written of what is deleted; should it come back, it counts on from here.
             cell.rest();
-            continue;
-        }
-        if writes.len() >= MOST && !force && !cell.presses() {
-            first.push(cell);
             continue;
         }
         match cell.take(now, wall, force) {
