@@ -247,11 +247,12 @@ pub(crate) mod tests {
         let mut counts = DeliveryCounts::default();
         let mut turned = |seconds, outcome| counts.attempt(attempt(seconds, outcome));
         assert!(!turned(0, OutcomeKind::Delivered));
+        assert!(!turned(1, OutcomeKind::Delivered));
         assert!(turned(2, OutcomeKind::Rejected));
         assert!(turned(13, OutcomeKind::TimedOut), "over 10 s: the endpoint may be unhealthy now");
         assert!(!turned(23, OutcomeKind::TimedOut), "it has long been");
         assert!(turned(24, OutcomeKind::Delivered));
-        assert_eq!((counts.tally.delivered, counts.tally.failed_attempts), (2, 3));
+        assert_eq!((counts.tally.delivered, counts.tally.failed_attempts), (3, 3));
     }
 
     #[test]
