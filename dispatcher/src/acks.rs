@@ -8,17 +8,20 @@ use std::sync::Arc;
 
 use async_nats::jetstream::AckKind;
 use async_nats::{Client, Subject};
+use hookwright_runtime::logging::chain;
 use tokio::sync::mpsc;
 use tokio::task::yield_now;
 use tracing::warn;
 
 use crate::budget::Share;
+use crate::deliver::Slot;
 
 /// So many go at a time.
 const MOST: usize = 256;
 
-/// Where settled messages are handed over. Each keeps its share of the budget until its ack is on its way, so there are
-/// never more than the budget allows.
+/// Where settled messages are handed over. Each keeps its share of the budget, and the slot of its last attempt, until its
+/// ack is on its way: so there are never more than the budget allows, and what comes again after a dispatcher was killed is
+/// bounded by what it may have under way.
 #[derive(Clone)]
 pub(crate) struct Acks(Arc<Inner>);
 
@@ -30,6 +33,7 @@ struct Inner {
 struct Settled {
     reply: Subject,
     _share: Share,
+    _slot: Option<Slot>,
 }
 
 impl Acks {
@@ -41,9 +45,9 @@ impl Acks {
     }
 
     /// The message that is acked to `reply` is settled.
-    pub(crate) fn settled(&self, reply: Subject, share: Share) {
+    pub(crate) fn settled(&self, reply: Subject, share: Share, slot: Option<Slot>) {
         // The receiver lives as long as a sender.
-        let _ = self.0.settled.send(Settled { reply, _share: share });
+        let _ = self.0.settled.send(Settled { reply, _share: share, _slot: slot });
     }
 
     /// The message that is acked to `reply` is worked on.
@@ -55,9 +59,13 @@ impl Acks {
 async fn send(client: Client, mut settled: mpsc::UnboundedReceiver<Settled>) {
     let mut some = Vec::with_capacity(MOST);
     while settled.recv_many(&mut some, MOST).await > 0 {
-        for Settled { reply, _share } in some.drain(..) {
-            acknowledge(&client, reply, AckKind::Ack).await;
+        for Settled { reply, .. } in &some {
+            acknowledge(&client, reply.clone(), AckKind::Ack).await;
         }
+        if let Err(error) = client.flush().await {
+            warn!(error = chain(&error), "can't flush acks");
+        }
+        some.clear();
         yield_now().await;
     }
 }

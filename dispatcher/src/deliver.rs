@@ -90,30 +90,33 @@ pub(crate) struct Deliverer {
 }
 
 /// The right to make an attempt: a slot of the lane, and one of the dispatcher.
-struct Slot {
+pub(crate) struct Slot {
     _lane: lane::Slot,
     dispatcher: slots::Slot,
 }
 
 impl Deliverer {
-    /// Attempts the delivery and settles what follows: when this returns, it is done or stored.
+    /// Attempts the delivery and settles what follows: when this returns, it is done or stored. If it is done, its slot
+    /// comes back.
     ///
     /// What follows the wait for a slot is boxed: an event for thousands has as many of these, most of them waiting.
-    pub(crate) async fn deliver(&self, mut delivery: Delivery) {
+    pub(crate) async fn deliver(&self, mut delivery: Delivery) -> Option<Slot> {
         if self.disabled.contains(&delivery.subscription) {
-            return Box::pin(self.bury(&delivery, DeadLetterReason::EndpointGone, None)).await;
+            Box::pin(self.bury(&delivery, DeadLetterReason::EndpointGone, None)).await;
+            return None;
         }
         let slot = self.slot(&mut delivery).await;
         delivery.queued = None;
         let Some(slot) = slot else {
-            return Box::pin(self.park_unstarted(delivery)).await;
+            Box::pin(self.park_unstarted(delivery)).await;
+            return None;
         };
-        Box::pin(self.start(delivery, slot)).await;
+        Box::pin(self.start(delivery, slot)).await
     }
 
     /// What `deliver` does once the delivery has its slot, which is given back before anything is stored: a store may take
     /// long.
-    async fn start(&self, mut delivery: Delivery, mut slot: Slot) {
+    async fn start(&self, mut delivery: Delivery, mut slot: Slot) -> Option<Slot> {
         // As it is now: an edit or a deletion since the match counts.
         let mut served = true;
         if self.index.version() != delivery.version {
@@ -122,27 +125,28 @@ impl Deliverer {
                 Lookup::Waiting => served = false,
                 Lookup::Absent { .. } => {
                     self.metrics.dropped.inc();
-                    return;
+                    return None;
                 }
             }
         }
         if !served || !self.liveness.is_live() {
             // Not for this dispatcher to attempt now. Its event may be done with others already: it is not sent again.
             drop(slot);
-            return self.park_unstarted(delivery).await;
+            self.park_unstarted(delivery).await;
+            return None;
         }
         if self.disabled.contains(&delivery.subscription) {
             drop(slot);
-            return self.bury(&delivery, DeadLetterReason::EndpointGone, None).await;
+            self.bury(&delivery, DeadLetterReason::EndpointGone, None).await;
+            return None;
         }
         let (started, outcome) = self.attempt(&delivery, &mut slot.dispatcher).await;
-        drop(slot);
-        self.settle(delivery, started, outcome).await;
+        self.settle(delivery, started, outcome, slot).await
     }
 
     /// Waits for a slot; none if there is none in time, or if the dispatcher stops: then its own are closed, and who has
-    /// one of the lane's gives it to the next, or who waits for one of an endpoint that hangs has its 5 s. The lane's slot comes first: deliveries of a slow endpoint wait among
-    /// themselves, not in the way of others.
+    /// one of the lane's gives it to the next, or who waits for one of an endpoint that hangs has its 5 s. The lane's slot
+    /// comes first: deliveries of a slow endpoint wait among themselves, not in the way of others.
     async fn slot(&self, delivery: &mut Delivery) -> Option<Slot> {
         let until = delivery.received + START_WITHIN;
         let lane = delivery.subscription.lane.slot(delivery.waited, until, &mut delivery.queued).await?;
@@ -194,7 +198,8 @@ impl Deliverer {
         }
     }
 
-    async fn settle(&self, mut delivery: Delivery, started: Timestamp, outcome: Outcome) {
+    /// The slot comes back if the delivery is done.
+    async fn settle(&self, mut delivery: Delivery, started: Timestamp, outcome: Outcome, slot: Slot) -> Option<Slot> {
         let policy = &delivery.subscription.policy.retry;
         let progress = &mut delivery.progress;
         let number = progress.attempts.saturating_add(1);
@@ -206,6 +211,7 @@ impl Deliverer {
             let (outcome, http_status) = (outcome.kind, outcome.http_status);
             progress.failed(AttemptRecord { time: started, outcome, http_status });
         }
+        let slot = (next == Next::Done).then_some(slot);
         match next {
             Next::Done if delivery.waited => delivery.subscription.health.done(delivery.counted()),
             Next::Done => {}
@@ -213,6 +219,7 @@ impl Deliverer {
             Next::DeadLetter { reason } => self.bury(&delivery, reason, None).await,
             Next::Disable => self.disable(&delivery).await,
         }
+        slot
     }
 
     /// The lane is full, the dispatcher stops or has lost its lease. A park is not an attempt.

@@ -10,7 +10,7 @@ use hookwright_runtime::logging::chain;
 use tokio::time::{Instant, timeout};
 use tracing::error;
 
-use crate::deliver::{Deliverer, Delivery};
+use crate::deliver::{Deliverer, Delivery, Slot};
 use crate::hold::Abandoned;
 use crate::index::{Lookup, Producer};
 use crate::messages::Published;
@@ -22,9 +22,13 @@ pub(crate) const BEHIND: Duration = Duration::from_secs(5);
 
 impl Deliverer {
     /// Attempts it, under the endpoint and the policy of now.
-    pub(crate) async fn deliver_due(&self, message: async_nats::Message, received: Instant) -> Result<(), Abandoned> {
+    pub(crate) async fn deliver_due(
+        &self,
+        message: async_nats::Message,
+        received: Instant,
+    ) -> Result<Option<Slot>, Abandoned> {
         if let Some(header) = test_header(&message) {
-            return self.deliver_test(header).await;
+            return self.deliver_test(header).await.map(|()| None);
         }
         let Some(parked) = read(&message) else {
             // A newer dispatcher may be able to; until then it comes again.
@@ -32,7 +36,7 @@ impl Deliverer {
         };
         let Some((version, subscription, producer)) = self.subscription_of(&parked).await? else {
             self.metrics.dropped.inc();
-            return Ok(());
+            return Ok(None);
         };
         let published = Published::from_parked(message, parked.event);
         let known_type = Some(published.event.event_type.as_str());
@@ -55,11 +59,11 @@ impl Deliverer {
             queued: None,
             version,
         };
-        self.deliver(delivery).await;
-        Ok(())
+        Ok(self.deliver(delivery).await)
     }
 
-    /// Who is to get it, as of which version of the index; none if the subscription was deleted. A dispatcher whose config is behind the delivery waits.
+    /// Who is to get it, as of which version of the index; none if the subscription was deleted. A dispatcher whose config
+    /// is behind the delivery waits.
     async fn subscription_of(
         &self,
         parked: &ParkedDelivery,

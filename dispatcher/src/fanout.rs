@@ -15,14 +15,14 @@ use tokio::time::Instant;
 use tracing::info;
 
 use crate::backlog::{Coming, Queued};
-use crate::deliver::{Deliverer, Delivery};
+use crate::deliver::{Deliverer, Delivery, Slot};
 use crate::hold::Abandoned;
 use crate::index::{Matches, Producer};
 use crate::messages::Published;
 use crate::subscription::Subscription;
 
 impl Deliverer {
-    /// Returns when each delivery of the event is done or stored.
+    /// Returns when each delivery of the event is done or stored, with the slot of the last one.
     ///
     /// What few events need is boxed: there are thousands of these at a time, and their size is what costs most.
     pub(crate) async fn fan_out(
@@ -30,7 +30,7 @@ impl Deliverer {
         producer: &ProducerUid,
         mut published: Published,
         coming: Coming,
-    ) -> Result<(), Abandoned> {
+    ) -> Result<Option<Slot>, Abandoned> {
         let producer = self.index.producer(producer).ok_or(Abandoned)?;
         let reading = Reading { rule: &producer.record.event_type, source: &producer.source, known_type: None };
         let event = match published.with_message(|message| parse(message, reading)) {
@@ -39,13 +39,13 @@ impl Deliverer {
             Err(malformed) => {
                 let detail = malformed.to_string();
                 Box::pin(self.bury_event(&producer, &published, DeadLetterReason::Malformed, detail)).await;
-                return Ok(());
+                return Ok(None);
             }
         };
         published.event.event_type.clone_from(&event.event_type);
         let validated = producer.record.validation != Validation::Ignore;
         if validated && !Box::pin(self.passes(&producer, &published, &event)).await? {
-            return Ok(());
+            return Ok(None);
         }
         let (wanted_by, version, mut queued) = loop {
             let Matches { subscriptions, version } =
@@ -68,13 +68,18 @@ impl Deliverer {
         let matched = Matched { event: Arc::new(event), published: Arc::new(published), received, version };
         let mut deliver = |subscription| self.deliver(matched.delivery(subscription, queued.one()));
         match <[_; 1]>::try_from(wanted_by) {
-            Ok([only]) => deliver(only).await,
+            Ok([only]) => Ok(deliver(only).await),
             Err(wanted_by) => {
                 let mut deliveries: FuturesUnordered<_> = wanted_by.into_iter().map(deliver).collect();
-                while deliveries.next().await.is_some() {}
+                while let Some(slot) = deliveries.next().await {
+                    // None is kept while another delivery goes on: that may take long.
+                    if deliveries.is_empty() {
+                        return Ok(slot);
+                    }
+                }
+                Ok(None)
             }
         }
-        Ok(())
     }
 
     /// Whether the event is delivered, be it valid or not.

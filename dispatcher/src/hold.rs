@@ -19,11 +19,11 @@ pub(crate) struct Abandoned;
 
 /// Does the work, keeping meanwhile the message that is acked to `reply`. The work is pinned already: moved in here, each
 /// event would carry its size twice.
-pub(crate) async fn hold(
+pub(crate) async fn hold<T>(
     acks: &Acks,
     reply: &Subject,
-    work: Pin<&mut impl Future<Output = Result<(), Abandoned>>>,
-) -> Result<(), Abandoned> {
+    work: Pin<&mut impl Future<Output = Result<T, Abandoned>>>,
+) -> Result<T, Abandoned> {
     // Beside the work, not between: a connection that takes no ack must not stop an attempt.
     let keeping = async {
         loop {

@@ -129,8 +129,8 @@ impl Reader {
                 let (producer, coming) = (Arc::clone(producer), intake.coming());
                 self.tracker.spawn(async move {
                     let work = pin!(deliverer.fan_out(&producer.record.uid, published, coming));
-                    if hold(&acks, &reply, work).await.is_ok() {
-                        acks.settled(reply, share);
+                    if let Ok(slot) = hold(&acks, &reply, work).await {
+                        acks.settled(reply, share, slot);
                     }
                 });
             }
@@ -138,8 +138,8 @@ impl Reader {
                 let received = Instant::now();
                 self.tracker.spawn(async move {
                     let work = pin!(deliverer.deliver_due(message, received));
-                    if hold(&acks, &reply, work).await.is_ok() {
-                        acks.settled(reply, share);
+                    if let Ok(slot) = hold(&acks, &reply, work).await {
+                        acks.settled(reply, share, slot);
                     }
                 });
             }

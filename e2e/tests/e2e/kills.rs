@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures::future::join_all;
 use hookwright_e2e::{Answer, Options, Received, World, wait_for};
 use serde_json::json;
 use tokio::task::JoinSet;
@@ -40,6 +41,44 @@ async fn a_killed_nats_server_loses_nothing() {
 #[tokio::test]
 async fn a_killed_operator_loses_nothing() {
     survive(Victim::Operator).await;
+}
+
+/// In a drain all slots are taken and the cores are busy: then acks wait longest for their turn.
+#[tokio::test]
+async fn what_a_dispatcher_killed_in_a_drain_sends_twice_was_under_way() {
+    const EVENTS: usize = 10_000;
+    const IN_FLIGHT: usize = 64;
+    let _machine = alone().await;
+    let dispatcher = json!({ "lane": { "inFlight": IN_FLIGHT } });
+    let world = World::start(Options { dispatcher, ..Options::default() }).await.unwrap();
+    let shop = Shop::open(&world, json!({})).await;
+    shop.subscribe("one", &[">"], json!({})).await;
+    let dispatcher = &world.dispatchers[0];
+    let (mut acknowledged, mut counted) = (HashSet::new(), 0);
+    for round in 1..=3 {
+        dispatcher.terminate().await.unwrap();
+        let bodies: Vec<String> = (0..EVENTS).map(|n| format!("{round}-{n}")).collect();
+        for chunk in bodies.chunks(100) {
+            let events: Vec<_> = chunk.iter().map(|body| shop.event("tick", body.clone())).collect();
+            join_all(events.iter().map(|event| shop.publish(event))).await;
+        }
+        let before = acknowledged.len();
+        acknowledged.extend(bodies);
+        dispatcher.restart().unwrap();
+        shop.requests("one", before + EVENTS / 3).await;
+        dispatcher.restart().unwrap();
+        wait_for("all", Duration::from_secs(60), async || {
+            let missing = missing(&shop.receiver.requests("/one"), &acknowledged);
+            anyhow::ensure!(missing.is_empty(), "{} missing", missing.len());
+            Ok(())
+        })
+        .await
+        .unwrap();
+        let duplicates = count_duplicates(&shop.receiver.requests("/one")) - counted;
+        counted += duplicates;
+        println!("a dispatcher killed in a drain: {duplicates} duplicates");
+        assert!(duplicates <= IN_FLIGHT, "{duplicates} duplicates");
+    }
 }
 
 async fn survive(victim: Victim) {
