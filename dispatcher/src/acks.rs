@@ -5,12 +5,13 @@
 //! references. These acks share one.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_nats::jetstream::AckKind;
 use async_nats::{Client, Subject};
-use hookwright_runtime::logging::chain;
 use tokio::sync::mpsc;
 use tokio::task::yield_now;
+use tokio::time::timeout;
 use tracing::warn;
 
 use crate::budget::Share;
@@ -18,10 +19,12 @@ use crate::deliver::Slot;
 
 /// So many go at a time.
 const MOST: usize = 256;
+/// How long an ack that can't leave counts as under way.
+const UNDER_WAY: Duration = Duration::from_millis(500);
 
-/// Where settled messages are handed over. Each keeps its share of the budget, and the slot of its last attempt, until its
-/// ack is on its way: so there are never more than the budget allows, and what comes again after a dispatcher was killed is
-/// bounded by what it may have under way.
+/// Where settled messages are handed over. Each keeps its share of the budget until its ack is on its way, so there are
+/// never more than the budget allows; and the slot of its last attempt, so that what arrived and comes again after a
+/// dispatcher was killed is bounded by what it may have under way.
 #[derive(Clone)]
 pub(crate) struct Acks(Arc<Inner>);
 
@@ -62,10 +65,10 @@ async fn send(client: Client, mut settled: mpsc::UnboundedReceiver<Settled>) {
         for Settled { reply, .. } in &some {
             acknowledge(&client, reply.clone(), AckKind::Ack).await;
         }
-        if let Err(error) = client.flush().await {
-            warn!(error = chain(&error), "can't flush acks");
-        }
+        // Without NATS, what is in hand goes on for as long as the lease lasts.
+        let _ = timeout(UNDER_WAY, client.flush()).await;
         some.clear();
+        // What is settled in this round goes with the next ones, not one by one.
         yield_now().await;
     }
 }

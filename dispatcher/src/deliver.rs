@@ -198,8 +198,15 @@ impl Deliverer {
         }
     }
 
-    /// The slot comes back if the delivery is done.
-    async fn settle(&self, mut delivery: Delivery, started: Timestamp, outcome: Outcome, slot: Slot) -> Option<Slot> {
+    /// The slot comes back if the delivery is done; what it then waits for takes no processor.
+    async fn settle(
+        &self,
+        mut delivery: Delivery,
+        started: Timestamp,
+        outcome: Outcome,
+        mut slot: Slot,
+    ) -> Option<Slot> {
+        slot.dispatcher.ages();
         let policy = &delivery.subscription.policy.retry;
         let progress = &mut delivery.progress;
         let number = progress.attempts.saturating_add(1);

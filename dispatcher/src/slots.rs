@@ -74,7 +74,7 @@ impl Slots {
 }
 
 impl Slot {
-    /// Its attempt has been under way for [`YOUNG`].
+    /// Its attempt has been under way for [`YOUNG`], or has ended.
     pub(crate) fn ages(&mut self) {
         self.young = None;
     }

@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
-use async_nats::jetstream::consumer;
 use futures::{StreamExt, TryStreamExt, stream};
 use hookwright_core::health::DeliveryCounts;
 use hookwright_core::ids::SubscriptionUid;
@@ -69,24 +68,6 @@ async fn a_rolling_restart_under_load_loses_and_repeats_nothing() {
     assert_eq!((receipts.len(), twice.len()), (published, 0), "{twice:?}");
 }
 
-/// The shared consumer of the Producer `orders`, as it is now.
-async fn consumer(shop: &Shop<'_>) -> consumer::Info {
-    let jetstream = shop.world.nats.jetstream(User::Operator).await.unwrap();
-    let stream = jetstream.get_stream(format!("{}_orders", shop.namespace)).await.unwrap();
-    stream.consumers().try_next().await.unwrap().unwrap()
-}
-
-/// Waits until the shared consumer has nothing that is not acked.
-async fn all_acked(shop: &Shop<'_>) {
-    wait_for("all events to be acked", SOON, async || {
-        let pending = consumer(shop).await.num_ack_pending;
-        anyhow::ensure!(pending == 0, "{pending} pending");
-        Ok(())
-    })
-    .await
-    .unwrap();
-}
-
 /// Waits until each of the bodies 0, 1, 2 ... has reached a path; one may come twice.
 async fn each_arrived(shop: &Shop<'_>, path: &str, bodies: std::ops::Range<usize>) {
     wait_for(&format!("each event at {path}"), SOON, async || {
@@ -121,8 +102,8 @@ async fn a_dispatcher_that_was_paused_past_its_lease_serves_nothing_by_its_old_i
 
     // What it had in hand comes again at the other one.
     each_arrived(&shop, "/edited", 0..BURST).await;
-    all_acked(&shop).await;
-    let delivered = consumer(&shop).await.delivered;
+    shop.all_acked().await;
+    let delivered = shop.consumer().await.unwrap().delivered;
     let in_hand = delivered.consumer_sequence - delivered.stream_sequence;
     assert!(in_hand > 0, "the paused one had nothing in hand");
     // The operator waits for the paused one until its lease is over, then Ready holds for those that are alive.
@@ -140,7 +121,7 @@ async fn a_dispatcher_that_was_paused_past_its_lease_serves_nothing_by_its_old_i
         shop.publish(&shop.event("a", n.to_string())).await;
     }
     each_arrived(&shop, "/new", BURST..BURST + 1_000).await;
-    all_acked(&shop).await;
+    shop.all_acked().await;
     // An attempt that was under way when it was paused is finished; it is signed as of when it began.
     let requests = shop.receiver.requests("/edited");
     let signed = |request: &Received| request.header("webhook-timestamp").parse::<i64>().unwrap();

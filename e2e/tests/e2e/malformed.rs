@@ -85,16 +85,7 @@ async fn unreadable_headers_are_put_aside_and_a_false_status_is_ignored() {
     let (letter, body) = shop.dead_event("orders").await;
     assert_eq!((letter.reason, letter.subscription), (DeadLetterReason::Malformed, None));
     assert!(["first", "second"].contains(&body.as_str()) && letter.detail.unwrap().contains("headers"));
-    wait_for("the shared consumer to have nothing left", Duration::from_secs(60), async || {
-        let jetstream = world.nats.jetstream(User::Operator).await?;
-        let stream = jetstream.get_stream(format!("{}_orders", shop.namespace)).await?;
-        let mut consumers = stream.consumers();
-        let consumer = futures::TryStreamExt::try_next(&mut consumers).await?.unwrap();
-        anyhow::ensure!(consumer.num_ack_pending == 0, "{} pending", consumer.num_ack_pending);
-        Ok(())
-    })
-    .await
-    .unwrap();
+    shop.all_acked().await;
     // Counted once all that is looked at together is put aside.
     wait_for("three unreadable events to be counted", Duration::from_secs(10), async || {
         let metrics = world.operator.metrics().await?;

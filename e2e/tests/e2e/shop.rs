@@ -3,8 +3,10 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use anyhow::Context;
 use async_nats::HeaderMap;
-use futures::{StreamExt, stream};
+use async_nats::jetstream::consumer;
+use futures::{StreamExt, TryStreamExt, stream};
 use hookwright_core::delivery_id::DeliveryKey;
 use hookwright_core::ids::{ProducerUid, SubscriptionUid};
 use hookwright_core::names::{DEAD_LETTER_STREAM, dead_delivery, dead_event, parked_due};
@@ -179,6 +181,25 @@ impl<'w> Shop<'w> {
     /// Waits until the path `/<name>` has had that many requests.
     pub(crate) async fn requests(&self, name: &str, n: usize) -> Vec<Arc<Received>> {
         self.receiver.wait_count(&format!("/{name}"), n, SOON).await.unwrap()
+    }
+
+    /// The shared consumer of the Producer `orders`, as it is now.
+    pub(crate) async fn consumer(&self) -> anyhow::Result<consumer::Info> {
+        let jetstream = self.world.nats.jetstream(User::Operator).await?;
+        let stream = jetstream.get_stream(format!("{}_orders", self.namespace)).await?;
+        stream.consumers().try_next().await?.context("no consumer")
+    }
+
+    /// Waits until that consumer has nothing that is not acked.
+    pub(crate) async fn all_acked(&self) {
+        wait_for("all events to be acked", Duration::from_secs(60), async || {
+            let consumer = self.consumer().await?;
+            let open = (consumer.num_pending, consumer.num_ack_pending);
+            anyhow::ensure!(open == (0, 0), "{open:?} not delivered, not acked");
+            Ok(())
+        })
+        .await
+        .unwrap();
     }
 
     /// Waits until the Subscription's status is as `check` wants it.
