@@ -29,6 +29,11 @@ impl Topic {
         format!("{}.events.{kind}", self.namespace)
     }
 
+    /// Where the API has the namespace's objects of this plural.
+    fn path(&self, plural: &str) -> String {
+        format!("/apis/hookwright.dev/v1alpha1/namespaces/{}/{plural}", self.namespace)
+    }
+
     /// A Subscription of one type of events; `spec` is laid over it.
     pub(crate) fn subscription(&self, kind: &str, endpoint: &Endpoint, spec: &Value) -> Value {
         let mut object = json!({
@@ -53,7 +58,8 @@ impl Topic {
 pub(super) const STREAM: &str = "_orders";
 /// The Secret that all sign with.
 const KEYS: &str = "bench";
-const READY: Duration = Duration::from_secs(300);
+/// For what the operator does with all of them.
+const PATIENCE: Duration = Duration::from_secs(300);
 /// Requests to the API server at the same time.
 const AT_ONCE: usize = 16;
 
@@ -92,7 +98,7 @@ impl Lab {
     /// Creates Subscriptions.
     pub(crate) async fn create(&self, topic: &Topic, subscriptions: Vec<Value>) -> Result<()> {
         let client = self.world.control_plane.client().await?;
-        let path = format!("/apis/hookwright.dev/v1alpha1/namespaces/{}/subscriptions", topic.namespace);
+        let path = topic.path("subscriptions");
         let post = |object: Value| {
             let (client, path) = (client.clone(), path.clone());
             async move {
@@ -106,7 +112,7 @@ impl Lab {
 
     /// Waits until this many Subscriptions are Ready.
     pub(crate) async fn wait_subscribed(&self, count: usize) -> Result<()> {
-        wait_for("all Subscriptions to be Ready", READY, async || {
+        wait_for("all Subscriptions to be Ready", PATIENCE, async || {
             let ready = metric(&self.world.operator.metrics().await?, "operator_subscriptions{ready=\"True\"}");
             ensure!(ready == count as u64, "{ready} of {count} are");
             Ok(())
@@ -116,9 +122,29 @@ impl Lab {
 
     /// Deletes the Producer with its stream, and all its Subscriptions.
     pub(crate) async fn delete(&self, topic: Topic) -> Result<()> {
-        let plane = &self.world.control_plane;
-        for kind in ["subscriptions.hookwright.dev", "producers.hookwright.dev"] {
-            plane.kubectl(&["delete", kind, "--all", "-n", &topic.namespace, "--timeout=5m"]).await?;
+        let client = self.world.control_plane.client().await?;
+        for kind in ["subscriptions", "producers"] {
+            let path = topic.path(kind);
+            let all = client.request::<Value>(http::Request::get(&path).body(Vec::new())?).await?;
+            let names =
+                all["items"].as_array().into_iter().flatten().filter_map(|item| item["metadata"]["name"].as_str());
+            // Many at once: kubectl asks for 50 a second, and the API server takes more than the minute that a request may
+            // last for thousands together.
+            let delete = |name: &str| {
+                let (client, path) = (client.clone(), format!("{path}/{name}"));
+                async move {
+                    let request = http::Request::delete(path).body(Vec::new())?;
+                    client.request::<Value>(request).await.map(drop).context("delete")
+                }
+            };
+            stream::iter(names.map(delete)).buffer_unordered(AT_ONCE).try_collect::<()>().await?;
+            wait_for(&format!("no {kind} to be left"), PATIENCE, async || {
+                let one = http::Request::get(format!("{path}?limit=1")).body(Vec::new())?;
+                let left = client.request::<Value>(one).await?;
+                ensure!(left["items"] == json!([]), "some are");
+                Ok(())
+            })
+            .await?;
         }
         Ok(())
     }
