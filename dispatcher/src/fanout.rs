@@ -71,13 +71,12 @@ impl Deliverer {
             Ok([only]) => Ok(deliver(only).await),
             Err(wanted_by) => {
                 let mut deliveries: FuturesUnordered<_> = wanted_by.into_iter().map(deliver).collect();
+                let mut last = None;
                 while let Some(slot) = deliveries.next().await {
                     // None is kept while another delivery goes on: that may take long.
-                    if deliveries.is_empty() {
-                        return Ok(slot);
-                    }
+                    last = slot.filter(|_| deliveries.is_empty());
                 }
-                Ok(None)
+                Ok(last)
             }
         }
     }

@@ -6,6 +6,7 @@ use anyhow::{Context, Result, ensure};
 use futures::{StreamExt, TryStreamExt, stream};
 use hookwright_core::signature::secret_text;
 use hookwright_e2e::wait_for;
+use kube::Client;
 use serde_json::{Value, json};
 
 use super::Lab;
@@ -100,14 +101,10 @@ impl Lab {
         let client = self.world.control_plane.client().await?;
         let path = topic.path("subscriptions");
         let post = |object: Value| {
-            let (client, path) = (client.clone(), path.clone());
-            async move {
-                let request = http::Request::post(path).header("content-type", "application/json");
-                let request = request.body(object.to_string().into_bytes())?;
-                client.request::<Value>(request).await.map(drop).context("create a Subscription")
-            }
+            let request = http::Request::post(&path).header("content-type", "application/json");
+            request.body(object.to_string().into_bytes())
         };
-        stream::iter(subscriptions).map(post).buffer_unordered(AT_ONCE).try_collect().await
+        send(&client, subscriptions.into_iter().map(post)).await.context("create a Subscription")
     }
 
     /// Waits until this many Subscriptions are Ready.
@@ -130,14 +127,8 @@ impl Lab {
                 all["items"].as_array().into_iter().flatten().filter_map(|item| item["metadata"]["name"].as_str());
             // Many at once: kubectl asks for 50 a second, and the API server takes more than the minute that a request may
             // last for thousands together.
-            let delete = |name: &str| {
-                let (client, path) = (client.clone(), format!("{path}/{name}"));
-                async move {
-                    let request = http::Request::delete(path).body(Vec::new())?;
-                    client.request::<Value>(request).await.map(drop).context("delete")
-                }
-            };
-            stream::iter(names.map(delete)).buffer_unordered(AT_ONCE).try_collect::<()>().await?;
+            let delete = |name: &str| http::Request::delete(format!("{path}/{name}")).body(Vec::new());
+            send(&client, names.map(delete)).await.with_context(|| format!("delete {kind}"))?;
             wait_for(&format!("no {kind} to be left"), PATIENCE, async || {
                 let one = http::Request::get(format!("{path}?limit=1")).body(Vec::new())?;
                 let left = client.request::<Value>(one).await?;
@@ -148,6 +139,15 @@ impl Lab {
         }
         Ok(())
     }
+}
+
+/// Sends some of them at the same time.
+async fn send(client: &Client, requests: impl Iterator<Item = http::Result<http::Request<Vec<u8>>>>) -> Result<()> {
+    let send = |request| async move {
+        client.request::<Value>(request?).await?;
+        anyhow::Ok(())
+    };
+    stream::iter(requests).map(send).buffer_unordered(AT_ONCE).try_collect().await
 }
 
 /// The sum of a metric's values.

@@ -102,7 +102,7 @@ async fn a_dispatcher_that_was_paused_past_its_lease_serves_nothing_by_its_old_i
 
     // What it had in hand comes again at the other one.
     each_arrived(&shop, "/edited", 0..BURST).await;
-    shop.all_acked().await;
+    shop.all_acked(SOON).await;
     let delivered = shop.consumer().await.unwrap().delivered;
     let in_hand = delivered.consumer_sequence - delivered.stream_sequence;
     assert!(in_hand > 0, "the paused one had nothing in hand");
@@ -121,7 +121,7 @@ async fn a_dispatcher_that_was_paused_past_its_lease_serves_nothing_by_its_old_i
         shop.publish(&shop.event("a", n.to_string())).await;
     }
     each_arrived(&shop, "/new", BURST..BURST + 1_000).await;
-    shop.all_acked().await;
+    shop.all_acked(SOON).await;
     // An attempt that was under way when it was paused is finished; it is signed as of when it began.
     let requests = shop.receiver.requests("/edited");
     let signed = |request: &Received| request.header("webhook-timestamp").parse::<i64>().unwrap();

@@ -4,7 +4,6 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use futures::future::join_all;
 use hookwright_e2e::{Answer, Options, Received, World, wait_for};
 use serde_json::json;
 use tokio::task::JoinSet;
@@ -58,10 +57,8 @@ async fn what_a_dispatcher_killed_in_a_drain_sends_twice_was_under_way() {
     for round in 1..=3 {
         dispatcher.terminate().await.unwrap();
         let bodies: Vec<String> = (0..EVENTS).map(|n| format!("{round}-{n}")).collect();
-        for chunk in bodies.chunks(100) {
-            let events: Vec<_> = chunk.iter().map(|body| shop.event("tick", body.clone())).collect();
-            join_all(events.iter().map(|event| shop.publish(event))).await;
-        }
+        let events: Vec<_> = bodies.iter().map(|body| shop.event("tick", body.clone())).collect();
+        shop.publish_all(&events).await;
         let before = shop.receiver.requests("/one").len();
         acknowledged.extend(bodies);
         dispatcher.restart().unwrap();
@@ -69,7 +66,7 @@ async fn what_a_dispatcher_killed_in_a_drain_sends_twice_was_under_way() {
         dispatcher.restart().unwrap();
         let received = shop.receiver.requests("/one").len();
         assert!(received < before + EVENTS, "{received} requests: killed in the midst of them");
-        shop.all_acked().await;
+        shop.all_acked(Duration::from_secs(60)).await;
         let requests = shop.receiver.requests("/one");
         assert_eq!(missing(&requests, &acknowledged), [""; 0]);
         let duplicates = count_duplicates(&requests) - counted;

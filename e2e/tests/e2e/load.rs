@@ -18,9 +18,7 @@ async fn a_thousand_events_are_delivered_exactly_once_by_two_dispatchers() {
     let shop = Shop::open(&world, json!({})).await;
     shop.subscribe("all", &[">"], json!({})).await;
     let events: Vec<_> = (0..1000).map(|n| shop.event("order.created", format!("{n}"))).collect();
-    for chunk in events.chunks(100) {
-        join_all(chunk.iter().map(|event| shop.publish(event))).await;
-    }
+    shop.publish_all(&events).await;
     shop.requests("all", 1000).await;
     shop.status("all", "all counted", |status| status["delivery"]["delivered"] == 1000).await;
     let mut bodies = HashMap::new();
@@ -133,9 +131,7 @@ async fn a_backlog_behind_slow_endpoints_of_one_producer_takes_nothing_from_anot
     }
     other.subscribe("other", &[">"], json!({})).await;
     let backlog: Vec<_> = (0..1000).map(|n| slow.event("tick", n.to_string())).collect();
-    for chunk in backlog.chunks(100) {
-        join_all(chunk.iter().map(|event| slow.publish(event))).await;
-    }
+    slow.publish_all(&backlog).await;
     slow.receiver.wait_count("/slow-0", 1, SOON).await.unwrap();
     publish_steadily(&other, RATE, 1000).await;
     let p99 = p99(latencies_at(&other, "/other", 1000).await);

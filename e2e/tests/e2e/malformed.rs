@@ -85,7 +85,7 @@ async fn unreadable_headers_are_put_aside_and_a_false_status_is_ignored() {
     let (letter, body) = shop.dead_event("orders").await;
     assert_eq!((letter.reason, letter.subscription), (DeadLetterReason::Malformed, None));
     assert!(["first", "second"].contains(&body.as_str()) && letter.detail.unwrap().contains("headers"));
-    shop.all_acked().await;
+    shop.all_acked(Duration::from_secs(60)).await;
     // Counted once all that is looked at together is put aside.
     wait_for("three unreadable events to be counted", Duration::from_secs(10), async || {
         let metrics = world.operator.metrics().await?;

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use async_nats::HeaderMap;
 use async_nats::jetstream::consumer;
+use futures::future::join_all;
 use futures::{StreamExt, TryStreamExt, stream};
 use hookwright_core::delivery_id::DeliveryKey;
 use hookwright_core::ids::{ProducerUid, SubscriptionUid};
@@ -144,6 +145,13 @@ impl<'w> Shop<'w> {
         self.publisher.publish(event).await.unwrap();
     }
 
+    /// Publishes many, a hundred at the same time.
+    pub(crate) async fn publish_all(&self, events: &[Event]) {
+        for some in events.chunks(100) {
+            join_all(some.iter().map(|event| self.publish(event))).await;
+        }
+    }
+
     /// The uid of the Producer `orders`.
     pub(crate) async fn producer(&self) -> ProducerUid {
         let producer = self.world.control_plane.get(&self.namespace, "producers", "orders").await.unwrap();
@@ -191,8 +199,8 @@ impl<'w> Shop<'w> {
     }
 
     /// Waits until that consumer has nothing that is not acked.
-    pub(crate) async fn all_acked(&self) {
-        wait_for("all events to be acked", Duration::from_secs(60), async || {
+    pub(crate) async fn all_acked(&self, deadline: Duration) {
+        wait_for("all events to be acked", deadline, async || {
             let consumer = self.consumer().await?;
             let open = (consumer.num_pending, consumer.num_ack_pending);
             anyhow::ensure!(open == (0, 0), "{open:?} not delivered, not acked");
