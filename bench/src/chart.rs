@@ -15,10 +15,12 @@ const BARS: [(&str, RGBColor); 3] = [
 ];
 const LABELS: [&str; 3] = ["R1: sign and send, no queue", "R2: pull, send, ack", "Hookwright"];
 
-/// Draws an SVG file. Nothing if no scenario has all the bars.
+/// Draws an SVG file. None if no scenario has all the bars.
 pub(crate) fn draw(report: &Report, path: &Path) -> Result<()> {
     let groups: Vec<(&Section, [f64; 3])> = report.sections().iter().filter_map(|s| Some((s, bars(s)?))).collect();
     if groups.is_empty() {
+        // One of another run says nothing of this one.
+        let _ = std::fs::remove_file(path);
         return Ok(());
     }
     plot(&groups, path).map_err(|error| anyhow!("{error}")).with_context(|| format!("draw {}", path.display()))

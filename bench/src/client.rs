@@ -1,23 +1,47 @@
 //! The HTTP client of the references and of the bench itself: that of the dispatchers, without their guard.
 
+use std::sync::Arc;
+use std::task::{Context as Ready, Poll};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
-use http::Request;
+use http::{Request, Uri};
 use http_body_util::{BodyExt, Full};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tokio::time::timeout;
+use tower::Service;
 
 /// An exchange may take so long, as an attempt may by default.
 const TIMEOUT: Duration = Duration::from_secs(15);
 
+type Https = HttpsConnector<HttpConnector>;
+
+/// The connector, which the client clones for each request: by one reference, as the dispatchers' is.
+#[derive(Clone)]
+struct Dial(Arc<Https>);
+
+impl Service<Uri> for Dial {
+    type Response = <Https as Service<Uri>>::Response;
+    type Error = <Https as Service<Uri>>::Error;
+    type Future = <Https as Service<Uri>>::Future;
+
+    fn poll_ready(&mut self, _: &mut Ready<'_>) -> Poll<Result<(), Self::Error>> {
+        // That of the connector below is so, too.
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, uri: Uri) -> Self::Future {
+        Https::clone(&self.0).call(uri)
+    }
+}
+
 /// Keeps 64 idle connections for each host.
 #[derive(Clone)]
-pub(crate) struct Client(legacy::Client<HttpsConnector<HttpConnector>, Full<Bytes>>);
+pub(crate) struct Client(legacy::Client<Dial, Full<Bytes>>);
 
 impl Client {
     pub(crate) fn new() -> Result<Self> {
@@ -34,7 +58,7 @@ impl Client {
             .pool_timer(TokioTimer::new())
             .pool_max_idle_per_host(64)
             .pool_idle_timeout(Duration::from_secs(30))
-            .build(tls);
+            .build(Dial(Arc::new(tls)));
         Ok(Self(client))
     }
 

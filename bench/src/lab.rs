@@ -5,15 +5,19 @@ mod dispatchers;
 mod objects;
 mod publish;
 
+use std::collections::HashSet;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use async_nats::jetstream::{self, consumer};
 use futures::TryStreamExt;
+use hookwright_core::names::PARKED_STREAM;
 use hookwright_e2e::{Options, User, World, wait_for};
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use crate::cpu::{CpuLog, Recorder, Watched};
@@ -43,7 +47,16 @@ pub(crate) struct Lab {
     streams: jetstream::Context,
     next_event: AtomicU64,
     next_endpoint: AtomicU32,
+    compared: Mutex<Compared>,
     running: Vec<bool>,
+}
+
+/// What was compared, at the references, too.
+#[derive(Debug, Clone, Copy, Default, Serialize)]
+pub(crate) struct Compared {
+    pub(crate) deliveries: usize,
+    pub(crate) lost: usize,
+    pub(crate) duplicates: usize,
 }
 
 /// What was measured of a run.
@@ -53,20 +66,21 @@ pub(crate) struct Run {
 }
 
 impl Run {
-    /// Microseconds of CPU that processes of this name took for each delivery, while deliveries arrived.
+    /// Microseconds of CPU that processes of this name took for each delivery, from the first to the last arrival and
+    /// [`SETTLING`].
     pub(crate) fn cpu_per_delivery(&self, name: &str) -> f64 {
         self.cpu_micros(name) / self.tally.wanted as f64
     }
 
     /// The same for each request, whatever its answer.
-    pub(crate) fn cpu_per_attempt(&self, name: &str) -> f64 {
+    pub(crate) fn cpu_per_request(&self, name: &str) -> f64 {
         self.cpu_micros(name) / (self.tally.wanted + self.tally.duplicates + self.tally.refused) as f64
     }
 
-    /// The same for each delivery from this moment on; not a number if that is less than a tenth of all.
-    pub(crate) fn cpu_per_delivery_since(&self, name: &str, moment: u64) -> f64 {
+    /// The same for each delivery from this moment on; none if that is less than a tenth of all.
+    pub(crate) fn cpu_per_delivery_since(&self, name: &str, moment: u64) -> Option<f64> {
         let since = self.tally.accepted_since(moment);
-        if since * 10 < self.tally.wanted { f64::NAN } else { self.cpu_micros_since(name, moment) / since as f64 }
+        (since * 10 >= self.tally.wanted).then(|| self.cpu_micros_since(name, moment) / since as f64)
     }
 
     fn cpu_micros(&self, name: &str) -> f64 {
@@ -74,7 +88,7 @@ impl Run {
     }
 
     fn cpu_micros_since(&self, name: &str, moment: u64) -> f64 {
-        let until = self.tally.last() + SETTLING.as_nanos() as u64;
+        let until = self.tally.last_arrival + SETTLING.as_nanos() as u64;
         self.cpu.used(name, moment, until).as_secs_f64() * 1e6
     }
 }
@@ -91,7 +105,12 @@ impl Lab {
         let (publisher, streams) =
             (world.nats.jetstream(User::App).await?, world.nats.jetstream(User::Operator).await?);
         let (next_event, next_endpoint) = (AtomicU64::new(1), AtomicU32::new(1));
-        Ok(Self { world, sink, publisher, streams, next_event, next_endpoint, running: vec![true] })
+        let (compared, running) = (Mutex::default(), vec![true]);
+        Ok(Self { world, sink, publisher, streams, next_event, next_endpoint, compared, running })
+    }
+
+    pub(crate) fn nats_version(&self) -> String {
+        self.streams.client().server_info().version
     }
 
     pub(crate) fn folder(&self) -> &Path {
@@ -121,36 +140,84 @@ impl Lab {
 
     /// Waits until as many were accepted as are wanted, and compares all of them.
     pub(crate) async fn collect(&self, recorder: Recorder, wanted: &[Wanted]) -> Result<Run> {
-        let (cpu, receipts) = self.arrivals(recorder, wanted.len()).await?;
-        Ok(Run { tally: Tally::of(wanted, &receipts)?, cpu })
+        let (cpu, receipts) = self.arrivals(recorder, wanted.len(), 0).await?;
+        Ok(Run { tally: self.compare(wanted, &receipts)?, cpu })
     }
 
-    /// The same where other endpoints accept nothing: what was sent to them counts as refused.
+    /// Every input against every output.
+    pub(crate) fn compare(&self, wanted: &[Wanted], receipts: &[Receipt]) -> Result<Tally> {
+        let tally = Tally::of(wanted, receipts)?;
+        let mut compared = self.compared.lock().unwrap_or_else(PoisonError::into_inner);
+        compared.deliveries += tally.wanted;
+        compared.lost += tally.lost;
+        compared.duplicates += tally.duplicates;
+        Ok(tally)
+    }
+
+    /// What was compared since the last time.
+    pub(crate) fn compared(&self) -> Compared {
+        std::mem::take(&mut self.compared.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The same where other endpoints accept nothing, which hang.
     pub(crate) async fn collect_of(&self, recorder: Recorder, wanted: &[Wanted], of: &[Endpoint]) -> Result<Run> {
-        let (cpu, receipts) = self.arrivals(recorder, wanted.len()).await?;
-        let is_ours = |receipt: &Receipt| of.iter().any(|endpoint| endpoint.number == receipt.endpoint);
-        let (ours, others): (Vec<_>, Vec<_>) = receipts.into_iter().partition(is_ours);
-        let mut tally = Tally::of(wanted, &ours)?;
-        tally.refused += others.len();
-        Ok(Run { tally, cpu })
+        let (cpu, mut receipts) = self.arrivals(recorder, wanted.len(), 0).await?;
+        receipts.retain(|receipt| of.iter().any(|endpoint| endpoint.number == receipt.endpoint));
+        Ok(Run { tally: self.compare(wanted, &receipts)?, cpu })
     }
 
-    async fn arrivals(&self, recorder: Recorder, count: usize) -> Result<(CpuLog, Vec<Receipt>)> {
-        let all = wait_for("all webhooks to arrive", ARRIVAL, async || {
-            let accepted = self.sink.accepted().await?;
-            ensure!(accepted >= count, "{accepted} of {count} were accepted");
+    /// The same where others are to be refused, so many times each.
+    pub(crate) async fn collect_refused(
+        &self,
+        recorder: Recorder,
+        wanted: &[Wanted],
+        refused: &[Wanted],
+        times: u32,
+    ) -> Result<Run> {
+        let (cpu, receipts) = self.arrivals(recorder, wanted.len(), refused.len() * times as usize).await?;
+        let others: HashSet<&Wanted> = refused.iter().collect();
+        let is_other = |receipt: &Receipt| others.contains(&(receipt.endpoint, receipt.number));
+        let (others, ours): (Vec<_>, Vec<_>) = receipts.into_iter().partition(is_other);
+        Ok(Run { tally: self.compare(wanted, &ours)?.with_refused(refused, times, &others)?, cpu })
+    }
+
+    async fn arrivals(&self, recorder: Recorder, count: usize, refused: usize) -> Result<(CpuLog, Vec<Receipt>)> {
+        self.all_accepted(count).await?;
+        wait_for("all to be refused as often as they are to be", ARRIVAL, async || {
+            let (arrived, all) = (self.sink.arrived().await?, count + refused);
+            ensure!(arrived >= all, "{arrived} of {all} arrived");
             Ok(())
-        });
-        all.await?;
+        })
+        .await?;
         tokio::time::sleep(SETTLING).await;
         let cpu = recorder.stop().await?;
         self.settled().await?;
         Ok((cpu, self.sink.take().await?))
     }
 
+    /// Waits until so many were accepted.
+    pub(crate) async fn all_accepted(&self, count: usize) -> Result<()> {
+        wait_for("all webhooks to arrive", ARRIVAL, async || {
+            let accepted = self.sink.accepted().await?;
+            ensure!(accepted >= count, "{accepted} of {count} were accepted");
+            Ok(())
+        })
+        .await
+    }
+
+    /// Waits until no delivery is parked.
+    pub(crate) async fn nothing_parked(&self) -> Result<()> {
+        wait_for("all parked deliveries to be done", ARRIVAL, async || {
+            let parked = self.streams.get_stream(PARKED_STREAM).await?.cached_info().state.messages;
+            ensure!(parked == 0, "{parked} are not");
+            Ok(())
+        })
+        .await
+    }
+
     /// Waits until no event waits for its ack: what was to come again has come. A reference's consumers count while
     /// there are any, Hookwright's while dispatchers run.
-    async fn settled(&self) -> Result<()> {
+    pub(crate) async fn settled(&self) -> Result<()> {
         let dispatching = self.running.iter().any(|running| *running);
         wait_for("all events to be acked", ARRIVAL, async || {
             let mut streams = self.streams.streams();

@@ -86,9 +86,11 @@ async fn run(arguments: RunArguments) -> Result<()> {
     let mut report = Report::default();
     report.progress("starting Kubernetes, NATS, the operator, a dispatcher and the sink");
     let mut lab = Lab::start(arguments.dispatcher, done).await?;
+    report.on(lab.nats_version());
     for scenario in scenarios {
         report.begin(scenario);
         scenario.run(&mut lab, scale, &mut report).await?;
+        report.end(lab.compared());
         // What was measured stays, should a later scenario fail.
         report.save(&arguments.json)?;
     }

@@ -3,10 +3,12 @@
 mod figure;
 
 use std::path::Path;
+use std::process::Command;
 
 use anyhow::{Context, Result};
 use serde::Serialize;
 
+use crate::lab::Compared;
 use crate::scenario::Scenario;
 
 pub(crate) use figure::Figure;
@@ -24,6 +26,7 @@ pub(crate) struct Section {
     pub(crate) letter: String,
     pub(crate) title: &'static str,
     pub(crate) figures: Vec<Figure>,
+    compared: Compared,
 }
 
 #[derive(Debug, Serialize)]
@@ -33,6 +36,9 @@ struct Machine {
     memory_gib: u64,
     kernel: String,
     started: String,
+    /// Of what is measured; empty outside of a git checkout.
+    commit: String,
+    nats_server: String,
 }
 
 impl Default for Machine {
@@ -49,16 +55,32 @@ impl Default for Machine {
             memory_gib: kib.unwrap_or_default().div_ceil(1 << 20),
             kernel: read("/proc/sys/kernel/osrelease").trim().to_owned(),
             started: jiff::Timestamp::now().strftime("%Y-%m-%d %H:%M UTC").to_string(),
+            commit: commit().unwrap_or_default(),
+            nats_server: String::new(),
         }
     }
 }
 
+fn commit() -> Option<String> {
+    let output = Command::new("git").args(["describe", "--always", "--dirty"]).output().ok()?;
+    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
+
 #[expect(clippy::print_stdout, reason = "for a person at a terminal")]
 impl Report {
+    pub(crate) fn on(&mut self, nats_server: String) {
+        self.machine.nats_server = nats_server;
+    }
+
     pub(crate) fn begin(&mut self, scenario: Scenario) {
         let letter = format!("{scenario:?}");
         println!("\n==> {letter}: {}", scenario.title());
-        self.scenarios.push(Section { letter, title: scenario.title(), figures: Vec::new() });
+        self.scenarios.push(Section {
+            letter,
+            title: scenario.title(),
+            figures: Vec::new(),
+            compared: Compared::default(),
+        });
     }
 
     /// Figures of the scenario that has begun.
@@ -80,21 +102,30 @@ impl Report {
         &self.scenarios
     }
 
+    /// The scenario that has begun is done.
+    pub(crate) fn end(&mut self, compared: Compared) {
+        let Compared { deliveries, lost, duplicates } = compared;
+        println!("    ({deliveries} deliveries compared: {lost} lost, {duplicates} came again)");
+        if let Some(section) = self.scenarios.last_mut() {
+            section.compared = compared;
+        }
+    }
+
     /// All figures again, as a table in Markdown, and how many miss their target.
-    pub(crate) fn finish(&self) -> usize {
+    pub(crate) fn finish(&self) {
         println!("\n{}", self.markdown());
         let figures = || self.scenarios.iter().flat_map(|section| &section.figures);
         let missed = figures().filter(|figure| figure.is_met() == Some(false)).count();
         println!("{missed} of {} targets were missed.", figures().filter(|figure| figure.is_met().is_some()).count());
-        missed
     }
 }
 
 impl Report {
     fn markdown(&self) -> String {
-        let Machine { processor, cores, memory_gib, kernel, started } = &self.machine;
+        let Machine { processor, cores, memory_gib, kernel, started, commit, nats_server } = &self.machine;
         let mut text = format!(
-            "{started}, {cores} cores ({processor}), {memory_gib} GiB, Linux {kernel}\n\n\
+            "{started}, commit {commit}, nats-server {nats_server}, {cores} cores ({processor}), {memory_gib} GiB, \
+             Linux {kernel}\n\n\
              | | figure | measured | runs | target | |\n|---|---|---|---|---|---|\n"
         );
         for section in &self.scenarios {

@@ -1,6 +1,6 @@
 //! The receiver of all webhooks: a process of its own, so that its CPU time is nobody else's.
 //!
-//! An endpoint is a path, `/<number>/<behaviour>`. Each arrival is noted with its time; `GET /receipts` hands them over.
+//! An endpoint is a path, `/<number>/<behaviour>`. Each arrival is noted with its time; `POST /receipts` hands them over.
 
 mod behaviour;
 mod handle;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 
+use crate::report::Figure;
 use crate::sink::Receipt;
 
 /// A delivery that is to be: an endpoint and the number of an event.
@@ -22,13 +23,15 @@ pub(crate) struct Tally {
     pub(crate) refused: usize,
     /// When each was accepted, in order, in nanoseconds since 1970.
     times: Vec<u64>,
+    /// When the last request was there, whatever its answer.
+    pub(crate) last_arrival: u64,
     /// The longest time in which nothing was accepted.
     pub(crate) silence: Duration,
     pub(crate) latency: Latency,
 }
 
 /// Of (received - published), each delivery's first acceptance.
-#[derive(Debug, Clone, Copy, Default, serde::Serialize)]
+#[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Latency {
     pub(crate) min_ms: f64,
     pub(crate) mean_ms: f64,
@@ -75,6 +78,7 @@ impl Tally {
             refused,
             silence: Duration::from_nanos(gaps.max().unwrap_or_default()),
             times,
+            last_arrival: receipts.iter().map(|receipt| receipt.at).max().unwrap_or_default(),
             latency: Latency::of(latencies),
         })
     }
@@ -104,6 +108,20 @@ impl Tally {
         self.wanted.saturating_sub(1) as f64 / self.took().as_secs_f64().max(f64::MIN_POSITIVE)
     }
 
+    /// With others that are to be refused, so many times each; an error if one is not.
+    pub(crate) fn with_refused(mut self, refused: &[Wanted], times: u32, receipts: &[Receipt]) -> Result<Self> {
+        let mut attempts: HashMap<Wanted, u32> = HashMap::with_capacity(refused.len());
+        for receipt in receipts {
+            ensure!(!receipt.accepted, "endpoint {} accepted event {}", receipt.endpoint, receipt.number);
+            *attempts.entry((receipt.endpoint, receipt.number)).or_default() += 1;
+            self.last_arrival = self.last_arrival.max(receipt.at);
+        }
+        let as_often = refused.iter().all(|one| attempts.get(one) == Some(&times));
+        ensure!(as_often && attempts.len() == refused.len(), "not all that is refused was sent {times} times");
+        self.refused += receipts.len();
+        Ok(self)
+    }
+
     /// An error if one is lost.
     pub(crate) fn complete(self) -> Result<Self> {
         ensure!(self.lost == 0, "{} of {} deliveries were lost", self.lost, self.wanted);
@@ -118,6 +136,30 @@ impl Tally {
 }
 
 impl Latency {
+    /// All of it, with this before each name.
+    pub(crate) fn figures(&self, of: &str) -> [Figure; 5] {
+        let figure = |name, value| Figure::new(format!("{of}{name}"), value, "ms");
+        [
+            figure("min", self.min_ms),
+            figure("mean", self.mean_ms),
+            figure("p50", self.p50_ms),
+            figure("p99", self.p99_ms),
+            figure("max", self.max_ms),
+        ]
+    }
+
+    /// The middle of each.
+    pub(crate) fn median(of: &[Self]) -> Self {
+        let middle = |field: fn(&Self) -> f64| median(of.iter().map(field).collect());
+        Self {
+            min_ms: middle(|one| one.min_ms),
+            mean_ms: middle(|one| one.mean_ms),
+            p50_ms: middle(|one| one.p50_ms),
+            p99_ms: middle(|one| one.p99_ms),
+            max_ms: middle(|one| one.max_ms),
+        }
+    }
+
     fn of(mut nanos: Vec<u64>) -> Self {
         if nanos.is_empty() {
             return Self::default();
@@ -159,6 +201,12 @@ mod tests {
         assert_eq!((tally.latency.min_ms, tally.latency.p50_ms, tally.latency.max_ms), (1.0, 4.0, 10.0));
         assert!(tally.clone().complete().is_err() && tally.exact().is_err());
         assert!(Tally::of(&wanted, &[receipt(3, 1, ms)]).is_err(), "never sent there");
+        let all = Tally::of(&wanted[..1], &[receipt(1, 1, ms)]).unwrap();
+        for (times, is_right) in [(1, false), (2, true), (3, false)] {
+            let refusals = [refused, Receipt { at: 20 * ms, ..refused }];
+            let with = all.clone().with_refused(&[(2, 1)], times, &refusals).ok();
+            assert_eq!(with.map(|tally| (tally.refused, tally.last_arrival)), is_right.then_some((2, 20 * ms)));
+        }
         assert!(Tally::of(&wanted, &[Receipt { whole: false, ..receipt(1, 1, ms) }]).is_err());
     }
 

@@ -52,6 +52,11 @@ impl Lab {
         Ok(metric(&self.world.dispatchers[index].metrics().await?, "dispatcher_attempts_total{"))
     }
 
+    /// How often the first of them, since it started, has parked a delivery as its lane was full.
+    pub(crate) async fn parks_of_full_lanes(&self) -> Result<u64> {
+        Ok(metric(&self.world.dispatchers[0].metrics().await?, r#"dispatcher_parked_total{cause="lane""#))
+    }
+
     /// Ends one at once, and for good.
     pub(crate) fn kill(&mut self, index: usize) -> Result<()> {
         self.running[index] = false;

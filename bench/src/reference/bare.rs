@@ -5,10 +5,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Result;
 use bytes::Bytes;
-use hookwright_core::delivery_id::DeliveryKey;
-use hookwright_core::ids::SubscriptionUid;
+use hookwright_core::delivery_id::{DeliveryId, DeliveryKey};
 use hookwright_core::signature::{SigningKey, secret_text, signature_header};
-use http::{HeaderValue, Method, Request, Uri};
+use http::{HeaderName, HeaderValue, Method, Request, Uri, header};
 use http_body_util::Full;
 use tokio::task::JoinSet;
 
@@ -32,11 +31,18 @@ pub(crate) struct BareArguments {
     pub(crate) in_flight: usize,
 }
 
+/// What is known of a webhook before it is sent.
+struct Prepared {
+    body: Bytes,
+    id: DeliveryId,
+    ce_id: HeaderValue,
+    ce_time: HeaderValue,
+}
+
 struct Work {
-    events: Mutex<VecDeque<(u64, Bytes)>>,
+    webhooks: Mutex<VecDeque<Prepared>>,
     client: Client,
     key: SigningKey,
-    subscription: SubscriptionUid,
     uri: Uri,
 }
 
@@ -44,10 +50,9 @@ struct Work {
 pub(crate) async fn bare(arguments: BareArguments) -> Result<()> {
     let numbers = arguments.first..arguments.first + arguments.events;
     let work = Arc::new(Work {
-        events: Mutex::new(numbers.map(|number| (number, event::write(number, arguments.size))).collect()),
+        webhooks: Mutex::new(numbers.map(|number| prepare(number, arguments.size)).collect::<Result<_>>()?),
         client: Client::new()?,
         key: SigningKey::parse(&secret_text(&[7; 32]))?,
-        subscription: "00000000-0000-0000-0000-000000000000".to_owned().try_into()?,
         uri: arguments.url.parse()?,
     });
     let mut senders = JoinSet::new();
@@ -60,42 +65,61 @@ pub(crate) async fn bare(arguments: BareArguments) -> Result<()> {
     std::future::pending().await
 }
 
+fn prepare(number: u64, size: usize) -> Result<Prepared> {
+    let subscription = "00000000-0000-0000-0000-000000000000".to_owned().try_into()?;
+    let key = DeliveryKey {
+        subscription: &subscription,
+        stream: "bench_orders",
+        stream_created: jiff::Timestamp::UNIX_EPOCH,
+        sequence: number,
+    };
+    Ok(Prepared {
+        body: event::write(number, size),
+        id: key.id(),
+        ce_id: HeaderValue::try_from(format!("bench_orders:{number}"))?,
+        ce_time: HeaderValue::try_from(jiff::Timestamp::now().to_string())?,
+    })
+}
+
+const CE_SPECVERSION: HeaderName = HeaderName::from_static("ce-specversion");
+const CE_ID: HeaderName = HeaderName::from_static("ce-id");
+const CE_TYPE: HeaderName = HeaderName::from_static("ce-type");
+const CE_SOURCE: HeaderName = HeaderName::from_static("ce-source");
+const CE_TIME: HeaderName = HeaderName::from_static("ce-time");
+const WEBHOOK_ID: HeaderName = HeaderName::from_static("webhook-id");
+const WEBHOOK_TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
+const WEBHOOK_SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
+
 impl Work {
     async fn send_all(self: Arc<Self>) -> Result<()> {
-        let next = || self.events.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
-        while let Some((number, body)) = next() {
-            self.send(number, body).await?;
+        let next = || self.webhooks.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+        while let Some(webhook) = next() {
+            self.send(webhook).await?;
         }
         Ok(())
     }
 
     /// The webhook that a dispatcher sends, header for header.
-    async fn send(&self, number: u64, body: Bytes) -> Result<()> {
-        let now = jiff::Timestamp::now();
-        let key = DeliveryKey {
-            subscription: &self.subscription,
-            stream: "bench_orders",
-            stream_created: jiff::Timestamp::UNIX_EPOCH,
-            sequence: number,
-        };
-        let id = key.id();
-        let signature = signature_header(std::slice::from_ref(&self.key), id.as_str(), now.as_second(), &body);
+    async fn send(&self, webhook: Prepared) -> Result<()> {
+        let Prepared { body, id, ce_id, ce_time } = webhook;
+        let now = jiff::Timestamp::now().as_second();
+        let signature = signature_header(std::slice::from_ref(&self.key), id.as_str(), now, &body);
         let mut request = Request::new(Full::new(body));
         *request.method_mut() = Method::POST;
         request.uri_mut().clone_from(&self.uri);
         let headers = request.headers_mut();
         headers.reserve(16);
-        headers.insert("user-agent", HeaderValue::from_static("hookwright-bench"));
-        headers.insert("accept", HeaderValue::from_static("*/*"));
-        headers.insert("content-type", HeaderValue::from_static("application/json"));
-        headers.insert("ce-specversion", HeaderValue::from_static("1.0"));
-        headers.insert("ce-id", HeaderValue::try_from(format!("bench_orders:{number}"))?);
-        headers.insert("ce-type", HeaderValue::from_static("drain"));
-        headers.insert("ce-source", HeaderValue::from_static("/namespaces/bench/producers/orders"));
-        headers.insert("ce-time", HeaderValue::try_from(now.to_string())?);
-        headers.insert("webhook-id", HeaderValue::try_from(id.as_str())?);
-        headers.insert("webhook-timestamp", HeaderValue::from(now.as_second()));
-        headers.insert("webhook-signature", HeaderValue::try_from(signature)?);
+        headers.insert(header::USER_AGENT, HeaderValue::from_static("hookwright-bench"));
+        headers.insert(header::ACCEPT, HeaderValue::from_static("*/*"));
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(CE_SPECVERSION, HeaderValue::from_static("1.0"));
+        headers.insert(CE_ID, ce_id);
+        headers.insert(CE_TYPE, HeaderValue::from_static("drain"));
+        headers.insert(CE_SOURCE, HeaderValue::from_static("/namespaces/bench/producers/orders"));
+        headers.insert(CE_TIME, ce_time);
+        headers.insert(WEBHOOK_ID, HeaderValue::try_from(id.as_str())?);
+        headers.insert(WEBHOOK_TIMESTAMP, HeaderValue::from(now));
+        headers.insert(WEBHOOK_SIGNATURE, HeaderValue::try_from(signature)?);
         self.client.exchange(request).await.map(drop)
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use serde_json::json;
 use tokio::time::{sleep, timeout};
 
@@ -14,24 +14,30 @@ use crate::report::{Figure, Report};
 use crate::sink::{Behaviour, SINK};
 use crate::tally::{Wanted, median};
 
-const KIND: &str = "drain";
+/// The type of the events, where there is one.
+pub(super) const KIND: &str = "drain";
 
 /// Publishes while no dispatcher runs.
 pub(super) async fn fill(
     lab: &mut Lab,
     topic: &Topic,
     events: u64,
+    size: usize,
     endpoints: &[Endpoint],
 ) -> Result<(Vec<u64>, Vec<Wanted>)> {
     lab.dispatch(0).await?;
-    let published = lab.publish(topic, events, SIZE, |_| KIND.to_owned()).await?;
-    let wanted = endpoints.iter().flat_map(|endpoint| published.iter().map(|number| (endpoint.number, *number)));
-    let wanted = wanted.collect();
+    let published = lab.publish(topic, events, size, |_| KIND.to_owned()).await?;
+    let wanted = pairs(endpoints, &published);
     Ok((published, wanted))
 }
 
+/// Each of these events for each of the endpoints.
+pub(super) fn pairs(endpoints: &[Endpoint], published: &[u64]) -> Vec<Wanted> {
+    endpoints.iter().flat_map(|endpoint| published.iter().map(|number| (endpoint.number, *number))).collect()
+}
+
 /// Lets so many dispatchers run, for what is measured of them from now on.
-async fn start(lab: &mut Lab, dispatchers: usize) -> Result<Recorder> {
+pub(super) async fn start(lab: &mut Lab, dispatchers: usize) -> Result<Recorder> {
     lab.forget().await?;
     lab.dispatch(dispatchers).await?;
     Ok(Recorder::start(lab.watched()?))
@@ -112,7 +118,7 @@ pub(super) async fn interleaved(
         let bare = lab.bare(events * endpoints.len() as u64, SIZE, IN_FLIGHT).await?;
         bare.tally.clone().exact()?;
         let routes = lab.floor_routes(topic, endpoints).await?;
-        let (_, wanted) = fill(lab, topic, events, endpoints).await?;
+        let (_, wanted) = fill(lab, topic, events, SIZE, endpoints).await?;
         let floor = lab.floor_drain(topic, routes, &wanted, in_flight).await?;
         floor.tally.clone().exact()?;
         let ours = drain(lab, 1, &wanted).await?;
@@ -162,18 +168,27 @@ pub(super) async fn more_dispatchers(lab: &mut Lab, scale: Scale, report: &mut R
     let (topic, endpoints) = topic(lab, &[Behaviour::Ok]).await?;
     const COUNTS: [usize; 3] = [1, 2, 4];
     let mut cpu: [Vec<f64>; 3] = Default::default();
-    for _ in 0..scale.rounds {
+    for round in 1..=scale.rounds {
         for (cpu, dispatchers) in cpu.iter_mut().zip(COUNTS) {
             // Those that start first drain while the others start: what is measured begins when all have.
-            let (_, wanted) = fill(lab, &topic, 5 * scale.deliveries, &endpoints).await?;
+            let (_, wanted) = fill(lab, &topic, 5 * scale.deliveries, SIZE, &endpoints).await?;
             let recorder = start(lab, dispatchers).await?;
             lab.dispatch_ready(dispatchers).await?;
             let ready = now();
             let run = lab.collect(recorder, &wanted).await?;
             lab.check()?;
             run.tally.clone().exact()?;
-            cpu.push(run.cpu_per_delivery_since(HOOKWRIGHT, ready.max(run.tally.first())));
+            match run.cpu_per_delivery_since(HOOKWRIGHT, ready.max(run.tally.first())) {
+                Some(each) => cpu.push(each),
+                None => report.progress(&format!("round {round}: drained before {dispatchers} had started")),
+            }
         }
+        report.progress(&format!("round {round} of {}", scale.rounds));
+    }
+    if cpu.iter().any(|runs| runs.len() < scale.rounds) {
+        report.progress("no figure: too little was measured");
+        lab.dispatch_ready(1).await?;
+        return lab.delete(topic).await;
     }
     for (runs, dispatchers) in cpu.iter().zip(COUNTS) {
         let name = format!("CPU per delivery, {dispatchers} dispatchers");
@@ -188,12 +203,15 @@ pub(super) async fn more_dispatchers(lab: &mut Lab, scale: Scale, report: &mut R
     lab.delete(topic).await
 }
 
+/// With fewer deliveries all may be done before one is killed.
+const LEAST: u64 = 5_000;
+
 /// J: two dispatchers, one of which is killed when a third is done.
 pub(super) async fn kill(lab: &mut Lab, scale: Scale, report: &mut Report) -> Result<()> {
     let (topic, endpoints) = topic(lab, &[Behaviour::Ok]).await?;
     let (mut lost, mut duplicates, mut silence, mut attempts) = (0, 0, Duration::ZERO, u64::MAX);
-    for _ in 0..scale.rounds.min(3) {
-        let (_, wanted) = fill(lab, &topic, scale.deliveries, &endpoints).await?;
+    for round in 1..=scale.rounds.min(3) {
+        let (_, wanted) = fill(lab, &topic, scale.deliveries.max(LEAST), SIZE, &endpoints).await?;
         let recorder = start(lab, 2).await?;
         let third = async {
             while lab.sink.accepted().await? < wanted.len() / 3 {
@@ -204,7 +222,9 @@ pub(super) async fn kill(lab: &mut Lab, scale: Scale, report: &mut Report) -> Re
         timeout(ARRIVAL, third).await.context("a third of all webhooks did not arrive")??;
         attempts = attempts.min(lab.attempts(0).await?);
         lab.kill(0)?;
+        ensure!(lab.sink.accepted().await? < wanted.len(), "all was done before it was killed");
         let tally = lab.collect(recorder, &wanted).await.context("after a kill")?.tally.complete()?;
+        report.progress(&format!("kill {round}: {} duplicates, silence {:.1?}", tally.duplicates, tally.silence));
         lost += tally.lost;
         duplicates = duplicates.max(tally.duplicates);
         silence = silence.max(tally.silence);

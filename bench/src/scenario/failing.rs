@@ -1,107 +1,114 @@
 //! Endpoints that fail.
 
-use std::time::{Duration, Instant};
+use std::collections::HashSet;
+use std::time::Duration;
 
-use anyhow::Result;
-use hookwright_e2e::wait_for;
+use anyhow::{Result, ensure};
 use serde_json::json;
 
 use super::Scale;
-use super::drain::{drain, fill, topic};
-use crate::cpu::Recorder;
-use crate::event::now;
-use crate::lab::{ARRIVAL, Endpoint, HOOKWRIGHT, Lab};
+use super::drain::{KIND, drain, fill, pairs, start, topic};
+use crate::event::{SIZE, now};
+use crate::lab::{Endpoint, HOOKWRIGHT, Lab};
 use crate::report::{Figure, Report};
 use crate::sink::Behaviour;
-use crate::tally::{Tally, Wanted};
+use crate::tally::{Wanted, median};
 
-/// F: the same drain with ten healthy endpoints, and with two of the ten failing.
+/// Attempts at each delivery that fails.
+const ATTEMPTS: u32 = 3;
+
+/// F: the same drain with ten healthy endpoints, and with two of the ten failing, in turn. The latter lasts until what
+/// fails is given up.
 pub(super) async fn a_fifth(lab: &mut Lab, scale: Scale, report: &mut Report) -> Result<()> {
     let events = scale.deliveries / 4;
-    let (healthy_topic, endpoints) = topic(lab, &[Behaviour::Ok; 10]).await?;
-    let (_, wanted) = fill(lab, &healthy_topic, events, &endpoints).await?;
-    let all_healthy = drain(lab, 1, &wanted).await?;
-    all_healthy.tally.clone().exact()?;
-    lab.dispatch_ready(1).await?;
-    lab.delete(healthy_topic).await?;
+    let (healthy_topic, all) = topic(lab, &[Behaviour::Ok; 10]).await?;
+    let mixed_topic = lab.topic().await?;
+    let failing: Vec<Endpoint> = (0..2).map(|_| lab.endpoint(Behaviour::Failing(100))).collect();
+    let healthy: Vec<Endpoint> = (0..8).map(|_| lab.endpoint(Behaviour::Ok)).collect();
+    let retry = json!({ "delivery": { "retry":
+        { "maxAttempts": ATTEMPTS, "backoff": { "type": "Fixed", "delay": "1s" } } } });
+    let subscriptions = failing.iter().chain(&healthy).map(|endpoint| mixed_topic.subscription(KIND, endpoint, &retry));
+    lab.subscribe(&mixed_topic, subscriptions.collect()).await?;
 
-    let mut behaviours = [Behaviour::Ok; 10];
-    behaviours[..2].fill(Behaviour::Failing(100));
-    let (topic, endpoints) = topic(lab, &behaviours).await?;
-    let (failing, healthy) = endpoints.split_at(2);
-    let (_, wanted) = fill(lab, &topic, events, healthy).await?;
-    lab.forget().await?;
-    lab.dispatch(1).await?;
-    let recorder = Recorder::start(lab.watched()?);
-    let run = lab.collect_of(recorder, &wanted, healthy).await?;
-    run.tally.clone().exact()?;
-    let attempts = run.tally.refused;
+    let (mut rates, mut per_request, mut per_refusal) = (vec![], vec![], vec![]);
+    let mut refused = 0;
+    for round in 1..=scale.rounds {
+        let (_, wanted) = fill(lab, &healthy_topic, events, SIZE, &all).await?;
+        let alone = drain(lab, 1, &wanted).await?;
+        alone.tally.clone().exact()?;
+        let (published, wanted) = fill(lab, &mixed_topic, events, SIZE, &healthy).await?;
+        let recorder = start(lab, 1).await?;
+        let mixed = lab.collect_refused(recorder, &wanted, &pairs(&failing, &published), ATTEMPTS).await?;
+        lab.check()?;
+        mixed.tally.clone().exact()?;
+        refused = mixed.tally.refused;
+        let (each, all) = (alone.cpu_per_delivery(HOOKWRIGHT), mixed.cpu_per_request(HOOKWRIGHT));
+        let (accepted, requests) = (mixed.tally.wanted as f64, (mixed.tally.wanted + refused) as f64);
+        rates.push(mixed.tally.rate() / (alone.tally.rate() * 0.8));
+        per_request.push(all / each);
+        per_refusal.push((all * requests - each * accepted) / refused as f64 / each);
+        report.progress(&format!("round {round}: {all:.1} us for each request; {each:.1} us when all are healthy"));
+    }
     report.add([
-        Figure::new(
-            "throughput of the healthy / all healthy",
-            run.tally.rate() / (all_healthy.tally.rate() * 0.8),
-            "x",
-        ),
-        Figure::new(
-            "CPU per request / all healthy",
-            run.cpu_per_attempt(HOOKWRIGHT) / all_healthy.cpu_per_delivery(HOOKWRIGHT),
-            "x",
-        ),
-        Figure::new("CPU per request", run.cpu_per_attempt(HOOKWRIGHT), "us"),
-        Figure::new("requests that were answered with 503", attempts as f64, ""),
-        Figure::new("endpoints that fail", failing.len() as f64, ""),
+        Figure::new("throughput of the healthy / all healthy", median(rates.clone()), "x").spread(&rates),
+        Figure::new("CPU per request / all healthy", median(per_request.clone()), "x").spread(&per_request),
+        Figure::new("CPU per refused attempt / a delivery", median(per_refusal.clone()), "x").spread(&per_refusal),
+        Figure::new("requests that were answered with 503", refused as f64, ""),
+        Figure::new("attempts at each of these deliveries", f64::from(ATTEMPTS), ""),
     ]);
     lab.dispatch_ready(1).await?;
-    lab.delete(topic).await
+    lab.delete(mixed_topic).await?;
+    lab.delete(healthy_topic).await
 }
 
 const RATE: u32 = 500;
+/// The waits of the one that is down: by the default schedule, the third would be of half an hour.
+const DELAY: &str = "10s";
 
 /// H: two endpoints get each event; one is down for the time of the load, then comes back.
 pub(super) async fn recovery(lab: &mut Lab, scale: Scale, report: &mut Report) -> Result<()> {
     lab.dispatch_ready(1).await?;
     let topic = lab.topic().await?;
     let (healthy, down) = (lab.endpoint(Behaviour::Ok), lab.endpoint(Behaviour::Gate));
-    let retry = json!({ "delivery": { "retry": { "backoff": { "type": "Fixed", "delay": "10s" } } } });
-    let subscriptions =
-        vec![topic.subscription("drain", &healthy, &json!({})), topic.subscription("drain", &down, &retry)];
+    let retry = json!({ "delivery": { "retry": { "backoff": { "type": "Fixed", "delay": DELAY } } } });
+    let subscriptions = vec![topic.subscription(KIND, &healthy, &json!({})), topic.subscription(KIND, &down, &retry)];
     lab.subscribe(&topic, subscriptions).await?;
     lab.sink.set_gate(false).await?;
     lab.forget().await?;
-    let mut published =
-        lab.publish_steadily(&topic, RATE, Duration::from_secs(scale.seconds), |_| "drain".to_owned()).await?;
+    let lasting = Duration::from_secs(scale.seconds);
+    let waiting = lab.publish_steadily(&topic, RATE, lasting, |_| KIND.to_owned()).await?;
+    report.progress("it comes back");
+    let (parks, opened) = (lab.parks_of_full_lanes().await?, now());
     lab.sink.set_gate(true).await?;
-    let (back, opened) = (Instant::now(), now());
-    let waiting = published.len();
     // The load goes on while it catches up.
-    let lasting = Duration::from_secs(scale.seconds.div_ceil(2));
-    published.extend(lab.publish_steadily(&topic, RATE, lasting, |_| "drain".to_owned()).await?);
-    wait_for("all webhooks to arrive", ARRIVAL, async || {
-        let accepted = lab.sink.accepted().await?;
-        anyhow::ensure!(accepted >= published.len() * 2, "{accepted} of {} were accepted", published.len() * 2);
-        Ok(())
-    })
-    .await?;
+    let later = lab.publish_steadily(&topic, RATE, lasting.div_f64(2.0), |_| KIND.to_owned()).await?;
+    lab.all_accepted((waiting.len() + later.len()) * 2).await?;
+    // What is sent twice has come by then, too.
+    lab.settled().await?;
+    lab.nothing_parked().await?;
+    let parks = lab.parks_of_full_lanes().await? - parks;
+
     let receipts = lab.sink.take().await?;
-    let to =
-        |endpoint: &Endpoint| -> Vec<Wanted> { published.iter().map(|number| (endpoint.number, *number)).collect() };
-    let of = |endpoint: &Endpoint| {
-        receipts.iter().filter(|receipt| receipt.endpoint == endpoint.number).copied().collect::<Vec<_>>()
+    let compare = |endpoint: &Endpoint, numbers: &[u64]| {
+        let wanted = pairs(std::slice::from_ref(endpoint), numbers);
+        let set: HashSet<&Wanted> = wanted.iter().collect();
+        let of = receipts.iter().filter(|receipt| set.contains(&(receipt.endpoint, receipt.number))).copied();
+        lab.compare(&wanted, &of.collect::<Vec<_>>())?.exact()
     };
-    let others = Tally::of(&to(&healthy), &of(&healthy))?.exact()?;
-    let recovered = Tally::of(&to(&down), &of(&down))?.exact()?;
-    let before = receipts
-        .iter()
-        .filter(|receipt| receipt.endpoint == down.number && receipt.accepted && receipt.published < opened);
-    let drained = before.map(|receipt| receipt.at).max().unwrap_or(opened).saturating_sub(opened);
+    let (other_before, other_after) = (compare(&healthy, &waiting)?, compare(&healthy, &later)?);
+    let (waited, recovered) = (compare(&down, &waiting)?, compare(&down, &later)?);
+    let all = [&other_before, &other_after, &waited, &recovered];
+    let known: usize = all.iter().map(|tally| tally.wanted + tally.refused).sum();
+    ensure!(known == receipts.len(), "{} requests arrived, of which {known} are known", receipts.len());
+    let drained = Duration::from_nanos(waited.last().saturating_sub(opened));
     report.add([
-        Figure::new("lost", (others.lost + recovered.lost) as f64, "").at_most(0.0),
-        Figure::new("deliveries that waited", waiting as f64, ""),
-        Figure::new("time to drain them", drained as f64 / 1e9, "s"),
-        Figure::new("p99 of the other endpoint", others.latency.p99_ms, "ms"),
-        Figure::new("max of the other endpoint", others.latency.max_ms, "ms"),
-        Figure::new("attempts that failed", recovered.refused as f64, ""),
+        Figure::new("lost", all.iter().map(|tally| tally.lost).sum::<usize>() as f64, "").at_most(0.0),
+        Figure::new("deliveries that waited", waited.wanted as f64, ""),
+        Figure::new("time to drain them", drained.as_secs_f64(), "s"),
+        Figure::new("times that its lane was full", parks as f64, ""),
+        Figure::new("attempts that failed", waited.refused as f64, ""),
     ]);
-    report.progress(&format!("all were there {:.1} s after it came back", back.elapsed().as_secs_f64()));
+    report.add(other_before.latency.figures("the other endpoint before it came back: "));
+    report.add(other_after.latency.figures("the other endpoint afterwards: "));
     lab.delete(topic).await
 }

@@ -19,20 +19,21 @@ pub(super) async fn ten(lab: &mut Lab, scale: Scale, report: &mut Report) -> Res
     lab.delete(topic).await
 }
 
-/// C: against R1 alone, as a consumer for each of so many endpoints is no design that NATS allows.
+/// C: against R1 alone, as a consumer for each of so many endpoints is no design for JetStream.
 pub(super) async fn many(lab: &mut Lab, scale: Scale, report: &mut Report) -> Result<()> {
     let (topic, endpoints) = topic(lab, &vec![Behaviour::Ok; scale.fan_out as usize]).await?;
     let events = (scale.deliveries * 4 / u64::from(scale.fan_out)).max(1);
     let (mut ratios, mut cpu, mut nats, mut rates) = (vec![], vec![], vec![], vec![]);
-    for _ in 0..scale.rounds.min(3) {
+    for round in 1..=scale.rounds {
         let bare = lab.bare(events * u64::from(scale.fan_out), SIZE, IN_FLIGHT).await?;
-        let (_, wanted) = fill(lab, &topic, events, &endpoints).await?;
+        let (_, wanted) = fill(lab, &topic, events, SIZE, &endpoints).await?;
         let run = drain(lab, 1, &wanted).await?;
         run.tally.clone().exact()?;
         ratios.push(run.cpu_per_delivery(HOOKWRIGHT) / bare.cpu_per_delivery(REFERENCE));
         cpu.push(run.cpu_per_delivery(HOOKWRIGHT));
         nats.push(run.cpu_per_delivery(NATS));
         rates.push(run.tally.rate());
+        report.progress(&format!("round {round} of {}", scale.rounds));
     }
     report.add([
         Figure::new("CPU per delivery / R1", median(ratios.clone()), "x").spread(&ratios).at_most(1.25),

@@ -5,14 +5,14 @@ use std::time::Duration;
 use anyhow::Result;
 use serde_json::json;
 
-use super::drain::topic;
+use super::drain::{KIND, pairs, topic};
 use super::{IN_FLIGHT, Scale};
 use crate::cpu::Recorder;
 use crate::event::SIZE;
 use crate::lab::{Endpoint, Lab, Topic};
 use crate::report::{Figure, Report};
 use crate::sink::Behaviour;
-use crate::tally::{Latency, Wanted, median};
+use crate::tally::{Latency, Wanted};
 
 const RATE: u32 = 200;
 /// Turns between Hookwright and its reference.
@@ -23,14 +23,14 @@ pub(super) async fn latency(lab: &mut Lab, scale: Scale, report: &mut Report) ->
     let (topic, endpoints) = topic(lab, &[Behaviour::Ok]).await?;
     let lasting = Duration::from_secs((scale.seconds / TURNS).max(1));
     let (mut ours, mut floors) = (Vec::new(), Vec::new());
-    for _ in 0..TURNS {
+    for turn in 1..=TURNS {
         lab.dispatch_ready(1).await?;
         ours.push(steady(lab, &topic, &endpoints, lasting).await?.0);
         lab.dispatch(0).await?;
         let routes = lab.floor_routes(&topic, &endpoints).await?;
         let reference = lab.floor(&topic, &routes, IN_FLIGHT)?;
         // The first of all waits for the reference to start.
-        let first = lab.publish(&topic, 1, SIZE, |_| "drain".to_owned()).await?;
+        let first = lab.publish(&topic, 1, SIZE, |_| KIND.to_owned()).await?;
         let first = (endpoints[0].number, first[0]);
         lab.collect(Recorder::start(vec![]), &[first]).await?;
         let (floor, mut wanted) = steady(lab, &topic, &endpoints, lasting).await?;
@@ -40,28 +40,20 @@ pub(super) async fn latency(lab: &mut Lab, scale: Scale, report: &mut Report) ->
         wanted.push(first);
         lab.dispatch_ready(1).await?;
         lab.collect(Recorder::start(vec![]), &wanted).await?.tally.exact()?;
+        report.progress(&format!("turn {turn} of {TURNS}"));
     }
-    let middle = |latencies: &[Latency], of: fn(&Latency) -> f64| median(latencies.iter().map(of).collect());
-    let p99 = |latency: &Latency| latency.p99_ms;
-    let (our_p99, floor_p99) = (middle(&ours, p99), middle(&floors, p99));
-    report.add([
-        Figure::new("p99 beyond R2's", our_p99 - floor_p99, "ms").at_most(2.0),
-        Figure::new("p50", middle(&ours, |latency| latency.p50_ms), "ms"),
-        Figure::new("p99", our_p99, "ms"),
-        Figure::new("max", middle(&ours, |latency| latency.max_ms), "ms"),
-        Figure::new("R2's p50", middle(&floors, |latency| latency.p50_ms), "ms"),
-        Figure::new("R2's p99", floor_p99, "ms"),
-        Figure::new("R2's max", middle(&floors, |latency| latency.max_ms), "ms"),
-    ]);
+    let (ours, floor) = (Latency::median(&ours), Latency::median(&floors));
+    report.add([Figure::new("p99 beyond R2's", ours.p99_ms - floor.p99_ms, "ms").at_most(2.0)]);
+    report.add(ours.figures(""));
+    report.add(floor.figures("R2's "));
     lab.delete(topic).await
 }
 
 async fn steady(lab: &Lab, topic: &Topic, endpoints: &[Endpoint], lasting: Duration) -> Result<(Latency, Vec<Wanted>)> {
     lab.forget().await?;
     let recorder = Recorder::start(vec![]);
-    let published = lab.publish_steadily(topic, RATE, lasting, |_| "drain".to_owned()).await?;
-    let wanted: Vec<Wanted> =
-        published.iter().flat_map(|number| endpoints.iter().map(|endpoint| (endpoint.number, *number))).collect();
+    let published = lab.publish_steadily(topic, RATE, lasting, |_| KIND.to_owned()).await?;
+    let wanted = pairs(endpoints, &published);
     let latency = lab.collect(recorder, &wanted).await?.tally.exact()?.latency;
     Ok((latency, wanted))
 }
@@ -81,23 +73,23 @@ pub(super) async fn one_hangs(lab: &mut Lab, scale: Scale, report: &mut Report) 
     let subscriptions = healthy.iter().chain(&hanging[..1]).enumerate().map(|(n, endpoint)| of_type(n, endpoint));
     lab.subscribe(&topic, subscriptions.collect()).await?;
     let lasting = Duration::from_secs((scale.seconds / 2).max(2));
+    report.progress("ten healthy");
     // Without: the events of the tenth are of a type that nobody wants.
     let without = healthy_latency(lab, &topic, &healthy, lasting, "nobody").await?;
+    report.progress("one hangs");
     let with = healthy_latency(lab, &topic, &healthy, lasting, "t.9").await?;
     let others = hanging[1..].iter().map(|endpoint| of_type(healthy.len(), endpoint));
     lab.create(&topic, others.collect()).await?;
     lab.wait_subscribed(healthy.len() + hanging.len()).await?;
+    report.progress("sixteen hang");
     let with_many = healthy_latency(lab, &topic, &healthy, lasting, "t.9").await?;
     report.add([
         Figure::new("p99 at the nine, one hanging / none", with.p99_ms / without.p99_ms, "x").at_most(1.5),
         Figure::new("p99 at the nine, sixteen hanging / none", with_many.p99_ms / without.p99_ms, "x"),
-        Figure::new("p99, none hanging", without.p99_ms, "ms"),
-        Figure::new("p99, one hanging", with.p99_ms, "ms"),
-        Figure::new("p99, sixteen hanging", with_many.p99_ms, "ms"),
-        Figure::new("max, none hanging", without.max_ms, "ms"),
-        Figure::new("max, one hanging", with.max_ms, "ms"),
-        Figure::new("max, sixteen hanging", with_many.max_ms, "ms"),
     ]);
+    for (latency, hanging) in [(without, "none"), (with, "one"), (with_many, "sixteen")] {
+        report.add(latency.figures(&format!("{hanging} hanging: ")));
+    }
     lab.delete(topic).await
 }
 

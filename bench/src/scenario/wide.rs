@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
-use super::Scale;
-use super::drain::{drain, topic};
+use super::drain::{KIND, drain, topic};
+use super::{IN_FLIGHT, Scale};
 use crate::cpu::Recorder;
 use crate::event::SIZE;
-use crate::lab::{Endpoint, HOOKWRIGHT, Lab, Topic, resident_memory};
+use crate::lab::{Endpoint, HOOKWRIGHT, Lab, REFERENCE, Topic, resident_memory};
 use crate::report::{Figure, Report};
 use crate::sink::Behaviour;
 use crate::tally::{Wanted, median};
@@ -24,18 +24,21 @@ const RATE: u32 = 100;
 pub(super) async fn run(lab: &mut Lab, scale: Scale, report: &mut Report) -> Result<()> {
     let (few, few_endpoints) = topic(lab, &[Behaviour::Ok; SHARE as usize]).await?;
     let memory_of_few = idle_memory(lab).await?;
-    let narrow = rounds(lab, &few, &few_endpoints, scale).await?;
+    let narrow = Rounds::run(lab, &few, &few_endpoints, scale, report).await?;
     lab.dispatch_ready(1).await?;
     lab.delete(few).await?;
 
     let (topic, endpoints) = operator_start(lab, scale, report).await?;
     let memory_of_many = idle_memory(lab).await?;
-    let wide = rounds(lab, &topic, &endpoints, scale).await?;
-    let (narrow_cpu, wide_cpu) = (median(narrow.clone()), median(wide.clone()));
+    let wide = Rounds::run(lab, &topic, &endpoints, scale, report).await?;
+    let (narrow_ratio, wide_ratio) = (median(narrow.ratios.clone()), median(wide.ratios.clone()));
     report.add([
-        Figure::new("CPU per delivery / that of ten Subscriptions", wide_cpu / narrow_cpu, "x").at_most(1.2),
-        Figure::new("CPU per delivery", wide_cpu, "us").spread(&wide),
-        Figure::new("CPU per delivery with ten Subscriptions", narrow_cpu, "us").spread(&narrow),
+        // Minutes lie between the two: each is held against R1 in turn with it.
+        Figure::new("CPU per delivery / that of ten Subscriptions", wide_ratio / narrow_ratio, "x").at_most(1.2),
+        Figure::new("CPU per delivery / R1", wide_ratio, "x").spread(&wide.ratios),
+        Figure::new("CPU per delivery / R1, ten Subscriptions", narrow_ratio, "x").spread(&narrow.ratios),
+        Figure::new("CPU per delivery", median(wide.cpu.clone()), "us").spread(&wide.cpu),
+        Figure::new("CPU per delivery, ten Subscriptions", median(narrow.cpu.clone()), "us").spread(&narrow.cpu),
         Figure::new("dispatcher's memory, idle, over that with ten", memory_of_many - memory_of_few, "MiB")
             .at_most(60.0),
         Figure::new("dispatcher's memory, idle", memory_of_many, "MiB"),
@@ -52,17 +55,36 @@ async fn idle_memory(lab: &mut Lab) -> Result<f64> {
 }
 
 /// CPU for each delivery, of several drains in which each event goes to [`SHARE`] endpoints.
-async fn rounds(lab: &mut Lab, topic: &Topic, endpoints: &[Endpoint], scale: Scale) -> Result<Vec<f64>> {
-    let mut cpu = Vec::new();
-    for _ in 0..scale.rounds {
+#[derive(Default)]
+struct Rounds {
+    cpu: Vec<f64>,
+    /// The same by R1's, in turn with it.
+    ratios: Vec<f64>,
+}
+
+impl Rounds {
+    async fn run(lab: &mut Lab, topic: &Topic, endpoints: &[Endpoint], scale: Scale, report: &Report) -> Result<Self> {
+        let mut rounds = Self::default();
+        for round in 1..=scale.rounds {
+            rounds.add(lab, topic, endpoints, scale).await?;
+            report.progress(&format!("round {round} of {}, {} Subscriptions", scale.rounds, endpoints.len()));
+        }
+        Ok(rounds)
+    }
+
+    async fn add(&mut self, lab: &mut Lab, topic: &Topic, endpoints: &[Endpoint], scale: Scale) -> Result<()> {
         lab.dispatch(0).await?;
-        let published = lab.publish(topic, scale.deliveries / 4, SIZE, |number| kind(endpoints, number)).await?;
+        let events = scale.deliveries / 4;
+        let bare = lab.bare(events * u64::from(SHARE), SIZE, IN_FLIGHT).await?;
+        bare.tally.clone().exact()?;
+        let published = lab.publish(topic, events, SIZE, |number| kind(endpoints, number)).await?;
         let wanted = wanted(endpoints, &published);
         let run = drain(lab, 1, &wanted).await?;
         run.tally.clone().exact()?;
-        cpu.push(run.cpu_per_delivery(HOOKWRIGHT));
+        self.cpu.push(run.cpu_per_delivery(HOOKWRIGHT));
+        self.ratios.push(run.cpu_per_delivery(HOOKWRIGHT) / bare.cpu_per_delivery(REFERENCE));
+        Ok(())
     }
-    Ok(cpu)
 }
 
 /// Each [`SHARE`] of the endpoints want a type of their own.
@@ -71,7 +93,7 @@ fn of_type(endpoints: &[Endpoint], number: u64) -> usize {
 }
 
 fn kind(endpoints: &[Endpoint], number: u64) -> String {
-    if endpoints.len() == SHARE as usize { "drain".to_owned() } else { format!("t.{}", of_type(endpoints, number)) }
+    if endpoints.len() == SHARE as usize { KIND.to_owned() } else { format!("t.{}", of_type(endpoints, number)) }
 }
 
 fn wanted(endpoints: &[Endpoint], published: &[u64]) -> Vec<Wanted> {

@@ -42,9 +42,17 @@ impl Sink {
 
     /// How many different webhooks were accepted since the last [`Self::take`].
     pub(crate) async fn accepted(&self) -> Result<usize> {
-        let answer =
-            self.client.exchange(Request::get(format!("{}/accepted", self.base)).body(Full::default())?).await?;
-        Ok(std::str::from_utf8(&answer)?.parse()?)
+        self.count("accepted").await
+    }
+
+    /// How many requests arrived since then, accepted or not.
+    pub(crate) async fn arrived(&self) -> Result<usize> {
+        self.count("arrived").await
+    }
+
+    async fn count(&self, path: &str) -> Result<usize> {
+        let request = Request::get(format!("{}/{path}", self.base)).body(Full::default())?;
+        Ok(std::str::from_utf8(&self.client.exchange(request).await?)?.parse()?)
     }
 
     /// All that arrived since the last time.

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::convert::Infallible;
 use std::io::Write;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::Result;
@@ -62,6 +62,7 @@ async fn answer(request: Request<Incoming>, state: &State) -> Result<Response<Fu
     }
     Ok(match (head.method, path) {
         (Method::GET, "/accepted") => Response::new(state.accepted.load(Ordering::Acquire).to_string().into()),
+        (Method::GET, "/arrived") => Response::new(lock(state).receipts.len().to_string().into()),
         (Method::POST, "/receipts") => Response::new(take(state).into()),
         (Method::POST, "/gate/open") => gate(state, true),
         (Method::POST, "/gate/closed") => gate(state, false),
@@ -94,8 +95,12 @@ async fn receive(state: &State, endpoint: u32, behaviour: Behaviour, body: &[u8]
     if accepted { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }
 }
 
+fn lock(state: &State) -> MutexGuard<'_, Received> {
+    state.received.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 fn note(state: &State, receipt: Receipt) {
-    let mut received = state.received.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut received = lock(state);
     received.receipts.push(receipt);
     if receipt.accepted && received.accepted.insert((receipt.endpoint, receipt.number)) {
         state.accepted.fetch_add(1, Ordering::AcqRel);
@@ -104,7 +109,7 @@ fn note(state: &State, receipt: Receipt) {
 
 /// Hands the receipts over, and begins anew.
 fn take(state: &State) -> Vec<u8> {
-    let mut received = state.received.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut received = lock(state);
     let Received { receipts, .. } = std::mem::take(&mut *received);
     state.accepted.store(0, Ordering::Release);
     drop(received);
