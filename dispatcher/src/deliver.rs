@@ -144,9 +144,9 @@ impl Deliverer {
         self.settle(delivery, started, outcome, slot).await
     }
 
-    /// Waits for a slot; none if there is none in time, or if the dispatcher stops: then its own are closed, and who has
-    /// one of the lane's gives it to the next, or who waits for one of an endpoint that hangs has its 5 s. The lane's slot
-    /// comes first: deliveries of a slow endpoint wait among themselves, not in the way of others.
+    /// Waits for a slot; none if there is none in time. The lane's comes first: deliveries of a slow endpoint wait among
+    /// themselves, not in the way of others. When the dispatcher stops, its own slots are closed: whoever has the lane's
+    /// hands it on, so all that wait in the lane give up one after the other; at an endpoint that hangs, after their 5 s.
     async fn slot(&self, delivery: &mut Delivery) -> Option<Slot> {
         let until = delivery.received + START_WITHIN;
         let lane = delivery.subscription.lane.slot(delivery.waited, until, &mut delivery.queued).await?;

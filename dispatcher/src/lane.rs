@@ -94,8 +94,9 @@ impl Lane {
         })
     }
 
-    /// Waits for a slot; none if the lane will not have one by `until`. Deliveries that were parked already find the lane
-    /// full when as many wait in it as may be under way at the best: they share a budget with those of other endpoints.
+    /// Waits for a slot; none if the lane will not have one by `until`. Deliveries that were parked already share a budget
+    /// with those of other endpoints: while as many wait as may be under way at the best, further ones wait for [`LINGER`],
+    /// in which a lane that goes on takes thousands, and not at all for one that hangs.
     pub(crate) async fn slot(
         self: &Arc<Self>,
         parked_before: bool,
@@ -104,14 +105,18 @@ impl Lane {
     ) -> Option<Slot> {
         let (open, waiting) = (self.open.load(Ordering::Acquire), self.waiting.load(Ordering::Acquire));
         let under_way = open.saturating_sub(self.slots.available_permits());
-        let full =
-            if self.is_narrow() { under_way + waiting > 0 } else { parked_before && waiting >= self.limits.most };
+        let hangs = self.hangs.load(Ordering::Acquire);
+        let full = if self.is_narrow() {
+            under_way + waiting > 0
+        } else {
+            parked_before && hangs && waiting >= self.limits.most
+        };
         if full {
             return None;
         }
         let permit = match Arc::clone(&self.slots).try_acquire_owned() {
             Ok(permit) => permit,
-            Err(_) => Waiting::of(self).slot(until, queued).await?,
+            Err(_) => Waiting::of(self).slot(parked_before, until, queued).await?,
         };
         Some(Slot { lane: Arc::clone(self), permit: Some(permit) })
     }
@@ -180,11 +185,19 @@ impl<'a> Waiting<'a> {
     }
 
     /// None once the lane turns out to be too slow for all that wait.
-    async fn slot(&self, until: Instant, queued: &mut Option<Queued>) -> Option<OwnedSemaphorePermit> {
+    async fn slot(
+        &self,
+        parked_before: bool,
+        until: Instant,
+        queued: &mut Option<Queued>,
+    ) -> Option<OwnedSemaphorePermit> {
         let Self(lane) = self;
         let mut slot = pin!(Arc::clone(&lane.slots).acquire_owned());
         if let Ok(slot) = timeout_at(until.min(Instant::now() + LINGER), &mut slot).await {
             return slot.ok();
+        }
+        if parked_before && lane.waiting.load(Ordering::Acquire) > lane.limits.most {
+            return None;
         }
         if let Some(queued) = queued {
             queued.lingers();
@@ -277,6 +290,23 @@ mod tests {
         assert_eq!(lane.waiting.load(Ordering::Acquire), 0);
         answered(&lane, 1, 0);
         assert!(!lane.is_stuck());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_parked_lingers_at_a_lane_with_many_that_wait() {
+        let lane = lane(100, &Slots::new(100));
+        let mut slots = all(&lane);
+        let others: Vec<Waiting<'_>> = (0..MOST).map(|_| Waiting::of(&lane)).collect();
+        let start = Instant::now();
+        assert!(wait(&lane, true).await.is_none());
+        assert_eq!(start.elapsed(), LINGER);
+        let one_ends = async {
+            sleep(LINGER / 2).await;
+            drop(slots.pop());
+        };
+        let (slot, ()) = tokio::join!(wait(&lane, true), one_ends);
+        assert!(slot.is_some());
+        drop((slot, others));
     }
 
     #[tokio::test(start_paused = true)]
