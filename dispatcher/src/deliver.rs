@@ -132,12 +132,12 @@ impl Deliverer {
         if !served || !self.liveness.is_live() {
             // Not for this dispatcher to attempt now. Its event may be done with others already: it is not sent again.
             drop(slot);
-            self.park_unstarted(delivery).await;
+            Box::pin(self.park_unstarted(delivery)).await;
             return None;
         }
         if self.disabled.contains(&delivery.subscription) {
             drop(slot);
-            self.bury(&delivery, DeadLetterReason::EndpointGone, None).await;
+            Box::pin(self.bury(&delivery, DeadLetterReason::EndpointGone, None)).await;
             return None;
         }
         let (started, outcome) = self.attempt(&delivery, &mut slot.dispatcher).await;
@@ -222,9 +222,9 @@ impl Deliverer {
         match next {
             Next::Done if delivery.waited => delivery.subscription.health.done(delivery.counted()),
             Next::Done => {}
-            Next::Retry { at } => self.park(delivery, at, "retry").await,
-            Next::DeadLetter { reason } => self.bury(&delivery, reason, None).await,
-            Next::Disable => self.disable(&delivery).await,
+            Next::Retry { at } => Box::pin(self.park(delivery, at, "retry")).await,
+            Next::DeadLetter { reason } => Box::pin(self.bury(&delivery, reason, None)).await,
+            Next::Disable => Box::pin(self.disable(&delivery)).await,
         }
         slot
     }

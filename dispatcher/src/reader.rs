@@ -1,7 +1,6 @@
 //! Reads one durable consumer, for as long as it is told to: pulls what the budget allows, and holds each message
 //! while it is worked on.
 
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -119,7 +118,7 @@ impl Reader {
         }
     }
 
-    /// Holds a message until it is settled.
+    /// Holds a message until it is settled. The work is boxed: a task is moved several times before it runs.
     fn take(&self, source: &Source, pulled: Pulled) {
         let Pulled { message, place, reply, share } = pulled;
         let (deliverer, acks) = (Arc::clone(&self.deliverer), self.acks.clone());
@@ -128,8 +127,8 @@ impl Reader {
                 let published = Published::from_stream(message, place, producer.record.stream.created);
                 let (producer, coming) = (Arc::clone(producer), intake.coming());
                 self.tracker.spawn(async move {
-                    let work = pin!(deliverer.fan_out(&producer.record.uid, published, coming));
-                    if let Ok(slot) = hold(&acks, &reply, work).await {
+                    let mut work = Box::pin(deliverer.fan_out(&producer.record.uid, published, coming));
+                    if let Ok(slot) = hold(&acks, &reply, work.as_mut()).await {
                         acks.settled(reply, share, slot);
                     }
                 });
@@ -137,8 +136,8 @@ impl Reader {
             Source::Due { .. } => {
                 let received = Instant::now();
                 self.tracker.spawn(async move {
-                    let work = pin!(deliverer.deliver_due(message, received));
-                    if let Ok(slot) = hold(&acks, &reply, work).await {
+                    let mut work = Box::pin(deliverer.deliver_due(message, received));
+                    if let Ok(slot) = hold(&acks, &reply, work.as_mut()).await {
                         acks.settled(reply, share, slot);
                     }
                 });
