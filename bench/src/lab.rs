@@ -15,7 +15,6 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use async_nats::jetstream::{self, consumer};
 use futures::TryStreamExt;
-use hookwright_core::names::PARKED_STREAM;
 use hookwright_e2e::{Options, User, World, wait_for};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -66,8 +65,8 @@ pub(crate) struct Run {
 }
 
 impl Run {
-    /// Microseconds of CPU that processes of this name took for each delivery, from the first to the last arrival and
-    /// [`SETTLING`].
+    /// Microseconds of CPU that processes of this name took for each delivery, from the first acceptance to the last
+    /// arrival and [`SETTLING`].
     pub(crate) fn cpu_per_delivery(&self, name: &str) -> f64 {
         self.cpu_micros(name) / self.tally.wanted as f64
     }
@@ -140,8 +139,33 @@ impl Lab {
 
     /// Waits until as many were accepted as are wanted, and compares all of them.
     pub(crate) async fn collect(&self, recorder: Recorder, wanted: &[Wanted]) -> Result<Run> {
-        let (cpu, receipts) = self.arrivals(recorder, wanted.len(), 0).await?;
+        let (cpu, receipts) = self.arrivals(recorder, wanted.len()).await?;
         Ok(Run { tally: self.compare(wanted, &receipts)?, cpu })
+    }
+
+    /// The same where others accept nothing, as they hang: what comes to them is theirs, and whole.
+    pub(crate) async fn collect_of(&self, recorder: Recorder, wanted: &[Wanted], hanging: &[Wanted]) -> Result<Run> {
+        let (cpu, receipts) = self.arrivals(recorder, wanted.len()).await?;
+        let (others, ours) = part(receipts, hanging);
+        let others = Tally::of(hanging, &others)?;
+        ensure!(others.lost == hanging.len(), "an endpoint that hangs has accepted something");
+        Ok(Run { tally: self.compare(wanted, &ours)?, cpu })
+    }
+
+    /// The same where others are to be refused, so many times each.
+    pub(crate) async fn collect_refused(
+        &self,
+        recorder: Recorder,
+        topic: &Topic,
+        wanted: &[Wanted],
+        refused: &[Wanted],
+        times: u32,
+    ) -> Result<Run> {
+        let cpu = self.measured(recorder, wanted.len(), refused.len() * times as usize).await?;
+        // What would be sent once too often would have come by then.
+        self.nothing_parked(topic).await?;
+        let (others, ours) = part(self.sink.take().await?, refused);
+        Ok(Run { tally: self.compare(wanted, &ours)?.with_refused(refused, times, &others)?, cpu })
     }
 
     /// Every input against every output.
@@ -159,29 +183,13 @@ impl Lab {
         std::mem::take(&mut self.compared.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// The same where other endpoints accept nothing, which hang.
-    pub(crate) async fn collect_of(&self, recorder: Recorder, wanted: &[Wanted], of: &[Endpoint]) -> Result<Run> {
-        let (cpu, mut receipts) = self.arrivals(recorder, wanted.len(), 0).await?;
-        receipts.retain(|receipt| of.iter().any(|endpoint| endpoint.number == receipt.endpoint));
-        Ok(Run { tally: self.compare(wanted, &receipts)?, cpu })
+    async fn arrivals(&self, recorder: Recorder, count: usize) -> Result<(CpuLog, Vec<Receipt>)> {
+        let cpu = self.measured(recorder, count, 0).await?;
+        Ok((cpu, self.sink.take().await?))
     }
 
-    /// The same where others are to be refused, so many times each.
-    pub(crate) async fn collect_refused(
-        &self,
-        recorder: Recorder,
-        wanted: &[Wanted],
-        refused: &[Wanted],
-        times: u32,
-    ) -> Result<Run> {
-        let (cpu, receipts) = self.arrivals(recorder, wanted.len(), refused.len() * times as usize).await?;
-        let others: HashSet<&Wanted> = refused.iter().collect();
-        let is_other = |receipt: &Receipt| others.contains(&(receipt.endpoint, receipt.number));
-        let (others, ours): (Vec<_>, Vec<_>) = receipts.into_iter().partition(is_other);
-        Ok(Run { tally: self.compare(wanted, &ours)?.with_refused(refused, times, &others)?, cpu })
-    }
-
-    async fn arrivals(&self, recorder: Recorder, count: usize, refused: usize) -> Result<(CpuLog, Vec<Receipt>)> {
+    /// Waits until as many were accepted and refused, then until all is settled.
+    async fn measured(&self, recorder: Recorder, count: usize, refused: usize) -> Result<CpuLog> {
         self.all_accepted(count).await?;
         wait_for("all to be refused as often as they are to be", ARRIVAL, async || {
             let (arrived, all) = (self.sink.arrived().await?, count + refused);
@@ -192,7 +200,7 @@ impl Lab {
         tokio::time::sleep(SETTLING).await;
         let cpu = recorder.stop().await?;
         self.settled().await?;
-        Ok((cpu, self.sink.take().await?))
+        Ok(cpu)
     }
 
     /// Waits until so many were accepted.
@@ -200,16 +208,6 @@ impl Lab {
         wait_for("all webhooks to arrive", ARRIVAL, async || {
             let accepted = self.sink.accepted().await?;
             ensure!(accepted >= count, "{accepted} of {count} were accepted");
-            Ok(())
-        })
-        .await
-    }
-
-    /// Waits until no delivery is parked.
-    pub(crate) async fn nothing_parked(&self) -> Result<()> {
-        wait_for("all parked deliveries to be done", ARRIVAL, async || {
-            let parked = self.streams.get_stream(PARKED_STREAM).await?.cached_info().state.messages;
-            ensure!(parked == 0, "{parked} are not");
             Ok(())
         })
         .await
@@ -312,4 +310,10 @@ impl Lab {
         }
         Ok(())
     }
+}
+
+/// Those of these others, and the rest.
+fn part(receipts: Vec<Receipt>, others: &[Wanted]) -> (Vec<Receipt>, Vec<Receipt>) {
+    let others: HashSet<&Wanted> = others.iter().collect();
+    receipts.into_iter().partition(|receipt| others.contains(&(receipt.endpoint, receipt.number)))
 }

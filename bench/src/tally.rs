@@ -207,6 +207,8 @@ mod tests {
             let with = all.clone().with_refused(&[(2, 1)], times, &refusals).ok();
             assert_eq!(with.map(|tally| (tally.refused, tally.last_arrival)), is_right.then_some((2, 20 * ms)));
         }
+        assert!(all.clone().with_refused(&[(2, 1)], 1, &[receipt(2, 1, ms)]).is_err(), "accepted");
+        assert!(all.with_refused(&[(2, 1), (2, 2)], 1, &[refused]).is_err(), "one is missing");
         assert!(Tally::of(&wanted, &[Receipt { whole: false, ..receipt(1, 1, ms) }]).is_err());
     }
 

@@ -16,7 +16,9 @@ fn every_scenario_runs_and_loses_nothing() {
     let letters: String = sections.iter().filter_map(|section| section["letter"].as_str()).collect();
     assert_eq!(letters, "ABCDEFGHIJM", "{said}");
     for section in sections {
-        for figure in section["figures"].as_array().unwrap() {
+        let figures = section["figures"].as_array().unwrap();
+        assert!(!figures.is_empty(), "{section}");
+        for figure in figures {
             assert!(figure["value"].is_number(), "{figure}");
         }
         let compared = &section["compared"];

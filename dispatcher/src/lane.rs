@@ -95,8 +95,8 @@ impl Lane {
     }
 
     /// Waits for a slot; none if the lane will not have one by `until`. Deliveries that were parked already share a budget
-    /// with those of other endpoints: while as many wait as may be under way at the best, further ones wait for [`LINGER`],
-    /// in which a lane that goes on takes thousands, and not at all for one that hangs.
+    /// with those of other endpoints: those that find as many waiting as may be under way at the best wait for [`LINGER`],
+    /// in which a quick lane takes all of them, and for one that hangs not at all.
     pub(crate) async fn slot(
         self: &Arc<Self>,
         parked_before: bool,
@@ -105,18 +105,18 @@ impl Lane {
     ) -> Option<Slot> {
         let (open, waiting) = (self.open.load(Ordering::Acquire), self.waiting.load(Ordering::Acquire));
         let under_way = open.saturating_sub(self.slots.available_permits());
-        let hangs = self.hangs.load(Ordering::Acquire);
+        let crowded = parked_before && waiting >= self.limits.most;
         let full = if self.is_narrow() {
             under_way + waiting > 0
         } else {
-            parked_before && hangs && waiting >= self.limits.most
+            crowded && (waiting >= self.limits.most_waiting || self.hangs.load(Ordering::Acquire))
         };
         if full {
             return None;
         }
         let permit = match Arc::clone(&self.slots).try_acquire_owned() {
             Ok(permit) => permit,
-            Err(_) => Waiting::of(self).slot(parked_before, until, queued).await?,
+            Err(_) => Waiting::of(self).slot(crowded, until, queued).await?,
         };
         Some(Slot { lane: Arc::clone(self), permit: Some(permit) })
     }
@@ -185,18 +185,13 @@ impl<'a> Waiting<'a> {
     }
 
     /// None once the lane turns out to be too slow for all that wait.
-    async fn slot(
-        &self,
-        parked_before: bool,
-        until: Instant,
-        queued: &mut Option<Queued>,
-    ) -> Option<OwnedSemaphorePermit> {
+    async fn slot(&self, crowded: bool, until: Instant, queued: &mut Option<Queued>) -> Option<OwnedSemaphorePermit> {
         let Self(lane) = self;
         let mut slot = pin!(Arc::clone(&lane.slots).acquire_owned());
         if let Ok(slot) = timeout_at(until.min(Instant::now() + LINGER), &mut slot).await {
             return slot.ok();
         }
-        if parked_before && lane.waiting.load(Ordering::Acquire) > lane.limits.most {
+        if crowded && lane.waiting.load(Ordering::Acquire) > lane.limits.most {
             return None;
         }
         if let Some(queued) = queued {
@@ -244,11 +239,12 @@ mod tests {
 
     const FIRST: usize = 2;
     const MOST: usize = 4;
+    const MOST_WAITING: usize = 100;
 
     /// Of a dispatcher that has so many slots.
     fn lane(patience: usize, slots: &Arc<Slots>) -> Arc<Lane> {
         let slots = Arc::clone(slots);
-        Lane::new(&Arc::new(Limits { first: FIRST, most: MOST, patience, most_waiting: 100, slots }))
+        Lane::new(&Arc::new(Limits { first: FIRST, most: MOST, patience, most_waiting: MOST_WAITING, slots }))
     }
 
     async fn wait(lane: &Arc<Lane>, parked_before: bool) -> Option<Slot> {
@@ -293,20 +289,41 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_was_parked_lingers_at_a_lane_with_many_that_wait() {
+    async fn what_was_parked_lingers_at_a_lane_where_many_wait() {
         let lane = lane(100, &Slots::new(100));
         let mut slots = all(&lane);
+        for (waiting, waited) in [(MOST - 1, START_WITHIN), (MOST, LINGER), (MOST_WAITING, Duration::ZERO)] {
+            let others: Vec<Waiting<'_>> = (0..waiting).map(|_| Waiting::of(&lane)).collect();
+            lane.hangs.store(false, Ordering::Release);
+            let start = Instant::now();
+            assert!(wait(&lane, true).await.is_none());
+            assert_eq!(start.elapsed(), waited, "{waiting}");
+            drop(others);
+        }
+        lane.hangs.store(false, Ordering::Release);
         let others: Vec<Waiting<'_>> = (0..MOST).map(|_| Waiting::of(&lane)).collect();
-        let start = Instant::now();
-        assert!(wait(&lane, true).await.is_none());
-        assert_eq!(start.elapsed(), LINGER);
         let one_ends = async {
             sleep(LINGER / 2).await;
             drop(slots.pop());
         };
         let (slot, ()) = tokio::join!(wait(&lane, true), one_ends);
         assert!(slot.is_some());
-        drop((slot, others));
+        drop(others);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lane_that_hangs_is_known_however_much_comes_due_for_it() {
+        let lane = lane(3, &Slots::new(100));
+        let _slots = all(&lane);
+        let start = Instant::now();
+        let mut waiting = tokio::task::JoinSet::new();
+        let mut ticks = interval(LINGER / 50);
+        while !lane.is_stuck() {
+            ticks.tick().await;
+            let lane = Arc::clone(&lane);
+            waiting.spawn(async move { wait(&lane, true).await.is_none() });
+            assert!(start.elapsed() < LINGER + PACE * 3);
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -4,12 +4,14 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use futures::{StreamExt, TryStreamExt, stream};
+use hookwright_core::ids::SubscriptionUid;
+use hookwright_core::names::{PARKED_STREAM, parked_at_all, parked_due};
 use hookwright_core::signature::secret_text;
 use hookwright_e2e::wait_for;
 use kube::Client;
 use serde_json::{Value, json};
 
-use super::Lab;
+use super::{ARRIVAL, Lab};
 
 /// A namespace with one Producer.
 pub(crate) struct Topic {
@@ -105,6 +107,24 @@ impl Lab {
             request.body(object.to_string().into_bytes())
         };
         send(&client, subscriptions.into_iter().map(post)).await.context("create a Subscription")
+    }
+
+    /// Waits until no delivery of this topic is parked.
+    pub(crate) async fn nothing_parked(&self, topic: &Topic) -> Result<()> {
+        let client = self.world.control_plane.client().await?;
+        let request = http::Request::get(topic.path("subscriptions")).body(Vec::new())?;
+        let all = client.request::<Value>(request).await?;
+        let uids = all["items"].as_array().into_iter().flatten().filter_map(|item| item["metadata"]["uid"].as_str());
+        let uids: Vec<SubscriptionUid> = uids.map(|uid| uid.to_owned().try_into()).collect::<Result<_, _>>()?;
+        let stream = self.streams.get_stream(PARKED_STREAM).await?;
+        wait_for("all parked deliveries to be done", ARRIVAL, async || {
+            for subjects in uids.iter().flat_map(|uid| [parked_at_all(uid), parked_due(uid)]) {
+                let one = stream.info_with_subjects(&subjects).await?.try_next().await?;
+                ensure!(one.is_none(), "{one:?} is parked");
+            }
+            Ok(())
+        })
+        .await
     }
 
     /// Waits until this many Subscriptions are Ready.

@@ -154,6 +154,7 @@ pub(super) async fn one_endpoint(lab: &mut Lab, scale: Scale, report: &mut Repor
     let rounds = interleaved(lab, &topic, &endpoints, scale.deliveries, scale, report).await?;
     report.add(rounds.figures(1.6, 0.85));
     let bare = lab.bare(scale.deliveries, SIZE, IN_FLIGHT).await?;
+    bare.tally.clone().exact()?;
     let capacity = 1e6 / bare.cpu_per_delivery(SINK);
     report.add([
         Figure::new("what the sink could take, for each core", capacity, "/s"),
@@ -163,33 +164,34 @@ pub(super) async fn one_endpoint(lab: &mut Lab, scale: Scale, report: &mut Repor
     lab.delete(topic).await
 }
 
+/// Deliveries that dispatchers may make while others start, at the least.
+const MOST_AT_START: u64 = 2_000;
+
 /// I.
 pub(super) async fn more_dispatchers(lab: &mut Lab, scale: Scale, report: &mut Report) -> Result<()> {
     let (topic, endpoints) = topic(lab, &[Behaviour::Ok]).await?;
     const COUNTS: [usize; 3] = [1, 2, 4];
     let mut cpu: [Vec<f64>; 3] = Default::default();
     for round in 1..=scale.rounds {
-        for (cpu, dispatchers) in cpu.iter_mut().zip(COUNTS) {
+        let mut each = Vec::new();
+        for dispatchers in COUNTS {
             // Those that start first drain while the others start: what is measured begins when all have.
-            let (_, wanted) = fill(lab, &topic, 5 * scale.deliveries, SIZE, &endpoints).await?;
+            let events = 5 * scale.deliveries.max(MOST_AT_START);
+            let (_, wanted) = fill(lab, &topic, events, SIZE, &endpoints).await?;
             let recorder = start(lab, dispatchers).await?;
             lab.dispatch_ready(dispatchers).await?;
             let ready = now();
             let run = lab.collect(recorder, &wanted).await?;
             lab.check()?;
             run.tally.clone().exact()?;
-            match run.cpu_per_delivery_since(HOOKWRIGHT, ready.max(run.tally.first())) {
-                Some(each) => cpu.push(each),
-                None => report.progress(&format!("round {round}: drained before {dispatchers} had started")),
-            }
+            each.extend(run.cpu_per_delivery_since(HOOKWRIGHT, ready.max(run.tally.first())));
         }
-        report.progress(&format!("round {round} of {}", scale.rounds));
+        report.progress(&format!("round {round} of {}: {each:.1?} us", scale.rounds));
+        if each.len() == COUNTS.len() {
+            cpu.iter_mut().zip(each).for_each(|(cpu, each)| cpu.push(each));
+        }
     }
-    if cpu.iter().any(|runs| runs.len() < scale.rounds) {
-        report.progress("no figure: too little was measured");
-        lab.dispatch_ready(1).await?;
-        return lab.delete(topic).await;
-    }
+    ensure!(!cpu[0].is_empty(), "all was drained before the dispatchers had started");
     for (runs, dispatchers) in cpu.iter().zip(COUNTS) {
         let name = format!("CPU per delivery, {dispatchers} dispatchers");
         report.add([Figure::new(name, median(runs.clone()), "us").spread(runs)]);

@@ -28,7 +28,8 @@ pub(super) async fn a_fifth(lab: &mut Lab, scale: Scale, report: &mut Report) ->
     let retry = json!({ "delivery": { "retry":
         { "maxAttempts": ATTEMPTS, "backoff": { "type": "Fixed", "delay": "1s" } } } });
     let subscriptions = failing.iter().chain(&healthy).map(|endpoint| mixed_topic.subscription(KIND, endpoint, &retry));
-    lab.subscribe(&mixed_topic, subscriptions.collect()).await?;
+    lab.create(&mixed_topic, subscriptions.collect()).await?;
+    lab.wait_subscribed(all.len() + failing.len() + healthy.len()).await?;
 
     let (mut rates, mut per_request, mut per_refusal) = (vec![], vec![], vec![]);
     let mut refused = 0;
@@ -38,16 +39,17 @@ pub(super) async fn a_fifth(lab: &mut Lab, scale: Scale, report: &mut Report) ->
         alone.tally.clone().exact()?;
         let (published, wanted) = fill(lab, &mixed_topic, events, SIZE, &healthy).await?;
         let recorder = start(lab, 1).await?;
-        let mixed = lab.collect_refused(recorder, &wanted, &pairs(&failing, &published), ATTEMPTS).await?;
+        let mixed =
+            lab.collect_refused(recorder, &mixed_topic, &wanted, &pairs(&failing, &published), ATTEMPTS).await?;
         lab.check()?;
         mixed.tally.clone().exact()?;
         refused = mixed.tally.refused;
-        let (each, all) = (alone.cpu_per_delivery(HOOKWRIGHT), mixed.cpu_per_request(HOOKWRIGHT));
+        let (each, per) = (alone.cpu_per_delivery(HOOKWRIGHT), mixed.cpu_per_request(HOOKWRIGHT));
         let (accepted, requests) = (mixed.tally.wanted as f64, (mixed.tally.wanted + refused) as f64);
         rates.push(mixed.tally.rate() / (alone.tally.rate() * 0.8));
-        per_request.push(all / each);
-        per_refusal.push((all * requests - each * accepted) / refused as f64 / each);
-        report.progress(&format!("round {round}: {all:.1} us for each request; {each:.1} us when all are healthy"));
+        per_request.push(per / each);
+        per_refusal.push((per * requests - each * accepted) / refused as f64 / each);
+        report.progress(&format!("round {round}: {per:.1} us for each request; {each:.1} us when all are healthy"));
     }
     report.add([
         Figure::new("throughput of the healthy / all healthy", median(rates.clone()), "x").spread(&rates),
@@ -85,7 +87,7 @@ pub(super) async fn recovery(lab: &mut Lab, scale: Scale, report: &mut Report) -
     lab.all_accepted((waiting.len() + later.len()) * 2).await?;
     // What is sent twice has come by then, too.
     lab.settled().await?;
-    lab.nothing_parked().await?;
+    lab.nothing_parked(&topic).await?;
     let parks = lab.parks_of_full_lanes().await? - parks;
 
     let receipts = lab.sink.take().await?;

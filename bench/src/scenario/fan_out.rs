@@ -26,6 +26,7 @@ pub(super) async fn many(lab: &mut Lab, scale: Scale, report: &mut Report) -> Re
     let (mut ratios, mut cpu, mut nats, mut rates) = (vec![], vec![], vec![], vec![]);
     for round in 1..=scale.rounds {
         let bare = lab.bare(events * u64::from(scale.fan_out), SIZE, IN_FLIGHT).await?;
+        bare.tally.clone().exact()?;
         let (_, wanted) = fill(lab, &topic, events, SIZE, &endpoints).await?;
         let run = drain(lab, 1, &wanted).await?;
         run.tally.clone().exact()?;

@@ -6,9 +6,10 @@ use anyhow::{Context, Result};
 use tokio::time::sleep;
 
 use super::Scale;
-use super::drain::{fill, topic};
+use super::drain::{fill, pairs, topic};
+use super::wide::idle_memory;
 use crate::cpu::Recorder;
-use crate::lab::{Lab, peak_memory, resident_memory};
+use crate::lab::{Lab, peak_memory};
 use crate::report::{Figure, Report};
 use crate::sink::Behaviour;
 
@@ -24,12 +25,13 @@ const AFTERWARDS: Duration = Duration::from_secs(40);
 /// M.
 pub(super) async fn memory(lab: &mut Lab, scale: Scale, report: &mut Report) -> Result<()> {
     let (topic, endpoints) = topic(lab, &[Behaviour::Ok, Behaviour::Hang]).await?;
-    let idle = resident_memory(dispatcher(lab)?)?;
-    let (_, wanted) = fill(lab, &topic, scale.deliveries / 20, SIZE, &endpoints[..1]).await?;
+    let idle = idle_memory(lab).await?;
+    let (published, wanted) = fill(lab, &topic, scale.deliveries / 20, SIZE, &endpoints[..1]).await?;
     lab.forget().await?;
     lab.dispatch_ready(1).await?;
-    lab.collect_of(Recorder::start(vec![]), &wanted, &endpoints[..1]).await?.tally.exact()?;
-    report.progress("all is delivered; what hangs comes again");
+    let hanging = pairs(&endpoints[1..], &published);
+    lab.collect_of(Recorder::start(vec![]), &wanted, &hanging).await?.tally.exact()?;
+    report.progress("all is delivered to the one that answers");
     // Not a wait for something: the most in this time is what is measured.
     sleep(AFTERWARDS.min(Duration::from_secs(scale.seconds))).await;
     let peak = peak_memory(dispatcher(lab)?)?;
