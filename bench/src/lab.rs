@@ -147,8 +147,7 @@ impl Lab {
     pub(crate) async fn collect_of(&self, recorder: Recorder, wanted: &[Wanted], hanging: &[Wanted]) -> Result<Run> {
         let (cpu, receipts) = self.arrivals(recorder, wanted.len()).await?;
         let (others, ours) = part(receipts, hanging);
-        let others = Tally::of(hanging, &others)?;
-        ensure!(others.lost == hanging.len(), "an endpoint that hangs has accepted something");
+        Tally::of(hanging, &others)?.unaccepted()?;
         Ok(Run { tally: self.compare(wanted, &ours)?, cpu })
     }
 
@@ -161,10 +160,17 @@ impl Lab {
         refused: &[Wanted],
         times: u32,
     ) -> Result<Run> {
-        let cpu = self.measured(recorder, wanted.len(), refused.len() * times as usize).await?;
+        let all = wanted.len() + refused.len() * times as usize;
+        wait_for("all to be refused as often as they are to be", ARRIVAL, async || {
+            let arrived = self.sink.arrived().await?;
+            ensure!(arrived >= all, "{arrived} of {all} arrived");
+            Ok(())
+        })
+        .await?;
         // What would be sent once too often would have come by then.
         self.nothing_parked(topic).await?;
-        let (others, ours) = part(self.sink.take().await?, refused);
+        let (cpu, receipts) = self.arrivals(recorder, wanted.len()).await?;
+        let (others, ours) = part(receipts, refused);
         Ok(Run { tally: self.compare(wanted, &ours)?.with_refused(refused, times, &others)?, cpu })
     }
 
@@ -184,23 +190,11 @@ impl Lab {
     }
 
     async fn arrivals(&self, recorder: Recorder, count: usize) -> Result<(CpuLog, Vec<Receipt>)> {
-        let cpu = self.measured(recorder, count, 0).await?;
-        Ok((cpu, self.sink.take().await?))
-    }
-
-    /// Waits until as many were accepted and refused, then until all is settled.
-    async fn measured(&self, recorder: Recorder, count: usize, refused: usize) -> Result<CpuLog> {
         self.all_accepted(count).await?;
-        wait_for("all to be refused as often as they are to be", ARRIVAL, async || {
-            let (arrived, all) = (self.sink.arrived().await?, count + refused);
-            ensure!(arrived >= all, "{arrived} of {all} arrived");
-            Ok(())
-        })
-        .await?;
         tokio::time::sleep(SETTLING).await;
         let cpu = recorder.stop().await?;
         self.settled().await?;
-        Ok(cpu)
+        Ok((cpu, self.sink.take().await?))
     }
 
     /// Waits until so many were accepted.
@@ -313,7 +307,7 @@ impl Lab {
 }
 
 /// Those of these others, and the rest.
-fn part(receipts: Vec<Receipt>, others: &[Wanted]) -> (Vec<Receipt>, Vec<Receipt>) {
+pub(crate) fn part(receipts: Vec<Receipt>, others: &[Wanted]) -> (Vec<Receipt>, Vec<Receipt>) {
     let others: HashSet<&Wanted> = others.iter().collect();
     receipts.into_iter().partition(|receipt| others.contains(&(receipt.endpoint, receipt.number)))
 }

@@ -69,6 +69,7 @@ fn commit() -> Option<String> {
 
 #[expect(clippy::print_stdout, reason = "for a person at a terminal")]
 impl Report {
+    /// What it is measured on, known once that runs.
     pub(crate) fn on(&mut self, nats_server: String) {
         self.machine.nats_server = nats_server;
     }

@@ -110,15 +110,21 @@ impl Tally {
 
     /// With others that are to be refused, so many times each; an error if one is not.
     pub(crate) fn with_refused(mut self, refused: &[Wanted], times: u32, receipts: &[Receipt]) -> Result<Self> {
+        let others = Self::of(refused, receipts)?.unaccepted()?;
         let mut attempts: HashMap<Wanted, u32> = HashMap::with_capacity(refused.len());
         for receipt in receipts {
-            ensure!(!receipt.accepted, "endpoint {} accepted event {}", receipt.endpoint, receipt.number);
             *attempts.entry((receipt.endpoint, receipt.number)).or_default() += 1;
-            self.last_arrival = self.last_arrival.max(receipt.at);
         }
         let as_often = refused.iter().all(|one| attempts.get(one) == Some(&times));
-        ensure!(as_often && attempts.len() == refused.len(), "not all that is refused was sent {times} times");
-        self.refused += receipts.len();
+        ensure!(as_often, "not all that is refused was sent {times} times");
+        self.refused += others.refused;
+        self.last_arrival = self.last_arrival.max(others.last_arrival);
+        Ok(self)
+    }
+
+    /// An error if one was accepted.
+    pub(crate) fn unaccepted(self) -> Result<Self> {
+        ensure!(self.lost == self.wanted, "{} of {} deliveries were accepted", self.wanted - self.lost, self.wanted);
         Ok(self)
     }
 

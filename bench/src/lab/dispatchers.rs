@@ -47,6 +47,11 @@ impl Lab {
         running.map(|(dispatcher, _)| dispatcher.id()).collect()
     }
 
+    /// The process id of the first.
+    pub(crate) fn first_dispatcher(&self) -> Result<u32> {
+        self.world.dispatchers.first().context("a dispatcher")?.id()
+    }
+
     /// How many attempts one has made since it started.
     pub(crate) async fn attempts(&self, index: usize) -> Result<u64> {
         Ok(metric(&self.world.dispatchers[index].metrics().await?, "dispatcher_attempts_total{"))

@@ -51,7 +51,7 @@ pub(super) async fn drain(lab: &mut Lab, dispatchers: usize, wanted: &[Wanted]) 
     Ok(run)
 }
 
-fn ratio(ours: &[f64], other: &[f64]) -> Vec<f64> {
+pub(super) fn ratio(ours: &[f64], other: &[f64]) -> Vec<f64> {
     ours.iter().zip(other).map(|(ours, other)| ours / other).collect()
 }
 
@@ -164,8 +164,8 @@ pub(super) async fn one_endpoint(lab: &mut Lab, scale: Scale, report: &mut Repor
     lab.delete(topic).await
 }
 
-/// Deliveries that dispatchers may make while others start, at the least.
-const MOST_AT_START: u64 = 2_000;
+/// With fewer deliveries all may be done before the last dispatcher has started, or one is killed.
+const LEAST: u64 = 10_000;
 
 /// I.
 pub(super) async fn more_dispatchers(lab: &mut Lab, scale: Scale, report: &mut Report) -> Result<()> {
@@ -176,7 +176,7 @@ pub(super) async fn more_dispatchers(lab: &mut Lab, scale: Scale, report: &mut R
         let mut each = Vec::new();
         for dispatchers in COUNTS {
             // Those that start first drain while the others start: what is measured begins when all have.
-            let events = 5 * scale.deliveries.max(MOST_AT_START);
+            let events = (5 * scale.deliveries).max(LEAST);
             let (_, wanted) = fill(lab, &topic, events, SIZE, &endpoints).await?;
             let recorder = start(lab, dispatchers).await?;
             lab.dispatch_ready(dispatchers).await?;
@@ -204,9 +204,6 @@ pub(super) async fn more_dispatchers(lab: &mut Lab, scale: Scale, report: &mut R
     lab.dispatch_ready(1).await?;
     lab.delete(topic).await
 }
-
-/// With fewer deliveries all may be done before one is killed.
-const LEAST: u64 = 5_000;
 
 /// J: two dispatchers, one of which is killed when a third is done.
 pub(super) async fn kill(lab: &mut Lab, scale: Scale, report: &mut Report) -> Result<()> {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use tokio::time::sleep;
 
 use super::Scale;
@@ -34,15 +34,11 @@ pub(super) async fn memory(lab: &mut Lab, scale: Scale, report: &mut Report) -> 
     report.progress("all is delivered to the one that answers");
     // Not a wait for something: the most in this time is what is measured.
     sleep(AFTERWARDS.min(Duration::from_secs(scale.seconds))).await;
-    let peak = peak_memory(dispatcher(lab)?)?;
+    let peak = peak_memory(lab.first_dispatcher()?)?;
     report.add([
         Figure::new("most memory ever, beyond the budget", peak - BUDGET_MIB, "MiB").at_most(ALLOWED_MIB),
         Figure::new("most memory ever", peak, "MiB"),
         Figure::new("memory, idle", idle, "MiB"),
     ]);
     lab.delete(topic).await
-}
-
-fn dispatcher(lab: &Lab) -> Result<u32> {
-    lab.world.dispatchers.first().context("a dispatcher")?.id()
 }

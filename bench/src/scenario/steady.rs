@@ -76,15 +76,14 @@ pub(super) async fn one_hangs(lab: &mut Lab, scale: Scale, report: &mut Report) 
     // What may arrive at those that hang, again and again.
     let mut arriving = Vec::new();
     report.progress("ten healthy");
-    // Without: the events of the tenth are of a type that nobody wants.
-    let without = healthy_latency(lab, &topic, &healthy, lasting, "nobody", &mut arriving, &[]).await?;
+    let without = healthy_latency(lab, &topic, &healthy, lasting, &mut arriving, &[]).await?;
     report.progress("one hangs");
-    let with = healthy_latency(lab, &topic, &healthy, lasting, "t.9", &mut arriving, &hanging[..1]).await?;
+    let with = healthy_latency(lab, &topic, &healthy, lasting, &mut arriving, &hanging[..1]).await?;
     let others = hanging[1..].iter().map(|endpoint| of_type(healthy.len(), endpoint));
     lab.create(&topic, others.collect()).await?;
     lab.wait_subscribed(healthy.len() + hanging.len()).await?;
     report.progress("sixteen hang");
-    let with_many = healthy_latency(lab, &topic, &healthy, lasting, "t.9", &mut arriving, &hanging).await?;
+    let with_many = healthy_latency(lab, &topic, &healthy, lasting, &mut arriving, &hanging).await?;
     report.add([
         Figure::new("p99 at the nine, one hanging / none", with.p99_ms / without.p99_ms, "x").at_most(1.5),
         Figure::new("p99 at the nine, sixteen hanging / none", with_many.p99_ms / without.p99_ms, "x"),
@@ -100,12 +99,13 @@ async fn healthy_latency(
     topic: &Topic,
     healthy: &[Endpoint],
     lasting: Duration,
-    tenth: &str,
     arriving: &mut Vec<Wanted>,
     hanging: &[Endpoint],
 ) -> Result<Latency> {
     lab.forget().await?;
     let recorder = Recorder::start(vec![]);
+    // If none hangs, the events of the tenth are of a type that nobody wants.
+    let tenth = if hanging.is_empty() { "nobody" } else { "t.9" };
     let index = |number: u64| (number % u64::from(TEN)) as usize;
     let kind = |number| if index(number) < healthy.len() { format!("t.{}", index(number)) } else { tenth.to_owned() };
     let published = lab.publish_steadily(topic, RATE, lasting, kind).await?;

@@ -2,10 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use serde_json::{Value, json};
 
-use super::drain::{KIND, drain, topic};
+use super::drain::{KIND, drain, ratio, topic};
 use super::{IN_FLIGHT, Scale};
 use crate::cpu::Recorder;
 use crate::event::SIZE;
@@ -31,7 +31,7 @@ pub(super) async fn run(lab: &mut Lab, scale: Scale, report: &mut Report) -> Res
     let (topic, endpoints) = operator_start(lab, scale, report).await?;
     let memory_of_many = idle_memory(lab).await?;
     let wide = Rounds::run(lab, &topic, &endpoints, scale, report).await?;
-    let dearer: Vec<f64> = wide.ratios.iter().zip(&narrow.ratios).map(|(wide, narrow)| wide / narrow).collect();
+    let dearer = ratio(&wide.ratios, &narrow.ratios);
     report.add([
         // Minutes lie between the two: each is held against R1 in turn with it.
         Figure::new("CPU per delivery / that of ten Subscriptions", median(dearer.clone()), "x")
@@ -54,7 +54,7 @@ pub(super) async fn run(lab: &mut Lab, scale: Scale, report: &mut Report) -> Res
 pub(super) async fn idle_memory(lab: &mut Lab) -> Result<f64> {
     lab.dispatch(0).await?;
     lab.dispatch_ready(1).await?;
-    resident_memory(lab.world.dispatchers.first().context("a dispatcher")?.id()?)
+    resident_memory(lab.first_dispatcher()?)
 }
 
 /// CPU for each delivery, of several drains in which each event goes to [`SHARE`] endpoints.
