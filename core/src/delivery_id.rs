@@ -23,6 +23,9 @@ pub struct DeliveryKey<'a> {
     pub sequence: u64,
 }
 
+/// Of the text, in bytes.
+const LENGTH: usize = 4 + 52;
+
 /// `msg_` and the lower-case base32 of a SHA-256; 56 characters of a-z, 2-7 and `_`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -42,9 +45,10 @@ impl DeliveryKey<'_> {
         field(self.stream.as_bytes());
         field(&self.stream_created.as_nanosecond().to_be_bytes());
         field(&self.sequence.to_be_bytes());
-        let mut text = BASE32_NOPAD.encode(hash.finish().as_ref());
+        let mut text = String::with_capacity(LENGTH);
+        text.push_str("msg_");
+        BASE32_NOPAD.encode_append(hash.finish().as_ref(), &mut text);
         text.make_ascii_lowercase();
-        text.insert_str(0, "msg_");
         DeliveryId(text)
     }
 }

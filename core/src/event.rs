@@ -8,8 +8,9 @@
 use std::borrow::Cow;
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, Entry, HeaderMap, HeaderName, HeaderValue};
+use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use jiff::Timestamp;
+use jiff::fmt::temporal::DateTimePrinter;
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use serde_json::Value;
 
@@ -45,7 +46,7 @@ pub struct Reading<'a> {
     /// Where the type comes from.
     pub rule: &'a EventTypeRule,
     /// The CloudEvents `source` of events that have none of their own.
-    pub source: &'a str,
+    pub source: &'a HeaderValue,
     /// The type, if it is known already: a delivery keeps the type under which it was matched.
     pub known_type: Option<&'a str>,
 }
@@ -105,7 +106,7 @@ pub fn parse(message: &Message<'_>, reading: Reading<'_>) -> Result<Event, Malfo
     if is(BATCH) {
         return Err(Malformed::Batch);
     }
-    // With room for what a request has besides, so that its copy need not be hashed anew.
+    // With room for what a request has besides: the last one that is made of it takes this map.
     let mut headers = HeaderMap::with_capacity(16);
     let attribute = if is(STRUCTURED) {
         structured_type(message.body)?
@@ -147,6 +148,8 @@ const SPEC_VERSION: HeaderName = HeaderName::from_static("ce-specversion");
 const SOURCE: HeaderName = HeaderName::from_static("ce-source");
 const TIME: HeaderName = HeaderName::from_static("ce-time");
 const ID: HeaderName = HeaderName::from_static("ce-id");
+
+const TIMES: DateTimePrinter = DateTimePrinter::new();
 
 /// What the CloudEvents HTTP binding (3.1.3.2) encodes in an attribute's value.
 const ATTRIBUTE: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'%');
@@ -192,29 +195,26 @@ fn decoded(value: &str) -> String {
 }
 
 /// Fills in what a CloudEvent must have, and sets the type to the one that the event is routed by.
-fn complete(message: &Message<'_>, source: &str, event_type: &str, headers: &mut HeaderMap) {
-    if let Some(event_type) = encoded(event_type) {
-        headers.insert(TYPE, event_type);
-    }
-    let mut default = |attribute: HeaderName, value: &dyn Fn() -> Option<HeaderValue>| {
-        if let Entry::Vacant(missing) = headers.entry(attribute)
-            && let Some(value) = value()
-        {
-            missing.insert(value);
-        }
-    };
-    default(SPEC_VERSION, &|| Some(HeaderValue::from_static("1.0")));
-    default(SOURCE, &|| encoded(source));
-    default(TIME, &|| encoded(&message.published.to_string()));
-    default(ID, &|| match message.header("Nats-Msg-Id") {
-        Some(id) if !id.is_empty() => encoded(id),
-        _ => encoded(&format!("{}:{}", message.stream, message.sequence)),
+fn complete(message: &Message<'_>, source: &HeaderValue, event_type: &str, headers: &mut HeaderMap) {
+    headers.insert(TYPE, attribute(event_type));
+    headers.entry(SPEC_VERSION).or_insert(HeaderValue::from_static("1.0"));
+    headers.entry(SOURCE).or_insert_with(|| source.clone());
+    headers.entry(TIME).or_insert_with(|| ascii(TIMES.timestamp_to_string(&message.published)));
+    headers.entry(ID).or_insert_with(|| match message.header("Nats-Msg-Id") {
+        Some(id) if !id.is_empty() => attribute(id),
+        _ => ascii(format!("{}:{}", utf8_percent_encode(message.stream, ATTRIBUTE), message.sequence)),
     });
 }
 
-/// The value of an attribute in its HTTP form.
-fn encoded(value: &str) -> Option<HeaderValue> {
-    HeaderValue::from_str(&Cow::from(utf8_percent_encode(value, ATTRIBUTE))).ok()
+/// The value of a CloudEvents attribute in its HTTP form.
+#[must_use]
+pub fn attribute(value: &str) -> HeaderValue {
+    ascii(Cow::from(utf8_percent_encode(value, ATTRIBUTE)).into_owned())
+}
+
+/// From text without control characters, which is valid.
+fn ascii(text: String) -> HeaderValue {
+    HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static(""))
 }
 
 /// For a body without a content type: JSON if it looks like it.
@@ -240,7 +240,7 @@ mod tests {
             sequence: 7,
             published,
         };
-        parse(&message, Reading { rule, source: "/shop", known_type: None })
+        parse(&message, Reading { rule, source: &attribute("/shop"), known_type: None })
     }
 
     fn rule(from: Option<EventTypeSource>, strip: Option<&str>) -> EventTypeRule {

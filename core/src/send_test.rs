@@ -6,6 +6,7 @@
 
 use bytes::Bytes;
 use data_encoding::HEXLOWER;
+use http::HeaderValue;
 use jiff::{SignedDuration, Timestamp};
 use ring::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
@@ -99,7 +100,7 @@ impl TestDelivery {
     ///
     /// # Errors
     /// Never; the rules for events can't know that.
-    pub fn event(&self, source: &str) -> Result<Event, Malformed> {
+    pub fn event(&self, source: &HeaderValue) -> Result<Event, Malformed> {
         let TestRecord { namespace, name, value, requested, .. } = &self.test;
         let data = json!({
             "message": "This is a test. It stands for no event.",
@@ -162,6 +163,7 @@ pub fn step<'a>(record: Option<&'a TestRecord>, value: &str, now: Timestamp) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::event::attribute;
     use crate::record::{VERSION, decode, encode};
 
     fn t(millis: i64) -> Timestamp {
@@ -230,7 +232,7 @@ mod tests {
     #[test]
     fn the_event_says_what_it_is() {
         let delivery = delivery("s-1", 7);
-        let event = delivery.event("/namespaces/shop/producers/orders").unwrap();
+        let event = delivery.event(&attribute("/namespaces/shop/producers/orders")).unwrap();
         assert_eq!(event.event_type, TEST_EVENT_TYPE);
         for (name, want) in [
             ("content-type", "application/json"),

@@ -48,7 +48,6 @@ pub(crate) struct Delivery {
     pub(crate) id: DeliveryId,
     pub(crate) subscription: Arc<Subscription>,
     pub(crate) published: Arc<Published>,
-    pub(crate) event: Arc<Event>,
     pub(crate) progress: Progress,
     /// Whether it counts among what waits: it comes from the parked ones, or is about to join them.
     pub(crate) waited: bool,
@@ -100,7 +99,7 @@ impl Deliverer {
     /// comes back.
     ///
     /// What follows the wait for a slot is boxed: an event for thousands has as many of these, most of them waiting.
-    pub(crate) async fn deliver(&self, mut delivery: Delivery) -> Option<Slot> {
+    pub(crate) async fn deliver(&self, mut delivery: Delivery, event: Arc<Event>) -> Option<Slot> {
         if self.disabled.contains(&delivery.subscription) {
             Box::pin(self.bury(&delivery, DeadLetterReason::EndpointGone, None)).await;
             return None;
@@ -111,12 +110,12 @@ impl Deliverer {
             Box::pin(self.park_unstarted(delivery)).await;
             return None;
         };
-        Box::pin(self.start(delivery, slot)).await
+        Box::pin(self.start(delivery, event, slot)).await
     }
 
     /// What `deliver` does once the delivery has its slot, which is given back before anything is stored: a store may take
     /// long.
-    async fn start(&self, mut delivery: Delivery, mut slot: Slot) -> Option<Slot> {
+    async fn start(&self, mut delivery: Delivery, event: Arc<Event>, mut slot: Slot) -> Option<Slot> {
         // As it is now: an edit or a deletion since the match counts.
         let mut served = true;
         if self.index.version() != delivery.version {
@@ -140,7 +139,7 @@ impl Deliverer {
             Box::pin(self.bury(&delivery, DeadLetterReason::EndpointGone, None)).await;
             return None;
         }
-        let (started, outcome) = self.attempt(&delivery, &mut slot.dispatcher).await;
+        let (started, outcome) = self.attempt(&delivery, event, &mut slot.dispatcher).await;
         self.settle(delivery, started, outcome, slot).await
     }
 
@@ -157,10 +156,10 @@ impl Deliverer {
         Some(Slot { _lane: lane, dispatcher })
     }
 
-    async fn attempt(&self, delivery: &Delivery, slot: &mut slots::Slot) -> (Timestamp, Outcome) {
+    async fn attempt(&self, delivery: &Delivery, event: Arc<Event>, slot: &mut slots::Slot) -> (Timestamp, Outcome) {
         let subscription = &delivery.subscription;
         let (started, clock) = (self.clock.now(), Instant::now());
-        let outcome = self.send(subscription, &delivery.event, &delivery.id, started, slot).await;
+        let outcome = self.send(subscription, event, &delivery.id, started, slot).await;
         let took = clock.elapsed();
         self.metrics.attempt(outcome.kind, took);
         subscription.lane.attempted(outcome.kind);
@@ -179,7 +178,7 @@ impl Deliverer {
     pub(crate) async fn send(
         &self,
         subscription: &Subscription,
-        event: &Event,
+        event: Arc<Event>,
         id: &DeliveryId,
         now: Timestamp,
         slot: &mut slots::Slot,
@@ -321,7 +320,7 @@ impl Deliverer {
 mod tests {
     use super::*;
 
-    fn size<'a, F: Future>(_: fn(&'a Deliverer, Delivery) -> F) -> usize {
+    fn size<'a, F: Future>(_: fn(&'a Deliverer, Delivery, Arc<Event>) -> F) -> usize {
         size_of::<F>()
     }
 

@@ -52,14 +52,13 @@ impl Deliverer {
             id: parked.id,
             subscription,
             published: Arc::new(published),
-            event,
             progress: parked.progress,
             waited: true,
             received,
             queued: None,
             version,
         };
-        Ok(self.deliver(delivery).await)
+        Ok(self.deliver(delivery, event).await)
     }
 
     /// Who is to get it, as of which version of the index; none if the subscription was deleted. A dispatcher whose config

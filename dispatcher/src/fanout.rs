@@ -65,12 +65,14 @@ impl Deliverer {
         self.metrics.events.inc();
         // Not before: no endpoint is to blame for the time that validating or waiting for room takes.
         let received = Instant::now();
-        let matched = Matched { event: Arc::new(event), published: Arc::new(published), received, version };
-        let mut deliver = |subscription| self.deliver(matched.delivery(subscription, queued.one()));
+        let (event, matched) = (Arc::new(event), Matched { published: Arc::new(published), received, version });
         match <[_; 1]>::try_from(wanted_by) {
-            Ok([only]) => Ok(deliver(only).await),
+            Ok([only]) => Ok(self.deliver(matched.delivery(only, queued), event).await),
             Err(wanted_by) => {
+                let deliver =
+                    |subscription| self.deliver(matched.delivery(subscription, queued.one()), Arc::clone(&event));
                 let mut deliveries: FuturesUnordered<_> = wanted_by.into_iter().map(deliver).collect();
+                drop(event);
                 let mut last = None;
                 while let Some(slot) = deliveries.next().await {
                     // None is kept while another delivery goes on: that may take long.
@@ -126,7 +128,6 @@ impl Deliverer {
 
 /// An event, as all its deliveries have it.
 struct Matched {
-    event: Arc<Event>,
     published: Arc<Published>,
     received: Instant,
     /// Of the index, when it was matched.
@@ -145,7 +146,6 @@ impl Matched {
         Delivery {
             id: key.id(),
             published: Arc::clone(&self.published),
-            event: Arc::clone(&self.event),
             progress: Progress::default(),
             waited: false,
             received: self.received,

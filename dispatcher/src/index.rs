@@ -4,11 +4,13 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use hookwright_core::event::attribute;
 use hookwright_core::ids::{EventSchemaUid, ProducerUid, SubscriptionUid};
 use hookwright_core::matcher::Matcher;
 use hookwright_core::names::ConfigKey;
 use hookwright_core::record::{ProducerRecord, Validation};
 use hookwright_core::schema::{EventSchema, Violation};
+use http::HeaderValue;
 use tokio::sync::watch;
 
 use crate::schema::Schema;
@@ -19,12 +21,12 @@ use crate::subscription::Subscription;
 pub(crate) struct Producer {
     pub(crate) record: ProducerRecord,
     /// The CloudEvents `source` of its events that have none.
-    pub(crate) source: String,
+    pub(crate) source: HeaderValue,
 }
 
 impl Producer {
     pub(crate) fn new(record: ProducerRecord) -> Self {
-        let source = format!("/namespaces/{}/producers/{}", record.namespace, record.name);
+        let source = attribute(&format!("/namespaces/{}/producers/{}", record.namespace, record.name));
         Self { record, source }
     }
 }

@@ -1,10 +1,12 @@
 //! The request of an attempt: the event as published, with the Standard Webhooks headers over it.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use hookwright_core::delivery_id::DeliveryId;
 use hookwright_core::event::Event;
 use hookwright_core::signature::signature_header;
-use http::header::{HeaderName, HeaderValue};
+use http::header::{HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Request};
 use http_body_util::Full;
 use jiff::Timestamp;
@@ -15,27 +17,40 @@ const ID: HeaderName = HeaderName::from_static("webhook-id");
 const TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
 const SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
 
+/// Headers of a request beside the event's and the endpoint's: these three, and the HTTP client's two.
+const OWN: usize = 5;
+
 /// Builds and signs; none if a header can't be written.
 pub(crate) fn build(
     endpoint: &Endpoint,
-    event: &Event,
+    event: Arc<Event>,
     id: &DeliveryId,
     now: Timestamp,
 ) -> Option<Request<Full<Bytes>>> {
     let seconds = now.as_second();
     let signature = signature_header(&endpoint.keys, id.as_str(), seconds, &event.body);
-    let mut request = Request::new(Full::new(event.body.clone()));
-    *request.method_mut() = Method::POST;
-    request.uri_mut().clone_from(&endpoint.uri);
-    let headers = request.headers_mut();
-    headers.clone_from(&event.headers);
+    let (mut headers, body) = match Arc::try_unwrap(event) {
+        Ok(event) => (event.headers, event.body),
+        Err(shared) => (copy(&shared.headers, endpoint.headers.len() + OWN), shared.body.clone()),
+    };
     for (name, value) in &endpoint.headers {
         headers.insert(name, value.clone());
     }
     headers.insert(ID, HeaderValue::from_str(id.as_str()).ok()?);
-    headers.insert(TIMESTAMP, HeaderValue::from(seconds));
-    headers.insert(SIGNATURE, HeaderValue::from_str(&signature).ok()?);
+    headers.insert(TIMESTAMP, HeaderValue::from_str(itoa::Buffer::new().format(seconds)).ok()?);
+    headers.insert(SIGNATURE, HeaderValue::try_from(signature).ok()?);
+    let mut request = Request::new(Full::new(body));
+    *request.method_mut() = Method::POST;
+    request.uri_mut().clone_from(&endpoint.uri);
+    *request.headers_mut() = headers;
     Some(request)
+}
+
+/// With room for `more`: a clone would have none.
+fn copy(headers: &HeaderMap, more: usize) -> HeaderMap {
+    let mut copy = HeaderMap::with_capacity(headers.len() + more);
+    copy.extend(headers.iter().map(|(name, value)| (name.clone(), value.clone())));
+    copy
 }
 
 #[cfg(test)]
@@ -45,7 +60,6 @@ mod tests {
     use hookwright_core::record::{EndpointRecord, HeaderRecord, HeaderValue as Value, SubscriptionRecord, VERSION};
     use hookwright_core::seal::Secret;
     use hookwright_core::signature::secret_text;
-    use http::HeaderMap;
 
     use super::*;
 
@@ -81,7 +95,7 @@ mod tests {
             let event = Event { event_type: "t".to_owned(), headers: published, body: Bytes::from_static(b"{}") };
             let (stream, created) = ("s", Timestamp::UNIX_EPOCH);
             let key = DeliveryKey { subscription: &record.uid, stream, stream_created: created, sequence: 1 };
-            let request = build(&endpoint, &event, &key.id(), created).unwrap();
+            let request = build(&endpoint, Arc::new(event), &key.id(), created).unwrap();
             let header = |name| request.headers().get(name).map_or("", |value| value.to_str().unwrap());
             let got = [header("user-agent"), header("accept"), header("authorization"), header("content-type")];
             assert_eq!(got, want);

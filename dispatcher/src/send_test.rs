@@ -4,6 +4,8 @@
 //! what waits there, also where the endpoint is disabled: it is how to find out whether it is back. Should this
 //! dispatcher die before the result is stored, the test comes again, with the same `webhook-id`.
 
+use std::sync::Arc;
+
 use hookwright_core::outcome::{Outcome, OutcomeKind};
 use hookwright_core::record::decode;
 use hookwright_core::send_test::{TEST_HEADER, TestDelivery, TestResult};
@@ -65,7 +67,7 @@ impl Deliverer {
     ) -> TestResult {
         let (id, started) = (test.id(), Instant::now());
         let outcome = match test.event(&producer.source) {
-            Ok(event) => self.send(subscription, &event, &id, self.clock.now(), slot).await,
+            Ok(event) => self.send(subscription, Arc::new(event), &id, self.clock.now(), slot).await,
             Err(_) => Outcome::without_response(OutcomeKind::Unsignable),
         };
         info!(subscription = subscription.name, %id, outcome = outcome.kind.name(), "test");
