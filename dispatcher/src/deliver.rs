@@ -99,48 +99,54 @@ impl Deliverer {
     /// comes back.
     ///
     /// What follows the wait for a slot is boxed: an event for thousands has as many of these, most of them waiting.
-    pub(crate) async fn deliver(&self, mut delivery: Delivery, event: Arc<Event>) -> Option<Slot> {
-        if self.disabled.contains(&delivery.subscription) {
-            Box::pin(self.bury(&delivery, DeadLetterReason::EndpointGone, None)).await;
-            return None;
+    #[expect(clippy::manual_async_fn, reason = "an async fn has room for its arguments twice")]
+    pub(crate) fn deliver(&self, mut delivery: Delivery, event: Arc<Event>) -> impl Future<Output = Option<Slot>> {
+        async move {
+            if self.disabled.contains(&delivery.subscription) {
+                Box::pin(self.bury(&delivery, DeadLetterReason::EndpointGone, None)).await;
+                return None;
+            }
+            let slot = self.slot(&mut delivery).await;
+            delivery.queued = None;
+            let Some(slot) = slot else {
+                Box::pin(self.park_unstarted(delivery)).await;
+                return None;
+            };
+            Box::pin(self.start(delivery, event, slot)).await
         }
-        let slot = self.slot(&mut delivery).await;
-        delivery.queued = None;
-        let Some(slot) = slot else {
-            Box::pin(self.park_unstarted(delivery)).await;
-            return None;
-        };
-        Box::pin(self.start(delivery, event, slot)).await
     }
 
     /// What `deliver` does once the delivery has its slot, which is given back before anything is stored: a store may take
     /// long.
-    async fn start(&self, mut delivery: Delivery, event: Arc<Event>, mut slot: Slot) -> Option<Slot> {
-        // As it is now: an edit or a deletion since the match counts.
-        let mut served = true;
-        if self.index.version() != delivery.version {
-            match self.index.lookup(&delivery.subscription.uid) {
-                Lookup::Serving(current, _) => delivery.subscription = current,
-                Lookup::Waiting => served = false,
-                Lookup::Absent { .. } => {
-                    self.metrics.dropped.inc();
-                    return None;
+    #[expect(clippy::manual_async_fn, reason = "an async fn has room for its arguments twice")]
+    fn start(&self, mut delivery: Delivery, event: Arc<Event>, mut slot: Slot) -> impl Future<Output = Option<Slot>> {
+        async move {
+            // As it is now: an edit or a deletion since the match counts.
+            let mut served = true;
+            if self.index.version() != delivery.version {
+                match self.index.lookup(&delivery.subscription.uid) {
+                    Lookup::Serving(current, _) => delivery.subscription = current,
+                    Lookup::Waiting => served = false,
+                    Lookup::Absent { .. } => {
+                        self.metrics.dropped.inc();
+                        return None;
+                    }
                 }
             }
+            if !served || !self.liveness.is_live() {
+                // Not for this dispatcher to attempt now. Its event may be done with others already: it is not sent again.
+                drop(slot);
+                Box::pin(self.park_unstarted(delivery)).await;
+                return None;
+            }
+            if self.disabled.contains(&delivery.subscription) {
+                drop(slot);
+                Box::pin(self.bury(&delivery, DeadLetterReason::EndpointGone, None)).await;
+                return None;
+            }
+            let (started, outcome) = self.attempt(&delivery, event, &mut slot.dispatcher).await;
+            self.settle(delivery, started, outcome, slot).await
         }
-        if !served || !self.liveness.is_live() {
-            // Not for this dispatcher to attempt now. Its event may be done with others already: it is not sent again.
-            drop(slot);
-            Box::pin(self.park_unstarted(delivery)).await;
-            return None;
-        }
-        if self.disabled.contains(&delivery.subscription) {
-            drop(slot);
-            Box::pin(self.bury(&delivery, DeadLetterReason::EndpointGone, None)).await;
-            return None;
-        }
-        let (started, outcome) = self.attempt(&delivery, event, &mut slot.dispatcher).await;
-        self.settle(delivery, started, outcome, slot).await
     }
 
     /// Waits for a slot; none if there is none in time. The lane's comes first: deliveries of a slow endpoint wait among
@@ -188,44 +194,45 @@ impl Deliverer {
             Err(Unusable::Blocked(_)) => return Outcome::without_response(OutcomeKind::Blocked),
             Err(Unusable::Unsignable) => return Outcome::without_response(OutcomeKind::Unsignable),
         };
-        match request::build(endpoint, event, id, now) {
-            Some(request) => {
-                let timeout = subscription.policy.timeout.duration();
-                self.sender.send(request, timeout, &self.clock, || slot.ages()).await
-            }
-            None => Outcome::without_response(OutcomeKind::Unsignable),
-        }
+        let Some(request) = request::build(endpoint, event, id, now) else {
+            return Outcome::without_response(OutcomeKind::Unsignable);
+        };
+        let timeout = subscription.policy.timeout.duration();
+        self.sender.send(request, timeout, &self.clock, || slot.ages()).await
     }
 
     /// The slot comes back if the delivery is done; what it then waits for takes no processor.
-    async fn settle(
+    #[expect(clippy::manual_async_fn, reason = "an async fn has room for its arguments twice")]
+    fn settle(
         &self,
         mut delivery: Delivery,
         started: Timestamp,
         outcome: Outcome,
         mut slot: Slot,
-    ) -> Option<Slot> {
-        slot.dispatcher.ages();
-        let policy = &delivery.subscription.policy.retry;
-        let progress = &mut delivery.progress;
-        let number = progress.attempts.saturating_add(1);
-        let first = *progress.first_attempt.get_or_insert(started);
-        progress.deadline = progress.deadline.or_else(|| deadline(policy, first));
-        let attempt = Attempt { number, deadline: progress.deadline };
-        let next = decide(policy, attempt, outcome, self.clock.now(), Jitter::new(rand::random()));
-        if next != Next::Done {
-            let (outcome, http_status) = (outcome.kind, outcome.http_status);
-            progress.failed(AttemptRecord { time: started, outcome, http_status });
+    ) -> impl Future<Output = Option<Slot>> {
+        async move {
+            slot.dispatcher.ages();
+            let policy = &delivery.subscription.policy.retry;
+            let progress = &mut delivery.progress;
+            let number = progress.attempts.saturating_add(1);
+            let first = *progress.first_attempt.get_or_insert(started);
+            progress.deadline = progress.deadline.or_else(|| deadline(policy, first));
+            let attempt = Attempt { number, deadline: progress.deadline };
+            let next = decide(policy, attempt, outcome, self.clock.now(), Jitter::new(rand::random()));
+            if next != Next::Done {
+                let (outcome, http_status) = (outcome.kind, outcome.http_status);
+                progress.failed(AttemptRecord { time: started, outcome, http_status });
+            }
+            let slot = (next == Next::Done).then_some(slot);
+            match next {
+                Next::Done if delivery.waited => delivery.subscription.health.done(delivery.counted()),
+                Next::Done => {}
+                Next::Retry { at } => Box::pin(self.park(delivery, at, "retry")).await,
+                Next::DeadLetter { reason } => Box::pin(self.bury(&delivery, reason, None)).await,
+                Next::Disable => Box::pin(self.disable(&delivery)).await,
+            }
+            slot
         }
-        let slot = (next == Next::Done).then_some(slot);
-        match next {
-            Next::Done if delivery.waited => delivery.subscription.health.done(delivery.counted()),
-            Next::Done => {}
-            Next::Retry { at } => Box::pin(self.park(delivery, at, "retry")).await,
-            Next::DeadLetter { reason } => Box::pin(self.bury(&delivery, reason, None)).await,
-            Next::Disable => Box::pin(self.disable(&delivery)).await,
-        }
-        slot
     }
 
     /// The lane is full, the dispatcher stops or has lost its lease. A park is not an attempt.

@@ -25,60 +25,63 @@ impl Deliverer {
     /// Returns when each delivery of the event is done or stored, with the slot of the last one.
     ///
     /// What few events need is boxed: there are thousands of these at a time, and their size is what costs most.
-    pub(crate) async fn fan_out(
+    #[expect(clippy::manual_async_fn, reason = "an async fn has room for its arguments twice")]
+    pub(crate) fn fan_out(
         &self,
         producer: &ProducerUid,
         mut published: Published,
         coming: Coming,
-    ) -> Result<Option<Slot>, Abandoned> {
-        let producer = self.index.producer(producer).ok_or(Abandoned)?;
-        let reading = Reading { rule: &producer.record.event_type, source: &producer.source, known_type: None };
-        let event = match published.with_message(|message| parse(message, reading)) {
-            Ok(event) => event,
-            Err(_) if !self.liveness.is_live() => return Err(Abandoned),
-            Err(malformed) => {
-                let detail = malformed.to_string();
-                Box::pin(self.bury_event(&producer, &published, DeadLetterReason::Malformed, detail)).await;
+    ) -> impl Future<Output = Result<Option<Slot>, Abandoned>> {
+        async move {
+            let producer = self.index.producer(producer).ok_or(Abandoned)?;
+            let reading = Reading { rule: &producer.record.event_type, source: &producer.source, known_type: None };
+            let event = match published.with_message(|message| parse(message, reading)) {
+                Ok(event) => event,
+                Err(_) if !self.liveness.is_live() => return Err(Abandoned),
+                Err(malformed) => {
+                    let detail = malformed.to_string();
+                    Box::pin(self.bury_event(&producer, &published, DeadLetterReason::Malformed, detail)).await;
+                    return Ok(None);
+                }
+            };
+            published.event.event_type.clone_from(&event.event_type);
+            let validated = producer.record.validation != Validation::Ignore;
+            if validated && !Box::pin(self.passes(&producer, &published, &event)).await? {
                 return Ok(None);
             }
-        };
-        published.event.event_type.clone_from(&event.event_type);
-        let validated = producer.record.validation != Validation::Ignore;
-        if validated && !Box::pin(self.passes(&producer, &published, &event)).await? {
-            return Ok(None);
-        }
-        let (wanted_by, version, mut queued) = loop {
-            let Matches { subscriptions, version } =
-                self.index.matches(&producer.record.uid, &event.event_type).ok_or(Abandoned)?;
-            // After the match: were the lease lost before it, the index could be an old one.
-            if !self.liveness.is_live() {
-                return Err(Abandoned);
-            }
-            coming.saw(subscriptions.len());
-            if let Some(queued) = coming.queue(subscriptions.len()) {
-                break (subscriptions, version, queued);
-            }
-            drop(subscriptions);
-            Box::pin(self.stop.run_until_cancelled(coming.room_for_many())).await.ok_or(Abandoned)?;
-        };
-        drop(coming);
-        self.metrics.events.inc();
-        // Not before: no endpoint is to blame for the time that validating or waiting for room takes.
-        let received = Instant::now();
-        let (event, matched) = (Arc::new(event), Matched { published: Arc::new(published), received, version });
-        match <[_; 1]>::try_from(wanted_by) {
-            Ok([only]) => Ok(self.deliver(matched.delivery(only, queued), event).await),
-            Err(wanted_by) => {
-                let deliver =
-                    |subscription| self.deliver(matched.delivery(subscription, queued.one()), Arc::clone(&event));
-                let mut deliveries: FuturesUnordered<_> = wanted_by.into_iter().map(deliver).collect();
-                drop(event);
-                let mut last = None;
-                while let Some(slot) = deliveries.next().await {
-                    // None is kept while another delivery goes on: that may take long.
-                    last = slot.filter(|_| deliveries.is_empty());
+            let (wanted_by, version, mut queued) = loop {
+                let Matches { subscriptions, version } =
+                    self.index.matches(&producer.record.uid, &event.event_type).ok_or(Abandoned)?;
+                // After the match: were the lease lost before it, the index could be an old one.
+                if !self.liveness.is_live() {
+                    return Err(Abandoned);
                 }
-                Ok(last)
+                coming.saw(subscriptions.len());
+                if let Some(queued) = coming.queue(subscriptions.len()) {
+                    break (subscriptions, version, queued);
+                }
+                drop(subscriptions);
+                Box::pin(self.stop.run_until_cancelled(coming.room_for_many())).await.ok_or(Abandoned)?;
+            };
+            drop(coming);
+            self.metrics.events.inc();
+            // Not before: no endpoint is to blame for the time that validating or waiting for room takes.
+            let received = Instant::now();
+            let (event, matched) = (Arc::new(event), Matched { published: Arc::new(published), received, version });
+            match <[_; 1]>::try_from(wanted_by) {
+                Ok([only]) => Ok(self.deliver(matched.delivery(only, queued), event).await),
+                Err(wanted_by) => {
+                    let deliver =
+                        |subscription| self.deliver(matched.delivery(subscription, queued.one()), Arc::clone(&event));
+                    let mut deliveries: FuturesUnordered<_> = wanted_by.into_iter().map(deliver).collect();
+                    drop(event);
+                    let mut last = None;
+                    while let Some(slot) = deliveries.next().await {
+                        // None is kept while another delivery goes on: that may take long.
+                        last = slot.filter(|_| deliveries.is_empty());
+                    }
+                    Ok(last)
+                }
             }
         }
     }

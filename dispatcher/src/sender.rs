@@ -8,10 +8,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use hookwright_core::egress::{EgressPolicy, Refusal};
 use hookwright_core::outcome::{Outcome, OutcomeKind, parse_retry_after};
-use http::{Request, Response, header};
+use http::{Request, header};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
-use hyper_util::client::legacy::{Client, Error as SendError};
+use hyper_util::client::legacy::{Client, Error as SendError, ResponseFuture};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tokio::time::error::Elapsed;
 use tokio::time::{Instant, timeout_at};
@@ -47,41 +47,45 @@ impl Sender {
     /// Sends, and reads the response as far as needed, all within `timeout`. The status decides: a 2xx whose body then
     /// breaks off, takes too long or is too large was received; the connection is closed. `ages` is called once it isn't
     /// young any more.
-    pub(crate) async fn send(
+    pub(crate) fn send(
         &self,
         request: Request<Full<Bytes>>,
         timeout: Duration,
         clock: &Clock,
         ages: impl FnOnce(),
-    ) -> Outcome {
-        let mut outcome = Outcome::without_response(OutcomeKind::TimedOut);
-        let start = Instant::now();
-        {
-            // One timer at a time: there are many attempts.
-            let mut exchange = pin!(self.exchange(request, clock, &mut outcome));
-            if timeout_at(start + timeout.min(YOUNG), &mut exchange).await.is_err() {
-                ages();
-                let _ = timeout_at(start + timeout, exchange).await;
+    ) -> impl Future<Output = Outcome> {
+        // Not within what follows, which would have room for it until the end.
+        let response = self.client.request(request);
+        async move {
+            let mut outcome = Outcome::without_response(OutcomeKind::TimedOut);
+            let start = Instant::now();
+            {
+                // One timer at a time: there are many attempts.
+                let mut exchange = pin!(exchange(response, clock, &mut outcome));
+                if timeout_at(start + timeout.min(YOUNG), &mut exchange).await.is_err() {
+                    ages();
+                    let _ = timeout_at(start + timeout, exchange).await;
+                }
             }
-        }
-        outcome
-    }
-
-    async fn exchange(&self, request: Request<Full<Bytes>>, clock: &Clock, outcome: &mut Outcome) {
-        match self.client.request(request).await {
-            Ok(response) => {
-                let retry_after = response.headers().get(header::RETRY_AFTER);
-                let retry_after = retry_after.and_then(|value| parse_retry_after(value.to_str().ok()?, clock.now()));
-                *outcome = Outcome::response(response.status().as_u16(), retry_after);
-                drain(response).await;
-            }
-            Err(error) => *outcome = Outcome::without_response(classify(&error)),
+            outcome
         }
     }
 }
 
-async fn drain(response: Response<Incoming>) {
-    let (mut body, mut read) = (response.into_body(), 0);
+async fn exchange(response: ResponseFuture, clock: &Clock, outcome: &mut Outcome) {
+    match response.await {
+        Ok(response) => {
+            let retry_after = response.headers().get(header::RETRY_AFTER);
+            let retry_after = retry_after.and_then(|value| parse_retry_after(value.to_str().ok()?, clock.now()));
+            *outcome = Outcome::response(response.status().as_u16(), retry_after);
+            drain(response.into_body()).await;
+        }
+        Err(error) => *outcome = Outcome::without_response(classify(&error)),
+    }
+}
+
+async fn drain(mut body: Incoming) {
+    let mut read = 0;
     while let Some(Ok(frame)) = body.frame().await {
         read += frame.data_ref().map_or(0, Bytes::len);
         if read > MAX_BODY {
