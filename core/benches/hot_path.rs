@@ -9,7 +9,7 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use hookwright_core::backoff::Jitter;
 use hookwright_core::decide::{Attempt, decide};
 use hookwright_core::delivery_id::DeliveryKey;
-use hookwright_core::event::{Message, Reading, attribute, parse};
+use hookwright_core::event::{Message, Reading, attribute_value, parse};
 use hookwright_core::event_type::EventTypePattern;
 use hookwright_core::ids::SubscriptionUid;
 use hookwright_core::matcher::Matcher;
@@ -87,7 +87,7 @@ fn parsing(criterion: &mut Criterion) {
             sequence: 1_000_000,
             published: Timestamp::UNIX_EPOCH,
         };
-        let source = attribute("/namespaces/shop/producers/orders");
+        let source = attribute_value("/namespaces/shop/producers/orders");
         let reading = Reading { rule: &rule, source: &source, known_type: None };
         criterion.bench_function(name, |bencher| bencher.iter(|| parse(black_box(&message), reading)));
     }

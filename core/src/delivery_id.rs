@@ -23,7 +23,7 @@ pub struct DeliveryKey<'a> {
     pub sequence: u64,
 }
 
-/// Of the text, in bytes.
+/// Length of the text: `msg_` and 52 characters of base32.
 const LENGTH: usize = 4 + 52;
 
 /// `msg_` and the lower-case base32 of a SHA-256; 56 characters of a-z, 2-7 and `_`.

@@ -45,7 +45,7 @@ impl Message<'_> {
 pub struct Reading<'a> {
     /// Where the type comes from.
     pub rule: &'a EventTypeRule,
-    /// The CloudEvents `source` of events that have none of their own.
+    /// The CloudEvents `source` of events that have none of their own, by [`attribute_value`].
     pub source: &'a HeaderValue,
     /// The type, if it is known already: a delivery keeps the type under which it was matched.
     pub known_type: Option<&'a str>,
@@ -149,6 +149,7 @@ const SOURCE: HeaderName = HeaderName::from_static("ce-source");
 const TIME: HeaderName = HeaderName::from_static("ce-time");
 const ID: HeaderName = HeaderName::from_static("ce-id");
 
+/// RFC 3339.
 const TIMES: DateTimePrinter = DateTimePrinter::new();
 
 /// What the CloudEvents HTTP binding (3.1.3.2) encodes in an attribute's value.
@@ -196,25 +197,27 @@ fn decoded(value: &str) -> String {
 
 /// Fills in what a CloudEvent must have, and sets the type to the one that the event is routed by.
 fn complete(message: &Message<'_>, source: &HeaderValue, event_type: &str, headers: &mut HeaderMap) {
-    headers.insert(TYPE, attribute(event_type));
+    headers.insert(TYPE, attribute_value(event_type));
     headers.entry(SPEC_VERSION).or_insert(HeaderValue::from_static("1.0"));
     headers.entry(SOURCE).or_insert_with(|| source.clone());
     headers.entry(TIME).or_insert_with(|| ascii(TIMES.timestamp_to_string(&message.published)));
     headers.entry(ID).or_insert_with(|| match message.header("Nats-Msg-Id") {
-        Some(id) if !id.is_empty() => attribute(id),
+        Some(id) if !id.is_empty() => attribute_value(id),
         _ => ascii(format!("{}:{}", utf8_percent_encode(message.stream, ATTRIBUTE), message.sequence)),
     });
 }
 
 /// The value of a CloudEvents attribute in its HTTP form.
 #[must_use]
-pub fn attribute(value: &str) -> HeaderValue {
+pub fn attribute_value(value: &str) -> HeaderValue {
     ascii(Cow::from(utf8_percent_encode(value, ATTRIBUTE)).into_owned())
 }
 
-/// From text without control characters, which is valid.
+/// From visible ASCII, as a time and what is percent-encoded are; so it can't fail.
 fn ascii(text: String) -> HeaderValue {
-    HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static(""))
+    let value = HeaderValue::try_from(text);
+    debug_assert!(value.is_ok());
+    value.unwrap_or_else(|_| HeaderValue::from_static(""))
 }
 
 /// For a body without a content type: JSON if it looks like it.
@@ -240,7 +243,7 @@ mod tests {
             sequence: 7,
             published,
         };
-        parse(&message, Reading { rule, source: &attribute("/shop"), known_type: None })
+        parse(&message, Reading { rule, source: &attribute_value("/shop"), known_type: None })
     }
 
     fn rule(from: Option<EventTypeSource>, strip: Option<&str>) -> EventTypeRule {
@@ -269,6 +272,30 @@ mod tests {
         let event = read(&rule(None, None), &[], "\u{1}binary").unwrap();
         assert_eq!(header(&event, "ce-id"), "shop_orders:7");
         assert_eq!(header(&event, "content-type"), "application/octet-stream");
+    }
+
+    #[test]
+    fn what_http_cannot_carry_is_encoded() {
+        let body = Bytes::new();
+        let message = |headers, stream| Message {
+            subject: "t",
+            headers,
+            body: &body,
+            stream,
+            sequence: 7,
+            published: "2026-01-01T00:00:00.000000001Z".parse().unwrap(),
+        };
+        let rule = rule(None, None);
+        let reading = Reading { rule: &rule, source: &attribute_value("/é"), known_type: None };
+        for (headers, stream, id) in [
+            (&[][..], "bestellungen_ä", "bestellungen_%C3%A4:7"),
+            (&[("Nats-Msg-Id", "é \"1\" %")], "s", "%C3%A9%20%221%22%20%25"),
+            (&[("Nats-Msg-Id", "")], "s", "s:7"),
+        ] {
+            let event = parse(&message(headers, stream), reading).unwrap();
+            let got = ["ce-id", "ce-source", "ce-time"].map(|name| header(&event, name));
+            assert_eq!(got, [id, "/%C3%A9", "2026-01-01T00:00:00.000000001Z"]);
+        }
     }
 
     #[test]

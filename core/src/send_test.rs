@@ -163,7 +163,7 @@ pub fn step<'a>(record: Option<&'a TestRecord>, value: &str, now: Timestamp) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::attribute;
+    use crate::event::attribute_value;
     use crate::record::{VERSION, decode, encode};
 
     fn t(millis: i64) -> Timestamp {
@@ -232,7 +232,7 @@ mod tests {
     #[test]
     fn the_event_says_what_it_is() {
         let delivery = delivery("s-1", 7);
-        let event = delivery.event(&attribute("/namespaces/shop/producers/orders")).unwrap();
+        let event = delivery.event(&attribute_value("/namespaces/shop/producers/orders")).unwrap();
         assert_eq!(event.event_type, TEST_EVENT_TYPE);
         for (name, want) in [
             ("content-type", "application/json"),

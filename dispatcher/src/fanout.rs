@@ -158,3 +158,18 @@ impl Matched {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn size<'a, F: Future>(_: fn(&'a Deliverer, &'a ProducerUid, Published, Coming) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn an_event_that_waits_is_small() {
+        let waiting = size(Deliverer::fan_out);
+        assert!(waiting <= 1280, "{waiting} bytes");
+    }
+}

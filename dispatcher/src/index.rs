@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use hookwright_core::event::attribute;
+use hookwright_core::event::attribute_value;
 use hookwright_core::ids::{EventSchemaUid, ProducerUid, SubscriptionUid};
 use hookwright_core::matcher::Matcher;
 use hookwright_core::names::ConfigKey;
@@ -26,7 +26,7 @@ pub(crate) struct Producer {
 
 impl Producer {
     pub(crate) fn new(record: ProducerRecord) -> Self {
-        let source = attribute(&format!("/namespaces/{}/producers/{}", record.namespace, record.name));
+        let source = attribute_value(&format!("/namespaces/{}/producers/{}", record.namespace, record.name));
         Self { record, source }
     }
 }

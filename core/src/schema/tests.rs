@@ -3,7 +3,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::*;
-use crate::event::{Event, Message, Reading, attribute, parse};
+use crate::event::{Event, Message, Reading, attribute_value, parse};
 use crate::ids::{EventSchemaUid, ProducerUid};
 use crate::record::{EventSchemaRecord, EventTypeRule, VERSION};
 
@@ -160,7 +160,8 @@ fn event(headers: &[(&str, &str)], body: &str) -> Event {
     let body = bytes::Bytes::copy_from_slice(body.as_bytes());
     let published = "2026-01-01T00:00:00Z".parse().unwrap();
     let message = Message { subject: "a.b", headers, body: &body, stream: "s", sequence: 1, published };
-    parse(&message, Reading { rule: &EventTypeRule::default(), source: &attribute("/s"), known_type: None }).unwrap()
+    parse(&message, Reading { rule: &EventTypeRule::default(), source: &attribute_value("/s"), known_type: None })
+        .unwrap()
 }
 
 #[test]

@@ -1,4 +1,4 @@
-use hookwright_core::event::{Event, Message, Reading, attribute, parse};
+use hookwright_core::event::{Event, Message, Reading, attribute_value, parse};
 use hookwright_core::ids::{EventSchemaUid, ProducerUid, SubscriptionUid};
 use hookwright_core::policy::DeliveryPolicy;
 use hookwright_core::record::{EventTypeRule, SchemaVersionRecord, StreamRef, VERSION, Validation, encode};
@@ -57,7 +57,7 @@ fn schema(json_schema: Value) -> Vec<u8> {
 
 fn event(subject: &str) -> Event {
     let rule = EventTypeRule::default();
-    let reading = Reading { rule: &rule, source: &attribute("/s"), known_type: None };
+    let reading = Reading { rule: &rule, source: &attribute_value("/s"), known_type: None };
     let published = Timestamp::UNIX_EPOCH;
     parse(&Message { subject, headers: &[], body: &"{}".into(), stream: "s", sequence: 1, published }, reading).unwrap()
 }
