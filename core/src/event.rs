@@ -10,7 +10,6 @@ use std::borrow::Cow;
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use jiff::Timestamp;
-use jiff::fmt::temporal::DateTimePrinter;
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use serde_json::Value;
 
@@ -149,9 +148,6 @@ const SOURCE: HeaderName = HeaderName::from_static("ce-source");
 const TIME: HeaderName = HeaderName::from_static("ce-time");
 const ID: HeaderName = HeaderName::from_static("ce-id");
 
-/// RFC 3339.
-const TIMES: DateTimePrinter = DateTimePrinter::new();
-
 /// What the CloudEvents HTTP binding (3.1.3.2) encodes in an attribute's value.
 const ATTRIBUTE: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'%');
 
@@ -200,7 +196,7 @@ fn complete(message: &Message<'_>, source: &HeaderValue, event_type: &str, heade
     headers.insert(TYPE, attribute_value(event_type));
     headers.entry(SPEC_VERSION).or_insert(HeaderValue::from_static("1.0"));
     headers.entry(SOURCE).or_insert_with(|| source.clone());
-    headers.entry(TIME).or_insert_with(|| ascii(TIMES.timestamp_to_string(&message.published)));
+    headers.entry(TIME).or_insert_with(|| ascii(message.published.to_string()));
     headers.entry(ID).or_insert_with(|| match message.header("Nats-Msg-Id") {
         Some(id) if !id.is_empty() => attribute_value(id),
         _ => ascii(format!("{}:{}", utf8_percent_encode(message.stream, ATTRIBUTE), message.sequence)),

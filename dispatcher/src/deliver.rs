@@ -134,7 +134,8 @@ impl Deliverer {
                 }
             }
             if !served || !self.liveness.is_live() {
-                // Not for this dispatcher to attempt now. Its event may be done with others already: it is not sent again.
+                // Not for this dispatcher to attempt now. Its event may be done with others already: it is not sent
+                // again.
                 drop(slot);
                 Box::pin(self.park_unstarted(delivery)).await;
                 return None;
@@ -202,37 +203,34 @@ impl Deliverer {
     }
 
     /// The slot comes back if the delivery is done; what it then waits for takes no processor.
-    #[expect(clippy::manual_async_fn, reason = "an async fn has room for its arguments twice")]
-    fn settle(
+    async fn settle(
         &self,
         mut delivery: Delivery,
         started: Timestamp,
         outcome: Outcome,
         mut slot: Slot,
-    ) -> impl Future<Output = Option<Slot>> {
-        async move {
-            slot.dispatcher.ages();
-            let policy = &delivery.subscription.policy.retry;
-            let progress = &mut delivery.progress;
-            let number = progress.attempts.saturating_add(1);
-            let first = *progress.first_attempt.get_or_insert(started);
-            progress.deadline = progress.deadline.or_else(|| deadline(policy, first));
-            let attempt = Attempt { number, deadline: progress.deadline };
-            let next = decide(policy, attempt, outcome, self.clock.now(), Jitter::new(rand::random()));
-            if next != Next::Done {
-                let (outcome, http_status) = (outcome.kind, outcome.http_status);
-                progress.failed(AttemptRecord { time: started, outcome, http_status });
-            }
-            let slot = (next == Next::Done).then_some(slot);
-            match next {
-                Next::Done if delivery.waited => delivery.subscription.health.done(delivery.counted()),
-                Next::Done => {}
-                Next::Retry { at } => Box::pin(self.park(delivery, at, "retry")).await,
-                Next::DeadLetter { reason } => Box::pin(self.bury(&delivery, reason, None)).await,
-                Next::Disable => Box::pin(self.disable(&delivery)).await,
-            }
-            slot
+    ) -> Option<Slot> {
+        slot.dispatcher.ages();
+        let policy = &delivery.subscription.policy.retry;
+        let progress = &mut delivery.progress;
+        let number = progress.attempts.saturating_add(1);
+        let first = *progress.first_attempt.get_or_insert(started);
+        progress.deadline = progress.deadline.or_else(|| deadline(policy, first));
+        let attempt = Attempt { number, deadline: progress.deadline };
+        let next = decide(policy, attempt, outcome, self.clock.now(), Jitter::new(rand::random()));
+        if next != Next::Done {
+            let (outcome, http_status) = (outcome.kind, outcome.http_status);
+            progress.failed(AttemptRecord { time: started, outcome, http_status });
         }
+        let slot = (next == Next::Done).then_some(slot);
+        match next {
+            Next::Done if delivery.waited => delivery.subscription.health.done(delivery.counted()),
+            Next::Done => {}
+            Next::Retry { at } => Box::pin(self.park(delivery, at, "retry")).await,
+            Next::DeadLetter { reason } => Box::pin(self.bury(&delivery, reason, None)).await,
+            Next::Disable => Box::pin(self.disable(&delivery)).await,
+        }
+        slot
     }
 
     /// The lane is full, the dispatcher stops or has lost its lease. A park is not an attempt.
