@@ -4,9 +4,10 @@
 //! config bucket -> config -> index            liveness: the lease; without it nothing is matched or attempted
 //! state bucket  -> disabled                   health: counts -> health bucket
 //!
-//! producer's stream -> reader -> hold(fanout -> deliver ...) -> ack
-//! parked deliveries -> reader -> hold(due    -> deliver)     -> ack
-//!                      deliver: lane -> request -> sender -> decide -> done | park | dead letter
+//! producer's stream -> reader -> hold: fanout -> pending ...
+//! parked deliveries -> reader -> hold: due    -> pending
+//!                      pending: lane -> slots -> deliver
+//!                      deliver: request -> sender -> decide -> done | park | dead letter -> hold settled -> ack
 //! ```
 //!
 //! To stop: readers stop pulling, what waits is parked, what is under way is finished; then health is written, the
@@ -25,7 +26,7 @@ use hookwright_runtime::nats::{self, Nats};
 use hookwright_runtime::{settings, shutdown};
 use tokio::sync::{oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
@@ -39,10 +40,11 @@ use crate::deliver::Deliverer;
 use crate::disabled::DisabledSet;
 use crate::health::{Health, HealthWriter};
 use crate::index::Index;
-use crate::lane::Limits;
+use crate::lane::{self, Lanes};
 use crate::liveness::{Liveness, Renewer};
 use crate::metrics::Metrics;
 use crate::observer::Observer;
+use crate::pending::{Pending, Turn};
 use crate::pressure::{Pressure, PressureGauge};
 use crate::quota::Quota;
 use crate::reader::{Reader, Source};
@@ -98,6 +100,36 @@ fn admin_ended(result: Result<std::io::Result<()>, tokio::task::JoinError>) -> a
     result.context("the admin endpoint panicked")?.context("the admin endpoint failed")
 }
 
+/// What waits for its turn; closed when dropped, as what waits may start nothing any more then.
+struct Queues {
+    lanes: Arc<Lanes<Pending>>,
+    slots: Arc<Slots<Turn>>,
+}
+
+impl Queues {
+    fn close(&self) {
+        self.lanes.close();
+        self.slots.close();
+    }
+
+    /// For ever.
+    async fn sweep(lanes: Arc<Lanes<Pending>>, slots: Arc<Slots<Turn>>) {
+        let mut ticks = interval(lane::SWEEP);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let now = ticks.tick().await;
+            lanes.sweep(now);
+            slots.sweep(now);
+        }
+    }
+}
+
+impl Drop for Queues {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
 /// A dispatcher at work.
 struct Running {
     nats: Nats,
@@ -105,8 +137,7 @@ struct Running {
     grace: Duration,
     /// Cancelled to stop the readers.
     stop: CancellationToken,
-    /// Closed to stop what waits for one.
-    slots: Arc<Slots>,
+    queues: Queues,
     /// The messages that are held.
     tracker: TaskTracker,
     /// What never ends before `stop`: if it does, it has panicked, and the dispatcher must not go on without it.
@@ -136,12 +167,14 @@ impl Running {
         let (health, changed) = Health::new();
         let slots = Slots::new(settings.max_in_flight);
         let (patience, waiting) = (settings.lane.waiting, settings.max_waiting);
-        let lanes = Limits::new(settings.lane_in_flight(), patience, waiting, Arc::clone(&slots));
+        let lanes = Lanes::new(settings.lane_in_flight(), patience, waiting, slots.load());
+        let queues = Queues { lanes: Arc::clone(&lanes), slots: Arc::clone(&slots) };
         let egress = settings.egress.clone();
         let loader = ConfigLoader { index: Arc::clone(&index), health: Arc::clone(&health), key, egress, lanes };
         let mut vital = JoinSet::new();
         let clock = Clock::new(settings.clock_shift);
         vital.spawn(Arc::clone(&clock).keep(nats.clone(), Arc::clone(&metrics)));
+        vital.spawn(Queues::sweep(Arc::clone(&queues.lanes), Arc::clone(&slots)));
         vital.spawn(loader.run(nats.clone()));
         vital.spawn(Arc::clone(&disabled).run(nats.clone()));
         disabled.loaded().await;
@@ -193,7 +226,7 @@ impl Running {
             clock,
             metrics,
             events,
-            slots: Arc::clone(&slots),
+            load: Arc::clone(slots.load()),
             ready,
             stop: stop.clone(),
         };
@@ -204,7 +237,7 @@ impl Running {
             incarnation,
             grace,
             stop,
-            slots,
+            queues,
             tracker,
             vital,
             readers,
@@ -219,7 +252,7 @@ impl Running {
         let deadline = Instant::now() + self.grace;
         info!(held = self.tracker.len(), "stopping");
         self.stop.cancel();
-        self.slots.close();
+        self.queues.close();
         // First the readers: what a pull has brought in is held, too. With them, the last acks.
         let drained = async {
             while self.readers.join_next().await.is_some() {}

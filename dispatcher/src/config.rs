@@ -13,7 +13,8 @@ use tracing::{debug, error, warn};
 
 use crate::health::Health;
 use crate::index::Index;
-use crate::lane::{Lane, Limits};
+use crate::lane::{Lane, Lanes};
+use crate::pending::Pending;
 use crate::schema::Schema;
 use crate::subscription::{Endpoint, Subscription, Unusable};
 
@@ -23,7 +24,7 @@ pub(crate) struct ConfigLoader {
     pub(crate) health: Arc<Health>,
     pub(crate) key: SealingKey,
     pub(crate) egress: EgressPolicy,
-    pub(crate) lanes: Arc<Limits>,
+    pub(crate) lanes: Arc<Lanes<Pending>>,
 }
 
 impl ConfigLoader {

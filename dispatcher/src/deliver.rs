@@ -1,7 +1,6 @@
 //! One delivery: a place in its lane, an attempt, and what follows from it.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use hookwright_core::backoff::{Jitter, lane_full_delay};
 use hookwright_core::decide::{Attempt, DeadLetterReason, Next, deadline, decide, is_out_of_chances};
@@ -13,18 +12,18 @@ use hookwright_core::parked::{DeadLetter, ParkedDelivery, Progress};
 use hookwright_core::policy::DeadLetterPolicy;
 use hookwright_core::record::VERSION;
 use jiff::Timestamp;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
-use crate::backlog::Queued;
 use crate::clock::Clock;
 use crate::disabled::DisabledSet;
 use crate::index::{Index, Lookup};
-use crate::lane;
+use crate::lane::{self, START_WITHIN};
 use crate::liveness::Liveness;
 use crate::messages::Published;
 use crate::metrics::Metrics;
+use crate::pending::{Pending, Turn};
 use crate::quota::Quota;
 use crate::request;
 use crate::sender::Sender;
@@ -33,9 +32,6 @@ use crate::store::{Store, TooLarge};
 use crate::subscription::{Subscription, Unusable};
 use crate::validation::Validator;
 use crate::violations::ViolationCounts;
-
-/// A delivery that has not started this long after its message was received, and validated, is parked.
-pub(crate) const START_WITHIN: Duration = Duration::from_secs(5);
 
 /// Behind an endpoint that hangs, the waits begin as if after this many parks (16 s): each park is work for NATS.
 const STUCK_PARKS: u32 = 4;
@@ -53,8 +49,6 @@ pub(crate) struct Delivery {
     pub(crate) waited: bool,
     /// When its message was received, and validated.
     pub(crate) received: Instant,
-    /// Counts until it starts; none if it was parked before.
-    pub(crate) queued: Option<Queued>,
     /// Of the index, when the subscription was found there.
     pub(crate) version: u64,
 }
@@ -83,43 +77,28 @@ pub(crate) struct Deliverer {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) validator: Validator,
     pub(crate) violations: Arc<ViolationCounts>,
-    pub(crate) slots: Arc<Slots>,
+    pub(crate) slots: Arc<Slots<Turn>>,
     /// Once cancelled, no event waits for room any more.
     pub(crate) stop: CancellationToken,
 }
 
 /// The right to make an attempt: a slot of the lane, and one of the dispatcher.
 pub(crate) struct Slot {
-    _lane: lane::Slot,
-    dispatcher: slots::Slot,
+    // First, so that the lane's next one finds it free.
+    pub(crate) dispatcher: slots::Slot<Turn>,
+    pub(crate) _lane: lane::Slot<Pending>,
 }
 
 impl Deliverer {
     /// Attempts the delivery and settles what follows: when this returns, it is done or stored. If it is done, its slot
-    /// comes back.
-    ///
-    /// What follows the wait for a slot is boxed: an event for thousands has as many of these, most of them waiting.
+    /// comes back; else it is given back before anything is stored: a store may take long.
     #[expect(clippy::manual_async_fn, reason = "an async fn has room for its arguments twice")]
-    pub(crate) fn deliver(&self, mut delivery: Delivery, event: Arc<Event>) -> impl Future<Output = Option<Slot>> {
-        async move {
-            if self.disabled.contains(&delivery.subscription) {
-                Box::pin(self.bury(&delivery, DeadLetterReason::EndpointGone, None)).await;
-                return None;
-            }
-            let slot = self.slot(&mut delivery).await;
-            delivery.queued = None;
-            let Some(slot) = slot else {
-                Box::pin(self.park_unstarted(delivery)).await;
-                return None;
-            };
-            Box::pin(self.start(delivery, event, slot)).await
-        }
-    }
-
-    /// What `deliver` does once the delivery has its slot, which is given back before anything is stored: a store may take
-    /// long.
-    #[expect(clippy::manual_async_fn, reason = "an async fn has room for its arguments twice")]
-    fn start(&self, mut delivery: Delivery, event: Arc<Event>, mut slot: Slot) -> impl Future<Output = Option<Slot>> {
+    pub(crate) fn deliver(
+        &self,
+        mut delivery: Delivery,
+        event: Arc<Event>,
+        mut slot: Slot,
+    ) -> impl Future<Output = Option<Slot>> {
         async move {
             // As it is now: an edit or a deletion since the match counts.
             let mut served = true;
@@ -133,16 +112,11 @@ impl Deliverer {
                     }
                 }
             }
-            if !served || !self.liveness.is_live() {
-                // Not for this dispatcher to attempt now. Its event may be done with others already: it is not sent
-                // again.
+            // Without its lease it is not for this dispatcher to attempt now. Its event may be done with others already: it
+            // is not sent again.
+            if !served || !self.liveness.is_live() || self.disabled.contains(&delivery.subscription) {
                 drop(slot);
-                Box::pin(self.park_unstarted(delivery)).await;
-                return None;
-            }
-            if self.disabled.contains(&delivery.subscription) {
-                drop(slot);
-                Box::pin(self.bury(&delivery, DeadLetterReason::EndpointGone, None)).await;
+                Box::pin(self.put_off(delivery)).await;
                 return None;
             }
             let (started, outcome) = self.attempt(&delivery, event, &mut slot.dispatcher).await;
@@ -150,20 +124,22 @@ impl Deliverer {
         }
     }
 
-    /// Waits for a slot; none if there is none in time. The lane's comes first: deliveries of a slow endpoint wait among
-    /// themselves, not in the way of others. When the dispatcher stops, its own slots are closed: whoever has the lane's
-    /// hands it on, so all that wait in the lane give up one after the other; at an endpoint that hangs, after their 5 s.
-    async fn slot(&self, delivery: &mut Delivery) -> Option<Slot> {
-        let until = delivery.received + START_WITHIN;
-        let lane = delivery.subscription.lane.slot(delivery.waited, until, &mut delivery.queued).await?;
-        let dispatcher = match self.slots.try_take() {
-            Some(slot) => slot,
-            None => timeout_at(until, self.slots.take()).await.ok()??,
-        };
-        Some(Slot { _lane: lane, dispatcher })
+    /// Settles a delivery that is not attempted now: the lane is full, the dispatcher stops or has lost its lease, the
+    /// endpoint is gone.
+    pub(crate) async fn put_off(&self, delivery: Delivery) {
+        if self.disabled.contains(&delivery.subscription) {
+            self.bury(&delivery, DeadLetterReason::EndpointGone, None).await;
+        } else {
+            self.park_unstarted(delivery).await;
+        }
     }
 
-    async fn attempt(&self, delivery: &Delivery, event: Arc<Event>, slot: &mut slots::Slot) -> (Timestamp, Outcome) {
+    async fn attempt(
+        &self,
+        delivery: &Delivery,
+        event: Arc<Event>,
+        slot: &mut slots::Slot<Turn>,
+    ) -> (Timestamp, Outcome) {
         let subscription = &delivery.subscription;
         let (started, clock) = (self.clock.now(), Instant::now());
         let outcome = self.send(subscription, event, &delivery.id, started, slot).await;
@@ -188,7 +164,7 @@ impl Deliverer {
         event: Arc<Event>,
         id: &DeliveryId,
         now: Timestamp,
-        slot: &mut slots::Slot,
+        slot: &mut slots::Slot<Turn>,
     ) -> Outcome {
         let endpoint = match &subscription.endpoint {
             Ok(endpoint) => endpoint,
@@ -233,7 +209,7 @@ impl Deliverer {
         slot
     }
 
-    /// The lane is full, the dispatcher stops or has lost its lease. A park is not an attempt.
+    /// A park is not an attempt.
     async fn park_unstarted(&self, mut delivery: Delivery) {
         let now = self.clock.now();
         if is_out_of_chances(&delivery.progress, now) {
@@ -325,17 +301,13 @@ impl Deliverer {
 mod tests {
     use super::*;
 
-    fn waiting<'a, F: Future>(_: fn(&'a Deliverer, Delivery, Arc<Event>) -> F) -> usize {
-        size_of::<F>()
-    }
-
     fn attempted<'a, F: Future>(_: fn(&'a Deliverer, Delivery, Arc<Event>, Slot) -> F) -> usize {
         size_of::<F>()
     }
 
     #[test]
     fn a_delivery_is_small() {
-        let sizes = (waiting(Deliverer::deliver), attempted(Deliverer::start));
-        assert!(sizes.0 <= 768 && sizes.1 <= 1152, "{sizes:?} bytes");
+        let (waiting, under_way) = (size_of::<Pending>(), attempted(Deliverer::deliver));
+        assert!(waiting <= 104 && under_way <= 1152, "{waiting} and {under_way} bytes");
     }
 }

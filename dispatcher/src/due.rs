@@ -10,10 +10,11 @@ use hookwright_runtime::logging::chain;
 use tokio::time::{Instant, timeout};
 use tracing::error;
 
-use crate::deliver::{Deliverer, Delivery, Slot};
-use crate::hold::Abandoned;
+use crate::deliver::Deliverer;
+use crate::hold::{Abandoned, Hold};
 use crate::index::{Lookup, Producer};
 use crate::messages::Published;
+use crate::pending::{Parked, Pending};
 use crate::send_test::test_header;
 use crate::subscription::Subscription;
 
@@ -21,14 +22,17 @@ use crate::subscription::Subscription;
 pub(crate) const BEHIND: Duration = Duration::from_secs(5);
 
 impl Deliverer {
-    /// Attempts it, under the endpoint and the policy of now.
+    /// Has it attempted, under the endpoint and the policy of now.
     pub(crate) async fn deliver_due(
-        &self,
+        self: &Arc<Self>,
         message: async_nats::Message,
         received: Instant,
-    ) -> Result<Option<Slot>, Abandoned> {
+        hold: Hold,
+    ) -> Result<(), Abandoned> {
         if let Some(header) = test_header(&message) {
-            return self.deliver_test(header).await.map(|()| None);
+            self.deliver_test(header).await?;
+            hold.settled(None);
+            return Ok(());
         }
         let Some(parked) = read(&message) else {
             // A newer dispatcher may be able to; until then it comes again.
@@ -36,7 +40,8 @@ impl Deliverer {
         };
         let Some((version, subscription, producer)) = self.subscription_of(&parked).await? else {
             self.metrics.dropped.inc();
-            return Ok(None);
+            hold.settled(None);
+            return Ok(());
         };
         let published = Published::from_parked(message, parked.event);
         let known_type = Some(published.event.event_type.as_str());
@@ -48,17 +53,19 @@ impl Deliverer {
                 return Err(Abandoned);
             }
         };
-        let delivery = Delivery {
-            id: parked.id,
+        let pending = Pending {
+            deliverer: Arc::clone(self),
             subscription,
             published: Arc::new(published),
-            progress: parked.progress,
-            waited: true,
+            event,
             received,
-            queued: None,
             version,
+            parked: Some(Box::new(Parked { id: parked.id, progress: parked.progress })),
+            queued: None,
+            hold,
         };
-        Ok(self.deliver(delivery, event).await)
+        pending.enter();
+        Ok(())
     }
 
     /// Who is to get it, as of which version of the index; none if the subscription was deleted. A dispatcher whose config

@@ -2,10 +2,7 @@
 
 use std::sync::Arc;
 
-use futures::StreamExt;
-use futures::stream::FuturesUnordered;
 use hookwright_core::decide::DeadLetterReason;
-use hookwright_core::delivery_id::DeliveryKey;
 use hookwright_core::event::{Event, Reading, parse};
 use hookwright_core::ids::ProducerUid;
 use hookwright_core::parked::{DeadLetter, Progress};
@@ -15,73 +12,121 @@ use tokio::time::Instant;
 use tracing::info;
 
 use crate::backlog::{Coming, Queued};
-use crate::deliver::{Deliverer, Delivery, Slot};
-use crate::hold::Abandoned;
+use crate::deliver::Deliverer;
+use crate::hold::{Abandoned, Hold};
 use crate::index::{Matches, Producer};
 use crate::messages::Published;
+use crate::pending::Pending;
 use crate::subscription::Subscription;
 
+/// An event that has been read.
+struct Arrived {
+    producer: Arc<Producer>,
+    published: Published,
+    event: Event,
+    coming: Coming,
+    hold: Hold,
+}
+
+/// Who gets it.
+struct Matched {
+    subscriptions: Vec<Arc<Subscription>>,
+    version: u64,
+    queued: Queued,
+}
+
 impl Deliverer {
-    /// Returns when each delivery of the event is done or stored, with the slot of the last one.
-    ///
-    /// What few events need is boxed: there are thousands of these at a time, and their size is what costs most.
-    #[expect(clippy::manual_async_fn, reason = "an async fn has room for its arguments twice")]
+    /// Hands each delivery of the event to its lane. Most events wait for nothing on the way there; the others do so in a
+    /// task.
     pub(crate) fn fan_out(
-        &self,
+        self: &Arc<Self>,
         producer: &ProducerUid,
         mut published: Published,
         coming: Coming,
-    ) -> impl Future<Output = Result<Option<Slot>, Abandoned>> {
-        async move {
-            let producer = self.index.producer(producer).ok_or(Abandoned)?;
-            let reading = Reading { rule: &producer.record.event_type, source: &producer.source, known_type: None };
-            let event = match published.with_message(|message| parse(message, reading)) {
-                Ok(event) => event,
-                Err(_) if !self.liveness.is_live() => return Err(Abandoned),
-                Err(malformed) => {
-                    let detail = malformed.to_string();
-                    Box::pin(self.bury_event(&producer, &published, DeadLetterReason::Malformed, detail)).await;
-                    return Ok(None);
+        hold: Hold,
+    ) {
+        let Some(producer) = self.index.producer(producer) else { return };
+        let reading = Reading { rule: &producer.record.event_type, source: &producer.source, known_type: None };
+        let parsed = published.with_message(|message| parse(message, reading));
+        let deliverer = Arc::clone(self);
+        match parsed {
+            Ok(event) => {
+                published.event.event_type.clone_from(&event.event_type);
+                let arrived = Arrived { producer, published, event, coming, hold };
+                if arrived.producer.record.validation != Validation::Ignore {
+                    tokio::spawn(async move { deliverer.validate(arrived).await });
+                    return;
                 }
-            };
-            published.event.event_type.clone_from(&event.event_type);
-            let validated = producer.record.validation != Validation::Ignore;
-            if validated && !Box::pin(self.passes(&producer, &published, &event)).await? {
-                return Ok(None);
+                match self.matched(&arrived) {
+                    Ok(Some(matched)) => self.queue(arrived, matched),
+                    Ok(None) => drop(tokio::spawn(async move { deliverer.wait_for_room(arrived).await })),
+                    Err(Abandoned) => {}
+                }
             }
-            let (wanted_by, version, mut queued) = loop {
-                let Matches { subscriptions, version } =
-                    self.index.matches(&producer.record.uid, &event.event_type).ok_or(Abandoned)?;
-                // After the match: were the lease lost before it, the index could be an old one.
-                if !self.liveness.is_live() {
-                    return Err(Abandoned);
-                }
-                coming.saw(subscriptions.len());
-                if let Some(queued) = coming.queue(subscriptions.len()) {
-                    break (subscriptions, version, queued);
-                }
-                drop(subscriptions);
-                Box::pin(self.stop.run_until_cancelled(coming.room_for_many())).await.ok_or(Abandoned)?;
-            };
-            drop(coming);
-            self.metrics.events.inc();
-            // Not before: no endpoint is to blame for the time that validating or waiting for room takes.
-            let received = Instant::now();
-            let (event, matched) = (Arc::new(event), Matched { published: Arc::new(published), received, version });
-            match <[_; 1]>::try_from(wanted_by) {
-                Ok([only]) => Ok(self.deliver(matched.delivery(only, queued), event).await),
-                Err(wanted_by) => {
-                    let deliver =
-                        |subscription| self.deliver(matched.delivery(subscription, queued.one()), Arc::clone(&event));
-                    let mut deliveries: FuturesUnordered<_> = wanted_by.into_iter().map(deliver).collect();
-                    drop(event);
-                    let mut last = None;
-                    while let Some(slot) = deliveries.next().await {
-                        // None is kept while another delivery goes on: that may take long.
-                        last = slot.filter(|_| deliveries.is_empty());
-                    }
-                    Ok(last)
-                }
+            Err(_) if !self.liveness.is_live() => {}
+            Err(malformed) => {
+                tokio::spawn(async move {
+                    let (reason, detail) = (DeadLetterReason::Malformed, malformed.to_string());
+                    deliverer.bury_event(&producer, &published, reason, detail).await;
+                    hold.settled(None);
+                });
+            }
+        }
+    }
+
+    /// Who wants the event, with places for all of them; none if it has to wait for room.
+    fn matched(&self, arrived: &Arrived) -> Result<Option<Matched>, Abandoned> {
+        let Matches { subscriptions, version } =
+            self.index.matches(&arrived.producer.record.uid, &arrived.event.event_type).ok_or(Abandoned)?;
+        // After the match: were the lease lost before it, the index could be an old one.
+        if !self.liveness.is_live() {
+            return Err(Abandoned);
+        }
+        arrived.coming.saw(subscriptions.len());
+        let queued = arrived.coming.queue(subscriptions.len());
+        Ok(queued.map(|queued| Matched { subscriptions, version, queued }))
+    }
+
+    fn queue(self: &Arc<Self>, arrived: Arrived, matched: Matched) {
+        let Arrived { published, event, coming, hold, .. } = arrived;
+        let Matched { mut subscriptions, version, mut queued } = matched;
+        drop(coming);
+        self.metrics.events.inc();
+        let (published, event) = (Arc::new(published), Arc::new(event));
+        // Not before: no endpoint is to blame for the time that validating or waiting for room takes.
+        let received = Instant::now();
+        let pending = |subscription, published, event, queued, hold| Pending {
+            deliverer: Arc::clone(self),
+            subscription,
+            published,
+            event,
+            received,
+            version,
+            parked: None,
+            queued: Some(queued),
+            hold,
+        };
+        let Some(last) = subscriptions.pop() else { return hold.settled(None) };
+        for subscription in subscriptions {
+            pending(subscription, Arc::clone(&published), Arc::clone(&event), queued.one(), hold.part()).enter();
+        }
+        pending(last, published, event, queued, hold).enter();
+    }
+
+    async fn validate(self: &Arc<Self>, arrived: Arrived) {
+        match self.passes(&arrived.producer, &arrived.published, &arrived.event).await {
+            Ok(true) => self.wait_for_room(arrived).await,
+            Ok(false) => arrived.hold.settled(None),
+            Err(Abandoned) => {}
+        }
+    }
+
+    async fn wait_for_room(self: &Arc<Self>, arrived: Arrived) {
+        loop {
+            match self.matched(&arrived) {
+                Ok(Some(matched)) => return self.queue(arrived, matched),
+                Ok(None) if self.stop.run_until_cancelled(arrived.coming.room_for_many()).await.is_some() => {}
+                Ok(None) | Err(Abandoned) => return,
             }
         }
     }
@@ -126,50 +171,5 @@ impl Deliverer {
         let name = format!("{}/{}", producer.record.namespace, producer.record.name);
         info!(producer = name, sequence = published.event.sequence, reason = reason.name(), "dead letter");
         self.metrics.dead_letter(reason);
-    }
-}
-
-/// An event, as all its deliveries have it.
-struct Matched {
-    published: Arc<Published>,
-    received: Instant,
-    /// Of the index, when it was matched.
-    version: u64,
-}
-
-impl Matched {
-    fn delivery(&self, subscription: Arc<Subscription>, queued: Queued) -> Delivery {
-        let event = &self.published.event;
-        let key = DeliveryKey {
-            subscription: &subscription.uid,
-            stream: &event.stream,
-            stream_created: event.stream_created,
-            sequence: event.sequence,
-        };
-        Delivery {
-            id: key.id(),
-            published: Arc::clone(&self.published),
-            progress: Progress::default(),
-            waited: false,
-            received: self.received,
-            queued: Some(queued),
-            subscription,
-            version: self.version,
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn size<'a, F: Future>(_: fn(&'a Deliverer, &'a ProducerUid, Published, Coming) -> F) -> usize {
-        size_of::<F>()
-    }
-
-    #[test]
-    fn an_event_that_waits_is_small() {
-        let waiting = size(Deliverer::fan_out);
-        assert!(waiting <= 1280, "{waiting} bytes");
     }
 }

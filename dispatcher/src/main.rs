@@ -20,6 +20,7 @@ mod liveness;
 mod messages;
 mod metrics;
 mod observer;
+mod pending;
 mod pressure;
 mod pull;
 mod quota;

@@ -13,7 +13,7 @@ use crate::index::Index;
 use crate::liveness::Liveness;
 use crate::metrics::Metrics;
 use crate::settings::Settings;
-use crate::slots::Slots;
+use crate::slots::Load;
 
 /// Keeps readiness and gauges true.
 pub(crate) struct Observer {
@@ -23,7 +23,7 @@ pub(crate) struct Observer {
     pub(crate) clock: Arc<Clock>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) events: Arc<Budget>,
-    pub(crate) slots: Arc<Slots>,
+    pub(crate) load: Arc<Load>,
     pub(crate) ready: watch::Sender<NotReady>,
     /// Cancelled when the dispatcher stops.
     pub(crate) stop: CancellationToken,
@@ -42,7 +42,7 @@ impl Observer {
             let metrics = &self.metrics;
             metrics.live.set(i64::from(live));
             metrics.held_events.set(gauge(self.events.held(self.settings.max_held_events)));
-            metrics.in_flight.set(gauge(self.slots.in_use()));
+            metrics.in_flight.set(gauge(self.load.in_use()));
             metrics.subscriptions.set(gauge(self.index.subscriptions()));
             metrics.unreadable.set(gauge(self.index.unreadable()));
             metrics.config_revision.set(i64::try_from(*self.index.loaded().borrow()).unwrap_or(i64::MAX));

@@ -15,7 +15,7 @@ use crate::acks::Acks;
 use crate::backlog::{Backlog, Intake};
 use crate::budget::Budget;
 use crate::deliver::Deliverer;
-use crate::hold::hold;
+use crate::hold::Hold;
 use crate::index::Producer;
 use crate::messages::Published;
 use crate::pressure::Pressure;
@@ -118,29 +118,18 @@ impl Reader {
         }
     }
 
-    /// Holds a message until it is settled. The work is boxed: a task is moved several times before it runs.
+    /// Holds a message until it is settled.
     fn take(&self, source: &Source, pulled: Pulled) {
         let Pulled { message, place, reply, share } = pulled;
-        let (deliverer, acks) = (Arc::clone(&self.deliverer), self.acks.clone());
+        let hold = Hold::new(self.acks.clone(), reply, share, self.tracker.token());
         match source {
             Source::Events { producer, intake } => {
                 let published = Published::from_stream(message, place, producer.record.stream.created);
-                let (producer, coming) = (Arc::clone(producer), intake.coming());
-                self.tracker.spawn(async move {
-                    let mut work = Box::pin(deliverer.fan_out(&producer.record.uid, published, coming));
-                    if let Ok(slot) = hold(&acks, &reply, work.as_mut()).await {
-                        acks.settled(reply, share, slot);
-                    }
-                });
+                self.deliverer.fan_out(&producer.record.uid, published, intake.coming(), hold);
             }
             Source::Due { .. } => {
-                let received = Instant::now();
-                self.tracker.spawn(async move {
-                    let mut work = Box::pin(deliverer.deliver_due(message, received));
-                    if let Ok(slot) = hold(&acks, &reply, work.as_mut()).await {
-                        acks.settled(reply, share, slot);
-                    }
-                });
+                let (deliverer, received) = (Arc::clone(&self.deliverer), Instant::now());
+                tokio::spawn(async move { deliverer.deliver_due(message, received, hold).await });
             }
         }
     }

@@ -17,6 +17,7 @@ use crate::deliver::Deliverer;
 use crate::due::BEHIND;
 use crate::hold::Abandoned;
 use crate::index::{Lookup, Producer};
+use crate::pending::Turn;
 use crate::slots::Slot;
 use crate::subscription::Subscription;
 
@@ -63,7 +64,7 @@ impl Deliverer {
         test: &TestDelivery,
         subscription: &Subscription,
         producer: &Producer,
-        slot: &mut Slot,
+        slot: &mut Slot<Turn>,
     ) -> TestResult {
         let (id, started) = (test.id(), Instant::now());
         let outcome = match test.event(&producer.source) {

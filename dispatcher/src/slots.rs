@@ -1,65 +1,69 @@
-//! How many attempts a dispatcher has under way.
+//! How many attempts a dispatcher has under way, and what waits for one.
 //!
 //! Most of an attempt is waiting for its endpoint, so there may be many. But answers that come at once are work for this
 //! machine alone: the more connections take turns at it, the less of each is still in the caches when its turn comes. So of
 //! the attempts that are young, only as many are under way as keep the processors busy (`make bench ONLY=B`: 512 instead
 //! of 64 cost half as much CPU again).
 
+use std::collections::VecDeque;
 use std::num::NonZero;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 /// An attempt is young for so long.
 pub(crate) const YOUNG: Duration = Duration::from_millis(4);
 /// So many may be, for each processor.
 const YOUNG_PER_CORE: usize = 32;
 
+/// What waits for a slot. Both calls must return soon.
+pub(crate) trait Waits: Sized {
+    /// It has its turn.
+    fn start(self, slot: Slot<Self>);
+    /// It won't have it in time.
+    fn leave(self);
+    /// Until when it waits.
+    fn until(&self) -> Instant;
+}
+
 /// One for each attempt.
+pub(crate) struct Slots<W: Waits> {
+    load: Arc<Load>,
+    state: Mutex<State<W>>,
+}
+
+struct State<W: Waits> {
+    free: usize,
+    young: usize,
+    waiting: VecDeque<Waiter<W>>,
+    closed: bool,
+}
+
+enum Waiter<W: Waits> {
+    Queued(W),
+    Task(oneshot::Sender<Slot<W>>),
+}
+
+/// How many slots are taken.
 #[derive(Debug)]
-pub(crate) struct Slots {
-    all: Arc<Semaphore>,
+pub(crate) struct Load {
+    in_use: AtomicUsize,
     most: usize,
-    young: Arc<Semaphore>,
 }
 
 /// Free again when dropped.
-pub(crate) struct Slot {
-    _one: OwnedSemaphorePermit,
-    young: Option<OwnedSemaphorePermit>,
+pub(crate) struct Slot<W: Waits> {
+    slots: Arc<Slots<W>>,
+    young: bool,
 }
 
-impl Slots {
-    pub(crate) fn new(most: usize) -> Arc<Self> {
-        let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
-        let young = Arc::new(Semaphore::new(cores * YOUNG_PER_CORE));
-        Arc::new(Self { all: Arc::new(Semaphore::new(most)), most, young })
-    }
-
-    /// One that is free at this moment.
-    pub(crate) fn try_take(&self) -> Option<Slot> {
-        let young = Arc::clone(&self.young).try_acquire_owned().ok()?;
-        let one = Arc::clone(&self.all).try_acquire_owned().ok()?;
-        Some(Slot { _one: one, young: Some(young) })
-    }
-
-    /// From now on there are none: whoever waits has to do without.
-    pub(crate) fn close(&self) {
-        self.young.close();
-        self.all.close();
-    }
-
-    /// Waits for one. None once they are closed.
-    pub(crate) async fn take(&self) -> Option<Slot> {
-        let young = Arc::clone(&self.young).acquire_owned().await.ok()?;
-        let one = Arc::clone(&self.all).acquire_owned().await.ok()?;
-        Some(Slot { _one: one, young: Some(young) })
-    }
-
+impl Load {
     /// How many are taken.
     pub(crate) fn in_use(&self) -> usize {
-        self.most.saturating_sub(self.all.available_permits())
+        self.in_use.load(Ordering::Acquire)
     }
 
     /// How many there are.
@@ -68,15 +72,135 @@ impl Slots {
     }
 
     /// Whether more than half of them are taken.
-    pub(crate) fn are_scarce(&self) -> bool {
+    pub(crate) fn is_high(&self) -> bool {
         self.in_use() > self.most / 2
     }
 }
 
-impl Slot {
+impl<W: Waits> State<W> {
+    /// Takes one, if there is one.
+    fn take(&mut self, load: &Load) -> bool {
+        let free = self.free > 0 && self.young > 0;
+        if free {
+            self.free -= 1;
+            self.young -= 1;
+            load.in_use.fetch_add(1, Ordering::AcqRel);
+        }
+        free
+    }
+}
+
+impl<W: Waits> Slots<W> {
+    pub(crate) fn new(most: usize) -> Arc<Self> {
+        let young = std::thread::available_parallelism().map_or(1, NonZero::get) * YOUNG_PER_CORE;
+        let state = State { free: most, young, waiting: VecDeque::new(), closed: false };
+        Arc::new(Self { load: Arc::new(Load { in_use: AtomicUsize::new(0), most }), state: Mutex::new(state) })
+    }
+
+    pub(crate) fn load(&self) -> &Arc<Load> {
+        &self.load
+    }
+
+    /// Starts this one once it has a slot, or has it leave.
+    pub(crate) fn enter(self: &Arc<Self>, waiting: W) {
+        self.admit(Waiter::Queued(waiting));
+    }
+
+    /// Waits for a slot, for as long as it takes. None once they are closed.
+    pub(crate) async fn take(self: &Arc<Self>) -> Option<Slot<W>> {
+        let (sender, slot) = oneshot::channel();
+        self.admit(Waiter::Task(sender));
+        slot.await.ok()
+    }
+
+    /// From now on there are none: whoever waits has to do without.
+    pub(crate) fn close(&self) {
+        let mut state = self.state();
+        state.closed = true;
+        let waiting = std::mem::take(&mut state.waiting);
+        drop(state);
+        waiting.into_iter().for_each(Waiter::leave);
+    }
+
+    /// Has those leave whose time is over; to be called often.
+    pub(crate) fn sweep(&self, now: Instant) {
+        let mut state = self.state();
+        if !state.waiting.iter().any(|waiter| waiter.is_late(now)) {
+            return;
+        }
+        let waiting = std::mem::take(&mut state.waiting).into_iter();
+        let (late, waiting): (VecDeque<_>, VecDeque<_>) = waiting.partition(|waiter| waiter.is_late(now));
+        state.waiting = waiting;
+        drop(state);
+        late.into_iter().for_each(Waiter::leave);
+    }
+
+    fn admit(self: &Arc<Self>, waiter: Waiter<W>) {
+        let mut state = self.state();
+        if state.closed {
+            drop(state);
+            waiter.leave();
+        } else if state.take(&self.load) {
+            drop(state);
+            waiter.start(Slot { slots: Arc::clone(self), young: true });
+        } else {
+            state.waiting.push_back(waiter);
+        }
+    }
+
+    /// Whoever is next starts.
+    fn give_back(self: &Arc<Self>, one: bool, young: bool) {
+        let mut state = self.state();
+        if one {
+            state.free += 1;
+            self.load.in_use.fetch_sub(1, Ordering::AcqRel);
+        }
+        state.young += usize::from(young);
+        let next = if !state.waiting.is_empty() && state.take(&self.load) { state.waiting.pop_front() } else { None };
+        drop(state);
+        if let Some(waiter) = next {
+            waiter.start(Slot { slots: Arc::clone(self), young: true });
+        }
+    }
+
+    // A poisoned lock means a panic between two counts, which is none.
+    fn state(&self) -> MutexGuard<'_, State<W>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<W: Waits> Waiter<W> {
+    fn start(self, slot: Slot<W>) {
+        match self {
+            Self::Queued(waiting) => waiting.start(slot),
+            // Should it have given up, the next one has its turn.
+            Self::Task(sender) => drop(sender.send(slot)),
+        }
+    }
+
+    fn leave(self) {
+        if let Self::Queued(waiting) = self {
+            waiting.leave();
+        }
+    }
+
+    fn is_late(&self, now: Instant) -> bool {
+        matches!(self, Self::Queued(waiting) if waiting.until() <= now)
+    }
+}
+
+impl<W: Waits> Slot<W> {
     /// Its attempt has been under way for [`YOUNG`], or has ended.
     pub(crate) fn ages(&mut self) {
-        self.young = None;
+        if std::mem::take(&mut self.young) {
+            self.slots.give_back(false, true);
+        }
+    }
+}
+
+impl<W: Waits> Drop for Slot<W> {
+    fn drop(&mut self) {
+        self.slots.give_back(true, self.young);
     }
 }
 
@@ -85,28 +209,75 @@ mod tests {
     use std::pin::pin;
 
     use futures::FutureExt;
-    use tokio::task::coop::unconstrained;
 
     use super::*;
 
+    /// It tells whoever waits for it.
+    struct Queued(oneshot::Sender<Option<Slot<Self>>>, Instant);
+
+    impl Waits for Queued {
+        fn start(self, slot: Slot<Self>) {
+            drop(self.0.send(Some(slot)));
+        }
+
+        fn leave(self) {
+            drop(self.0.send(None));
+        }
+
+        fn until(&self) -> Instant {
+            self.1
+        }
+    }
+
+    fn enter(slots: &Arc<Slots<Queued>>, until: Instant) -> oneshot::Receiver<Option<Slot<Queued>>> {
+        let (sender, receiver) = oneshot::channel();
+        slots.enter(Queued(sender, until));
+        receiver
+    }
+
     #[tokio::test]
     async fn attempts_that_take_long_make_room_for_young_ones() {
-        let slots = Slots::new(100_000);
-        let take = || unconstrained(slots.take()).now_or_never().flatten();
-        let mut young: Vec<Slot> = std::iter::from_fn(take).collect();
+        let slots = Slots::<Queued>::new(100_000);
+        let take = || slots.take().now_or_never().flatten();
+        let mut young: Vec<_> = std::iter::from_fn(take).collect();
         let most = young.len();
         assert!(most >= YOUNG_PER_CORE && most.is_multiple_of(YOUNG_PER_CORE));
         young.iter_mut().for_each(Slot::ages);
-        let more: Vec<Slot> = std::iter::from_fn(take).collect();
-        assert_eq!((more.len(), slots.in_use()), (most, 2 * most));
+        let more: Vec<_> = std::iter::from_fn(take).collect();
+        assert_eq!((more.len(), slots.load.in_use()), (most, 2 * most));
         drop((young, more));
-        assert_eq!(slots.in_use(), 0);
-        let few = Slots::new(1);
+        assert_eq!(slots.load.in_use(), 0);
+        let few = Slots::<Queued>::new(1);
         let mut one = few.take().await.unwrap();
         one.ages();
         let mut waiting = pin!(few.take());
         assert!(waiting.as_mut().now_or_never().is_none(), "all together are bounded, too");
         few.close();
-        assert!(waiting.now_or_never().is_some_and(|slot| slot.is_none()) && few.try_take().is_none());
+        assert!(waiting.now_or_never().is_some_and(|slot| slot.is_none()));
+        assert!(few.take().await.is_none());
+    }
+
+    #[tokio::test]
+    async fn who_waits_has_its_turn_in_order_or_leaves_when_its_time_is_over() {
+        let slots = Slots::new(1);
+        let (now, second) = (Instant::now(), Duration::from_secs(1));
+        let first = enter(&slots, now).now_or_never().unwrap().unwrap();
+        let (mut late, mut next) = (enter(&slots, now + second), enter(&slots, now + second * 2));
+        // One that has given up takes nothing from the others.
+        assert!(slots.take().now_or_never().is_none());
+        let mut last = enter(&slots, now + second * 2);
+        slots.sweep(now);
+        assert!((&mut late).now_or_never().is_none());
+        slots.sweep(now + second);
+        assert!((&mut late).now_or_never().unwrap().unwrap().is_none());
+        drop(first);
+        assert!((&mut last).now_or_never().is_none());
+        let slot = (&mut next).now_or_never().unwrap().unwrap();
+        assert!(slot.is_some());
+        drop(slot);
+        assert!((&mut last).now_or_never().unwrap().unwrap().is_some());
+        assert_eq!(slots.load.in_use(), 0, "dropped with what held it");
+        slots.close();
+        assert!(enter(&slots, now + second).now_or_never().unwrap().unwrap().is_none());
     }
 }

@@ -15,9 +15,9 @@ use url::Url;
 
 use crate::health::HealthCell;
 use crate::lane::Lane;
+use crate::pending::Pending;
 
 /// A subscription, ready to be attempted.
-#[derive(Debug)]
 pub(crate) struct Subscription {
     pub(crate) uid: SubscriptionUid,
     pub(crate) producer: ProducerUid,
@@ -30,7 +30,7 @@ pub(crate) struct Subscription {
     pub(crate) policy: DeliveryPolicy,
     /// What an attempt needs, or why none can be made.
     pub(crate) endpoint: Result<Endpoint, Unusable>,
-    pub(crate) lane: Arc<Lane>,
+    pub(crate) lane: Arc<Lane<Pending>>,
     pub(crate) health: Arc<HealthCell>,
 }
 

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::index::Producer;
 use crate::metrics::Metrics;
+use crate::pending::Turn;
 use crate::slots::Slots;
 use crate::validation::Validator;
 
@@ -18,7 +19,7 @@ fn loader() -> ConfigLoader {
     let key = SealingKey::parse("test", "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=").unwrap();
     let (health, _) = Health::new();
     let (egress, index) = (EgressPolicy::default(), Index::new());
-    ConfigLoader { index, health, key, egress, lanes: Limits::new(1, 1, 1, Slots::new(1)) }
+    ConfigLoader { index, health, key, egress, lanes: Lanes::new(1, 1, 1, Slots::<Turn>::new(1).load()) }
 }
 
 fn uid() -> ProducerUid {

@@ -1,0 +1,126 @@
+//! A delivery that waits for its turn: for a slot of its lane, then for one of the dispatcher. The lane's comes first:
+//! deliveries of a slow endpoint wait among themselves, not in the way of others. There may be thousands, so each is a few
+//! words in a queue; with both slots it becomes a task.
+
+use std::sync::Arc;
+
+use hookwright_core::delivery_id::{DeliveryId, DeliveryKey};
+use hookwright_core::event::Event;
+use hookwright_core::parked::Progress;
+use tokio::time::Instant;
+
+use crate::backlog::Queued;
+use crate::deliver::{Deliverer, Delivery, Slot};
+use crate::hold::Hold;
+use crate::messages::Published;
+use crate::subscription::Subscription;
+use crate::{lane, slots};
+
+/// It has no slot yet.
+pub(crate) struct Pending {
+    pub(crate) deliverer: Arc<Deliverer>,
+    pub(crate) subscription: Arc<Subscription>,
+    pub(crate) published: Arc<Published>,
+    pub(crate) event: Arc<Event>,
+    /// When its message was received, and validated.
+    pub(crate) received: Instant,
+    /// Of the index, when the subscription was found there.
+    pub(crate) version: u64,
+    /// What it is, if it was parked before.
+    pub(crate) parked: Option<Box<Parked>>,
+    /// Counts until it starts or leaves; none if it was parked before.
+    pub(crate) queued: Option<Queued>,
+    pub(crate) hold: Hold,
+}
+
+/// Of a delivery that comes again.
+pub(crate) struct Parked {
+    pub(crate) id: DeliveryId,
+    pub(crate) progress: Progress,
+}
+
+/// It has its lane's slot, and waits for the dispatcher's.
+pub(crate) struct Turn {
+    pending: Pending,
+    lane: lane::Slot<Pending>,
+}
+
+impl Pending {
+    /// From here on it goes by itself.
+    pub(crate) fn enter(self) {
+        let lane = Arc::clone(&self.subscription.lane);
+        lane.enter(self);
+    }
+
+    fn in_hand(self) -> (Arc<Deliverer>, Delivery, Arc<Event>, Hold) {
+        let Self { deliverer, subscription, published, event, received, version, parked, queued, hold } = self;
+        drop(queued);
+        let waited = parked.is_some();
+        let Parked { id, progress } = parked.map_or_else(|| Parked::new(&subscription, &published), |parked| *parked);
+        let delivery = Delivery { id, subscription, published, progress, waited, received, version };
+        (deliverer, delivery, event, hold)
+    }
+}
+
+impl Parked {
+    /// Of a delivery that comes for the first time.
+    fn new(subscription: &Subscription, published: &Published) -> Self {
+        let event = &published.event;
+        let key = DeliveryKey {
+            subscription: &subscription.uid,
+            stream: &event.stream,
+            stream_created: event.stream_created,
+            sequence: event.sequence,
+        };
+        Self { id: key.id(), progress: Progress::default() }
+    }
+}
+
+impl lane::Waits for Pending {
+    fn start(self, slot: lane::Slot<Self>) {
+        let slots = Arc::clone(&self.deliverer.slots);
+        slots.enter(Turn { pending: self, lane: slot });
+    }
+
+    fn leave(self) {
+        let (deliverer, delivery, _, hold) = self.in_hand();
+        tokio::spawn(async move {
+            deliverer.put_off(delivery).await;
+            hold.settled(None);
+        });
+    }
+
+    fn lingers(&mut self) {
+        if let Some(queued) = &mut self.queued {
+            queued.lingers();
+        }
+    }
+
+    fn received(&self) -> Instant {
+        self.received
+    }
+
+    fn parked_before(&self) -> bool {
+        self.parked.is_some()
+    }
+}
+
+impl slots::Waits for Turn {
+    fn start(self, slot: slots::Slot<Self>) {
+        let slot = Slot { dispatcher: slot, _lane: self.lane };
+        let (deliverer, delivery, event, hold) = self.pending.in_hand();
+        tokio::spawn(async move {
+            let slot = deliverer.deliver(delivery, event, slot).await;
+            hold.settled(slot);
+        });
+    }
+
+    fn leave(self) {
+        drop(self.lane);
+        lane::Waits::leave(self.pending);
+    }
+
+    fn until(&self) -> Instant {
+        self.pending.received + lane::START_WITHIN
+    }
+}
