@@ -42,7 +42,7 @@ struct Inner {
 #[derive(Default)]
 struct Kept(Mutex<Slab<Subject>>);
 
-struct Settled {
+pub(crate) struct Settled {
     reply: Subject,
     _share: Share,
     _slot: Option<Slot>,
@@ -122,5 +122,18 @@ async fn send(client: &Client, mut settled: mpsc::UnboundedReceiver<Settled>) {
 async fn acknowledge(client: &Client, reply: Subject, kind: AckKind) {
     if let Err(error) = client.publish(reply, kind.into()).await {
         warn!(error = %error, "can't ack");
+    }
+}
+
+#[cfg(test)]
+impl Acks {
+    /// With what is settled, and sent by nobody.
+    pub(crate) fn unsent() -> (Self, mpsc::UnboundedReceiver<Settled>) {
+        let (sender, settled) = mpsc::unbounded_channel();
+        (Self(Arc::new(Inner { kept: Arc::default(), settled: sender })), settled)
+    }
+
+    pub(crate) fn kept(&self) -> usize {
+        self.0.kept.replies().len()
     }
 }

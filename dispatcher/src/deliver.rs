@@ -1,4 +1,4 @@
-//! One delivery: a place in its lane, an attempt, and what follows from it.
+//! One delivery that has its turn: an attempt, and what follows from it.
 
 use std::sync::Arc;
 
@@ -89,6 +89,15 @@ pub(crate) struct Slot {
     pub(crate) _lane: lane::Slot<Pending>,
 }
 
+/// What became of a subscription since a delivery of it was matched.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    Served,
+    /// Its producer can't be served now.
+    Waits,
+    Gone,
+}
+
 impl Deliverer {
     /// Attempts the delivery and settles what follows: when this returns, it is done or stored. If it is done, its slot
     /// comes back; else it is given back before anything is stored: a store may take long.
@@ -100,21 +109,15 @@ impl Deliverer {
         mut slot: Slot,
     ) -> impl Future<Output = Option<Slot>> {
         async move {
-            // As it is now: an edit or a deletion since the match counts.
-            let mut served = true;
-            if self.index.version() != delivery.version {
-                match self.index.lookup(&delivery.subscription.uid) {
-                    Lookup::Serving(current, _) => delivery.subscription = current,
-                    Lookup::Waiting => served = false,
-                    Lookup::Absent { .. } => {
-                        self.metrics.dropped.inc();
-                        return None;
-                    }
-                }
+            let standing = self.refresh(&mut delivery);
+            if standing == Standing::Gone {
+                self.metrics.dropped.inc();
+                return None;
             }
             // Without its lease it is not for this dispatcher to attempt now. Its event may be done with others already: it
             // is not sent again.
-            if !served || !self.liveness.is_live() || self.disabled.contains(&delivery.subscription) {
+            let served = standing == Standing::Served && self.liveness.is_live();
+            if !served || self.disabled.contains(&delivery.subscription) {
                 drop(slot);
                 Box::pin(self.put_off(delivery)).await;
                 return None;
@@ -126,12 +129,28 @@ impl Deliverer {
 
     /// Settles a delivery that is not attempted now: the lane is full, the dispatcher stops or has lost its lease, the
     /// endpoint is gone.
-    pub(crate) async fn put_off(&self, delivery: Delivery) {
-        if self.disabled.contains(&delivery.subscription) {
+    pub(crate) async fn put_off(&self, mut delivery: Delivery) {
+        if self.refresh(&mut delivery) == Standing::Gone {
+            self.metrics.dropped.inc();
+        } else if self.disabled.contains(&delivery.subscription) {
             self.bury(&delivery, DeadLetterReason::EndpointGone, None).await;
         } else {
             self.park_unstarted(delivery).await;
         }
+    }
+
+    /// Takes the subscription as it is now: an edit or a deletion since the match counts.
+    fn refresh(&self, delivery: &mut Delivery) -> Standing {
+        let version = self.index.version();
+        if version == delivery.version {
+            return Standing::Served;
+        }
+        match self.index.lookup(&delivery.subscription.uid) {
+            Lookup::Serving(current, _) => (delivery.subscription, delivery.version) = (current, version),
+            Lookup::Waiting => return Standing::Waits,
+            Lookup::Absent { .. } => return Standing::Gone,
+        }
+        Standing::Served
     }
 
     async fn attempt(

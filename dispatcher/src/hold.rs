@@ -65,3 +65,32 @@ impl Drop for Hold {
         self.end(None);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio_util::task::TaskTracker;
+
+    use super::*;
+    use crate::budget::Budget;
+
+    #[tokio::test]
+    async fn a_message_is_acked_once_when_all_of_its_parts_are_settled() {
+        let (acks, mut settled) = Acks::unsent();
+        let (budget, tracker) = (Budget::new(1, 1, 1), TaskTracker::new());
+        tracker.close();
+        for (dropped, acked) in [(None, true), (Some(0), false), (Some(1), false), (Some(2), false)] {
+            let share = budget.grant(1).await.unwrap().share(1);
+            let hold = Hold::new(acks.clone(), "reply".into(), share, tracker.token());
+            let mut parts: Vec<Hold> = vec![hold.part(), hold.part(), hold];
+            if let Some(dropped) = dropped {
+                drop(parts.remove(dropped));
+            }
+            while let Some(part) = parts.pop() {
+                assert!(settled.try_recv().is_err() && !tracker.is_empty() && acks.kept() == 1);
+                part.settled(None);
+            }
+            assert_eq!(settled.try_recv().is_ok(), acked, "{dropped:?}");
+            assert!(settled.try_recv().is_err() && tracker.is_empty() && acks.kept() == 0);
+        }
+    }
+}

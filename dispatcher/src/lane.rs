@@ -68,7 +68,7 @@ pub(crate) struct Lanes<W> {
     load: Arc<Load>,
     closed: AtomicBool,
     /// The lanes to sweep.
-    waiting: Mutex<Vec<Arc<Lane<W>>>>,
+    backlogged: Mutex<Vec<Arc<Lane<W>>>>,
 }
 
 /// Bounded under way, bounded waiting.
@@ -116,8 +116,8 @@ impl<W: Waits> Lanes<W> {
     pub(crate) fn new(in_flight: usize, patience: usize, all_waiting: usize, load: &Arc<Load>) -> Arc<Self> {
         let first = (load.most() / LANES).clamp(1, in_flight);
         let most_waiting = patience.max(all_waiting / WAITING_LANES);
-        let (closed, waiting) = (AtomicBool::new(false), Mutex::default());
-        Arc::new(Self { first, most: in_flight, patience, most_waiting, load: Arc::clone(load), closed, waiting })
+        let (closed, backlogged) = (AtomicBool::new(false), Mutex::default());
+        Arc::new(Self { first, most: in_flight, patience, most_waiting, load: Arc::clone(load), closed, backlogged })
     }
 
     /// From now on nothing starts: what waits leaves at the next sweep.
@@ -127,17 +127,17 @@ impl<W: Waits> Lanes<W> {
 
     /// Has those leave that won't have their turn in time.
     pub(crate) fn sweep(&self, now: Instant) {
-        let mut lanes = std::mem::take(&mut *self.waiting());
+        let mut lanes = std::mem::take(&mut *self.backlogged());
         lanes.retain(|lane| lane.sweep(now));
-        self.waiting().append(&mut lanes);
+        self.backlogged().append(&mut lanes);
     }
 
     fn is_closed(&self) -> bool {
         self.closed.load(Ordering::Acquire)
     }
 
-    fn waiting(&self) -> MutexGuard<'_, Vec<Arc<Lane<W>>>> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    fn backlogged(&self) -> MutexGuard<'_, Vec<Arc<Lane<W>>>> {
+        self.backlogged.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -179,7 +179,7 @@ impl<W: Waits> Lane<W> {
         let swept = std::mem::replace(&mut state.swept, true);
         drop(state);
         if !swept {
-            self.lanes.waiting().push(Arc::clone(self));
+            self.lanes.backlogged().push(Arc::clone(self));
         }
     }
 
@@ -238,6 +238,10 @@ impl<W: Waits> Lane<W> {
         let mut state = self.state();
         let leaving = state.leaving(&self.lanes, now);
         state.swept = !state.waiting.is_empty();
+        if !state.swept {
+            // A burst takes no memory when it is over.
+            state.waiting = VecDeque::new();
+        }
         let swept = state.swept;
         drop(state);
         leaving.into_iter().for_each(|entry| entry.waiting.leave());
@@ -275,17 +279,22 @@ impl<W: Waits> State<W> {
         let stay = self.look(now).clamp(lanes.patience, lanes.most_waiting);
         // It is known by then how fast it is.
         let known = LINGER + if self.hangs { PACE * 2 } else { PACE };
-        let mut left = self.waiting.len();
-        let leaves = |entry: &Entry<W>| {
+        let leaves = |left: &mut usize, entry: &Entry<W>| {
             let age = age(entry);
             let leaves = closed
                 || age >= START_WITHIN
-                || age >= LINGER && entry.crowded && left > lanes.most
-                || age >= known && left > stay;
-            left -= usize::from(leaves);
+                || age >= LINGER && entry.crowded && *left > lanes.most
+                || age >= known && *left > stay;
+            *left -= usize::from(leaves);
             leaves
         };
-        let (leaving, staying) = std::mem::take(&mut self.waiting).into_iter().partition(leaves);
+        let all = self.waiting.len();
+        if !self.waiting.iter().any(|entry| leaves(&mut { all }, entry)) {
+            return VecDeque::new();
+        }
+        let mut left = all;
+        let entries = std::mem::take(&mut self.waiting).into_iter();
+        let (leaving, staying) = entries.partition(|entry| leaves(&mut left, entry));
         self.waiting = staying;
         leaving
     }

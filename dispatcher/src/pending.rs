@@ -46,8 +46,11 @@ pub(crate) struct Turn {
 }
 
 impl Pending {
-    /// From here on it goes by itself.
+    /// From here on it goes by itself. One for an endpoint that is gone waits for nothing.
     pub(crate) fn enter(self) {
+        if self.deliverer.disabled.contains(&self.subscription) {
+            return lane::Waits::leave(self);
+        }
         let lane = Arc::clone(&self.subscription.lane);
         lane.enter(self);
     }
@@ -83,8 +86,8 @@ impl lane::Waits for Pending {
     }
 
     fn leave(self) {
-        let (deliverer, delivery, _, hold) = self.in_hand();
         tokio::spawn(async move {
+            let (deliverer, delivery, _, hold) = self.in_hand();
             deliverer.put_off(delivery).await;
             hold.settled(None);
         });
@@ -107,9 +110,11 @@ impl lane::Waits for Pending {
 
 impl slots::Waits for Turn {
     fn start(self, slot: slots::Slot<Self>) {
-        let slot = Slot { dispatcher: slot, _lane: self.lane };
-        let (deliverer, delivery, event, hold) = self.pending.in_hand();
+        let Self { pending, lane } = self;
+        let slot = Slot { dispatcher: slot, _lane: lane };
+        // Whoever gave the slot back does no work of ours.
         tokio::spawn(async move {
+            let (deliverer, delivery, event, hold) = pending.in_hand();
             let slot = deliverer.deliver(delivery, event, slot).await;
             hold.settled(slot);
         });

@@ -1,18 +1,20 @@
 //! Reads one durable consumer, for as long as it is told to: pulls what the budget allows, and holds each message
 //! while it is worked on.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
+use hookwright_core::ids::ProducerUid;
 use hookwright_runtime::logging::chain;
 use hookwright_runtime::nats::Nats;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{debug, warn};
+use tracing::{debug, error, warn};
 
 use crate::acks::Acks;
-use crate::backlog::{Backlog, Intake};
+use crate::backlog::{Backlog, Coming, Intake};
 use crate::budget::Budget;
 use crate::deliver::Deliverer;
 use crate::hold::Hold;
@@ -20,6 +22,7 @@ use crate::index::Producer;
 use crate::messages::Published;
 use crate::pressure::Pressure;
 use crate::pull::{PullError, Pulled, Puller};
+use crate::validation::QUICKLY_READ;
 
 /// A pull asks for at most this many messages.
 const MAX_EVENTS: u32 = 256;
@@ -125,12 +128,25 @@ impl Reader {
         match source {
             Source::Events { producer, intake } => {
                 let published = Published::from_stream(message, place, producer.record.stream.created);
-                self.deliverer.fan_out(&producer.record.uid, published, intake.coming(), hold);
+                self.fan_out(&producer.record.uid, published, intake.coming(), hold);
             }
             Source::Due { .. } => {
                 let (deliverer, received) = (Arc::clone(&self.deliverer), Instant::now());
                 tokio::spawn(async move { deliverer.deliver_due(message, received, hold).await });
             }
+        }
+    }
+    /// A panic is the event's fault, not the end of the reader: its message comes again.
+    fn fan_out(&self, producer: &ProducerUid, published: Published, coming: Coming, hold: Hold) {
+        let deliverer = Arc::clone(&self.deliverer);
+        if published.body.len() > QUICKLY_READ {
+            let producer = producer.clone();
+            tokio::spawn(async move { deliverer.fan_out(&producer, published, coming, hold) });
+            return;
+        }
+        let fan_out = || deliverer.fan_out(producer, published, coming, hold);
+        if catch_unwind(AssertUnwindSafe(fan_out)).is_err() {
+            error!(%producer, "an event is left alone, as reading it panicked");
         }
     }
 }

@@ -14,7 +14,7 @@ use crate::metrics::Metrics;
 use crate::turns::Turns;
 
 /// Reading a body that is larger takes longer than the runtime's threads should be kept.
-const QUICKLY_READ: usize = 64 * 1024;
+pub(crate) const QUICKLY_READ: usize = 64 * 1024;
 
 /// Validates. What takes more than a fraction of a millisecond is done off the runtime: a tenant's schema must not keep
 /// the lease from being renewed, nor the other Producers waiting.

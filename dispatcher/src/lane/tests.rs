@@ -56,16 +56,9 @@ impl slots::Waits for Never {
 }
 
 fn lane(patience: usize, load: &Arc<Load>) -> Arc<Lane<Delivery>> {
-    let (load, closed, waiting) = (Arc::clone(load), AtomicBool::new(false), Mutex::default());
-    Lane::new(&Arc::new(Lanes {
-        first: FIRST,
-        most: MOST,
-        patience,
-        most_waiting: MOST_WAITING,
-        load,
-        closed,
-        waiting,
-    }))
+    let (first, most, most_waiting) = (FIRST, MOST, MOST_WAITING);
+    let (load, closed, backlogged) = (Arc::clone(load), AtomicBool::new(false), Mutex::default());
+    Lane::new(&Arc::new(Lanes { first, most, patience, most_waiting, load, closed, backlogged }))
 }
 
 /// Of a dispatcher that has enough.
@@ -168,14 +161,16 @@ async fn what_was_parked_lingers_at_a_lane_where_many_wait() {
         lane.state().hangs = false;
         drop(others);
     }
-    let others = others(&lane, MOST);
+    let (others, start) = (others(&lane, MOST), Instant::now());
     let entered = enter(&lane, true);
     let one_ends = async {
         sleep(LINGER / 2).await;
         drop(slots.pop());
     };
     let (slot, ()) = tokio::join!(wait(&lane, entered), one_ends);
-    assert!(slot.is_none(), "the others came before");
+    // The others came before, but they are fewer now.
+    assert!(slot.is_none());
+    assert_took(start, START_WITHIN);
     drop(others);
 }
 
@@ -183,17 +178,31 @@ async fn what_was_parked_lingers_at_a_lane_where_many_wait() {
 async fn what_waits_for_long_is_told_so_and_what_has_its_turn_in_time_is_not() {
     let lane = free_lane(100);
     let slots = all(&lane);
-    let flag = Arc::<AtomicBool>::default();
-    for (waited, told) in [(LINGER / 2, false), (LINGER, true)] {
+    for (waited, told) in [(LINGER - SWEEP / 2, false), (LINGER, true)] {
         let (got, mut receiver) = oneshot::channel();
-        let received = Instant::now();
-        lane.enter(Delivery { got, received, parked_before: false, lingers: Arc::clone(&flag) });
+        let (received, lingers) = (Instant::now(), Arc::<AtomicBool>::default());
+        lane.enter(Delivery { got, received, parked_before: false, lingers: Arc::clone(&lingers) });
         sleep(waited).await;
         lane.lanes.sweep(Instant::now());
-        assert_eq!(flag.load(Ordering::Acquire), told);
+        assert_eq!(lingers.load(Ordering::Acquire), told);
         assert!(receiver.try_recv().is_err(), "it goes on waiting");
     }
     drop(slots);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_burst_leaves_no_memory_behind() {
+    let lane = free_lane(8);
+    let slots = all(&lane);
+    let mut entered = others(&lane, 1000);
+    drop(slots);
+    while waiting(&lane) > 0 {
+        entered.retain_mut(|got| got.try_recv().is_err());
+    }
+    assert!(lane.state().waiting.capacity() > 0);
+    lane.lanes.sweep(Instant::now());
+    assert_eq!(lane.state().waiting.capacity(), 0);
+    assert!(lane.lanes.backlogged().is_empty());
 }
 
 #[tokio::test(start_paused = true)]
