@@ -123,7 +123,16 @@ impl Deliverer {
                 return None;
             }
             let (started, outcome) = self.attempt(&delivery, event, &mut slot.dispatcher).await;
-            self.settle(delivery, started, outcome, slot).await
+            slot.dispatcher.ages();
+            if outcome.kind != OutcomeKind::Delivered {
+                drop(slot);
+                Box::pin(self.follow(delivery, started, outcome)).await;
+                return None;
+            }
+            if delivery.waited {
+                delivery.subscription.health.done(delivery.counted());
+            }
+            Some(slot)
         }
     }
 
@@ -197,15 +206,8 @@ impl Deliverer {
         self.sender.send(request, timeout, &self.clock, || slot.ages()).await
     }
 
-    /// The slot comes back if the delivery is done; what it then waits for takes no processor.
-    async fn settle(
-        &self,
-        mut delivery: Delivery,
-        started: Timestamp,
-        outcome: Outcome,
-        mut slot: Slot,
-    ) -> Option<Slot> {
-        slot.dispatcher.ages();
+    /// What follows an attempt that failed.
+    async fn follow(&self, mut delivery: Delivery, started: Timestamp, outcome: Outcome) {
         let policy = &delivery.subscription.policy.retry;
         let progress = &mut delivery.progress;
         let number = progress.attempts.saturating_add(1);
@@ -213,19 +215,14 @@ impl Deliverer {
         progress.deadline = progress.deadline.or_else(|| deadline(policy, first));
         let attempt = Attempt { number, deadline: progress.deadline };
         let next = decide(policy, attempt, outcome, self.clock.now(), Jitter::new(rand::random()));
-        if next != Next::Done {
-            let (outcome, http_status) = (outcome.kind, outcome.http_status);
-            progress.failed(AttemptRecord { time: started, outcome, http_status });
-        }
-        let slot = (next == Next::Done).then_some(slot);
+        let (kind, http_status) = (outcome.kind, outcome.http_status);
+        progress.failed(AttemptRecord { time: started, outcome: kind, http_status });
         match next {
-            Next::Done if delivery.waited => delivery.subscription.health.done(delivery.counted()),
             Next::Done => {}
-            Next::Retry { at } => Box::pin(self.park(delivery, at, "retry")).await,
-            Next::DeadLetter { reason } => Box::pin(self.bury(&delivery, reason, None)).await,
-            Next::Disable => Box::pin(self.disable(&delivery)).await,
+            Next::Retry { at } => self.park(delivery, at, "retry").await,
+            Next::DeadLetter { reason } => self.bury(&delivery, reason, None).await,
+            Next::Disable => self.disable(&delivery).await,
         }
-        slot
     }
 
     /// A park is not an attempt.
