@@ -218,6 +218,7 @@ impl Deliverer {
         let (kind, http_status) = (outcome.kind, outcome.http_status);
         progress.failed(AttemptRecord { time: started, outcome: kind, http_status });
         match next {
+            // Of attempts that did not fail only.
             Next::Done => {}
             Next::Retry { at } => self.park(delivery, at, "retry").await,
             Next::DeadLetter { reason } => self.bury(&delivery, reason, None).await,

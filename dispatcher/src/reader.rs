@@ -136,6 +136,7 @@ impl Reader {
             }
         }
     }
+
     /// A panic is the event's fault, not the end of the reader: its message comes again.
     fn fan_out(&self, producer: &ProducerUid, published: Published, coming: Coming, hold: Hold) {
         let deliverer = Arc::clone(&self.deliverer);
@@ -144,9 +145,10 @@ impl Reader {
             tokio::spawn(async move { deliverer.fan_out(&producer, published, coming, hold) });
             return;
         }
+        let sequence = published.event.sequence;
         let fan_out = || deliverer.fan_out(producer, published, coming, hold);
         if catch_unwind(AssertUnwindSafe(fan_out)).is_err() {
-            error!(%producer, "an event is left alone, as reading it panicked");
+            error!(%producer, sequence, "an event is left alone, as reading it panicked");
         }
     }
 }
