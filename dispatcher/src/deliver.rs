@@ -109,14 +109,9 @@ impl Deliverer {
         mut slot: Slot,
     ) -> impl Future<Output = Option<Slot>> {
         async move {
-            let standing = self.refresh(&mut delivery);
-            if standing == Standing::Gone {
-                self.metrics.dropped.inc();
-                return None;
-            }
             // Without its lease it is not for this dispatcher to attempt now. Its event may be done with others already: it
             // is not sent again.
-            let served = standing == Standing::Served && self.liveness.is_live();
+            let served = self.refresh(&mut delivery) == Standing::Served && self.liveness.is_live();
             if !served || self.disabled.contains(&delivery.subscription) {
                 drop(slot);
                 Box::pin(self.put_off(delivery)).await;
@@ -137,7 +132,7 @@ impl Deliverer {
     }
 
     /// Settles a delivery that is not attempted now: the lane is full, the dispatcher stops or has lost its lease, the
-    /// endpoint is gone.
+    /// endpoint or the subscription is gone.
     pub(crate) async fn put_off(&self, mut delivery: Delivery) {
         if self.refresh(&mut delivery) == Standing::Gone {
             self.metrics.dropped.inc();

@@ -11,13 +11,12 @@ use hookwright_core::schema::Violation;
 use tokio::time::Instant;
 use tracing::info;
 
-use crate::backlog::{Coming, Queued};
+use crate::backlog::Coming;
 use crate::deliver::Deliverer;
 use crate::hold::{Abandoned, Hold};
 use crate::index::{Matches, Producer};
 use crate::messages::Published;
 use crate::pending::Pending;
-use crate::subscription::Subscription;
 
 /// An event that has been read.
 struct Arrived {
@@ -26,13 +25,6 @@ struct Arrived {
     event: Event,
     coming: Coming,
     hold: Hold,
-}
-
-/// Who gets it.
-struct Matched {
-    subscriptions: Vec<Arc<Subscription>>,
-    version: u64,
-    queued: Queued,
 }
 
 impl Deliverer {
@@ -57,10 +49,8 @@ impl Deliverer {
                     tokio::spawn(async move { deliverer.validate(arrived).await });
                     return;
                 }
-                match self.matched(&arrived) {
-                    Ok(Some(matched)) => self.queue(arrived, matched),
-                    Ok(None) => drop(tokio::spawn(async move { deliverer.wait_for_room(arrived).await })),
-                    Err(Abandoned) => {}
+                if let Some(arrived) = self.hand_out(arrived) {
+                    tokio::spawn(async move { deliverer.wait_for_room(arrived).await });
                 }
             }
             Err(_) if !self.liveness.is_live() => {}
@@ -74,22 +64,18 @@ impl Deliverer {
         }
     }
 
-    /// Who wants the event, with places for all of them; none if it has to wait for room.
-    fn matched(&self, arrived: &Arrived) -> Result<Option<Matched>, Abandoned> {
-        let Matches { subscriptions, version } =
-            self.index.matches(&arrived.producer.record.uid, &arrived.event.event_type).ok_or(Abandoned)?;
+    /// To the lanes of all that want it; returned if it has to wait for room. If this dispatcher may not go on, it is
+    /// abandoned.
+    fn hand_out(self: &Arc<Self>, arrived: Arrived) -> Option<Arrived> {
+        let Matches { mut subscriptions, version } =
+            self.index.matches(&arrived.producer.record.uid, &arrived.event.event_type)?;
         // After the match: were the lease lost before it, the index could be an old one.
         if !self.liveness.is_live() {
-            return Err(Abandoned);
+            return None;
         }
         arrived.coming.saw(subscriptions.len());
-        let queued = arrived.coming.queue(subscriptions.len());
-        Ok(queued.map(|queued| Matched { subscriptions, version, queued }))
-    }
-
-    fn queue(self: &Arc<Self>, arrived: Arrived, matched: Matched) {
+        let Some(mut queued) = arrived.coming.queue(subscriptions.len()) else { return Some(arrived) };
         let Arrived { published, event, coming, hold, .. } = arrived;
-        let Matched { mut subscriptions, version, mut queued } = matched;
         drop(coming);
         self.metrics.events.inc();
         let (published, event) = (Arc::new(published), Arc::new(event));
@@ -106,28 +92,33 @@ impl Deliverer {
             queued: Some(queued),
             hold,
         };
-        let Some(last) = subscriptions.pop() else { return hold.settled(None) };
+        let Some(last) = subscriptions.pop() else {
+            hold.settled(None);
+            return None;
+        };
         for subscription in subscriptions {
             pending(subscription, Arc::clone(&published), Arc::clone(&event), queued.one(), hold.part()).enter();
         }
         pending(last, published, event, queued, hold).enter();
+        None
     }
 
     async fn validate(self: &Arc<Self>, arrived: Arrived) {
         match self.passes(&arrived.producer, &arrived.published, &arrived.event).await {
-            Ok(true) => self.wait_for_room(arrived).await,
+            Ok(true) => {
+                if let Some(arrived) = self.hand_out(arrived) {
+                    self.wait_for_room(arrived).await;
+                }
+            }
             Ok(false) => arrived.hold.settled(None),
             Err(Abandoned) => {}
         }
     }
 
-    async fn wait_for_room(self: &Arc<Self>, arrived: Arrived) {
-        loop {
-            match self.matched(&arrived) {
-                Ok(Some(matched)) => return self.queue(arrived, matched),
-                Ok(None) if self.stop.run_until_cancelled(arrived.coming.room_for_many()).await.is_some() => {}
-                Ok(None) | Err(Abandoned) => return,
-            }
+    async fn wait_for_room(self: &Arc<Self>, mut arrived: Arrived) {
+        while self.stop.run_until_cancelled(arrived.coming.room_for_many()).await.is_some() {
+            let Some(waits) = self.hand_out(arrived) else { return };
+            arrived = waits;
         }
     }
 

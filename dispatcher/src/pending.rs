@@ -59,24 +59,24 @@ impl Pending {
         let Self { deliverer, subscription, published, event, received, version, parked, queued, hold } = self;
         drop(queued);
         let waited = parked.is_some();
-        let Parked { id, progress } = parked.map_or_else(|| Parked::new(&subscription, &published), |parked| *parked);
+        let (id, progress) = match parked {
+            Some(parked) => (parked.id, parked.progress),
+            None => (id(&subscription, &published), Progress::default()),
+        };
         let delivery = Delivery { id, subscription, published, progress, waited, received, version };
         (deliverer, delivery, event, hold)
     }
 }
 
-impl Parked {
-    /// Of a delivery that comes for the first time.
-    fn new(subscription: &Subscription, published: &Published) -> Self {
-        let event = &published.event;
-        let key = DeliveryKey {
-            subscription: &subscription.uid,
-            stream: &event.stream,
-            stream_created: event.stream_created,
-            sequence: event.sequence,
-        };
-        Self { id: key.id(), progress: Progress::default() }
-    }
+fn id(subscription: &Subscription, published: &Published) -> DeliveryId {
+    let event = &published.event;
+    let key = DeliveryKey {
+        subscription: &subscription.uid,
+        stream: &event.stream,
+        stream_created: event.stream_created,
+        sequence: event.sequence,
+    };
+    key.id()
 }
 
 impl lane::Waits for Pending {

@@ -36,7 +36,7 @@ pub(crate) struct Slots<W: Waits> {
 }
 
 struct State<W: Waits> {
-    free: usize,
+    /// So many young ones may start.
     young: usize,
     waiting: VecDeque<Waiter<W>>,
     closed: bool,
@@ -47,7 +47,7 @@ enum Waiter<W: Waits> {
     Task(oneshot::Sender<Slot<W>>),
 }
 
-/// How many slots are taken.
+/// How many slots are taken. It changes under the lock of [`State`], and is read without.
 #[derive(Debug)]
 pub(crate) struct Load {
     in_use: AtomicUsize,
@@ -80,9 +80,8 @@ impl Load {
 impl<W: Waits> State<W> {
     /// Takes one, if there is one.
     fn take(&mut self, load: &Load) -> bool {
-        let free = self.free > 0 && self.young > 0;
+        let free = load.in_use() < load.most && self.young > 0;
         if free {
-            self.free -= 1;
             self.young -= 1;
             load.in_use.fetch_add(1, Ordering::AcqRel);
         }
@@ -93,7 +92,7 @@ impl<W: Waits> State<W> {
 impl<W: Waits> Slots<W> {
     pub(crate) fn new(most: usize) -> Arc<Self> {
         let young = std::thread::available_parallelism().map_or(1, NonZero::get) * YOUNG_PER_CORE;
-        let state = State { free: most, young, waiting: VecDeque::new(), closed: false };
+        let state = State { young, waiting: VecDeque::new(), closed: false };
         Arc::new(Self { load: Arc::new(Load { in_use: AtomicUsize::new(0), most }), state: Mutex::new(state) })
     }
 
@@ -151,10 +150,7 @@ impl<W: Waits> Slots<W> {
     /// Whoever is next starts.
     fn give_back(self: &Arc<Self>, one: bool, young: bool) {
         let mut state = self.state();
-        if one {
-            state.free += 1;
-            self.load.in_use.fetch_sub(1, Ordering::AcqRel);
-        }
+        self.load.in_use.fetch_sub(usize::from(one), Ordering::AcqRel);
         state.young += usize::from(young);
         let next = if !state.waiting.is_empty() && state.take(&self.load) { state.waiting.pop_front() } else { None };
         drop(state);
