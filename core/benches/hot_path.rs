@@ -6,17 +6,17 @@ use std::hint::black_box;
 
 use bytes::Bytes;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use hookwright_core::backoff::Jitter;
-use hookwright_core::decide::{Attempt, decide};
-use hookwright_core::delivery_id::DeliveryKey;
+use hookwright_core::delivery::backoff::Jitter;
+use hookwright_core::delivery::decide::{Attempt, decide};
+use hookwright_core::delivery::id::DeliveryKey;
+use hookwright_core::delivery::outcome::Outcome;
+use hookwright_core::delivery::policy::{Backoff, Millis, RetryPolicy};
+use hookwright_core::event::event_type::EventTypePattern;
 use hookwright_core::event::{Message, Reading, attribute_value, parse};
-use hookwright_core::event_type::EventTypePattern;
-use hookwright_core::ids::SubscriptionUid;
-use hookwright_core::matcher::Matcher;
-use hookwright_core::outcome::Outcome;
-use hookwright_core::policy::{Backoff, Millis, RetryPolicy};
+use hookwright_core::nats::ids::SubscriptionUid;
 use hookwright_core::record::EventTypeRule;
-use hookwright_core::signature::{SigningKey, secret_text, signature_header};
+use hookwright_core::select::index::Matcher;
+use hookwright_core::sign::hmac::{SigningKey, secret_text, signature_header};
 use jiff::Timestamp;
 
 const KIB: usize = 1024;

@@ -7,25 +7,11 @@
 //! **Architecture invariant**: no tokio, kube, async-nats or hyper here, no clock and no random number generator.
 #![deny(missing_docs)]
 
-pub mod backoff;
-pub mod decide;
-pub mod delivery_id;
-pub mod egress;
+pub mod delivery;
+pub mod destination;
 pub mod event;
-pub mod event_type;
-pub mod health;
-pub mod ids;
-pub mod lease;
-pub mod loss;
-pub mod matcher;
-pub mod names;
-pub mod outcome;
-pub mod parked;
-pub mod policy;
-pub mod quota;
+pub mod nats;
 pub mod record;
 pub mod schema;
-pub mod seal;
-pub mod send_test;
-pub mod signature;
-pub mod subject;
+pub mod select;
+pub mod sign;

@@ -3,17 +3,19 @@
 //! A record has a version. A dispatcher that meets a newer one, or one that it can't read in full, stops serving that
 //! producer and says why: half-understood config must not send webhooks.
 
+pub mod lease;
 mod schema;
+pub mod seal;
 
 use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::event_type::EventTypePattern;
-use crate::ids::{ProducerUid, SubscriptionUid};
-use crate::loss::{Found, Look, Loss, Position, is_told};
-use crate::policy::DeliveryPolicy;
-use crate::seal::{Place, SealError, Sealed, SealingKey, Secret};
+use crate::delivery::policy::DeliveryPolicy;
+use crate::event::event_type::EventTypePattern;
+use crate::nats::ids::{ProducerUid, SubscriptionUid};
+use crate::nats::loss::{Found, Look, Loss, Position, is_told};
+use crate::record::seal::{Place, SealError, Sealed, SealingKey, Secret};
 pub use schema::{EventSchemaRecord, SchemaVersionRecord, Validation, Violations};
 
 /// The version of the records of this build.

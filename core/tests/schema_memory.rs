@@ -9,7 +9,7 @@
 
 use std::sync::Arc;
 
-use hookwright_core::ids::{EventSchemaUid, ProducerUid};
+use hookwright_core::nats::ids::{EventSchemaUid, ProducerUid};
 use hookwright_core::record::{EventSchemaRecord, SchemaVersionRecord, VERSION};
 use hookwright_core::schema::{EventSchema, SchemaVersion, Subject, check};
 use serde_json::{Map, Value, json};

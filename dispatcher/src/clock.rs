@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use async_nats::jetstream::context::RequestError;
 use async_nats::jetstream::response::Response;
-use hookwright_core::names::PARKED_STREAM;
+use hookwright_core::nats::names::PARKED_STREAM;
 use hookwright_runtime::logging::chain;
 use hookwright_runtime::nats::Nats;
 use jiff::{SignedDuration, Timestamp};

@@ -6,10 +6,10 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use hookwright_core::health::{DeliveryCounts, GivenUp, LastAttempt, Pending, Waiting};
-use hookwright_core::ids::SubscriptionUid;
-use hookwright_core::parked::Progress;
-use hookwright_core::quota::{Known, ParkQuota, Room};
+use hookwright_core::delivery::health::{DeliveryCounts, GivenUp, LastAttempt, Pending, Waiting};
+use hookwright_core::delivery::parked::Progress;
+use hookwright_core::delivery::quota::{Known, ParkQuota, Room};
+use hookwright_core::nats::ids::SubscriptionUid;
 use hookwright_core::record::VERSION;
 use jiff::Timestamp;
 use tokio::sync::mpsc;

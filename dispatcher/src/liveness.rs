@@ -1,4 +1,4 @@
-//! The liveness lease, from the dispatcher's side: see `hookwright_core::lease` for the rule.
+//! The liveness lease, from the dispatcher's side: see `hookwright_core::record::lease` for the rule.
 //!
 //! To join, a dispatcher loads the config up to the leader's last revision, writes its lease, and catches up once more:
 //! a record written before the operator could see the lease is loaded, one written after waits for us. After a lapse it
@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use async_nats::jetstream::{context, kv};
-use hookwright_core::lease::{DispatcherLease, RENEW, TRUST};
-use hookwright_core::names::{CONFIG_BUCKET, LEASES_BUCKET};
+use hookwright_core::nats::names::{CONFIG_BUCKET, LEASES_BUCKET};
+use hookwright_core::record::lease::{DispatcherLease, RENEW, TRUST};
 use hookwright_core::record::{RecordError, VERSION, encode};
 use hookwright_runtime::leases;
 use hookwright_runtime::logging::chain;
@@ -19,7 +19,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 use tracing::{info, warn};
 
-use crate::index::Index;
+use crate::config::index::Index;
 
 /// One try to renew may take this long.
 const RENEWAL: Duration = Duration::from_millis(1500);

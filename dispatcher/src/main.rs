@@ -1,42 +1,20 @@
-//! The dispatcher: JetStream in, signed webhooks out. See `app` for how its parts fit together.
+//! The dispatcher: JetStream in, signed webhooks out. See `run` for how its parts fit together.
 
-mod acks;
-mod app;
-mod backlog;
-mod budget;
+mod ack;
 mod clock;
 mod config;
 mod deliver;
-mod dial;
-mod disabled;
-mod due;
-mod fanout;
-mod guard;
 mod health;
-mod hold;
-mod index;
-mod lane;
+mod http;
+mod intake;
+mod limits;
 mod liveness;
-mod messages;
 mod metrics;
 mod observer;
-mod pending;
-mod pressure;
-mod pull;
-mod quota;
-mod reader;
-mod readers;
-mod request;
-mod schema;
-mod send_test;
-mod sender;
+mod parking;
+mod run;
 mod settings;
-mod slots;
-mod store;
-mod subscription;
-mod turns;
-mod validation;
-mod violations;
+mod validate;
 
 use std::process::ExitCode;
 
@@ -50,7 +28,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 #[tokio::main]
 async fn main() -> ExitCode {
     let arguments = settings::Arguments::parse();
-    match app::run(arguments).await {
+    match run::run(arguments).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             logging::init(&logging::LogSettings::default());

@@ -7,13 +7,13 @@ use hookwright_runtime::admin::NotReady;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::budget::Budget;
 use crate::clock::Clock;
-use crate::index::Index;
+use crate::config::index::Index;
+use crate::intake::budget::Budget;
+use crate::limits::attempts::Load;
 use crate::liveness::Liveness;
 use crate::metrics::Metrics;
 use crate::settings::Settings;
-use crate::slots::Load;
 
 /// Keeps readiness and gauges true.
 pub(crate) struct Observer {

@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use hookwright_core::egress::EgressPolicy;
-use hookwright_core::quota::ParkQuota;
+use hookwright_core::delivery::quota::ParkQuota;
+use hookwright_core::destination::egress::EgressPolicy;
 use hookwright_runtime::admin::AdminSettings;
 use hookwright_runtime::logging::LogSettings;
 use hookwright_runtime::nats::NatsSettings;

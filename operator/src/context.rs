@@ -2,28 +2,29 @@
 
 use std::sync::Arc;
 
-use hookwright_core::seal::SealingKey;
+use hookwright_core::record::seal::SealingKey;
 use hookwright_crds::{EventSchema, Producer, Subscription};
 use kube::Client;
 use kube::runtime::events::Recorder;
 use kube::runtime::reflector::Store;
 
-use crate::backoff::Failures;
-use crate::budget::StatusBudget;
-use crate::event_schema::{Judged, Settled};
-use crate::facts::Facts;
+use crate::background::schema_violations::Violations;
+use crate::background::stream_incidents::Incidents;
+use crate::cache::namespaces::Namespaces;
+use crate::cache::own_writes::Latest;
+use crate::cache::producers::Facts;
+use crate::cache::schema_checks::Judged;
+use crate::event_schema::Settled;
 use crate::health::Health;
-use crate::incidents::Incidents;
-use crate::jetstream::JetStream;
-use crate::latest::Latest;
-use crate::leases::Leases;
 use crate::metrics::Metrics;
-use crate::namespaces::Namespaces;
+use crate::nats::jetstream::JetStream;
 use crate::producer::refresh::Refresh;
+use crate::reconcile::failures::Failures;
+use crate::reconcile::leases::Leases;
+use crate::reconcile::triggers::Triggers;
+use crate::reconcile::watch::Listed;
 use crate::settings::Settings;
-use crate::triggers::Triggers;
-use crate::violations::Violations;
-use crate::watched::Listed;
+use crate::status::budget::StatusBudget;
 
 /// What the reconcilers share.
 pub(crate) struct Context {

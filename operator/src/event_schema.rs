@@ -4,7 +4,6 @@ mod apply;
 mod build;
 mod cleanup;
 mod fetch;
-mod judged;
 mod settled;
 mod status;
 mod validate;
@@ -12,20 +11,19 @@ mod validate;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hookwright_core::ids::{EventSchemaUid, InvalidUid, ProducerUid};
+use hookwright_core::nats::ids::{EventSchemaUid, InvalidUid, ProducerUid};
 use hookwright_crds::EventSchema;
 use kube::runtime::controller::Action;
 use kube::runtime::reflector::ObjectRef;
 use kube::{Resource, ResourceExt};
 
-use crate::backoff::jittered;
 use crate::context::Context;
-use crate::jetstream::JsError;
-use crate::leases::Verdict;
-use crate::programmed;
-use crate::status::StatusError;
+use crate::nats::jetstream::JsError;
+use crate::reconcile::failures::jittered;
+use crate::reconcile::leases::Verdict;
+use crate::reconcile::programmed;
+use crate::status::write::StatusError;
 pub(crate) use cleanup::cleanup;
-pub(crate) use judged::Judged;
 pub(crate) use settled::{Settled, unsettled};
 
 /// An EventSchema could not be reconciled.

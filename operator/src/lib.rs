@@ -8,37 +8,19 @@
 //! **Architecture invariant**: no list or watch of Secrets, and nothing in NATS is touched that isn't Hookwright's own
 //! or marked with the uid of the Producer that owns it. Whoever is shut out of a Producer is served nothing.
 
-mod backoff;
-mod budget;
-mod checkpoint;
-mod conditions;
+mod background;
+mod cache;
 mod context;
-mod controllers;
-mod deletion;
 mod event_schema;
-mod events;
-mod facts;
 mod health;
-mod incidents;
-mod jetstream;
-mod kv;
-mod latest;
-mod leases;
 mod metrics;
-mod namespaces;
-mod overdue;
+mod nats;
 mod producer;
-mod programmed;
 mod readiness;
+mod reconcile;
 pub mod run;
 mod secrets;
 pub mod settings;
 mod status;
 mod subscription;
-mod sweep;
-mod system;
 pub mod tenancy;
-mod triggers;
-mod unreadable;
-mod violations;
-mod watched;

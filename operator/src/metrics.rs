@@ -14,8 +14,8 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
-use crate::conditions::find;
-use crate::leases::Leases;
+use crate::reconcile::leases::Leases;
+use crate::status::conditions::find;
 
 /// Labels of `reconciles`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]

@@ -12,21 +12,21 @@ mod validate;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hookwright_core::ids::{InvalidUid, ProducerUid};
-use hookwright_core::names::{CONFIG_BUCKET, ConfigKey};
+use hookwright_core::nats::ids::{InvalidUid, ProducerUid};
+use hookwright_core::nats::names::{CONFIG_BUCKET, ConfigKey};
 use hookwright_crds::{FINALIZER, Producer, StreamPolicy, Subscription};
 use kube::ResourceExt;
 use kube::runtime::controller::Action;
 use kube::runtime::reflector::ObjectRef;
 
-use crate::backoff::jittered;
+use crate::cache::producers::ProducerFacts;
 use crate::context::Context;
 use crate::event_schema;
-use crate::facts::ProducerFacts;
-use crate::jetstream::JsError;
-use crate::leases::Verdict;
-use crate::programmed;
-use crate::status::StatusError;
+use crate::nats::jetstream::JsError;
+use crate::reconcile::failures::jittered;
+use crate::reconcile::leases::Verdict;
+use crate::reconcile::programmed;
+use crate::status::write::StatusError;
 pub(crate) use cleanup::{cleanup, leftover};
 
 /// A Producer could not be reconciled.

@@ -6,8 +6,10 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use futures::FutureExt;
-use hookwright_core::names::{DISABLED_KEYS, HEALTH_BUCKET, LEASES_BUCKET, STATE_BUCKET, TEST_KEYS, VIOLATIONS_KEYS};
-use hookwright_core::seal::SealingKey;
+use hookwright_core::nats::names::{
+    DISABLED_KEYS, HEALTH_BUCKET, LEASES_BUCKET, STATE_BUCKET, TEST_KEYS, VIOLATIONS_KEYS,
+};
+use hookwright_core::record::seal::SealingKey;
 use hookwright_crds::{EventSchema, Producer, Subscription};
 use hookwright_runtime::mirror::{Change, Mirror};
 use hookwright_runtime::nats;
@@ -20,16 +22,20 @@ use prometheus_client::registry::Registry;
 use tokio::sync::watch;
 use tracing::info;
 
+use crate::background::{checkpoint, overdue, schema_violations, sweep};
+use crate::cache::namespaces::{self, Namespaces};
 use crate::context::Context;
-use crate::controllers::Controllers;
-use crate::jetstream::JetStream;
 use crate::metrics::Metrics;
-use crate::namespaces::{self, Namespaces};
+use crate::nats::jetstream::JetStream;
+use crate::nats::system;
 use crate::readiness::{Part, Readiness};
+use crate::reconcile::controllers;
+use crate::reconcile::controllers::Controllers;
+use crate::reconcile::triggers::Triggers;
+use crate::reconcile::watch::{Watched, watched};
 use crate::settings::Settings;
-use crate::triggers::Triggers;
-use crate::watched::{Watched, watched};
-use crate::{checkpoint, controllers, health, overdue, producer, status, subscription, sweep, system, violations};
+use crate::status::write::RECONCILER;
+use crate::{health, producer, subscription};
 
 /// How long the controllers wait for the first connection to NATS.
 const WAIT_FOR_NATS: Duration = Duration::from_secs(5);
@@ -94,7 +100,7 @@ pub async fn run(settings: Settings, check_config: bool) -> anyhow::Result<()> {
 /// Access as the environment gives it. The API server names writes that have no field manager by the user agent.
 async fn kubernetes() -> anyhow::Result<Client> {
     let mut config = Config::infer().await?;
-    config.headers.push((USER_AGENT, HeaderValue::from_static(status::RECONCILER)));
+    config.headers.push((USER_AGENT, HeaderValue::from_static(RECONCILER)));
     Ok(Client::try_from(config)?)
 }
 
@@ -119,7 +125,7 @@ async fn with_nats(ctx: Arc<Context>, readiness: &Readiness, connected: watch::S
         }
     });
     let counted = Mirror::new(nats.clone(), STATE_BUCKET, VIOLATIONS_KEYS);
-    let counted = counted.run(|change| violations::apply(&ctx, change));
+    let counted = counted.run(|change| schema_violations::apply(&ctx, change));
     let tested = Mirror::new(nats.clone(), STATE_BUCKET, TEST_KEYS);
     let tested = tested.run(|change| subscription::answered(&ctx, change));
     let disabled = Mirror::new(nats, STATE_BUCKET, DISABLED_KEYS).run(|change| ctx.health.apply_disabled(change));
@@ -172,7 +178,7 @@ fn context(
     Arc::new(Context {
         settings,
         key,
-        recorder: Recorder::new(client.clone(), status::RECONCILER.into()),
+        recorder: Recorder::new(client.clone(), RECONCILER.into()),
         client,
         js: JetStream::default(),
         leases: Arc::default(),

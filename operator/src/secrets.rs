@@ -1,6 +1,6 @@
 //! Secrets: read one by one, never listed or watched; and the one that is generated.
 
-use hookwright_core::signature::{self, SigningKey};
+use hookwright_core::sign::hmac::{self, SigningKey};
 use hookwright_crds::{DEFAULT_SIGNING_KEY, Reason, Subscription, USE_LABEL, USE_SUBSCRIPTIONS, signing_secret_name};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
@@ -8,7 +8,7 @@ use kube::api::PostParams;
 use kube::{Api, Client, Resource, ResourceExt};
 use ring::rand::{SecureRandom, SystemRandom};
 
-use crate::conditions::Refusal;
+use crate::status::conditions::Refusal;
 
 /// Secrets can't be read or made.
 #[derive(Debug, thiserror::Error)]
@@ -48,7 +48,7 @@ pub(crate) async fn generated(client: &Client, subscription: &Subscription) -> R
 fn new(name: &str, subscription: &Subscription) -> Result<Secret, SecretError> {
     let mut random = [0; 32];
     SystemRandom::new().fill(&mut random).map_err(|_| SecretError::Random)?;
-    let text = signature::secret_text(&random);
+    let text = hmac::secret_text(&random);
     let mut secret = Secret {
         type_: Some("Opaque".into()),
         data: Some([(DEFAULT_SIGNING_KEY.to_owned(), ByteString(text.into_bytes()))].into()),

@@ -5,31 +5,31 @@ mod build;
 mod cleanup;
 mod fetch;
 mod policy;
-mod send_test;
 mod status;
+mod test_delivery;
 mod validate;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use hookwright_core::ids::{InvalidUid, SubscriptionUid};
+use hookwright_core::nats::ids::{InvalidUid, SubscriptionUid};
 use hookwright_crds::{ConditionStatus, ConditionType, Delivery, Subscription};
 use hookwright_runtime::logging;
 use kube::ResourceExt;
 use kube::runtime::controller::Action;
 use kube::runtime::reflector::ObjectRef;
 
-use crate::backoff::jittered;
-use crate::conditions::Refusal;
 use crate::context::Context;
-use crate::jetstream::JsError;
-use crate::leases::Verdict;
+use crate::nats::jetstream::JsError;
 use crate::producer::producer_ref;
-use crate::programmed;
+use crate::reconcile::failures::jittered;
+use crate::reconcile::leases::Verdict;
+use crate::reconcile::programmed;
 use crate::secrets::SecretError;
-use crate::status::StatusError;
+use crate::status::conditions::Refusal;
+use crate::status::write::StatusError;
 pub(crate) use cleanup::cleanup;
-pub(crate) use send_test::answered;
+pub(crate) use test_delivery::answered;
 
 /// A Subscription could not be reconciled.
 #[derive(Debug, thiserror::Error)]
@@ -43,7 +43,7 @@ pub(crate) enum SubscriptionError {
     #[error("can't ask for the dispatchers' leases")]
     Leases(#[source] JsError),
     #[error(transparent)]
-    Test(#[from] send_test::TestError),
+    Test(#[from] test_delivery::TestError),
     #[error("can't clean up")]
     Cleanup(#[source] JsError),
     #[error(transparent)]
@@ -80,10 +80,10 @@ pub(crate) async fn reconcile(subscription: Arc<Subscription>, ctx: &Context) ->
         },
     };
     let ready = status::ready(&subscription, &found);
-    let test = send_test::follow(&subscription, &uid, &found, &ready, ctx).await;
+    let test = test_delivery::follow(&subscription, &uid, &found, &ready, ctx).await;
     let (test, error) = match test {
         Ok(test) => (test, error),
-        Err(failed) => (send_test::unchanged(&subscription), error.or_else(|| Some(failed.into()))),
+        Err(failed) => (test_delivery::unchanged(&subscription), error.or_else(|| Some(failed.into()))),
     };
     status::write(ctx, &subscription, &found, effective, test.last).await?;
     ctx.health.touch(&uid, ObjectRef::from_obj(&*subscription));
@@ -175,7 +175,7 @@ fn again(found: &status::Outcome, fetched: &fetch::Fetched, subscription: &Subsc
 /// What the last written status says of `Accepted`, where the operator has not looked at a Producer since it started.
 fn accepted_before(producer: &hookwright_crds::Producer) -> Option<Result<(), Refusal>> {
     let conditions = producer.status.as_ref()?.conditions.as_ref()?;
-    let accepted = crate::conditions::find(conditions, ConditionType::Accepted)?;
+    let accepted = crate::status::conditions::find(conditions, ConditionType::Accepted)?;
     match accepted.status.as_str() {
         text if text == ConditionStatus::True.as_str() => Some(Ok(())),
         text if text == ConditionStatus::False.as_str() => {

@@ -7,12 +7,12 @@
 
 use std::collections::HashMap;
 
-use hookwright_core::names::SUBJECT_PREFIX;
-use hookwright_core::subject::is_within;
+use hookwright_core::nats::names::SUBJECT_PREFIX;
+use hookwright_core::nats::subject::is_within;
 use hookwright_crds::Reason;
 use serde::Deserialize;
 
-use crate::conditions::Refusal;
+use crate::status::conditions::Refusal;
 
 /// Prefixes of streams that are Hookwright's own, or behind buckets.
 const RESERVED_STREAMS: [&str; 4] = ["HOOKWRIGHT_", "KV_", "OBJ_", "$"];

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use futures::{StreamExt, TryStreamExt, stream};
-use hookwright_core::ids::SubscriptionUid;
-use hookwright_core::names::{PARKED_STREAM, parked_at_all, parked_due};
-use hookwright_core::signature::secret_text;
+use hookwright_core::nats::ids::SubscriptionUid;
+use hookwright_core::nats::names::{PARKED_STREAM, parked_at_all, parked_due};
+use hookwright_core::sign::hmac::secret_text;
 use hookwright_e2e::wait_for;
 use kube::Client;
 use serde_json::{Value, json};

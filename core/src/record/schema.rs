@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::ids::{EventSchemaUid, ProducerUid};
+use crate::nats::ids::{EventSchemaUid, ProducerUid};
 use crate::schema::SchemaVersion;
 
 /// Whether a producer's events are held against their schemas.

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::event::{Event, Message, Reading, attribute_value, parse};
-use crate::ids::{EventSchemaUid, ProducerUid};
+use crate::nats::ids::{EventSchemaUid, ProducerUid};
 use crate::record::{EventSchemaRecord, EventTypeRule, VERSION};
 
 pub(super) fn version(text: &str, json_schema: Value) -> SchemaVersionRecord {

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use async_nats::jetstream::kv::Store;
 use futures::StreamExt;
-use hookwright_core::health::DeliveryCounts;
-use hookwright_core::names::{HEALTH_BUCKET, health_key};
+use hookwright_core::delivery::health::DeliveryCounts;
+use hookwright_core::nats::names::{HEALTH_BUCKET, health_key};
 use hookwright_core::record::encode;
 use hookwright_runtime::logging::{Seldom, chain};
 use hookwright_runtime::nats::Nats;
@@ -17,7 +17,7 @@ use tracing::warn;
 
 use super::{HealthCell, Take};
 use crate::clock::Clock;
-use crate::index::Index;
+use crate::config::index::Index;
 
 /// How often the writer looks for what to write.
 const TICK: Duration = Duration::from_millis(200);
@@ -129,10 +129,10 @@ impl HealthWriter {
 
 #[cfg(test)]
 mod tests {
-    use hookwright_core::health::{LastAttempt, Waiting};
-    use hookwright_core::ids::SubscriptionUid;
-    use hookwright_core::outcome::OutcomeKind;
-    use hookwright_core::quota::{ParkQuota, Room};
+    use hookwright_core::delivery::health::{LastAttempt, Waiting};
+    use hookwright_core::delivery::outcome::OutcomeKind;
+    use hookwright_core::delivery::quota::{ParkQuota, Room};
+    use hookwright_core::nats::ids::SubscriptionUid;
 
     use super::super::Health;
     use super::*;

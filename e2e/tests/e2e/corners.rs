@@ -4,10 +4,10 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use futures::{StreamExt, TryStreamExt, stream};
-use hookwright_core::health::DeliveryCounts;
-use hookwright_core::ids::SubscriptionUid;
-use hookwright_core::names::{CONFIG_BUCKET, ConfigKey, HEALTH_BUCKET, health_key};
-use hookwright_core::parked::Progress;
+use hookwright_core::delivery::health::DeliveryCounts;
+use hookwright_core::delivery::parked::Progress;
+use hookwright_core::nats::ids::SubscriptionUid;
+use hookwright_core::nats::names::{CONFIG_BUCKET, ConfigKey, HEALTH_BUCKET, health_key};
 use hookwright_core::record::decode;
 use hookwright_e2e::{Answer, Dispatcher, Options, Received, User, World, wait_for};
 use jiff::{SignedDuration, Timestamp};
@@ -275,7 +275,7 @@ async fn a_shared_consumer_that_was_deleted_is_re_created_where_it_was() {
     shop.requests("all", 500).await;
     let uid = world.control_plane.get(&shop.namespace, "producers", "orders").await.unwrap();
     let uid = uid["metadata"]["uid"].as_str().unwrap().to_owned();
-    let state = jetstream.get_key_value(hookwright_core::names::STATE_BUCKET).await.unwrap();
+    let state = jetstream.get_key_value(hookwright_core::nats::names::STATE_BUCKET).await.unwrap();
     wait_for("a checkpoint at 500", SOON, async || {
         let value = state.get(format!("checkpoint.{uid}")).await?.unwrap_or_default();
         anyhow::ensure!(String::from_utf8_lossy(&value).contains("\"ackFloor\":500"), "{value:?}");

@@ -197,7 +197,7 @@ async fn deleting_while_nats_is_down_does_not_hang_and_leaves_nothing_live() {
 /// The live keys of the config bucket that have this uid in them.
 async fn config_keys(world: &World, uid: &str) -> anyhow::Result<Vec<String>> {
     let jetstream = world.nats.jetstream(User::Operator).await?;
-    let bucket = jetstream.get_key_value(hookwright_core::names::CONFIG_BUCKET).await?;
+    let bucket = jetstream.get_key_value(hookwright_core::nats::names::CONFIG_BUCKET).await?;
     let keys: Vec<String> = futures::TryStreamExt::try_collect(bucket.keys().await?).await?;
     Ok(keys.into_iter().filter(|key| key.contains(uid)).collect())
 }

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, SystemTime};
 
-use hookwright_core::decide::DeadLetterReason;
-use hookwright_core::outcome::OutcomeKind;
+use hookwright_core::delivery::decide::DeadLetterReason;
+use hookwright_core::delivery::outcome::OutcomeKind;
 use hookwright_e2e::{Answer, Received};
 use serde_json::{Value, json};
 

@@ -2,10 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use hookwright_core::ids::SubscriptionUid;
-use hookwright_core::names::{DEAD_LETTER_STREAM, PARKED_STREAM, STATE_BUCKET, test_due, test_key};
+use hookwright_core::delivery::test_delivery::{TEST_HEADER, TestDelivery, TestRecord};
+use hookwright_core::nats::ids::SubscriptionUid;
+use hookwright_core::nats::names::{DEAD_LETTER_STREAM, PARKED_STREAM, STATE_BUCKET, test_due, test_key};
 use hookwright_core::record;
-use hookwright_core::send_test::{TEST_HEADER, TestDelivery, TestRecord};
 use hookwright_e2e::{Answer, Options, Signed, User, World, verify_javascript, verify_python, wait_for};
 use serde_json::{Value, json};
 

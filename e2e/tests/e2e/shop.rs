@@ -8,10 +8,12 @@ use async_nats::HeaderMap;
 use async_nats::jetstream::consumer;
 use futures::future::join_all;
 use futures::{StreamExt, TryStreamExt, stream};
-use hookwright_core::delivery_id::DeliveryKey;
-use hookwright_core::ids::{ProducerUid, SubscriptionUid};
-use hookwright_core::names::{DEAD_LETTER_STREAM, dead_delivery, dead_event, parked_due};
-use hookwright_core::parked::{DEAD_LETTER_HEADER, DeadLetter, EventRef, PARKED_HEADER, ParkedDelivery, Progress};
+use hookwright_core::delivery::id::DeliveryKey;
+use hookwright_core::delivery::parked::{
+    DEAD_LETTER_HEADER, DeadLetter, EventRef, PARKED_HEADER, ParkedDelivery, Progress,
+};
+use hookwright_core::nats::ids::{ProducerUid, SubscriptionUid};
+use hookwright_core::nats::names::{DEAD_LETTER_STREAM, dead_delivery, dead_event, parked_due};
 use hookwright_core::record::VERSION;
 use hookwright_e2e::{Event, Options, Publisher, Received, Receiver, User, World, wait_for};
 use jiff::Timestamp;

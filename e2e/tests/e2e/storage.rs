@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use async_nats::jetstream::stream::Config;
-use hookwright_core::names::PARKED_STREAM;
+use hookwright_core::nats::names::PARKED_STREAM;
 use hookwright_e2e::{Answer, Event, Options, User, World, wait_for};
 use serde_json::{Value, json};
 use tokio::time::sleep;

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use async_nats::jetstream::stream::{Config, State};
-use hookwright_core::names::{STATE_BUCKET, checkpoint_key};
+use hookwright_core::nats::names::{STATE_BUCKET, checkpoint_key};
 use hookwright_core::record::{self, Checkpoint};
 use hookwright_e2e::{Event, Options, User, World, wait_for};
 use serde_json::{Value, json};

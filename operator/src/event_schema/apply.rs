@@ -1,10 +1,10 @@
 //! Step 4: the record into the config bucket, if what it says has changed.
 
-use hookwright_core::names::{CONFIG_BUCKET, ConfigKey};
+use hookwright_core::nats::names::{CONFIG_BUCKET, ConfigKey};
 use hookwright_core::record::{self, EventSchemaRecord, RecordError};
 
 use crate::context::Context;
-use crate::jetstream::JsError;
+use crate::nats::jetstream::JsError;
 
 /// The record can't be put in place.
 #[derive(Debug, thiserror::Error)]

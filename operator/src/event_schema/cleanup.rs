@@ -1,15 +1,15 @@
 //! Takes away what an EventSchema left in NATS.
 
-use hookwright_core::ids::EventSchemaUid;
-use hookwright_core::names::CONFIG_BUCKET;
+use hookwright_core::nats::ids::EventSchemaUid;
+use hookwright_core::nats::names::CONFIG_BUCKET;
 use hookwright_crds::{ConditionType, EventSchema, Reason};
 use kube::ResourceExt;
 use kube::runtime::reflector::ObjectRef;
 
 use super::{EventSchemaError, fetch, of_producer};
-use crate::conditions::find;
 use crate::context::Context;
-use crate::deletion;
+use crate::reconcile::deletion;
+use crate::status::conditions::find;
 
 pub(crate) async fn cleanup(schema: &EventSchema, ctx: &Context) -> Result<(), EventSchemaError> {
     let uid = EventSchemaUid::parse(&schema.uid().unwrap_or_default())?;

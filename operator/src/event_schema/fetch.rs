@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use hookwright_core::ids::{EventSchemaUid, ProducerUid};
-use hookwright_core::names::{CONFIG_BUCKET, ConfigKey};
+use hookwright_core::nats::ids::{EventSchemaUid, ProducerUid};
+use hookwright_core::nats::names::{CONFIG_BUCKET, ConfigKey};
 use hookwright_core::record::{self, EventSchemaRecord, SchemaVersionRecord};
 use hookwright_core::schema::digest;
 use hookwright_crds::{EventSchema, Producer, PublishedVersion};
@@ -11,7 +11,7 @@ use kube::runtime::reflector::ObjectRef;
 use kube::{Resource, ResourceExt};
 
 use crate::context::Context;
-use crate::jetstream::JsResult;
+use crate::nats::jetstream::JsResult;
 
 /// What the EventSchema is seen with.
 #[derive(Debug, Default)]

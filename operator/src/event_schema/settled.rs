@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
-use hookwright_core::ids::{EventSchemaUid, ProducerUid};
+use hookwright_core::nats::ids::{EventSchemaUid, ProducerUid};
 use hookwright_crds::EventSchema;
 use kube::api::{ListParams, PartialObjectMeta};
 use kube::{Api, ResourceExt};

@@ -10,13 +10,13 @@ use kube::{Api, Resource, ResourceExt};
 use super::EventSchemaError;
 use super::apply::ApplyError;
 use super::fetch::Fetched;
-use crate::conditions::{self, Judgement, Refusal, find, summarize};
 use crate::context::Context;
-use crate::events;
-use crate::jetstream::JsError;
-use crate::leases::Verdict;
 use crate::metrics::Kind;
-use crate::status::{self, StatusError};
+use crate::nats::jetstream::JsError;
+use crate::reconcile::leases::Verdict;
+use crate::status::conditions::{self, Judgement, Refusal, find, summarize};
+use crate::status::events;
+use crate::status::write::{RECONCILER, StatusError, write_status};
 
 /// How many versions that were removed are remembered.
 const REMEMBERED: usize = 200;
@@ -147,7 +147,7 @@ pub(super) async fn write(ctx: &Context, schema: &EventSchema, outcome: &Outcome
     }
     let api = Api::namespaced(ctx.client.clone(), &schema.namespace().unwrap_or_default());
     ctx.status_budget.spend();
-    let answer = match status::write(&api, schema, status::RECONCILER, &new).await {
+    let answer = match write_status(&api, schema, RECONCILER, &new).await {
         Ok(answer) => answer,
         Err(error) if error.is_gone() => return Ok(()),
         Err(error) => return Err(error),
@@ -174,7 +174,7 @@ mod tests {
     use super::super::build::build;
     use super::super::validate::tests::validated;
     use super::*;
-    use hookwright_core::ids::ProducerUid;
+    use hookwright_core::nats::ids::ProducerUid;
     use serde_json::json;
 
     #[test]

@@ -1,7 +1,7 @@
 //! Step 2: whether the schemas compile, are what was published, and are compatible with each other.
 
-use hookwright_core::event_type::EventTypePattern;
-use hookwright_core::ids::EventSchemaUid;
+use hookwright_core::event::event_type::EventTypePattern;
+use hookwright_core::nats::ids::EventSchemaUid;
 use hookwright_core::record::SchemaVersionRecord;
 use hookwright_core::schema::{SchemaError, SchemaVersion, digest};
 use hookwright_crds::{EventSchema, EventSchemaVersion, Reason};
@@ -9,8 +9,8 @@ use kube::{Resource, ResourceExt};
 use serde_json::Value;
 
 use super::fetch::Fetched;
-use super::judged::Judged;
-use crate::conditions::Refusal;
+use crate::cache::schema_checks::Judged;
+use crate::status::conditions::Refusal;
 
 /// An EventSchema that events can be held against.
 #[derive(Debug, Clone, PartialEq)]

@@ -1,8 +1,8 @@
 //! The last ten events in the life of an endpoint. What was given up comes from the dispatchers; the turns of health
 //! are noted here, and the status itself remembers them.
 
-use hookwright_core::health::{GivenUp, Summary};
-use hookwright_core::outcome::OutcomeKind;
+use hookwright_core::delivery::health::{GivenUp, Summary};
+use hookwright_core::delivery::outcome::OutcomeKind;
 use hookwright_crds::{Activity, ActivityKind, Health};
 use jiff::Timestamp;
 

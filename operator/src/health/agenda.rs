@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
-use hookwright_core::ids::SubscriptionUid;
+use hookwright_core::nats::ids::SubscriptionUid;
 use tokio::time::Instant;
 
 /// How soon a write that failed is tried again.

@@ -1,11 +1,11 @@
 //! The key `<uid>.base`, changed by compare-and-set only: several operators may be at it.
 
-use hookwright_core::health::BaseCounts;
-use hookwright_core::ids::SubscriptionUid;
-use hookwright_core::names::{HEALTH_BUCKET, health_base_key};
+use hookwright_core::delivery::health::BaseCounts;
+use hookwright_core::nats::ids::SubscriptionUid;
+use hookwright_core::nats::names::{HEALTH_BUCKET, health_base_key};
 use hookwright_core::record::{self, RecordError};
 
-use crate::jetstream::{JetStream, JsError};
+use crate::nats::jetstream::{JetStream, JsError};
 
 /// How often a change is tried against others'.
 const TRIES: usize = 5;

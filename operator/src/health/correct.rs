@@ -1,21 +1,21 @@
-//! Corrects `retrying` by what really waits in the stream of parked deliveries: see `hookwright_core::health::correction`.
+//! Corrects `retrying` by what really waits in the stream of parked deliveries: see `hookwright_core::delivery::health::correction`.
 
 use std::collections::{BTreeSet, HashMap};
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hookwright_core::health::Waiting;
-use hookwright_core::health::correction::{Look, Looks, Suspicion};
-use hookwright_core::ids::SubscriptionUid;
-use hookwright_core::names::{PARKED_STREAM, parked_at_all, parked_due};
+use hookwright_core::delivery::health::Waiting;
+use hookwright_core::delivery::health::correction::{Look, Looks, Suspicion};
+use hookwright_core::nats::ids::SubscriptionUid;
+use hookwright_core::nats::names::{PARKED_STREAM, parked_at_all, parked_due};
 use hookwright_runtime::logging;
 use tokio::time::{Instant, MissedTickBehavior};
 use tracing::{debug, info};
 
 use super::base;
 use crate::context::Context;
-use crate::jetstream::JsResult;
+use crate::nats::jetstream::JsResult;
 
 /// How often it is looked for Subscriptions whose counts may be wrong because a dispatcher has gone.
 const TICK: Duration = Duration::from_secs(2);

@@ -1,4 +1,4 @@
-//! Folds the keys of dispatchers that have gone into the base: see `hookwright_core::health::base` for why that is safe
+//! Folds the keys of dispatchers that have gone into the base: see `hookwright_core::delivery::health::base` for why that is safe
 //! whoever interferes, also should one of them not have gone after all.
 
 use std::collections::{BTreeMap, HashMap};
@@ -7,11 +7,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
-use hookwright_core::health::DeliveryCounts;
-use hookwright_core::ids::SubscriptionUid;
-use hookwright_core::lease::TTL;
-use hookwright_core::names::{HEALTH_BUCKET, health_key};
+use hookwright_core::delivery::health::DeliveryCounts;
+use hookwright_core::nats::ids::SubscriptionUid;
+use hookwright_core::nats::names::{HEALTH_BUCKET, health_key};
 use hookwright_core::record;
+use hookwright_core::record::lease::TTL;
 use hookwright_runtime::logging;
 use jiff::Timestamp;
 use tokio::time::{Instant, MissedTickBehavior};

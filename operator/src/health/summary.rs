@@ -1,6 +1,6 @@
 //! From counts to status. Nothing of what a receiver wrote gets in: counts, kinds of outcomes and HTTP status only.
 
-use hookwright_core::health::{LastAttempt, Summary, Verdict, verdict};
+use hookwright_core::delivery::health::{LastAttempt, Summary, Verdict, verdict};
 use hookwright_crds::{
     Activity, ConditionType, DeliveryStatus, Health, LastAttempt as AttemptStatus, Reason, Subscription,
     SubscriptionStatus,
@@ -10,7 +10,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use super::activity;
 use super::agenda::Weight;
-use crate::conditions::{Judgement, Refusal, dated, find};
+use crate::status::conditions::{Judgement, Refusal, dated, find};
 
 /// The health writer's part of the status.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -165,9 +165,9 @@ pub(super) fn seconds(time: Timestamp) -> Time {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::conditions::now;
-    use hookwright_core::health::Signs;
-    use hookwright_core::outcome::OutcomeKind;
+    use crate::status::conditions::now;
+    use hookwright_core::delivery::health::Signs;
+    use hookwright_core::delivery::outcome::OutcomeKind;
     use hookwright_crds::ActivityKind;
 
     fn object(generation: i64) -> Subscription {

@@ -3,8 +3,8 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 
-use hookwright_core::ids::SubscriptionUid;
-use hookwright_core::names::HEALTH_BUCKET;
+use hookwright_core::nats::ids::SubscriptionUid;
+use hookwright_core::nats::names::HEALTH_BUCKET;
 use hookwright_crds::Subscription;
 use hookwright_runtime::logging;
 use jiff::Timestamp;
@@ -14,11 +14,11 @@ use tracing::{debug, warn};
 
 use super::agenda::Next;
 use super::summary::{Part, Wanted};
-use crate::budget::Room;
 use crate::context::Context;
-use crate::events;
 use crate::metrics::Kind;
-use crate::status::{self, HEALTH};
+use crate::status::budget::Room;
+use crate::status::events;
+use crate::status::write::{HEALTH, write_status};
 
 /// Writes for ever. Nothing before both buckets are loaded: sums over half of the keys would go down and up again.
 pub(crate) async fn write_all(ctx: Arc<Context>) -> Infallible {
@@ -92,7 +92,7 @@ async fn write_next(ctx: &Context, room: Room<'_>) {
     }
     room.spend();
     let api = Api::namespaced(ctx.client.clone(), &object.namespace().unwrap_or_default());
-    match status::write(&api, &*object, HEALTH, &new.clone().status()).await {
+    match write_status(&api, &*object, HEALTH, &new.clone().status()).await {
         Ok(answer) => {
             ctx.latest_subscriptions.remember(answer);
             let agenda = &mut ctx.health.state().agenda;

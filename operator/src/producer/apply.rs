@@ -2,16 +2,16 @@
 
 use async_nats::jetstream::ErrorCode;
 use async_nats::jetstream::stream::Info;
-use hookwright_core::names::{self, CONFIG_BUCKET, ConfigKey, STATE_BUCKET};
+use hookwright_core::nats::names::{self, CONFIG_BUCKET, ConfigKey, STATE_BUCKET};
 use hookwright_core::record::{self, Checkpoint, ProducerRecord, RecordError};
 use hookwright_crds::Reason;
 use tracing::info;
 
 use super::build::Plan;
 use super::fetch::Current;
-use crate::conditions::Refusal;
-use crate::facts::LiveProducer;
-use crate::jetstream::{ConsumerAction, JetStream, JsError, JsResult, created};
+use crate::cache::producers::LiveProducer;
+use crate::nats::jetstream::{ConsumerAction, JetStream, JsError, JsResult, created};
+use crate::status::conditions::Refusal;
 
 /// Stream, consumer and record can't be put in place.
 #[derive(Debug, thiserror::Error)]

@@ -4,15 +4,15 @@ use std::collections::HashMap;
 
 use async_nats::jetstream::consumer::{self, DeliverPolicy};
 use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, StorageType};
-use hookwright_core::names;
+use hookwright_core::nats::names;
+use hookwright_core::nats::subject::is_within;
 use hookwright_core::record::{Checkpoint, ProducerRecord, StreamRef, VERSION};
-use hookwright_core::subject::is_within;
 use hookwright_crds::{DeletionPolicy, Discard, Reason, Storage, StreamPolicy};
 use jiff::Timestamp;
 
 use super::validate::ValidatedProducer;
-use crate::conditions::Refusal;
-use crate::system::{ACK_WAIT, MAX_ACK_PENDING, shared_consumer};
+use crate::nats::system::{ACK_WAIT, MAX_ACK_PENDING, shared_consumer};
+use crate::status::conditions::Refusal;
 
 /// What should be there. What depends on when the server created the stream is made from it later.
 pub(crate) struct Plan {

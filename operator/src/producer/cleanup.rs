@@ -1,7 +1,9 @@
 //! Takes away what a Producer left in NATS: the record first, so that dispatchers stop reading.
 
-use hookwright_core::ids::ProducerUid;
-use hookwright_core::names::{self, CONFIG_BUCKET, ConfigKey, STATE_BUCKET, STREAM_DELETION_POLICY, STREAM_OWNER};
+use hookwright_core::nats::ids::ProducerUid;
+use hookwright_core::nats::names::{
+    self, CONFIG_BUCKET, ConfigKey, STATE_BUCKET, STREAM_DELETION_POLICY, STREAM_OWNER,
+};
 use hookwright_core::record::{ProducerRecord, StreamRef};
 use hookwright_crds::{DeletionPolicy, Producer, StreamPolicy};
 use kube::ResourceExt;
@@ -9,8 +11,8 @@ use tracing::info;
 
 use super::{ProducerError, build, trigger_subscriptions, validate};
 use crate::context::Context;
-use crate::deletion;
-use crate::jetstream::{JetStream, JsResult, created};
+use crate::nats::jetstream::{JetStream, JsResult, created};
+use crate::reconcile::deletion;
 use crate::tenancy::is_stream_name;
 
 pub(crate) async fn cleanup(producer: &Producer, ctx: &Context) -> Result<(), ProducerError> {

@@ -1,7 +1,7 @@
 //! Events are held against the EventSchemas only once those are in place: an event that came in between would become a
 //! dead letter for want of a schema that was applied with its Producer.
 
-use hookwright_core::names::{CONFIG_BUCKET, ConfigKey};
+use hookwright_core::nats::names::{CONFIG_BUCKET, ConfigKey};
 use hookwright_core::record::{self, ProducerRecord, Validation};
 
 use super::ProducerError;

@@ -4,7 +4,7 @@ use async_nats::jetstream::stream::Info;
 use hookwright_crds::Producer;
 
 use super::validate;
-use crate::jetstream::{JetStream, JsResult};
+use crate::nats::jetstream::{JetStream, JsResult};
 use crate::tenancy::is_stream_name;
 
 /// What is there now.

@@ -6,7 +6,7 @@ use std::convert::Infallible;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use hookwright_core::ids::ProducerUid;
+use hookwright_core::nats::ids::ProducerUid;
 use hookwright_crds::Producer;
 use kube::runtime::reflector::ObjectRef;
 use tokio::sync::Notify;

@@ -1,7 +1,7 @@
 //! Step 5: what came of it, in status.
 
 use async_nats::jetstream::stream::Info;
-use hookwright_core::ids::ProducerUid;
+use hookwright_core::nats::ids::ProducerUid;
 use hookwright_crds::{ConditionStatus, ConditionType, Producer, ProducerStatus, Reason, StreamStatus, Subscription};
 use hookwright_runtime::logging;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
@@ -9,15 +9,15 @@ use kube::runtime::reflector::ObjectRef;
 use kube::{Api, Resource, ResourceExt};
 
 use super::{ProducerError, refers_to};
-use crate::conditions::{self, Judgement, Refusal, find, summarize};
+use crate::background::stream_incidents::INCIDENTS;
+use crate::cache::producers::LiveProducer;
 use crate::context::Context;
 use crate::event_schema;
-use crate::events;
-use crate::facts::LiveProducer;
-use crate::incidents::INCIDENTS;
-use crate::leases::Verdict;
 use crate::metrics::Kind;
-use crate::status::{self, StatusError};
+use crate::reconcile::leases::Verdict;
+use crate::status::conditions::{self, Judgement, Refusal, find, summarize};
+use crate::status::events;
+use crate::status::write::{RECONCILER, StatusError, write_status};
 
 /// What came of a reconcile.
 pub(crate) enum Outcome {
@@ -40,7 +40,7 @@ impl Outcome {
             ProducerError::Apply(super::apply::ApplyError::Nats(nats)) => Some(nats),
             _ => None,
         };
-        if nats.is_some_and(crate::jetstream::JsError::is_unavailable) {
+        if nats.is_some_and(crate::nats::jetstream::JsError::is_unavailable) {
             Self::Unavailable
         } else {
             Self::Failed(logging::chain(error))
@@ -142,7 +142,7 @@ pub(crate) async fn write(
         room.spend();
     }
     let api = Api::namespaced(ctx.client.clone(), &producer.namespace().unwrap_or_default());
-    let answer = match status::write(&api, producer, status::RECONCILER, &new).await {
+    let answer = match write_status(&api, producer, RECONCILER, &new).await {
         Ok(answer) => answer,
         Err(error) if error.is_gone() => return Ok(()),
         Err(error) => return Err(error),

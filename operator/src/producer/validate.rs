@@ -3,15 +3,15 @@
 
 use std::time::Duration;
 
-use hookwright_core::ids::ProducerUid;
+use hookwright_core::nats::ids::ProducerUid;
+use hookwright_core::nats::subject::overlap;
 use hookwright_core::record::{EventTypeRule, EventTypeSource, Validation};
-use hookwright_core::subject::overlap;
 use hookwright_crds::{
     DeletionPolicy, Discard, EventType, EventTypeFrom, Producer, Quantity, Reason, Storage, Stream, StreamPolicy,
 };
 use kube::{Resource, ResourceExt};
 
-use crate::conditions::Refusal;
+use crate::status::conditions::Refusal;
 use crate::tenancy::{Tenancy, is_stream_name, is_subject};
 
 /// What an event's message may need beyond the event: Hookwright's own headers when it is parked or kept.

@@ -1,13 +1,13 @@
 //! Step 4: the record into the config bucket, sealed, if what it says has changed.
 
-use hookwright_core::ids::SubscriptionUid;
-use hookwright_core::names::{CONFIG_BUCKET, ConfigKey};
+use hookwright_core::nats::ids::SubscriptionUid;
+use hookwright_core::nats::names::{CONFIG_BUCKET, ConfigKey};
+use hookwright_core::record::seal::{SealError, Sealed, Secret};
 use hookwright_core::record::{self, RecordError, SubscriptionRecord};
-use hookwright_core::seal::{SealError, Sealed, Secret};
 use ring::rand::{SecureRandom, SystemRandom};
 
 use crate::context::Context;
-use crate::jetstream::JsError;
+use crate::nats::jetstream::JsError;
 
 /// The record can't be put in place.
 #[derive(Debug, thiserror::Error)]

@@ -1,14 +1,14 @@
 //! Step 3: the record, with its secrets in the clear.
 
+use hookwright_core::record::seal::Secret;
 use hookwright_core::record::{EndpointRecord, HeaderRecord, HeaderValue, SubscriptionRecord, VERSION};
-use hookwright_core::seal::Secret;
 use hookwright_crds::{DEFAULT_SIGNING_KEY, Producer, Reason, SecretKeyRef, signing_secret_name};
 use kube::runtime::reflector::ObjectRef;
 
 use super::fetch::{Fetched, FoundProducer};
 use super::validate::{HeaderSource, SigningSource, ValidatedSubscription};
-use crate::conditions::Refusal;
 use crate::secrets;
+use crate::status::conditions::Refusal;
 
 /// Something that the spec refers to can't be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -114,7 +114,7 @@ fn generated(subscription: &ValidatedSubscription, fetched: &Fetched) -> Result<
 mod tests {
     use super::super::validate::tests::validated;
     use super::*;
-    use hookwright_core::ids::ProducerUid;
+    use hookwright_core::nats::ids::ProducerUid;
     use serde_json::{Value, json};
     use std::collections::HashMap;
 

@@ -1,16 +1,16 @@
 //! Takes away what a Subscription left in NATS. Its generated Secret goes with it by its owner reference.
 
-use hookwright_core::ids::SubscriptionUid;
-use hookwright_core::names::{self, CONFIG_BUCKET, HEALTH_BUCKET, STATE_BUCKET};
+use hookwright_core::nats::ids::SubscriptionUid;
+use hookwright_core::nats::names::{self, CONFIG_BUCKET, HEALTH_BUCKET, STATE_BUCKET};
 use hookwright_crds::Subscription;
 use kube::ResourceExt;
 use kube::runtime::reflector::ObjectRef;
 
 use super::SubscriptionError;
 use crate::context::Context;
-use crate::deletion;
-use crate::jetstream::{JetStream, JsResult};
+use crate::nats::jetstream::{JetStream, JsResult};
 use crate::producer::producer_ref;
+use crate::reconcile::deletion;
 
 pub(crate) async fn cleanup(subscription: &Subscription, ctx: &Context) -> Result<(), SubscriptionError> {
     let uid = SubscriptionUid::parse(&subscription.uid().unwrap_or_default())?;

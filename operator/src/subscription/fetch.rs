@@ -3,17 +3,17 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use hookwright_core::ids::ProducerUid;
+use hookwright_core::nats::ids::ProducerUid;
 use hookwright_crds::{Delivery, Producer, Subscription};
 use k8s_openapi::api::core::v1::Secret;
 use kube::{Resource, ResourceExt};
 
 use super::accepted_before;
-use crate::conditions::Refusal;
+use crate::cache::producers::LiveProducer;
 use crate::context::Context;
-use crate::facts::LiveProducer;
 use crate::producer::{namespace_of, producer_ref};
 use crate::secrets::{self, SecretError};
+use crate::status::conditions::Refusal;
 
 /// A Producer that exists.
 pub(crate) struct FoundProducer {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use hookwright_core::policy::{
+use hookwright_core::delivery::policy::{
     self, Backoff, DEFAULT_MAX_ATTEMPTS, DeadLetterPolicy, DeliveryPolicy, Millis, RetryPolicy,
 };
 use hookwright_crds as crds;

@@ -12,13 +12,13 @@ use url::Url;
 use super::apply::ApplyError;
 use super::build::Unresolved;
 use super::{SubscriptionError, validate};
-use crate::conditions::{self, Judgement, Refusal, find, summarize};
 use crate::context::Context;
-use crate::events;
-use crate::jetstream::JsError;
-use crate::leases::Verdict;
 use crate::metrics::Kind;
-use crate::status::{self, StatusError};
+use crate::nats::jetstream::JsError;
+use crate::reconcile::leases::Verdict;
+use crate::status::conditions::{self, Judgement, Refusal, find, summarize};
+use crate::status::events;
+use crate::status::write::{RECONCILER, StatusError, write_status};
 
 /// What came of a reconcile.
 #[derive(Debug)]
@@ -129,7 +129,7 @@ pub(crate) async fn write(
     }
     let api = Api::namespaced(ctx.client.clone(), &subscription.namespace().unwrap_or_default());
     ctx.status_budget.spend();
-    let answer = match status::write(&api, subscription, status::RECONCILER, &new).await {
+    let answer = match write_status(&api, subscription, RECONCILER, &new).await {
         Ok(answer) => answer,
         Err(error) if error.is_gone() => return Ok(()),
         Err(error) => return Err(error),

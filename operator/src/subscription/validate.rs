@@ -2,16 +2,16 @@
 
 use std::collections::HashSet;
 
-use hookwright_core::event_type::EventTypePattern;
-use hookwright_core::ids::SubscriptionUid;
-use hookwright_core::policy::DeliveryPolicy;
+use hookwright_core::delivery::policy::DeliveryPolicy;
+use hookwright_core::event::event_type::EventTypePattern;
+use hookwright_core::nats::ids::SubscriptionUid;
 use hookwright_crds::{DEFAULT_SIGNING_KEY, Delivery, Header, Reason, SecretKeyRef, Subscription, signing_secret_name};
 use http::HeaderName;
 use kube::{Resource, ResourceExt};
 use url::Url;
 
 use super::policy;
-use crate::conditions::Refusal;
+use crate::status::conditions::Refusal;
 
 /// A Subscription whose spec can be served.
 #[derive(Debug, Clone, PartialEq)]

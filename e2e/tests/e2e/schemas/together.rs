@@ -1,6 +1,6 @@
 //! EventSchemas and the Producer that enforces them, applied together.
 
-use hookwright_core::names::{DEAD_LETTER_STREAM, dead_event};
+use hookwright_core::nats::names::{DEAD_LETTER_STREAM, dead_event};
 use hookwright_e2e::{Event, Options, User, World, wait_for};
 use serde_json::{Value, json};
 

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use async_nats::jetstream::stream::{Config, RetentionPolicy};
-use hookwright_core::names::{DEAD_LETTER_STREAM, dead_event};
+use hookwright_core::nats::names::{DEAD_LETTER_STREAM, dead_event};
 use hookwright_e2e::{Event, User, World, wait_for};
 use serde_json::{Value, json};
 

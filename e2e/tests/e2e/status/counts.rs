@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use futures::TryStreamExt;
-use hookwright_core::names::{HEALTH_BUCKET, PARKED_STREAM};
+use hookwright_core::nats::names::{HEALTH_BUCKET, PARKED_STREAM};
 use hookwright_e2e::{Answer, Operator, Options, User, World, wait_for};
 use serde_json::{Value, json};
 use tokio::time::{MissedTickBehavior, interval};

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use futures::TryStreamExt;
-use hookwright_core::health::DeliveryCounts;
-use hookwright_core::names::HEALTH_BUCKET;
+use hookwright_core::delivery::health::DeliveryCounts;
+use hookwright_core::nats::names::HEALTH_BUCKET;
 use hookwright_e2e::{Answer, Options, User, World, wait_for};
 use kube::Client;
 use kube::core::{DynamicObject, WatchEvent};

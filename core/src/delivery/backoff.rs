@@ -1,0 +1,156 @@
+//! The wait before a delivery's next attempt.
+
+use std::time::Duration;
+
+use crate::delivery::policy::{Backoff, Millis, RetryPolicy};
+
+/// A random number in `[0, 1)`, drawn by the caller.
+#[derive(Debug, Clone, Copy)]
+pub struct Jitter(f64);
+
+impl Jitter {
+    /// Takes a uniform random number; what is outside `[0, 1]` is clamped.
+    #[must_use]
+    pub fn new(uniform: f64) -> Self {
+        Self(if uniform.is_nan() { 0.5 } else { uniform.clamp(0.0, 1.0) })
+    }
+
+    /// The span, varied by up to `percent` both ways.
+    #[must_use]
+    pub fn vary(self, span: Duration, percent: u8) -> Duration {
+        let share = f64::from(percent.min(100)) / 100.0;
+        span.mul_f64(1.0 + share * (2.0 * self.0 - 1.0))
+    }
+}
+
+/// No wait is shorter than this before jitter, whatever the policy says: each one is work for NATS and the endpoint.
+pub const MIN_DELAY: Duration = Duration::from_secs(1);
+
+/// The wait after `failed` failed attempts (1 or more), with jitter.
+#[must_use]
+pub fn delay(policy: &RetryPolicy, failed: u32, jitter: Jitter) -> Duration {
+    jitter.vary(nominal(&policy.backoff, failed.max(1)).duration().max(MIN_DELAY), policy.jitter_percent)
+}
+
+/// The wait after `failed` failed attempts, without jitter.
+fn nominal(backoff: &Backoff, failed: u32) -> Millis {
+    match backoff {
+        Backoff::Fixed { delay } => *delay,
+        Backoff::Exponential { delay, factor, max_delay } => {
+            let grown = delay.0.saturating_mul(u64::from(*factor).saturating_pow(failed - 1));
+            Millis(grown).min(*max_delay)
+        }
+        Backoff::Linear { delay, max_delay } => Millis(delay.0.saturating_mul(u64::from(failed))).min(*max_delay),
+        Backoff::Logarithmic { delay, max_delay } => {
+            let grown = delay.duration().mul_f64(1.0 + f64::from(failed).log2());
+            Millis::from(grown).min(*max_delay)
+        }
+        Backoff::Schedule { delays } => {
+            let last = delays.len().saturating_sub(1);
+            let index = usize::try_from(failed - 1).unwrap_or(usize::MAX).min(last);
+            delays.get(index).copied().unwrap_or(Millis(0))
+        }
+    }
+}
+
+/// First and longest wait of a delivery that was parked because its lane had no place.
+const LANE_FULL: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+
+/// The wait of a delivery whose lane had no place, after `parks` parks in a row before this one: 1 s, doubling to
+/// 60 s, +-20%. A park is not an attempt.
+#[must_use]
+pub fn lane_full_delay(parks: u32, jitter: Jitter) -> Duration {
+    jitter.vary(LANE_FULL.0.saturating_mul(1 << parks.min(6)).min(LANE_FULL.1), 20)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn backoffs() -> impl Strategy<Value = Backoff> {
+        let millis = || (1..=100_000_000u64).prop_map(Millis);
+        prop_oneof![
+            millis().prop_map(|delay| Backoff::Fixed { delay }),
+            (millis(), 2..=10u32, millis()).prop_map(|(delay, factor, max_delay)| Backoff::Exponential {
+                delay,
+                factor,
+                max_delay
+            }),
+            (millis(), millis()).prop_map(|(delay, max_delay)| Backoff::Linear { delay, max_delay }),
+            (millis(), millis()).prop_map(|(delay, max_delay)| Backoff::Logarithmic { delay, max_delay }),
+            proptest::collection::vec(millis(), 1..=32).prop_map(|delays| Backoff::Schedule { delays }),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn within_jitter_of_the_nominal(b in backoffs(), failed in 1..200u32, pct in 0..=100u8, u in 0.0..1.0f64) {
+            let policy = RetryPolicy { max_attempts: None, max_duration: None, backoff: b, jitter_percent: pct };
+            let base = nominal(&policy.backoff, failed).duration().max(MIN_DELAY).as_secs_f64();
+            let got = delay(&policy, failed, Jitter::new(u)).as_secs_f64();
+            let span = base * f64::from(pct) / 100.0 + 1e-6;
+            prop_assert!(got >= base - span && got <= base + span, "{got} not in {base} +- {span}");
+        }
+
+        #[test]
+        fn exponential_never_shrinks_and_is_capped(d in 1..1_000_000u64, f in 2..=10u32, m in 1..100_000_000u64, n in 1..300u32) {
+            let b = Backoff::Exponential { delay: Millis(d), factor: f, max_delay: Millis(m) };
+            prop_assert!(nominal(&b, n) <= nominal(&b, n + 1));
+            prop_assert!(nominal(&b, n) <= Millis(m));
+        }
+
+        #[test]
+        fn linear_grows_by_the_delay_and_is_capped(d in 1..1_000_000u64, m in 1..100_000_000u64, n in 1..300u32) {
+            let b = Backoff::Linear { delay: Millis(d), max_delay: Millis(m) };
+            prop_assert_eq!(nominal(&b, n), Millis((d * u64::from(n)).min(m)));
+        }
+
+        #[test]
+        fn logarithmic_never_shrinks_adds_the_delay_at_each_doubling_and_is_capped(d in 1..1_000_000u64, m in 1..100_000_000u64, n in 1..300u32) {
+            let b = Backoff::Logarithmic { delay: Millis(d), max_delay: Millis(m) };
+            prop_assert!(nominal(&b, n) <= nominal(&b, n + 1));
+            prop_assert!(nominal(&b, n) <= Millis(m));
+            let uncapped = Backoff::Logarithmic { delay: Millis(d), max_delay: Millis(u64::MAX) };
+            let grown = nominal(&uncapped, 2 * n).0 - nominal(&uncapped, n).0;
+            prop_assert!(grown.abs_diff(d) <= 1, "{grown} for {d}");
+        }
+
+        #[test]
+        fn the_extremes_don_t_overflow(d in 1..=u64::MAX, n in 1..=u32::MAX, u in 0.0..1.0f64) {
+            let max_delay = Millis::seconds(24 * 3600);
+            for b in [Backoff::Linear { delay: Millis(d), max_delay }, Backoff::Logarithmic { delay: Millis(d), max_delay }] {
+                let policy = RetryPolicy { max_attempts: None, max_duration: None, backoff: b, jitter_percent: 100 };
+                prop_assert!(delay(&policy, n, Jitter::new(u)) <= 2 * max_delay.duration());
+            }
+        }
+
+        #[test]
+        fn a_schedule_gives_its_entries_then_the_last(entries in proptest::collection::vec(1..1_000_000u64, 1..32), n in 1..100u32) {
+            let b = Backoff::Schedule { delays: entries.iter().copied().map(Millis).collect() };
+            let want = entries[(n as usize - 1).min(entries.len() - 1)];
+            prop_assert_eq!(nominal(&b, n), Millis(want));
+        }
+
+        #[test]
+        fn lane_full_is_between_its_bounds(parks in 0..1000u32, u in 0.0..1.0f64) {
+            let got = lane_full_delay(parks, Jitter::new(u));
+            prop_assert!(got >= Duration::from_millis(800) && got <= Duration::from_secs(72));
+        }
+    }
+
+    #[test]
+    fn exponential_table() {
+        let b = Backoff::Exponential { delay: Millis(1000), factor: 3, max_delay: Millis(20_000) };
+        let got: Vec<_> = (1..=5).map(|n| nominal(&b, n).0).collect();
+        assert_eq!(got, [1000, 3000, 9000, 20_000, 20_000]);
+    }
+
+    #[test]
+    fn linear_and_logarithmic_tables() {
+        let (delay, max_delay) = (Millis(1000), Millis(4500));
+        let waits = |b: Backoff| [1, 2, 3, 4, 5, 8, 16].map(|n| nominal(&b, n).0);
+        assert_eq!(waits(Backoff::Linear { delay, max_delay }), [1000, 2000, 3000, 4000, 4500, 4500, 4500]);
+        assert_eq!(waits(Backoff::Logarithmic { delay, max_delay }), [1000, 2000, 2584, 3000, 3321, 4000, 4500]);
+    }
+}

@@ -1,0 +1,216 @@
+//! What follows an attempt's outcome: a pure function, the one place that knows the rules.
+
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use crate::delivery::backoff::{Jitter, delay};
+use crate::delivery::outcome::{Outcome, OutcomeKind};
+use crate::delivery::parked::Progress;
+use crate::delivery::policy::RetryPolicy;
+
+/// Why a delivery, or an event itself, was given up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum DeadLetterReason {
+    /// `maxAttempts` attempts failed.
+    AttemptsExhausted,
+    /// `maxDuration` has passed since the first attempt.
+    DeadlineExceeded,
+    /// The endpoint answered 410, or the subscription is disabled since one did.
+    EndpointGone,
+    /// The egress rules forbid the endpoint.
+    Blocked,
+    /// The request could not be built or signed.
+    Unsignable,
+    /// The event is too large to be kept for a retry.
+    TooLarge,
+    /// As much of the subscription waits already as may: its park quota is used up.
+    RetryQuotaExceeded,
+    /// The event can't be read: broken CloudEvents JSON, no type where one is required.
+    Malformed,
+    /// The event's data is not as its schema says, or its type has none.
+    SchemaViolation,
+}
+
+impl DeadLetterReason {
+    /// The name, as it stands in dead letters and metrics.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::AttemptsExhausted => "AttemptsExhausted",
+            Self::DeadlineExceeded => "DeadlineExceeded",
+            Self::EndpointGone => "EndpointGone",
+            Self::Blocked => "Blocked",
+            Self::Unsignable => "Unsignable",
+            Self::TooLarge => "TooLarge",
+            Self::RetryQuotaExceeded => "RetryQuotaExceeded",
+            Self::Malformed => "Malformed",
+            Self::SchemaViolation => "SchemaViolation",
+        }
+    }
+}
+
+/// What follows an attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Next {
+    /// The delivery is done.
+    Done,
+    /// Another attempt, at this time.
+    Retry {
+        /// When.
+        at: Timestamp,
+    },
+    /// Given up.
+    DeadLetter {
+        /// Why.
+        reason: DeadLetterReason,
+    },
+    /// Given up, and the subscription is disabled until its next edit.
+    Disable,
+}
+
+/// The attempt that an outcome belongs to.
+#[derive(Debug, Clone, Copy)]
+pub struct Attempt {
+    /// 1 for the first.
+    pub number: u32,
+    /// After this time there is no further attempt; from the first attempt's time and `maxDuration`.
+    pub deadline: Option<Timestamp>,
+}
+
+/// The deadline of a delivery whose first attempt started at `first`.
+#[must_use]
+pub fn deadline(policy: &RetryPolicy, first: Timestamp) -> Option<Timestamp> {
+    let span = SignedDuration::try_from(policy.max_duration?.duration()).unwrap_or(SignedDuration::MAX);
+    Some(first.checked_add(span).unwrap_or(Timestamp::MAX))
+}
+
+/// What follows `outcome` of `attempt`, which ended at `now`.
+///
+/// `Retry-After` wins over the backoff when later, on 429, 502, 503 and 504 (Standard Webhooks), and counts for at most
+/// [`MAX_RETRY_AFTER`]. A time beyond the deadline becomes the deadline: a delivery gets one last attempt there.
+#[must_use]
+pub fn decide(policy: &RetryPolicy, attempt: Attempt, outcome: Outcome, now: Timestamp, jitter: Jitter) -> Next {
+    match outcome.kind {
+        OutcomeKind::Delivered => return Next::Done,
+        OutcomeKind::Blocked => return Next::DeadLetter { reason: DeadLetterReason::Blocked },
+        OutcomeKind::Unsignable => return Next::DeadLetter { reason: DeadLetterReason::Unsignable },
+        OutcomeKind::Rejected if outcome.http_status == Some(410) => return Next::Disable,
+        OutcomeKind::Rejected | OutcomeKind::TimedOut | OutcomeKind::Unreachable | OutcomeKind::TlsFailed => {}
+    }
+    if policy.max_attempts.is_some_and(|max| attempt.number >= max) {
+        return Next::DeadLetter { reason: DeadLetterReason::AttemptsExhausted };
+    }
+    if attempt.deadline.is_some_and(|deadline| now >= deadline) {
+        return Next::DeadLetter { reason: DeadLetterReason::DeadlineExceeded };
+    }
+    let wait = SignedDuration::try_from(delay(policy, attempt.number, jitter)).unwrap_or(SignedDuration::MAX);
+    let mut at = now.checked_add(wait).unwrap_or(Timestamp::MAX);
+    if matches!(outcome.http_status, Some(429 | 502 | 503 | 504)) {
+        let latest = now.checked_add(MAX_RETRY_AFTER).unwrap_or(Timestamp::MAX);
+        at = outcome.retry_after.map_or(at, |asked| asked.min(latest).max(at));
+    }
+    Next::Retry { at: attempt.deadline.map_or(at, |deadline| at.min(deadline)) }
+}
+
+/// Whether a delivery that finds no place for an attempt at `now`, again, is given up without: `maxDuration` has passed,
+/// and it has found none [`LAST_CHANCES`] times in a row.
+#[must_use]
+pub fn is_out_of_chances(progress: &Progress, now: Timestamp) -> bool {
+    progress.parks >= LAST_CHANCES && progress.deadline.is_some_and(|deadline| now >= deadline)
+}
+
+/// With the waits of [`crate::delivery::backoff::lane_full_delay`], about an hour.
+pub const LAST_CHANCES: u32 = 64;
+
+/// How far ahead a receiver can put the next attempt with `Retry-After`: as far as the default schedule's longest wait.
+pub const MAX_RETRY_AFTER: SignedDuration = SignedDuration::from_hours(24);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::delivery::policy::{Backoff, Millis};
+    use proptest::prelude::*;
+
+    fn policy(max_attempts: Option<u32>, max_duration: Option<u64>) -> RetryPolicy {
+        let backoff = Backoff::Fixed { delay: Millis(10_000) };
+        RetryPolicy { max_attempts, max_duration: max_duration.map(Millis::seconds), backoff, jitter_percent: 0 }
+    }
+
+    fn t(seconds: i64) -> Timestamp {
+        Timestamp::from_second(1_700_000_000 + seconds).unwrap()
+    }
+
+    #[test]
+    fn outcomes_table() {
+        use DeadLetterReason as R;
+        let retry = |s| Next::Retry { at: t(s) };
+        let dead = |reason| Next::DeadLetter { reason };
+        let status = |s, after: Option<i64>| Outcome::response(s, after.map(t));
+        let none = Outcome::without_response;
+        for (outcome, number, deadline, want) in [
+            (status(200, None), 1, None, Next::Done),
+            (status(299, None), 9, None, Next::Done),
+            (status(410, None), 1, None, Next::Disable),
+            (status(301, None), 1, None, retry(10)),
+            (status(404, None), 1, None, retry(10)),
+            (status(500, Some(60)), 1, None, retry(10)),
+            (status(503, Some(60)), 1, None, retry(60)),
+            (status(429, Some(5)), 1, None, retry(10)),
+            (status(429, Some(600)), 1, Some(30), retry(30)),
+            (status(429, Some(4_000_000_000)), 1, None, retry(24 * 3600)),
+            (none(OutcomeKind::TimedOut), 4, None, retry(10)),
+            (none(OutcomeKind::TimedOut), 5, None, dead(R::AttemptsExhausted)),
+            (none(OutcomeKind::Unreachable), 1, Some(4), retry(4)),
+            (none(OutcomeKind::Unreachable), 1, Some(0), dead(R::DeadlineExceeded)),
+            (none(OutcomeKind::TlsFailed), 1, Some(-4), dead(R::DeadlineExceeded)),
+            (none(OutcomeKind::Blocked), 1, None, dead(R::Blocked)),
+            (none(OutcomeKind::Unsignable), 1, None, dead(R::Unsignable)),
+        ] {
+            let attempt = Attempt { number, deadline: deadline.map(t) };
+            let got = decide(&policy(Some(5), None), attempt, outcome, t(0), Jitter::new(0.5));
+            assert_eq!(got, want, "{outcome:?} at attempt {number}, deadline {deadline:?}");
+        }
+    }
+
+    proptest! {
+        /// Whatever the receiver says, a delivery ends: it is never retried beyond its attempts or its deadline.
+        #[test]
+        fn a_retry_is_ahead_and_within_the_deadline(
+            status in 300..600u16, after in proptest::option::of(-1_000_000..10_000_000_000i64),
+            number in 1..20u32, left in -10..10_000i64, u in 0.0..1.0f64,
+        ) {
+            let p = policy(Some(10), Some(3600));
+            let outcome = Outcome::response(status, after.and_then(|s| Timestamp::from_second(s).ok()));
+            match decide(&p, Attempt { number, deadline: Some(t(left)) }, outcome, t(0), Jitter::new(u)) {
+                Next::Retry { at } => {
+                    prop_assert!(at > t(0) && at <= t(left));
+                    prop_assert!(number < 10);
+                }
+                Next::Disable => prop_assert_eq!(status, 410),
+                Next::DeadLetter { .. } => prop_assert!(number >= 10 || left <= 0),
+                Next::Done => prop_assert!(false, "a failure is never done"),
+            }
+        }
+    }
+
+    #[test]
+    fn out_of_chances_table() {
+        for (parks, deadline, want) in [
+            (LAST_CHANCES, Some(0), true),
+            (LAST_CHANCES + 9, Some(-3600), true),
+            // There is time left, or there are chances.
+            (LAST_CHANCES, Some(1), false),
+            (LAST_CHANCES, None, false),
+            (LAST_CHANCES - 1, Some(-3600), false),
+        ] {
+            let progress = Progress { parks, deadline: deadline.map(t), ..Progress::default() };
+            assert_eq!(is_out_of_chances(&progress, t(0)), want, "{parks} parks, deadline {deadline:?}");
+        }
+    }
+
+    #[test]
+    fn the_deadline_counts_from_the_first_attempt() {
+        assert_eq!(deadline(&policy(None, Some(60)), t(0)), Some(t(60)));
+        assert_eq!(deadline(&policy(Some(3), None), t(0)), None);
+    }
+}

@@ -1,0 +1,274 @@
+//! Delivery health: what each dispatcher counts, and what the counts say together.
+//!
+//! # Theory of operation
+//!
+//! A dispatcher writes what it has counted since its start ([`DeliveryCounts`]), so the sum over all keys is absolute,
+//! whoever computes it. The keys of dispatchers that have gone are folded into [`BaseCounts`], which remembers what it
+//! has taken from whom: of a key that is still, or again, there, only the rest counts. So folding changes no sum at any
+//! step, and whoever repeats or abandons it does no harm ([`base`]).
+
+pub mod base;
+pub mod correction;
+pub mod summary;
+pub mod verdict;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::delivery::outcome::OutcomeKind;
+
+pub use base::{BaseCounts, Folded};
+pub use summary::Summary;
+pub use verdict::{Signs, Verdict};
+
+/// How many dead letters are remembered with the counts.
+pub const RECENT: usize = 10;
+
+/// What one dispatcher counted for one subscription since it started: cumulative, so that the sum over all dispatchers
+/// is absolute and the same whoever computes it. Approximate across a crash.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DeliveryCounts {
+    /// [`crate::record::VERSION`].
+    pub version: u32,
+    /// The numbers.
+    #[serde(flatten)]
+    pub tally: Tally,
+    /// The newest attempt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_attempt: Option<LastAttempt>,
+    /// When the next of the parked deliveries is due.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_attempt: Option<Timestamp>,
+    /// The oldest of the parked deliveries.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oldest_pending: Option<Pending>,
+    /// When a delivery last succeeded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_success: Option<Timestamp>,
+    /// When an attempt last failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_failure: Option<Timestamp>,
+    /// The failures since the last success.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failing: Option<Failing>,
+    /// The last [`RECENT`] dead letters, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub recent: Vec<GivenUp>,
+}
+
+/// The numbers, which add up.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Tally {
+    /// Deliveries that ended with a 2xx.
+    pub delivered: u64,
+    /// Attempts that did not.
+    pub failed_attempts: u64,
+    /// Deliveries parked for a retry, less those taken up again; negative where another dispatcher parked them.
+    pub retrying: i64,
+    /// The bytes of their events, headers and body.
+    #[serde(default)]
+    pub retrying_bytes: i64,
+    /// Deliveries given up.
+    pub dead_lettered: u64,
+}
+
+impl Tally {
+    /// Adds the numbers of another.
+    pub const fn add(&mut self, other: Self) {
+        self.delivered = self.delivered.saturating_add(other.delivered);
+        self.failed_attempts = self.failed_attempts.saturating_add(other.failed_attempts);
+        self.wait(other.waiting());
+        self.dead_lettered = self.dead_lettered.saturating_add(other.dead_lettered);
+    }
+
+    /// What waits.
+    #[must_use]
+    pub const fn waiting(self) -> Waiting {
+        Waiting { deliveries: self.retrying, bytes: self.retrying_bytes }
+    }
+
+    /// So much more waits; less, if negative.
+    pub const fn wait(&mut self, more: Waiting) {
+        self.retrying = self.retrying.saturating_add(more.deliveries);
+        self.retrying_bytes = self.retrying_bytes.saturating_add(more.bytes);
+    }
+
+    /// What has come since `earlier`.
+    #[must_use]
+    pub const fn since(self, earlier: Self) -> Self {
+        Self {
+            delivered: self.delivered.saturating_sub(earlier.delivered),
+            failed_attempts: self.failed_attempts.saturating_sub(earlier.failed_attempts),
+            retrying: self.retrying.saturating_sub(earlier.retrying),
+            retrying_bytes: self.retrying_bytes.saturating_sub(earlier.retrying_bytes),
+            dead_lettered: self.dead_lettered.saturating_sub(earlier.dead_lettered),
+        }
+    }
+}
+
+/// Deliveries that wait. A dispatcher's own share of it is negative where others parked what it took up.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Waiting {
+    /// How many.
+    pub deliveries: i64,
+    /// The bytes of their events, headers and body.
+    pub bytes: i64,
+}
+
+impl Waiting {
+    /// Both together.
+    #[must_use]
+    pub const fn plus(self, other: Self) -> Self {
+        Self {
+            deliveries: self.deliveries.saturating_add(other.deliveries),
+            bytes: self.bytes.saturating_add(other.bytes),
+        }
+    }
+
+    /// As much less as this is more.
+    #[must_use]
+    pub const fn negated(self) -> Self {
+        Self { deliveries: self.deliveries.saturating_neg(), bytes: self.bytes.saturating_neg() }
+    }
+}
+
+/// The newest attempt.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct LastAttempt {
+    /// When it started.
+    pub time: Timestamp,
+    /// What it came to.
+    pub outcome: OutcomeKind,
+    /// The HTTP status, if there was a response.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub http_status: Option<u16>,
+    /// How long it took, in milliseconds.
+    pub duration_millis: u64,
+    /// Which attempt of its delivery it was, from 1.
+    pub attempt: u32,
+}
+
+/// A row of failures.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Failing {
+    /// How many.
+    pub count: u64,
+    /// The first of them.
+    pub first: Timestamp,
+    /// The last of them.
+    pub last: Timestamp,
+}
+
+/// A delivery that waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Pending {
+    /// When its event was published.
+    pub since: Timestamp,
+    /// When it is due; from then on it is in someone's hands, and no longer known as waiting.
+    pub due: Timestamp,
+}
+
+/// A delivery that was given up, as the status remembers it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct GivenUp {
+    /// When.
+    pub time: Timestamp,
+    /// What its last attempt came to; none if there was no attempt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<OutcomeKind>,
+    /// The HTTP status, if there was a response.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub http_status: Option<u16>,
+    /// How many attempts were made.
+    pub attempts: u32,
+}
+
+impl DeliveryCounts {
+    /// Counts an attempt. Returns whether that may change what the endpoint is held for: the end of a row of failures, a
+    /// failure in a row that is still young.
+    pub fn attempt(&mut self, attempt: LastAttempt) -> bool {
+        let time = attempt.time;
+        let turned = if attempt.outcome == OutcomeKind::Delivered {
+            self.tally.delivered += 1;
+            self.last_success = self.last_success.max(Some(time));
+            self.failing.take().is_some()
+        } else {
+            self.tally.failed_attempts += 1;
+            self.last_failure = self.last_failure.max(Some(time));
+            let row = self.failing.get_or_insert(Failing { count: 0, first: time, last: time });
+            row.count += 1;
+            row.last = row.last.max(time);
+            row.last.duration_since(row.first) <= verdict::UNHEALTHY_SPAN * 2
+        };
+        if self.last_attempt.as_ref().is_none_or(|last| last.time <= time) {
+            self.last_attempt = Some(attempt);
+        }
+        turned
+    }
+
+    /// Counts a delivery that was given up.
+    pub fn gave_up(&mut self, given_up: GivenUp) {
+        self.tally.dead_lettered += 1;
+        remember(&mut self.recent, [given_up]);
+    }
+}
+
+/// Keeps the newest [`RECENT`], oldest first.
+pub(crate) fn remember(recent: &mut Vec<GivenUp>, more: impl IntoIterator<Item = GivenUp>) {
+    recent.extend(more);
+    recent.sort_by_key(|given_up| given_up.time);
+    recent.drain(..recent.len().saturating_sub(RECENT));
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    pub(crate) fn t(seconds: i64) -> Timestamp {
+        Timestamp::from_second(1_700_000_000 + seconds).unwrap()
+    }
+
+    pub(crate) fn attempt(seconds: i64, outcome: OutcomeKind) -> LastAttempt {
+        LastAttempt { time: t(seconds), outcome, http_status: None, duration_millis: 1, attempt: 1 }
+    }
+
+    pub(crate) fn given_up(seconds: i64) -> GivenUp {
+        GivenUp { time: t(seconds), outcome: None, http_status: None, attempts: 0 }
+    }
+
+    #[test]
+    fn an_attempt_is_told_at_once_while_it_may_change_the_verdict() {
+        let mut counts = DeliveryCounts::default();
+        let mut turned = |seconds, outcome| counts.attempt(attempt(seconds, outcome));
+        assert!(!turned(0, OutcomeKind::Delivered));
+        assert!(!turned(1, OutcomeKind::Delivered));
+        assert!(turned(2, OutcomeKind::Rejected));
+        assert!(turned(13, OutcomeKind::TimedOut), "over 10 s: the endpoint may be unhealthy now");
+        assert!(!turned(23, OutcomeKind::TimedOut), "it has long been");
+        assert!(turned(24, OutcomeKind::Delivered));
+        assert_eq!((counts.tally.delivered, counts.tally.failed_attempts), (3, 3));
+    }
+
+    #[test]
+    fn the_last_dead_letters_are_remembered() {
+        let mut counts = DeliveryCounts::default();
+        (0..12).for_each(|n| counts.gave_up(given_up(n)));
+        assert_eq!((counts.tally.dead_lettered, counts.recent.len()), (12, RECENT));
+        assert_eq!((counts.recent[0].time, counts.recent[9].time), (t(2), t(11)));
+    }
+
+    #[test]
+    fn counts_read_as_they_were_written() {
+        let mut counts = DeliveryCounts { version: 1, ..Default::default() };
+        counts.attempt(attempt(0, OutcomeKind::Rejected));
+        counts.gave_up(given_up(1));
+        let json = crate::record::encode(&counts).unwrap();
+        assert_eq!(crate::record::decode::<DeliveryCounts>(&json).unwrap(), counts);
+    }
+}

@@ -1,0 +1,3 @@
+//! Where deliveries go: which URLs and addresses may be dialled.
+
+pub mod egress;

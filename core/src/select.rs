@@ -1,0 +1,3 @@
+//! Which Subscriptions get an event.
+
+pub mod index;

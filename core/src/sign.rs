@@ -1,0 +1,3 @@
+//! Signatures of webhooks.
+
+pub mod hmac;

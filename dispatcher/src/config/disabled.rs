@@ -1,0 +1,75 @@
+//! Subscriptions whose endpoint answered 410: they get nothing more until their next edit.
+
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use hookwright_core::nats::ids::SubscriptionUid;
+use hookwright_core::nats::names::{DISABLED_KEYS, STATE_BUCKET, parse_disabled_key};
+use hookwright_core::record::{Disabled, decode};
+use hookwright_runtime::logging::chain;
+use hookwright_runtime::mirror::{Change, Mirror};
+use hookwright_runtime::nats::Nats;
+use tokio::sync::watch;
+use tracing::warn;
+
+use crate::config::subscription::Subscription;
+
+/// The generations that are disabled.
+#[derive(Debug)]
+pub(crate) struct DisabledSet {
+    generations: RwLock<HashMap<SubscriptionUid, i64>>,
+    loaded: watch::Sender<bool>,
+}
+
+impl DisabledSet {
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(Self { generations: RwLock::default(), loaded: watch::Sender::new(false) })
+    }
+
+    /// Waits until what was disabled before this dispatcher started is known.
+    pub(crate) async fn loaded(&self) {
+        // The sender is in self.
+        let _ = self.loaded.subscribe().wait_for(|loaded| *loaded).await;
+    }
+
+    /// Whether this generation of the subscription is disabled; an edit ends it.
+    pub(crate) fn contains(&self, subscription: &Subscription) -> bool {
+        let generations = self.generations.read().unwrap_or_else(PoisonError::into_inner);
+        generations.get(&subscription.uid) == Some(&subscription.generation)
+    }
+
+    /// Returns whether this is news: of several generations the newest counts.
+    pub(crate) fn insert(&self, uid: &SubscriptionUid, generation: i64) -> bool {
+        let mut generations = self.generations.write().unwrap_or_else(PoisonError::into_inner);
+        let news = generations.get(uid).is_none_or(|known| *known < generation);
+        if news {
+            generations.insert(uid.clone(), generation);
+        }
+        news
+    }
+
+    fn remove(&self, uid: &SubscriptionUid) {
+        self.generations.write().unwrap_or_else(PoisonError::into_inner).remove(uid);
+    }
+
+    /// Follows what all dispatchers have found; for ever.
+    pub(crate) async fn run(self: Arc<Self>, nats: Nats) {
+        Mirror::new(nats, STATE_BUCKET, DISABLED_KEYS).run(|change| self.apply(change)).await;
+    }
+
+    fn apply(&self, change: Change) {
+        match change {
+            Change::Loaded { .. } => drop(self.loaded.send_replace(true)),
+            Change::Delete { key } | Change::Vanished { key } => {
+                if let Some(uid) = parse_disabled_key(&key) {
+                    self.remove(&uid);
+                }
+            }
+            Change::Put { key, value, .. } => match (parse_disabled_key(&key), decode::<Disabled>(&value)) {
+                (Some(uid), Ok(disabled)) => drop(self.insert(&uid, disabled.generation)),
+                (_, Err(error)) => warn!(key, error = chain(&error), "can't read what is disabled"),
+                (None, Ok(_)) => {}
+            },
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! From the config bucket to the index.
+
+use std::sync::Arc;
+
+use hookwright_core::destination::egress::EgressPolicy;
+use hookwright_core::nats::names::{CONFIG_BUCKET, ConfigKey};
+use hookwright_core::record::seal::{Sealed, SealingKey};
+use hookwright_core::record::{EventSchemaRecord, ProducerRecord, SubscriptionRecord, decode};
+use hookwright_runtime::logging::chain;
+use hookwright_runtime::mirror::{Change, Mirror};
+use hookwright_runtime::nats::Nats;
+use tracing::{debug, error, warn};
+
+use crate::config::index::Index;
+use crate::config::schema::Schema;
+use crate::config::subscription::{Endpoint, Subscription, Unusable};
+use crate::deliver::queued::Pending;
+use crate::health::Health;
+use crate::limits::lane::{Lane, Lanes};
+
+/// Keeps the index as the bucket is.
+pub(crate) struct ConfigLoader {
+    pub(crate) index: Arc<Index>,
+    pub(crate) health: Arc<Health>,
+    pub(crate) key: SealingKey,
+    pub(crate) egress: EgressPolicy,
+    pub(crate) lanes: Arc<Lanes<Pending>>,
+}
+
+impl ConfigLoader {
+    /// For ever.
+    pub(crate) async fn run(self, nats: Nats) {
+        Mirror::new(nats, CONFIG_BUCKET, ">").run(|change| self.apply(change)).await;
+    }
+
+    fn apply(&self, change: Change) {
+        match change {
+            Change::Loaded { revision } => self.index.set_loaded(revision),
+            Change::Delete { key } | Change::Vanished { key } => match ConfigKey::parse(&key) {
+                Some(key) => {
+                    debug!(%key, "removed");
+                    self.index.remove(&key);
+                }
+                None => warn!(key, "a key that is not ours was removed"),
+            },
+            Change::Put { key, value, revision } => match ConfigKey::parse(&key) {
+                Some(key) => {
+                    if let Err(reason) = self.put(&key, &value, revision) {
+                        error!(%key, reason, "a config record can't be read: its Producer is not served");
+                        self.index.put_unreadable(&key, reason);
+                    }
+                }
+                None => warn!(key, "a key that is not ours was written"),
+            },
+        }
+    }
+
+    fn put(&self, key: &ConfigKey, value: &[u8], revision: u64) -> Result<(), String> {
+        match key {
+            ConfigKey::Producer(uid) => {
+                let record: ProducerRecord = decode(value).map_err(|error| chain(&error))?;
+                if record.uid != *uid {
+                    return Err("the record is of another object".to_owned());
+                }
+                self.index.put_producer(record);
+            }
+            ConfigKey::Subscription(producer, uid) => {
+                let record: SubscriptionRecord<Sealed> = decode(value).map_err(|error| chain(&error))?;
+                if record.uid != *uid || record.producer != *producer {
+                    return Err("the record is of another object".to_owned());
+                }
+                self.index.put_subscription(self.subscription(record, revision)?);
+            }
+            // After each reconnect all records come again.
+            ConfigKey::Schema(producer, uid) if self.index.keep_schema(producer, uid, value) => {}
+            ConfigKey::Schema(producer, uid) => {
+                let record: EventSchemaRecord = decode(value).map_err(|error| chain(&error))?;
+                if record.uid != *uid || record.producer != *producer {
+                    return Err("the record is of another object".to_owned());
+                }
+                let (schema, error) = tokio::task::block_in_place(|| Schema::compile(&record, value));
+                if let Some(error) = error {
+                    error!(%key, error = chain(&error), "can't be compiled: its Producer is not served if it enforces");
+                }
+                self.index.put_schema(producer, uid, schema);
+            }
+        }
+        debug!(%key, revision, "loaded");
+        Ok(())
+    }
+
+    fn subscription(&self, record: SubscriptionRecord<Sealed>, revision: u64) -> Result<Arc<Subscription>, String> {
+        let record = record.open(&self.key).map_err(|error| chain(&error))?;
+        let name = format!("{}/{}", record.namespace, record.name);
+        let endpoint = Endpoint::prepare(&record, &self.egress);
+        match &endpoint {
+            Ok(_) => {}
+            Err(Unusable::Blocked(refusal)) => warn!(subscription = name, %refusal, "the endpoint is blocked"),
+            Err(Unusable::Unsignable) => warn!(subscription = name, "no request can be built"),
+        }
+        let before = self.index.subscription(&record.uid);
+        let lane = before.as_ref().map_or_else(|| Lane::new(&self.lanes), |before| Arc::clone(&before.lane));
+        Ok(Arc::new(Subscription {
+            name,
+            endpoint,
+            lane,
+            revision,
+            health: self.health.cell(&record.uid),
+            uid: record.uid,
+            producer: record.producer,
+            generation: record.generation,
+            event_types: record.event_types,
+            policy: record.policy,
+        }))
+    }
+}
+
+#[cfg(test)]
+mod tests;

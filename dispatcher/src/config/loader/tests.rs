@@ -1,0 +1,166 @@
+use hookwright_core::delivery::policy::DeliveryPolicy;
+use hookwright_core::event::{Event, Message, Reading, attribute_value, parse};
+use hookwright_core::nats::ids::{EventSchemaUid, ProducerUid, SubscriptionUid};
+use hookwright_core::record::{EventTypeRule, SchemaVersionRecord, StreamRef, VERSION, Validation, encode};
+use hookwright_core::schema::{SchemaVersion, Violation};
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::config::index::Producer;
+use crate::deliver::queued::Turn;
+use crate::limits::attempts::Slots;
+use crate::metrics::Metrics;
+use crate::validate::validator::Validator;
+
+const KEY: &str = "schema.p-1.e-1";
+
+fn loader() -> ConfigLoader {
+    let key = SealingKey::parse("test", "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=").unwrap();
+    let (health, _) = Health::new();
+    let (egress, index) = (EgressPolicy::default(), Index::new());
+    ConfigLoader { index, health, key, egress, lanes: Lanes::new(1, 1, 1, Slots::<Turn>::new(1).load()) }
+}
+
+fn uid() -> ProducerUid {
+    ProducerUid::parse("p-1").unwrap()
+}
+
+fn producer(validation: Validation) -> ProducerRecord {
+    ProducerRecord {
+        version: VERSION,
+        uid: uid(),
+        generation: 1,
+        namespace: "shop".into(),
+        name: "orders".into(),
+        stream: StreamRef { name: "shop_orders".into(), created: Timestamp::UNIX_EPOCH },
+        consumer: "hookwright".into(),
+        event_type: EventTypeRule::default(),
+        validation,
+    }
+}
+
+fn schema(json_schema: Value) -> Vec<u8> {
+    let version = SchemaVersion::parse("1").unwrap();
+    encode(&EventSchemaRecord {
+        version: VERSION,
+        uid: EventSchemaUid::parse("e-1").unwrap(),
+        generation: 1,
+        namespace: "shop".into(),
+        name: "created".into(),
+        producer: uid(),
+        event_type: "created".into(),
+        versions: vec![SchemaVersionRecord { version, uri: None, json_schema, deprecated: false }],
+    })
+    .unwrap()
+    .to_vec()
+}
+
+fn event(subject: &str) -> Event {
+    let rule = EventTypeRule::default();
+    let reading = Reading { rule: &rule, source: &attribute_value("/s"), known_type: None };
+    let published = Timestamp::UNIX_EPOCH;
+    parse(&Message { subject, headers: &[], body: &"{}".into(), stream: "s", sequence: 1, published }, reading).unwrap()
+}
+
+impl ConfigLoader {
+    fn is_served(&self) -> bool {
+        self.index.set_loaded(1);
+        let served = self.index.serving().borrow().contains_key(&uid());
+        assert_eq!(self.index.unserved().is_empty(), served);
+        served
+    }
+
+    fn receive(&self, key: &str, value: &[u8]) {
+        self.apply(Change::Put { key: key.to_owned(), value: value.to_vec().into(), revision: 1 });
+    }
+}
+
+#[test]
+fn each_change_makes_another_version() {
+    let loader = loader();
+    let record = encode(&producer(Validation::Ignore)).unwrap();
+    let mut versions = vec![loader.index.version()];
+    for _ in 0..2 {
+        loader.receive("producer.p-1", &record);
+        versions.push(loader.index.version());
+    }
+    assert_eq!(loader.index.matches(&uid(), "created").unwrap().version, versions[2]);
+    loader.apply(Change::Delete { key: "producer.p-1".into() });
+    versions.push(loader.index.version());
+    assert!(versions.is_sorted_by(|before, after| before < after), "{versions:?}");
+    loader.index.set_loaded(2);
+    assert_eq!(loader.index.version(), versions[3]);
+}
+
+#[test]
+fn what_moves_to_another_producer_is_matched_there_alone() {
+    let loader = loader();
+    let other = ProducerUid::parse("p-2").unwrap();
+    let subscription = |producer: &ProducerUid, revision| {
+        let uid = SubscriptionUid::parse("s-1").unwrap();
+        Arc::new(Subscription {
+            health: loader.health.cell(&uid),
+            uid,
+            producer: producer.clone(),
+            generation: 1,
+            revision,
+            name: "shop/billing".into(),
+            event_types: vec![">".to_owned().try_into().unwrap()],
+            policy: DeliveryPolicy::default(),
+            endpoint: Err(Unusable::Unsignable),
+            lane: Lane::new(&loader.lanes),
+        })
+    };
+    for uid in [&uid(), &other] {
+        loader.index.put_producer(ProducerRecord { uid: uid.clone(), ..producer(Validation::Ignore) });
+    }
+    let matched = |uid: &ProducerUid| loader.index.matches(uid, "created").unwrap().subscriptions.len();
+    for (producer, revision, want) in [(&uid(), 1, (1, 0)), (&other, 2, (0, 1)), (&uid(), 1, (0, 1))] {
+        loader.index.put_subscription(subscription(producer, revision));
+        assert_eq!((matched(&uid()), matched(&other)), want);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_schema_that_comes_again_as_it_was_is_not_compiled_again() {
+    let loader = loader();
+    let of_created = || loader.index.schema(&uid(), "created").unwrap();
+    loader.receive("producer.p-1", &encode(&producer(Validation::Enforce)).unwrap());
+    loader.receive(KEY, &schema(json!({ "type": "object" })));
+    let first = of_created();
+    loader.receive(KEY, &schema(json!({ "type": "object" })));
+    assert!(Arc::ptr_eq(&first, &of_created()));
+    loader.receive(KEY, b"{}");
+    assert!(!loader.is_served(), "a record that can't be read");
+    loader.receive(KEY, &schema(json!({ "type": "object" })));
+    assert!(loader.is_served() && Arc::ptr_eq(&first, &of_created()), "and back");
+    loader.receive(KEY, &schema(json!({ "type": "string" })));
+    assert!(!Arc::ptr_eq(&first, &of_created()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_schema_that_can_not_be_compiled_stops_only_a_producer_that_enforces() {
+    let loader = loader();
+    let validator = Validator::new(Arc::clone(&loader.index), Metrics::register().0);
+    let violation =
+        async |validation, subject| validator.violation(&Producer::new(producer(validation)), &event(subject)).await;
+    loader.receive(KEY, &schema(json!({ "type": "nothing" })));
+    for (validation, served, violated) in [
+        (Validation::Ignore, true, None),
+        (Validation::Warn, true, Some(Violation::unusable_schema())),
+        (Validation::Enforce, false, Some(Violation::unusable_schema())),
+    ] {
+        loader.receive("producer.p-1", &encode(&producer(validation)).unwrap());
+        assert_eq!(loader.is_served(), served, "{validation:?}");
+        assert_eq!(violation(validation, "created").await, violated, "{validation:?}");
+    }
+    assert_eq!(violation(Validation::Warn, "undeclared").await, Some(Violation::no_schema()));
+    assert_eq!(loader.index.unreadable(), 1);
+    loader.receive(KEY, &schema(json!({ "type": "object" })));
+    assert!(loader.is_served() && loader.index.unreadable() == 0, "healed");
+    loader.receive(KEY, &schema(json!({ "type": "nothing" })));
+    assert!(!loader.is_served());
+    loader.apply(Change::Delete { key: KEY.to_owned() });
+    assert!(loader.is_served(), "removed");
+}

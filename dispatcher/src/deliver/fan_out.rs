@@ -1,0 +1,166 @@
+//! An event from a producer's stream: read once, matched once, delivered to all that want it.
+
+use std::sync::Arc;
+
+use hookwright_core::delivery::decide::DeadLetterReason;
+use hookwright_core::delivery::parked::{DeadLetter, Progress};
+use hookwright_core::event::{Event, Reading, parse};
+use hookwright_core::nats::ids::ProducerUid;
+use hookwright_core::record::{VERSION, Validation};
+use hookwright_core::schema::Violation;
+use tokio::time::Instant;
+use tracing::info;
+
+use crate::ack::hold::{Abandoned, Hold};
+use crate::config::index::{Matches, Producer};
+use crate::deliver::attempt::Deliverer;
+use crate::deliver::queued::Pending;
+use crate::intake::read_ahead::Coming;
+use crate::parking::messages::Published;
+
+/// An event that has been read.
+struct Arrived {
+    producer: Arc<Producer>,
+    published: Published,
+    event: Event,
+    coming: Coming,
+    hold: Hold,
+}
+
+impl Deliverer {
+    /// Hands each delivery of the event to its lane. Most events wait for nothing on the way there; the others do so in a
+    /// task.
+    pub(crate) fn fan_out(
+        self: &Arc<Self>,
+        producer: &ProducerUid,
+        mut published: Published,
+        coming: Coming,
+        hold: Hold,
+    ) {
+        let Some(producer) = self.index.producer(producer) else { return };
+        let reading = Reading { rule: &producer.record.event_type, source: &producer.source, known_type: None };
+        let parsed = published.with_message(|message| parse(message, reading));
+        let deliverer = Arc::clone(self);
+        match parsed {
+            Ok(event) => {
+                published.event.event_type.clone_from(&event.event_type);
+                let arrived = Arrived { producer, published, event, coming, hold };
+                if arrived.producer.record.validation != Validation::Ignore {
+                    tokio::spawn(async move { deliverer.validate(arrived).await });
+                    return;
+                }
+                if let Some(arrived) = self.hand_out(arrived) {
+                    tokio::spawn(async move { deliverer.wait_for_room(arrived).await });
+                }
+            }
+            Err(_) if !self.liveness.is_live() => {}
+            Err(malformed) => {
+                tokio::spawn(async move {
+                    let (reason, detail) = (DeadLetterReason::Malformed, malformed.to_string());
+                    deliverer.bury_event(&producer, &published, reason, detail).await;
+                    hold.settled(None);
+                });
+            }
+        }
+    }
+
+    /// To the lanes of all that want it; returned if it has to wait for room. If this dispatcher may not go on, it is
+    /// abandoned.
+    fn hand_out(self: &Arc<Self>, arrived: Arrived) -> Option<Arrived> {
+        let Matches { mut subscriptions, version } =
+            self.index.matches(&arrived.producer.record.uid, &arrived.event.event_type)?;
+        // After the match: were the lease lost before it, the index could be an old one.
+        if !self.liveness.is_live() {
+            return None;
+        }
+        arrived.coming.saw(subscriptions.len());
+        let Some(mut queued) = arrived.coming.queue(subscriptions.len()) else { return Some(arrived) };
+        let Arrived { published, event, coming, hold, .. } = arrived;
+        drop(coming);
+        self.metrics.events.inc();
+        let (published, event) = (Arc::new(published), Arc::new(event));
+        // Not before: no endpoint is to blame for the time that validating or waiting for room takes.
+        let received = Instant::now();
+        let pending = |subscription, published, event, queued, hold| Pending {
+            deliverer: Arc::clone(self),
+            subscription,
+            published,
+            event,
+            received,
+            version,
+            parked: None,
+            queued: Some(queued),
+            hold,
+        };
+        let Some(last) = subscriptions.pop() else {
+            hold.settled(None);
+            return None;
+        };
+        for subscription in subscriptions {
+            pending(subscription, Arc::clone(&published), Arc::clone(&event), queued.one(), hold.part()).enter();
+        }
+        pending(last, published, event, queued, hold).enter();
+        None
+    }
+
+    async fn validate(self: &Arc<Self>, arrived: Arrived) {
+        match self.passes(&arrived.producer, &arrived.published, &arrived.event).await {
+            Ok(true) => {
+                if let Some(arrived) = self.hand_out(arrived) {
+                    self.wait_for_room(arrived).await;
+                }
+            }
+            Ok(false) => arrived.hold.settled(None),
+            Err(Abandoned) => {}
+        }
+    }
+
+    async fn wait_for_room(self: &Arc<Self>, mut arrived: Arrived) {
+        while self.stop.run_until_cancelled(arrived.coming.room_for_many()).await.is_some() {
+            let Some(waits) = self.hand_out(arrived) else { return };
+            arrived = waits;
+        }
+    }
+
+    /// Whether the event is delivered, be it valid or not.
+    async fn passes(&self, producer: &Producer, published: &Published, event: &Event) -> Result<bool, Abandoned> {
+        let Some(violation) = self.validator.violation(producer, event).await else { return Ok(true) };
+        // Were the lease lost, it could be judged by an old schema; were the producer not served any more, by one that
+        // can't be used.
+        if !self.liveness.is_live() || self.index.producer(&producer.record.uid).is_none() {
+            return Err(Abandoned);
+        }
+        Ok(self.tolerates(producer, published, &violation).await)
+    }
+
+    /// Counts a violation, and returns whether the event is delivered all the same; enforced, it is buried.
+    async fn tolerates(&self, producer: &Producer, published: &Published, violation: &Violation) -> bool {
+        let enforced = producer.record.validation == Validation::Enforce;
+        self.metrics.schema_violation(if enforced { "Enforce" } else { "Warn" });
+        self.violations.add(&producer.record.uid);
+        if enforced {
+            self.bury_event(producer, published, DeadLetterReason::SchemaViolation, violation.to_string()).await;
+        }
+        !enforced
+    }
+
+    /// The event itself is at fault: one dead letter, whoever is subscribed.
+    async fn bury_event(&self, producer: &Producer, published: &Published, reason: DeadLetterReason, detail: String) {
+        let letter = DeadLetter {
+            version: VERSION,
+            reason,
+            detail: Some(detail),
+            time: self.clock.now(),
+            producer: producer.record.uid.clone(),
+            subscription: None,
+            id: None,
+            event: published.event.clone(),
+            progress: Progress::default(),
+            reference_only: false,
+        };
+        self.store.bury(letter, published).await;
+        let name = format!("{}/{}", producer.record.namespace, producer.record.name);
+        info!(producer = name, sequence = published.event.sequence, reason = reason.name(), "dead letter");
+        self.metrics.dead_letter(reason);
+    }
+}

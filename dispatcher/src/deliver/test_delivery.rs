@@ -1,0 +1,82 @@
+//! A test delivery: one attempt with the endpoint, the headers and the keys of now, because somebody has asked for it.
+//!
+//! Nothing follows from it but its result in the state bucket. It takes no place in the lane, so it doesn't wait behind
+//! what waits there, also where the endpoint is disabled: it is how to find out whether it is back. Should this
+//! dispatcher die before the result is stored, the test comes again, with the same `webhook-id`.
+
+use std::sync::Arc;
+
+use hookwright_core::delivery::outcome::{Outcome, OutcomeKind};
+use hookwright_core::delivery::test_delivery::{TEST_HEADER, TestDelivery, TestResult};
+use hookwright_core::record::decode;
+use hookwright_runtime::logging::chain;
+use tokio::time::{Instant, timeout};
+use tracing::{error, info, warn};
+
+use crate::ack::hold::Abandoned;
+use crate::config::index::{Lookup, Producer};
+use crate::config::subscription::Subscription;
+use crate::deliver::attempt::Deliverer;
+use crate::deliver::due::BEHIND;
+use crate::deliver::queued::Turn;
+use crate::limits::attempts::Slot;
+
+/// What makes a due message a test.
+pub(crate) fn test_header(message: &async_nats::Message) -> Option<&str> {
+    Some(message.headers.as_ref()?.get(TEST_HEADER)?.as_str())
+}
+
+impl Deliverer {
+    /// Sends it, unless it was sent before, and stores what came of it.
+    pub(crate) async fn deliver_test(&self, header: &str) -> Result<(), Abandoned> {
+        let test: TestDelivery = decode(header.as_bytes()).map_err(|failure| {
+            // A newer dispatcher may be able to read it; until then it comes again.
+            error!(error = chain(&failure), "a test can't be read");
+            Abandoned
+        })?;
+        let awaited = self.store.awaits(&test).await.map_err(|failure| {
+            warn!(error = chain(&failure), "a test waits");
+            Abandoned
+        })?;
+        if !awaited {
+            return Ok(());
+        }
+        // An edit that came with the request counts for it.
+        let mut loaded = self.index.loaded();
+        let loaded = timeout(BEHIND, loaded.wait_for(|loaded| *loaded >= test.revision)).await;
+        if !loaded.is_ok_and(|loaded| loaded.is_ok()) {
+            return Err(Abandoned);
+        }
+        let slot = self.slots.take().await;
+        let Some(mut slot) = slot.filter(|_| self.liveness.is_live()) else { return Err(Abandoned) };
+        let result = match self.index.lookup(&test.subscription) {
+            Lookup::Serving(subscription, producer) => self.try_out(&test, &subscription, &producer, &mut slot).await,
+            Lookup::Waiting => return Err(Abandoned),
+            Lookup::Absent { .. } => return Ok(()),
+        };
+        drop(slot);
+        self.store.answer(&test, result).await;
+        Ok(())
+    }
+
+    async fn try_out(
+        &self,
+        test: &TestDelivery,
+        subscription: &Subscription,
+        producer: &Producer,
+        slot: &mut Slot<Turn>,
+    ) -> TestResult {
+        let (id, started) = (test.id(), Instant::now());
+        let outcome = match test.event(&producer.source) {
+            Ok(event) => self.send(subscription, Arc::new(event), &id, self.clock.now(), slot).await,
+            Err(_) => Outcome::without_response(OutcomeKind::Unsignable),
+        };
+        info!(subscription = subscription.name, %id, outcome = outcome.kind.name(), "test");
+        TestResult {
+            time: self.clock.now(),
+            outcome: outcome.kind,
+            http_status: outcome.http_status,
+            duration_millis: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
+        }
+    }
+}

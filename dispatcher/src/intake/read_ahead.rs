@@ -1,0 +1,288 @@
+//! How far a dispatcher reads ahead: no further than keeps its endpoints busy until the next pull, as what waits in memory
+//! passes through the caches in vain, and is sent again if the dispatcher dies. What has waited for a while waits for an
+//! endpoint that is slow: it has a bound of its own, so that it does not keep the others' events out, of which each Producer
+//! leaves some to others. And an event may have ten thousand receivers.
+
+use std::ops::Deref;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use tokio::sync::Notify;
+use tokio::time::timeout;
+
+use crate::intake::budget::{LOOK, fair};
+
+/// Read ahead, in deliveries.
+const AHEAD: usize = 512;
+
+/// While there are more, no more are read. A quarter less, so that a pull is worth its while.
+const ENOUGH: usize = AHEAD - AHEAD / 4;
+
+/// The deliveries that wait, over all subscriptions.
+#[derive(Debug)]
+pub(crate) struct Backlog {
+    waiting: AtomicUsize,
+    most: usize,
+    /// Those that have not waited for long.
+    fresh: AtomicUsize,
+    room: Notify,
+}
+
+/// What one producer has of it.
+#[derive(Debug)]
+pub(crate) struct Intake {
+    backlog: Arc<Backlog>,
+    /// Events that are here, and not matched yet.
+    coming: AtomicUsize,
+    waiting: AtomicUsize,
+    less: Notify,
+    /// To how many subscriptions its events went of late: at most, forgotten slowly.
+    fan_out: AtomicUsize,
+}
+
+/// An event that is here, and not matched yet, until dropped.
+pub(crate) struct Coming(Arc<Intake>);
+
+/// Deliveries that wait for their turn, until dropped.
+pub(crate) struct Queued {
+    intake: Arc<Intake>,
+    deliveries: usize,
+    fresh: bool,
+}
+
+impl Backlog {
+    pub(crate) fn new(most: usize) -> Arc<Self> {
+        Arc::new(Self { waiting: AtomicUsize::new(0), most, fresh: AtomicUsize::new(0), room: Notify::new() })
+    }
+
+    fn left(&self) -> usize {
+        self.most.saturating_sub(self.waiting.load(Ordering::Acquire))
+    }
+
+    /// Waits until there is room to read ahead, and returns for how many deliveries.
+    async fn room(&self) -> usize {
+        loop {
+            let freed = self.room.notified();
+            let fresh = self.fresh.load(Ordering::Acquire);
+            if fresh <= ENOUGH {
+                return AHEAD - fresh;
+            }
+            freed.await;
+        }
+    }
+}
+
+impl Intake {
+    /// Before anything is known of a producer: few of its events are read at first.
+    const FAN_OUT: usize = 128;
+
+    pub(crate) fn new(backlog: &Arc<Backlog>) -> Arc<Self> {
+        let (coming, waiting) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        let (less, fan_out) = (Notify::new(), AtomicUsize::new(Self::FAN_OUT));
+        Arc::new(Self { backlog: Arc::clone(backlog), coming, waiting, less, fan_out })
+    }
+
+    /// An event has come.
+    pub(crate) fn coming(self: &Arc<Self>) -> Coming {
+        self.coming.fetch_add(1, Ordering::AcqRel);
+        Coming(Arc::clone(self))
+    }
+
+    /// How many more deliveries may wait, if any, when so many events are about to come.
+    fn fair(&self, coming: usize) -> Option<usize> {
+        let coming = coming * self.fan_out.load(Ordering::Relaxed);
+        fair(self.waiting.load(Ordering::Acquire) + coming, self.backlog.left())
+    }
+
+    /// Places for all deliveries of an event, however many, unless this producer has its share. One is always let in: it
+    /// takes no more than its event, whose memory has a bound of its own.
+    pub(crate) fn queue(self: &Arc<Self>, deliveries: usize) -> Option<Queued> {
+        if deliveries > 1 && self.fair(0).is_none() {
+            return None;
+        }
+        self.backlog.waiting.fetch_add(deliveries, Ordering::AcqRel);
+        self.backlog.fresh.fetch_add(deliveries, Ordering::AcqRel);
+        self.waiting.fetch_add(deliveries, Ordering::AcqRel);
+        Some(Queued { intake: Arc::clone(self), deliveries, fresh: true })
+    }
+
+    /// Waits until there is room to read ahead, and returns for how many events.
+    pub(crate) async fn room(&self) -> u32 {
+        loop {
+            let room = self.backlog.room().await;
+            if let Some(more) = self.fair(self.coming.load(Ordering::Acquire)) {
+                return self.events(room.min(more));
+            }
+            let _ = timeout(LOOK, self.less.notified()).await;
+        }
+    }
+
+    /// Waits until there is room for an event that goes to many.
+    pub(crate) async fn room_for_many(&self) {
+        while self.fair(0).is_none() {
+            let _ = timeout(LOOK, self.less.notified()).await;
+        }
+    }
+
+    /// An event went to this many.
+    pub(crate) fn saw(&self, matches: usize) {
+        let known = self.fan_out.load(Ordering::Relaxed);
+        self.fan_out.store(matches.max(known - known.div_ceil(8)), Ordering::Relaxed);
+    }
+
+    /// How many events make about this many deliveries; one at least.
+    fn events(&self, deliveries: usize) -> u32 {
+        let events = deliveries / self.fan_out.load(Ordering::Relaxed).max(1);
+        u32::try_from(events).unwrap_or(u32::MAX).max(1)
+    }
+}
+
+impl Deref for Coming {
+    type Target = Arc<Intake>;
+
+    fn deref(&self) -> &Arc<Intake> {
+        &self.0
+    }
+}
+
+impl Drop for Coming {
+    fn drop(&mut self) {
+        self.coming.fetch_sub(1, Ordering::AcqRel);
+        self.less.notify_one();
+    }
+}
+
+impl Queued {
+    /// The place of one of them.
+    pub(crate) fn one(&mut self) -> Self {
+        let deliveries = self.deliveries.min(1);
+        self.deliveries -= deliveries;
+        Self { intake: Arc::clone(&self.intake), deliveries, fresh: self.fresh }
+    }
+
+    /// It has waited for long: others are read.
+    pub(crate) fn lingers(&mut self) {
+        if !std::mem::take(&mut self.fresh) {
+            return;
+        }
+        let Backlog { fresh, room, .. } = &*self.intake.backlog;
+        let before = fresh.fetch_sub(self.deliveries, Ordering::AcqRel);
+        if before > ENOUGH && before - self.deliveries <= ENOUGH {
+            room.notify_waiters();
+        }
+    }
+}
+
+impl Drop for Queued {
+    fn drop(&mut self) {
+        self.lingers();
+        if self.deliveries == 0 {
+            return;
+        }
+        let Intake { backlog, waiting, less, .. } = &*self.intake;
+        backlog.waiting.fetch_sub(self.deliveries, Ordering::AcqRel);
+        waiting.fetch_sub(self.deliveries, Ordering::AcqRel);
+        less.notify_one();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::time::{Duration, timeout};
+
+    fn intake(backlog: &Arc<Backlog>) -> Arc<Intake> {
+        let intake = Intake::new(backlog);
+        (0..100).for_each(|_| intake.saw(1));
+        intake
+    }
+
+    async fn full(intake: &Intake) -> bool {
+        timeout(Duration::from_secs(1), intake.room()).await.is_err()
+    }
+
+    fn ones(intake: &Arc<Intake>, n: usize) -> Vec<Queued> {
+        (0..n).filter_map(|_| intake.queue(1)).collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn there_is_room_again_when_one_has_its_turn() {
+        let intake = intake(&Backlog::new(8));
+        let mut queued = ones(&intake, 2);
+        assert_eq!(intake.room().await, 2, "four of eight then");
+        let coming = [intake.coming(), intake.coming(), intake.coming()];
+        assert!(full(&intake).await, "what has come and is not matched yet counts");
+        drop(coming);
+        queued.extend(ones(&intake, 10));
+        assert_eq!(queued.len(), 12, "one is always let in");
+        queued.truncate(4);
+        assert!(full(&intake).await, "four of eight");
+        let (room, ()) = tokio::join!(intake.room(), async { queued.truncate(2) });
+        assert_eq!(room, 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn each_producer_leaves_room_for_others() {
+        let backlog = Backlog::new(64);
+        let greedy: Vec<_> = (0..8).map(|_| intake(&backlog)).collect();
+        let mut taken = Vec::new();
+        for _ in 0..64 {
+            for one in &greedy {
+                if one.fair(0).is_some() {
+                    taken.extend(one.queue(2));
+                }
+            }
+        }
+        let other = intake(&backlog);
+        let left = backlog.left();
+        assert!((4..=12).contains(&left), "{left} of 64 beside eight that want all");
+        assert!(other.room().await >= 2);
+        assert!(other.queue(1000).is_some() && other.queue(2).is_some());
+        assert!(full(&greedy[0]).await && greedy[0].queue(2).is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_lingers_does_not_keep_others_out() {
+        let backlog = Backlog::new(8 * AHEAD);
+        let (slow, other) = (intake(&backlog), intake(&backlog));
+        let mut queued = ones(&slow, AHEAD);
+        assert!(full(&slow).await && full(&other).await);
+        let (room, ()) = tokio::join!(other.room(), async { queued.iter_mut().for_each(Queued::lingers) });
+        assert_eq!(room as usize, AHEAD);
+        drop(queued);
+        assert_eq!(backlog.fresh.load(Ordering::Acquire), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_event_for_many_waits_until_there_is_room_and_then_has_all_its_places() {
+        let intake = intake(&Backlog::new(4));
+        let mut first = intake.queue(1000).unwrap();
+        assert!(intake.queue(2).is_none());
+        let mut ones: Vec<Queued> = (0..1000).map(|_| first.one()).collect();
+        drop(first);
+        ones.truncate(2);
+        assert!(intake.queue(2).is_none());
+        let (queued, ()) = tokio::join!(
+            async {
+                intake.room_for_many().await;
+                intake.queue(1000)
+            },
+            async { ones.truncate(1) }
+        );
+        assert!(queued.is_some());
+        drop((ones, queued));
+        assert_eq!(intake.room().await, 2);
+    }
+
+    #[test]
+    fn fewer_events_are_read_when_each_goes_to_many() {
+        let intake = Intake::new(&Backlog::new(4));
+        assert_eq!(intake.events(1024), 8, "unknown");
+        intake.saw(1000);
+        assert_eq!((intake.events(2048), intake.events(10)), (2, 1));
+        (0..100).for_each(|_| intake.saw(1));
+        assert_eq!(intake.events(1024), 1024);
+        (0..100).for_each(|_| intake.saw(0));
+        assert_eq!(intake.events(1024), 1024);
+    }
+}

@@ -1,0 +1,154 @@
+//! Reads one durable consumer, for as long as it is told to: pulls what the budget allows, and holds each message
+//! while it is worked on.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Duration;
+
+use hookwright_core::nats::ids::ProducerUid;
+use hookwright_runtime::logging::chain;
+use hookwright_runtime::nats::Nats;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{debug, error, warn};
+
+use crate::ack::batch::Acks;
+use crate::ack::hold::Hold;
+use crate::config::index::Producer;
+use crate::deliver::attempt::Deliverer;
+use crate::intake::budget::Budget;
+use crate::intake::pull::{PullError, Pulled, Puller};
+use crate::intake::read_ahead::{Backlog, Coming, Intake};
+use crate::parking::messages::Published;
+use crate::parking::parked_budget::Pressure;
+use crate::validate::validator::QUICKLY_READ;
+
+/// A pull asks for at most this many messages.
+const MAX_EVENTS: u32 = 256;
+/// Between a failed pull and the next.
+const RETRY: Duration = Duration::from_millis(250);
+
+/// What a reader needs.
+#[derive(Clone)]
+pub(crate) struct Reader {
+    pub(crate) nats: Nats,
+    pub(crate) deliverer: Arc<Deliverer>,
+    pub(crate) budget: Arc<Budget>,
+    /// What waits for its turn.
+    pub(crate) backlog: Arc<Backlog>,
+    pub(crate) acks: Acks,
+    /// The messages that are held.
+    pub(crate) tracker: TaskTracker,
+    /// Keeps new events out while too much is parked.
+    pub(crate) pressure: Pressure,
+    /// The largest message that the server lets through, in bytes.
+    pub(crate) max_message: u32,
+}
+
+/// What is read, and what becomes of it.
+#[derive(Clone)]
+pub(crate) enum Source {
+    /// The events of a producer.
+    Events { producer: Arc<Producer>, intake: Arc<Intake> },
+    /// The parked deliveries that are due.
+    Due { stream: &'static str, consumer: &'static str },
+}
+
+impl Source {
+    fn names(&self) -> (&str, &str) {
+        match self {
+            Self::Events { producer, .. } => (&producer.record.stream.name, &producer.record.consumer),
+            Self::Due { stream, consumer } => (stream, consumer),
+        }
+    }
+}
+
+impl Reader {
+    /// Reads until `stop`. What is held then goes on by itself.
+    pub(crate) async fn run(self, source: Source, stop: CancellationToken) {
+        while !stop.is_cancelled() {
+            let allowed = async {
+                self.deliverer.liveness.live().await;
+                self.deliverer.clock.usable().await;
+                if matches!(source, Source::Events { .. }) {
+                    self.pressure.relieved().await;
+                }
+            };
+            if stop.run_until_cancelled(allowed).await.is_none() {
+                break;
+            }
+            if let Err(error) = self.read(&source, &stop).await {
+                let (stream, consumer) = source.names();
+                warn!(stream, consumer, error = chain(&error), "can't read");
+                stop.run_until_cancelled(tokio::time::sleep(RETRY)).await;
+            }
+        }
+        debug!(source = ?source.names(), "stopped reading");
+    }
+
+    async fn read(&self, source: &Source, stop: &CancellationToken) -> Result<(), PullError> {
+        let (stream, consumer) = source.names();
+        let budget = Arc::clone(&self.budget);
+        let mut puller = Puller::open(&self.nats, stream, consumer, budget, self.max_message).await?;
+        let may_read = || {
+            let kept_out = matches!(source, Source::Events { .. }) && self.pressure.is_high();
+            let deliverer = &self.deliverer;
+            deliverer.liveness.is_live() && deliverer.clock.is_usable() && !stop.is_cancelled() && !kept_out
+        };
+        let queue = match source {
+            Source::Events { producer, .. } => Some(&producer.record.uid),
+            Source::Due { .. } => None,
+        };
+        let turns = self.deliverer.validator.turns();
+        let long_queue = || queue.filter(|producer| turns.is_long(producer));
+        let goes_on = || may_read() && long_queue().is_none();
+        while may_read() {
+            if let Some(producer) = long_queue() {
+                stop.run_until_cancelled(turns.shortened(producer)).await;
+                continue;
+            }
+            puller.pull(self.wanted(source), goes_on, stop, |pulled| self.take(source, pulled)).await?;
+        }
+        Ok(())
+    }
+
+    /// How many messages to ask for.
+    async fn wanted(&self, source: &Source) -> u32 {
+        match source {
+            Source::Events { intake, .. } => intake.room().await.min(MAX_EVENTS),
+            Source::Due { .. } => MAX_EVENTS,
+        }
+    }
+
+    /// Holds a message until it is settled.
+    fn take(&self, source: &Source, pulled: Pulled) {
+        let Pulled { message, place, reply, share } = pulled;
+        let hold = Hold::new(self.acks.clone(), reply, share, self.tracker.token());
+        match source {
+            Source::Events { producer, intake } => {
+                let published = Published::from_stream(message, place, producer.record.stream.created);
+                self.fan_out(&producer.record.uid, published, intake.coming(), hold);
+            }
+            Source::Due { .. } => {
+                let (deliverer, received) = (Arc::clone(&self.deliverer), Instant::now());
+                tokio::spawn(async move { deliverer.deliver_due(message, received, hold).await });
+            }
+        }
+    }
+
+    /// A panic is the event's fault, not the end of the reader: its message comes again.
+    fn fan_out(&self, producer: &ProducerUid, published: Published, coming: Coming, hold: Hold) {
+        let deliverer = Arc::clone(&self.deliverer);
+        if published.body.len() > QUICKLY_READ {
+            let producer = producer.clone();
+            tokio::spawn(async move { deliverer.fan_out(&producer, published, coming, hold) });
+            return;
+        }
+        let sequence = published.event.sequence;
+        let fan_out = || deliverer.fan_out(producer, published, coming, hold);
+        if catch_unwind(AssertUnwindSafe(fan_out)).is_err() {
+            error!(%producer, sequence, "an event is left alone, as reading it panicked");
+        }
+    }
+}

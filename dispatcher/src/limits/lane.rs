@@ -1,0 +1,327 @@
+//! A subscription's lane: how much of a dispatcher one endpoint can take. A dead endpoint takes nothing from others;
+//! what will not have its turn in time leaves, to be parked.
+//!
+//! **Under way.** A lane starts with few slots, and gets one more for each answer while deliveries wait, up to its most, as
+//! TCP opens its window (RFC 5681, slow start). It gives back those that it does not use (RFC 7661), and lanes together
+//! never open into the second half of what the dispatcher may have under way: that is for those that have not opened. So
+//! endpoints that hang, however many attempts they took before, leave some to the others. After [`TRIP`] time-outs in a row
+//! a lane lets in one delivery at a time, until one is answered and it opens anew.
+//!
+//! **Waiting.** To park is dear: NATS stores the event, it comes a second later at the soonest, and the park quota is for
+//! endpoints that fail. So a backlog waits as long as the lane, at its pace, will have taken all of it within
+//! [`START_WITHIN`]. Beyond a few, one that hangs keeps only what arrives for it within two seconds; and as each park is
+//! work for NATS, what it parks comes again later. What waits is data in a queue: neither a task nor a timer of its own.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use hookwright_core::delivery::outcome::OutcomeKind;
+use tokio::time::Instant;
+
+use crate::limits::attempts::Load;
+
+/// What has not started this long after it was received leaves.
+pub(crate) const START_WITHIN: Duration = Duration::from_secs(5);
+/// How often [`Lanes::sweep`] is to be called.
+pub(crate) const SWEEP: Duration = Duration::from_millis(50);
+
+/// So many lanes that have not opened take all of a dispatcher's attempts.
+const LANES: usize = 64;
+/// So many lanes take all room for what waits.
+const WAITING_LANES: usize = 8;
+/// Time-outs in a row that narrow a lane to one delivery at a time.
+const TRIP: u32 = 5;
+/// What has waited for so long does not hinder the reading of more.
+const LINGER: Duration = Duration::from_millis(100);
+/// How often a lane where some linger is held to its pace.
+const PACE: Duration = Duration::from_secs(1);
+
+/// What waits in a lane. All calls must return soon.
+pub(crate) trait Waits: Sized {
+    /// It has its turn.
+    fn start(self, slot: Slot<Self>);
+    /// It won't have it in time.
+    fn leave(self);
+    /// It has waited for a while; called again and again.
+    fn lingers(&mut self);
+    /// When its message was received.
+    fn received(&self) -> Instant;
+    /// Whether it comes again: then it shares a budget with those of other endpoints. Those that find as many waiting as may
+    /// be under way at the best wait for [`LINGER`], in which a quick lane takes all of them, and for one that hangs not at
+    /// all.
+    fn parked_before(&self) -> bool;
+}
+
+/// What each lane may have, and where something waits.
+pub(crate) struct Lanes<W> {
+    /// Slots of a lane that has not opened.
+    first: usize,
+    /// And of one that has opened wide.
+    most: usize,
+    /// So many deliveries wait at any pace.
+    patience: usize,
+    /// And so many at the best.
+    most_waiting: usize,
+    /// Of the dispatcher.
+    load: Arc<Load>,
+    closed: AtomicBool,
+    /// The lanes to sweep.
+    backlogged: Mutex<Vec<Arc<Lane<W>>>>,
+}
+
+/// Bounded under way, bounded waiting.
+pub(crate) struct Lane<W> {
+    lanes: Arc<Lanes<W>>,
+    state: Mutex<State<W>>,
+}
+
+struct State<W> {
+    /// Slots, those in use too.
+    open: usize,
+    under_way: usize,
+    waiting: VecDeque<Entry<W>>,
+    /// Whether it is among the lanes to sweep.
+    swept: bool,
+    /// Attempts that have ended.
+    ended: usize,
+    timed_out: u32,
+    /// Deliveries waited while no attempt ended, and none was answered since.
+    hangs: bool,
+    /// While some linger.
+    pace: Option<Pace>,
+}
+
+struct Entry<W> {
+    waiting: W,
+    crowded: bool,
+}
+
+/// How fast the lane is of late.
+struct Pace {
+    looked: Instant,
+    /// What had ended when it was looked at last, and before.
+    ended: [usize; 2],
+    looks: usize,
+    /// How many it will take in time.
+    in_time: usize,
+}
+
+/// A slot of the lane; free again when dropped.
+pub(crate) struct Slot<W: Waits>(Arc<Lane<W>>);
+
+impl<W: Waits> Lanes<W> {
+    /// Attempts under way, deliveries that wait at any pace, and those that may wait over all lanes.
+    pub(crate) fn new(in_flight: usize, patience: usize, all_waiting: usize, load: &Arc<Load>) -> Arc<Self> {
+        let first = (load.most() / LANES).clamp(1, in_flight);
+        let most_waiting = patience.max(all_waiting / WAITING_LANES);
+        let (closed, backlogged) = (AtomicBool::new(false), Mutex::default());
+        Arc::new(Self { first, most: in_flight, patience, most_waiting, load: Arc::clone(load), closed, backlogged })
+    }
+
+    /// From now on nothing starts: what waits leaves at the next sweep.
+    pub(crate) fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+    }
+
+    /// Has those leave that won't have their turn in time.
+    pub(crate) fn sweep(&self, now: Instant) {
+        let mut lanes = std::mem::take(&mut *self.backlogged());
+        lanes.retain(|lane| lane.sweep(now));
+        self.backlogged().append(&mut lanes);
+    }
+
+    fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
+    fn backlogged(&self) -> MutexGuard<'_, Vec<Arc<Lane<W>>>> {
+        self.backlogged.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<W: Waits> Lane<W> {
+    pub(crate) fn new(lanes: &Arc<Lanes<W>>) -> Arc<Self> {
+        let state = State {
+            open: lanes.first,
+            under_way: 0,
+            waiting: VecDeque::new(),
+            swept: false,
+            ended: 0,
+            timed_out: 0,
+            hangs: false,
+            pace: None,
+        };
+        Arc::new(Self { lanes: Arc::clone(lanes), state: Mutex::new(state) })
+    }
+
+    /// Starts this one once it has a slot, or has it leave.
+    pub(crate) fn enter(self: &Arc<Self>, waiting: W) {
+        let Lanes { most, most_waiting, .. } = *self.lanes;
+        let mut state = self.state();
+        let crowded = waiting.parked_before() && state.waiting.len() >= most;
+        let full = if state.is_narrow() {
+            state.under_way + state.waiting.len() > 0
+        } else {
+            crowded && (state.waiting.len() >= most_waiting || state.hangs)
+        };
+        if full || self.lanes.is_closed() {
+            drop(state);
+            return waiting.leave();
+        }
+        if state.under_way < state.open {
+            state.under_way += 1;
+            drop(state);
+            return waiting.start(Slot(Arc::clone(self)));
+        }
+        state.waiting.push_back(Entry { waiting, crowded });
+        let swept = std::mem::replace(&mut state.swept, true);
+        drop(state);
+        if !swept {
+            self.lanes.backlogged().push(Arc::clone(self));
+        }
+    }
+
+    /// Whether it is of no use to come back soon.
+    pub(crate) fn is_stuck(&self) -> bool {
+        let state = self.state();
+        state.is_narrow() || state.hangs
+    }
+
+    /// An attempt has ended.
+    pub(crate) fn attempted(self: &Arc<Self>, outcome: OutcomeKind) {
+        let scarce = self.lanes.load.is_high();
+        let mut state = self.state();
+        state.ended = state.ended.wrapping_add(1);
+        if outcome == OutcomeKind::TimedOut {
+            state.timed_out = state.timed_out.saturating_add(1);
+            return;
+        }
+        (state.timed_out, state.hangs) = (0, false);
+        if !state.waiting.is_empty() && !scarce && state.open < self.lanes.most {
+            state.open += 1;
+            self.start_next(state);
+        }
+    }
+
+    /// A slot is free.
+    fn give_back(self: &Arc<Self>) {
+        let scarce = self.lanes.load.is_high();
+        let mut state = self.state();
+        let least = if state.is_narrow() {
+            1
+        } else if scarce || state.waiting.is_empty() && state.open.saturating_sub(state.under_way) >= state.open / 2 {
+            self.lanes.first
+        } else {
+            usize::MAX
+        };
+        if state.open > least {
+            state.open -= 1;
+        }
+        state.under_way -= 1;
+        self.start_next(state);
+    }
+
+    fn start_next(self: &Arc<Self>, mut state: MutexGuard<'_, State<W>>) {
+        if state.under_way >= state.open || self.lanes.is_closed() {
+            return;
+        }
+        let Some(next) = state.waiting.pop_front() else { return };
+        state.under_way += 1;
+        drop(state);
+        next.waiting.start(Slot(Arc::clone(self)));
+    }
+
+    /// Returns whether something waits still.
+    fn sweep(&self, now: Instant) -> bool {
+        let mut state = self.state();
+        let leaving = state.leaving(&self.lanes, now);
+        state.swept = !state.waiting.is_empty();
+        if !state.swept {
+            // A burst takes no memory when it is over.
+            state.waiting = VecDeque::new();
+        }
+        let swept = state.swept;
+        drop(state);
+        leaving.into_iter().for_each(|entry| entry.waiting.leave());
+        swept
+    }
+
+    // A poisoned lock means a panic between two counts, which is none.
+    fn state(&self) -> MutexGuard<'_, State<W>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<W: Waits> State<W> {
+    /// Whether the endpoint lets attempts run into their timeout.
+    fn is_narrow(&self) -> bool {
+        self.timed_out >= TRIP
+    }
+
+    /// Takes out those that won't have their turn in time, the oldest first.
+    fn leaving(&mut self, lanes: &Lanes<W>, now: Instant) -> VecDeque<Entry<W>> {
+        let age = |entry: &Entry<W>| now.saturating_duration_since(entry.waiting.received());
+        let mut oldest = Duration::ZERO;
+        for entry in &mut self.waiting {
+            let age = age(entry);
+            oldest = oldest.max(age);
+            if age >= LINGER {
+                entry.waiting.lingers();
+            }
+        }
+        let closed = lanes.is_closed();
+        if oldest < LINGER && !closed {
+            self.pace = None;
+            return VecDeque::new();
+        }
+        let stay = self.look(now).clamp(lanes.patience, lanes.most_waiting);
+        // It is known by then how fast it is.
+        let known = LINGER + if self.hangs { PACE * 2 } else { PACE };
+        let leaves = |left: &mut usize, entry: &Entry<W>| {
+            let age = age(entry);
+            let leaves = closed
+                || age >= START_WITHIN
+                || age >= LINGER && entry.crowded && *left > lanes.most
+                || age >= known && *left > stay;
+            *left -= usize::from(leaves);
+            leaves
+        };
+        let all = self.waiting.len();
+        if !self.waiting.iter().any(|entry| leaves(&mut { all }, entry)) {
+            return VecDeque::new();
+        }
+        let mut left = all;
+        let entries = std::mem::take(&mut self.waiting).into_iter();
+        let (leaving, staying) = entries.partition(|entry| leaves(&mut left, entry));
+        self.waiting = staying;
+        leaving
+    }
+
+    /// How many will have their turn in time, by the last two seconds.
+    fn look(&mut self, now: Instant) -> usize {
+        let ended = self.ended;
+        let pace = self.pace.get_or_insert(Pace { looked: now, ended: [ended; 2], looks: 0, in_time: usize::MAX });
+        if now >= pace.looked + PACE {
+            let looks = (pace.looks + 1).min(2);
+            let took = ended.wrapping_sub(pace.ended[1]);
+            // With one look only, it may just take its time.
+            if took > 0 || looks == 2 {
+                pace.in_time = took * (START_WITHIN.as_millis() / PACE.as_millis()) as usize / looks;
+                self.hangs |= took == 0;
+            }
+            *pace = Pace { looked: now, ended: [ended, pace.ended[0]], looks, in_time: pace.in_time };
+        }
+        pace.in_time
+    }
+}
+
+impl<W: Waits> Drop for Slot<W> {
+    fn drop(&mut self) {
+        self.0.give_back();
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,337 @@
+use futures::FutureExt;
+use tokio::sync::oneshot;
+use tokio::time::{interval, sleep};
+
+use super::*;
+use crate::limits::attempts::{self, Slots};
+
+const FIRST: usize = 2;
+const MOST: usize = 4;
+const MOST_WAITING: usize = 100;
+
+/// What it gets: a slot, or none.
+type Got = Option<Slot<Delivery>>;
+
+/// It tells whoever waits for it.
+struct Delivery {
+    got: oneshot::Sender<Got>,
+    received: Instant,
+    parked_before: bool,
+    lingers: Arc<AtomicBool>,
+}
+
+impl Waits for Delivery {
+    fn start(self, slot: Slot<Self>) {
+        drop(self.got.send(Some(slot)));
+    }
+
+    fn leave(self) {
+        drop(self.got.send(None));
+    }
+
+    fn lingers(&mut self) {
+        self.lingers.store(true, Ordering::Release);
+    }
+
+    fn received(&self) -> Instant {
+        self.received
+    }
+
+    fn parked_before(&self) -> bool {
+        self.parked_before
+    }
+}
+
+/// Takes slots of the dispatcher, which has so many.
+struct Never;
+
+impl attempts::Waits for Never {
+    fn start(self, _: attempts::Slot<Self>) {}
+
+    fn leave(self) {}
+
+    fn until(&self) -> Instant {
+        Instant::now()
+    }
+}
+
+fn lane(patience: usize, load: &Arc<Load>) -> Arc<Lane<Delivery>> {
+    let (first, most, most_waiting) = (FIRST, MOST, MOST_WAITING);
+    let (load, closed, backlogged) = (Arc::clone(load), AtomicBool::new(false), Mutex::default());
+    Lane::new(&Arc::new(Lanes { first, most, patience, most_waiting, load, closed, backlogged }))
+}
+
+/// Of a dispatcher that has enough.
+fn free_lane(patience: usize) -> Arc<Lane<Delivery>> {
+    lane(patience, Slots::<Never>::new(100).load())
+}
+
+fn enter(lane: &Arc<Lane<Delivery>>, parked_before: bool) -> oneshot::Receiver<Got> {
+    let (got, receiver) = oneshot::channel();
+    lane.enter(Delivery { got, received: Instant::now(), parked_before, lingers: Arc::default() });
+    receiver
+}
+
+/// Some that wait; none of them is told of.
+fn others(lane: &Arc<Lane<Delivery>>, n: usize) -> Vec<oneshot::Receiver<Got>> {
+    (0..n).map(|_| enter(lane, false)).collect()
+}
+
+fn waiting(lane: &Lane<Delivery>) -> usize {
+    lane.state().waiting.len()
+}
+
+fn forget_waiting(lane: &Lane<Delivery>) {
+    let mut state = lane.state();
+    (state.waiting, state.pace) = (VecDeque::new(), None);
+}
+
+/// Sweeps meanwhile.
+async fn wait(lane: &Arc<Lane<Delivery>>, mut entered: oneshot::Receiver<Got>) -> Got {
+    let mut ticks = interval(SWEEP);
+    loop {
+        tokio::select! {
+            biased;
+            got = &mut entered => return got.unwrap(),
+            now = ticks.tick() => lane.lanes.sweep(now),
+        }
+    }
+}
+
+fn at_once(lane: &Arc<Lane<Delivery>>) -> Got {
+    let got = enter(lane, false).now_or_never();
+    if got.is_none() {
+        lane.state().waiting.pop_back();
+    }
+    got?.unwrap()
+}
+
+fn all(lane: &Arc<Lane<Delivery>>) -> Vec<Slot<Delivery>> {
+    std::iter::from_fn(|| at_once(lane)).collect()
+}
+
+/// Attempts end; some of those that wait get what they open.
+fn answered(lane: &Arc<Lane<Delivery>>, attempts: usize) -> usize {
+    (0..attempts).for_each(|_| lane.attempted(OutcomeKind::Rejected));
+    lane.state().open
+}
+
+/// A sweep may come late, and two are needed to see who lingers.
+fn assert_took(start: Instant, wanted: Duration) {
+    let took = start.elapsed();
+    assert!(took >= wanted && took <= wanted + SWEEP * 3, "{took:?}, not {wanted:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_waits_leaves_when_its_time_is_over_or_the_lane_hangs() {
+    let lane = free_lane(3);
+    let mut slots = all(&lane);
+    assert_eq!(slots.len(), FIRST);
+    for (waiting, waited) in [(3, START_WITHIN), (4, LINGER + PACE * 2)] {
+        let (start, first) = (Instant::now(), enter(&lane, false));
+        let others = others(&lane, waiting - 1);
+        assert!(wait(&lane, first).await.is_none());
+        assert_took(start, waited);
+        assert!(lane.is_stuck());
+        forget_waiting(&lane);
+        drop(others);
+    }
+    let others = others(&lane, MOST);
+    assert!(enter(&lane, true).now_or_never().unwrap().unwrap().is_none(), "at once");
+    forget_waiting(&lane);
+    drop(others);
+    let last = enter(&lane, true);
+    let (slot, ()) = tokio::join!(wait(&lane, last), async { drop(slots.pop()) });
+    assert!(slot.is_some());
+    assert_eq!(waiting(&lane), 0);
+    answered(&lane, 1);
+    assert!(!lane.is_stuck());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_parked_lingers_at_a_lane_where_many_wait() {
+    let lane = free_lane(100);
+    let mut slots = all(&lane);
+    for (waiting, waited) in [(MOST - 1, START_WITHIN), (MOST, LINGER), (MOST_WAITING, Duration::ZERO)] {
+        let (others, start) = (others(&lane, waiting), Instant::now());
+        let entered = enter(&lane, true);
+        assert!(wait(&lane, entered).await.is_none());
+        assert_took(start, waited);
+        forget_waiting(&lane);
+        lane.state().hangs = false;
+        drop(others);
+    }
+    let (others, start) = (others(&lane, MOST), Instant::now());
+    let entered = enter(&lane, true);
+    let one_ends = async {
+        sleep(LINGER / 2).await;
+        drop(slots.pop());
+    };
+    let (slot, ()) = tokio::join!(wait(&lane, entered), one_ends);
+    // The others came before, but they are fewer now.
+    assert!(slot.is_none());
+    assert_took(start, START_WITHIN);
+    drop(others);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_waits_for_long_is_told_so_and_what_has_its_turn_in_time_is_not() {
+    let lane = free_lane(100);
+    let slots = all(&lane);
+    for (waited, told) in [(LINGER - SWEEP / 2, false), (LINGER, true)] {
+        let (got, mut receiver) = oneshot::channel();
+        let (received, lingers) = (Instant::now(), Arc::<AtomicBool>::default());
+        lane.enter(Delivery { got, received, parked_before: false, lingers: Arc::clone(&lingers) });
+        sleep(waited).await;
+        lane.lanes.sweep(Instant::now());
+        assert_eq!(lingers.load(Ordering::Acquire), told);
+        assert!(receiver.try_recv().is_err(), "it goes on waiting");
+    }
+    drop(slots);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_burst_leaves_no_memory_behind() {
+    let lane = free_lane(8);
+    let slots = all(&lane);
+    let mut entered = others(&lane, 1000);
+    drop(slots);
+    while waiting(&lane) > 0 {
+        entered.retain_mut(|got| got.try_recv().is_err());
+    }
+    assert!(lane.state().waiting.capacity() > 0);
+    lane.lanes.sweep(Instant::now());
+    assert_eq!(lane.state().waiting.capacity(), 0);
+    assert!(lane.lanes.backlogged().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lane_that_hangs_is_known_however_much_comes_due_for_it() {
+    let lane = free_lane(3);
+    let _slots = all(&lane);
+    let start = Instant::now();
+    let mut entered = Vec::new();
+    let mut ticks = interval(LINGER / 50);
+    while !lane.is_stuck() {
+        let now = ticks.tick().await;
+        lane.lanes.sweep(now);
+        entered.push(enter(&lane, true));
+        assert!(start.elapsed() < LINGER + PACE * 3);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lane_that_goes_on_is_waited_for_as_long_as_its_pace_allows() {
+    let lane = free_lane(0);
+    let slots = all(&lane);
+    // About eight end between two looks: five seconds are enough for forty.
+    let pace = async {
+        let mut ticks = interval(PACE / 8);
+        loop {
+            ticks.tick().await;
+            lane.state().ended += 1;
+        }
+    };
+    tokio::pin!(pace);
+    for (waiting, gives_up) in [(30, false), (50, true)] {
+        let first = enter(&lane, false);
+        let others = others(&lane, waiting - 1);
+        let gave_up = tokio::select! {
+            slot = wait(&lane, first) => slot.is_none(),
+            () = sleep(PACE * 4) => false,
+            never = &mut pace => never,
+        };
+        assert_eq!(gave_up, gives_up, "{waiting}");
+        assert!(!lane.is_stuck());
+        let left = lane.state().waiting.len();
+        assert!(if gives_up { (35..45).contains(&left) } else { left == waiting }, "{left} of {waiting}");
+        forget_waiting(&lane);
+        drop(others);
+    }
+    drop(slots);
+    assert!(at_once(&lane).is_some());
+}
+
+#[tokio::test]
+async fn a_lane_opens_while_it_is_used_and_closes_when_it_is_not() {
+    let lane = free_lane(8);
+    let slots = all(&lane);
+    assert_eq!(slots.len(), FIRST);
+    assert_eq!(answered(&lane, 4), FIRST, "nobody waited");
+    let entered = others(&lane, MOST * 2);
+    assert_eq!(answered(&lane, 4), MOST);
+    let mut opened: Vec<_> = entered.into_iter().filter_map(|got| got.now_or_never()?.unwrap()).collect();
+    assert_eq!(opened.len(), MOST - FIRST, "each takes one that waited");
+    forget_waiting(&lane);
+    opened.extend(slots);
+    drop(opened);
+    assert_eq!(all(&lane).len(), FIRST);
+}
+
+#[tokio::test]
+async fn a_slot_that_is_free_goes_to_the_one_that_waits_longest() {
+    let lane = free_lane(8);
+    let mut slots = all(&lane);
+    let mut entered = others(&lane, 3).into_iter();
+    for _ in 0..3 {
+        drop(slots.pop());
+        let next = entered.next().unwrap().now_or_never().unwrap().unwrap();
+        assert!(entered.len() == 0 || waiting(&lane) == entered.len());
+        slots.insert(0, next.unwrap());
+    }
+    assert!(at_once(&lane).is_none());
+}
+
+#[tokio::test]
+async fn a_lane_opens_no_further_when_the_dispatcher_has_few_left() {
+    let dispatchers = Slots::<Never>::new(2);
+    let lane = lane(8, dispatchers.load());
+    let mut wide = all(&lane);
+    let entered = enter(&lane, false);
+    assert_eq!(answered(&lane, 1), FIRST + 1);
+    wide.extend(entered.await.unwrap());
+    let taken = (dispatchers.take().await, dispatchers.take().await);
+    let entered = enter(&lane, false);
+    assert_eq!(answered(&lane, 4), FIRST + 1);
+    drop(wide.pop());
+    assert_eq!(lane.state().open, FIRST, "it gives back what it had");
+    assert_eq!(lane.state().under_way, FIRST);
+    drop(wide.pop());
+    assert!(entered.await.unwrap().is_some());
+    drop(taken);
+}
+
+#[tokio::test]
+async fn after_time_outs_one_at_a_time_until_it_is_answered() {
+    let lane = free_lane(8);
+    let mut slots = all(&lane);
+    let entered = others(&lane, 1);
+    answered(&lane, 1);
+    slots.extend(entered.into_iter().filter_map(|got| got.now_or_never()?.unwrap()));
+    (0..TRIP).for_each(|_| lane.attempted(OutcomeKind::TimedOut));
+    drop(slots);
+    let probe = at_once(&lane).unwrap();
+    assert!(enter(&lane, false).await.unwrap().is_none() && lane.is_stuck());
+    drop(probe);
+    let probe = enter(&lane, true).await.unwrap();
+    assert!(probe.is_some());
+    answered(&lane, 1);
+    let entered = others(&lane, 2);
+    assert_eq!(answered(&lane, 2), 3);
+    drop((entered, probe));
+}
+
+#[tokio::test]
+async fn once_closed_nothing_starts_and_what_waits_leaves() {
+    let lane = free_lane(8);
+    let slots = all(&lane);
+    let entered = others(&lane, 3);
+    lane.lanes.close();
+    drop(slots);
+    assert!(enter(&lane, false).await.unwrap().is_none());
+    assert_eq!(waiting(&lane), 3);
+    lane.lanes.sweep(Instant::now());
+    for got in entered {
+        assert!(got.await.unwrap().is_none());
+    }
+}

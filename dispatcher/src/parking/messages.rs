@@ -1,0 +1,126 @@
+//! The NATS messages that carry an event: as the producer published it, parked, and as a dead letter.
+
+use async_nats::HeaderMap;
+use async_nats::jetstream::message::Info;
+use bytes::Bytes;
+use hookwright_core::delivery::parked::{
+    DEAD_LETTER_HEADER, DeadLetter, EVENT_HEADER_PREFIX, EventRef, PARKED_HEADER, ParkedDelivery,
+};
+use hookwright_core::event::Message;
+use hookwright_core::record::{RecordError, encode};
+use jiff::Timestamp;
+
+/// An event as it was published.
+#[derive(Debug)]
+pub(crate) struct Published {
+    pub(crate) event: EventRef,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
+}
+
+impl Published {
+    /// From a producer's stream; its type is not known yet.
+    pub(crate) fn from_stream(message: async_nats::Message, place: Place, stream_created: Timestamp) -> Self {
+        let event = EventRef {
+            stream: place.stream,
+            stream_created,
+            sequence: place.sequence,
+            subject: message.subject.into_string(),
+            published: place.published,
+            event_type: String::new(),
+        };
+        Self { event, headers: message.headers.unwrap_or_default(), body: message.payload }
+    }
+
+    /// From a parked delivery.
+    pub(crate) fn from_parked(message: async_nats::Message, event: EventRef) -> Self {
+        let mut headers = HeaderMap::new();
+        for (name, values) in message.headers.iter().flat_map(HeaderMap::iter) {
+            let name: &str = name.as_ref();
+            if let Some(name) = name.strip_prefix(EVENT_HEADER_PREFIX) {
+                values.iter().for_each(|value| headers.append(name, value.clone()));
+            }
+        }
+        Self { event, headers, body: message.payload }
+    }
+
+    /// The message in the terms of the domain.
+    pub(crate) fn with_message<T>(&self, read: impl FnOnce(&Message<'_>) -> T) -> T {
+        let pairs: Vec<(&str, &str)> = self
+            .headers
+            .iter()
+            .flat_map(|(name, values)| values.iter().map(move |value| (name.as_ref(), value.as_str())))
+            .collect();
+        read(&Message {
+            subject: &self.event.subject,
+            headers: &pairs,
+            body: &self.body,
+            stream: &self.event.stream,
+            sequence: self.event.sequence,
+            published: self.event.published,
+        })
+    }
+
+    /// The bytes of headers and body, about.
+    pub(crate) fn size(&self) -> usize {
+        size(&self.headers) + self.body.len()
+    }
+
+    fn prefixed_headers(&self) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, values) in self.headers.iter() {
+            let name = format!("{EVENT_HEADER_PREFIX}{name}");
+            values.iter().for_each(|value| headers.append(name.as_str(), value.clone()));
+        }
+        headers
+    }
+
+    /// The message that parks a delivery: the server publishes it to `target` at `at` (ADR-51).
+    pub(crate) fn parked(
+        &self,
+        parked: &ParkedDelivery,
+        at: Timestamp,
+        target: &str,
+    ) -> Result<HeaderMap, RecordError> {
+        let mut headers = self.prefixed_headers();
+        headers.insert(PARKED_HEADER, json(parked)?);
+        headers.insert("Nats-Schedule", format!("@at {at}"));
+        headers.insert("Nats-Schedule-Target", target);
+        Ok(headers)
+    }
+
+    /// The message that keeps a dead letter; without the event's headers if it is only a reference.
+    pub(crate) fn dead_letter(&self, letter: &DeadLetter) -> Result<HeaderMap, RecordError> {
+        let mut headers = if letter.reference_only { HeaderMap::new() } else { self.prefixed_headers() };
+        headers.insert(DEAD_LETTER_HEADER, json(letter)?);
+        headers.insert("Nats-Msg-Id", letter.message_id());
+        Ok(headers)
+    }
+}
+
+/// Where a message stands in its stream.
+#[derive(Debug, Clone)]
+pub(crate) struct Place {
+    pub(crate) stream: String,
+    pub(crate) sequence: u64,
+    pub(crate) published: Timestamp,
+}
+
+impl Place {
+    pub(crate) fn of(info: &Info<'_>) -> Self {
+        let published = Timestamp::from_nanosecond(info.published.unix_timestamp_nanos()).unwrap_or_default();
+        Self { stream: info.stream.to_owned(), sequence: info.stream_sequence, published }
+    }
+}
+
+/// How many bytes these headers take on the wire, about.
+pub(crate) fn size(headers: &HeaderMap) -> usize {
+    let line = |name: &str, value: &str| name.len() + value.len() + ": \r\n".len();
+    let lines =
+        headers.iter().flat_map(|(name, values)| values.iter().map(move |value| line(name.as_ref(), value.as_str())));
+    "NATS/1.0\r\n\r\n".len() + lines.sum::<usize>()
+}
+
+fn json<T: serde::Serialize>(value: &T) -> Result<String, RecordError> {
+    encode(value).map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+}

@@ -1,0 +1,219 @@
+//! Back pressure from the parked deliveries. Their stream has no limits of its own, for a full one would drop or refuse
+//! what waits; so there is a configured budget. Long before it is used up, each subscription's quota shrinks (see
+//! `hookwright_core::delivery::quota`). Should that not be enough, dispatchers take in no new events. What is due goes on, and the
+//! events wait in their own streams.
+
+use std::convert::Infallible;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use hookwright_core::delivery::quota::{ParkQuota, pause_at};
+use hookwright_core::nats::names::PARKED_STREAM;
+use hookwright_runtime::logging::chain;
+use hookwright_runtime::nats::Nats;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
+use tokio::time::timeout;
+use tracing::{info, warn};
+
+use crate::metrics::Metrics;
+
+/// How often the stream is looked at, at the least.
+const EVERY: Duration = Duration::from_secs(2);
+/// Such a part of the budget a dispatcher may park of what was not parked before, until it looks again: the others park,
+/// too, and they learn of it by looking. So together they park beyond what is left by this much each, at the most.
+const PART: u64 = 200;
+
+/// Whether new events may be taken in, and how much of one subscription may be parked.
+#[derive(Debug, Clone)]
+pub(crate) struct Pressure {
+    high: watch::Receiver<bool>,
+    used: Arc<Used>,
+    budget: u64,
+}
+
+/// What is used of the budget, in bytes.
+#[derive(Debug)]
+struct Used {
+    /// At the last look.
+    stored: AtomicU64,
+    /// What may still be parked before the next one.
+    room: Arc<Semaphore>,
+    /// Of `part` in all.
+    part: u32,
+    /// What was stored since the last look began.
+    unseen: Mutex<Option<OwnedSemaphorePermit>>,
+    /// A look is due.
+    look: Notify,
+}
+
+/// A delivery that is about to be parked counts among what is used, until dropped.
+#[derive(Debug)]
+pub(crate) struct Parking {
+    used: Arc<Used>,
+    bytes: Option<OwnedSemaphorePermit>,
+}
+
+impl Used {
+    fn new(budget: u64) -> Arc<Self> {
+        let part = u32::try_from((budget / PART).max(1)).unwrap_or(u32::MAX);
+        let room = Arc::new(Semaphore::new(part as usize));
+        Arc::new(Self { stored: AtomicU64::new(0), room, part, unseen: Mutex::default(), look: Notify::new() })
+    }
+
+    fn total(&self) -> u64 {
+        let since = (self.part as usize).saturating_sub(self.room.available_permits());
+        self.stored.load(Ordering::Acquire).saturating_add(since as u64)
+    }
+
+    // A poisoned lock means a panic between two permits.
+    fn unseen(&self) -> MutexGuard<'_, Option<OwnedSemaphorePermit>> {
+        self.unseen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A look begins: it sees what is taken out here.
+    fn begin(&self) -> Option<OwnedSemaphorePermit> {
+        self.unseen().take()
+    }
+
+    /// It has ended; without an answer, what was known holds.
+    fn looked(&self, seen: Option<OwnedSemaphorePermit>, stored: Option<u64>) {
+        let guessed = || seen.as_ref().map_or(0, OwnedSemaphorePermit::num_permits) as u64;
+        let stored = stored.unwrap_or_else(|| self.stored.load(Ordering::Acquire).saturating_add(guessed()));
+        self.stored.store(stored, Ordering::Release);
+    }
+
+    /// Waits until so many bytes more may be parked; no more than all that may be at once.
+    async fn parking(self: &Arc<Self>, bytes: u64) -> Parking {
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX).min(self.part);
+        let bytes = match Arc::clone(&self.room).try_acquire_many_owned(bytes) {
+            Ok(bytes) => Some(bytes),
+            Err(_) => {
+                self.look.notify_one();
+                // Never closed.
+                Arc::clone(&self.room).acquire_many_owned(bytes).await.ok()
+            }
+        };
+        Parking { used: Arc::clone(self), bytes }
+    }
+}
+
+impl Parking {
+    /// It is parked: it counts until a look has seen it.
+    pub(crate) fn stored(self) {
+        let Self { used, bytes } = self;
+        let Some(bytes) = bytes else { return };
+        match &mut *used.unseen() {
+            Some(unseen) => unseen.merge(bytes),
+            none => *none = Some(bytes),
+        }
+        if used.room.available_permits() <= used.part as usize / 2 {
+            used.look.notify_one();
+        }
+    }
+}
+
+/// Watches the stream.
+pub(crate) struct PressureGauge {
+    nats: Nats,
+    metrics: Arc<Metrics>,
+    /// From this many bytes on, nothing new is taken in.
+    limit: u64,
+    high: watch::Sender<bool>,
+    used: Arc<Used>,
+}
+
+impl PressureGauge {
+    /// New events are taken in while less than 80% of `budget` (bytes) is used.
+    pub(crate) fn new(nats: Nats, metrics: Arc<Metrics>, budget: u64) -> (Self, Pressure) {
+        let (high, receiver) = watch::channel(false);
+        let used = Used::new(budget);
+        let pressure = Pressure { high: receiver, used: Arc::clone(&used), budget };
+        (Self { nats, metrics, limit: pause_at(budget), high, used }, pressure)
+    }
+
+    /// For ever.
+    pub(crate) async fn run(self) -> Infallible {
+        loop {
+            let seen = self.used.begin();
+            match self.nats.jetstream.get_stream(PARKED_STREAM).await {
+                Ok(stream) => {
+                    let bytes = stream.cached_info().state.bytes;
+                    self.used.looked(seen, Some(bytes));
+                    self.set(bytes);
+                }
+                Err(error) => {
+                    self.used.looked(seen, None);
+                    warn!(error = chain(&error), "can't look at {PARKED_STREAM}");
+                }
+            }
+            let _ = timeout(EVERY, self.used.look.notified()).await;
+        }
+    }
+
+    fn set(&self, bytes: u64) {
+        let high = bytes >= self.limit;
+        self.metrics.parked_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+        self.metrics.paused.set(i64::from(high));
+        let turned = self.high.send_if_modified(|current| std::mem::replace(current, high) != high);
+        match (turned, high) {
+            (true, true) => warn!(bytes, limit = self.limit, "too much is parked: no new events are taken in"),
+            (true, false) => info!(bytes, limit = self.limit, "new events are taken in again"),
+            (false, _) => {}
+        }
+    }
+}
+
+impl Pressure {
+    /// What is left of a subscription's quota.
+    pub(crate) fn shrink(&self, quota: ParkQuota) -> ParkQuota {
+        quota.shrunk(self.used.total(), self.budget)
+    }
+
+    /// Waits until so many bytes more may be parked: not for less to be parked, but for what was parked to be known.
+    pub(crate) async fn parking(&self, bytes: u64) -> Parking {
+        self.used.parking(bytes).await
+    }
+
+    pub(crate) fn is_high(&self) -> bool {
+        *self.high.borrow()
+    }
+
+    /// Waits until new events may be taken in.
+    pub(crate) async fn relieved(&self) {
+        // The sender lives as long as the process.
+        let _ = self.high.clone().wait_for(|high| !high).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_parked_counts_until_a_look_has_seen_it_and_no_more_than_a_part_is_parked_between_two() {
+        let used = Used::new(100 * PART);
+        used.looked(None, Some(1000));
+        let (first, second) = (used.parking(40).await, used.parking(30).await);
+        assert_eq!(used.total(), 1070);
+        first.stored();
+        let seen = used.begin();
+        second.stored();
+        assert_eq!(used.total(), 1070);
+        used.looked(seen, Some(1040));
+        assert_eq!(used.total(), 1070, "the second may not have been there yet");
+        assert!(used.look.notified().now_or_never().is_some(), "most of what may be parked is");
+
+        let large = used.parking(1 << 20);
+        let mut large = std::pin::pin!(large);
+        assert!((&mut large).now_or_never().is_none());
+        used.looked(used.begin(), None);
+        let large = large.now_or_never().unwrap();
+        assert!(used.parking(1).now_or_never().is_none());
+        drop(large);
+        assert_eq!(used.total(), 1070, "there was no answer, and the large one was not parked");
+        assert!(used.parking(1).now_or_never().is_some());
+    }
+}

@@ -1,0 +1,162 @@
+//! Where deliveries go that did not succeed: parked, or to the dead letters. Nothing counts as stored before the server
+//! said so; a store that fails is repeated, the attempt is not.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_nats::HeaderMap;
+use async_nats::jetstream::{context, kv};
+use backon::{ExponentialBuilder, Retryable};
+use bytes::Bytes;
+use hookwright_core::delivery::parked::{DeadLetter, ParkedDelivery};
+use hookwright_core::delivery::test_delivery::{TestDelivery, TestRecord, TestResult};
+use hookwright_core::nats::ids::SubscriptionUid;
+use hookwright_core::nats::names::{
+    STATE_BUCKET, dead_delivery, dead_event, disabled_key, parked_at, parked_due, test_key,
+};
+use hookwright_core::record::{Disabled, RecordError, VERSION, encode};
+use hookwright_runtime::logging::{Seldom, chain};
+use hookwright_runtime::nats::Nats;
+use jiff::Timestamp;
+use tracing::{error, warn};
+
+use crate::parking::messages::{Published, size};
+
+/// Room that a publish needs beside headers and body.
+const SLACK: usize = 1024;
+
+/// NATS does not do what it is asked.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StoreError {
+    #[error("NATS does not store it")]
+    Publish(#[source] context::PublishError),
+    #[error("the state bucket is not there")]
+    Bucket(#[source] context::KeyValueError),
+    #[error("NATS does not store the state")]
+    Put(#[source] kv::PutError),
+    #[error("NATS does not say whether a test is still wanted")]
+    Read(#[source] kv::EntryError),
+    #[error("NATS does not store the result of a test")]
+    Answer(#[source] kv::UpdateError),
+}
+
+/// The event is too large to be parked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct TooLarge;
+
+/// Stores.
+#[derive(Clone)]
+pub(crate) struct Store {
+    nats: Nats,
+    complaints: Arc<Seldom>,
+}
+
+fn patience() -> ExponentialBuilder {
+    ExponentialBuilder::default()
+        .with_min_delay(Duration::from_millis(50))
+        .with_max_delay(Duration::from_secs(2))
+        .with_jitter()
+        .without_max_times()
+}
+
+impl Store {
+    pub(crate) fn new(nats: Nats) -> Self {
+        Self { nats, complaints: Arc::default() }
+    }
+
+    /// Parks a delivery until `at`. One schedule per delivery: parking it again replaces it.
+    pub(crate) async fn park(
+        &self,
+        parked: &ParkedDelivery,
+        published: &Published,
+        at: Timestamp,
+    ) -> Result<(), TooLarge> {
+        let subject = parked_at(&parked.subscription, &parked.id);
+        let headers = self.encoded(published.parked(parked, at, &parked_due(&parked.subscription)));
+        if !self.fits(&headers, &published.body) {
+            return Err(TooLarge);
+        }
+        self.publish(subject, headers, published.body.clone()).await;
+        Ok(())
+    }
+
+    /// Keeps a dead letter: the event with the reason, or, if that is too large, the reason and where the event is.
+    pub(crate) async fn bury(&self, mut letter: DeadLetter, published: &Published) {
+        let subject = match &letter.subscription {
+            Some(subscription) => dead_delivery(subscription),
+            None => dead_event(&letter.producer),
+        };
+        let mut headers = self.encoded(published.dead_letter(&letter));
+        let mut body = published.body.clone();
+        if !self.fits(&headers, &body) {
+            letter.reference_only = true;
+            headers = self.encoded(published.dead_letter(&letter));
+            body = Bytes::new();
+        }
+        self.publish(subject, headers, body).await;
+    }
+
+    /// Tells all dispatchers and the operator that this generation is disabled.
+    pub(crate) async fn disable(&self, subscription: &SubscriptionUid, generation: i64, since: Timestamp) {
+        let value = Bytes::from(self.encoded(encode(&Disabled { version: VERSION, generation, since })));
+        let put = || async {
+            let bucket = self.nats.jetstream.get_key_value(STATE_BUCKET).await.map_err(StoreError::Bucket)?;
+            bucket.put(disabled_key(subscription), value.clone()).await.map_err(StoreError::Put)
+        };
+        self.persist(put).await;
+    }
+
+    /// Whether a test is still to be sent: not if it was answered, or another request or a deletion has come after it.
+    /// A replica that is behind says yes.
+    pub(crate) async fn awaits(&self, test: &TestDelivery) -> Result<bool, StoreError> {
+        let bucket = self.nats.jetstream.get_key_value(STATE_BUCKET).await.map_err(StoreError::Bucket)?;
+        let entry = bucket.entry(test_key(&test.subscription)).await.map_err(StoreError::Read)?;
+        Ok(entry.is_none_or(|entry| entry.revision <= test.request))
+    }
+
+    /// Keeps what came of a test, unless another request or a deletion has come after it.
+    pub(crate) async fn answer(&self, test: &TestDelivery, result: TestResult) {
+        let record = TestRecord { result: Some(result), ..test.test.clone() };
+        let (key, value) = (test_key(&test.subscription), Bytes::from(self.encoded(encode(&record))));
+        let update = || async {
+            let bucket = self.nats.jetstream.get_key_value(STATE_BUCKET).await.map_err(StoreError::Bucket)?;
+            match bucket.update(&key, value.clone(), test.request).await {
+                Err(error) if error.kind() != kv::UpdateErrorKind::WrongLastRevision => Err(StoreError::Answer(error)),
+                _ => Ok(()),
+            }
+        };
+        self.persist(update).await;
+    }
+
+    fn fits(&self, headers: &HeaderMap, body: &Bytes) -> bool {
+        size(headers) + body.len() + SLACK <= self.nats.client.server_info().max_payload
+    }
+
+    async fn publish(&self, subject: String, headers: HeaderMap, body: Bytes) {
+        let publish = || async {
+            let publish = self.nats.jetstream.publish_with_headers(subject.clone(), headers.clone(), body.clone());
+            publish.await.map_err(StoreError::Publish)?.await.map_err(StoreError::Publish)
+        };
+        self.persist(publish).await;
+    }
+
+    /// Repeats until it is stored. The message that it belongs to is kept by in-progress acks meanwhile.
+    async fn persist<T, F: Future<Output = Result<T, StoreError>>>(&self, store: impl FnMut() -> F) {
+        let notify = |error: &StoreError, _| {
+            if self.complaints.now() {
+                warn!(error = chain(error), "NATS does not store what is to be parked or kept: trying on");
+            }
+        };
+        let mut store = store;
+        // Without a bound on its tries, it only ends with success.
+        let _ = (&mut store).retry(patience()).notify(notify).await;
+    }
+
+    /// The types of `core` always encode; were one not to, an empty value would be refused by whoever reads it.
+    fn encoded<T: Default>(&self, result: Result<T, RecordError>) -> T {
+        result.unwrap_or_else(|failure| {
+            error!(error = chain(&failure), "can't encode a record");
+            T::default()
+        })
+    }
+}

@@ -1,0 +1,108 @@
+//! Schedules that NATS let pass.
+//!
+//! A server that can't store a message when its time has come (its account's storage is full) takes the schedule for
+//! published, until it restarts or another server leads (nats-server 2.12 to 2.15). Such a delivery would wait for ever.
+//! So the schedules are looked at, some at a time and again and again, and one that is long overdue is published anew,
+//! unless it was parked again or published meanwhile.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_nats::jetstream::message::StreamMessage;
+use hookwright_core::nats::names::{PARKED_AT_SUBJECTS, PARKED_STREAM};
+use hookwright_runtime::logging;
+use jiff::{SignedDuration, Timestamp};
+use tokio::time::MissedTickBehavior;
+use tracing::{debug, warn};
+
+use crate::context::Context;
+use crate::nats::jetstream::{JsError, JsResult};
+use crate::nats::kv::{EXPECTED, if_expected};
+
+const EVERY: Duration = Duration::from_secs(10);
+/// How many schedules are looked at each time, and how many bytes of them.
+const LOOK: usize = 500;
+const LOOK_BYTES: usize = 8 << 20;
+/// How late a schedule may be. Servers are late by less than a second.
+const LATE: SignedDuration = SignedDuration::from_secs(60);
+
+/// How far a round has come, and where it ends: what is published anew comes behind that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Round {
+    from: u64,
+    until: u64,
+}
+
+/// Goes round for ever.
+pub(crate) async fn patrol(ctx: Arc<Context>) -> Infallible {
+    let mut round = None;
+    let mut ticks = tokio::time::interval(EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        match look(&ctx, round).await {
+            Ok(next) => round = next,
+            Err(error) => debug!(error = logging::chain(&error), "not looked at what is overdue"),
+        }
+    }
+}
+
+/// Looks at some schedules; returns how to go on, none if the round is over.
+async fn look(ctx: &Context, round: Option<Round>) -> JsResult<Option<Round>> {
+    let mut round = match round {
+        Some(round) => round,
+        None => {
+            let Some(stream) = ctx.js.stream(PARKED_STREAM).await? else { return Ok(None) };
+            Round { from: stream.state.first_sequence, until: stream.state.last_sequence }
+        }
+    };
+    let mut bytes = 0;
+    for _ in 0..LOOK {
+        let next = ctx.js.next_message(PARKED_STREAM, round.from, PARKED_AT_SUBJECTS).await?;
+        let Some(raw) = next.filter(|raw| raw.sequence <= round.until) else { return Ok(None) };
+        round.from = raw.sequence + 1;
+        bytes += raw.payload.len();
+        match StreamMessage::try_from(raw) {
+            Ok(message) => again(ctx, message).await?,
+            Err(error) => warn!(%error, "a parked delivery can't be read"),
+        }
+        if bytes >= LOOK_BYTES {
+            break;
+        }
+    }
+    Ok(Some(round))
+}
+
+/// Publishes it anew if it is overdue.
+async fn again(ctx: &Context, mut message: StreamMessage) -> Result<(), JsError> {
+    let schedule = message.headers.get("Nats-Schedule").map(|value| value.as_str());
+    let Some(at) = schedule.and_then(due).filter(|at| Timestamp::now().duration_since(*at) > LATE) else {
+        return Ok(());
+    };
+    let subject = message.subject.into_string();
+    message.headers.insert(EXPECTED, message.sequence.to_string().as_str());
+    if if_expected(ctx.js.publish(subject.clone(), message.headers, message.payload).await)?.is_some() {
+        ctx.metrics.overdue_schedules.inc();
+        warn!(subject, due = %at, "NATS did not publish what was due: scheduled again");
+    }
+    Ok(())
+}
+
+/// When a schedule is due; none if it is none of ours.
+fn due(schedule: &str) -> Option<Timestamp> {
+    schedule.strip_prefix("@at ")?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_the_time_of_a_schedule() {
+        assert_eq!(due("@at 2026-01-02T03:04:05.5Z").unwrap().to_string(), "2026-01-02T03:04:05.5Z");
+        for other in ["@every 5s", "@at soon", ""] {
+            assert_eq!(due(other), None, "{other}");
+        }
+    }
+}

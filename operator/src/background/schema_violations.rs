@@ -1,0 +1,57 @@
+//! How many events violated their schema, as dispatchers count them in the state bucket: for the status of Producers.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
+use hookwright_core::nats::ids::ProducerUid;
+use hookwright_core::nats::names::parse_violations_key;
+use hookwright_core::record::{self, Violations as Record};
+use hookwright_runtime::logging;
+use hookwright_runtime::mirror::Change;
+use kube::runtime::reflector::ObjectRef;
+use tracing::warn;
+
+use crate::context::Context;
+
+/// The counts as the mirror reports them.
+#[derive(Default)]
+pub(crate) struct Violations(Mutex<HashMap<ProducerUid, u64>>);
+
+impl Violations {
+    pub(crate) fn of(&self, producer: &str) -> Option<i64> {
+        let counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = counts.iter().find(|(uid, _)| uid.as_str() == producer).map(|(_, count)| *count);
+        count.map(|count| i64::try_from(count).unwrap_or(i64::MAX))
+    }
+
+    /// Returns the Producer whose count has changed.
+    fn apply(&self, change: Change) -> Option<ProducerUid> {
+        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match change {
+            Change::Put { key, value, .. } => {
+                let uid = parse_violations_key(&key)?;
+                match record::decode::<Record>(&value) {
+                    Ok(Record { count, .. }) => (counts.insert(uid.clone(), count) != Some(count)).then_some(uid),
+                    Err(error) => {
+                        warn!(key, error = logging::chain(&error), "the count of violations can't be read");
+                        None
+                    }
+                }
+            }
+            Change::Delete { key } | Change::Vanished { key } => {
+                counts.remove(&parse_violations_key(&key)?);
+                None
+            }
+            Change::Loaded { .. } => None,
+        }
+    }
+}
+
+/// Takes a change of the bucket; the Producer's status follows. Dispatchers write at most every 10 s for each Producer.
+pub(crate) fn apply(ctx: &Context, change: Change) {
+    let Some(uid) = ctx.violations.apply(change) else { return };
+    let found = ctx.producers.find(|producer| producer.metadata.uid.as_deref() == Some(uid.as_str()));
+    if let Some(producer) = found {
+        ctx.triggers.producer_soon(ObjectRef::from_obj(&*producer));
+    }
+}

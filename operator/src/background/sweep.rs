@@ -1,0 +1,166 @@
+//! Removes from the buckets what belongs to no object: what a deletion left behind while NATS, or the operator, was
+//! away.
+
+use std::collections::HashSet;
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hookwright_core::nats::names::{self, CONFIG_BUCKET, ConfigKey, HEALTH_BUCKET, STATE_BUCKET};
+use hookwright_core::record;
+use hookwright_crds::{EventSchema, Producer, Subscription};
+use hookwright_runtime::logging;
+use kube::api::ListParams;
+use kube::{Api, ResourceExt};
+use tokio::sync::watch;
+use tracing::{info, warn};
+
+use crate::context::Context;
+use crate::nats::jetstream::JsError;
+use crate::producer;
+use crate::readiness::{Part, Readiness};
+
+const RETRY: Duration = Duration::from_secs(5);
+const PAGE: u32 = 500;
+
+/// A sweep failed.
+#[derive(Debug, thiserror::Error)]
+enum SweepError {
+    #[error("can't look into the buckets")]
+    Nats(#[from] JsError),
+    #[error("can't list the {kind}s")]
+    List { kind: &'static str, source: kube::Error },
+}
+
+/// Sweeps at the start and after each reconnect.
+pub(crate) async fn keep(ctx: Arc<Context>, mut connected: watch::Receiver<u64>, readiness: &Readiness) -> Infallible {
+    readiness.until(Part::SystemStreams).await;
+    loop {
+        connected.mark_unchanged();
+        match sweep(&ctx).await {
+            Ok(0) => {}
+            Ok(removed) => info!(removed, "removed what belonged to no object"),
+            Err(error) => {
+                warn!(error = logging::chain(&error), "looking for leftovers again soon");
+                tokio::time::sleep(RETRY).await;
+                continue;
+            }
+        }
+        if connected.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+async fn sweep(ctx: &Context) -> Result<usize, SweepError> {
+    // The keys first: an object that has a key now, and isn't in the list that is made after, is gone.
+    let mut keys = Vec::new();
+    for bucket in [CONFIG_BUCKET, STATE_BUCKET, HEALTH_BUCKET] {
+        keys.extend(ctx.js.keys(bucket).await?.into_iter().map(|key| (bucket, key)));
+    }
+    let producers = uids::<Producer>(ctx, "Producer").await?;
+    let subscriptions = uids::<Subscription>(ctx, "Subscription").await?;
+    let schemas = uids::<EventSchema>(ctx, "EventSchema").await?;
+    let mut removed = 0;
+    for (bucket, key) in keys {
+        if !is_alive(bucket, &key, [&producers, &subscriptions, &schemas]) {
+            if let Err(error) = leftover(ctx, bucket, &key).await {
+                // The record stays, and is looked at again after the next reconnect.
+                warn!(key, error = logging::chain(&error), "what a Producer left can't be removed");
+                continue;
+            }
+            ctx.js.remove(bucket, &key).await?;
+            removed += 1;
+        }
+    }
+    Ok(removed)
+}
+
+/// A Producer's record names a stream and a consumer, which go with it.
+async fn leftover(ctx: &Context, bucket: &str, key: &str) -> Result<(), JsError> {
+    let (CONFIG_BUCKET, Some(ConfigKey::Producer(_))) = (bucket, ConfigKey::parse(key)) else { return Ok(()) };
+    let record = ctx.js.get(bucket, key).await?.and_then(|entry| record::decode(&entry.value).ok());
+    match record {
+        Some(record) => producer::leftover(&record, &ctx.js).await,
+        None => Ok(()),
+    }
+}
+
+/// Keys that aren't understood are another release's, and stay.
+fn is_alive(bucket: &str, key: &str, [producers, subscriptions, schemas]: [&HashSet<String>; 3]) -> bool {
+    let subscription = if bucket == HEALTH_BUCKET {
+        names::parse_health_key(key).map(|(uid, _)| uid)
+    } else {
+        names::parse_disabled_key(key).or_else(|| names::parse_test_key(key))
+    };
+    if let Some(uid) = subscription {
+        return subscriptions.contains(uid.as_str());
+    }
+    let of_producer = key.strip_prefix("checkpoint.").or_else(|| key.strip_prefix("violations."));
+    match (bucket, ConfigKey::parse(key), of_producer) {
+        (CONFIG_BUCKET, Some(ConfigKey::Producer(uid)), _) => producers.contains(uid.as_str()),
+        (CONFIG_BUCKET, Some(ConfigKey::Subscription(producer, uid)), _) => {
+            producers.contains(producer.as_str()) && subscriptions.contains(uid.as_str())
+        }
+        (CONFIG_BUCKET, Some(ConfigKey::Schema(producer, uid)), _) => {
+            producers.contains(producer.as_str()) && schemas.contains(uid.as_str())
+        }
+        (STATE_BUCKET, _, Some(uid)) => producers.contains(uid),
+        _ => true,
+    }
+}
+
+/// The uids of all objects of a kind, from a complete and current list.
+async fn uids<K>(ctx: &Context, kind: &'static str) -> Result<HashSet<String>, SweepError>
+where
+    K: kube::Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>
+        + Clone
+        + serde::de::DeserializeOwned
+        + std::fmt::Debug,
+{
+    let api: Api<K> = Api::all(ctx.client.clone());
+    let mut parameters = ListParams::default().limit(PAGE);
+    let mut uids = HashSet::new();
+    loop {
+        let page = api.list_metadata(&parameters).await.map_err(|source| SweepError::List { kind, source })?;
+        uids.extend(page.items.iter().filter_map(ResourceExt::uid));
+        match page.metadata.continue_.filter(|token| !token.is_empty()) {
+            Some(token) => parameters = parameters.continue_token(&token),
+            None => return Ok(uids),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_belongs_to_no_object() {
+        let set = |uids: &[&str]| uids.iter().map(|uid| (*uid).to_owned()).collect::<HashSet<_>>();
+        let (producers, subscriptions, schemas) = (set(&["p"]), set(&["s"]), set(&["e"]));
+        for (bucket, key, want) in [
+            (CONFIG_BUCKET, "producer.p", true),
+            (CONFIG_BUCKET, "producer.q", false),
+            (CONFIG_BUCKET, "subscription.p.s", true),
+            (CONFIG_BUCKET, "subscription.q.s", false),
+            (CONFIG_BUCKET, "subscription.p.t", false),
+            (CONFIG_BUCKET, "schema.p.e", true),
+            (CONFIG_BUCKET, "schema.q.e", false),
+            (CONFIG_BUCKET, "schema.p.s", false),
+            (CONFIG_BUCKET, "other.x", true),
+            (STATE_BUCKET, "violations.p", true),
+            (STATE_BUCKET, "violations.q", false),
+            (STATE_BUCKET, "disabled.s", true),
+            (STATE_BUCKET, "disabled.t", false),
+            (STATE_BUCKET, "test.s", true),
+            (STATE_BUCKET, "test.t", false),
+            (STATE_BUCKET, "checkpoint.p", true),
+            (STATE_BUCKET, "checkpoint.q", false),
+            (HEALTH_BUCKET, "s.inc", true),
+            (HEALTH_BUCKET, "t.inc", false),
+        ] {
+            assert_eq!(is_alive(bucket, key, [&producers, &subscriptions, &schemas]), want, "{bucket} {key}");
+        }
+    }
+}

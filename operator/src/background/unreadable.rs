@@ -1,0 +1,179 @@
+//! Events that no dispatcher can read.
+//!
+//! NATS stores what a publisher sends as subject and headers; the client library ends the connection at a header block
+//! that is not UTF-8 or has a name with a space in it, and at a subject with a white space that is one only in Unicode. So
+//! such an event comes again after each `ack_wait` and interrupts every dispatcher. The operator gets it as JSON, keeps it
+//! as a dead letter of its Producer, and acks it in their place.
+
+use std::str::FromStr;
+
+use async_nats::jetstream::consumer;
+use async_nats::jetstream::stream::RawMessage;
+use async_nats::{HeaderMap, HeaderName, StatusCode};
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use bytes::Bytes;
+use hookwright_core::delivery::decide::DeadLetterReason;
+use hookwright_core::delivery::parked::{DEAD_LETTER_HEADER, DeadLetter, EventRef, Progress};
+use hookwright_core::nats::ids::ProducerUid;
+use hookwright_core::nats::names;
+use hookwright_core::record::{self, RecordError};
+use jiff::Timestamp;
+use tracing::warn;
+
+use crate::cache::producers::LiveProducer;
+use crate::nats::jetstream::{JetStream, JsError, JsResult};
+
+/// How many events behind the ack floor are looked at each time.
+const LOOK: u64 = 256;
+const DETAIL: &str =
+    "the message's subject or headers can't be read: not UTF-8, or white space or a control character in a name";
+
+/// An unreadable event can't be put aside.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum UnreadableError {
+    #[error("can't put an unreadable event aside")]
+    Nats(#[from] JsError),
+    #[error("the dead letter can't be written")]
+    Encode(#[from] RecordError),
+}
+
+/// Puts unreadable events aside, if something comes again and again behind the ack floor; returns how many.
+pub(crate) async fn put_aside(
+    js: &JetStream,
+    uid: &ProducerUid,
+    live: &LiveProducer,
+    consumer: &consumer::Info,
+) -> Result<u64, UnreadableError> {
+    if consumer.num_ack_pending == 0 || consumer.num_redelivered == 0 {
+        return Ok(0);
+    }
+    let all = [">".to_owned()];
+    let mut count = 0;
+    // An existing stream has events that are no business of this Producer.
+    for subject in if live.filter.is_empty() { &all[..] } else { &live.filter } {
+        count += put_aside_on(js, uid, live, consumer, subject).await?;
+    }
+    Ok(count)
+}
+
+async fn put_aside_on(
+    js: &JetStream,
+    uid: &ProducerUid,
+    live: &LiveProducer,
+    consumer: &consumer::Info,
+    subject: &str,
+) -> Result<u64, UnreadableError> {
+    let mut count = 0;
+    let mut from = consumer.ack_floor.stream_sequence + 1;
+    for _ in 0..LOOK {
+        let Some(message) = js.next_message(&live.stream.name, from, subject).await? else { break };
+        let sequence = message.sequence;
+        if sequence > consumer.delivered.stream_sequence {
+            break;
+        }
+        if !is_readable(&message) {
+            bury(js, uid, live, message).await?;
+            ack(js, live, sequence).await?;
+            warn!(producer = %uid, stream = live.stream.name, sequence, "an unreadable event was put aside");
+            count += 1;
+        }
+        from = sequence + 1;
+    }
+    Ok(count)
+}
+
+/// Whether the client library takes the message off the wire: what its reader (async-nats 0.51) does, done again.
+fn is_readable(message: &RawMessage) -> bool {
+    // What was no UTF-8 in a subject is a replacement character in the server's JSON.
+    let unreadable = |c: char| c.is_whitespace() || c == char::REPLACEMENT_CHARACTER;
+    if message.subject.contains(unreadable) {
+        return false;
+    }
+    let Some(encoded) = &message.headers else { return true };
+    BASE64_STANDARD.decode(encoded).is_ok_and(|block| are_readable(&block))
+}
+
+fn are_readable(block: &[u8]) -> bool {
+    let Ok(text) = std::str::from_utf8(block) else { return false };
+    let mut lines = text.lines().peekable();
+    let Some(version) = lines.next().and_then(|line| line.strip_prefix("NATS/1.0")) else { return false };
+    let status = version.trim().split(' ').next().unwrap_or_default();
+    if !status.is_empty() && StatusCode::from_str(status).is_err() {
+        return false;
+    }
+    while let Some(line) = lines.next() {
+        if line.is_empty() {
+            continue;
+        }
+        let Some((name, _)) = line.split_once(':') else { return false };
+        if HeaderName::from_str(name).is_err() {
+            return false;
+        }
+        while lines.next_if(|line| line.starts_with(char::is_whitespace)).is_some() {}
+    }
+    true
+}
+
+async fn bury(
+    js: &JetStream,
+    uid: &ProducerUid,
+    live: &LiveProducer,
+    message: RawMessage,
+) -> Result<(), UnreadableError> {
+    let body = BASE64_STANDARD.decode(&message.payload).unwrap_or_default();
+    let letter = DeadLetter {
+        version: record::VERSION,
+        reason: DeadLetterReason::Malformed,
+        detail: Some(DETAIL.to_owned()),
+        time: Timestamp::now(),
+        producer: uid.clone(),
+        subscription: None,
+        id: None,
+        event: EventRef {
+            stream: live.stream.name.clone(),
+            stream_created: live.stream.created,
+            sequence: message.sequence,
+            subject: message.subject,
+            published: Timestamp::from_nanosecond(message.time.unix_timestamp_nanos()).unwrap_or_default(),
+            event_type: String::new(),
+        },
+        progress: Progress::default(),
+        reference_only: false,
+    };
+    let mut headers = HeaderMap::new();
+    headers.insert("Nats-Msg-Id", letter.message_id());
+    headers.insert(DEAD_LETTER_HEADER, String::from_utf8_lossy(&record::encode(&letter)?).into_owned());
+    js.publish(names::dead_event(uid), headers, body.into()).await?;
+    Ok(())
+}
+
+/// The ack of an event, under the subject that its delivery has as reply (ADR-15 of NATS): the server goes by the
+/// stream's sequence.
+async fn ack(js: &JetStream, live: &LiveProducer, sequence: u64) -> JsResult<()> {
+    let what = format!("$JS.ACK.{}.{}.1.{sequence}.1.0.0", live.stream.name, live.consumer);
+    let published = js.nats()?.client.publish(what.clone(), Bytes::from_static(b"+ACK")).await;
+    published.map_err(|source| JsError::Reply { what, source: source.into() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tells_what_the_client_can_not_read() {
+        for (block, want) in [
+            (&b"NATS/1.0\r\nname: value\r\n more\r\n\r\n"[..], true),
+            (b"NATS/1.0\r\n\r\n", true),
+            (b"NATS/1.0 404 No Messages\r\n\r\n", true),
+            (b"NATS/1.0\r\nname: lone\rreturn\r\n\r\n", true),
+            (b"NATS/1.0 nonsense\r\n\r\n", false),
+            (b"NATS/1.0\r\nbad name: 1\r\n\r\n", false),
+            (b"NATS/1.0\r\nno colon\r\n\r\n", false),
+            (b"NATS/1.0\r\nname: \xff\r\n\r\n", false),
+            (b"HTTP/1.1\r\n\r\n", false),
+        ] {
+            assert_eq!(are_readable(block), want, "{}", String::from_utf8_lossy(block));
+        }
+    }
+}

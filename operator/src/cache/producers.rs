@@ -1,0 +1,115 @@
+//! What the operator knows of each Producer, for the Subscriptions that refer to it: their reconcile must not wait for a
+//! status to come back from the API server.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use hookwright_core::nats::ids::ProducerUid;
+use hookwright_core::record::StreamRef;
+
+use hookwright_crds::{AllowedNamespaces, Delivery, Producer};
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout_at};
+
+use crate::status::conditions::Refusal;
+
+/// A Producer that can be read from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct LiveProducer {
+    pub(crate) stream: StreamRef,
+    pub(crate) consumer: String,
+    /// The subjects that the consumer is restricted to; none means all of the stream's.
+    pub(crate) filter: Vec<String>,
+    /// Of its record.
+    pub(crate) revision: u64,
+}
+
+/// What the last reconcile came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ProducerFacts {
+    pub(crate) accepted: Result<(), Refusal>,
+    /// Stream, consumer and record as last seen in place; kept when the spec is refused later.
+    pub(crate) live: Option<LiveProducer>,
+    /// No live dispatcher serves it, as last seen.
+    pub(crate) unserved: bool,
+}
+
+/// What a Producer's spec says of its Subscriptions, whatever else becomes of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Terms {
+    allowed_namespaces: Option<AllowedNamespaces>,
+    delivery: Option<Delivery>,
+}
+
+/// So long after the operator's start a Subscription waits for the first look at its Producer: it saves a write of
+/// status in between.
+const FIRST_LOOK: Duration = Duration::from_secs(2);
+
+/// All Producers by uid.
+pub(crate) struct Facts {
+    facts: Mutex<HashMap<ProducerUid, ProducerFacts>>,
+    terms: Mutex<HashMap<ProducerUid, Terms>>,
+    looked: watch::Sender<()>,
+    since: Instant,
+}
+
+impl Default for Facts {
+    fn default() -> Self {
+        let (facts, terms) = (Mutex::default(), Mutex::default());
+        Self { facts, terms, looked: watch::Sender::new(()), since: Instant::now() }
+    }
+}
+
+impl Facts {
+    fn map(&self) -> MutexGuard<'_, HashMap<ProducerUid, ProducerFacts>> {
+        self.facts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes what the spec says of Subscriptions, and returns whether that has changed.
+    pub(crate) fn note_terms(&self, uid: &ProducerUid, producer: &Producer) -> bool {
+        let terms = Terms {
+            allowed_namespaces: producer.spec.allowed_namespaces.clone(),
+            delivery: producer.spec.delivery.clone(),
+        };
+        let mut all = self.terms.lock().unwrap_or_else(PoisonError::into_inner);
+        all.insert(uid.clone(), terms.clone()) != Some(terms)
+    }
+
+    pub(crate) fn get(&self, producer: &ProducerUid) -> Option<ProducerFacts> {
+        self.map().get(producer).cloned()
+    }
+
+    /// The same; while the operator is starting, after the first look at the Producer.
+    pub(crate) async fn first_look(&self, producer: &ProducerUid) -> Option<ProducerFacts> {
+        let mut looked = self.looked.subscribe();
+        while self.get(producer).is_none() {
+            if !matches!(timeout_at(self.since + FIRST_LOOK, looked.changed()).await, Ok(Ok(()))) {
+                break;
+            }
+        }
+        self.get(producer)
+    }
+
+    /// Returns whether anything changed.
+    pub(crate) fn set(&self, producer: &ProducerUid, facts: ProducerFacts) -> bool {
+        let changed = self.map().insert(producer.clone(), facts.clone()) != Some(facts);
+        self.looked.send_replace(());
+        changed
+    }
+
+    /// The Producer can't be read from any more, as far as anyone knows.
+    pub(crate) fn forget_live(&self, producer: &ProducerUid) {
+        self.map().remove(producer);
+    }
+
+    pub(crate) fn forget(&self, producer: &ProducerUid) {
+        self.map().remove(producer);
+        self.terms.lock().unwrap_or_else(PoisonError::into_inner).remove(producer);
+    }
+
+    /// The Producers that can be read from.
+    pub(crate) fn live(&self) -> Vec<(ProducerUid, LiveProducer)> {
+        self.map().iter().filter_map(|(uid, facts)| Some((uid.clone(), facts.live.clone()?))).collect()
+    }
+}

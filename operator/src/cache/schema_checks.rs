@@ -1,0 +1,87 @@
+//! What was found of schemas, so that those of one object are not compiled and compared again at each look.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use hookwright_core::nats::ids::EventSchemaUid;
+use hookwright_core::record::SchemaVersionRecord;
+use hookwright_core::schema::{SchemaError, check_edit, digest};
+
+/// The last verdict on each EventSchema that exists.
+#[derive(Default)]
+pub(crate) struct Judged(Mutex<HashMap<EventSchemaUid, Verdict>>);
+
+struct Verdict {
+    case: Case,
+    result: Result<(), SchemaError>,
+}
+
+/// All that a verdict depends on: the versions and what is in force, by digest.
+#[derive(PartialEq)]
+struct Case([Vec<(String, String)>; 2]);
+
+impl Case {
+    fn of(versions: &[SchemaVersionRecord], in_force: &[SchemaVersionRecord]) -> Self {
+        Self(
+            [versions, in_force].map(|list| {
+                list.iter().map(|version| (version.version.as_str().to_owned(), digest(version))).collect()
+            }),
+        )
+    }
+}
+
+impl Judged {
+    /// What [`check_edit`] finds.
+    pub(crate) fn check(
+        &self,
+        uid: &EventSchemaUid,
+        versions: &[SchemaVersionRecord],
+        in_force: &[SchemaVersionRecord],
+    ) -> Result<(), SchemaError> {
+        let case = Case::of(versions, in_force);
+        if let Some(known) = self.map().get(uid).filter(|known| known.case == case) {
+            return known.result.clone();
+        }
+        let result = check_edit(versions, in_force);
+        self.map().insert(uid.clone(), Verdict { case, result: result.clone() });
+        result
+    }
+
+    pub(crate) fn forget(&self, uid: &EventSchemaUid) {
+        self.map().remove(uid);
+    }
+
+    // A poisoned lock means a panic while the map was whole.
+    fn map(&self) -> MutexGuard<'_, HashMap<EventSchemaUid, Verdict>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hookwright_core::schema::SchemaVersion;
+    use serde_json::{Value, json};
+
+    #[test]
+    fn the_same_is_judged_once_and_anything_else_anew() {
+        let uid = EventSchemaUid::parse("e-1").unwrap();
+        let versions = |text: &str, json_schema: Value| {
+            let version = SchemaVersion::parse(text).unwrap();
+            vec![SchemaVersionRecord { version, uri: None, json_schema, deprecated: false }]
+        };
+        let (wide, broken) = (versions("1.0", json!({})), versions("1.1", json!({ "type": "nothing" })));
+        let narrow = versions("1.1", json!({ "type": "object" }));
+        let judged = Judged::default();
+        assert!(matches!(judged.check(&uid, &broken, &[]), Err(SchemaError::Invalid { .. })));
+        // What no check would find.
+        let mark = |judged: &Judged| judged.map().get_mut(&uid).unwrap().result = Err(SchemaError::Count(99));
+        mark(&judged);
+        assert_eq!(judged.check(&uid, &broken, &[]), Err(SchemaError::Count(99)), "it is remembered");
+        assert_eq!(judged.check(&uid, &narrow, &[]), Ok(()), "an edit");
+        assert!(judged.check(&uid, &narrow, &wide).is_err(), "something else is in force");
+        mark(&judged);
+        judged.forget(&uid);
+        assert!(judged.map().is_empty() && judged.check(&uid, &narrow, &[]).is_ok());
+    }
+}

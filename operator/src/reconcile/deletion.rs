@@ -1,0 +1,39 @@
+//! Deletions: what an object has left in NATS goes first, but an object doesn't wait for NATS for ever.
+
+use std::time::Duration;
+
+use hookwright_crds::Reason;
+use jiff::Timestamp;
+use kube::Resource;
+use kube::runtime::events::Recorder;
+use tracing::warn;
+
+use crate::nats::jetstream::{JsError, JsResult};
+use crate::status::events;
+
+/// How long an object that is being deleted may still wait; none if it isn't being deleted.
+pub(crate) fn remaining(object: &impl Resource, timeout: Duration) -> Option<Duration> {
+    let since = object.meta().deletion_timestamp.as_ref()?.0;
+    let waited = Duration::try_from(Timestamp::now().duration_since(since)).unwrap_or_default();
+    Some(timeout.saturating_sub(waited))
+}
+
+/// The result of cleaning up, except that NATS being away for longer than the timeout counts as done: what stays behind
+/// in the buckets is removed when NATS is back, as its uid is then on no object.
+pub(crate) async fn or_let_go<K: Resource<DynamicType = ()>>(
+    result: JsResult<()>,
+    object: &K,
+    timeout: Duration,
+    recorder: &Recorder,
+) -> JsResult<()> {
+    let unavailable = |error: &JsError| error.is_unavailable();
+    let patience = remaining(object, timeout).unwrap_or_default();
+    if !result.as_ref().is_err_and(unavailable) || !patience.is_zero() {
+        return result;
+    }
+    let name = object.meta().name.as_deref().unwrap_or_default();
+    warn!(kind = %K::kind(&()), name, "deleted without cleaning up: NATS was away for too long");
+    let note = "NATS was away for too long: deleted without cleaning up. What is left is removed when NATS is back.";
+    events::warning(recorder, object, Reason::NatsUnavailable, note).await;
+    Ok(())
+}

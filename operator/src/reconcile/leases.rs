@@ -1,0 +1,227 @@
+//! Which dispatchers are alive, and up to which revision of the config each has loaded.
+//!
+//! A lease counts for `lease::TTL` after the operator saw it, by its own monotonic clock: NATS drops old leases without
+//! saying so.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use hookwright_core::nats::ids::ProducerUid;
+use hookwright_core::record;
+use hookwright_core::record::lease::{DispatcherLease, TTL};
+use hookwright_runtime::logging;
+use hookwright_runtime::mirror::Change;
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout_at};
+use tracing::warn;
+
+/// How far the live dispatchers have come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// None is alive.
+    NoDispatchers,
+    /// None of those that are serves the Producer: each can't use one of its records.
+    Unserved { live: usize },
+    /// Some have not loaded the revision.
+    Waiting { behind: usize, live: usize },
+    /// All that the operator knows of have, but there may be others.
+    Unheard,
+    /// All have.
+    Loaded,
+}
+
+#[derive(Debug, Clone)]
+struct Lease {
+    revision: u64,
+    unserved: Vec<ProducerUid>,
+    seen: Instant,
+}
+
+#[derive(Default)]
+struct State {
+    leases: HashMap<String, Lease>,
+    /// The mirror has reported everything up to this revision, in this epoch of the connection.
+    loaded: Option<(u64, u64)>,
+}
+
+impl State {
+    fn live(&self) -> impl Iterator<Item = &Lease> {
+        self.leases.values().filter(|lease| lease.seen.elapsed() < TTL)
+    }
+
+    fn unserved(&self) -> HashSet<ProducerUid> {
+        let everywhere = |producer: &&ProducerUid| self.live().all(|lease| lease.unserved.contains(producer));
+        let first = self.live().next();
+        first.into_iter().flat_map(|lease| &lease.unserved).filter(everywhere).cloned().collect()
+    }
+}
+
+/// The leases as the mirror reports them.
+pub(crate) struct Leases {
+    state: Mutex<State>,
+    changed: watch::Sender<()>,
+}
+
+impl Default for Leases {
+    fn default() -> Self {
+        Self { state: Mutex::default(), changed: watch::Sender::new(()) }
+    }
+}
+
+impl Leases {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes a change of the bucket, reported in this epoch of the connection.
+    pub(crate) fn apply(&self, change: Change, epoch: u64) {
+        match change {
+            Change::Put { key, value, .. } => {
+                let (revision, unserved) = match record::decode::<DispatcherLease>(&value) {
+                    Ok(lease) => (lease.revision, lease.unserved),
+                    Err(error) => {
+                        // Alive, but who knows with what: nothing becomes Programmed over its head.
+                        warn!(dispatcher = key, error = logging::chain(&error), "a lease can't be read");
+                        (0, Vec::new())
+                    }
+                };
+                self.state().leases.insert(key, Lease { revision, unserved, seen: Instant::now() });
+            }
+            Change::Delete { key } => drop(self.state().leases.remove(&key)),
+            // The bucket is in memory: after a restart of NATS it is empty, and the dispatchers live on.
+            Change::Vanished { .. } => {}
+            Change::Loaded { revision } => self.state().loaded = Some((epoch, revision)),
+        }
+        self.changed.send_replace(());
+    }
+
+    /// Moves at each change.
+    pub(crate) fn changes(&self) -> watch::Receiver<()> {
+        self.changed.subscribe()
+    }
+
+    /// How many dispatchers are alive.
+    pub(crate) fn live(&self) -> usize {
+        self.state().live().count()
+    }
+
+    /// Whether no dispatcher is alive; not before the leases were read.
+    pub(crate) fn is_none_live(&self) -> bool {
+        let loaded = self.state().loaded.is_some();
+        loaded && self.live() == 0
+    }
+
+    /// Whether this dispatcher is alive; none before the leases were read.
+    pub(crate) fn is_live(&self, dispatcher: &str) -> Option<bool> {
+        let state = self.state();
+        state.loaded?;
+        Some(state.leases.get(dispatcher).is_some_and(|lease| lease.seen.elapsed() < TTL))
+    }
+
+    /// Forgets the leases that have run out, and says when the next one does.
+    pub(crate) fn expire(&self) -> Option<Instant> {
+        let mut state = self.state();
+        state.leases.retain(|_, lease| lease.seen.elapsed() < TTL);
+        state.leases.values().map(|lease| lease.seen + TTL).min()
+    }
+
+    /// The Producers that no live dispatcher serves.
+    pub(crate) fn unserved(&self) -> HashSet<ProducerUid> {
+        self.state().unserved()
+    }
+
+    /// How far the live dispatchers have come with this revision of the config, which concerns this Producer.
+    pub(crate) fn verdict(&self, revision: u64, producer: &ProducerUid) -> Verdict {
+        let state = self.state();
+        let is_behind = |lease: &&Lease| lease.revision < revision || lease.unserved.contains(producer);
+        let behind = state.live().filter(is_behind).count();
+        match (state.live().count(), behind) {
+            (0, _) => Verdict::NoDispatchers,
+            (_, 0) => Verdict::Loaded,
+            (live, _) if state.unserved().contains(producer) => Verdict::Unserved { live },
+            (live, behind) => Verdict::Waiting { behind, live },
+        }
+    }
+
+    /// Waits, for at most `limit`, until all live dispatchers have loaded the revision; not if there are none.
+    pub(crate) async fn settle(&self, revision: u64, producer: &ProducerUid, limit: Duration) -> Verdict {
+        let settled = || !matches!(self.verdict(revision, producer), Verdict::Waiting { .. });
+        self.wait(limit, settled).await;
+        self.verdict(revision, producer)
+    }
+
+    /// Waits, for at most `limit`, until the mirror has reported what the bucket held at `revision` in this epoch.
+    pub(crate) async fn caught_up(&self, epoch: u64, revision: u64, limit: Duration) -> bool {
+        let there = || self.state().loaded.is_some_and(|(e, r)| e == epoch && r >= revision);
+        self.wait(limit, there).await
+    }
+
+    async fn wait(&self, limit: Duration, condition: impl Fn() -> bool) -> bool {
+        let mut changes = self.changes();
+        let deadline = Instant::now() + limit;
+        while !condition() {
+            if !matches!(timeout_at(deadline, changes.changed()).await, Ok(Ok(()))) {
+                return condition();
+            }
+        }
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn uid() -> ProducerUid {
+        ProducerUid::parse("p").unwrap()
+    }
+
+    fn put(leases: &Leases, key: &str, revision: u64, unserved: &[ProducerUid]) {
+        let lease = DispatcherLease { version: record::VERSION, revision, unserved: unserved.to_vec() };
+        let value = record::encode(&lease).unwrap().into();
+        leases.apply(Change::Put { key: key.into(), value, revision: 1 }, 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lease_counts_until_it_runs_out() {
+        let leases = Leases::default();
+        let verdict = |revision| leases.verdict(revision, &uid());
+        assert_eq!(verdict(0), Verdict::NoDispatchers);
+        put(&leases, "a", 5, &[]);
+        tokio::time::advance(Duration::from_secs(6)).await;
+        put(&leases, "b", 7, &[]);
+        assert_eq!(verdict(5), Verdict::Loaded);
+        assert_eq!(verdict(6), Verdict::Waiting { behind: 1, live: 2 });
+        leases.apply(Change::Vanished { key: "a".into() }, 2);
+        assert_eq!(verdict(6), Verdict::Waiting { behind: 1, live: 2 }, "alive, though the bucket is another one");
+        tokio::time::advance(Duration::from_secs(3)).await;
+        assert_eq!(verdict(6), Verdict::Loaded, "a has run out");
+        put(&leases, "b", 7, &[uid()]);
+        assert_eq!(verdict(6), Verdict::Unserved { live: 1 }, "loaded, but not served");
+        assert_eq!(verdict(8), Verdict::Unserved { live: 1 }, "and not about to be");
+        assert_eq!(leases.unserved(), HashSet::from([uid()]));
+        assert!(leases.expire().is_some());
+        assert_eq!(leases.live(), 1);
+        leases.apply(Change::Put { key: "c".into(), value: "{}".into(), revision: 2 }, 1);
+        put(&leases, "b", 7, &[]);
+        assert_eq!(verdict(1), Verdict::Waiting { behind: 1, live: 2 }, "who can't be read holds all up");
+        put(&leases, "c", 7, &[uid()]);
+        assert_eq!(verdict(1), Verdict::Waiting { behind: 1, live: 2 }, "b serves it");
+        assert_eq!(leases.unserved(), HashSet::new());
+        put(&leases, "b", 7, &[ProducerUid::parse("q").unwrap(), uid()]);
+        assert_eq!(leases.unserved(), HashSet::from([uid()]), "by neither");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_loaded_before_a_reconnect_does_not_count() {
+        let leases = Leases::default();
+        let limit = Duration::from_secs(2);
+        leases.apply(Change::Loaded { revision: 9 }, 1);
+        assert!(leases.caught_up(1, 9, limit).await);
+        assert!(!leases.caught_up(2, 1, limit).await);
+        leases.apply(Change::Loaded { revision: 1 }, 2);
+        assert!(leases.caught_up(2, 1, limit).await);
+        assert!(!leases.caught_up(2, 9, limit).await);
+    }
+}

@@ -1,0 +1,134 @@
+//! Who has to be reconciled, for a reason other than a change of the object itself.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures::Stream;
+use hookwright_core::nats::ids::ProducerUid;
+use hookwright_crds::{EventSchema, Producer, Subscription};
+use kube::runtime::reflector::{Lookup, ObjectRef, Store};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+
+use crate::reconcile::leases::{Leases, Verdict};
+
+/// Reconciles objects of one kind, and remembers which of them wait for the dispatchers.
+pub(crate) struct Queue<K: Lookup<DynamicType = ()>> {
+    sender: UnboundedSender<ObjectRef<K>>,
+    /// For which revision, of what concerns which Producer.
+    pending: Mutex<HashMap<ObjectRef<K>, (u64, ProducerUid)>>,
+}
+
+/// How long changes of what a Producer counts are gathered.
+const GATHER: Duration = Duration::from_secs(1);
+
+/// The queues of all kinds.
+pub(crate) struct Triggers {
+    pub(crate) producers: Queue<Producer>,
+    pub(crate) subscriptions: Queue<Subscription>,
+    pub(crate) schemas: Queue<EventSchema>,
+    soon: Arc<Mutex<HashSet<ObjectRef<Producer>>>>,
+}
+
+/// The other end of the queues, for the controllers.
+pub(crate) struct Triggered {
+    pub(crate) producers: UnboundedReceiver<ObjectRef<Producer>>,
+    pub(crate) subscriptions: UnboundedReceiver<ObjectRef<Subscription>>,
+    pub(crate) schemas: UnboundedReceiver<ObjectRef<EventSchema>>,
+}
+
+impl<K: Lookup<DynamicType = ()>> Queue<K> {
+    fn new() -> (Self, UnboundedReceiver<ObjectRef<K>>) {
+        let (sender, receiver) = unbounded_channel();
+        (Self { sender, pending: Mutex::default() }, receiver)
+    }
+
+    /// Reconciles this object.
+    pub(crate) fn reconcile(&self, object: ObjectRef<K>) {
+        // Fails only when the controller has ended, with the process.
+        let _ = self.sender.send(object);
+    }
+
+    fn pending(&self) -> std::sync::MutexGuard<'_, HashMap<ObjectRef<K>, (u64, ProducerUid)>> {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Reconciles this object, which concerns that Producer, as soon as all live dispatchers have loaded the revision, or
+    /// none of them serves the Producer.
+    pub(crate) fn when_loaded(&self, object: ObjectRef<K>, revision: u64, producer: &ProducerUid) {
+        self.pending().insert(object, (revision, producer.clone()));
+    }
+
+    /// No longer waits.
+    pub(crate) fn settled(&self, object: &ObjectRef<K>) {
+        self.pending().remove(object);
+    }
+
+    fn release(&self, leases: &Leases) {
+        let mut pending = self.pending();
+        let is_over = |revision, producer: &ProducerUid| {
+            matches!(leases.verdict(revision, producer), Verdict::Loaded | Verdict::Unserved { .. })
+        };
+        for (object, _) in pending.extract_if(|_, (revision, producer)| is_over(*revision, producer)) {
+            self.reconcile(object);
+        }
+    }
+}
+
+impl Triggers {
+    pub(crate) fn new() -> (Self, Triggered) {
+        let (producers, producers_out) = Queue::new();
+        let (subscriptions, subscriptions_out) = Queue::new();
+        let (schemas, schemas_out) = Queue::new();
+        let triggered = Triggered { producers: producers_out, subscriptions: subscriptions_out, schemas: schemas_out };
+        (Self { producers, subscriptions, schemas, soon: Arc::default() }, triggered)
+    }
+
+    /// Reconciles a Producer in a second, once for all that ask for it until then.
+    pub(crate) fn producer_soon(&self, producer: ObjectRef<Producer>) {
+        let insert =
+            |set: &Mutex<HashSet<_>>| set.lock().unwrap_or_else(PoisonError::into_inner).insert(producer.clone());
+        if !insert(&self.soon) {
+            return;
+        }
+        let (soon, sender) = (self.soon.clone(), self.producers.sender.clone());
+        tokio::spawn(async move {
+            tokio::time::sleep(GATHER).await;
+            soon.lock().unwrap_or_else(PoisonError::into_inner).remove(&producer);
+            let _ = sender.send(producer);
+        });
+    }
+
+    /// Releases those who wait, at each change of the leases and whenever one runs out. A Producer that no dispatcher
+    /// serves any more, or one does again, tells so, and what belongs to it.
+    pub(crate) async fn follow(&self, leases: &Leases, producers: &Store<Producer>) {
+        let mut changes = leases.changes();
+        let mut unserved = HashSet::new();
+        loop {
+            let next = leases.expire();
+            let before = std::mem::replace(&mut unserved, leases.unserved());
+            for uid in before.symmetric_difference(&unserved) {
+                let found = producers.find(|producer| producer.metadata.uid.as_deref() == Some(uid.as_str()));
+                found.into_iter().for_each(|producer| self.producers.reconcile(ObjectRef::from_obj(&*producer)));
+            }
+            self.producers.release(leases);
+            self.subscriptions.release(leases);
+            self.schemas.release(leases);
+            let expiry = async {
+                match next {
+                    Some(time) => tokio::time::sleep_until(time).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                changed = changes.changed() => if changed.is_err() { return },
+                () = expiry => {}
+            }
+        }
+    }
+}
+
+/// A queue's end as a stream.
+pub(crate) fn stream<T: Send + 'static>(receiver: UnboundedReceiver<T>) -> impl Stream<Item = T> + Send + 'static {
+    futures::stream::unfold(receiver, |mut receiver| async { receiver.recv().await.map(|item| (item, receiver)) })
+}

@@ -1,0 +1,211 @@
+//! What a reconcile found, as conditions.
+//!
+//! `Ready` sums up: False for a real failure, Unknown while work is under way. `Stalled` says that only an edit (or a
+//! change outside) helps; it is there for a refused spec alone. `Reconciling` is there while `Ready` is Unknown. Each
+//! of these two is absent rather than False, as kstatus has it; the others are always there.
+
+use hookwright_crds::{ConditionStatus, ConditionType, Reason, condition, set_condition};
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+
+use crate::reconcile::leases::Verdict;
+
+/// Why a spec is not accepted, or what it refers to can't be used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Refusal {
+    pub(crate) reason: Reason,
+    pub(crate) message: String,
+}
+
+impl Refusal {
+    pub(crate) fn new(reason: Reason, message: impl Into<String>) -> Self {
+        Self { reason, message: message.into() }
+    }
+}
+
+/// One condition, without time and generation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Judgement {
+    pub(crate) status: ConditionStatus,
+    pub(crate) reason: Reason,
+    pub(crate) message: String,
+}
+
+impl Judgement {
+    pub(crate) fn holds(reason: Reason, message: impl Into<String>) -> Self {
+        Self { status: ConditionStatus::True, reason, message: message.into() }
+    }
+
+    pub(crate) fn fails(refusal: &Refusal) -> Self {
+        Self { status: ConditionStatus::False, reason: refusal.reason, message: refusal.message.clone() }
+    }
+
+    pub(crate) fn unknown(reason: Reason, message: impl Into<String>) -> Self {
+        Self { status: ConditionStatus::Unknown, reason, message: message.into() }
+    }
+
+    /// `Accepted` for a spec that is, or isn't.
+    pub(crate) fn accepted(result: Result<(), &Refusal>) -> Self {
+        match result {
+            Ok(()) => Self::holds(Reason::Accepted, "The spec is valid."),
+            Err(refusal) => Self::fails(refusal),
+        }
+    }
+
+    /// `Programmed` by what the dispatchers say.
+    pub(crate) fn programmed(verdict: Verdict) -> Self {
+        match verdict {
+            Verdict::Loaded => Self::holds(Reason::Programmed, "All live dispatchers have loaded this generation."),
+            Verdict::NoDispatchers => Self::unknown(Reason::NoDispatchers, "No dispatcher is alive."),
+            Verdict::Unserved { live } => Self::fails(&Refusal::new(
+                Reason::Unserved,
+                format!(
+                    "None of the {live} live dispatchers serves the Producer, as each can't use one of its records: \
+                     it was written by a newer release, or sealed with another key, or has a schema beyond their \
+                     bounds. Their logs name it. Upgrade the dispatchers, or give them the operator's sealing key."
+                ),
+            )),
+            Verdict::Unheard => Self::unknown(Reason::Pending, "Waiting to hear from the dispatchers."),
+            Verdict::Waiting { behind, live } => Self::unknown(
+                Reason::Pending,
+                format!("Waiting for {behind} of {live} live dispatchers to load this generation."),
+            ),
+        }
+    }
+
+    /// `Programmed` stays true for a generation once it has been, except for a real failure: NATS refuses, or no
+    /// dispatcher serves the Producer.
+    pub(crate) fn latched(self, before: Option<&Condition>, generation: i64) -> Self {
+        match before {
+            Some(old)
+                if self.status == ConditionStatus::Unknown
+                    && old.status == "True"
+                    && old.observed_generation == Some(generation) =>
+            {
+                Self::holds(Reason::Programmed, "All live dispatchers have loaded this generation.")
+            }
+            _ => self,
+        }
+    }
+}
+
+/// All conditions that follow from the parts, in the order in which the parts matter. `Accepted` is the first part.
+pub(crate) fn summarize(parts: Vec<(ConditionType, Judgement)>) -> Vec<(ConditionType, Judgement)> {
+    let first = |status| parts.iter().find(|(_, judgement)| judgement.status == status).cloned();
+    let failed = first(ConditionStatus::False);
+    let mut extra = Vec::new();
+    if let Some((ConditionType::Accepted, refused)) = &failed {
+        extra.push((ConditionType::Stalled, Judgement::holds(refused.reason, refused.message.clone())));
+    }
+    let ready = match (failed, first(ConditionStatus::Unknown)) {
+        (Some((_, failed)), _) => failed,
+        (None, Some((_, unknown))) => {
+            let reconciling = Judgement::holds(unknown.reason, unknown.message.clone());
+            extra.push((ConditionType::Reconciling, reconciling));
+            unknown
+        }
+        (None, None) => Judgement::holds(Reason::Ready, "Events published now are delivered."),
+    };
+    let mut all = parts;
+    all.push((ConditionType::Ready, ready));
+    all.extend(extra);
+    all
+}
+
+/// The conditions as they go into status, transition times kept where the status is the same as before.
+pub(crate) fn dated(
+    judgements: Vec<(ConditionType, Judgement)>,
+    before: &[Condition],
+    generation: i64,
+    now: Timestamp,
+) -> Vec<Condition> {
+    let date = |(kind, judgement): (ConditionType, Judgement)| {
+        let mut list: Vec<Condition> = before.iter().filter(|old| old.type_ == kind.as_str()).cloned().collect();
+        let new = condition(kind, judgement.status, judgement.reason, judgement.message, Some(generation), now);
+        set_condition(&mut list, new);
+        list.pop()
+    };
+    judgements.into_iter().filter_map(date).collect()
+}
+
+/// The condition of this type.
+pub(crate) fn find(conditions: &[Condition], kind: ConditionType) -> Option<&Condition> {
+    conditions.iter().find(|condition| condition.type_ == kind.as_str())
+}
+
+/// Now, in whole seconds, as status can hold it.
+pub(crate) fn now() -> Timestamp {
+    Timestamp::from_second(Timestamp::now().as_second()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn summary(parts: &[(ConditionType, Judgement)]) -> String {
+        let text = |(kind, judgement): &(ConditionType, Judgement)| {
+            format!("{}={} {}", kind.as_str(), judgement.status.as_str(), judgement.reason.as_str())
+        };
+        summarize(parts.to_vec())[parts.len()..].iter().map(text).collect::<Vec<_>>().join(", ")
+    }
+
+    #[test]
+    fn the_summary_follows_from_the_parts() {
+        use ConditionType::{Accepted, Programmed, ResolvedRefs};
+        let ok = |reason| Judgement::holds(reason, "");
+        let no = |reason| Judgement::fails(&Refusal::new(reason, ""));
+        let wait = |reason| Judgement::unknown(reason, "");
+        let accepted = (Accepted, ok(Reason::Accepted));
+        let resolved = (ResolvedRefs, ok(Reason::ResolvedRefs));
+        let programmed = (Programmed, ok(Reason::Programmed));
+        let cases = [
+            (vec![accepted.clone(), resolved.clone(), programmed.clone()], "Ready=True Ready"),
+            (
+                vec![(Accepted, no(Reason::Invalid)), (ResolvedRefs, wait(Reason::Pending)), programmed.clone()],
+                "Ready=False Invalid, Stalled=True Invalid",
+            ),
+            (
+                vec![accepted.clone(), (ResolvedRefs, no(Reason::SecretNotFound)), programmed.clone()],
+                "Ready=False SecretNotFound",
+            ),
+            (
+                vec![accepted.clone(), (ResolvedRefs, no(Reason::SecretNotFound)), (Programmed, wait(Reason::Pending))],
+                "Ready=False SecretNotFound",
+            ),
+            (
+                vec![accepted.clone(), resolved, (Programmed, wait(Reason::NoDispatchers))],
+                "Ready=Unknown NoDispatchers, Reconciling=True NoDispatchers",
+            ),
+        ];
+        for (parts, want) in cases {
+            assert_eq!(summary(&parts), want);
+        }
+    }
+
+    #[test]
+    fn programmed_latches_for_its_generation() {
+        let now = Timestamp::UNIX_EPOCH;
+        let old = |generation| {
+            dated(vec![(ConditionType::Programmed, Judgement::programmed(Verdict::Loaded))], &[], generation, now)
+        };
+        let pending = Judgement::programmed(Verdict::Waiting { behind: 1, live: 2 });
+        let latched = |list: &[Condition]| pending.clone().latched(list.first(), 2).status;
+        assert_eq!(latched(&old(2)), ConditionStatus::True);
+        assert_eq!(latched(&old(1)), ConditionStatus::Unknown);
+        assert_eq!(latched(&[]), ConditionStatus::Unknown);
+        let unserved = Judgement::programmed(Verdict::Unserved { live: 2 }).latched(old(2).first(), 2);
+        assert_eq!((unserved.status, unserved.reason), (ConditionStatus::False, Reason::Unserved));
+        assert!(unserved.message.starts_with("None of the 2 live dispatchers"), "{}", unserved.message);
+    }
+
+    #[test]
+    fn the_time_is_that_of_the_last_change_of_status() {
+        let at = |second| Timestamp::from_second(second).unwrap();
+        let judge = |verdict| vec![(ConditionType::Programmed, Judgement::programmed(verdict))];
+        let first = dated(judge(Verdict::NoDispatchers), &[], 1, at(1));
+        let second = dated(judge(Verdict::Waiting { behind: 1, live: 1 }), &first, 2, at(2));
+        assert_eq!((second[0].last_transition_time.0, second[0].observed_generation), (at(1), Some(2)));
+        let third = dated(judge(Verdict::Loaded), &second, 2, at(3));
+        assert_eq!(third[0].last_transition_time.0, at(3));
+    }
+}

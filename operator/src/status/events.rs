@@ -1,0 +1,118 @@
+//! Kubernetes Events, on transitions only.
+
+use hookwright_crds::{ConditionType, Reason};
+use hookwright_runtime::logging;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::Resource;
+use kube::runtime::events::{Event, EventType, Recorder};
+use tracing::warn;
+
+use crate::background::stream_incidents::INCIDENTS;
+use crate::status::conditions::find;
+
+/// Which conditions are told of, beside those that are there only when they are true.
+const TOLD: [ConditionType; 4] =
+    [ConditionType::Accepted, ConditionType::ResolvedRefs, ConditionType::Ready, ConditionType::EndpointHealthy];
+
+/// Tells of what has changed between two lists of conditions.
+pub(crate) async fn transitions<K: Resource<DynamicType = ()>>(
+    recorder: &Recorder,
+    object: &K,
+    before: &[Condition],
+    after: &[Condition],
+) {
+    for condition in turned(before, after) {
+        let good = condition.status == "True" && !INCIDENTS.iter().any(|kind| kind.as_str() == condition.type_);
+        let type_ = if good { EventType::Normal } else { EventType::Warning };
+        emit(recorder, object, type_, &condition.reason, &condition.message).await;
+    }
+}
+
+/// Something that went wrong and shows in no condition.
+pub(crate) async fn warning<K: Resource<DynamicType = ()>>(
+    recorder: &Recorder,
+    object: &K,
+    reason: Reason,
+    note: &str,
+) {
+    emit(recorder, object, EventType::Warning, reason.as_str(), note).await;
+}
+
+async fn emit<K: Resource<DynamicType = ()>>(
+    recorder: &Recorder,
+    object: &K,
+    type_: EventType,
+    reason: &str,
+    note: &str,
+) {
+    // 1,024 bytes are the API server's bound.
+    let note: String = note.chars().take(250).collect();
+    let event =
+        Event { type_, reason: reason.to_owned(), note: Some(note), action: "Reconcile".to_owned(), secondary: None };
+    if let Err(error) = recorder.publish(&event, &object.object_ref(&())).await {
+        warn!(reason, error = logging::chain(&error), "can't write an Event");
+    }
+}
+
+/// The conditions worth an Event: False and wasn't, False for another reason, True again after False; and incidents, once
+/// each. What is told once as Accepted or ResolvedRefs isn't told again as Ready. That all went well at first is told by
+/// status alone: of ten thousand Subscriptions that are applied at once, a third of all writes would be Events.
+fn turned<'a>(before: &[Condition], after: &'a [Condition]) -> Vec<&'a Condition> {
+    let mut told: Vec<&Condition> = Vec::new();
+    for kind in TOLD {
+        let (old, Some(new)) = (find(before, kind), find(after, kind)) else { continue };
+        let was = old.map(|old| old.status.as_str());
+        let worth = match new.status.as_str() {
+            "False" => was != Some("False") || old.is_some_and(|old| old.reason != new.reason),
+            "True" => was == Some("False"),
+            _ => false,
+        };
+        if worth && !told.iter().any(|told| told.reason == new.reason) {
+            told.push(new);
+        }
+    }
+    let began = |kind| find(after, kind).filter(|_| find(before, kind).is_none());
+    told.extend(INCIDENTS.into_iter().filter_map(began));
+    told
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hookwright_crds::{ConditionStatus, condition};
+
+    #[test]
+    fn only_transitions_are_told_and_each_once() {
+        use ConditionStatus::{False, True, Unknown};
+        use ConditionType::{EndpointHealthy, EventsLost, Ready, ResolvedRefs};
+        let list = |conditions: &[(ConditionType, ConditionStatus, Reason)]| -> Vec<Condition> {
+            let make = |(kind, status, reason)| condition(kind, status, reason, "", None, jiff::Timestamp::UNIX_EPOCH);
+            conditions.iter().copied().map(make).collect()
+        };
+        let ready = list(&[(ResolvedRefs, True, Reason::ResolvedRefs), (Ready, True, Reason::Ready)]);
+        let missing = list(&[(ResolvedRefs, False, Reason::SecretNotFound), (Ready, False, Reason::SecretNotFound)]);
+        let invalid = list(&[(ResolvedRefs, False, Reason::SecretInvalid), (Ready, False, Reason::SecretInvalid)]);
+        let pending = list(&[(ResolvedRefs, True, Reason::ResolvedRefs), (Ready, Unknown, Reason::Pending)]);
+        let failing = list(&[(EndpointHealthy, False, Reason::EndpointFailing)]);
+        let healthy = list(&[(EndpointHealthy, True, Reason::EndpointHealthy)]);
+        let lost = list(&[(Ready, True, Reason::Ready), (EventsLost, True, Reason::EventsLost)]);
+        let cases: [(&[Condition], &[Condition], &[&str]); 12] = [
+            (&ready, &lost, &["EventsLost"]),
+            (&lost, &lost, &[]),
+            (&lost, &ready, &[]),
+            (&[], &pending, &[]),
+            (&pending, &ready, &[]),
+            (&ready, &ready, &[]),
+            (&ready, &missing, &["SecretNotFound"]),
+            (&missing, &invalid, &["SecretInvalid"]),
+            (&missing, &ready, &["ResolvedRefs", "Ready"]),
+            (&[], &healthy, &[]),
+            (&healthy, &failing, &["EndpointFailing"]),
+            (&failing, &healthy, &["EndpointHealthy"]),
+        ];
+        for (before, after, want) in cases {
+            let got: Vec<&str> = turned(before, after).into_iter().map(|told| told.reason.as_str()).collect();
+            assert_eq!(got, want);
+        }
+    }
+}
