@@ -96,8 +96,8 @@ impl Lab {
     /// Starts everything, with one dispatcher that has these settings.
     pub(crate) async fn start(mut settings: Map<String, Value>, progress: fn(&str, Duration)) -> Result<Self> {
         // A recovery is to drain all that has waited: none of it is given up.
-        let quota = || json!({ "deliveries": 1_000_000, "bytes": 1u64 << 33 });
-        settings.entry("parkQuota").or_insert_with(quota);
+        let parking = || json!({ "quota": { "deliveries": 1_000_000, "bytes": "8Gi" } });
+        settings.entry("parking").or_insert_with(parking);
         let dispatcher = Value::Object(settings);
         let world = World::start(Options { dispatcher, progress, ..Options::default() }).await?;
         let sink = Sink::start(world.folder()).await?;

@@ -11,6 +11,7 @@ pub mod delivery;
 pub mod destination;
 pub mod event;
 pub mod nats;
+pub mod quantity;
 pub mod record;
 pub mod schema;
 pub mod select;

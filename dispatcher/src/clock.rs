@@ -25,6 +25,8 @@ use crate::metrics::Metrics;
 const TOLERATED: SignedDuration = SignedDuration::from_secs(5);
 /// How far off the clock may be for the dispatcher to work.
 const HOPELESS: SignedDuration = SignedDuration::from_secs(60);
+/// Tests set it to a duration, which is added to the system's clock.
+const SHIFT: &str = "HOOKWRIGHT_TEST_CLOCK_SHIFT";
 const EVERY: Duration = Duration::from_secs(60);
 /// After a comparison that failed.
 const RETRY: Duration = Duration::from_secs(2);
@@ -69,8 +71,11 @@ struct Reply {
 }
 
 impl Clock {
-    pub(crate) fn new(shift: Duration) -> Arc<Self> {
-        let shift = SignedDuration::try_from(shift).unwrap_or_default();
+    pub(crate) fn new() -> Arc<Self> {
+        Self::shifted(std::env::var(SHIFT).ok().and_then(|text| text.parse().ok()).unwrap_or_default())
+    }
+
+    fn shifted(shift: SignedDuration) -> Arc<Self> {
         Arc::new(Self { shift, correction: AtomicI64::new(0), usable: watch::Sender::new(None) })
     }
 
@@ -175,7 +180,7 @@ mod tests {
     #[test]
     #[expect(clippy::disallowed_methods, reason = "the time as it is")]
     fn a_correction_moves_the_time() {
-        let clock = Clock::new(Duration::from_secs(90));
+        let clock = Clock::shifted(SignedDuration::from_secs(90));
         assert!(!clock.is_usable(), "nobody knows yet");
         clock.apply(judge(SignedDuration::from_secs(-90)), SignedDuration::from_secs(-90));
         assert!(clock.now().duration_since(Timestamp::now()).abs() < SignedDuration::from_secs(2));

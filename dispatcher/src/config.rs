@@ -1,4 +1,6 @@
-//! The configuration as the dispatcher has it: records from NATS, prepared once for all deliveries.
+//! The configuration as the dispatcher has it: records from NATS, each prepared once for all deliveries.
+//!
+//! `loader` and `disabled` follow NATS; every other room only reads the index.
 
 pub(crate) mod disabled;
 pub(crate) mod index;

@@ -1,7 +1,17 @@
-//! From an event, or a parked delivery that is due, to attempts and what follows from them.
+//! From an event, or a parked delivery that is due, to attempts and what follows them.
+//!
+//! ```text
+//! fan_out | due -> queued (lane, then the dispatcher's attempts) -> attempt -> done | follow -> parked or given up
+//! ```
+//!
+//! `intake` calls [`deliverer::Deliverer::fan_out`] and [`deliverer::Deliverer::deliver_due`]; nobody else calls this room.
 
 pub(crate) mod attempt;
+pub(crate) mod deliverer;
+pub(crate) mod delivery;
 pub(crate) mod due;
 pub(crate) mod fan_out;
+pub(crate) mod follow;
+pub(crate) mod give_up;
 pub(crate) mod queued;
 pub(crate) mod test_delivery;

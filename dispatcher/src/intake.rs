@@ -1,7 +1,7 @@
-//! From JetStream into memory: pulls, and how much is taken in. `run` starts the readers; nobody else calls this room.
+//! From JetStream into memory: a reader for each Producer and one for due deliveries, and explicit pulls.
+//!
+//! `run` starts [`readers::run`] and the reader of due deliveries; nobody else calls this room.
 
-pub(crate) mod budget;
 pub(crate) mod pull;
-pub(crate) mod read_ahead;
 pub(crate) mod reader;
 pub(crate) mod readers;

@@ -1,4 +1,9 @@
-//! How many attempts are under way: for each Subscription (`lane`), and for the dispatcher (`attempts`). This room knows nothing of deliveries.
+//! How much a dispatcher takes on: events and bytes in memory (`budget`), deliveries that wait (`read_ahead`), attempts of
+//! each Subscription (`lane`) and of the dispatcher (`attempts`).
+//!
+//! Both `intake` and `deliver` use this room. It knows nothing of deliveries: what waits is a type parameter.
 
 pub(crate) mod attempts;
+pub(crate) mod budget;
 pub(crate) mod lane;
+pub(crate) mod read_ahead;

@@ -1,39 +1,24 @@
-//! The dispatcher: JetStream in, signed webhooks out. See `run` for how its parts fit together.
-
-mod ack;
-mod clock;
-mod config;
-mod deliver;
-mod health;
-mod http;
-mod intake;
-mod limits;
-mod liveness;
-mod metrics;
-mod observer;
-mod parking;
-mod run;
-mod settings;
-mod validate;
+//! The dispatcher as a process.
 
 use std::process::ExitCode;
 
 use clap::Parser;
-use hookwright_runtime::logging;
+use hookwright_dispatcher::{run, settings::Settings};
+use hookwright_runtime::start;
 
-/// Each delivery allocates some fifty times; the system's allocator takes a sixth of the CPU for it.
+/// A delivery allocates some fifty times, which takes a sixth of its CPU with the system's allocator.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+#[derive(Parser)]
+#[command(name = "hookwright-dispatcher", version, about)]
+struct Command {
+    #[command(flatten)]
+    arguments: start::Arguments,
+}
+
 #[tokio::main]
 async fn main() -> ExitCode {
-    let arguments = settings::Arguments::parse();
-    match run::run(arguments).await {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            logging::init(&logging::LogSettings::default());
-            tracing::error!("{error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    let Command { arguments } = Command::parse();
+    start::start(&arguments, |settings: &Settings| &settings.log, run::run).await
 }

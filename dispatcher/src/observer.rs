@@ -9,15 +9,15 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::config::index::Index;
-use crate::intake::budget::Budget;
 use crate::limits::attempts::Load;
+use crate::limits::budget::Budget;
 use crate::liveness::Liveness;
 use crate::metrics::Metrics;
-use crate::settings::Settings;
 
 /// Keeps readiness and gauges true.
 pub(crate) struct Observer {
-    pub(crate) settings: Settings,
+    /// How many events may be held.
+    pub(crate) held_events: usize,
     pub(crate) index: Arc<Index>,
     pub(crate) liveness: Arc<Liveness>,
     pub(crate) clock: Arc<Clock>,
@@ -41,7 +41,7 @@ impl Observer {
             let live = self.liveness.is_live();
             let metrics = &self.metrics;
             metrics.live.set(i64::from(live));
-            metrics.held_events.set(gauge(self.events.held(self.settings.max_held_events)));
+            metrics.held_events.set(gauge(self.events.held(self.held_events)));
             metrics.in_flight.set(gauge(self.load.in_use()));
             metrics.subscriptions.set(gauge(self.index.subscriptions()));
             metrics.unreadable.set(gauge(self.index.unreadable()));

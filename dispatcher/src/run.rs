@@ -1,29 +1,30 @@
-//! How the parts fit together.
+//! Puts the parts together.
 //!
 //! ```text
-//! config bucket -> config -> index            liveness: the lease; without it nothing is matched or attempted
-//! state bucket  -> disabled                   health: counts -> health bucket
+//! config bucket -> config::loader -> index    liveness: the lease; without it nothing is matched or attempted
+//! state bucket  -> config::disabled           health: counts -> health bucket
 //!
-//! producer's stream -> reader -> hold: fanout -> pending ...
-//! parked deliveries -> reader -> hold: due    -> pending
-//!                      pending: lane -> slots -> deliver
-//!                      deliver: request -> sender -> decide -> done | park | dead letter -> hold settled -> ack
+//! producer's stream -> reader -> hold: fan_out -> queued ...
+//! parked deliveries -> reader -> hold: due     -> queued
+//!                      queued: lane -> attempts -> attempt
+//!                      attempt: request -> sender -> decide -> done | park | dead letter -> hold settled -> ack
 //! ```
 //!
-//! To stop: readers stop pulling, what waits is parked, what is under way is finished; then health is written, the
-//! lease removed.
+//! To stop: readers stop pulling, what waits is parked, what is under way is finished; then the counts are written and the
+//! lease is removed.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
 use async_nats::jetstream::stream;
+use hookwright_core::nats::ids::SubscriptionUid;
 use hookwright_core::nats::names::{DUE_CONSUMER, PARKED_STREAM};
 use hookwright_core::record::seal::SealingKey;
 use hookwright_runtime::admin::{self, NotReady};
-use hookwright_runtime::logging::{self, Seldom, chain};
+use hookwright_runtime::logging::{Seldom, chain};
 use hookwright_runtime::nats::{self, Nats};
-use hookwright_runtime::{settings, shutdown};
+use hookwright_runtime::shutdown;
 use tokio::sync::{oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
@@ -36,23 +37,23 @@ use crate::clock::Clock;
 use crate::config::disabled::DisabledSet;
 use crate::config::index::Index;
 use crate::config::loader::ConfigLoader;
-use crate::deliver::attempt::Deliverer;
-use crate::deliver::queued::{Pending, Turn};
-use crate::health::{Health, HealthWriter};
+use crate::deliver::deliverer::Deliverer;
+use crate::deliver::queued::{Admitted, Queued};
+use crate::health::{Health, HealthCell, HealthWriter};
 use crate::http::sender::Sender;
-use crate::intake::budget::Budget;
-use crate::intake::read_ahead::Backlog;
 use crate::intake::reader::{Reader, Source};
 use crate::intake::readers;
-use crate::limits::attempts::Slots;
+use crate::limits::attempts::Attempts;
+use crate::limits::budget::Budget;
 use crate::limits::lane::{self, Lanes};
+use crate::limits::read_ahead::ReadAhead;
 use crate::liveness::{Liveness, Renewer};
 use crate::metrics::Metrics;
 use crate::observer::Observer;
-use crate::parking::parked_budget::{Pressure, PressureGauge};
+use crate::parking::parked_budget::{ParkedBudget, ParkedBudgetGauge};
 use crate::parking::quota::Quota;
 use crate::parking::store::Store;
-use crate::settings::{Arguments, Settings};
+use crate::settings::Settings;
 use crate::validate::schema_violations::ViolationCounts;
 use crate::validate::validator::Validator;
 
@@ -62,19 +63,19 @@ const MESSAGE_OVERHEAD: usize = 4096;
 const GOODBYE: Duration = Duration::from_secs(2);
 /// Parked deliveries have a budget of their own: a share of the events' one.
 const DUE_SHARE: usize = 4;
+/// How often lanes of deleted Subscriptions are forgotten.
+const FORGET: Duration = Duration::from_secs(60);
 
-/// Runs until a signal, or until something says that this can't work.
-pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<()> {
-    let settings: Settings = settings::load(&arguments.config)?;
+/// Runs the dispatcher until it is asked to stop, or until something says that this can't work; with `check_config`, only
+/// reads what it is told.
+pub async fn run(settings: Settings, check_config: bool) -> anyhow::Result<()> {
     settings.check()?;
     let key = settings.sealing.load()?;
-    logging::init(&settings.log);
-    if rustls::crypto::ring::default_provider().install_default().is_err() {
-        anyhow::bail!("another TLS provider is installed");
-    }
+    // An error means that a provider is there already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let sender = Sender::new(&settings.dns, settings.egress.clone())?;
-    if arguments.check_config {
-        info!("the settings are fine");
+    if check_config {
+        info!("the settings are valid");
         return Ok(());
     }
     let (metrics, registry) = Metrics::register();
@@ -102,24 +103,29 @@ fn admin_ended(result: Result<std::io::Result<()>, tokio::task::JoinError>) -> a
 
 /// What waits for its turn; closed when dropped, as what waits may start nothing any more then.
 struct Queues {
-    lanes: Arc<Lanes<Pending>>,
-    slots: Arc<Slots<Turn>>,
+    lanes: Arc<Lanes<Queued>>,
+    attempts: Arc<Attempts<Admitted>>,
 }
 
 impl Queues {
     fn close(&self) {
         self.lanes.close();
-        self.slots.close();
+        self.attempts.close();
     }
 
-    /// For ever.
-    async fn sweep(lanes: Arc<Lanes<Pending>>, slots: Arc<Slots<Turn>>) {
+    /// Runs for as long as the process: has those leave that wait too long, and forgets lanes of deleted Subscriptions.
+    async fn sweep(lanes: Arc<Lanes<Queued>>, attempts: Arc<Attempts<Admitted>>, index: Arc<Index>) {
         let mut ticks = interval(lane::SWEEP);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut forgot = Instant::now();
         loop {
             let now = ticks.tick().await;
             lanes.sweep(now);
-            slots.sweep(now);
+            attempts.sweep(now);
+            if now.saturating_duration_since(forgot) >= FORGET {
+                forgot = now;
+                lanes.retain(|subscription| index.subscription(subscription).is_some());
+            }
         }
     }
 }
@@ -130,22 +136,169 @@ impl Drop for Queues {
     }
 }
 
-/// A dispatcher at work.
-struct Running {
+/// What the parts of a dispatcher share.
+struct Shared {
+    settings: Settings,
     nats: Nats,
     incarnation: String,
-    grace: Duration,
+    index: Arc<Index>,
+    liveness: Arc<Liveness>,
+    disabled: Arc<DisabledSet>,
+    health: Arc<Health>,
+    clock: Arc<Clock>,
+    metrics: Arc<Metrics>,
+    violations: Arc<ViolationCounts>,
+    queues: Queues,
+    tracker: TaskTracker,
     /// Cancelled to stop the readers.
     stop: CancellationToken,
-    queues: Queues,
-    /// The messages that are held.
-    tracker: TaskTracker,
-    /// What never ends before `stop`: if it does, it has panicked, and the dispatcher must not go on without it.
+}
+
+impl Shared {
+    /// With the counts that have changed.
+    fn new(
+        settings: Settings,
+        nats: Nats,
+        incarnation: String,
+        metrics: Arc<Metrics>,
+    ) -> (Self, tokio::sync::mpsc::UnboundedReceiver<Arc<HealthCell>>) {
+        let index = Index::new();
+        let (health, changed) = Health::new();
+        let limits = &settings.limits;
+        let attempts = Attempts::new(limits.in_flight);
+        let lanes = Lanes::new(settings.lane_in_flight(), settings.lane.waiting, limits.waiting, attempts.load());
+        let shared = Self {
+            violations: ViolationCounts::new(nats.clone(), Arc::clone(&index)),
+            clock: Clock::new(),
+            liveness: Liveness::new(),
+            disabled: DisabledSet::new(),
+            queues: Queues { lanes, attempts },
+            tracker: TaskTracker::new(),
+            stop: CancellationToken::new(),
+            settings,
+            nats,
+            incarnation,
+            index,
+            health,
+            metrics,
+        };
+        (shared, changed)
+    }
+
+    /// The tasks that follow NATS and keep time.
+    fn spawn_background(&self, key: SealingKey, vital: &mut JoinSet<()>) {
+        let loader = ConfigLoader {
+            index: Arc::clone(&self.index),
+            health: Arc::clone(&self.health),
+            key,
+            egress: self.settings.egress.clone(),
+        };
+        let Queues { lanes, attempts } = &self.queues;
+        vital.spawn(Arc::clone(&self.clock).keep(self.nats.clone(), Arc::clone(&self.metrics)));
+        vital.spawn(Queues::sweep(Arc::clone(lanes), Arc::clone(attempts), Arc::clone(&self.index)));
+        vital.spawn(loader.run(self.nats.clone()));
+        vital.spawn(Arc::clone(&self.disabled).run(self.nats.clone()));
+        vital.spawn(Arc::clone(&self.violations).run());
+    }
+
+    fn deliverer(&self, sender: Sender, parked_budget: ParkedBudget) -> Deliverer {
+        let quota = self.settings.parking.quota.into();
+        Deliverer {
+            index: Arc::clone(&self.index),
+            disabled: Arc::clone(&self.disabled),
+            liveness: Arc::clone(&self.liveness),
+            clock: Arc::clone(&self.clock),
+            sender,
+            store: Store::new(self.nats.clone()),
+            quota: Quota::new(quota, parked_budget, self.nats.clone(), self.incarnation.clone()),
+            metrics: Arc::clone(&self.metrics),
+            validator: Validator::new(Arc::clone(&self.index), Arc::clone(&self.metrics)),
+            violations: Arc::clone(&self.violations),
+            lanes: Arc::clone(&self.queues.lanes),
+            attempts: Arc::clone(&self.queues.attempts),
+            stop: self.stop.clone(),
+        }
+    }
+
+    fn renewer(&self) -> Renewer {
+        Renewer {
+            nats: self.nats.clone(),
+            liveness: Arc::clone(&self.liveness),
+            loaded: self.index.loaded(),
+            index: Arc::clone(&self.index),
+            incarnation: self.incarnation.clone(),
+        }
+    }
+
+    fn health_writer(
+        &self,
+        changed: tokio::sync::mpsc::UnboundedReceiver<Arc<HealthCell>>,
+    ) -> HealthWriter<impl Fn(&SubscriptionUid) -> bool + use<>> {
+        let index = Arc::clone(&self.index);
+        HealthWriter {
+            nats: self.nats.clone(),
+            exists: move |subscription: &SubscriptionUid| index.subscription(subscription).is_some(),
+            clock: Arc::clone(&self.clock),
+            incarnation: self.incarnation.clone(),
+            changed,
+            complaints: Seldom::default(),
+        }
+    }
+
+    fn observer(&self, events: Arc<Budget>, ready: watch::Sender<NotReady>) -> Observer {
+        Observer {
+            held_events: self.settings.limits.held_events,
+            index: Arc::clone(&self.index),
+            liveness: Arc::clone(&self.liveness),
+            clock: Arc::clone(&self.clock),
+            metrics: Arc::clone(&self.metrics),
+            events,
+            load: Arc::clone(self.queues.attempts.load()),
+            ready,
+            stop: self.stop.clone(),
+        }
+    }
+
+    /// Starts the reader of due deliveries and one for each Producer; returns the budget of the latter.
+    fn start_readers(
+        &self,
+        deliverer: Deliverer,
+        parked_budget: ParkedBudget,
+    ) -> anyhow::Result<(JoinSet<()>, Arc<Budget>)> {
+        let max_message = u32::try_from(self.nats.client.server_info().max_payload + MESSAGE_OVERHEAD)?;
+        let limits = &self.settings.limits;
+        let (held, bytes) = (limits.held_events, usize::try_from(limits.held_bytes.get())?);
+        let events = Arc::new(Budget::new(held, bytes, max_message));
+        let due = Arc::new(Budget::new((held / DUE_SHARE).max(1), bytes / DUE_SHARE, max_message));
+        let (acks, sending) = Acks::new(self.nats.client.clone());
+        let reader = Reader {
+            nats: self.nats.clone(),
+            deliverer: Arc::new(deliverer),
+            parked_budget,
+            budget: Arc::clone(&events),
+            read_ahead: ReadAhead::new(limits.waiting),
+            acks,
+            tracker: self.tracker.clone(),
+            max_message,
+        };
+        let due_reader = Reader { budget: due, ..reader.clone() };
+        let mut tasks = JoinSet::new();
+        tasks.spawn(sending);
+        let source = Source::Due { stream: PARKED_STREAM, consumer: DUE_CONSUMER };
+        tasks.spawn(due_reader.run(source, self.stop.clone()));
+        tasks.spawn(readers::run(reader, self.index.serving(), self.stop.clone()));
+        Ok((tasks, events))
+    }
+}
+
+/// A dispatcher at work.
+struct Running {
+    shared: Shared,
+    /// What never ends before `stop`: if one of these does, it has panicked, and the dispatcher must not go on without it.
     vital: JoinSet<()>,
-    /// The same of those that end at `stop`.
+    /// The readers, which end at `stop` only.
     readers: JoinSet<()>,
     writing: JoinHandle<()>,
-    violations: Arc<ViolationCounts>,
     /// Dropped to have the counts written for the last time.
     stop_writing: oneshot::Sender<()>,
 }
@@ -162,105 +315,41 @@ impl Running {
         let nats = nats::connect(&settings.nats, &format!("hookwright-dispatcher-{incarnation}")).await?;
         ready.send_replace(Some(format!("waiting for stream {PARKED_STREAM}: the operator creates it")));
         wait_for_parked_stream(&nats).await?;
-
-        let (index, liveness, disabled) = (Index::new(), Liveness::new(), DisabledSet::new());
-        let (health, changed) = Health::new();
-        let slots = Slots::new(settings.max_in_flight);
-        let (patience, waiting) = (settings.lane.waiting, settings.max_waiting);
-        let lanes = Lanes::new(settings.lane_in_flight(), patience, waiting, slots.load());
-        let queues = Queues { lanes: Arc::clone(&lanes), slots: Arc::clone(&slots) };
-        let egress = settings.egress.clone();
-        let loader = ConfigLoader { index: Arc::clone(&index), health: Arc::clone(&health), key, egress, lanes };
+        let budget = settings.parking.budget.get();
+        let (shared, changed) = Shared::new(settings, nats, incarnation, metrics);
         let mut vital = JoinSet::new();
-        let clock = Clock::new(settings.clock_shift);
-        vital.spawn(Arc::clone(&clock).keep(nats.clone(), Arc::clone(&metrics)));
-        vital.spawn(Queues::sweep(Arc::clone(&queues.lanes), Arc::clone(&slots)));
-        vital.spawn(loader.run(nats.clone()));
-        vital.spawn(Arc::clone(&disabled).run(nats.clone()));
-        disabled.loaded().await;
-        let renewer = Renewer {
-            nats: nats.clone(),
-            liveness: Arc::clone(&liveness),
-            loaded: index.loaded(),
-            index: Arc::clone(&index),
-            incarnation: incarnation.clone(),
-        };
-        let (stop_writing, stopped) = oneshot::channel::<()>();
-        let writer = HealthWriter {
-            nats: nats.clone(),
-            index: Arc::clone(&index),
-            clock: Arc::clone(&clock),
-            incarnation: incarnation.clone(),
-            changed,
-            complaints: Seldom::default(),
-        };
-        let stop = CancellationToken::new();
-        let violations = ViolationCounts::new(nats.clone(), Arc::clone(&index));
-        vital.spawn(Arc::clone(&violations).run());
-        let (pressure_gauge, pressure) =
-            PressureGauge::new(nats.clone(), Arc::clone(&metrics), settings.parked_budget_bytes);
-        let deliverer = Deliverer {
-            index: Arc::clone(&index),
-            disabled,
-            liveness: Arc::clone(&liveness),
-            clock: Arc::clone(&clock),
-            sender,
-            store: Store::new(nats.clone()),
-            quota: Quota::new(settings.park_quota, pressure.clone(), nats.clone(), incarnation.clone()),
-            metrics: Arc::clone(&metrics),
-            validator: Validator::new(Arc::clone(&index), Arc::clone(&metrics)),
-            violations: Arc::clone(&violations),
-            slots: Arc::clone(&slots),
-            stop: stop.clone(),
-        };
-        let tracker = TaskTracker::new();
-        let (readers, events) = start_readers(&settings, &nats, deliverer, pressure, &tracker, &stop)?;
+        shared.spawn_background(key, &mut vital);
+        shared.disabled.loaded().await;
+        let (gauge, parked_budget) = ParkedBudgetGauge::new(shared.nats.clone(), Arc::clone(&shared.metrics), budget);
+        let deliverer = shared.deliverer(sender, parked_budget.clone());
+        let (readers, events) = shared.start_readers(deliverer, parked_budget)?;
         vital.spawn(async {
-            pressure_gauge.run().await;
+            gauge.run().await;
         });
-        let grace = settings.shutdown_grace;
-        let observer = Observer {
-            settings,
-            index,
-            liveness,
-            clock,
-            metrics,
-            events,
-            load: Arc::clone(slots.load()),
-            ready,
-            stop: stop.clone(),
-        };
-        vital.spawn(renewer.run());
-        vital.spawn(observer.run());
-        Ok(Self {
-            nats,
-            incarnation,
-            grace,
-            stop,
-            queues,
-            tracker,
-            vital,
-            readers,
-            writing: tokio::spawn(writer.run(async { drop(stopped.await) })),
-            violations,
-            stop_writing,
-        })
+        vital.spawn(shared.renewer().run());
+        vital.spawn(shared.observer(events, ready).run());
+        let (stop_writing, stopped) = oneshot::channel::<()>();
+        let writing = tokio::spawn(shared.health_writer(changed).run(async { drop(stopped.await) }));
+        Ok(Self { shared, vital, readers, writing, stop_writing })
     }
 
     /// Stops pulling, parks what waits for its turn, finishes what is under way; then writes the counts and removes the lease.
     async fn stop(mut self) {
-        let deadline = Instant::now() + self.grace;
-        info!(held = self.tracker.len(), "stopping");
-        self.stop.cancel();
-        self.queues.close();
+        let deadline = Instant::now() + self.shared.settings.shutdown_grace;
+        info!(held = self.shared.tracker.len(), "stopping");
+        self.shared.stop.cancel();
+        self.shared.queues.close();
         // First the readers: what a pull has brought in is held, too. With them, the last acks.
         let drained = async {
             while self.readers.join_next().await.is_some() {}
-            self.tracker.close();
-            self.tracker.wait().await;
+            self.shared.tracker.close();
+            self.shared.tracker.wait().await;
         };
         if timeout_at(deadline, drained).await.is_err() {
-            warn!(held = self.tracker.len(), "stopped before all was settled: it comes again at another dispatcher");
+            warn!(
+                held = self.shared.tracker.len(),
+                "stopped before all was settled: it comes again at another dispatcher"
+            );
         }
         drop(self.stop_writing);
         if timeout_at(deadline + GOODBYE, self.writing).await.is_err() {
@@ -269,53 +358,15 @@ impl Running {
         // No renewal may come after the lease is removed.
         self.vital.shutdown().await;
         let goodbye = async {
-            self.violations.finish().await;
-            Renewer::leave(&self.nats, &self.incarnation).await;
+            self.shared.violations.finish().await;
+            Renewer::leave(&self.shared.nats, &self.shared.incarnation).await;
             // The acks on their way: without them the events come again.
-            if let Err(error) = self.nats.client.flush().await {
+            if let Err(error) = self.shared.nats.client.flush().await {
                 warn!(error = chain(&error), "can't flush");
             }
         };
         let _ = tokio::time::timeout(GOODBYE, goodbye).await;
     }
-}
-
-/// Starts the reader of parked deliveries, and one for each producer; returns the budget of the latter.
-fn start_readers(
-    settings: &Settings,
-    nats: &Nats,
-    deliverer: Deliverer,
-    pressure: Pressure,
-    tracker: &TaskTracker,
-    stop: &CancellationToken,
-) -> anyhow::Result<(JoinSet<()>, Arc<Budget>)> {
-    let max_message = u32::try_from(nats.client.server_info().max_payload + MESSAGE_OVERHEAD)?;
-    let (events, due) = budgets(settings, max_message);
-    let serving = deliverer.index.serving();
-    let (acks, sending) = Acks::new(nats.client.clone());
-    let reader = Reader {
-        nats: nats.clone(),
-        deliverer: Arc::new(deliverer),
-        pressure,
-        budget: Arc::clone(&events),
-        backlog: Backlog::new(settings.max_waiting),
-        acks,
-        tracker: tracker.clone(),
-        max_message,
-    };
-    let due_reader = Reader { budget: due, ..reader.clone() };
-    let mut readers = JoinSet::new();
-    readers.spawn(sending);
-    readers.spawn(due_reader.run(Source::Due { stream: PARKED_STREAM, consumer: DUE_CONSUMER }, stop.clone()));
-    readers.spawn(readers::run(reader, serving, stop.clone()));
-    Ok((readers, events))
-}
-
-fn budgets(settings: &Settings, max_message: u32) -> (Arc<Budget>, Arc<Budget>) {
-    let events = Budget::new(settings.max_held_events, settings.max_held_bytes, max_message);
-    let due =
-        Budget::new((settings.max_held_events / DUE_SHARE).max(1), settings.max_held_bytes / DUE_SHARE, max_message);
-    (Arc::new(events), Arc::new(due))
 }
 
 /// The operator creates the stream. One with limits is refused: a full one would silently drop what waits in it.

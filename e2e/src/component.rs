@@ -22,7 +22,7 @@ pub struct Component {
     binary: PathBuf,
     settings: PathBuf,
     log: PathBuf,
-    kubeconfig: Option<PathBuf>,
+    environment: Vec<(String, String)>,
     running: Mutex<Option<Arc<Process>>>,
 }
 
@@ -33,14 +33,14 @@ impl Component {
         name: &str,
         binary: &str,
         settings: &Value,
-        kubeconfig: Option<PathBuf>,
+        environment: Vec<(String, String)>,
     ) -> Result<Self> {
         let component = Self {
             name: name.to_owned(),
             binary: workspace_binary(binary)?,
             settings: folder.join(format!("{name}.yaml")),
             log: folder.join(format!("{name}.log")),
-            kubeconfig,
+            environment,
             running: Mutex::new(None),
         };
         // JSON is YAML.
@@ -132,10 +132,7 @@ impl Component {
     fn start(&self) -> Result<()> {
         let mut command = Command::new(&self.binary);
         command.arg("--config").arg(&self.settings);
-        match &self.kubeconfig {
-            Some(path) => command.env("KUBECONFIG", path),
-            None => command.env_remove("KUBECONFIG"),
-        };
+        command.env_remove("KUBECONFIG").envs(self.environment.iter().cloned());
         let process = Process::spawn(&self.name, &command, &self.log)?;
         *self.running.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(process));
         Ok(())

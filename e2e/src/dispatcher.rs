@@ -1,5 +1,6 @@
 //! A dispatcher as a process.
 
+use std::collections::HashMap;
 use std::ops::Deref;
 use std::path::Path;
 
@@ -14,7 +15,7 @@ pub struct Dispatcher(Component);
 
 impl Dispatcher {
     /// Starts one that may send to loopback over plain HTTP. `name` names its files; `patch` changes its settings (a
-    /// JSON merge patch).
+    /// JSON merge patch), and what it has under `environment` goes into the environment.
     pub fn spawn(folder: &Path, name: &str, nats: &NatsServer, sealing: &SealingKey, patch: &Value) -> Result<Self> {
         let mut settings = common(nats, User::Dispatcher, sealing);
         merge(
@@ -25,7 +26,10 @@ impl Dispatcher {
             }),
         );
         merge(&mut settings, patch);
-        Ok(Self(Component::spawn(folder, name, "hookwright-dispatcher", &settings, None)?))
+        let environment = settings.as_object_mut().and_then(|settings| settings.remove("environment"));
+        let environment = environment.map(serde_json::from_value::<HashMap<String, String>>).transpose()?;
+        let environment = environment.unwrap_or_default().into_iter().collect();
+        Ok(Self(Component::spawn(folder, name, "hookwright-dispatcher", &settings, environment)?))
     }
 }
 

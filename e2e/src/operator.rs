@@ -25,7 +25,8 @@ impl Operator {
         let mut settings = common(nats, User::Operator, sealing);
         merge(&mut settings, &json!({ "secretRefresh": "5m", "finalizerTimeout": "10m" }));
         merge(&mut settings, patch);
-        Ok(Self(Component::spawn(folder, "operator", "hookwright-operator", &settings, Some(kubeconfig))?))
+        let environment = vec![("KUBECONFIG".to_owned(), kubeconfig.to_string_lossy().into_owned())];
+        Ok(Self(Component::spawn(folder, "operator", "hookwright-operator", &settings, environment)?))
     }
 }
 

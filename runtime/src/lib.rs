@@ -11,3 +11,4 @@ pub mod nats;
 pub mod sealing;
 pub mod settings;
 pub mod shutdown;
+pub mod start;

@@ -5,7 +5,9 @@
 
 use std::path::{Path, PathBuf};
 
+use hookwright_core::quantity;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
 const PREFIX: &str = "HOOKWRIGHT__";
@@ -82,10 +84,46 @@ pub mod duration {
     }
 }
 
+/// An amount of bytes: a number, or text with a unit as `256Mi`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bytes(u64);
+
+impl Bytes {
+    /// So many.
+    #[must_use]
+    pub const fn new(bytes: u64) -> Self {
+        Self(bytes)
+    }
+
+    /// How many.
+    #[must_use]
+    pub const fn get(self) -> u64 {
+        self.0
+    }
+}
+
+impl<'de> Deserialize<'de> for Bytes {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Written {
+            Number(u64),
+            Text(String),
+        }
+        let bytes = match Written::deserialize(deserializer)? {
+            Written::Number(bytes) => Some(bytes),
+            Written::Text(text) => quantity::parse(&text),
+        };
+        let bytes = bytes.filter(|bytes| *bytes > 0);
+        bytes
+            .map(Self)
+            .ok_or_else(|| serde::de::Error::custom("an amount of bytes is above 0, such as 1048576 or 256Mi"))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde::Deserialize;
     use std::time::Duration;
 
     #[derive(Debug, Deserialize)]
@@ -123,5 +161,15 @@ mod tests {
         assert!(matches!(read(FILE, &[("HOOKWRIGHT__NATS__ULR", "b")]), Err(SettingsError::Invalid { .. })));
         assert!(matches!(read("nats: [", &[]), Err(SettingsError::Yaml { .. })));
         assert!(read(&FILE.replace("35s", "-1s"), &[]).is_err());
+    }
+
+    #[test]
+    fn bytes_are_a_number_or_have_a_unit() {
+        for (text, bytes) in [("1048576", Some(1 << 20)), ("256Mi", Some(256 << 20)), ("1.5k", Some(1500))] {
+            assert_eq!(serde_saphyr::from_str::<Bytes>(text).ok().map(Bytes::get), bytes, "{text}");
+        }
+        for text in ["0", "-1", "256MB", "many", "1.0001Ki"] {
+            assert!(serde_saphyr::from_str::<Bytes>(text).is_err(), "{text}");
+        }
     }
 }

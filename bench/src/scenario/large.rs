@@ -15,7 +15,7 @@ use crate::sink::Behaviour;
 
 /// Bytes; the server lets 1 MiB through, headers included.
 const SIZE: usize = 1_000_000;
-/// The default of `maxHeldBytes`.
+/// The default of `limits.heldBytes`.
 const BUDGET_MIB: f64 = 256.0;
 /// What may come on top.
 const ALLOWED_MIB: f64 = 64.0;

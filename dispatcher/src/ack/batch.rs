@@ -16,8 +16,7 @@ use tokio::task::yield_now;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tracing::warn;
 
-use crate::deliver::attempt::Slot;
-use crate::intake::budget::Share;
+use crate::limits::budget::Share;
 
 /// So many go at a time.
 const MOST: usize = 256;
@@ -27,28 +26,33 @@ const UNDER_WAY: Duration = Duration::from_millis(500);
 /// A third of the consumers' `ack_wait`.
 const KEEP: Duration = Duration::from_secs(2);
 
-/// Where messages are kept, and handed over once they are settled. A settled one keeps its share of the budget until its ack
-/// is on its way, so there are never more than the budget allows; and the slot of its last attempt, so that what arrived and
-/// comes again after a dispatcher was killed is bounded by what it may have under way.
-#[derive(Clone)]
-pub(crate) struct Acks(Arc<Inner>);
+/// Where messages are kept, and handed over once they are settled. A settled message keeps its share of the budget until its
+/// ack is on its way, so there are never more than the budget allows. It also keeps `P`, the permit of its last attempt, so
+/// that what comes again after a dispatcher was killed is bounded by what the dispatcher may have under way.
+pub(crate) struct Acks<P>(Arc<Inner<P>>);
 
-struct Inner {
+struct Inner<P> {
     kept: Arc<Kept>,
-    settled: mpsc::UnboundedSender<Settled>,
+    settled: mpsc::UnboundedSender<Settled<P>>,
+}
+
+impl<P> Clone for Acks<P> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
 }
 
 /// Where the messages that are worked on are acked.
 #[derive(Default)]
 struct Kept(Mutex<Slab<Subject>>);
 
-pub(crate) struct Settled {
+pub(crate) struct Settled<P> {
     reply: Subject,
     _share: Share,
-    _slot: Option<Slot>,
+    _permit: Option<P>,
 }
 
-impl Acks {
+impl<P> Acks<P> {
     /// With the task that sends them, which ends when all of these are dropped.
     pub(crate) fn new(client: Client) -> (Self, impl Future<Output = ()>) {
         let (sender, settled) = mpsc::unbounded_channel();
@@ -68,9 +72,9 @@ impl Acks {
     }
 
     /// The message that is acked to `reply` is settled.
-    pub(crate) fn settled(&self, reply: Subject, share: Share, slot: Option<Slot>) {
+    pub(crate) fn settled(&self, reply: Subject, share: Share, permit: Option<P>) {
         // The receiver lives as long as a sender.
-        let _ = self.0.settled.send(Settled { reply, _share: share, _slot: slot });
+        let _ = self.0.settled.send(Settled { reply, _share: share, _permit: permit });
     }
 }
 
@@ -88,7 +92,7 @@ impl Kept {
     }
 }
 
-async fn run(client: Client, settled: mpsc::UnboundedReceiver<Settled>, kept: Arc<Kept>) {
+async fn run<P>(client: Client, settled: mpsc::UnboundedReceiver<Settled<P>>, kept: Arc<Kept>) {
     let keeping = async {
         let mut ticks = interval(KEEP);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -104,7 +108,7 @@ async fn run(client: Client, settled: mpsc::UnboundedReceiver<Settled>, kept: Ar
     }
 }
 
-async fn send(client: &Client, mut settled: mpsc::UnboundedReceiver<Settled>) {
+async fn send<P>(client: &Client, mut settled: mpsc::UnboundedReceiver<Settled<P>>) {
     let mut some = Vec::with_capacity(MOST);
     while settled.recv_many(&mut some, MOST).await > 0 {
         for Settled { reply, .. } in &some {
@@ -126,9 +130,9 @@ async fn acknowledge(client: &Client, reply: Subject, kind: AckKind) {
 }
 
 #[cfg(test)]
-impl Acks {
-    /// With what is settled, and sent by nobody.
-    pub(crate) fn unsent() -> (Self, mpsc::UnboundedReceiver<Settled>) {
+impl<P> Acks<P> {
+    /// Acks that nobody sends, and what is settled.
+    pub(crate) fn unsent() -> (Self, mpsc::UnboundedReceiver<Settled<P>>) {
         let (sender, settled) = mpsc::unbounded_channel();
         (Self(Arc::new(Inner { kept: Arc::default(), settled: sender })), settled)
     }

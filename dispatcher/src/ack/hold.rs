@@ -8,8 +8,7 @@ use async_nats::Subject;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use crate::ack::batch::Acks;
-use crate::deliver::attempt::Slot;
-use crate::intake::budget::Share;
+use crate::limits::budget::Share;
 
 /// The work on a message was given up before all of it was settled: this dispatcher may not go on. The message is not
 /// acked.
@@ -17,19 +16,19 @@ use crate::intake::budget::Share;
 pub(crate) struct Abandoned;
 
 /// A part of a message that is held. Dropped before it is settled, be it by a panic, it leaves the message abandoned.
-pub(crate) struct Hold(Option<Arc<Held>>);
+pub(crate) struct Hold<P>(Option<Arc<Held<P>>>);
 
-struct Held {
-    acks: Acks,
+struct Held<P> {
+    acks: Acks<P>,
     kept: usize,
     share: Share,
     abandoned: AtomicBool,
     _tracked: TaskTrackerToken,
 }
 
-impl Hold {
+impl<P> Hold<P> {
     /// All of the message that is acked to `reply`.
-    pub(crate) fn new(acks: Acks, reply: Subject, share: Share, tracked: TaskTrackerToken) -> Self {
+    pub(crate) fn new(acks: Acks<P>, reply: Subject, share: Share, tracked: TaskTrackerToken) -> Self {
         let kept = acks.keep(reply);
         let abandoned = AtomicBool::new(false);
         Self(Some(Arc::new(Held { acks, kept, share, abandoned, _tracked: tracked })))
@@ -40,24 +39,24 @@ impl Hold {
         Self(self.0.clone())
     }
 
-    /// This part is done or stored. With the last one the message is acked; the slot is free once the ack is on its way, as
-    /// the slots of the others are at once: none is kept while another part goes on, which may take long.
-    pub(crate) fn settled(mut self, slot: Option<Slot>) {
-        self.end(slot);
+    /// This part is done or stored. With the last part the message is acked, and the part's permit is free once the ack is on
+    /// its way. The permits of the other parts are free at once: none is kept while another part goes on, which may take long.
+    pub(crate) fn settled(mut self, permit: Option<P>) {
+        self.end(permit);
     }
 
-    fn end(&mut self, slot: Option<Slot>) {
+    fn end(&mut self, permit: Option<P>) {
         let Some(Held { acks, kept, share, abandoned, _tracked }) = self.0.take().and_then(Arc::into_inner) else {
             return;
         };
         let reply = acks.release(kept);
         if !abandoned.into_inner() {
-            acks.settled(reply, share, slot);
+            acks.settled(reply, share, permit);
         }
     }
 }
 
-impl Drop for Hold {
+impl<P> Drop for Hold<P> {
     fn drop(&mut self) {
         if let Some(held) = &self.0 {
             held.abandoned.store(true, Ordering::Release);
@@ -71,17 +70,17 @@ mod tests {
     use tokio_util::task::TaskTracker;
 
     use super::*;
-    use crate::intake::budget::Budget;
+    use crate::limits::budget::Budget;
 
     #[tokio::test]
     async fn a_message_is_acked_once_when_all_of_its_parts_are_settled() {
-        let (acks, mut settled) = Acks::unsent();
+        let (acks, mut settled) = Acks::<()>::unsent();
         let (budget, tracker) = (Budget::new(1, 1, 1), TaskTracker::new());
         tracker.close();
         for (dropped, acked) in [(None, true), (Some(0), false), (Some(1), false), (Some(2), false)] {
             let share = budget.grant(1).await.unwrap().share(1);
             let hold = Hold::new(acks.clone(), "reply".into(), share, tracker.token());
-            let mut parts: Vec<Hold> = vec![hold.part(), hold.part(), hold];
+            let mut parts: Vec<Hold<()>> = vec![hold.part(), hold.part(), hold];
             if let Some(dropped) = dropped {
                 drop(parts.remove(dropped));
             }

@@ -12,8 +12,6 @@ use hookwright_runtime::nats::Nats;
 use tokio::sync::watch;
 use tracing::warn;
 
-use crate::config::subscription::Subscription;
-
 /// The generations that are disabled.
 #[derive(Debug)]
 pub(crate) struct DisabledSet {
@@ -33,9 +31,9 @@ impl DisabledSet {
     }
 
     /// Whether this generation of the subscription is disabled; an edit ends it.
-    pub(crate) fn contains(&self, subscription: &Subscription) -> bool {
+    pub(crate) fn contains(&self, uid: &SubscriptionUid, generation: i64) -> bool {
         let generations = self.generations.read().unwrap_or_else(PoisonError::into_inner);
-        generations.get(&subscription.uid) == Some(&subscription.generation)
+        generations.get(uid) == Some(&generation)
     }
 
     /// Returns whether this is news: of several generations the newest counts.

@@ -13,10 +13,9 @@ use tracing::{debug, error, warn};
 
 use crate::config::index::Index;
 use crate::config::schema::Schema;
-use crate::config::subscription::{Endpoint, Subscription, Unusable};
-use crate::deliver::queued::Pending;
+use crate::config::subscription::Subscription;
 use crate::health::Health;
-use crate::limits::lane::{Lane, Lanes};
+use crate::http::endpoint::{Endpoint, Unusable};
 
 /// Keeps the index as the bucket is.
 pub(crate) struct ConfigLoader {
@@ -24,7 +23,6 @@ pub(crate) struct ConfigLoader {
     pub(crate) health: Arc<Health>,
     pub(crate) key: SealingKey,
     pub(crate) egress: EgressPolicy,
-    pub(crate) lanes: Arc<Lanes<Pending>>,
 }
 
 impl ConfigLoader {
@@ -98,12 +96,9 @@ impl ConfigLoader {
             Err(Unusable::Blocked(refusal)) => warn!(subscription = name, %refusal, "the endpoint is blocked"),
             Err(Unusable::Unsignable) => warn!(subscription = name, "no request can be built"),
         }
-        let before = self.index.subscription(&record.uid);
-        let lane = before.as_ref().map_or_else(|| Lane::new(&self.lanes), |before| Arc::clone(&before.lane));
         Ok(Arc::new(Subscription {
             name,
             endpoint,
-            lane,
             revision,
             health: self.health.cell(&record.uid),
             uid: record.uid,

@@ -1,23 +1,15 @@
-//! A subscription as the dispatcher serves it: everything that an attempt needs, prepared once.
+//! A Subscription as the dispatcher serves it: everything that an attempt needs, prepared once.
 
 use std::sync::Arc;
 
 use hookwright_core::delivery::policy::DeliveryPolicy;
-use hookwright_core::destination::egress::{EgressPolicy, Refusal};
 use hookwright_core::event::event_type::EventTypePattern;
 use hookwright_core::nats::ids::{ProducerUid, SubscriptionUid};
-use hookwright_core::record::seal::Secret;
-use hookwright_core::record::{HeaderValue as Value, SubscriptionRecord};
-use hookwright_core::sign::hmac::SigningKey;
-use http::Uri;
-use http::header::{ACCEPT, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
-use url::Url;
 
-use crate::deliver::queued::Pending;
 use crate::health::HealthCell;
-use crate::limits::lane::Lane;
+use crate::http::endpoint::{Endpoint, Unusable};
 
-/// A subscription, ready to be attempted.
+/// A Subscription, ready to be attempted.
 pub(crate) struct Subscription {
     pub(crate) uid: SubscriptionUid,
     pub(crate) producer: ProducerUid,
@@ -30,47 +22,5 @@ pub(crate) struct Subscription {
     pub(crate) policy: DeliveryPolicy,
     /// What an attempt needs, or why none can be made.
     pub(crate) endpoint: Result<Endpoint, Unusable>,
-    pub(crate) lane: Arc<Lane<Pending>>,
     pub(crate) health: Arc<HealthCell>,
-}
-
-/// Where and how attempts go.
-#[derive(Debug)]
-pub(crate) struct Endpoint {
-    pub(crate) uri: Uri,
-    pub(crate) headers: HeaderMap,
-    pub(crate) keys: Vec<SigningKey>,
-}
-
-/// No attempt can be made.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Unusable {
-    /// The egress rules forbid the URL.
-    Blocked(Refusal),
-    /// A header, a key or the URL is not valid.
-    Unsignable,
-}
-
-impl Endpoint {
-    pub(crate) fn prepare(record: &SubscriptionRecord<Secret>, egress: &EgressPolicy) -> Result<Self, Unusable> {
-        let url = Url::parse(&record.endpoint.url).map_err(|_| Unusable::Unsignable)?;
-        egress.check_url(&url).map_err(Unusable::Blocked)?;
-        let uri = url.as_str().parse().map_err(|_| Unusable::Unsignable)?;
-        let mut headers = HeaderMap::with_capacity(record.endpoint.headers.len() + 2);
-        headers.insert(USER_AGENT, HeaderValue::from_static(concat!("hookwright/", env!("CARGO_PKG_VERSION"))));
-        headers.insert(ACCEPT, HeaderValue::from_static("*/*"));
-        for header in &record.endpoint.headers {
-            let (text, sensitive) = match &header.value {
-                Value::Plain(text) => (text.as_str(), false),
-                Value::Secret(secret) => (secret.expose(), true),
-            };
-            let name = HeaderName::from_bytes(header.name.as_bytes()).map_err(|_| Unusable::Unsignable)?;
-            let mut value = HeaderValue::from_str(text).map_err(|_| Unusable::Unsignable)?;
-            value.set_sensitive(sensitive);
-            headers.insert(name, value);
-        }
-        let keys: Result<Vec<_>, _> = record.signing.iter().map(|secret| SigningKey::parse(secret.expose())).collect();
-        let keys = keys.ok().filter(|keys| !keys.is_empty()).ok_or(Unusable::Unsignable)?;
-        Ok(Self { uri, headers, keys })
-    }
 }

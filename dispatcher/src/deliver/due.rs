@@ -1,7 +1,6 @@
 //! A parked delivery whose time has come.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use hookwright_core::delivery::parked::{PARKED_HEADER, ParkedDelivery};
 use hookwright_core::event::{Reading, parse};
@@ -13,13 +12,10 @@ use tracing::error;
 use crate::ack::hold::{Abandoned, Hold};
 use crate::config::index::{Lookup, Producer};
 use crate::config::subscription::Subscription;
-use crate::deliver::attempt::Deliverer;
-use crate::deliver::queued::{Parked, Pending};
+use crate::deliver::deliverer::{BEHIND, Deliverer};
+use crate::deliver::queued::{Parked, Permits, Queued};
 use crate::deliver::test_delivery::test_header;
 use crate::parking::messages::Published;
-
-/// How long a dispatcher whose config is behind waits for it.
-pub(crate) const BEHIND: Duration = Duration::from_secs(5);
 
 impl Deliverer {
     /// Has it attempted, under the endpoint and the policy of now.
@@ -27,7 +23,7 @@ impl Deliverer {
         self: &Arc<Self>,
         message: async_nats::Message,
         received: Instant,
-        hold: Hold,
+        hold: Hold<Permits>,
     ) -> Result<(), Abandoned> {
         if let Some(header) = test_header(&message) {
             self.deliver_test(header).await?;
@@ -53,7 +49,7 @@ impl Deliverer {
                 return Err(Abandoned);
             }
         };
-        let pending = Pending {
+        let queued = Queued {
             deliverer: Arc::clone(self),
             subscription,
             published: Arc::new(published),
@@ -61,10 +57,10 @@ impl Deliverer {
             received,
             version,
             parked: Some(Box::new(Parked { id: parked.id, progress: parked.progress })),
-            queued: None,
+            place: None,
             hold,
         };
-        pending.enter();
+        queued.enter();
         Ok(())
     }
 

@@ -3,19 +3,17 @@
 use std::sync::Arc;
 
 use hookwright_core::delivery::decide::DeadLetterReason;
-use hookwright_core::delivery::parked::{DeadLetter, Progress};
 use hookwright_core::event::{Event, Reading, parse};
 use hookwright_core::nats::ids::ProducerUid;
-use hookwright_core::record::{VERSION, Validation};
+use hookwright_core::record::Validation;
 use hookwright_core::schema::Violation;
 use tokio::time::Instant;
-use tracing::info;
 
 use crate::ack::hold::{Abandoned, Hold};
 use crate::config::index::{Matches, Producer};
-use crate::deliver::attempt::Deliverer;
-use crate::deliver::queued::Pending;
-use crate::intake::read_ahead::Coming;
+use crate::deliver::deliverer::Deliverer;
+use crate::deliver::queued::{Permits, Queued};
+use crate::limits::read_ahead::Coming;
 use crate::parking::messages::Published;
 
 /// An event that has been read.
@@ -24,7 +22,7 @@ struct Arrived {
     published: Published,
     event: Event,
     coming: Coming,
-    hold: Hold,
+    hold: Hold<Permits>,
 }
 
 impl Deliverer {
@@ -35,7 +33,7 @@ impl Deliverer {
         producer: &ProducerUid,
         mut published: Published,
         coming: Coming,
-        hold: Hold,
+        hold: Hold<Permits>,
     ) {
         let Some(producer) = self.index.producer(producer) else { return };
         let reading = Reading { rule: &producer.record.event_type, source: &producer.source, known_type: None };
@@ -74,14 +72,14 @@ impl Deliverer {
             return None;
         }
         arrived.coming.saw(subscriptions.len());
-        let Some(mut queued) = arrived.coming.queue(subscriptions.len()) else { return Some(arrived) };
+        let Some(mut places) = arrived.coming.queue(subscriptions.len()) else { return Some(arrived) };
         let Arrived { published, event, coming, hold, .. } = arrived;
         drop(coming);
         self.metrics.events.inc();
         let (published, event) = (Arc::new(published), Arc::new(event));
         // Not before: no endpoint is to blame for the time that validating or waiting for room takes.
         let received = Instant::now();
-        let pending = |subscription, published, event, queued, hold| Pending {
+        let queued = |subscription, published, event, place, hold| Queued {
             deliverer: Arc::clone(self),
             subscription,
             published,
@@ -89,7 +87,7 @@ impl Deliverer {
             received,
             version,
             parked: None,
-            queued: Some(queued),
+            place: Some(place),
             hold,
         };
         let Some(last) = subscriptions.pop() else {
@@ -97,9 +95,9 @@ impl Deliverer {
             return None;
         };
         for subscription in subscriptions {
-            pending(subscription, Arc::clone(&published), Arc::clone(&event), queued.one(), hold.part()).enter();
+            queued(subscription, Arc::clone(&published), Arc::clone(&event), places.one(), hold.part()).enter();
         }
-        pending(last, published, event, queued, hold).enter();
+        queued(last, published, event, places, hold).enter();
         None
     }
 
@@ -142,25 +140,5 @@ impl Deliverer {
             self.bury_event(producer, published, DeadLetterReason::SchemaViolation, violation.to_string()).await;
         }
         !enforced
-    }
-
-    /// The event itself is at fault: one dead letter, whoever is subscribed.
-    async fn bury_event(&self, producer: &Producer, published: &Published, reason: DeadLetterReason, detail: String) {
-        let letter = DeadLetter {
-            version: VERSION,
-            reason,
-            detail: Some(detail),
-            time: self.clock.now(),
-            producer: producer.record.uid.clone(),
-            subscription: None,
-            id: None,
-            event: published.event.clone(),
-            progress: Progress::default(),
-            reference_only: false,
-        };
-        self.store.bury(letter, published).await;
-        let name = format!("{}/{}", producer.record.namespace, producer.record.name);
-        info!(producer = name, sequence = published.event.sequence, reason = reason.name(), "dead letter");
-        self.metrics.dead_letter(reason);
     }
 }

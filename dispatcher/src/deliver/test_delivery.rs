@@ -16,10 +16,9 @@ use tracing::{error, info, warn};
 use crate::ack::hold::Abandoned;
 use crate::config::index::{Lookup, Producer};
 use crate::config::subscription::Subscription;
-use crate::deliver::attempt::Deliverer;
-use crate::deliver::due::BEHIND;
-use crate::deliver::queued::Turn;
-use crate::limits::attempts::Slot;
+use crate::deliver::deliverer::{BEHIND, Deliverer};
+use crate::deliver::queued::Admitted;
+use crate::limits::attempts::Permit;
 
 /// What makes a due message a test.
 pub(crate) fn test_header(message: &async_nats::Message) -> Option<&str> {
@@ -47,14 +46,14 @@ impl Deliverer {
         if !loaded.is_ok_and(|loaded| loaded.is_ok()) {
             return Err(Abandoned);
         }
-        let slot = self.slots.take().await;
-        let Some(mut slot) = slot.filter(|_| self.liveness.is_live()) else { return Err(Abandoned) };
+        let permit = self.attempts.take().await;
+        let Some(mut permit) = permit.filter(|_| self.liveness.is_live()) else { return Err(Abandoned) };
         let result = match self.index.lookup(&test.subscription) {
-            Lookup::Serving(subscription, producer) => self.try_out(&test, &subscription, &producer, &mut slot).await,
+            Lookup::Serving(subscription, producer) => self.try_out(&test, &subscription, &producer, &mut permit).await,
             Lookup::Waiting => return Err(Abandoned),
             Lookup::Absent { .. } => return Ok(()),
         };
-        drop(slot);
+        drop(permit);
         self.store.answer(&test, result).await;
         Ok(())
     }
@@ -64,11 +63,11 @@ impl Deliverer {
         test: &TestDelivery,
         subscription: &Subscription,
         producer: &Producer,
-        slot: &mut Slot<Turn>,
+        permit: &mut Permit<Admitted>,
     ) -> TestResult {
         let (id, started) = (test.id(), Instant::now());
         let outcome = match test.event(&producer.source) {
-            Ok(event) => self.send(subscription, Arc::new(event), &id, self.clock.now(), slot).await,
+            Ok(event) => self.send(subscription, Arc::new(event), &id, self.clock.now(), permit).await,
             Err(_) => Outcome::without_response(OutcomeKind::Unsignable),
         };
         info!(subscription = subscription.name, %id, outcome = outcome.kind.name(), "test");

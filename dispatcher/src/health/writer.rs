@@ -6,6 +6,7 @@ use std::time::Duration;
 use async_nats::jetstream::kv::Store;
 use futures::StreamExt;
 use hookwright_core::delivery::health::DeliveryCounts;
+use hookwright_core::nats::ids::SubscriptionUid;
 use hookwright_core::nats::names::{HEALTH_BUCKET, health_key};
 use hookwright_core::record::encode;
 use hookwright_runtime::logging::{Seldom, chain};
@@ -17,7 +18,6 @@ use tracing::warn;
 
 use super::{HealthCell, Take};
 use crate::clock::Clock;
-use crate::config::index::Index;
 
 /// How often the writer looks for what to write.
 const TICK: Duration = Duration::from_millis(200);
@@ -28,9 +28,10 @@ const CONCURRENCY: usize = 16;
 const MOST: usize = 200;
 
 /// Writes what has changed.
-pub(crate) struct HealthWriter {
+pub(crate) struct HealthWriter<E> {
     pub(crate) nats: Nats,
-    pub(crate) index: Arc<Index>,
+    /// Whether a Subscription exists: nothing is written of a deleted one.
+    pub(crate) exists: E,
     /// What is due is due by it.
     pub(crate) clock: Arc<Clock>,
     pub(crate) incarnation: String,
@@ -71,7 +72,7 @@ fn sort(
     (first, writes)
 }
 
-impl HealthWriter {
+impl<E: Fn(&SubscriptionUid) -> bool> HealthWriter<E> {
     /// Until `stop`; then once more, for all that is not written.
     pub(crate) async fn run(mut self, stop: impl Future<Output = ()>) {
         let mut waiting = Vec::new();
@@ -95,7 +96,7 @@ impl HealthWriter {
 
     /// Returns what is to be looked at again.
     async fn write(&self, cells: Cells, force: bool) -> Cells {
-        let exists = |cell: &HealthCell| self.index.subscription(&cell.uid).is_some();
+        let exists = |cell: &HealthCell| (self.exists)(&cell.uid);
         let (again, writes) = sort(cells, exists, Instant::now(), self.clock.now(), force);
         if writes.is_empty() {
             return again;

@@ -11,7 +11,7 @@ use http::{Method, Request};
 use http_body_util::Full;
 use jiff::Timestamp;
 
-use crate::config::subscription::Endpoint;
+use crate::http::endpoint::Endpoint;
 
 const ID: HeaderName = HeaderName::from_static("webhook-id");
 const TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");

@@ -17,7 +17,7 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use crate::intake::budget::{Budget, Grant, Share};
+use crate::limits::budget::{Budget, Grant, Share};
 use crate::parking::messages::Place;
 
 /// A pull that gets no room for this long makes do with the reserve.

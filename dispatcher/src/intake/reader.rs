@@ -16,12 +16,13 @@ use tracing::{debug, error, warn};
 use crate::ack::batch::Acks;
 use crate::ack::hold::Hold;
 use crate::config::index::Producer;
-use crate::deliver::attempt::Deliverer;
-use crate::intake::budget::Budget;
+use crate::deliver::deliverer::Deliverer;
+use crate::deliver::queued::Permits;
 use crate::intake::pull::{PullError, Pulled, Puller};
-use crate::intake::read_ahead::{Backlog, Coming, Intake};
+use crate::limits::budget::Budget;
+use crate::limits::read_ahead::{Coming, Intake, ReadAhead};
 use crate::parking::messages::Published;
-use crate::parking::parked_budget::Pressure;
+use crate::parking::parked_budget::ParkedBudget;
 use crate::validate::validator::QUICKLY_READ;
 
 /// A pull asks for at most this many messages.
@@ -36,12 +37,12 @@ pub(crate) struct Reader {
     pub(crate) deliverer: Arc<Deliverer>,
     pub(crate) budget: Arc<Budget>,
     /// What waits for its turn.
-    pub(crate) backlog: Arc<Backlog>,
-    pub(crate) acks: Acks,
+    pub(crate) read_ahead: Arc<ReadAhead>,
+    pub(crate) acks: Acks<Permits>,
     /// The messages that are held.
     pub(crate) tracker: TaskTracker,
     /// Keeps new events out while too much is parked.
-    pub(crate) pressure: Pressure,
+    pub(crate) parked_budget: ParkedBudget,
     /// The largest message that the server lets through, in bytes.
     pub(crate) max_message: u32,
 }
@@ -72,7 +73,7 @@ impl Reader {
                 self.deliverer.liveness.live().await;
                 self.deliverer.clock.usable().await;
                 if matches!(source, Source::Events { .. }) {
-                    self.pressure.relieved().await;
+                    self.parked_budget.relieved().await;
                 }
             };
             if stop.run_until_cancelled(allowed).await.is_none() {
@@ -92,7 +93,7 @@ impl Reader {
         let budget = Arc::clone(&self.budget);
         let mut puller = Puller::open(&self.nats, stream, consumer, budget, self.max_message).await?;
         let may_read = || {
-            let kept_out = matches!(source, Source::Events { .. }) && self.pressure.is_high();
+            let kept_out = matches!(source, Source::Events { .. }) && self.parked_budget.is_high();
             let deliverer = &self.deliverer;
             deliverer.liveness.is_live() && deliverer.clock.is_usable() && !stop.is_cancelled() && !kept_out
         };
@@ -100,12 +101,12 @@ impl Reader {
             Source::Events { producer, .. } => Some(&producer.record.uid),
             Source::Due { .. } => None,
         };
-        let turns = self.deliverer.validator.turns();
-        let long_queue = || queue.filter(|producer| turns.is_long(producer));
+        let fair_queue = self.deliverer.validator.fair_queue();
+        let long_queue = || queue.filter(|producer| fair_queue.is_long(producer));
         let goes_on = || may_read() && long_queue().is_none();
         while may_read() {
             if let Some(producer) = long_queue() {
-                stop.run_until_cancelled(turns.shortened(producer)).await;
+                stop.run_until_cancelled(fair_queue.shortened(producer)).await;
                 continue;
             }
             puller.pull(self.wanted(source), goes_on, stop, |pulled| self.take(source, pulled)).await?;
@@ -138,7 +139,7 @@ impl Reader {
     }
 
     /// A panic is the event's fault, not the end of the reader: its message comes again.
-    fn fan_out(&self, producer: &ProducerUid, published: Published, coming: Coming, hold: Hold) {
+    fn fan_out(&self, producer: &ProducerUid, published: Published, coming: Coming, hold: Hold<Permits>) {
         let deliverer = Arc::clone(&self.deliverer);
         if published.body.len() > QUICKLY_READ {
             let producer = producer.clone();

@@ -10,8 +10,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::error;
 
 use crate::config::index::{Producer, Serving};
-use crate::intake::read_ahead::Intake;
 use crate::intake::reader::{Reader, Source};
+use crate::limits::read_ahead::Intake;
 
 /// Until `stop`, and until all readers have stopped then; or until one of them has failed.
 pub(crate) async fn run(reader: Reader, mut serving: watch::Receiver<Serving>, stop: CancellationToken) {
@@ -32,7 +32,8 @@ pub(crate) async fn run(reader: Reader, mut serving: watch::Receiver<Serving>, s
         for (uid, producer) in wanted {
             running.entry(uid).or_insert_with(|| {
                 let token = stop.child_token();
-                let source = Source::Events { producer: Arc::clone(&producer), intake: Intake::new(&reader.backlog) };
+                let source =
+                    Source::Events { producer: Arc::clone(&producer), intake: Intake::new(&reader.read_ahead) };
                 let reader = Reader { budget: Arc::new(reader.budget.shared()), ..reader.clone() };
                 tasks.spawn(reader.run(source, token.clone()));
                 (producer, token)

@@ -19,10 +19,10 @@ pub(crate) const YOUNG: Duration = Duration::from_millis(4);
 /// So many may be, for each processor.
 const YOUNG_PER_CORE: usize = 32;
 
-/// What waits for a slot. Both calls must return soon.
+/// What waits for a permit. Both calls must return soon.
 pub(crate) trait Waits: Sized {
     /// It has its turn.
-    fn start(self, slot: Slot<Self>);
+    fn start(self, permit: Permit<Self>);
     /// It won't have it in time.
     fn leave(self);
     /// Until when it waits.
@@ -30,7 +30,7 @@ pub(crate) trait Waits: Sized {
 }
 
 /// One for each attempt.
-pub(crate) struct Slots<W: Waits> {
+pub(crate) struct Attempts<W: Waits> {
     load: Arc<Load>,
     state: Mutex<State<W>>,
 }
@@ -44,10 +44,10 @@ struct State<W: Waits> {
 
 enum Waiter<W: Waits> {
     Queued(W),
-    Task(oneshot::Sender<Slot<W>>),
+    Task(oneshot::Sender<Permit<W>>),
 }
 
-/// How many slots are taken. It changes under the lock of [`State`], and is read without.
+/// How many attempts are taken. It changes under the lock of [`State`], and is read without.
 #[derive(Debug)]
 pub(crate) struct Load {
     in_use: AtomicUsize,
@@ -55,8 +55,8 @@ pub(crate) struct Load {
 }
 
 /// Free again when dropped.
-pub(crate) struct Slot<W: Waits> {
-    slots: Arc<Slots<W>>,
+pub(crate) struct Permit<W: Waits> {
+    attempts: Arc<Attempts<W>>,
     young: bool,
 }
 
@@ -89,7 +89,7 @@ impl<W: Waits> State<W> {
     }
 }
 
-impl<W: Waits> Slots<W> {
+impl<W: Waits> Attempts<W> {
     pub(crate) fn new(most: usize) -> Arc<Self> {
         let young = std::thread::available_parallelism().map_or(1, NonZero::get) * YOUNG_PER_CORE;
         let state = State { young, waiting: VecDeque::new(), closed: false };
@@ -100,16 +100,16 @@ impl<W: Waits> Slots<W> {
         &self.load
     }
 
-    /// Starts this one once it has a slot, or has it leave.
+    /// Starts this one once it has a permit, or has it leave.
     pub(crate) fn enter(self: &Arc<Self>, waiting: W) {
         self.admit(Waiter::Queued(waiting));
     }
 
-    /// Waits for a slot, for as long as it takes. None once they are closed.
-    pub(crate) async fn take(self: &Arc<Self>) -> Option<Slot<W>> {
-        let (sender, slot) = oneshot::channel();
+    /// Waits for a permit, for as long as it takes. None once they are closed.
+    pub(crate) async fn take(self: &Arc<Self>) -> Option<Permit<W>> {
+        let (sender, permit) = oneshot::channel();
         self.admit(Waiter::Task(sender));
-        slot.await.ok()
+        permit.await.ok()
     }
 
     /// From now on there are none: whoever waits has to do without.
@@ -141,7 +141,7 @@ impl<W: Waits> Slots<W> {
             waiter.leave();
         } else if state.take(&self.load) {
             drop(state);
-            waiter.start(Slot { slots: Arc::clone(self), young: true });
+            waiter.start(Permit { attempts: Arc::clone(self), young: true });
         } else {
             state.waiting.push_back(waiter);
         }
@@ -155,7 +155,7 @@ impl<W: Waits> Slots<W> {
         let next = if !state.waiting.is_empty() && state.take(&self.load) { state.waiting.pop_front() } else { None };
         drop(state);
         if let Some(waiter) = next {
-            waiter.start(Slot { slots: Arc::clone(self), young: true });
+            waiter.start(Permit { attempts: Arc::clone(self), young: true });
         }
     }
 
@@ -166,11 +166,11 @@ impl<W: Waits> Slots<W> {
 }
 
 impl<W: Waits> Waiter<W> {
-    fn start(self, slot: Slot<W>) {
+    fn start(self, permit: Permit<W>) {
         match self {
-            Self::Queued(waiting) => waiting.start(slot),
+            Self::Queued(waiting) => waiting.start(permit),
             // Should it have given up, the next one has its turn.
-            Self::Task(sender) => drop(sender.send(slot)),
+            Self::Task(sender) => drop(sender.send(permit)),
         }
     }
 
@@ -185,18 +185,18 @@ impl<W: Waits> Waiter<W> {
     }
 }
 
-impl<W: Waits> Slot<W> {
+impl<W: Waits> Permit<W> {
     /// Its attempt has been under way for [`YOUNG`], or has ended.
     pub(crate) fn ages(&mut self) {
         if std::mem::take(&mut self.young) {
-            self.slots.give_back(false, true);
+            self.attempts.give_back(false, true);
         }
     }
 }
 
-impl<W: Waits> Drop for Slot<W> {
+impl<W: Waits> Drop for Permit<W> {
     fn drop(&mut self) {
-        self.slots.give_back(true, self.young);
+        self.attempts.give_back(true, self.young);
     }
 }
 
@@ -210,11 +210,11 @@ mod tests {
     use super::*;
 
     /// It tells whoever waits for it.
-    struct Queued(oneshot::Sender<Option<Slot<Self>>>, Instant);
+    struct Queued(oneshot::Sender<Option<Permit<Self>>>, Instant);
 
     impl Waits for Queued {
-        fn start(self, slot: Slot<Self>) {
-            drop(self.0.send(Some(slot)));
+        fn start(self, permit: Permit<Self>) {
+            drop(self.0.send(Some(permit)));
         }
 
         fn leave(self) {
@@ -226,55 +226,55 @@ mod tests {
         }
     }
 
-    fn enter(slots: &Arc<Slots<Queued>>, until: Instant) -> oneshot::Receiver<Option<Slot<Queued>>> {
+    fn enter(attempts: &Arc<Attempts<Queued>>, until: Instant) -> oneshot::Receiver<Option<Permit<Queued>>> {
         let (sender, receiver) = oneshot::channel();
-        slots.enter(Queued(sender, until));
+        attempts.enter(Queued(sender, until));
         receiver
     }
 
     #[tokio::test]
     async fn attempts_that_take_long_make_room_for_young_ones() {
-        let slots = Slots::<Queued>::new(100_000);
-        let take = || unconstrained(slots.take()).now_or_never().flatten();
+        let attempts = Attempts::<Queued>::new(100_000);
+        let take = || unconstrained(attempts.take()).now_or_never().flatten();
         let mut young: Vec<_> = std::iter::from_fn(take).collect();
         let most = young.len();
         assert!(most >= YOUNG_PER_CORE && most.is_multiple_of(YOUNG_PER_CORE));
-        young.iter_mut().for_each(Slot::ages);
+        young.iter_mut().for_each(Permit::ages);
         let more: Vec<_> = std::iter::from_fn(take).collect();
-        assert_eq!((more.len(), slots.load.in_use()), (most, 2 * most));
+        assert_eq!((more.len(), attempts.load.in_use()), (most, 2 * most));
         drop((young, more));
-        assert_eq!(slots.load.in_use(), 0);
-        let few = Slots::<Queued>::new(1);
+        assert_eq!(attempts.load.in_use(), 0);
+        let few = Attempts::<Queued>::new(1);
         let mut one = few.take().await.unwrap();
         one.ages();
         let mut waiting = pin!(few.take());
         assert!(waiting.as_mut().now_or_never().is_none(), "all together are bounded, too");
         few.close();
-        assert!(waiting.now_or_never().is_some_and(|slot| slot.is_none()));
+        assert!(waiting.now_or_never().is_some_and(|permit| permit.is_none()));
         assert!(few.take().await.is_none());
     }
 
     #[tokio::test]
     async fn who_waits_has_its_turn_in_order_or_leaves_when_its_time_is_over() {
-        let slots = Slots::new(1);
+        let attempts = Attempts::new(1);
         let (now, second) = (Instant::now(), Duration::from_secs(1));
-        let first = enter(&slots, now).now_or_never().unwrap().unwrap();
-        let (mut late, mut next) = (enter(&slots, now + second), enter(&slots, now + second * 2));
+        let first = enter(&attempts, now).now_or_never().unwrap().unwrap();
+        let (mut late, mut next) = (enter(&attempts, now + second), enter(&attempts, now + second * 2));
         // One that has given up takes nothing from the others.
-        assert!(slots.take().now_or_never().is_none());
-        let mut last = enter(&slots, now + second * 2);
-        slots.sweep(now);
+        assert!(attempts.take().now_or_never().is_none());
+        let mut last = enter(&attempts, now + second * 2);
+        attempts.sweep(now);
         assert!((&mut late).now_or_never().is_none());
-        slots.sweep(now + second);
+        attempts.sweep(now + second);
         assert!((&mut late).now_or_never().unwrap().unwrap().is_none());
         drop(first);
         assert!((&mut last).now_or_never().is_none());
-        let slot = (&mut next).now_or_never().unwrap().unwrap();
-        assert!(slot.is_some());
-        drop(slot);
+        let permit = (&mut next).now_or_never().unwrap().unwrap();
+        assert!(permit.is_some());
+        drop(permit);
         assert!((&mut last).now_or_never().unwrap().unwrap().is_some());
-        assert_eq!(slots.load.in_use(), 0, "dropped with what held it");
-        slots.close();
-        assert!(enter(&slots, now + second).now_or_never().unwrap().unwrap().is_none());
+        assert_eq!(attempts.load.in_use(), 0, "dropped with what held it");
+        attempts.close();
+        assert!(enter(&attempts, now + second).now_or_never().unwrap().unwrap().is_none());
     }
 }

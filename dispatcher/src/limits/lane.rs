@@ -1,23 +1,24 @@
 //! A subscription's lane: how much of a dispatcher one endpoint can take. A dead endpoint takes nothing from others;
 //! what will not have its turn in time leaves, to be parked.
 //!
-//! **Under way.** A lane starts with few slots, and gets one more for each answer while deliveries wait, up to its most, as
+//! **Under way.** A lane starts with few permits, and gets one more for each answer while deliveries wait, up to its most, as
 //! TCP opens its window (RFC 5681, slow start). It gives back those that it does not use (RFC 7661), and lanes together
 //! never open into the second half of what the dispatcher may have under way: that is for those that have not opened. So
 //! endpoints that hang, however many attempts they took before, leave some to the others. After [`TRIP`] time-outs in a row
 //! a lane lets in one delivery at a time, until one is answered and it opens anew.
 //!
 //! **Waiting.** To park is dear: NATS stores the event, it comes a second later at the soonest, and the park quota is for
-//! endpoints that fail. So a backlog waits as long as the lane, at its pace, will have taken all of it within
+//! endpoints that fail. So a read_ahead waits as long as the lane, at its pace, will have taken all of it within
 //! [`START_WITHIN`]. Beyond a few, one that hangs keeps only what arrives for it within two seconds; and as each park is
 //! work for NATS, what it parks comes again later. What waits is data in a queue: neither a task nor a timer of its own.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use hookwright_core::delivery::outcome::OutcomeKind;
+use hookwright_core::nats::ids::SubscriptionUid;
 use tokio::time::Instant;
 
 use crate::limits::attempts::Load;
@@ -41,7 +42,7 @@ const PACE: Duration = Duration::from_secs(1);
 /// What waits in a lane. All calls must return soon.
 pub(crate) trait Waits: Sized {
     /// It has its turn.
-    fn start(self, slot: Slot<Self>);
+    fn start(self, permit: Permit<Self>);
     /// It won't have it in time.
     fn leave(self);
     /// It has waited for a while; called again and again.
@@ -54,9 +55,15 @@ pub(crate) trait Waits: Sized {
     fn parked_before(&self) -> bool;
 }
 
-/// What each lane may have, and where something waits.
+/// The lanes of all Subscriptions.
 pub(crate) struct Lanes<W> {
-    /// Slots of a lane that has not opened.
+    shared: Arc<Shared<W>>,
+    lanes: RwLock<HashMap<SubscriptionUid, Arc<Lane<W>>>>,
+}
+
+/// What each lane may have, and where something waits.
+struct Shared<W> {
+    /// Permits of a lane that has not opened.
     first: usize,
     /// And of one that has opened wide.
     most: usize,
@@ -73,12 +80,12 @@ pub(crate) struct Lanes<W> {
 
 /// Bounded under way, bounded waiting.
 pub(crate) struct Lane<W> {
-    lanes: Arc<Lanes<W>>,
+    shared: Arc<Shared<W>>,
     state: Mutex<State<W>>,
 }
 
 struct State<W> {
-    /// Slots, those in use too.
+    /// Permits, those in use too.
     open: usize,
     under_way: usize,
     waiting: VecDeque<Entry<W>>,
@@ -108,25 +115,51 @@ struct Pace {
     in_time: usize,
 }
 
-/// A slot of the lane; free again when dropped.
-pub(crate) struct Slot<W: Waits>(Arc<Lane<W>>);
+/// A permit of the lane; free again when dropped.
+pub(crate) struct Permit<W: Waits>(Arc<Lane<W>>);
 
 impl<W: Waits> Lanes<W> {
     /// Attempts under way, deliveries that wait at any pace, and those that may wait over all lanes.
     pub(crate) fn new(in_flight: usize, patience: usize, all_waiting: usize, load: &Arc<Load>) -> Arc<Self> {
         let first = (load.most() / LANES).clamp(1, in_flight);
         let most_waiting = patience.max(all_waiting / WAITING_LANES);
-        let (closed, backlogged) = (AtomicBool::new(false), Mutex::default());
-        Arc::new(Self { first, most: in_flight, patience, most_waiting, load: Arc::clone(load), closed, backlogged })
+        let (load, closed, backlogged) = (Arc::clone(load), AtomicBool::new(false), Mutex::default());
+        let shared = Shared { first, most: in_flight, patience, most_waiting, load, closed, backlogged };
+        Arc::new(Self { shared: Arc::new(shared), lanes: RwLock::default() })
+    }
+
+    /// The lane of this Subscription.
+    pub(crate) fn of(&self, subscription: &SubscriptionUid) -> Arc<Lane<W>> {
+        // A poisoned lock means a panic in the map, which is whole then.
+        let known = self.lanes.read().unwrap_or_else(PoisonError::into_inner).get(subscription).cloned();
+        known.unwrap_or_else(|| {
+            let mut lanes = self.lanes.write().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(lanes.entry(subscription.clone()).or_insert_with(|| Lane::new(&self.shared)))
+        })
+    }
+
+    /// Forgets the lanes of Subscriptions that no longer exist.
+    pub(crate) fn retain(&self, exists: impl Fn(&SubscriptionUid) -> bool) {
+        self.lanes.write().unwrap_or_else(PoisonError::into_inner).retain(|subscription, _| exists(subscription));
     }
 
     /// From now on nothing starts: what waits leaves at the next sweep.
     pub(crate) fn close(&self) {
-        self.closed.store(true, Ordering::Release);
+        self.shared.close();
     }
 
     /// Has those leave that won't have their turn in time.
     pub(crate) fn sweep(&self, now: Instant) {
+        self.shared.sweep(now);
+    }
+}
+
+impl<W: Waits> Shared<W> {
+    fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+    }
+
+    fn sweep(&self, now: Instant) {
         let mut lanes = std::mem::take(&mut *self.backlogged());
         lanes.retain(|lane| lane.sweep(now));
         self.backlogged().append(&mut lanes);
@@ -142,9 +175,9 @@ impl<W: Waits> Lanes<W> {
 }
 
 impl<W: Waits> Lane<W> {
-    pub(crate) fn new(lanes: &Arc<Lanes<W>>) -> Arc<Self> {
+    fn new(shared: &Arc<Shared<W>>) -> Arc<Self> {
         let state = State {
-            open: lanes.first,
+            open: shared.first,
             under_way: 0,
             waiting: VecDeque::new(),
             swept: false,
@@ -153,12 +186,12 @@ impl<W: Waits> Lane<W> {
             hangs: false,
             pace: None,
         };
-        Arc::new(Self { lanes: Arc::clone(lanes), state: Mutex::new(state) })
+        Arc::new(Self { shared: Arc::clone(shared), state: Mutex::new(state) })
     }
 
-    /// Starts this one once it has a slot, or has it leave.
+    /// Starts this one once it has a permit, or has it leave.
     pub(crate) fn enter(self: &Arc<Self>, waiting: W) {
-        let Lanes { most, most_waiting, .. } = *self.lanes;
+        let Shared { most, most_waiting, .. } = *self.shared;
         let mut state = self.state();
         let crowded = waiting.parked_before() && state.waiting.len() >= most;
         let full = if state.is_narrow() {
@@ -166,20 +199,20 @@ impl<W: Waits> Lane<W> {
         } else {
             crowded && (state.waiting.len() >= most_waiting || state.hangs)
         };
-        if full || self.lanes.is_closed() {
+        if full || self.shared.is_closed() {
             drop(state);
             return waiting.leave();
         }
         if state.under_way < state.open {
             state.under_way += 1;
             drop(state);
-            return waiting.start(Slot(Arc::clone(self)));
+            return waiting.start(Permit(Arc::clone(self)));
         }
         state.waiting.push_back(Entry { waiting, crowded });
         let swept = std::mem::replace(&mut state.swept, true);
         drop(state);
         if !swept {
-            self.lanes.backlogged().push(Arc::clone(self));
+            self.shared.backlogged().push(Arc::clone(self));
         }
     }
 
@@ -190,8 +223,8 @@ impl<W: Waits> Lane<W> {
     }
 
     /// An attempt has ended.
-    pub(crate) fn attempted(self: &Arc<Self>, outcome: OutcomeKind) {
-        let scarce = self.lanes.load.is_high();
+    fn attempted(self: &Arc<Self>, outcome: OutcomeKind) {
+        let scarce = self.shared.load.is_high();
         let mut state = self.state();
         state.ended = state.ended.wrapping_add(1);
         if outcome == OutcomeKind::TimedOut {
@@ -199,20 +232,20 @@ impl<W: Waits> Lane<W> {
             return;
         }
         (state.timed_out, state.hangs) = (0, false);
-        if !state.waiting.is_empty() && !scarce && state.open < self.lanes.most {
+        if !state.waiting.is_empty() && !scarce && state.open < self.shared.most {
             state.open += 1;
             self.start_next(state);
         }
     }
 
-    /// A slot is free.
+    /// A permit is free.
     fn give_back(self: &Arc<Self>) {
-        let scarce = self.lanes.load.is_high();
+        let scarce = self.shared.load.is_high();
         let mut state = self.state();
         let least = if state.is_narrow() {
             1
         } else if scarce || state.waiting.is_empty() && state.open.saturating_sub(state.under_way) >= state.open / 2 {
-            self.lanes.first
+            self.shared.first
         } else {
             usize::MAX
         };
@@ -224,19 +257,19 @@ impl<W: Waits> Lane<W> {
     }
 
     fn start_next(self: &Arc<Self>, mut state: MutexGuard<'_, State<W>>) {
-        if state.under_way >= state.open || self.lanes.is_closed() {
+        if state.under_way >= state.open || self.shared.is_closed() {
             return;
         }
         let Some(next) = state.waiting.pop_front() else { return };
         state.under_way += 1;
         drop(state);
-        next.waiting.start(Slot(Arc::clone(self)));
+        next.waiting.start(Permit(Arc::clone(self)));
     }
 
     /// Returns whether something waits still.
     fn sweep(&self, now: Instant) -> bool {
         let mut state = self.state();
-        let leaving = state.leaving(&self.lanes, now);
+        let leaving = state.leaving(&self.shared, now);
         state.swept = !state.waiting.is_empty();
         if !state.swept {
             // A burst takes no memory when it is over.
@@ -261,7 +294,7 @@ impl<W: Waits> State<W> {
     }
 
     /// Takes out those that won't have their turn in time, the oldest first.
-    fn leaving(&mut self, lanes: &Lanes<W>, now: Instant) -> VecDeque<Entry<W>> {
+    fn leaving(&mut self, shared: &Shared<W>, now: Instant) -> VecDeque<Entry<W>> {
         let age = |entry: &Entry<W>| now.saturating_duration_since(entry.waiting.received());
         let mut oldest = Duration::ZERO;
         for entry in &mut self.waiting {
@@ -271,19 +304,19 @@ impl<W: Waits> State<W> {
                 entry.waiting.lingers();
             }
         }
-        let closed = lanes.is_closed();
+        let closed = shared.is_closed();
         if oldest < LINGER && !closed {
             self.pace = None;
             return VecDeque::new();
         }
-        let stay = self.look(now).clamp(lanes.patience, lanes.most_waiting);
+        let stay = self.look(now).clamp(shared.patience, shared.most_waiting);
         // It is known by then how fast it is.
         let known = LINGER + if self.hangs { PACE * 2 } else { PACE };
         let leaves = |left: &mut usize, entry: &Entry<W>| {
             let age = age(entry);
             let leaves = closed
                 || age >= START_WITHIN
-                || age >= LINGER && entry.crowded && *left > lanes.most
+                || age >= LINGER && entry.crowded && *left > shared.most
                 || age >= known && *left > stay;
             *left -= usize::from(leaves);
             leaves
@@ -317,7 +350,14 @@ impl<W: Waits> State<W> {
     }
 }
 
-impl<W: Waits> Drop for Slot<W> {
+impl<W: Waits> Permit<W> {
+    /// Its attempt has ended.
+    pub(crate) fn attempted(&self, outcome: OutcomeKind) {
+        self.0.attempted(outcome);
+    }
+}
+
+impl<W: Waits> Drop for Permit<W> {
     fn drop(&mut self) {
         self.0.give_back();
     }

@@ -1,4 +1,4 @@
-//! Back pressure from the parked deliveries. Their stream has no limits of its own, for a full one would drop or refuse
+//! Back parked_budget from the parked deliveries. Their stream has no limits of its own, for a full one would drop or refuse
 //! what waits; so there is a configured budget. Long before it is used up, each subscription's quota shrinks (see
 //! `hookwright_core::delivery::quota`). Should that not be enough, dispatchers take in no new events. What is due goes on, and the
 //! events wait in their own streams.
@@ -26,7 +26,7 @@ const PART: u64 = 200;
 
 /// Whether new events may be taken in, and how much of one subscription may be parked.
 #[derive(Debug, Clone)]
-pub(crate) struct Pressure {
+pub(crate) struct ParkedBudget {
     high: watch::Receiver<bool>,
     used: Arc<Used>,
     budget: u64,
@@ -114,7 +114,7 @@ impl Parking {
 }
 
 /// Watches the stream.
-pub(crate) struct PressureGauge {
+pub(crate) struct ParkedBudgetGauge {
     nats: Nats,
     metrics: Arc<Metrics>,
     /// From this many bytes on, nothing new is taken in.
@@ -123,13 +123,13 @@ pub(crate) struct PressureGauge {
     used: Arc<Used>,
 }
 
-impl PressureGauge {
+impl ParkedBudgetGauge {
     /// New events are taken in while less than 80% of `budget` (bytes) is used.
-    pub(crate) fn new(nats: Nats, metrics: Arc<Metrics>, budget: u64) -> (Self, Pressure) {
+    pub(crate) fn new(nats: Nats, metrics: Arc<Metrics>, budget: u64) -> (Self, ParkedBudget) {
         let (high, receiver) = watch::channel(false);
         let used = Used::new(budget);
-        let pressure = Pressure { high: receiver, used: Arc::clone(&used), budget };
-        (Self { nats, metrics, limit: pause_at(budget), high, used }, pressure)
+        let parked_budget = ParkedBudget { high: receiver, used: Arc::clone(&used), budget };
+        (Self { nats, metrics, limit: pause_at(budget), high, used }, parked_budget)
     }
 
     /// For ever.
@@ -164,7 +164,7 @@ impl PressureGauge {
     }
 }
 
-impl Pressure {
+impl ParkedBudget {
     /// What is left of a subscription's quota.
     pub(crate) fn shrink(&self, quota: ParkQuota) -> ParkQuota {
         quota.shrunk(self.used.total(), self.budget)

@@ -19,7 +19,7 @@ use tokio::time::{Instant, timeout};
 use tracing::warn;
 
 use crate::health::HealthCell;
-use crate::parking::parked_budget::{Parking, Pressure};
+use crate::parking::parked_budget::{ParkedBudget, Parking};
 
 /// How long a look may take; then what was known holds.
 const LOOK: Duration = Duration::from_secs(2);
@@ -55,7 +55,7 @@ pub(crate) struct UsedUp {
 /// Gives out what room there is.
 pub(crate) struct Quota {
     quota: ParkQuota,
-    pressure: Pressure,
+    parked_budget: ParkedBudget,
     nats: Nats,
     incarnation: String,
     bucket: String,
@@ -63,17 +63,17 @@ pub(crate) struct Quota {
 }
 
 impl Quota {
-    pub(crate) fn new(quota: ParkQuota, pressure: Pressure, nats: Nats, incarnation: String) -> Self {
+    pub(crate) fn new(quota: ParkQuota, parked_budget: ParkedBudget, nats: Nats, incarnation: String) -> Self {
         let bucket = format!("KV_{HEALTH_BUCKET}");
-        Self { quota, pressure, nats, incarnation, bucket, complaints: Seldom::default() }
+        Self { quota, parked_budget, nats, incarnation, bucket, complaints: Seldom::default() }
     }
 
     /// Counts a delivery among what waits, unless the quota of its subscription is used up.
     pub(crate) async fn admit(&self, cell: &Arc<HealthCell>, delivery: Waiting) -> Result<Parking, UsedUp> {
         let bytes = u64::try_from(delivery.bytes).unwrap_or_default().saturating_add(STORED_WITH);
         loop {
-            let parking = self.pressure.parking(bytes).await;
-            let quota = self.pressure.shrink(self.quota);
+            let parking = self.parked_budget.parking(bytes).await;
+            let quota = self.parked_budget.shrink(self.quota);
             match cell.admit(quota, delivery, Instant::now()) {
                 Room::Free => return Ok(parking),
                 Room::UsedUp => {

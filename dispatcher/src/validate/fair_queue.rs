@@ -12,7 +12,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 const LONG: usize = 32;
 
 /// The queues of all Producers.
-pub(crate) struct Turns {
+pub(crate) struct FairQueue {
     /// Semaphores are fair, and each Producer has one event at most that waits for this one.
     all: Arc<Semaphore>,
     queues: Mutex<HashMap<ProducerUid, Arc<Queue>>>,
@@ -25,7 +25,7 @@ struct Queue {
 
 /// A place in a queue.
 struct Place {
-    turns: Arc<Turns>,
+    turns: Arc<FairQueue>,
     producer: ProducerUid,
     queue: Arc<Queue>,
 }
@@ -36,7 +36,7 @@ pub(crate) struct Turn {
     _place: Place,
 }
 
-impl Turns {
+impl FairQueue {
     /// So many events at once, of all Producers.
     pub(crate) fn new(at_once: usize) -> Arc<Self> {
         Arc::new(Self { all: Arc::new(Semaphore::new(at_once)), queues: Mutex::default() })
@@ -101,7 +101,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_producer_waits_for_one_event_of_each_of_the_others_and_no_more() {
-        let turns = Turns::new(1);
+        let turns = FairQueue::new(1);
         let (greedy, modest) = (producer("greedy"), producer("modest"));
         let first = turns.take(&greedy).await;
         let mut queue: Vec<_> = (0..100).map(|_| Box::pin(turns.take(&greedy))).collect();
@@ -124,7 +124,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_long_queue_says_so_until_it_is_short_and_nothing_is_left_of_it() {
-        let turns = Turns::new(1);
+        let turns = FairQueue::new(1);
         let name = producer("p");
         let mut queue: Vec<_> = (0..LONG).map(|_| Box::pin(turns.take(&name))).collect();
         let first = (&mut queue[0]).now_or_never().unwrap();

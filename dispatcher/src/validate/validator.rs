@@ -11,7 +11,7 @@ use hookwright_core::schema::{EventSchema, Subject, Violation};
 
 use crate::config::index::{Index, Producer};
 use crate::metrics::Metrics;
-use crate::validate::fair_queue::Turns;
+use crate::validate::fair_queue::FairQueue;
 
 /// Reading a body that is larger takes longer than the runtime's threads should be kept.
 pub(crate) const QUICKLY_READ: usize = 64 * 1024;
@@ -21,19 +21,19 @@ pub(crate) const QUICKLY_READ: usize = 64 * 1024;
 pub(crate) struct Validator {
     index: Arc<Index>,
     metrics: Arc<Metrics>,
-    turns: Arc<Turns>,
+    fair_queue: Arc<FairQueue>,
 }
 
 impl Validator {
     pub(crate) fn new(index: Arc<Index>, metrics: Arc<Metrics>) -> Self {
         // Half of the processors: the deliveries go on.
         let at_once = available_parallelism().map_or(1, NonZero::get).div_ceil(2);
-        Self { index, metrics, turns: Turns::new(at_once) }
+        Self { index, metrics, fair_queue: FairQueue::new(at_once) }
     }
 
     /// Who waits to have an event validated.
-    pub(crate) fn turns(&self) -> &Turns {
-        &self.turns
+    pub(crate) fn fair_queue(&self) -> &FairQueue {
+        &self.fair_queue
     }
 
     /// The first violation of an event, as far as its producer wants to know.
@@ -48,7 +48,7 @@ impl Validator {
         if let Some(judged) = self.at_once(&schema, event) {
             return judged.err();
         }
-        let turn = self.turns.take(&producer.record.uid).await;
+        let turn = self.fair_queue.take(&producer.record.uid).await;
         let (event, metrics) = (event.clone(), Arc::clone(&self.metrics));
         let judged = tokio::task::spawn_blocking(move || {
             let _turn = turn;

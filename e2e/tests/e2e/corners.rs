@@ -85,7 +85,7 @@ async fn a_dispatcher_that_was_paused_past_its_lease_serves_nothing_by_its_old_i
     const BURST: usize = 3_000;
     let _machine = alone().await;
     // Nothing but the work itself keeps what was read from being attempted.
-    let dispatcher = json!({ "maxInFlight": 4096, "lane": { "inFlight": 1024 } });
+    let dispatcher = json!({ "limits": { "inFlight": 4096 }, "lane": { "inFlight": 1024 } });
     let world = World::start(Options { dispatchers: 2, dispatcher, ..Options::default() }).await.unwrap();
     let shop = Shop::open(&world, json!({})).await;
     shop.subscribe("edited", &[">"], json!({})).await;
@@ -325,16 +325,20 @@ async fn follow_what_waits(shop: &Shop<'_>) {
     shop.requests("waits", 2).await;
 }
 
+fn clock_shift(shift: &str) -> Value {
+    json!({ "environment": { "HOOKWRIGHT_TEST_CLOCK_SHIFT": shift } })
+}
+
 #[tokio::test]
 async fn a_clock_that_is_off_is_corrected_or_keeps_its_dispatcher_out() {
     let _machine = alone().await;
-    let options = Options { dispatcher: json!({ "clockShift": "6s" }), ..Options::default() };
+    let options = Options { dispatcher: clock_shift("6s"), ..Options::default() };
     let world = World::start(options).await.unwrap();
     let shop = Shop::open(&world, json!({})).await;
     shop.receiver.fail_first("/all", 1, Answer::status(500));
     shop.subscribe("all", &["a"], schedule(&["2s"])).await;
 
-    let patch = json!({ "clockShift": "90s" });
+    let patch = clock_shift("90s");
     let hopeless = Dispatcher::spawn(world.folder(), "hopeless", &world.nats, &world.sealing, &patch).unwrap();
     wait_for("it to say why it is not ready", SOON, async || {
         let (status, body) = hopeless.get("/readyz").await?;

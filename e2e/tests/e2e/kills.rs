@@ -14,7 +14,7 @@ use crate::shop::{Shop, alone};
 const RATE: u64 = 200;
 const LOAD: Duration = Duration::from_secs(60);
 const KILLS: u32 = 5;
-/// Delivery permits of a dispatcher (`maxInFlight` in the harness's settings). What a kill may send twice are the
+/// Delivery permits of a dispatcher (`limits.inFlight` in the harness's settings). What a kill may send twice are the
 /// deliveries of the events that were held, and with endpoints that answer at once these are no more.
 const PERMITS: usize = 64;
 const SILENCE: Duration = Duration::from_secs(10);

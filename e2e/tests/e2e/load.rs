@@ -123,7 +123,9 @@ const SLOW: usize = 12;
 #[tokio::test]
 async fn a_backlog_behind_slow_endpoints_of_one_producer_takes_nothing_from_another() {
     let _machine = alone().await;
-    let world = World::start(Options { dispatcher: json!({ "maxWaiting": 512 }), ..Options::default() }).await.unwrap();
+    let world = World::start(Options { dispatcher: json!({ "limits": { "waiting": 512 } }), ..Options::default() })
+        .await
+        .unwrap();
     let (slow, other) = (Shop::open(&world, json!({})).await, Shop::open(&world, json!({})).await);
     for n in 0..SLOW {
         slow.receiver.answer(&format!("/slow-{n}"), Answer::status(200).after(Duration::from_secs(4)));

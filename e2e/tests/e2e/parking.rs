@@ -69,7 +69,7 @@ async fn publish_slowly(shop: &Shop<'_>, n: usize) {
 #[tokio::test]
 async fn a_subscription_parks_up_to_its_quota_and_the_rest_is_given_up() {
     let _machine = alone().await;
-    let quota = json!({ "parkQuota": { "deliveries": QUOTA, "bytes": 100_000 } });
+    let quota = json!({ "parking": { "quota": { "deliveries": QUOTA, "bytes": 100_000 } } });
     let world = World::start(Options { dispatcher: quota.clone(), ..Options::default() }).await.unwrap();
     let shop = Shop::open(&world, json!({})).await;
     shop.receiver.answer("/down", Answer::status(503));
@@ -154,7 +154,7 @@ async fn a_tenant_with_many_dead_endpoints_leaves_room_for_others() {
     const FLAKY: usize = 15;
     let _machine = alone().await;
     // Whole quotas of all would let in the whole budget.
-    let settings = json!({ "parkedBudgetBytes": BUDGET, "parkQuota": { "bytes": BUDGET / DEAD as u64 } });
+    let settings = json!({ "parking": { "budget": BUDGET, "quota": { "bytes": BUDGET / DEAD as u64 } } });
     let options = Options { dispatchers: 2, dispatcher: settings, ..Options::default() };
     let world = World::start(options).await.unwrap();
     let (hostile, other) = (Shop::open(&world, json!({})).await, Shop::open(&world, json!({})).await);
@@ -211,7 +211,7 @@ async fn new_events_wait_while_too_much_is_parked_and_none_is_lost() {
     const BUDGET: u64 = 1_000_000;
     const DOWN: usize = 100;
     let _machine = alone().await;
-    let budget = json!({ "parkedBudgetBytes": BUDGET });
+    let budget = json!({ "parking": { "budget": BUDGET } });
     let world = World::start(Options { dispatcher: budget, ..Options::default() }).await.unwrap();
     let dispatcher = &world.dispatchers[0];
     let shop = Shop::open(&world, json!({})).await;

@@ -34,7 +34,7 @@ async fn wrong_settings_are_named() {
         ("nats:", "natz:", "natz"),
         ("keyId: k1", "keyId: k1\n  keyNote: x", "keyNote"),
         ("key\"", "none\"", "none"),
-        ("maxInFlight: 64", "maxInFlight: 0", "maxInFlight"),
+        ("inFlight: 64", "inFlight: 0", "limits.inFlight"),
     ] {
         let wrong = scratch.path().join("wrong.yaml");
         std::fs::write(&wrong, std::fs::read_to_string(&good).unwrap().replace(from, to)).unwrap();
@@ -48,7 +48,7 @@ fn settings(scratch: &Scratch, url: &str) -> std::path::PathBuf {
     std::fs::write(&key, "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=").unwrap();
     let text = format!(
         "nats:\n  url: {url}\n  inboxPrefix: _INBOX_dispatcher\nhttp:\n  listen: 127.0.0.1:0\nsealing:\n  keyId: k1\n  \
-         keyFile: \"{}\"\nmaxInFlight: 64\n",
+         keyFile: \"{}\"\nlimits: {{ inFlight: 64 }}\n",
         key.display()
     );
     std::fs::write(&path, text).unwrap();

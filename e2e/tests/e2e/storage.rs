@@ -40,7 +40,7 @@ async fn wait_full(shop: &Shop<'_>) {
 #[tokio::test]
 async fn an_event_for_two_thousand_reaches_each_once_while_the_storage_is_full() {
     let _machine = alone().await;
-    let dispatcher = json!({ "maxInFlight": 512 });
+    let dispatcher = json!({ "limits": { "inFlight": 512 } });
     let options = Options { dispatcher, account_storage: Some(STORAGE), ..Options::default() };
     let world = World::start(options).await.unwrap();
     let shop = Shop::open(&world, json!({})).await;

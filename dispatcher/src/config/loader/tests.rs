@@ -8,8 +8,6 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::config::index::Producer;
-use crate::deliver::queued::Turn;
-use crate::limits::attempts::Slots;
 use crate::metrics::Metrics;
 use crate::validate::validator::Validator;
 
@@ -19,7 +17,7 @@ fn loader() -> ConfigLoader {
     let key = SealingKey::parse("test", "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=").unwrap();
     let (health, _) = Health::new();
     let (egress, index) = (EgressPolicy::default(), Index::new());
-    ConfigLoader { index, health, key, egress, lanes: Lanes::new(1, 1, 1, Slots::<Turn>::new(1).load()) }
+    ConfigLoader { index, health, key, egress }
 }
 
 fn uid() -> ProducerUid {
@@ -109,7 +107,6 @@ fn what_moves_to_another_producer_is_matched_there_alone() {
             event_types: vec![">".to_owned().try_into().unwrap()],
             policy: DeliveryPolicy::default(),
             endpoint: Err(Unusable::Unsignable),
-            lane: Lane::new(&loader.lanes),
         })
     };
     for uid in [&uid(), &other] {

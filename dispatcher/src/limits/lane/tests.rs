@@ -3,14 +3,14 @@ use tokio::sync::oneshot;
 use tokio::time::{interval, sleep};
 
 use super::*;
-use crate::limits::attempts::{self, Slots};
+use crate::limits::attempts::{self, Attempts};
 
 const FIRST: usize = 2;
 const MOST: usize = 4;
 const MOST_WAITING: usize = 100;
 
-/// What it gets: a slot, or none.
-type Got = Option<Slot<Delivery>>;
+/// What it gets: a permit, or none.
+type Got = Option<Permit<Delivery>>;
 
 /// It tells whoever waits for it.
 struct Delivery {
@@ -21,8 +21,8 @@ struct Delivery {
 }
 
 impl Waits for Delivery {
-    fn start(self, slot: Slot<Self>) {
-        drop(self.got.send(Some(slot)));
+    fn start(self, permit: Permit<Self>) {
+        drop(self.got.send(Some(permit)));
     }
 
     fn leave(self) {
@@ -42,11 +42,11 @@ impl Waits for Delivery {
     }
 }
 
-/// Takes slots of the dispatcher, which has so many.
+/// Takes permits of the dispatcher, which has so many.
 struct Never;
 
 impl attempts::Waits for Never {
-    fn start(self, _: attempts::Slot<Self>) {}
+    fn start(self, _: attempts::Permit<Self>) {}
 
     fn leave(self) {}
 
@@ -58,12 +58,12 @@ impl attempts::Waits for Never {
 fn lane(patience: usize, load: &Arc<Load>) -> Arc<Lane<Delivery>> {
     let (first, most, most_waiting) = (FIRST, MOST, MOST_WAITING);
     let (load, closed, backlogged) = (Arc::clone(load), AtomicBool::new(false), Mutex::default());
-    Lane::new(&Arc::new(Lanes { first, most, patience, most_waiting, load, closed, backlogged }))
+    Lane::new(&Arc::new(Shared { first, most, patience, most_waiting, load, closed, backlogged }))
 }
 
 /// Of a dispatcher that has enough.
 fn free_lane(patience: usize) -> Arc<Lane<Delivery>> {
-    lane(patience, Slots::<Never>::new(100).load())
+    lane(patience, Attempts::<Never>::new(100).load())
 }
 
 fn enter(lane: &Arc<Lane<Delivery>>, parked_before: bool) -> oneshot::Receiver<Got> {
@@ -93,7 +93,7 @@ async fn wait(lane: &Arc<Lane<Delivery>>, mut entered: oneshot::Receiver<Got>) -
         tokio::select! {
             biased;
             got = &mut entered => return got.unwrap(),
-            now = ticks.tick() => lane.lanes.sweep(now),
+            now = ticks.tick() => lane.shared.sweep(now),
         }
     }
 }
@@ -106,7 +106,7 @@ fn at_once(lane: &Arc<Lane<Delivery>>) -> Got {
     got?.unwrap()
 }
 
-fn all(lane: &Arc<Lane<Delivery>>) -> Vec<Slot<Delivery>> {
+fn all(lane: &Arc<Lane<Delivery>>) -> Vec<Permit<Delivery>> {
     std::iter::from_fn(|| at_once(lane)).collect()
 }
 
@@ -125,8 +125,8 @@ fn assert_took(start: Instant, wanted: Duration) {
 #[tokio::test(start_paused = true)]
 async fn what_waits_leaves_when_its_time_is_over_or_the_lane_hangs() {
     let lane = free_lane(3);
-    let mut slots = all(&lane);
-    assert_eq!(slots.len(), FIRST);
+    let mut permits = all(&lane);
+    assert_eq!(permits.len(), FIRST);
     for (waiting, waited) in [(3, START_WITHIN), (4, LINGER + PACE * 2)] {
         let (start, first) = (Instant::now(), enter(&lane, false));
         let others = others(&lane, waiting - 1);
@@ -141,8 +141,8 @@ async fn what_waits_leaves_when_its_time_is_over_or_the_lane_hangs() {
     forget_waiting(&lane);
     drop(others);
     let last = enter(&lane, true);
-    let (slot, ()) = tokio::join!(wait(&lane, last), async { drop(slots.pop()) });
-    assert!(slot.is_some());
+    let (permit, ()) = tokio::join!(wait(&lane, last), async { drop(permits.pop()) });
+    assert!(permit.is_some());
     assert_eq!(waiting(&lane), 0);
     answered(&lane, 1);
     assert!(!lane.is_stuck());
@@ -151,7 +151,7 @@ async fn what_waits_leaves_when_its_time_is_over_or_the_lane_hangs() {
 #[tokio::test(start_paused = true)]
 async fn what_was_parked_lingers_at_a_lane_where_many_wait() {
     let lane = free_lane(100);
-    let mut slots = all(&lane);
+    let mut permits = all(&lane);
     for (waiting, waited) in [(MOST - 1, START_WITHIN), (MOST, LINGER), (MOST_WAITING, Duration::ZERO)] {
         let (others, start) = (others(&lane, waiting), Instant::now());
         let entered = enter(&lane, true);
@@ -165,11 +165,11 @@ async fn what_was_parked_lingers_at_a_lane_where_many_wait() {
     let entered = enter(&lane, true);
     let one_ends = async {
         sleep(LINGER / 2).await;
-        drop(slots.pop());
+        drop(permits.pop());
     };
-    let (slot, ()) = tokio::join!(wait(&lane, entered), one_ends);
+    let (permit, ()) = tokio::join!(wait(&lane, entered), one_ends);
     // The others came before, but they are fewer now.
-    assert!(slot.is_none());
+    assert!(permit.is_none());
     assert_took(start, START_WITHIN);
     drop(others);
 }
@@ -177,32 +177,32 @@ async fn what_was_parked_lingers_at_a_lane_where_many_wait() {
 #[tokio::test(start_paused = true)]
 async fn what_waits_for_long_is_told_so_and_what_has_its_turn_in_time_is_not() {
     let lane = free_lane(100);
-    let slots = all(&lane);
+    let permits = all(&lane);
     for (waited, told) in [(LINGER - SWEEP / 2, false), (LINGER, true)] {
         let (got, mut receiver) = oneshot::channel();
         let (received, lingers) = (Instant::now(), Arc::<AtomicBool>::default());
         lane.enter(Delivery { got, received, parked_before: false, lingers: Arc::clone(&lingers) });
         sleep(waited).await;
-        lane.lanes.sweep(Instant::now());
+        lane.shared.sweep(Instant::now());
         assert_eq!(lingers.load(Ordering::Acquire), told);
         assert!(receiver.try_recv().is_err(), "it goes on waiting");
     }
-    drop(slots);
+    drop(permits);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_burst_leaves_no_memory_behind() {
     let lane = free_lane(8);
-    let slots = all(&lane);
+    let permits = all(&lane);
     let mut entered = others(&lane, 1000);
-    drop(slots);
+    drop(permits);
     while waiting(&lane) > 0 {
         entered.retain_mut(|got| got.try_recv().is_err());
     }
     assert!(lane.state().waiting.capacity() > 0);
-    lane.lanes.sweep(Instant::now());
+    lane.shared.sweep(Instant::now());
     assert_eq!(lane.state().waiting.capacity(), 0);
-    assert!(lane.lanes.backlogged().is_empty());
+    assert!(lane.shared.backlogged().is_empty());
 }
 
 #[tokio::test(start_paused = true)]
@@ -214,7 +214,7 @@ async fn a_lane_that_hangs_is_known_however_much_comes_due_for_it() {
     let mut ticks = interval(LINGER / 50);
     while !lane.is_stuck() {
         let now = ticks.tick().await;
-        lane.lanes.sweep(now);
+        lane.shared.sweep(now);
         entered.push(enter(&lane, true));
         assert!(start.elapsed() < LINGER + PACE * 3);
     }
@@ -223,7 +223,7 @@ async fn a_lane_that_hangs_is_known_however_much_comes_due_for_it() {
 #[tokio::test(start_paused = true)]
 async fn a_lane_that_goes_on_is_waited_for_as_long_as_its_pace_allows() {
     let lane = free_lane(0);
-    let slots = all(&lane);
+    let permits = all(&lane);
     // About eight end between two looks: five seconds are enough for forty.
     let pace = async {
         let mut ticks = interval(PACE / 8);
@@ -237,7 +237,7 @@ async fn a_lane_that_goes_on_is_waited_for_as_long_as_its_pace_allows() {
         let first = enter(&lane, false);
         let others = others(&lane, waiting - 1);
         let gave_up = tokio::select! {
-            slot = wait(&lane, first) => slot.is_none(),
+            permit = wait(&lane, first) => permit.is_none(),
             () = sleep(PACE * 4) => false,
             never = &mut pace => never,
         };
@@ -248,22 +248,22 @@ async fn a_lane_that_goes_on_is_waited_for_as_long_as_its_pace_allows() {
         forget_waiting(&lane);
         drop(others);
     }
-    drop(slots);
+    drop(permits);
     assert!(at_once(&lane).is_some());
 }
 
 #[tokio::test]
 async fn a_lane_opens_while_it_is_used_and_closes_when_it_is_not() {
     let lane = free_lane(8);
-    let slots = all(&lane);
-    assert_eq!(slots.len(), FIRST);
+    let permits = all(&lane);
+    assert_eq!(permits.len(), FIRST);
     assert_eq!(answered(&lane, 4), FIRST, "nobody waited");
     let entered = others(&lane, MOST * 2);
     assert_eq!(answered(&lane, 4), MOST);
     let mut opened: Vec<_> = entered.into_iter().filter_map(|got| got.now_or_never()?.unwrap()).collect();
     assert_eq!(opened.len(), MOST - FIRST, "each takes one that waited");
     forget_waiting(&lane);
-    opened.extend(slots);
+    opened.extend(permits);
     drop(opened);
     assert_eq!(all(&lane).len(), FIRST);
 }
@@ -271,20 +271,20 @@ async fn a_lane_opens_while_it_is_used_and_closes_when_it_is_not() {
 #[tokio::test]
 async fn a_slot_that_is_free_goes_to_the_one_that_waits_longest() {
     let lane = free_lane(8);
-    let mut slots = all(&lane);
+    let mut permits = all(&lane);
     let mut entered = others(&lane, 3).into_iter();
     for _ in 0..3 {
-        drop(slots.pop());
+        drop(permits.pop());
         let next = entered.next().unwrap().now_or_never().unwrap().unwrap();
         assert!(entered.len() == 0 || waiting(&lane) == entered.len());
-        slots.insert(0, next.unwrap());
+        permits.insert(0, next.unwrap());
     }
     assert!(at_once(&lane).is_none());
 }
 
 #[tokio::test]
 async fn a_lane_opens_no_further_when_the_dispatcher_has_few_left() {
-    let dispatchers = Slots::<Never>::new(2);
+    let dispatchers = Attempts::<Never>::new(2);
     let lane = lane(8, dispatchers.load());
     let mut wide = all(&lane);
     let entered = enter(&lane, false);
@@ -304,12 +304,12 @@ async fn a_lane_opens_no_further_when_the_dispatcher_has_few_left() {
 #[tokio::test]
 async fn after_time_outs_one_at_a_time_until_it_is_answered() {
     let lane = free_lane(8);
-    let mut slots = all(&lane);
+    let mut permits = all(&lane);
     let entered = others(&lane, 1);
     answered(&lane, 1);
-    slots.extend(entered.into_iter().filter_map(|got| got.now_or_never()?.unwrap()));
+    permits.extend(entered.into_iter().filter_map(|got| got.now_or_never()?.unwrap()));
     (0..TRIP).for_each(|_| lane.attempted(OutcomeKind::TimedOut));
-    drop(slots);
+    drop(permits);
     let probe = at_once(&lane).unwrap();
     assert!(enter(&lane, false).await.unwrap().is_none() && lane.is_stuck());
     drop(probe);
@@ -324,13 +324,13 @@ async fn after_time_outs_one_at_a_time_until_it_is_answered() {
 #[tokio::test]
 async fn once_closed_nothing_starts_and_what_waits_leaves() {
     let lane = free_lane(8);
-    let slots = all(&lane);
+    let permits = all(&lane);
     let entered = others(&lane, 3);
-    lane.lanes.close();
-    drop(slots);
+    lane.shared.close();
+    drop(permits);
     assert!(enter(&lane, false).await.unwrap().is_none());
     assert_eq!(waiting(&lane), 3);
-    lane.lanes.sweep(Instant::now());
+    lane.shared.sweep(Instant::now());
     for got in entered {
         assert!(got.await.unwrap().is_none());
     }

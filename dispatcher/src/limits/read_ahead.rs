@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
-use crate::intake::budget::{LOOK, fair};
+use crate::limits::budget::{LOOK, fair};
 
 /// Read ahead, in deliveries.
 const AHEAD: usize = 512;
@@ -20,7 +20,7 @@ const ENOUGH: usize = AHEAD - AHEAD / 4;
 
 /// The deliveries that wait, over all subscriptions.
 #[derive(Debug)]
-pub(crate) struct Backlog {
+pub(crate) struct ReadAhead {
     waiting: AtomicUsize,
     most: usize,
     /// Those that have not waited for long.
@@ -31,7 +31,7 @@ pub(crate) struct Backlog {
 /// What one producer has of it.
 #[derive(Debug)]
 pub(crate) struct Intake {
-    backlog: Arc<Backlog>,
+    read_ahead: Arc<ReadAhead>,
     /// Events that are here, and not matched yet.
     coming: AtomicUsize,
     waiting: AtomicUsize,
@@ -44,13 +44,13 @@ pub(crate) struct Intake {
 pub(crate) struct Coming(Arc<Intake>);
 
 /// Deliveries that wait for their turn, until dropped.
-pub(crate) struct Queued {
+pub(crate) struct Places {
     intake: Arc<Intake>,
     deliveries: usize,
     fresh: bool,
 }
 
-impl Backlog {
+impl ReadAhead {
     pub(crate) fn new(most: usize) -> Arc<Self> {
         Arc::new(Self { waiting: AtomicUsize::new(0), most, fresh: AtomicUsize::new(0), room: Notify::new() })
     }
@@ -76,10 +76,10 @@ impl Intake {
     /// Before anything is known of a producer: few of its events are read at first.
     const FAN_OUT: usize = 128;
 
-    pub(crate) fn new(backlog: &Arc<Backlog>) -> Arc<Self> {
+    pub(crate) fn new(read_ahead: &Arc<ReadAhead>) -> Arc<Self> {
         let (coming, waiting) = (AtomicUsize::new(0), AtomicUsize::new(0));
         let (less, fan_out) = (Notify::new(), AtomicUsize::new(Self::FAN_OUT));
-        Arc::new(Self { backlog: Arc::clone(backlog), coming, waiting, less, fan_out })
+        Arc::new(Self { read_ahead: Arc::clone(read_ahead), coming, waiting, less, fan_out })
     }
 
     /// An event has come.
@@ -91,25 +91,25 @@ impl Intake {
     /// How many more deliveries may wait, if any, when so many events are about to come.
     fn fair(&self, coming: usize) -> Option<usize> {
         let coming = coming * self.fan_out.load(Ordering::Relaxed);
-        fair(self.waiting.load(Ordering::Acquire) + coming, self.backlog.left())
+        fair(self.waiting.load(Ordering::Acquire) + coming, self.read_ahead.left())
     }
 
     /// Places for all deliveries of an event, however many, unless this producer has its share. One is always let in: it
     /// takes no more than its event, whose memory has a bound of its own.
-    pub(crate) fn queue(self: &Arc<Self>, deliveries: usize) -> Option<Queued> {
+    pub(crate) fn queue(self: &Arc<Self>, deliveries: usize) -> Option<Places> {
         if deliveries > 1 && self.fair(0).is_none() {
             return None;
         }
-        self.backlog.waiting.fetch_add(deliveries, Ordering::AcqRel);
-        self.backlog.fresh.fetch_add(deliveries, Ordering::AcqRel);
+        self.read_ahead.waiting.fetch_add(deliveries, Ordering::AcqRel);
+        self.read_ahead.fresh.fetch_add(deliveries, Ordering::AcqRel);
         self.waiting.fetch_add(deliveries, Ordering::AcqRel);
-        Some(Queued { intake: Arc::clone(self), deliveries, fresh: true })
+        Some(Places { intake: Arc::clone(self), deliveries, fresh: true })
     }
 
     /// Waits until there is room to read ahead, and returns for how many events.
     pub(crate) async fn room(&self) -> u32 {
         loop {
-            let room = self.backlog.room().await;
+            let room = self.read_ahead.room().await;
             if let Some(more) = self.fair(self.coming.load(Ordering::Acquire)) {
                 return self.events(room.min(more));
             }
@@ -152,7 +152,7 @@ impl Drop for Coming {
     }
 }
 
-impl Queued {
+impl Places {
     /// The place of one of them.
     pub(crate) fn one(&mut self) -> Self {
         let deliveries = self.deliveries.min(1);
@@ -165,7 +165,7 @@ impl Queued {
         if !std::mem::take(&mut self.fresh) {
             return;
         }
-        let Backlog { fresh, room, .. } = &*self.intake.backlog;
+        let ReadAhead { fresh, room, .. } = &*self.intake.read_ahead;
         let before = fresh.fetch_sub(self.deliveries, Ordering::AcqRel);
         if before > ENOUGH && before - self.deliveries <= ENOUGH {
             room.notify_waiters();
@@ -173,14 +173,14 @@ impl Queued {
     }
 }
 
-impl Drop for Queued {
+impl Drop for Places {
     fn drop(&mut self) {
         self.lingers();
         if self.deliveries == 0 {
             return;
         }
-        let Intake { backlog, waiting, less, .. } = &*self.intake;
-        backlog.waiting.fetch_sub(self.deliveries, Ordering::AcqRel);
+        let Intake { read_ahead, waiting, less, .. } = &*self.intake;
+        read_ahead.waiting.fetch_sub(self.deliveries, Ordering::AcqRel);
         waiting.fetch_sub(self.deliveries, Ordering::AcqRel);
         less.notify_one();
     }
@@ -191,8 +191,8 @@ mod tests {
     use super::*;
     use tokio::time::{Duration, timeout};
 
-    fn intake(backlog: &Arc<Backlog>) -> Arc<Intake> {
-        let intake = Intake::new(backlog);
+    fn intake(read_ahead: &Arc<ReadAhead>) -> Arc<Intake> {
+        let intake = Intake::new(read_ahead);
         (0..100).for_each(|_| intake.saw(1));
         intake
     }
@@ -201,13 +201,13 @@ mod tests {
         timeout(Duration::from_secs(1), intake.room()).await.is_err()
     }
 
-    fn ones(intake: &Arc<Intake>, n: usize) -> Vec<Queued> {
+    fn ones(intake: &Arc<Intake>, n: usize) -> Vec<Places> {
         (0..n).filter_map(|_| intake.queue(1)).collect()
     }
 
     #[tokio::test(start_paused = true)]
     async fn there_is_room_again_when_one_has_its_turn() {
-        let intake = intake(&Backlog::new(8));
+        let intake = intake(&ReadAhead::new(8));
         let mut queued = ones(&intake, 2);
         assert_eq!(intake.room().await, 2, "four of eight then");
         let coming = [intake.coming(), intake.coming(), intake.coming()];
@@ -223,8 +223,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn each_producer_leaves_room_for_others() {
-        let backlog = Backlog::new(64);
-        let greedy: Vec<_> = (0..8).map(|_| intake(&backlog)).collect();
+        let read_ahead = ReadAhead::new(64);
+        let greedy: Vec<_> = (0..8).map(|_| intake(&read_ahead)).collect();
         let mut taken = Vec::new();
         for _ in 0..64 {
             for one in &greedy {
@@ -233,8 +233,8 @@ mod tests {
                 }
             }
         }
-        let other = intake(&backlog);
-        let left = backlog.left();
+        let other = intake(&read_ahead);
+        let left = read_ahead.left();
         assert!((4..=12).contains(&left), "{left} of 64 beside eight that want all");
         assert!(other.room().await >= 2);
         assert!(other.queue(1000).is_some() && other.queue(2).is_some());
@@ -243,22 +243,22 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_lingers_does_not_keep_others_out() {
-        let backlog = Backlog::new(8 * AHEAD);
-        let (slow, other) = (intake(&backlog), intake(&backlog));
+        let read_ahead = ReadAhead::new(8 * AHEAD);
+        let (slow, other) = (intake(&read_ahead), intake(&read_ahead));
         let mut queued = ones(&slow, AHEAD);
         assert!(full(&slow).await && full(&other).await);
-        let (room, ()) = tokio::join!(other.room(), async { queued.iter_mut().for_each(Queued::lingers) });
+        let (room, ()) = tokio::join!(other.room(), async { queued.iter_mut().for_each(Places::lingers) });
         assert_eq!(room as usize, AHEAD);
         drop(queued);
-        assert_eq!(backlog.fresh.load(Ordering::Acquire), 0);
+        assert_eq!(read_ahead.fresh.load(Ordering::Acquire), 0);
     }
 
     #[tokio::test(start_paused = true)]
     async fn an_event_for_many_waits_until_there_is_room_and_then_has_all_its_places() {
-        let intake = intake(&Backlog::new(4));
+        let intake = intake(&ReadAhead::new(4));
         let mut first = intake.queue(1000).unwrap();
         assert!(intake.queue(2).is_none());
-        let mut ones: Vec<Queued> = (0..1000).map(|_| first.one()).collect();
+        let mut ones: Vec<Places> = (0..1000).map(|_| first.one()).collect();
         drop(first);
         ones.truncate(2);
         assert!(intake.queue(2).is_none());
@@ -276,7 +276,7 @@ mod tests {
 
     #[test]
     fn fewer_events_are_read_when_each_goes_to_many() {
-        let intake = Intake::new(&Backlog::new(4));
+        let intake = Intake::new(&ReadAhead::new(4));
         assert_eq!(intake.events(1024), 8, "unknown");
         intake.saw(1000);
         assert_eq!((intake.events(2048), intake.events(10)), (2, 1));

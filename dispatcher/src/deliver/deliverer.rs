@@ -1,0 +1,61 @@
+//! What all deliveries share.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::Clock;
+use crate::config::disabled::DisabledSet;
+use crate::config::index::{Index, Lookup};
+use crate::deliver::delivery::{Delivery, Standing};
+use crate::deliver::queued::{Admitted, Queued};
+use crate::http::sender::Sender;
+use crate::limits::attempts::Attempts;
+use crate::limits::lane::Lanes;
+use crate::liveness::Liveness;
+use crate::metrics::Metrics;
+use crate::parking::quota::Quota;
+use crate::parking::store::Store;
+use crate::validate::schema_violations::ViolationCounts;
+use crate::validate::validator::Validator;
+
+/// How long a dispatcher whose config is behind waits for it.
+pub(crate) const BEHIND: Duration = Duration::from_secs(5);
+
+/// What all deliveries share.
+pub(crate) struct Deliverer {
+    pub(crate) index: Arc<Index>,
+    pub(crate) disabled: Arc<DisabledSet>,
+    pub(crate) liveness: Arc<Liveness>,
+    pub(crate) clock: Arc<Clock>,
+    pub(crate) sender: Sender,
+    pub(crate) store: Store,
+    pub(crate) quota: Quota,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) validator: Validator,
+    pub(crate) violations: Arc<ViolationCounts>,
+    pub(crate) lanes: Arc<Lanes<Queued>>,
+    pub(crate) attempts: Arc<Attempts<Admitted>>,
+    /// Once cancelled, no event waits for room any more.
+    pub(crate) stop: CancellationToken,
+}
+
+impl Deliverer {
+    /// Takes the Subscription as it is now, for an edit or a deletion since the match counts, and says what became of it.
+    pub(crate) fn standing(&self, delivery: &mut Delivery) -> Standing {
+        let version = self.index.version();
+        let mut standing = Standing::Served;
+        if version != delivery.version {
+            match self.index.lookup(&delivery.subscription.uid) {
+                Lookup::Serving(current, _) => (delivery.subscription, delivery.version) = (current, version),
+                Lookup::Waiting => standing = Standing::Waits,
+                Lookup::Absent { .. } => return Standing::Gone,
+            }
+        }
+        if self.disabled.contains(&delivery.subscription.uid, delivery.subscription.generation) {
+            return Standing::Disabled;
+        }
+        standing
+    }
+}

@@ -1,0 +1,19 @@
+//! The dispatcher: JetStream in, signed webhooks out. [`run`] says how its parts fit together.
+//!
+//! It is a library with a small binary, as the operator is.
+
+mod ack;
+mod clock;
+mod config;
+mod deliver;
+mod health;
+mod http;
+mod intake;
+mod limits;
+mod liveness;
+mod metrics;
+mod observer;
+mod parking;
+pub mod run;
+pub mod settings;
+mod validate;

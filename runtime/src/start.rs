@@ -1,0 +1,47 @@
+//! The start of a process: its command line, its settings, its logs.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use serde::de::DeserializeOwned;
+use tracing::error;
+
+use crate::logging::{self, LogSettings};
+use crate::settings;
+
+/// What a process is told on the command line.
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// The settings file.
+    #[arg(long)]
+    pub config: PathBuf,
+    /// Reads the settings and the files that they name, then exits.
+    #[arg(long)]
+    pub check_config: bool,
+}
+
+/// Reads the settings, starts the logs, and runs the process to its end; with `check_config`, `run` only checks. An error is
+/// logged once, with all its causes.
+pub async fn start<S, F>(
+    arguments: &Arguments,
+    log: impl Fn(&S) -> &LogSettings,
+    run: impl FnOnce(S, bool) -> F,
+) -> ExitCode
+where
+    S: DeserializeOwned,
+    F: Future<Output = anyhow::Result<()>>,
+{
+    let loaded: Result<S, _> = settings::load(&arguments.config);
+    logging::init(&loaded.as_ref().map(|settings| log(settings).clone()).unwrap_or_default());
+    let ended = match loaded {
+        Ok(settings) => run(settings, arguments.check_config).await,
+        Err(error) => Err(error.into()),
+    };
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            error!("{}", logging::chain(error.as_ref()));
+            ExitCode::FAILURE
+        }
+    }
+}
