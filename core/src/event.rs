@@ -1,4 +1,4 @@
-//! An event as it was published: what a message says, and what type it has.
+//! An event as it was published: what a message says in each of its forms, and which type it has.
 
 pub mod event_type;
 mod read;

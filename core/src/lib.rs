@@ -7,6 +7,7 @@
 //! **Architecture invariant**: no tokio, kube, async-nats or hyper here, no clock and no random number generator.
 #![deny(missing_docs)]
 
+pub mod codec;
 pub mod delivery;
 pub mod destination;
 pub mod event;
@@ -14,5 +15,6 @@ pub mod nats;
 pub mod quantity;
 pub mod record;
 pub mod schema;
+pub mod seal;
 pub mod select;
 pub mod sign;

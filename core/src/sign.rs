@@ -1,3 +1,3 @@
-//! Signatures of webhooks.
+//! Signatures of webhooks, a file for each scheme.
 
 pub mod hmac;

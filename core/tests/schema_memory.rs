@@ -9,9 +9,8 @@
 
 use std::sync::Arc;
 
-use hookwright_core::nats::ids::{EventSchemaUid, ProducerUid};
-use hookwright_core::record::{EventSchemaRecord, SchemaVersionRecord, VERSION};
-use hookwright_core::schema::{EventSchema, SchemaVersion, Subject, check};
+use hookwright_core::schema::VersionedSchema;
+use hookwright_core::schema::{EventSchema, Instance, SchemaVersion, check};
 use serde_json::{Map, Value, json};
 
 /// So many of each are held at once, to tell what they take from what else there is.
@@ -26,8 +25,8 @@ fn resident() -> usize {
     pages.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
 }
 
-fn versions(schemas: &[Value]) -> Vec<SchemaVersionRecord> {
-    let version = |(i, schema): (usize, &Value)| SchemaVersionRecord {
+fn versions(schemas: &[Value]) -> Vec<VersionedSchema> {
+    let version = |(i, schema): (usize, &Value)| VersionedSchema {
         version: SchemaVersion::parse(&(i + 1).to_string()).unwrap(),
         uri: None,
         json_schema: schema.clone(),
@@ -36,18 +35,8 @@ fn versions(schemas: &[Value]) -> Vec<SchemaVersionRecord> {
     schemas.iter().enumerate().map(version).collect()
 }
 
-fn compile(versions: &[SchemaVersionRecord]) -> Arc<EventSchema> {
-    let record = EventSchemaRecord {
-        version: VERSION,
-        uid: EventSchemaUid::parse("e-1").unwrap(),
-        generation: 1,
-        namespace: "shop".into(),
-        name: "orders".into(),
-        producer: ProducerUid::parse("p-1").unwrap(),
-        event_type: "order.created".into(),
-        versions: versions.to_vec(),
-    };
-    Arc::new(EventSchema::compile(&record).unwrap())
+fn compile(versions: &[VersionedSchema]) -> Arc<EventSchema> {
+    Arc::new(EventSchema::compile(versions).unwrap())
 }
 
 /// As many parts as are accepted.
@@ -121,12 +110,12 @@ const CASES: [Case; 6] = [
 /// Names the case and the number of its parts, for a process that measures it and nothing else.
 const MEASURE: &str = "HOOKWRIGHT_TEST_MEASURE";
 
-fn measure(name: &str, versions: &[SchemaVersionRecord]) {
+fn measure(name: &str, versions: &[VersionedSchema]) {
     let text = noise(2000);
     let each = |schema: &EventSchema| {
         for version in 1..=versions.len() {
             let data = json!([text, "x".repeat(18), text[..100]]);
-            let _ = schema.validate(&Subject { data, version: Some(version.to_string()), uri: None });
+            let _ = schema.validate(&Instance { data, version: Some(version.to_string()), uri: None });
         }
     };
     let before = resident();

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use hookwright_core::delivery::health::{DeliveryCounts, GivenUp, LastAttempt, Pending, Waiting};
-use hookwright_core::delivery::parked::Progress;
+use hookwright_core::delivery::progress::Progress;
 use hookwright_core::delivery::quota::{Known, ParkQuota, Room};
 use hookwright_core::nats::ids::SubscriptionUid;
 use hookwright_core::record::VERSION;

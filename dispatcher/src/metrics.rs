@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use hookwright_core::delivery::decide::DeadLetterReason;
+use hookwright_core::delivery::dead_letter::DeadLetterReason;
 use hookwright_core::delivery::outcome::OutcomeKind;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;

@@ -20,7 +20,7 @@ use anyhow::Context;
 use async_nats::jetstream::stream;
 use hookwright_core::nats::ids::SubscriptionUid;
 use hookwright_core::nats::names::{DUE_CONSUMER, PARKED_STREAM};
-use hookwright_core::record::seal::SealingKey;
+use hookwright_core::seal::SealingKey;
 use hookwright_runtime::admin::{self, NotReady};
 use hookwright_runtime::logging::{Seldom, chain};
 use hookwright_runtime::nats::{self, Nats};

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use hookwright_core::record::seal::SealingKey;
+use hookwright_core::seal::SealingKey;
 use hookwright_crds::{EventSchema, Producer, Subscription};
 use kube::Client;
 use kube::runtime::events::Recorder;

@@ -20,10 +20,10 @@ use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use hookwright_core::delivery::health::base::BASE;
 use hookwright_core::delivery::health::{BaseCounts, DeliveryCounts, Summary, Waiting};
 use hookwright_core::nats::ids::SubscriptionUid;
 use hookwright_core::nats::names;
+use hookwright_core::nats::names::BASE;
 use hookwright_core::record::{self, Disabled};
 use hookwright_crds::Subscription;
 use hookwright_runtime::logging;

@@ -9,7 +9,7 @@ use futures::FutureExt;
 use hookwright_core::nats::names::{
     DISABLED_KEYS, HEALTH_BUCKET, LEASES_BUCKET, STATE_BUCKET, TEST_KEYS, VIOLATIONS_KEYS,
 };
-use hookwright_core::record::seal::SealingKey;
+use hookwright_core::seal::SealingKey;
 use hookwright_crds::{EventSchema, Producer, Subscription};
 use hookwright_runtime::mirror::{Change, Mirror};
 use hookwright_runtime::nats;

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use hookwright_core::record::seal::{SealError, SealingKey};
+use hookwright_core::seal::{SealError, SealingKey};
 use serde::Deserialize;
 
 /// Where the sealing key is.

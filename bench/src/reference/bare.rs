@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Result;
 use bytes::Bytes;
-use hookwright_core::delivery::id::{DeliveryId, DeliveryKey};
+use hookwright_core::nats::delivery_id::{DeliveryId, DeliveryKey};
 use hookwright_core::sign::hmac::{SigningKey, secret_text, signature_header};
 use http::{HeaderName, HeaderValue, Method, Request, Uri, header};
 use http_body_util::Full;

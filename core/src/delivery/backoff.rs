@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use crate::delivery::policy::{Backoff, Millis, RetryPolicy};
+use serde::{Deserialize, Serialize};
+
+use crate::delivery::millis::Millis;
 
 /// A random number in `[0, 1)`, drawn by the caller.
 #[derive(Debug, Clone, Copy)]
@@ -26,29 +28,94 @@ impl Jitter {
 /// No wait is shorter than this before jitter, whatever the policy says: each one is work for NATS and the endpoint.
 pub const MIN_DELAY: Duration = Duration::from_secs(1);
 
-/// The wait after `failed` failed attempts (1 or more), with jitter.
-#[must_use]
-pub fn delay(policy: &RetryPolicy, failed: u32, jitter: Jitter) -> Duration {
-    jitter.vary(nominal(&policy.backoff, failed.max(1)).duration().max(MIN_DELAY), policy.jitter_percent)
+/// The wait after the n-th failed attempt.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", tag = "type", deny_unknown_fields)]
+pub enum Backoff {
+    /// Always `delay`.
+    Fixed {
+        /// The wait.
+        delay: Millis,
+    },
+    /// `delay * factor^(n-1)`, at most `maxDelay`.
+    #[serde(rename_all = "camelCase")]
+    Exponential {
+        /// The first wait.
+        delay: Millis,
+        /// 2 to 10.
+        factor: u32,
+        /// The longest wait, before jitter.
+        max_delay: Millis,
+    },
+    /// `delay * n`, at most `maxDelay`.
+    #[serde(rename_all = "camelCase")]
+    Linear {
+        /// The first wait.
+        delay: Millis,
+        /// The longest wait, before jitter.
+        max_delay: Millis,
+    },
+    /// `delay * (1 + log2 n)`, at most `maxDelay`.
+    #[serde(rename_all = "camelCase")]
+    Logarithmic {
+        /// The first wait.
+        delay: Millis,
+        /// The longest wait, before jitter.
+        max_delay: Millis,
+    },
+    /// The n-th entry; the last one repeats.
+    Schedule {
+        /// At least one.
+        delays: Vec<Millis>,
+    },
 }
 
-/// The wait after `failed` failed attempts, without jitter.
-fn nominal(backoff: &Backoff, failed: u32) -> Millis {
-    match backoff {
-        Backoff::Fixed { delay } => *delay,
-        Backoff::Exponential { delay, factor, max_delay } => {
-            let grown = delay.0.saturating_mul(u64::from(*factor).saturating_pow(failed - 1));
-            Millis(grown).min(*max_delay)
+/// Attempts in all when neither `maxAttempts` nor `maxDuration` is given and the backoff is not a schedule.
+pub const DEFAULT_MAX_ATTEMPTS: u32 = 10;
+/// Factor of an exponential backoff when none is given.
+pub const DEFAULT_FACTOR: u32 = 2;
+/// Longest wait of a backoff that grows when none is given.
+pub const DEFAULT_MAX_DELAY: Millis = Millis::seconds(24 * 3600);
+
+const HOUR: u64 = 3600;
+/// The waits that the Standard Webhooks specification suggests after a failed attempt, in seconds.
+const STANDARD_SCHEDULE: [u64; 9] = [5, 300, 1800, 2 * HOUR, 5 * HOUR, 10 * HOUR, 14 * HOUR, 20 * HOUR, 24 * HOUR];
+
+impl Default for Backoff {
+    fn default() -> Self {
+        Self::Schedule { delays: STANDARD_SCHEDULE.map(Millis::seconds).to_vec() }
+    }
+}
+
+impl Backoff {
+    /// The wait after `failed` failed attempts (1 or more), without jitter.
+    #[must_use]
+    pub fn delay(&self, failed: u32) -> Millis {
+        match self {
+            Self::Fixed { delay } => *delay,
+            Self::Exponential { delay, factor, max_delay } => {
+                let grown = delay.0.saturating_mul(u64::from(*factor).saturating_pow(failed - 1));
+                Millis(grown).min(*max_delay)
+            }
+            Self::Linear { delay, max_delay } => Millis(delay.0.saturating_mul(u64::from(failed))).min(*max_delay),
+            Self::Logarithmic { delay, max_delay } => {
+                let grown = delay.duration().mul_f64(1.0 + f64::from(failed).log2());
+                Millis::from(grown).min(*max_delay)
+            }
+            Self::Schedule { delays } => {
+                let last = delays.len().saturating_sub(1);
+                let index = usize::try_from(failed - 1).unwrap_or(usize::MAX).min(last);
+                delays.get(index).copied().unwrap_or(Millis(0))
+            }
         }
-        Backoff::Linear { delay, max_delay } => Millis(delay.0.saturating_mul(u64::from(failed))).min(*max_delay),
-        Backoff::Logarithmic { delay, max_delay } => {
-            let grown = delay.duration().mul_f64(1.0 + f64::from(failed).log2());
-            Millis::from(grown).min(*max_delay)
-        }
-        Backoff::Schedule { delays } => {
-            let last = delays.len().saturating_sub(1);
-            let index = usize::try_from(failed - 1).unwrap_or(usize::MAX).min(last);
-            delays.get(index).copied().unwrap_or(Millis(0))
+    }
+
+    /// Attempts in all where neither their number nor a duration is given: a schedule is gone through once.
+    #[must_use]
+    pub fn max_attempts(&self) -> u32 {
+        match self {
+            Self::Schedule { delays } => u32::try_from(delays.len()).unwrap_or(u32::MAX).saturating_add(1),
+            _ => DEFAULT_MAX_ATTEMPTS,
         }
     }
 }
@@ -66,6 +133,7 @@ pub fn lane_full_delay(parks: u32, jitter: Jitter) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::delivery::policy::RetryPolicy;
     use proptest::prelude::*;
 
     fn backoffs() -> impl Strategy<Value = Backoff> {
@@ -87,8 +155,8 @@ mod tests {
         #[test]
         fn within_jitter_of_the_nominal(b in backoffs(), failed in 1..200u32, pct in 0..=100u8, u in 0.0..1.0f64) {
             let policy = RetryPolicy { max_attempts: None, max_duration: None, backoff: b, jitter_percent: pct };
-            let base = nominal(&policy.backoff, failed).duration().max(MIN_DELAY).as_secs_f64();
-            let got = delay(&policy, failed, Jitter::new(u)).as_secs_f64();
+            let base = policy.backoff.delay(failed).duration().max(MIN_DELAY).as_secs_f64();
+            let got = policy.delay(failed, Jitter::new(u)).as_secs_f64();
             let span = base * f64::from(pct) / 100.0 + 1e-6;
             prop_assert!(got >= base - span && got <= base + span, "{got} not in {base} +- {span}");
         }
@@ -96,23 +164,23 @@ mod tests {
         #[test]
         fn exponential_never_shrinks_and_is_capped(d in 1..1_000_000u64, f in 2..=10u32, m in 1..100_000_000u64, n in 1..300u32) {
             let b = Backoff::Exponential { delay: Millis(d), factor: f, max_delay: Millis(m) };
-            prop_assert!(nominal(&b, n) <= nominal(&b, n + 1));
-            prop_assert!(nominal(&b, n) <= Millis(m));
+            prop_assert!(b.delay(n) <= b.delay(n + 1));
+            prop_assert!(b.delay(n) <= Millis(m));
         }
 
         #[test]
         fn linear_grows_by_the_delay_and_is_capped(d in 1..1_000_000u64, m in 1..100_000_000u64, n in 1..300u32) {
             let b = Backoff::Linear { delay: Millis(d), max_delay: Millis(m) };
-            prop_assert_eq!(nominal(&b, n), Millis((d * u64::from(n)).min(m)));
+            prop_assert_eq!(b.delay(n), Millis((d * u64::from(n)).min(m)));
         }
 
         #[test]
         fn logarithmic_never_shrinks_adds_the_delay_at_each_doubling_and_is_capped(d in 1..1_000_000u64, m in 1..100_000_000u64, n in 1..300u32) {
             let b = Backoff::Logarithmic { delay: Millis(d), max_delay: Millis(m) };
-            prop_assert!(nominal(&b, n) <= nominal(&b, n + 1));
-            prop_assert!(nominal(&b, n) <= Millis(m));
+            prop_assert!(b.delay(n) <= b.delay(n + 1));
+            prop_assert!(b.delay(n) <= Millis(m));
             let uncapped = Backoff::Logarithmic { delay: Millis(d), max_delay: Millis(u64::MAX) };
-            let grown = nominal(&uncapped, 2 * n).0 - nominal(&uncapped, n).0;
+            let grown = uncapped.delay(2 * n).0 - uncapped.delay(n).0;
             prop_assert!(grown.abs_diff(d) <= 1, "{grown} for {d}");
         }
 
@@ -121,7 +189,7 @@ mod tests {
             let max_delay = Millis::seconds(24 * 3600);
             for b in [Backoff::Linear { delay: Millis(d), max_delay }, Backoff::Logarithmic { delay: Millis(d), max_delay }] {
                 let policy = RetryPolicy { max_attempts: None, max_duration: None, backoff: b, jitter_percent: 100 };
-                prop_assert!(delay(&policy, n, Jitter::new(u)) <= 2 * max_delay.duration());
+                prop_assert!(policy.delay(n, Jitter::new(u)) <= 2 * max_delay.duration());
             }
         }
 
@@ -129,7 +197,7 @@ mod tests {
         fn a_schedule_gives_its_entries_then_the_last(entries in proptest::collection::vec(1..1_000_000u64, 1..32), n in 1..100u32) {
             let b = Backoff::Schedule { delays: entries.iter().copied().map(Millis).collect() };
             let want = entries[(n as usize - 1).min(entries.len() - 1)];
-            prop_assert_eq!(nominal(&b, n), Millis(want));
+            prop_assert_eq!(b.delay(n), Millis(want));
         }
 
         #[test]
@@ -142,14 +210,14 @@ mod tests {
     #[test]
     fn exponential_table() {
         let b = Backoff::Exponential { delay: Millis(1000), factor: 3, max_delay: Millis(20_000) };
-        let got: Vec<_> = (1..=5).map(|n| nominal(&b, n).0).collect();
+        let got: Vec<_> = (1..=5).map(|n| b.delay(n).0).collect();
         assert_eq!(got, [1000, 3000, 9000, 20_000, 20_000]);
     }
 
     #[test]
     fn linear_and_logarithmic_tables() {
         let (delay, max_delay) = (Millis(1000), Millis(4500));
-        let waits = |b: Backoff| [1, 2, 3, 4, 5, 8, 16].map(|n| nominal(&b, n).0);
+        let waits = |b: Backoff| [1, 2, 3, 4, 5, 8, 16].map(|n| b.delay(n).0);
         assert_eq!(waits(Backoff::Linear { delay, max_delay }), [1000, 2000, 3000, 4000, 4500, 4500, 4500]);
         assert_eq!(waits(Backoff::Logarithmic { delay, max_delay }), [1000, 2000, 2584, 3000, 3321, 4000, 4500]);
     }

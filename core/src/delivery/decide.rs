@@ -1,53 +1,12 @@
 //! What follows an attempt's outcome: a pure function, the one place that knows the rules.
 
 use jiff::{SignedDuration, Timestamp};
-use serde::{Deserialize, Serialize};
 
-use crate::delivery::backoff::{Jitter, delay};
+use crate::delivery::backoff::Jitter;
+use crate::delivery::dead_letter::DeadLetterReason;
 use crate::delivery::outcome::{Outcome, OutcomeKind};
-use crate::delivery::parked::Progress;
 use crate::delivery::policy::RetryPolicy;
-
-/// Why a delivery, or an event itself, was given up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub enum DeadLetterReason {
-    /// `maxAttempts` attempts failed.
-    AttemptsExhausted,
-    /// `maxDuration` has passed since the first attempt.
-    DeadlineExceeded,
-    /// The endpoint answered 410, or the subscription is disabled since one did.
-    EndpointGone,
-    /// The egress rules forbid the endpoint.
-    Blocked,
-    /// The request could not be built or signed.
-    Unsignable,
-    /// The event is too large to be kept for a retry.
-    TooLarge,
-    /// As much of the subscription waits already as may: its park quota is used up.
-    RetryQuotaExceeded,
-    /// The event can't be read: broken CloudEvents JSON, no type where one is required.
-    Malformed,
-    /// The event's data is not as its schema says, or its type has none.
-    SchemaViolation,
-}
-
-impl DeadLetterReason {
-    /// The name, as it stands in dead letters and metrics.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::AttemptsExhausted => "AttemptsExhausted",
-            Self::DeadlineExceeded => "DeadlineExceeded",
-            Self::EndpointGone => "EndpointGone",
-            Self::Blocked => "Blocked",
-            Self::Unsignable => "Unsignable",
-            Self::TooLarge => "TooLarge",
-            Self::RetryQuotaExceeded => "RetryQuotaExceeded",
-            Self::Malformed => "Malformed",
-            Self::SchemaViolation => "SchemaViolation",
-        }
-    }
-}
+use crate::delivery::progress::Progress;
 
 /// What follows an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -103,7 +62,7 @@ pub fn decide(policy: &RetryPolicy, attempt: Attempt, outcome: Outcome, now: Tim
     if attempt.deadline.is_some_and(|deadline| now >= deadline) {
         return Next::DeadLetter { reason: DeadLetterReason::DeadlineExceeded };
     }
-    let wait = SignedDuration::try_from(delay(policy, attempt.number, jitter)).unwrap_or(SignedDuration::MAX);
+    let wait = SignedDuration::try_from(policy.delay(attempt.number, jitter)).unwrap_or(SignedDuration::MAX);
     let mut at = now.checked_add(wait).unwrap_or(Timestamp::MAX);
     if matches!(outcome.http_status, Some(429 | 502 | 503 | 504)) {
         let latest = now.checked_add(MAX_RETRY_AFTER).unwrap_or(Timestamp::MAX);
@@ -128,7 +87,8 @@ pub const MAX_RETRY_AFTER: SignedDuration = SignedDuration::from_hours(24);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::delivery::policy::{Backoff, Millis};
+    use crate::delivery::backoff::Backoff;
+    use crate::delivery::millis::Millis;
     use proptest::prelude::*;
 
     fn policy(max_attempts: Option<u32>, max_duration: Option<u64>) -> RetryPolicy {

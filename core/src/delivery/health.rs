@@ -29,7 +29,7 @@ pub const RECENT: usize = 10;
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct DeliveryCounts {
-    /// [`crate::record::VERSION`].
+    /// [`crate::codec::VERSION`].
     pub version: u32,
     /// The numbers.
     #[serde(flatten)]
@@ -268,7 +268,7 @@ pub(crate) mod tests {
         let mut counts = DeliveryCounts { version: 1, ..Default::default() };
         counts.attempt(attempt(0, OutcomeKind::Rejected));
         counts.gave_up(given_up(1));
-        let json = crate::record::encode(&counts).unwrap();
-        assert_eq!(crate::record::decode::<DeliveryCounts>(&json).unwrap(), counts);
+        let json = crate::codec::encode(&counts).unwrap();
+        assert_eq!(crate::codec::decode::<DeliveryCounts>(&json).unwrap(), counts);
     }
 }

@@ -12,12 +12,12 @@ use ring::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use crate::delivery::id::{DeliveryId, DeliveryKey};
 use crate::delivery::outcome::OutcomeKind;
+use crate::event::event_type::EventTypeRule;
 use crate::event::{Event, Malformed, Message, Reading, parse};
+use crate::nats::delivery_id::{DeliveryId, DeliveryKey};
 use crate::nats::ids::SubscriptionUid;
 use crate::nats::names::STATE_BUCKET;
-use crate::record::EventTypeRule;
 
 /// The type of the event that a test delivers.
 pub const TEST_EVENT_TYPE: &str = "hookwright.test";
@@ -34,7 +34,7 @@ pub const APART: SignedDuration = SignedDuration::from_secs(1);
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct TestRecord {
-    /// [`crate::record::VERSION`].
+    /// [`crate::codec::VERSION`].
     pub version: u32,
     /// The subscription's namespace.
     pub namespace: String,
@@ -68,7 +68,7 @@ pub struct TestResult {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct TestDelivery {
-    /// [`crate::record::VERSION`].
+    /// [`crate::codec::VERSION`].
     pub version: u32,
     /// Who is to get it.
     pub subscription: SubscriptionUid,
@@ -163,8 +163,8 @@ pub fn step<'a>(record: Option<&'a TestRecord>, value: &str, now: Timestamp) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::codec::{VERSION, decode, encode};
     use crate::event::attribute_value;
-    use crate::record::{VERSION, decode, encode};
 
     fn t(millis: i64) -> Timestamp {
         Timestamp::from_millisecond(1_700_000_000_000 + millis).unwrap()

@@ -13,6 +13,33 @@ pub fn is_valid(event_type: &str) -> bool {
     (1..=MAX_LENGTH).contains(&event_type.len()) && !event_type.chars().any(|c| c.is_whitespace() || c.is_control())
 }
 
+/// Where an event's type comes from.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct EventTypeRule {
+    /// None: `ce-type` (or `type` of a structured CloudEvent), else the subject.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<EventTypeSource>,
+    /// Taken off the subject, where the subject is the type.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub strip_prefix: Option<String>,
+}
+
+/// The one place that an event's type is read from; its absence makes the event malformed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", tag = "kind", deny_unknown_fields)]
+pub enum EventTypeSource {
+    /// The CloudEvents attribute `type`.
+    CloudEvents,
+    /// The subject.
+    Subject,
+    /// This header of the message.
+    Header {
+        /// Its name, without regard to case.
+        name: String,
+    },
+}
+
 /// A pattern over the dot-separated tokens of an event type, as in NATS: `*` is one token, a last `>` is one or more.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]

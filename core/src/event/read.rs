@@ -13,8 +13,7 @@ use jiff::Timestamp;
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use serde_json::Value;
 
-use crate::event::event_type;
-use crate::record::{EventTypeRule, EventTypeSource};
+use crate::event::event_type::{self, EventTypeRule, EventTypeSource};
 
 /// A message of a producer's stream.
 #[derive(Debug, Clone)]

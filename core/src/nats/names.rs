@@ -2,8 +2,11 @@
 
 use jiff::Timestamp;
 
-use crate::delivery::id::DeliveryId;
+use crate::nats::delivery_id::DeliveryId;
 use crate::nats::ids::{EventSchemaUid, ProducerUid, SubscriptionUid};
+
+/// The last token of the base's key, where others have the dispatcher's incarnation.
+pub const BASE: &str = "base";
 
 /// KV bucket of the records that dispatchers serve from. Keys: [`ConfigKey`].
 pub const CONFIG_BUCKET: &str = "HOOKWRIGHT_CONFIG";
@@ -139,10 +142,10 @@ pub fn health_key(subscription: &SubscriptionUid, incarnation: &str) -> String {
 /// Key in [`HEALTH_BUCKET`]: the counts of the dispatchers that have gone.
 #[must_use]
 pub fn health_base_key(subscription: &SubscriptionUid) -> String {
-    health_key(subscription, crate::delivery::health::base::BASE)
+    health_key(subscription, BASE)
 }
 
-/// The subscription and the incarnation, or [`crate::delivery::health::base::BASE`], of a key in [`HEALTH_BUCKET`].
+/// The subscription and the incarnation, or [`BASE`], of a key in [`HEALTH_BUCKET`].
 #[must_use]
 pub fn parse_health_key(key: &str) -> Option<(SubscriptionUid, &str)> {
     let (uid, incarnation) = key.split_once('.')?;

@@ -1,10 +1,9 @@
 //! Records of event schemas.
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use crate::nats::ids::{EventSchemaUid, ProducerUid};
-use crate::schema::SchemaVersion;
+use crate::schema::VersionedSchema;
 
 /// Whether a producer's events are held against their schemas.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,7 +27,7 @@ impl Validation {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct EventSchemaRecord {
-    /// [`super::VERSION`].
+    /// [`crate::codec::VERSION`].
     pub version: u32,
     /// The object's uid.
     pub uid: EventSchemaUid,
@@ -43,23 +42,7 @@ pub struct EventSchemaRecord {
     /// Their type.
     pub event_type: String,
     /// By version.
-    pub versions: Vec<SchemaVersionRecord>,
-}
-
-/// One version of an event type.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct SchemaVersionRecord {
-    /// Which.
-    pub version: SchemaVersion,
-    /// What events call it in `dataschema`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub uri: Option<String>,
-    /// The JSON Schema.
-    pub json_schema: Value,
-    /// Whether producers should move on from it.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub deprecated: bool,
+    pub versions: Vec<VersionedSchema>,
 }
 
 /// How many events of a producer were not as their schemas say: the value of `violations.<producer>`. Dispatchers add to
@@ -67,7 +50,7 @@ pub struct SchemaVersionRecord {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Violations {
-    /// [`super::VERSION`].
+    /// [`crate::codec::VERSION`].
     pub version: u32,
     /// How many.
     pub count: u64,

@@ -4,9 +4,8 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value};
 
-use super::Flaw;
 use super::canonical::canonical;
-use super::compat::keyword_pointer;
+use super::flaw::Flaw;
 use super::tree::Node;
 
 /// The types that a schema allows, as far as its own `type`, `enum` and `const` say.
@@ -105,7 +104,7 @@ pub(super) fn plain(new: &Node<'_>, old: &Node<'_>) -> Result<(), Flaw> {
 }
 
 fn unless(new: &Node<'_>, keyword: &str, wrong: bool, problem: &str) -> Result<(), Flaw> {
-    if wrong { Err(Flaw::at(&keyword_pointer(new, keyword), problem)) } else { Ok(()) }
+    if wrong { Err(Flaw::at(&new.keyword(keyword), problem)) } else { Ok(()) }
 }
 
 fn type_of(new: &Node<'_>, old: &Types) -> Result<(), Flaw> {

@@ -19,10 +19,10 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::Flaw;
 use super::bounds::{self, Types};
 use super::compiled::Schema;
-use super::tree::{Node, Pointer};
+use super::flaw::Flaw;
+use super::tree::Node;
 
 /// How many steps the versions of an event type are compared in: for each pair of schemas one, and one for each so many
 /// bytes of the values in them. It takes about a second.
@@ -66,7 +66,7 @@ impl<'n> Around<'n> {
 }
 
 fn flaw(new: &Node<'_>, keyword: &str, problem: &str) -> Flaw {
-    Flaw::at(&new.pointer.join(keyword), problem)
+    Flaw::at(&new.keyword(keyword), problem)
 }
 
 /// A schema that accepts everything, standing where the older document has none.
@@ -307,9 +307,4 @@ fn requires(old: &Node<'_>, name: &str) -> bool {
 
 fn values(list: &[Node<'_>]) -> Vec<Value> {
     list.iter().map(Node::to_value).collect()
-}
-
-/// The pointer of a keyword, for `bounds`.
-pub(super) fn keyword_pointer(node: &Node<'_>, keyword: &str) -> Pointer {
-    node.pointer.join(keyword)
 }

@@ -6,7 +6,7 @@ use super::*;
 
 /// The place of the violation, if `new` is refused as 1.1 after `old` as 1.0.
 fn refused(old: Value, new: Value) -> Option<String> {
-    let version = |text, json_schema| SchemaVersionRecord {
+    let version = |text, json_schema| VersionedSchema {
         version: SchemaVersion::parse(text).unwrap(),
         uri: None,
         json_schema,
@@ -265,7 +265,7 @@ fn comparing_takes_bounded_time() {
 
 #[test]
 fn every_older_minor_counts_not_only_the_one_before() {
-    let version = |text, json_schema| SchemaVersionRecord {
+    let version = |text, json_schema| VersionedSchema {
         version: SchemaVersion::parse(text).unwrap(),
         uri: None,
         json_schema,
@@ -281,7 +281,8 @@ fn every_older_minor_counts_not_only_the_one_before() {
 pub(super) mod soundness {
     use proptest::prelude::*;
 
-    use super::super::{Comparison, compiled};
+    use super::super::compat::Comparison;
+    use super::super::compiled::{self, Room};
     use super::*;
 
     pub(in super::super) fn schema() -> impl Strategy<Value = Value> {

@@ -1,18 +1,19 @@
 //! Schemas compiled, and events held against them.
 
-use std::fmt;
 use std::sync::Arc;
 
 use jsonschema::paths::Location;
-use jsonschema::{Draft, Keyword, ValidationError, ValidationOptions, Validator};
+use jsonschema::{Draft, Keyword, ValidationError, Validator};
 use serde_json::Value;
 
-use super::data::Subject;
-use super::patterns;
+use super::canonical;
+use super::data::Instance;
+use super::flaw::{Flaw, MAX_JSON_DEPTH, SchemaError, invalid};
+use super::patterns::{self, options};
 use super::tree::{self, Node};
+use super::version::{SchemaVersion, VersionedSchema};
+use super::violation::Violation;
 use super::work::{FEW_STEPS, MAX_STEPS, Steps, Work};
-use super::{Flaw, MAX_JSON_DEPTH, Room, SchemaError, SchemaVersion, canonical, invalid};
-use crate::record::EventSchemaRecord;
 
 /// The longest text of a pointer in a [`Violation`].
 const MAX_POINTER: usize = 256;
@@ -41,61 +42,15 @@ struct Compiled {
     validator: Validator,
 }
 
-/// An event's data is not as its schema says. Never the value itself.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Violation {
-    /// The version it was held against.
-    pub version: Option<String>,
-    /// Where in the data, as a JSON pointer; empty for the data as a whole.
-    pub pointer: String,
-    /// The keyword of the schema that it violates; none if no schema was reached.
-    pub keyword: Option<String>,
-    /// What is wrong, where no keyword says it.
-    pub problem: &'static str,
-}
-
-impl Violation {
-    pub(super) fn of_event(problem: &'static str) -> Self {
-        Self { version: None, pointer: String::new(), keyword: None, problem }
-    }
-
-    /// The event's type has no schema.
-    #[must_use]
-    pub fn no_schema() -> Self {
-        Self::of_event("the event's type has no EventSchema")
-    }
-
-    /// The EventSchema of the event's type can't be compiled by whoever validates.
-    #[must_use]
-    pub fn unusable_schema() -> Self {
-        Self::of_event("the EventSchema of the event's type can't be used by this dispatcher")
-    }
-
-    /// Validating it came to no result.
-    #[must_use]
-    pub fn failed() -> Self {
-        Self::of_event("validating the event failed")
-    }
-}
-
-impl fmt::Display for Violation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Some(keyword) = &self.keyword else { return f.write_str(self.problem) };
-        let place = if self.pointer.is_empty() { "the data" } else { &self.pointer };
-        write!(f, "{place}: {}: {keyword}", self.problem)?;
-        self.version.as_ref().map_or(Ok(()), |version| write!(f, " (schema version {version})"))
-    }
-}
-
 impl EventSchema {
     /// Compiles all versions.
     ///
     /// # Errors
     /// If one of them can't be.
-    pub fn compile(record: &EventSchemaRecord) -> Result<Self, SchemaError> {
-        let mut versions = Vec::with_capacity(record.versions.len());
+    pub fn compile(schemas: &[VersionedSchema]) -> Result<Self, SchemaError> {
+        let mut versions = Vec::with_capacity(schemas.len());
         let mut room = Room::default();
-        for version in &record.versions {
+        for version in schemas {
             let compiled = read(&version.json_schema, &mut room).and_then(|schema| schema.compile(&mut room));
             let (work, validator) = compiled.map_err(|flaw| invalid(&version.version, flaw))?;
             versions.push(Compiled {
@@ -111,15 +66,15 @@ impl EventSchema {
     }
 
     /// The version that an event is of: the one that it names, else the one whose URI it names, else the highest.
-    fn choose(&self, subject: &Subject) -> Result<&Compiled, Violation> {
-        if let Some(text) = &subject.version {
+    fn choose(&self, instance: &Instance) -> Result<&Compiled, Violation> {
+        if let Some(text) = &instance.version {
             let version =
                 SchemaVersion::parse(text).map_err(|_| Violation::of_event("ce-schemaversion is no version"))?;
             let found = self.versions.iter().find(|compiled| compiled.version == version);
             return found
                 .ok_or_else(|| Violation::of_event("ce-schemaversion names a version that the EventSchema lacks"));
         }
-        let named = subject.uri.as_ref();
+        let named = instance.uri.as_ref();
         let by_uri = named.and_then(|uri| self.versions.iter().find(|compiled| compiled.uri.as_ref() == Some(uri)));
         let highest = self.versions.last();
         by_uri.or(highest).ok_or_else(Violation::no_schema)
@@ -127,29 +82,29 @@ impl EventSchema {
 
     /// Whether it takes no more than a fraction of a millisecond to validate this.
     #[must_use]
-    pub fn is_quick(&self, subject: &Subject) -> bool {
+    pub fn is_quick(&self, instance: &Instance) -> bool {
         let mut steps = Steps::new(FEW_STEPS);
-        self.choose(subject).is_ok_and(|compiled| compiled.work.count(&subject.data, &mut steps).is_ok())
+        self.choose(instance).is_ok_and(|compiled| compiled.work.count(&instance.data, &mut steps).is_ok())
     }
 
     /// Whether the version that the event is of is deprecated.
     #[must_use]
-    pub fn is_deprecated(&self, subject: &Subject) -> bool {
-        self.choose(subject).is_ok_and(|compiled| compiled.deprecated)
+    pub fn is_deprecated(&self, instance: &Instance) -> bool {
+        self.choose(instance).is_ok_and(|compiled| compiled.deprecated)
     }
 
     /// Holds an event against its schema.
     ///
     /// # Errors
     /// The first violation that is met; also if the work would be too much.
-    pub fn validate(&self, subject: &Subject) -> Result<(), Violation> {
-        let compiled = self.choose(subject)?;
-        if compiled.work.count(&subject.data, &mut Steps::new(MAX_STEPS)).is_err() {
+    pub fn validate(&self, instance: &Instance) -> Result<(), Violation> {
+        let compiled = self.choose(instance)?;
+        if compiled.work.count(&instance.data, &mut Steps::new(MAX_STEPS)).is_err() {
             return Err(Violation::of_event(
                 "the event is too large for its schema: validating it would take too long",
             ));
         }
-        let Err(error) = compiled.validator.validate(&subject.data) else { return Ok(()) };
+        let Err(error) = compiled.validator.validate(&instance.data) else { return Ok(()) };
         Err(Violation {
             version: Some(compiled.version.to_string()),
             pointer: error.instance_path().as_str().chars().take(MAX_POINTER).collect(),
@@ -157,11 +112,6 @@ impl EventSchema {
             problem: "violates",
         })
     }
-}
-
-/// Nothing is fetched, formats only annotate, and patterns take linear time.
-pub(super) fn options() -> ValidationOptions<'static> {
-    jsonschema::options().offline().should_validate_formats(false).with_pattern_options(patterns::engine())
 }
 
 /// The draft that a schema says it is of.
@@ -172,6 +122,13 @@ pub(super) fn draft(schema: &Value) -> Result<Draft, Flaw> {
         pointer: "/$schema".to_owned(),
         problem: "only 2020-12 and draft-07 are supported".to_owned(),
     })
+}
+
+/// What is left of the memory that the schemas of an event type may take when compiled, all versions together.
+#[derive(Default)]
+pub(super) struct Room {
+    trees: tree::Room,
+    patterns: patterns::Room,
 }
 
 /// A schema that has been read, and is within the bounds as far as that shows.

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 
 use super::compat_tests::soundness;
-use super::tests::{compiled, refused, subject, version};
+use super::tests::{compiled, instance, refused, version};
 use super::*;
 
 /// The size of the largest event, about.
@@ -19,13 +19,13 @@ fn limit(release: Duration) -> Duration {
 }
 
 /// Data of this kind as large as it may be: of at most so many parts, and within the bound on its work.
-fn largest(schema: &EventSchema, parts: usize, data: impl Fn(usize) -> Value) -> (usize, Subject) {
+fn largest(schema: &EventSchema, parts: usize, data: impl Fn(usize) -> Value) -> (usize, Instance) {
     let mut n = parts;
     loop {
-        let subject = subject(data(n));
-        match schema.validate(&subject) {
+        let instance = instance(data(n));
+        match schema.validate(&instance) {
             Err(violation) if violation.to_string().contains("too large") => n = n * 9 / 10,
-            _ => return (n, subject),
+            _ => return (n, instance),
         }
     }
 }
@@ -35,9 +35,9 @@ fn largest(schema: &EventSchema, parts: usize, data: impl Fn(usize) -> Value) ->
 fn took(name: &str, schema: Value, parts: usize, data: impl Fn(usize) -> Value) -> Duration {
     check(&[version("1", schema.clone())]).unwrap_or_else(|error| panic!("{name}: {error}"));
     let schema = compiled(schema);
-    let (n, subject) = largest(&schema, parts, data);
+    let (n, instance) = largest(&schema, parts, data);
     let start = Instant::now();
-    let accepted = schema.validate(&subject).is_ok();
+    let accepted = schema.validate(&instance).is_ok();
     let took = start.elapsed();
     println!("{name}: {took:?}, {n} of {parts} parts, accepted: {accepted}");
     took
@@ -150,8 +150,8 @@ fn validating_takes_bounded_time() {
 }
 
 /// An event type whose schemas are as much work to check and to compile as the bounds allow.
-fn laborious() -> Vec<(&'static str, Vec<SchemaVersionRecord>)> {
-    let patterns = |n: usize, pattern: &dyn Fn(usize) -> String| -> Vec<SchemaVersionRecord> {
+fn laborious() -> Vec<(&'static str, Vec<VersionedSchema>)> {
+    let patterns = |n: usize, pattern: &dyn Fn(usize) -> String| -> Vec<VersionedSchema> {
         let parts: Vec<_> = (0..n).map(|i| json!({ "pattern": pattern(i) })).collect();
         vec![version("1", json!({ "allOf": parts }))]
     };
@@ -189,9 +189,9 @@ proptest! {
     fn no_schema_and_no_event_take_longer(parts in vec(soundness::schema(), 1..30), values in vec(soundness::value(), 1..20)) {
         let schema = json!({ "items": { "allOf": parts.into_iter().map(idle).collect::<Vec<_>>() } });
         let data: Value = values.iter().cycle().take(20_000).cloned().collect();
-        let (schema, subject) = (compiled(schema), subject(data));
+        let (schema, instance) = (compiled(schema), instance(data));
         let start = Instant::now();
-        let _ = schema.validate(&subject);
+        let _ = schema.validate(&instance);
         prop_assert!(start.elapsed() < limit(Duration::from_millis(100)), "{:?}", start.elapsed());
     }
 }

@@ -3,12 +3,12 @@
 use percent_encoding::percent_decode_str;
 use serde_json::{Map, Value};
 
-use super::compiled::Violation;
+use super::violation::Violation;
 use crate::event::Event;
 
 /// What of an event is held against a schema.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Subject {
+pub struct Instance {
     /// The data: the body, or `data` of a structured CloudEvent.
     pub data: Value,
     /// `schemaversion`, if the event has one.
@@ -17,7 +17,7 @@ pub struct Subject {
     pub uri: Option<String>,
 }
 
-impl Subject {
+impl Instance {
     /// Reads an event.
     ///
     /// # Errors

@@ -10,8 +10,8 @@ use regex_automata::dfa::dense;
 use regex_automata::nfa::thompson::{self, NFA, WhichCaptures};
 use serde_json::json;
 
+use super::flaw::Flaw;
 use super::tree::Node;
-use super::{Flaw, compiled};
 
 /// How many different patterns the versions of an event type may have.
 const MAX_PATTERNS: usize = 200;
@@ -111,10 +111,15 @@ pub(super) fn engine() -> jsonschema::PatternOptions<jsonschema::Regex> {
     jsonschema::PatternOptions::regex().size_limit(MAX_PATTERN).dfa_size_limit(MAX_CACHE)
 }
 
+/// Nothing is fetched, formats only annotate, and patterns take linear time.
+pub(super) fn options() -> jsonschema::ValidationOptions<'static> {
+    jsonschema::options().offline().should_validate_formats(false).with_pattern_options(engine())
+}
+
 impl Pattern {
     /// None if it can't be compiled.
     pub(super) fn of(pattern: &str) -> Option<Self> {
-        compiled::options().build(&json!({ "pattern": pattern })).ok()?;
+        options().build(&json!({ "pattern": pattern })).ok()?;
         let translated = jsonschema_regex::to_rust_regex(pattern).ok()?;
         let (forward, backward) = (nfa(&translated, false)?, nfa(&translated, true)?);
         let compiled = BASE + 2 * (forward.memory_usage() + backward.memory_usage());

@@ -3,37 +3,23 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::*;
+use crate::event::event_type::EventTypeRule;
 use crate::event::{Event, Message, Reading, attribute_value, parse};
-use crate::nats::ids::{EventSchemaUid, ProducerUid};
-use crate::record::{EventSchemaRecord, EventTypeRule, VERSION};
 
-pub(super) fn version(text: &str, json_schema: Value) -> SchemaVersionRecord {
-    SchemaVersionRecord { version: SchemaVersion::parse(text).unwrap(), uri: None, json_schema, deprecated: false }
-}
-
-fn record(versions: Vec<SchemaVersionRecord>) -> EventSchemaRecord {
-    EventSchemaRecord {
-        version: VERSION,
-        uid: EventSchemaUid::parse("e-1").unwrap(),
-        generation: 1,
-        namespace: "shop".into(),
-        name: "orders".into(),
-        producer: ProducerUid::parse("p-1").unwrap(),
-        event_type: "order.created".into(),
-        versions,
-    }
+pub(super) fn version(text: &str, json_schema: Value) -> VersionedSchema {
+    VersionedSchema { version: SchemaVersion::parse(text).unwrap(), uri: None, json_schema, deprecated: false }
 }
 
 pub(super) fn compiled(schema: Value) -> EventSchema {
-    EventSchema::compile(&record(vec![version("1", schema)])).unwrap()
+    EventSchema::compile(&[version("1", schema)]).unwrap()
 }
 
-pub(super) fn subject(data: Value) -> Subject {
-    Subject { data, version: None, uri: None }
+pub(super) fn instance(data: Value) -> Instance {
+    Instance { data, version: None, uri: None }
 }
 
 fn violation(schema: Value, data: Value) -> Option<(String, String)> {
-    let violation = compiled(schema).validate(&subject(data)).err()?;
+    let violation = compiled(schema).validate(&instance(data)).err()?;
     Some((violation.pointer, violation.keyword.unwrap_or_default()))
 }
 
@@ -70,7 +56,7 @@ fn the_first_violation_is_named_by_pointer_and_keyword_and_never_by_value() {
     ] {
         let want = want.map(|(pointer, keyword)| (pointer.to_owned(), keyword.to_owned()));
         assert_eq!(violation(schema.clone(), data.clone()), want, "{data}");
-        if let Err(violation) = compiled(schema.clone()).validate(&subject(data)) {
+        if let Err(violation) = compiled(schema.clone()).validate(&instance(data)) {
             assert!(!violation.to_string().contains("HUSH"), "{violation}");
         }
     }
@@ -141,10 +127,10 @@ fn an_event_says_which_version_it_is_of() {
     let mut versions: Vec<_> = versions.iter().map(|(v, kind)| version(v, json!({ "type": kind }))).collect();
     versions[0].uri = Some("urn:one".into());
     versions[1].deprecated = true;
-    let schema = EventSchema::compile(&record(versions)).unwrap();
+    let schema = EventSchema::compile(&versions).unwrap();
     let fits = |version: Option<&str>, uri: Option<&str>, data: Value| {
-        let subject = Subject { version: version.map(str::to_owned), uri: uri.map(str::to_owned), ..subject(data) };
-        schema.validate(&subject).map(|()| schema.is_deprecated(&subject)).map_err(|violation| violation.to_string())
+        let instance = Instance { version: version.map(str::to_owned), uri: uri.map(str::to_owned), ..instance(data) };
+        schema.validate(&instance).map(|()| schema.is_deprecated(&instance)).map_err(|violation| violation.to_string())
     };
     assert_eq!(fits(Some("1.0.0"), Some("urn:none"), json!("x")), Ok(false));
     assert_eq!(fits(Some("1.9"), None, json!(null)), Ok(true));
@@ -168,15 +154,15 @@ fn event(headers: &[(&str, &str)], body: &str) -> Event {
 fn what_is_validated_is_the_data_of_the_event() {
     let structured = [("content-type", "application/cloudevents+json")];
     let plain =
-        Subject::of(&event(&[("ce-schemaversion", "1.2"), ("ce-dataschema", "urn:a%20b")], r#"{"a":1}"#)).unwrap();
-    assert_eq!(plain, Subject { data: json!({ "a": 1 }), version: Some("1.2".into()), uri: Some("urn:a b".into()) });
+        Instance::of(&event(&[("ce-schemaversion", "1.2"), ("ce-dataschema", "urn:a%20b")], r#"{"a":1}"#)).unwrap();
+    assert_eq!(plain, Instance { data: json!({ "a": 1 }), version: Some("1.2".into()), uri: Some("urn:a b".into()) });
     let body = r#"{"type":"t","schemaversion":"2","dataschema":"urn:x","data":{"b":2}}"#;
-    let read = Subject::of(&event(&structured, body)).unwrap();
+    let read = Instance::of(&event(&structured, body)).unwrap();
     assert_eq!(
         (read.data, read.version.as_deref(), read.uri.as_deref()),
         (json!({ "b": 2 }), Some("2"), Some("urn:x"))
     );
-    let encoded = Subject::of(&event(&structured, r#"{"type":"t","data_base64":"eyJjIjozfQ=="}"#)).unwrap();
+    let encoded = Instance::of(&event(&structured, r#"{"type":"t","data_base64":"eyJjIjozfQ=="}"#)).unwrap();
     assert_eq!(encoded.data, json!({ "c": 3 }));
     let deep = "[".repeat(200) + &"]".repeat(200);
     for (headers, body) in [
@@ -188,7 +174,7 @@ fn what_is_validated_is_the_data_of_the_event() {
         (&structured, r#"{"type":"t","data_base64":"!"}"#),
         (&structured, r#"{"type":"t","data_base64":"PGEvPg=="}"#),
     ] {
-        assert!(Subject::of(&event(headers, body)).is_err(), "{body}");
+        assert!(Instance::of(&event(headers, body)).is_err(), "{body}");
     }
 }
 
@@ -197,7 +183,7 @@ fn versions_of_one_type() {
     let any = || json!(true);
     assert_eq!(check(&[]), Err(SchemaError::Count(0)));
     assert!(matches!(check(&[version("1.2", any()), version("1.2.0", any())]), Err(SchemaError::SameVersion(..))));
-    let uri = |v: &str| SchemaVersionRecord { uri: Some("urn:x".into()), ..version(v, any()) };
+    let uri = |v: &str| VersionedSchema { uri: Some("urn:x".into()), ..version(v, any()) };
     assert!(matches!(check(&[uri("1"), uri("2")]), Err(SchemaError::SameUri(..))));
     let large = json!({ "description": "x".repeat(MAX_BYTES) });
     assert!(matches!(check(&[version("1", large)]), Err(SchemaError::TooLarge(_))));
@@ -212,7 +198,7 @@ fn the_digest_is_of_schema_and_uri_whatever_the_order_of_names() {
     let a = version("1", serde_json::from_str(r#"{"type":"object","required":["a"]}"#).unwrap());
     let b = version("1", serde_json::from_str(r#"{"required":["a"],"type":"object"}"#).unwrap());
     assert_eq!(digest(&a), digest(&b));
-    assert_eq!(digest(&a), digest(&SchemaVersionRecord { deprecated: true, ..a.clone() }));
-    assert_ne!(digest(&a), digest(&SchemaVersionRecord { uri: Some("urn:x".into()), ..a.clone() }));
+    assert_eq!(digest(&a), digest(&VersionedSchema { deprecated: true, ..a.clone() }));
+    assert_ne!(digest(&a), digest(&VersionedSchema { uri: Some("urn:x".into()), ..a.clone() }));
     assert_ne!(digest(&a), digest(&version("1", json!({ "type": "object" }))));
 }

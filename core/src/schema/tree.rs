@@ -5,13 +5,11 @@
 //! what an event can cost. Keywords that only annotate are left out, and so are unknown ones.
 
 use std::collections::BTreeMap;
-use std::fmt;
-use std::rc::Rc;
 
 use jsonschema::Draft;
 use serde_json::{Map, Value};
 
-use super::Flaw;
+use super::flaw::{Flaw, Pointer};
 
 /// How many schemas the trees of all versions may have, each reference counted as what it stands for.
 const MAX_NODES: usize = 5000;
@@ -62,23 +60,6 @@ const REFUSED: [&str; 8] = [
     "unevaluatedProperties",
 ];
 
-/// A place in a document, as a JSON pointer.
-#[derive(Clone, Default)]
-pub(super) struct Pointer(Option<Rc<(Pointer, String)>>);
-
-impl Pointer {
-    pub(super) fn join(&self, token: impl Into<String>) -> Self {
-        Self(Some(Rc::new((self.clone(), token.into()))))
-    }
-}
-
-impl fmt::Display for Pointer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Some(last) = &self.0 else { return Ok(()) };
-        write!(f, "{}/{}", last.0, last.1.replace('~', "~0").replace('/', "~1"))
-    }
-}
-
 /// One schema of the tree. `true` is one without keywords.
 #[derive(Clone, Default)]
 pub(super) struct Node<'a> {
@@ -95,6 +76,11 @@ pub(super) struct Node<'a> {
 }
 
 impl Node<'_> {
+    /// The place of one of its keywords.
+    pub(super) fn keyword(&self, keyword: &str) -> Pointer {
+        self.pointer.join(keyword)
+    }
+
     /// The tree as a schema without references.
     pub(super) fn to_value(&self) -> Value {
         if self.never {

@@ -4,6 +4,7 @@ use std::cmp::Ordering;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 /// One to three numbers of at most nine digits, such as `1`, `1.2` or `1.2.0`. Numbers that are left out are zero: `1.2`
 /// and `1.2.0` are the same version. The text is kept as it was written.
@@ -12,6 +13,22 @@ use serde::{Deserialize, Serialize};
 pub struct SchemaVersion {
     text: String,
     numbers: [u32; 3],
+}
+
+/// What the data of one version of an event type looks like.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct VersionedSchema {
+    /// Which.
+    pub version: SchemaVersion,
+    /// What events call it in `dataschema`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uri: Option<String>,
+    /// The JSON Schema.
+    pub json_schema: Value,
+    /// Whether producers should move on from it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub deprecated: bool,
 }
 
 /// The text is not a version.

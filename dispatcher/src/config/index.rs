@@ -193,7 +193,7 @@ impl Index {
         let key = ConfigKey::Subscription(subscription.producer.clone(), subscription.uid.clone()).to_string();
         let entry = inner.producers.entry(subscription.producer.clone()).or_default();
         entry.unreadable.remove(&key);
-        entry.matcher.insert(&subscription.uid, &subscription.event_types, &subscription);
+        entry.matcher.insert(&subscription.uid, &subscription.select.event_types, &subscription);
     }
 
     /// Whether the schema from this very record is there. Then it stays.

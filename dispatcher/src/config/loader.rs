@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use hookwright_core::destination::egress::EgressPolicy;
 use hookwright_core::nats::names::{CONFIG_BUCKET, ConfigKey};
-use hookwright_core::record::seal::{Sealed, SealingKey};
 use hookwright_core::record::{EventSchemaRecord, ProducerRecord, SubscriptionRecord, decode};
+use hookwright_core::seal::{Sealed, SealingKey};
 use hookwright_runtime::logging::chain;
 use hookwright_runtime::mirror::{Change, Mirror};
 use hookwright_runtime::nats::Nats;
@@ -64,7 +64,7 @@ impl ConfigLoader {
             }
             ConfigKey::Subscription(producer, uid) => {
                 let record: SubscriptionRecord<Sealed> = decode(value).map_err(|error| chain(&error))?;
-                if record.uid != *uid || record.producer != *producer {
+                if record.identity.uid != *uid || record.producer != *producer {
                     return Err("the record is of another object".to_owned());
                 }
                 self.index.put_subscription(self.subscription(record, revision)?);
@@ -89,8 +89,9 @@ impl ConfigLoader {
 
     fn subscription(&self, record: SubscriptionRecord<Sealed>, revision: u64) -> Result<Arc<Subscription>, String> {
         let record = record.open(&self.key).map_err(|error| chain(&error))?;
-        let name = format!("{}/{}", record.namespace, record.name);
-        let endpoint = Endpoint::prepare(&record, &self.egress);
+        let SubscriptionRecord { identity, producer, select, destination, delivery, .. } = record;
+        let name = format!("{}/{}", identity.namespace, identity.name);
+        let endpoint = Endpoint::prepare(&destination, &self.egress);
         match &endpoint {
             Ok(_) => {}
             Err(Unusable::Blocked(refusal)) => warn!(subscription = name, %refusal, "the endpoint is blocked"),
@@ -100,12 +101,12 @@ impl ConfigLoader {
             name,
             endpoint,
             revision,
-            health: self.health.cell(&record.uid),
-            uid: record.uid,
-            producer: record.producer,
-            generation: record.generation,
-            event_types: record.event_types,
-            policy: record.policy,
+            health: self.health.cell(&identity.uid),
+            uid: identity.uid,
+            producer,
+            generation: identity.generation,
+            select,
+            policy: delivery,
         }))
     }
 }

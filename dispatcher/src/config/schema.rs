@@ -18,7 +18,7 @@ pub(crate) struct Schema {
 impl Schema {
     /// From the record, which was read from `bytes`; and why it can't be compiled, if so.
     pub(crate) fn compile(record: &EventSchemaRecord, bytes: &[u8]) -> (Self, Option<SchemaError>) {
-        let (compiled, error) = match EventSchema::compile(record) {
+        let (compiled, error) = match EventSchema::compile(&record.versions) {
             Ok(schema) => (Some(Arc::new(schema)), None),
             Err(error) => (None, Some(error)),
         };

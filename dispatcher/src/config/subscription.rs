@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use hookwright_core::delivery::policy::DeliveryPolicy;
-use hookwright_core::event::event_type::EventTypePattern;
 use hookwright_core::nats::ids::{ProducerUid, SubscriptionUid};
+use hookwright_core::select::Selection;
 
 use crate::health::HealthCell;
 use crate::http::endpoint::{Endpoint, Unusable};
@@ -18,7 +18,8 @@ pub(crate) struct Subscription {
     pub(crate) revision: u64,
     /// `namespace/name`, for logs.
     pub(crate) name: String,
-    pub(crate) event_types: Vec<EventTypePattern>,
+    /// Which events it gets.
+    pub(crate) select: Selection,
     pub(crate) policy: DeliveryPolicy,
     /// What an attempt needs, or why none can be made.
     pub(crate) endpoint: Result<Endpoint, Unusable>,

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use hookwright_core::delivery::health::LastAttempt;
-use hookwright_core::delivery::id::DeliveryId;
 use hookwright_core::delivery::outcome::{Outcome, OutcomeKind};
 use hookwright_core::event::Event;
+use hookwright_core::nats::delivery_id::DeliveryId;
 use jiff::Timestamp;
 use tokio::time::Instant;
 use tracing::debug;

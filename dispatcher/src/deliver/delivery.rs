@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use hookwright_core::delivery::health::Waiting;
-use hookwright_core::delivery::id::{DeliveryId, DeliveryKey};
-use hookwright_core::delivery::parked::Progress;
+use hookwright_core::delivery::progress::Progress;
+use hookwright_core::nats::delivery_id::{DeliveryId, DeliveryKey};
 use tokio::time::Instant;
 
 use crate::config::subscription::Subscription;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use hookwright_core::delivery::decide::DeadLetterReason;
+use hookwright_core::delivery::dead_letter::DeadLetterReason;
 use hookwright_core::event::{Event, Reading, parse};
 use hookwright_core::nats::ids::ProducerUid;
 use hookwright_core::record::Validation;

@@ -1,7 +1,8 @@
 //! What follows an attempt that failed, and what becomes of a delivery that is not attempted now.
 
 use hookwright_core::delivery::backoff::{Jitter, lane_full_delay};
-use hookwright_core::delivery::decide::{Attempt, DeadLetterReason, Next, deadline, decide, is_out_of_chances};
+use hookwright_core::delivery::dead_letter::DeadLetterReason;
+use hookwright_core::delivery::decide::{Attempt, Next, deadline, decide, is_out_of_chances};
 use hookwright_core::delivery::outcome::{AttemptRecord, Outcome};
 use hookwright_core::delivery::parked::ParkedDelivery;
 use hookwright_core::record::VERSION;

@@ -1,9 +1,8 @@
 //! What is given up: dead letters of deliveries and of events, and endpoints that are gone.
 
-use hookwright_core::delivery::decide::DeadLetterReason;
-use hookwright_core::delivery::parked::{DeadLetter, Progress};
+use hookwright_core::delivery::dead_letter::DeadLetter;
+use hookwright_core::delivery::dead_letter::DeadLetterReason;
 use hookwright_core::delivery::policy::DeadLetterPolicy;
-use hookwright_core::record::VERSION;
 use tracing::info;
 
 use crate::config::index::Producer;
@@ -16,19 +15,16 @@ impl Deliverer {
     pub(crate) async fn bury(&self, delivery: &Delivery, reason: DeadLetterReason, detail: Option<&str>) {
         let subscription = &delivery.subscription;
         if subscription.policy.dead_letter == DeadLetterPolicy::Keep {
-            let letter = DeadLetter {
-                version: VERSION,
+            let letter = DeadLetter::of_delivery(
+                subscription.uid.clone(),
+                subscription.producer.clone(),
+                delivery.id.clone(),
+                delivery.published.event.clone(),
+                delivery.progress.clone(),
                 reason,
-                detail: detail.map(str::to_owned),
-                time: self.clock.now(),
-                producer: subscription.producer.clone(),
-                subscription: Some(subscription.uid.clone()),
-                id: Some(delivery.id.clone()),
-                event: delivery.published.event.clone(),
-                progress: delivery.progress.clone(),
-                reference_only: false,
-            };
-            self.store.bury(letter, &delivery.published).await;
+                self.clock.now(),
+            );
+            self.store.bury(letter.with_detail(detail.map(str::to_owned)), &delivery.published).await;
         }
         info!(subscription = subscription.name, id = %delivery.id, reason = reason.name(), "dead letter");
         self.metrics.dead_letter(reason);
@@ -43,19 +39,9 @@ impl Deliverer {
         reason: DeadLetterReason,
         detail: String,
     ) {
-        let letter = DeadLetter {
-            version: VERSION,
-            reason,
-            detail: Some(detail),
-            time: self.clock.now(),
-            producer: producer.record.uid.clone(),
-            subscription: None,
-            id: None,
-            event: published.event.clone(),
-            progress: Progress::default(),
-            reference_only: false,
-        };
-        self.store.bury(letter, published).await;
+        let (uid, event) = (producer.record.uid.clone(), published.event.clone());
+        let letter = DeadLetter::of_event(uid, event, reason, self.clock.now());
+        self.store.bury(letter.with_detail(Some(detail)), published).await;
         let name = format!("{}/{}", producer.record.namespace, producer.record.name);
         info!(producer = name, sequence = published.event.sequence, reason = reason.name(), "dead letter");
         self.metrics.dead_letter(reason);

@@ -4,9 +4,9 @@
 
 use std::sync::Arc;
 
-use hookwright_core::delivery::id::DeliveryId;
-use hookwright_core::delivery::parked::Progress;
+use hookwright_core::delivery::progress::Progress;
 use hookwright_core::event::Event;
+use hookwright_core::nats::delivery_id::DeliveryId;
 use tokio::time::Instant;
 use tracing::{Instrument, debug_span};
 

@@ -1,8 +1,8 @@
 //! An endpoint as requests need it, prepared once for each record.
 
 use hookwright_core::destination::egress::{EgressPolicy, Refusal};
-use hookwright_core::record::seal::Secret;
-use hookwright_core::record::{HeaderValue as Value, SubscriptionRecord};
+use hookwright_core::destination::{Destination, HeaderValue as Value};
+use hookwright_core::seal::Secret;
 use hookwright_core::sign::hmac::SigningKey;
 use http::Uri;
 use http::header::{ACCEPT, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
@@ -26,14 +26,14 @@ pub(crate) enum Unusable {
 }
 
 impl Endpoint {
-    pub(crate) fn prepare(record: &SubscriptionRecord<Secret>, egress: &EgressPolicy) -> Result<Self, Unusable> {
-        let url = Url::parse(&record.endpoint.url).map_err(|_| Unusable::Unsignable)?;
+    pub(crate) fn prepare(destination: &Destination<Secret>, egress: &EgressPolicy) -> Result<Self, Unusable> {
+        let url = Url::parse(&destination.url).map_err(|_| Unusable::Unsignable)?;
         egress.check_url(&url).map_err(Unusable::Blocked)?;
         let uri = url.as_str().parse().map_err(|_| Unusable::Unsignable)?;
-        let mut headers = HeaderMap::with_capacity(record.endpoint.headers.len() + 2);
+        let mut headers = HeaderMap::with_capacity(destination.headers.len() + 2);
         headers.insert(USER_AGENT, HeaderValue::from_static(concat!("hookwright/", env!("CARGO_PKG_VERSION"))));
         headers.insert(ACCEPT, HeaderValue::from_static("*/*"));
-        for header in &record.endpoint.headers {
+        for header in &destination.headers {
             let (text, sensitive) = match &header.value {
                 Value::Plain(text) => (text.as_str(), false),
                 Value::Secret(secret) => (secret.expose(), true),
@@ -43,7 +43,8 @@ impl Endpoint {
             value.set_sensitive(sensitive);
             headers.insert(name, value);
         }
-        let keys: Result<Vec<_>, _> = record.signing.iter().map(|secret| SigningKey::parse(secret.expose())).collect();
+        let keys: Result<Vec<_>, _> =
+            destination.signing.iter().map(|secret| SigningKey::parse(secret.expose())).collect();
         let keys = keys.ok().filter(|keys| !keys.is_empty()).ok_or(Unusable::Unsignable)?;
         Ok(Self { uri, headers, keys })
     }

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use hookwright_core::delivery::id::DeliveryId;
 use hookwright_core::event::Event;
+use hookwright_core::nats::delivery_id::DeliveryId;
 use hookwright_core::sign::hmac::signature_header;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Request};
@@ -56,10 +56,10 @@ fn copy(headers: &HeaderMap, more: usize) -> HeaderMap {
 
 #[cfg(test)]
 mod tests {
-    use hookwright_core::delivery::id::DeliveryKey;
-    use hookwright_core::delivery::policy::DeliveryPolicy;
-    use hookwright_core::record::seal::Secret;
-    use hookwright_core::record::{EndpointRecord, HeaderRecord, HeaderValue as Value, SubscriptionRecord, VERSION};
+    use hookwright_core::destination::{Destination, Header, HeaderValue as Value};
+    use hookwright_core::nats::delivery_id::DeliveryKey;
+    use hookwright_core::nats::ids::SubscriptionUid;
+    use hookwright_core::seal::Secret;
     use hookwright_core::sign::hmac::secret_text;
 
     use super::*;
@@ -76,34 +76,25 @@ mod tests {
             (Arc::clone(&event), &own[..], ["mine", "*/*", "Bearer x", "x/y"]),
             (event, &[], [concat!("hookwright/", env!("CARGO_PKG_VERSION")), "*/*", "", "application/json"]),
         ] {
-            let header = |(name, value): &(&str, &str)| HeaderRecord {
+            let header = |(name, value): &(&str, &str)| Header {
                 name: (*name).to_owned(),
                 value: Value::Plain((*value).to_owned()),
             };
-            let record = SubscriptionRecord {
-                version: VERSION,
-                uid: "7d8a6a0e-0000-4000-8000-000000000000".to_owned().try_into().unwrap(),
-                generation: 1,
-                namespace: "shop".to_owned(),
-                name: "billing".to_owned(),
-                producer: "7d8a6a0e-0000-4000-8000-000000000001".to_owned().try_into().unwrap(),
-                event_types: Vec::new(),
-                endpoint: EndpointRecord {
-                    url: "https://shop.example.com/hook?a=b".to_owned(),
-                    headers: headers.iter().map(header).collect(),
-                },
+            let destination = Destination {
+                url: "https://shop.example.com/hook?a=b".to_owned(),
+                headers: headers.iter().map(header).collect(),
                 signing: vec![Secret::new(secret_text(&[7; 32]).to_string())],
-                policy: DeliveryPolicy::default(),
             };
-            let endpoint = Endpoint::prepare(&record, &Default::default()).unwrap();
+            let endpoint = Endpoint::prepare(&destination, &Default::default()).unwrap();
+            let subscription = SubscriptionUid::parse("7d8a6a0e-0000-4000-8000-000000000000").unwrap();
             let (stream, created) = ("s", Timestamp::UNIX_EPOCH);
-            let key = DeliveryKey { subscription: &record.uid, stream, stream_created: created, sequence: 1 };
+            let key = DeliveryKey { subscription: &subscription, stream, stream_created: created, sequence: 1 };
             let request = build(&endpoint, event, &key.id(), created).unwrap();
             let header = |name| request.headers().get(name).map_or("", |value| value.to_str().unwrap());
             let got = [header("user-agent"), header("accept"), header("authorization"), header("content-type")];
             assert_eq!(got, want);
             assert_eq!(header("webhook-id"), key.id().as_str());
-            assert_eq!((request.method(), request.uri().to_string()), (&Method::POST, record.endpoint.url.clone()));
+            assert_eq!((request.method(), request.uri().to_string()), (&Method::POST, destination.url.clone()));
         }
     }
 }

@@ -3,11 +3,11 @@
 use async_nats::HeaderMap;
 use async_nats::jetstream::message::Info;
 use bytes::Bytes;
-use hookwright_core::delivery::parked::{
-    DEAD_LETTER_HEADER, DeadLetter, EVENT_HEADER_PREFIX, EventRef, PARKED_HEADER, ParkedDelivery,
-};
+use hookwright_core::delivery::dead_letter::DeadLetter;
+use hookwright_core::delivery::event_ref::{EVENT_HEADER_PREFIX, EventRef};
+use hookwright_core::delivery::parked::ParkedDelivery;
 use hookwright_core::event::Message;
-use hookwright_core::record::{RecordError, encode};
+use hookwright_core::record::RecordError;
 use jiff::Timestamp;
 
 /// An event as it was published.
@@ -82,19 +82,13 @@ impl Published {
         at: Timestamp,
         target: &str,
     ) -> Result<HeaderMap, RecordError> {
-        let mut headers = self.prefixed_headers();
-        headers.insert(PARKED_HEADER, json(parked)?);
-        headers.insert("Nats-Schedule", format!("@at {at}"));
-        headers.insert("Nats-Schedule-Target", target);
-        Ok(headers)
+        Ok(with(self.prefixed_headers(), parked.headers(at, target)?))
     }
 
     /// The message that keeps a dead letter; without the event's headers if it is only a reference.
     pub(crate) fn dead_letter(&self, letter: &DeadLetter) -> Result<HeaderMap, RecordError> {
-        let mut headers = if letter.reference_only { HeaderMap::new() } else { self.prefixed_headers() };
-        headers.insert(DEAD_LETTER_HEADER, json(letter)?);
-        headers.insert("Nats-Msg-Id", letter.message_id());
-        Ok(headers)
+        let headers = if letter.reference_only { HeaderMap::new() } else { self.prefixed_headers() };
+        Ok(with(headers, letter.headers()?))
     }
 }
 
@@ -121,6 +115,7 @@ pub(crate) fn size(headers: &HeaderMap) -> usize {
     "NATS/1.0\r\n\r\n".len() + lines.sum::<usize>()
 }
 
-fn json<T: serde::Serialize>(value: &T) -> Result<String, RecordError> {
-    encode(value).map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+fn with(mut headers: HeaderMap, own: impl IntoIterator<Item = (&'static str, String)>) -> HeaderMap {
+    own.into_iter().for_each(|(name, value)| headers.insert(name, value));
+    headers
 }

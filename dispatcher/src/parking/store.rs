@@ -8,7 +8,8 @@ use async_nats::HeaderMap;
 use async_nats::jetstream::{context, kv};
 use backon::{ExponentialBuilder, Retryable};
 use bytes::Bytes;
-use hookwright_core::delivery::parked::{DeadLetter, ParkedDelivery};
+use hookwright_core::delivery::dead_letter::DeadLetter;
+use hookwright_core::delivery::parked::ParkedDelivery;
 use hookwright_core::delivery::test_delivery::{TestDelivery, TestRecord, TestResult};
 use hookwright_core::nats::ids::SubscriptionUid;
 use hookwright_core::nats::names::{

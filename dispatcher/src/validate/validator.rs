@@ -7,7 +7,7 @@ use std::thread::available_parallelism;
 
 use hookwright_core::event::Event;
 use hookwright_core::record::Validation;
-use hookwright_core::schema::{EventSchema, Subject, Violation};
+use hookwright_core::schema::{EventSchema, Instance, Violation};
 
 use crate::config::index::{Index, Producer};
 use crate::metrics::Metrics;
@@ -52,7 +52,7 @@ impl Validator {
         let (event, metrics) = (event.clone(), Arc::clone(&self.metrics));
         let judged = tokio::task::spawn_blocking(move || {
             let _turn = turn;
-            judge(&schema, &Subject::of(&event)?, &metrics)
+            judge(&schema, &Instance::of(&event)?, &metrics)
         });
         judged.await.unwrap_or_else(|_| Err(Violation::failed())).err()
     }
@@ -62,22 +62,22 @@ impl Validator {
         if event.body.len() > QUICKLY_READ {
             return None;
         }
-        let subject = match Subject::of(event) {
-            Ok(subject) => subject,
+        let instance = match Instance::of(event) {
+            Ok(instance) => instance,
             Err(violation) => return Some(Err(violation)),
         };
-        if !schema.is_quick(&subject) {
+        if !schema.is_quick(&instance) {
             return None;
         }
         // A panic in the library is this event's fault, not the end of the task that holds it.
-        let judged = catch_unwind(AssertUnwindSafe(|| judge(schema, &subject, &self.metrics)));
+        let judged = catch_unwind(AssertUnwindSafe(|| judge(schema, &instance, &self.metrics)));
         Some(judged.unwrap_or_else(|_| Err(Violation::failed())))
     }
 }
 
-fn judge(schema: &EventSchema, subject: &Subject, metrics: &Metrics) -> Result<(), Violation> {
-    if schema.is_deprecated(subject) {
+fn judge(schema: &EventSchema, instance: &Instance, metrics: &Metrics) -> Result<(), Violation> {
+    if schema.is_deprecated(instance) {
         metrics.deprecated_events.inc();
     }
-    schema.validate(subject)
+    schema.validate(instance)
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use futures::{StreamExt, TryStreamExt, stream};
 use hookwright_core::delivery::health::DeliveryCounts;
-use hookwright_core::delivery::parked::Progress;
+use hookwright_core::delivery::progress::Progress;
 use hookwright_core::nats::ids::SubscriptionUid;
 use hookwright_core::nats::names::{CONFIG_BUCKET, ConfigKey, HEALTH_BUCKET, health_key};
 use hookwright_core::record::decode;

@@ -1,6 +1,6 @@
 //! An endpoint that answers 410 is gone.
 
-use hookwright_core::delivery::decide::DeadLetterReason;
+use hookwright_core::delivery::dead_letter::DeadLetterReason;
 use hookwright_e2e::Answer;
 use serde_json::json;
 

@@ -1,6 +1,6 @@
 //! The egress guard, from the outside. `dispatcher/src/http/sender/tests.rs` has names that resolve to forbidden addresses.
 
-use hookwright_core::delivery::decide::DeadLetterReason;
+use hookwright_core::delivery::dead_letter::DeadLetterReason;
 use serde_json::json;
 
 use crate::shop::shared;

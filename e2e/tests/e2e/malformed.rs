@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use hookwright_core::delivery::decide::DeadLetterReason;
+use hookwright_core::delivery::dead_letter::DeadLetterReason;
 use hookwright_e2e::{Answer, Event, NatsServer, Options, User, World, wait_for};
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};

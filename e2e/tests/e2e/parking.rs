@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use futures::TryStreamExt;
-use hookwright_core::delivery::decide::{DeadLetterReason, LAST_CHANCES};
-use hookwright_core::delivery::parked::Progress;
+use hookwright_core::delivery::dead_letter::DeadLetterReason;
+use hookwright_core::delivery::decide::LAST_CHANCES;
+use hookwright_core::delivery::progress::Progress;
 use hookwright_core::nats::ids::SubscriptionUid;
 use hookwright_e2e::{Answer, Component, Dispatcher, Options, User, World, wait_for};
 use jiff::{SignedDuration, Timestamp};

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use hookwright_core::delivery::decide::DeadLetterReason;
+use hookwright_core::delivery::dead_letter::DeadLetterReason;
 use hookwright_core::delivery::outcome::OutcomeKind;
 use hookwright_e2e::{Answer, Received};
 use serde_json::{Value, json};

@@ -5,7 +5,7 @@ mod fairness;
 mod outside;
 mod together;
 
-use hookwright_core::delivery::decide::DeadLetterReason;
+use hookwright_core::delivery::dead_letter::DeadLetterReason;
 use hookwright_e2e::{Event, wait_for};
 use serde_json::{Value, json};
 

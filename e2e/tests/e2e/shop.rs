@@ -8,10 +8,11 @@ use async_nats::HeaderMap;
 use async_nats::jetstream::consumer;
 use futures::future::join_all;
 use futures::{StreamExt, TryStreamExt, stream};
-use hookwright_core::delivery::id::DeliveryKey;
-use hookwright_core::delivery::parked::{
-    DEAD_LETTER_HEADER, DeadLetter, EventRef, PARKED_HEADER, ParkedDelivery, Progress,
-};
+use hookwright_core::delivery::dead_letter::{DEAD_LETTER_HEADER, DeadLetter};
+use hookwright_core::delivery::event_ref::EventRef;
+use hookwright_core::delivery::parked::{PARKED_HEADER, ParkedDelivery};
+use hookwright_core::delivery::progress::Progress;
+use hookwright_core::nats::delivery_id::DeliveryKey;
 use hookwright_core::nats::ids::{ProducerUid, SubscriptionUid};
 use hookwright_core::nats::names::{DEAD_LETTER_STREAM, dead_delivery, dead_event, parked_due};
 use hookwright_core::record::VERSION;

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use hookwright_core::nats::ids::EventSchemaUid;
-use hookwright_core::record::SchemaVersionRecord;
+use hookwright_core::schema::VersionedSchema;
 use hookwright_core::schema::{SchemaError, check_edit, digest};
 
 /// The last verdict on each EventSchema that exists.
@@ -21,7 +21,7 @@ struct Verdict {
 struct Case([Vec<(String, String)>; 2]);
 
 impl Case {
-    fn of(versions: &[SchemaVersionRecord], in_force: &[SchemaVersionRecord]) -> Self {
+    fn of(versions: &[VersionedSchema], in_force: &[VersionedSchema]) -> Self {
         Self(
             [versions, in_force].map(|list| {
                 list.iter().map(|version| (version.version.as_str().to_owned(), digest(version))).collect()
@@ -35,8 +35,8 @@ impl Judged {
     pub(crate) fn check(
         &self,
         uid: &EventSchemaUid,
-        versions: &[SchemaVersionRecord],
-        in_force: &[SchemaVersionRecord],
+        versions: &[VersionedSchema],
+        in_force: &[VersionedSchema],
     ) -> Result<(), SchemaError> {
         let case = Case::of(versions, in_force);
         if let Some(known) = self.map().get(uid).filter(|known| known.case == case) {
@@ -68,7 +68,7 @@ mod tests {
         let uid = EventSchemaUid::parse("e-1").unwrap();
         let versions = |text: &str, json_schema: Value| {
             let version = SchemaVersion::parse(text).unwrap();
-            vec![SchemaVersionRecord { version, uri: None, json_schema, deprecated: false }]
+            vec![VersionedSchema { version, uri: None, json_schema, deprecated: false }]
         };
         let (wide, broken) = (versions("1.0", json!({})), versions("1.1", json!({ "type": "nothing" })));
         let narrow = versions("1.1", json!({ "type": "object" }));

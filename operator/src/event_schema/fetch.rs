@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use hookwright_core::nats::ids::{EventSchemaUid, ProducerUid};
 use hookwright_core::nats::names::{CONFIG_BUCKET, ConfigKey};
-use hookwright_core::record::{self, EventSchemaRecord, SchemaVersionRecord};
+use hookwright_core::record::{self, EventSchemaRecord};
+use hookwright_core::schema::VersionedSchema;
 use hookwright_core::schema::digest;
 use hookwright_crds::{EventSchema, Producer, PublishedVersion};
 use kube::runtime::reflector::ObjectRef;
@@ -25,7 +26,7 @@ pub(super) struct Fetched {
     /// What was accepted once, by status and by the record that dispatchers have.
     pub(super) published: Vec<PublishedVersion>,
     /// What dispatchers have.
-    pub(super) in_force: Vec<SchemaVersionRecord>,
+    pub(super) in_force: Vec<VersionedSchema>,
 }
 
 /// The Producer that an EventSchema refers to.

@@ -2,7 +2,7 @@
 
 use hookwright_core::event::event_type::EventTypePattern;
 use hookwright_core::nats::ids::EventSchemaUid;
-use hookwright_core::record::SchemaVersionRecord;
+use hookwright_core::schema::VersionedSchema;
 use hookwright_core::schema::{SchemaError, SchemaVersion, digest};
 use hookwright_crds::{EventSchema, EventSchemaVersion, Reason};
 use kube::{Resource, ResourceExt};
@@ -21,7 +21,7 @@ pub(super) struct ValidatedEventSchema {
     pub(super) name: String,
     pub(super) producer: String,
     pub(super) event_type: String,
-    pub(super) versions: Vec<SchemaVersionRecord>,
+    pub(super) versions: Vec<VersionedSchema>,
 }
 
 pub(super) fn validate(
@@ -64,9 +64,9 @@ pub(super) fn validate(
     })
 }
 
-fn version(version: &EventSchemaVersion) -> Result<SchemaVersionRecord, Refusal> {
+fn version(version: &EventSchemaVersion) -> Result<VersionedSchema, Refusal> {
     let parsed = SchemaVersion::parse(&version.version);
-    Ok(SchemaVersionRecord {
+    Ok(VersionedSchema {
         version: parsed.map_err(|error| Refusal::new(Reason::Invalid, format!("{error}.")))?,
         uri: version.uri.clone(),
         json_schema: Value::Object(version.json_schema.clone()),
@@ -75,7 +75,7 @@ fn version(version: &EventSchemaVersion) -> Result<SchemaVersionRecord, Refusal>
 }
 
 /// A published version is what it was, also after it was away for a while.
-fn published(version: &SchemaVersionRecord, fetched: &Fetched) -> Result<(), Refusal> {
+fn published(version: &VersionedSchema, fetched: &Fetched) -> Result<(), Refusal> {
     let same = |text: &str| SchemaVersion::parse(text).is_ok_and(|other| other == version.version);
     let before = fetched.published.iter().find(|published| same(&published.version));
     match before {

@@ -3,9 +3,10 @@
 
 use std::time::Duration;
 
+use hookwright_core::event::event_type::{EventTypeRule, EventTypeSource};
 use hookwright_core::nats::ids::ProducerUid;
 use hookwright_core::nats::subject::overlap;
-use hookwright_core::record::{EventTypeRule, EventTypeSource, Validation};
+use hookwright_core::record::Validation;
 use hookwright_crds::{
     DeletionPolicy, Discard, EventType, EventTypeFrom, Producer, Quantity, Reason, Storage, Stream, StreamPolicy,
 };

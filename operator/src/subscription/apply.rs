@@ -2,8 +2,8 @@
 
 use hookwright_core::nats::ids::SubscriptionUid;
 use hookwright_core::nats::names::{CONFIG_BUCKET, ConfigKey};
-use hookwright_core::record::seal::{SealError, Sealed, Secret};
 use hookwright_core::record::{self, RecordError, SubscriptionRecord};
+use hookwright_core::seal::{SealError, Sealed, Secret};
 use ring::rand::{SecureRandom, SystemRandom};
 
 use crate::context::Context;

@@ -1,7 +1,8 @@
 //! Step 3: the record, with its secrets in the clear.
 
-use hookwright_core::record::seal::Secret;
-use hookwright_core::record::{EndpointRecord, HeaderRecord, HeaderValue, SubscriptionRecord, VERSION};
+use hookwright_core::destination::HeaderValue;
+use hookwright_core::record::{EndpointRecord, HeaderRecord, SubscriptionRecord, VERSION};
+use hookwright_core::seal::Secret;
 use hookwright_crds::{DEFAULT_SIGNING_KEY, Producer, Reason, SecretKeyRef, signing_secret_name};
 use kube::runtime::reflector::ObjectRef;
 

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use hookwright_core::delivery::policy::{
-    self, Backoff, DEFAULT_MAX_ATTEMPTS, DeadLetterPolicy, DeliveryPolicy, Millis, RetryPolicy,
-};
+use hookwright_core::delivery::backoff::{Backoff, DEFAULT_MAX_ATTEMPTS};
+use hookwright_core::delivery::millis::Millis;
+use hookwright_core::delivery::policy::{self, DeadLetterPolicy, DeliveryPolicy, RetryPolicy};
 use hookwright_crds as crds;
 
 /// A field of `delivery` that can't be read; the API server admits none of these.

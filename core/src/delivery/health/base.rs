@@ -13,8 +13,6 @@ use serde::{Deserialize, Serialize};
 use super::summary::gather;
 use super::{DeliveryCounts, Tally, Waiting};
 
-/// The last token of the base's key, where others have the dispatcher's incarnation.
-pub const BASE: &str = "base";
 /// How long the base remembers from whom it has taken what once the key has gone: longer than a dispatcher can be
 /// frozen and come back. As long as there is a key, it is never forgotten.
 pub const REMEMBERED_FOR: SignedDuration = SignedDuration::from_hours(7 * 24);
@@ -25,7 +23,7 @@ pub const REMEMBERED: usize = 64;
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct BaseCounts {
-    /// [`crate::record::VERSION`].
+    /// [`crate::codec::VERSION`].
     pub version: u32,
     /// Their counts, added up. Corrections of `retrying` are in it, too.
     pub counts: DeliveryCounts,
@@ -68,8 +66,8 @@ impl BaseCounts {
     ) -> bool {
         let Some(rest) = self.rest_of(incarnation, counts) else { return false };
         self.counts = gather([&self.counts, &rest], now);
-        self.counts.version = crate::record::VERSION;
-        self.version = crate::record::VERSION;
+        self.counts.version = crate::codec::VERSION;
+        self.version = crate::codec::VERSION;
         self.folded.insert(incarnation.to_owned(), Folded { at: now, taken: counts.tally });
         self.forget(|name| name == incarnation || present(name), now);
         true
@@ -77,8 +75,8 @@ impl BaseCounts {
 
     /// Corrects what waits by this much.
     pub const fn correct(&mut self, drift: Waiting) {
-        self.version = crate::record::VERSION;
-        self.counts.version = crate::record::VERSION;
+        self.version = crate::codec::VERSION;
+        self.counts.version = crate::codec::VERSION;
         self.counts.tally.wait(drift);
     }
 

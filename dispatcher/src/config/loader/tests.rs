@@ -1,8 +1,11 @@
 use hookwright_core::delivery::policy::DeliveryPolicy;
+use hookwright_core::event::event_type::EventTypeRule;
 use hookwright_core::event::{Event, Message, Reading, attribute_value, parse};
 use hookwright_core::nats::ids::{EventSchemaUid, ProducerUid, SubscriptionUid};
-use hookwright_core::record::{EventTypeRule, SchemaVersionRecord, StreamRef, VERSION, Validation, encode};
+use hookwright_core::record::{StreamRef, VERSION, Validation, encode};
+use hookwright_core::schema::VersionedSchema;
 use hookwright_core::schema::{SchemaVersion, Violation};
+use hookwright_core::select::Selection;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -48,7 +51,7 @@ fn schema(json_schema: Value) -> Vec<u8> {
         name: "created".into(),
         producer: uid(),
         event_type: "created".into(),
-        versions: vec![SchemaVersionRecord { version, uri: None, json_schema, deprecated: false }],
+        versions: vec![VersionedSchema { version, uri: None, json_schema, deprecated: false }],
     })
     .unwrap()
     .to_vec()
@@ -104,7 +107,7 @@ fn what_moves_to_another_producer_is_matched_there_alone() {
             generation: 1,
             revision,
             name: "shop/billing".into(),
-            event_types: vec![">".to_owned().try_into().unwrap()],
+            select: Selection { event_types: vec![">".to_owned().try_into().unwrap()] },
             policy: DeliveryPolicy::default(),
             endpoint: Err(Unusable::Unsignable),
         })

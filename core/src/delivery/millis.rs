@@ -1,0 +1,31 @@
+//! Spans of time in records.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// A span in whole milliseconds, written as a number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Millis(pub u64);
+
+impl Millis {
+    /// As a duration.
+    #[must_use]
+    pub fn duration(self) -> Duration {
+        Duration::from_millis(self.0)
+    }
+
+    /// Whole seconds.
+    #[must_use]
+    pub const fn seconds(seconds: u64) -> Self {
+        Self(seconds * 1000)
+    }
+}
+
+impl From<Duration> for Millis {
+    /// Rounds down; a span beyond `u64` milliseconds becomes the longest.
+    fn from(span: Duration) -> Self {
+        Self(u64::try_from(span.as_millis()).unwrap_or(u64::MAX))
+    }
+}

@@ -1,0 +1,57 @@
+//! What has happened to a delivery so far.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::delivery::outcome::AttemptRecord;
+
+/// How many attempts are remembered with a delivery.
+pub const HISTORY: usize = 16;
+
+/// What has happened to a delivery so far.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Progress {
+    /// Failed attempts so far.
+    pub attempts: u32,
+    /// Parks in a row because the lane had no place; a park is not an attempt.
+    pub parks: u32,
+    /// When the first attempt started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_attempt: Option<Timestamp>,
+    /// No attempt after the one at or behind this time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline: Option<Timestamp>,
+    /// The last [`HISTORY`] attempts, oldest first.
+    pub history: Vec<AttemptRecord>,
+}
+
+impl Progress {
+    /// Remembers a failed attempt.
+    pub fn failed(&mut self, attempt: AttemptRecord) {
+        self.attempts = self.attempts.saturating_add(1);
+        self.parks = 0;
+        self.first_attempt.get_or_insert(attempt.time);
+        if self.history.len() >= HISTORY {
+            self.history.remove(0);
+        }
+        self.history.push(attempt);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::delivery::outcome::OutcomeKind;
+
+    #[test]
+    fn remembers_the_last_attempts() {
+        let mut progress = Progress { parks: 3, ..Default::default() };
+        let t = |s| Timestamp::from_second(s).unwrap();
+        for second in 0..20 {
+            progress.failed(AttemptRecord { time: t(second), outcome: OutcomeKind::TimedOut, http_status: None });
+        }
+        assert_eq!((progress.attempts, progress.parks, progress.history.len()), (20, 0, HISTORY));
+        assert_eq!((progress.first_attempt, progress.history[0].time), (Some(t(0)), t(4)));
+    }
+}

@@ -1,0 +1,99 @@
+//! How far each shared consumer has come.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::codec::VERSION;
+use crate::nats::loss::{Found, Look, Loss, Position, is_told};
+
+/// How far a producer's shared consumer has come, and what became of its stream: the value of `checkpoint.<producer>`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Checkpoint {
+    /// [`VERSION`].
+    pub version: u32,
+    /// When the stream was created.
+    pub stream_created: Timestamp,
+    /// All events up to this sequence are done.
+    pub ack_floor: u64,
+    /// Where the consumer was when it was last looked at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub position: Option<Position>,
+    /// Events that went before they were received.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loss: Option<Loss>,
+    /// When the stream was found to be another one of the same name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replaced: Option<Timestamp>,
+}
+
+impl Checkpoint {
+    /// Of a stream that nothing else is known of.
+    #[must_use]
+    pub const fn new(stream_created: Timestamp, ack_floor: u64) -> Self {
+        Self { version: VERSION, stream_created, ack_floor, position: None, loss: None, replaced: None }
+    }
+
+    /// The checkpoint after a look at the same stream or the one in its place, and what the look has found.
+    #[must_use]
+    pub fn after(
+        old: Option<&Self>,
+        stream_created: Timestamp,
+        ack_floor: u64,
+        look: &Look,
+        now: Timestamp,
+    ) -> (Self, Found) {
+        let same = old.filter(|old| old.stream_created == stream_created);
+        let (position, found) = look.compare(same.and_then(|old| old.position.as_ref()));
+        let replaced = match (old, same) {
+            (Some(_), None) => Some(now),
+            _ => old.and_then(|old| old.replaced).filter(|time| is_told(*time, now)),
+        };
+        let checkpoint = Self {
+            version: VERSION,
+            stream_created,
+            // A consumer that was just re-created must not put an older floor back.
+            ack_floor: same.map_or(0, |old| old.ack_floor).max(ack_floor),
+            position: Some(position),
+            loss: Loss::with(old.and_then(|old| old.loss.as_ref()), found, now),
+            replaced,
+        };
+        (checkpoint, found)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::{decode, encode};
+
+    #[test]
+    fn a_checkpoint_follows_the_stream_and_the_one_in_its_place() {
+        let t = |second| Timestamp::from_second(second).unwrap();
+        let look = |delivered, first| Look {
+            consumer_created: t(1),
+            start: None,
+            delivered,
+            deliveries: delivered,
+            waits: false,
+            first,
+            last: delivered,
+            whole: true,
+        };
+        let (first, _) = Checkpoint::after(None, t(1), 10, &look(10, 1), t(20));
+        assert_eq!((first.ack_floor, &first.loss, first.replaced), (10, &None, None));
+        let (second, found) = Checkpoint::after(Some(&first), t(1), 5, &look(10, 14), t(30));
+        assert_eq!((second.ack_floor, found.events), (10, 3), "the floor doesn't go back");
+        let (third, found) = Checkpoint::after(Some(&second), t(2), 0, &look(0, 1), t(40));
+        assert_eq!((third.ack_floor, third.replaced, found.events), (0, Some(t(40)), 0), "another stream");
+        assert_eq!(third.loss, second.loss);
+        let (fourth, _) = Checkpoint::after(Some(&third), t(2), 1, &look(1, 1), t(50));
+        assert_eq!((fourth.ack_floor, fourth.replaced), (1, Some(t(40))));
+        let (fifth, _) = Checkpoint::after(Some(&fourth), t(2), 1, &look(1, 1), t(100_000));
+        assert_eq!((fifth.replaced, fifth.loss), (None, None), "a day later");
+        // What an older release wrote says nothing of a position.
+        let old = br#"{"version":1,"streamCreated":"1970-01-01T00:00:01Z","ackFloor":7}"#;
+        assert_eq!(decode::<Checkpoint>(old).unwrap(), Checkpoint::new(t(1), 7));
+        assert_eq!(decode::<Checkpoint>(&encode(&second).unwrap()).unwrap(), second);
+    }
+}
