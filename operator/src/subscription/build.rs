@@ -7,8 +7,8 @@ use kube::runtime::reflector::ObjectRef;
 
 use super::fetch::{Fetched, FoundProducer};
 use super::validate::{HeaderSource, SigningSource, ValidatedSubscription};
+use crate::refusal::Refusal;
 use crate::secrets;
-use crate::status::conditions::Refusal;
 
 /// Something that the spec refers to can't be used.
 #[derive(Debug, Clone, PartialEq, Eq)]

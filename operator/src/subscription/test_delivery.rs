@@ -196,7 +196,7 @@ fn pending(value: String, why: &str) -> LastTest {
 mod tests {
     use super::super::validate::tests::subscription;
     use super::*;
-    use crate::status::conditions::Refusal;
+    use crate::refusal::Refusal;
     use hookwright_core::delivery::outcome::OutcomeKind;
     use hookwright_crds::SubscriptionStatus;
     use serde_json::json;
@@ -240,7 +240,7 @@ mod tests {
 
     #[test]
     fn a_test_is_sent_when_ready_and_somebody_is_there() {
-        let applied = Outcome::Applied { verdict: None, fresh: false, revision: 7 };
+        let applied = Outcome::Applied { rollout: None, fresh: false, revision: 7 };
         let ready = Judgement::holds(Reason::Ready, "");
         assert_eq!(way(&applied, &ready, false), Way::Clear(7));
         assert_eq!(way(&applied, &ready, true), Way::Shut("No dispatcher is alive.".to_owned()));

@@ -11,7 +11,7 @@ use kube::{Resource, ResourceExt};
 use url::Url;
 
 use super::policy;
-use crate::status::conditions::Refusal;
+use crate::refusal::Refusal;
 
 /// A Subscription whose spec can be served.
 #[derive(Debug, Clone, PartialEq)]
