@@ -17,6 +17,8 @@
 #![allow(unreachable_pub, reason = "kube's KubeSchema repeats each `pub struct` inside a function")]
 
 mod allowed_namespaces;
+mod amounts;
+mod backoff;
 pub mod compat;
 mod conditions;
 mod delivery;
@@ -26,6 +28,7 @@ mod event_schema;
 mod event_type;
 mod names;
 mod patterns;
+pub mod policy;
 mod producer;
 mod quantity;
 mod retry;
@@ -40,6 +43,8 @@ pub mod yaml;
 pub use allowed_namespaces::{
     AllowedNamespaces, FromNamespaces, LabelOperator, LabelRequirement, LabelValue, NamespaceSelector,
 };
+pub use amounts::PolicyError;
+pub use backoff::{Backoff, BackoffType};
 pub use conditions::{ConditionStatus, ConditionType, Reason, condition, set_condition};
 pub use delivery::{DeadLetter, DeadLetterPolicy, Delivery};
 pub use duration::Duration;
@@ -54,7 +59,7 @@ pub use names::{
 };
 pub use producer::{Producer, ProducerSpec, ProducerStatus, StreamStatus, Validation};
 pub use quantity::Quantity;
-pub use retry::{Backoff, BackoffType, Retry};
+pub use retry::Retry;
 pub use secret_ref::SecretKeyRef;
 pub use signing::{Signing, SigningKey, SigningScheme};
 pub use stream::{DeletionPolicy, Discard, Storage, Stream, StreamPolicy};

@@ -1,8 +1,8 @@
 //! What runs beside the reconciles, at intervals of its own.
 
 pub(crate) mod checkpoint;
+pub(crate) mod namespaces;
 pub(crate) mod overdue;
-pub(crate) mod schema_violations;
-pub(crate) mod stream_incidents;
+pub(crate) mod stream_numbers;
 pub(crate) mod sweep;
-pub(crate) mod unreadable;
+mod unreadable;

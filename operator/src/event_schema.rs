@@ -4,7 +4,6 @@ mod apply;
 mod build;
 mod cleanup;
 mod fetch;
-mod settled;
 mod status;
 mod validate;
 
@@ -17,14 +16,14 @@ use kube::runtime::controller::Action;
 use kube::runtime::reflector::ObjectRef;
 use kube::{Resource, ResourceExt};
 
+use crate::cache::leases::Rollout;
+use crate::cache::references::RefersToProducer;
 use crate::context::Context;
 use crate::nats::jetstream::JsError;
 use crate::reconcile::failures::jittered;
-use crate::reconcile::leases::Verdict;
 use crate::reconcile::programmed;
 use crate::status::write::StatusError;
 pub(crate) use cleanup::cleanup;
-pub(crate) use settled::{Settled, unsettled};
 
 /// An EventSchema could not be reconciled.
 #[derive(Debug, thiserror::Error)]
@@ -54,11 +53,11 @@ const LOOK_FOR_DISPATCHERS: Duration = Duration::from_secs(5);
 
 /// Brings the record and the status to what the EventSchema says.
 pub(crate) async fn reconcile(schema: Arc<EventSchema>, ctx: &Context) -> Result<Action, EventSchemaError> {
-    let schema = ctx.latest_schemas.of(&schema);
+    let schema = ctx.schemas.own_writes.newest(&schema);
     let uid = EventSchemaUid::parse(&schema.uid().unwrap_or_default())?;
     if schema.status.as_ref().and_then(|status| status.observed_generation).is_none_or(|seen| seen < 0) {
         // The Producer counts its EventSchemas.
-        ctx.triggers.producer_soon(fetch::producer_ref(&schema));
+        ctx.triggers.producer_soon(schema.producer_ref());
     }
     let (found, error) = match attempt(&schema, &uid, ctx).await {
         Ok(found) => (found, None),
@@ -68,11 +67,11 @@ pub(crate) async fn reconcile(schema: Arc<EventSchema>, ctx: &Context) -> Result
     match error {
         Some(error) => Err(error),
         None => Ok(Action::requeue(match found {
-            status::Outcome::Applied { verdict: Verdict::Loaded, .. } | status::Outcome::Refused(_) => {
+            status::Outcome::Applied { rollout: Rollout::Loaded, .. } | status::Outcome::Refused(_) => {
                 jittered(LOOK_AGAIN)
             }
             // Its Producer tells when one serves it again.
-            status::Outcome::Unresolved(_) | status::Outcome::Applied { verdict: Verdict::Unserved { .. }, .. } => {
+            status::Outcome::Unresolved(_) | status::Outcome::Applied { rollout: Rollout::Unserved { .. }, .. } => {
                 jittered(LOOK_FOR_MISSING)
             }
             _ => LOOK_FOR_DISPATCHERS,
@@ -86,9 +85,10 @@ async fn attempt(
     ctx: &Context,
 ) -> Result<status::Outcome, EventSchemaError> {
     let fetched = Arc::new(fetch::fetch(schema, uid, ctx).await.map_err(EventSchemaError::Fetch)?);
-    let (object, for_check, published, judged) = (schema.clone(), uid.clone(), fetched.clone(), ctx.judged.clone());
+    let (object, for_check, published, checks) =
+        (schema.clone(), uid.clone(), fetched.clone(), ctx.schema_checks.clone());
     // Compiling a large schema is no work for the runtime's threads.
-    let check = move || validate::validate(&object, &for_check, &published, &judged);
+    let check = move || validate::validate(&object, &for_check, &published, &checks);
     let checked = tokio::task::spawn_blocking(check).await;
     if !matches!(checked, Ok(Ok(_)))
         && let Some(producer) = &fetched.producer
@@ -109,29 +109,24 @@ async fn attempt(
     settle(schema, uid, &record.producer, ctx);
     let this = ObjectRef::from_obj(&**schema);
     let is_served = !ctx.leases.unserved().contains(&record.producer);
-    let verdict = if !written.fresh && status::is_latched(schema) && is_served {
-        Verdict::Loaded
+    let rollout = if !written.fresh && status::is_latched(schema) && is_served {
+        Rollout::Loaded
     } else {
         // First the note, then the look: a lease that comes in between is not missed.
         ctx.triggers.schemas.when_loaded(this.clone(), written.revision, &record.producer);
-        programmed::verdict(ctx, written.revision, &record.producer).await.map_err(EventSchemaError::Leases)?
+        programmed::rollout(&ctx.leases, &ctx.js, written.revision, &record.producer)
+            .await
+            .map_err(EventSchemaError::Leases)?
     };
-    if matches!(verdict, Verdict::Loaded | Verdict::Unserved { .. }) {
+    if matches!(rollout, Rollout::Loaded | Rollout::Unserved { .. }) {
         ctx.triggers.schemas.settled(&this);
     }
-    Ok(status::Outcome::Applied { verdict, fresh: written.fresh, versions })
+    Ok(status::Outcome::Applied { rollout, fresh: written.fresh, versions })
 }
 
 /// Nothing more is to be done for this generation; the Producer may wait for that.
 fn settle(schema: &EventSchema, uid: &EventSchemaUid, producer: &ProducerUid, ctx: &Context) {
-    if ctx.settled.add(uid, producer, schema.meta().generation.unwrap_or_default()) {
-        ctx.triggers.producer_soon(fetch::producer_ref(schema));
+    if ctx.settled_schemas.add(uid, producer, schema.meta().generation.unwrap_or_default()) {
+        ctx.triggers.producer_soon(schema.producer_ref());
     }
-}
-
-/// The EventSchemas of a Producer that aren't being deleted.
-pub(crate) fn of_producer(ctx: &Context, producer: &ObjectRef<hookwright_crds::Producer>) -> Vec<Arc<EventSchema>> {
-    let present =
-        |schema: &EventSchema| schema.meta().deletion_timestamp.is_none() && fetch::producer_ref(schema) == *producer;
-    ctx.schemas.state_filter(present)
 }

@@ -11,6 +11,7 @@
 mod background;
 mod cache;
 mod context;
+mod controllers;
 mod event_schema;
 mod health;
 mod metrics;
@@ -18,6 +19,7 @@ mod nats;
 mod producer;
 mod readiness;
 mod reconcile;
+mod refusal;
 pub mod run;
 mod secrets;
 pub mod settings;

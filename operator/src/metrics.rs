@@ -14,8 +14,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
-use crate::reconcile::leases::Leases;
-use crate::status::conditions::find;
+use crate::cache::leases::Leases;
 
 /// Labels of `reconciles`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -86,7 +85,12 @@ impl Collector for Present {
         let gauge = encoder.encode_descriptor("operator_dispatchers", "Live dispatchers", None, MetricType::Gauge)?;
         ConstGauge::new(live).encode(gauge)?;
         let status = |conditions: Option<&Vec<Condition>>| -> &'static str {
-            match conditions.and_then(|list| find(list, ConditionType::Ready)).map(|ready| ready.status.as_str()) {
+            match conditions
+                .into_iter()
+                .flatten()
+                .find(|one| one.type_ == ConditionType::Ready.as_str())
+                .map(|ready| &*ready.status)
+            {
                 Some("True") => "True",
                 Some("False") => "False",
                 _ => "Unknown",

@@ -5,7 +5,8 @@ mod build;
 mod cleanup;
 mod enforce;
 mod fetch;
-pub(crate) mod refresh;
+mod incidents;
+mod referrers;
 mod status;
 mod validate;
 
@@ -14,17 +15,16 @@ use std::time::Duration;
 
 use hookwright_core::nats::ids::{InvalidUid, ProducerUid};
 use hookwright_core::nats::names::{CONFIG_BUCKET, ConfigKey};
-use hookwright_crds::{FINALIZER, Producer, StreamPolicy, Subscription};
+use hookwright_crds::{Producer, StreamPolicy};
 use kube::ResourceExt;
 use kube::runtime::controller::Action;
 use kube::runtime::reflector::ObjectRef;
 
-use crate::cache::producers::ProducerFacts;
+use crate::cache::leases::Rollout;
+use crate::cache::producers::ProducerState;
 use crate::context::Context;
-use crate::event_schema;
 use crate::nats::jetstream::JsError;
 use crate::reconcile::failures::jittered;
-use crate::reconcile::leases::Verdict;
 use crate::reconcile::programmed;
 use crate::status::write::StatusError;
 pub(crate) use cleanup::{cleanup, leftover};
@@ -53,15 +53,15 @@ const LOOK_AGAIN: Duration = Duration::from_secs(60);
 
 /// Brings NATS and the status to what the Producer says.
 pub(crate) async fn reconcile(producer: Arc<Producer>, ctx: &Context) -> Result<Action, ProducerError> {
-    let producer = ctx.latest_producers.of(&producer);
+    let producer = ctx.producers.own_writes.newest(&producer);
     let uid = ProducerUid::parse(&producer.uid().unwrap_or_default())?;
     let this = ObjectRef::from_obj(&*producer);
     // They are counted, and told of changes.
-    ctx.subscriptions_listed.wait().await;
-    ctx.schemas_listed.wait().await;
-    if ctx.facts.note_terms(&uid, &producer) {
+    ctx.subscriptions.listed.wait().await;
+    ctx.schemas.listed.wait().await;
+    if ctx.producer_states.note_terms(&uid, &producer) {
         // Before anything that may fail: whoever is shut out is shut out at once.
-        trigger_subscriptions(ctx, &producer);
+        referrers::trigger(ctx, &producer);
     }
 
     let (outcome, error) = match attempt(&producer, &uid, ctx).await {
@@ -71,17 +71,17 @@ pub(crate) async fn reconcile(producer: Arc<Producer>, ctx: &Context) -> Result<
     let changed = remember(ctx, &uid, &outcome);
     status::write(ctx, &producer, &uid, &outcome).await?;
     if changed {
-        trigger_subscriptions(ctx, &producer);
+        referrers::trigger(ctx, &producer);
     }
     if matches!(
         outcome,
-        status::Outcome::Live { verdict: Verdict::Loaded | Verdict::Unserved { .. }, .. } | status::Outcome::Refused(_)
+        status::Outcome::Live { rollout: Rollout::Loaded | Rollout::Unserved { .. }, .. } | status::Outcome::Refused(_)
     ) {
         ctx.triggers.producers.settled(&this);
     }
     match error {
         Some(error) => Err(error),
-        None if matches!(outcome, status::Outcome::Live { verdict: Verdict::Loaded, .. }) => {
+        None if matches!(outcome, status::Outcome::Live { rollout: Rollout::Loaded, .. }) => {
             Ok(Action::requeue(jittered(LOOK_AGAIN)))
         }
         None if matches!(outcome, status::Outcome::Refused(_)) => Ok(Action::requeue(jittered(LOOK_AGAIN))),
@@ -111,8 +111,8 @@ async fn attempt(producer: &Producer, uid: &ProducerUid, ctx: &Context) -> Resul
         apply::Applied::Live { live, stream, fresh } => (live, stream, fresh),
     };
     ctx.triggers.producers.when_loaded(ObjectRef::from_obj(producer), live.revision, uid);
-    let verdict = programmed::verdict(ctx, live.revision, uid).await.map_err(ProducerError::Leases)?;
-    Ok(status::Outcome::Live { live, stream, verdict, fresh })
+    let rollout = programmed::rollout(&ctx.leases, &ctx.js, live.revision, uid).await.map_err(ProducerError::Leases)?;
+    Ok(status::Outcome::Live { live, stream, rollout, fresh })
 }
 
 /// Takes the record away from a refused Producer that reads the stream of someone else: dispatchers stop. Whatever the
@@ -126,51 +126,23 @@ async fn withdraw(producer: &Producer, uid: &ProducerUid, ctx: &Context) -> Resu
     if ctx.js.get(CONFIG_BUCKET, &key).await.map_err(ProducerError::Fetch)?.is_some() {
         ctx.js.remove(CONFIG_BUCKET, &key).await.map_err(ProducerError::Fetch)?;
     }
-    ctx.facts.forget_live(uid);
+    ctx.producer_states.forget_live(uid);
     Ok(())
 }
 
 /// Returns whether Subscriptions have to look at the Producer again.
 fn remember(ctx: &Context, uid: &ProducerUid, outcome: &status::Outcome) -> bool {
     match outcome {
-        status::Outcome::Live { live, verdict, .. } => {
-            let unserved = matches!(verdict, Verdict::Unserved { .. });
-            ctx.facts.set(uid, ProducerFacts { accepted: Ok(()), live: Some(live.clone()), unserved })
+        status::Outcome::Live { live, rollout, .. } => {
+            let unserved = matches!(rollout, Rollout::Unserved { .. });
+            ctx.producer_states.set(uid, ProducerState { accepted: Ok(()), live: Some(live.clone()), unserved })
         }
         status::Outcome::Refused(refusal) => {
-            let before = ctx.facts.get(uid);
+            let before = ctx.producer_states.get(uid);
             let unserved = before.as_ref().is_some_and(|before| before.unserved);
             let live = before.and_then(|before| before.live);
-            ctx.facts.set(uid, ProducerFacts { accepted: Err(refusal.clone()), live, unserved })
+            ctx.producer_states.set(uid, ProducerState { accepted: Err(refusal.clone()), live, unserved })
         }
         status::Outcome::Waiting { .. } | status::Outcome::Unavailable | status::Outcome::Failed(_) => false,
     }
-}
-
-/// Reconciles the Subscriptions and EventSchemas that refer to this Producer.
-fn trigger_subscriptions(ctx: &Context, producer: &Producer) {
-    for schema in event_schema::of_producer(ctx, &ObjectRef::from_obj(producer)) {
-        ctx.triggers.schemas.reconcile(ObjectRef::from_obj(&*schema));
-    }
-    // One without the finalizer is reconciled as soon as it has it: until that is seen, it would be added once more.
-    let has_finalizer = |s: &Subscription| s.finalizers().iter().any(|name| name == FINALIZER);
-    for subscription in ctx.subscriptions.state_filter(|s| refers_to(s, producer) && has_finalizer(s)) {
-        ctx.triggers.subscriptions.reconcile(ObjectRef::from_obj(&*subscription));
-    }
-}
-
-fn refers_to(subscription: &Subscription, producer: &Producer) -> bool {
-    subscription.spec.producer_ref.name == producer.name_any()
-        && Some(namespace_of(subscription)) == producer.namespace()
-}
-
-/// The namespace of the Producer that a Subscription refers to.
-pub(crate) fn namespace_of(subscription: &Subscription) -> String {
-    let given = subscription.spec.producer_ref.namespace.clone();
-    given.or_else(|| subscription.namespace()).unwrap_or_default()
-}
-
-/// The Producer that a Subscription refers to.
-pub(crate) fn producer_ref(subscription: &Subscription) -> ObjectRef<Producer> {
-    ObjectRef::new(&subscription.spec.producer_ref.name).within(&namespace_of(subscription))
 }

@@ -1,9 +1,8 @@
-//! Who is reconciled again, and when.
+//! Who is reconciled again, and when; and what the reconciles of all kinds share.
+//!
+//! The reconciles of the three kinds and `background` call this room. Nothing here knows `Context`.
 
-pub(crate) mod controllers;
 pub(crate) mod deletion;
 pub(crate) mod failures;
-pub(crate) mod leases;
 pub(crate) mod programmed;
 pub(crate) mod triggers;
-pub(crate) mod watch;

@@ -22,20 +22,20 @@ use prometheus_client::registry::Registry;
 use tokio::sync::watch;
 use tracing::info;
 
-use crate::background::{checkpoint, overdue, schema_violations, sweep};
-use crate::cache::namespaces::{self, Namespaces};
+use crate::background::{checkpoint, namespaces, overdue, stream_numbers, sweep};
+use crate::cache::kind::{Kind, watched};
+use crate::cache::namespaces::Namespaces;
 use crate::context::Context;
+use crate::controllers::{self, Controllers};
+use crate::health::{correct, fold, writer};
 use crate::metrics::Metrics;
 use crate::nats::jetstream::JetStream;
 use crate::nats::system;
 use crate::readiness::{Part, Readiness};
-use crate::reconcile::controllers;
-use crate::reconcile::controllers::Controllers;
 use crate::reconcile::triggers::Triggers;
-use crate::reconcile::watch::{Watched, watched};
 use crate::settings::Settings;
 use crate::status::write::RECONCILER;
-use crate::{health, producer, subscription};
+use crate::subscription::test_delivery;
 
 /// How long the controllers wait for the first connection to NATS.
 const WAIT_FOR_NATS: Duration = Duration::from_secs(5);
@@ -52,18 +52,17 @@ pub async fn run(settings: Settings, check_config: bool) -> anyhow::Result<()> {
     // An error means that a provider is there already.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let client = kubernetes().await.context("no access to Kubernetes")?;
-    let producers = watched::<Producer>(client.clone());
-    let subscriptions = watched::<Subscription>(client.clone());
-    let schemas = watched::<EventSchema>(client.clone());
+    let (producer_controller, producers) = watched::<Producer>(client.clone());
+    let (subscription_controller, subscriptions) = watched::<Subscription>(client.clone());
+    let (schema_controller, schemas) = watched::<EventSchema>(client.clone());
     let (triggers, triggered) = Triggers::new();
-    let (namespaces, labels) = Namespaces::new();
-    let watched = (&producers, &subscriptions, &schemas);
-    let ctx = context(settings, key, client.clone(), watched, namespaces, triggers);
+    let (namespaces, namespace_writer) = Namespaces::new();
+    let ctx = context(settings, key, client, (producers, subscriptions, schemas), namespaces, triggers);
     let readiness = Arc::new(Readiness::new());
     let (connected, connects) = watch::channel(0);
     let mut registry = Registry::with_prefix("hookwright");
     let leases = ctx.leases.clone();
-    ctx.metrics.register(&mut registry, ctx.producers.clone(), ctx.subscriptions.clone(), leases);
+    ctx.metrics.register(&mut registry, ctx.producers.store.clone(), ctx.subscriptions.store.clone(), leases);
 
     let stop = async { drop(shutdown::requested().await) }.boxed().shared();
     let work = async {
@@ -73,9 +72,9 @@ pub async fn run(settings: Settings, check_config: bool) -> anyhow::Result<()> {
         controllers::run(
             ctx.clone(),
             Controllers {
-                producers: producers.controller,
-                subscriptions: subscriptions.controller,
-                schemas: schemas.controller,
+                producers: producer_controller,
+                subscriptions: subscription_controller,
+                schemas: schema_controller,
             },
             triggered,
             connects,
@@ -87,7 +86,7 @@ pub async fn run(settings: Settings, check_config: bool) -> anyhow::Result<()> {
         result = admin::serve(&ctx.settings.http, readiness.watch(), registry) => result.context("the admin endpoint"),
         result = with_nats(ctx.clone(), &readiness, connected) => result,
         never = listed(&ctx, &readiness) => match never {},
-        never = namespaces::keep(&ctx, client, labels, &readiness) => match never {},
+        never = namespaces::watch(&ctx, namespace_writer, &readiness) => match never {},
         () = ctx.triggers.follow(&ctx.leases, &ctx.producers) => Ok(()),
         () = stop.clone().then(|()| tokio::time::sleep(GRACE)) => Ok(()),
         () = work => {
@@ -125,9 +124,15 @@ async fn with_nats(ctx: Arc<Context>, readiness: &Readiness, connected: watch::S
         }
     });
     let counted = Mirror::new(nats.clone(), STATE_BUCKET, VIOLATIONS_KEYS);
-    let counted = counted.run(|change| schema_violations::apply(&ctx, change));
+    let counted = counted.run(|change| {
+        // Dispatchers write a Producer's count at most every 10 s.
+        let changed = ctx.schema_violations.apply(change);
+        if let Some(producer) = changed.and_then(|uid| ctx.producers.find(uid.as_str())) {
+            ctx.triggers.producer_soon(producer);
+        }
+    });
     let tested = Mirror::new(nats.clone(), STATE_BUCKET, TEST_KEYS);
-    let tested = tested.run(|change| subscription::answered(&ctx, change));
+    let tested = tested.run(|change| test_delivery::answered(&ctx, change));
     let disabled = Mirror::new(nats, STATE_BUCKET, DISABLED_KEYS).run(|change| ctx.health.apply_disabled(change));
     let forward = async {
         let mut reconnects = reconnects.clone();
@@ -149,20 +154,20 @@ async fn with_nats(ctx: Arc<Context>, readiness: &Readiness, connected: watch::S
         never = sweep::keep(ctx.clone(), reconnects.clone(), readiness) => match never {},
         never = checkpoint::keep(ctx.clone()) => match never {},
         never = overdue::patrol(ctx.clone()) => match never {},
-        never = health::write_all(ctx.clone()) => match never {},
-        never = health::fold_all(ctx.clone()) => match never {},
-        never = health::correct_all(ctx.clone()) => match never {},
-        never = producer::refresh::grant_all(ctx.clone()) => match never {},
+        never = writer::write_all(ctx.clone()) => match never {},
+        never = fold::fold_all(ctx.clone()) => match never {},
+        never = correct::correct_all(ctx.clone()) => match never {},
+        never = stream_numbers::grant(&ctx) => match never {},
     }
 }
 
 /// Notes when the first list of each kind is complete.
 async fn listed(ctx: &Context, readiness: &Readiness) -> Infallible {
-    ctx.producers_listed.wait().await;
+    ctx.producers.listed.wait().await;
     readiness.there(Part::Producers);
-    ctx.subscriptions_listed.wait().await;
+    ctx.subscriptions.listed.wait().await;
     readiness.there(Part::Subscriptions);
-    ctx.schemas_listed.wait().await;
+    ctx.schemas.listed.wait().await;
     readiness.there(Part::EventSchemas);
     std::future::pending().await
 }
@@ -171,7 +176,7 @@ fn context(
     settings: Settings,
     key: SealingKey,
     client: Client,
-    (producers, subscriptions, schemas): (&Watched<Producer>, &Watched<Subscription>, &Watched<EventSchema>),
+    (producers, subscriptions, schemas): (Kind<Producer>, Kind<Subscription>, Kind<EventSchema>),
     namespaces: Namespaces,
     triggers: Triggers,
 ) -> Arc<Context> {
@@ -182,23 +187,17 @@ fn context(
         client,
         js: JetStream::default(),
         leases: Arc::default(),
-        health: Arc::default(),
-        producers: producers.store.clone(),
-        producers_listed: producers.listed.clone(),
-        subscriptions: subscriptions.store.clone(),
-        subscriptions_listed: subscriptions.listed.clone(),
+        health: Default::default(),
+        producers,
+        subscriptions,
+        schemas,
         namespaces,
-        schemas: schemas.store.clone(),
-        schemas_listed: schemas.listed.clone(),
-        latest_producers: Default::default(),
-        latest_subscriptions: Default::default(),
-        latest_schemas: Default::default(),
-        settled: Default::default(),
-        judged: Default::default(),
-        violations: Default::default(),
-        incidents: Default::default(),
-        facts: Default::default(),
-        refresh: Default::default(),
+        producer_states: Default::default(),
+        settled_schemas: Default::default(),
+        schema_checks: Default::default(),
+        schema_violations: Default::default(),
+        stream_incidents: Default::default(),
+        stream_numbers: Default::default(),
         triggers,
         failures: Default::default(),
         status_budget: Default::default(),

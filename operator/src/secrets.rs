@@ -8,7 +8,7 @@ use kube::api::PostParams;
 use kube::{Api, Client, Resource, ResourceExt};
 use ring::rand::{SecureRandom, SystemRandom};
 
-use crate::status::conditions::Refusal;
+use crate::refusal::Refusal;
 
 /// Secrets can't be read or made.
 #[derive(Debug, thiserror::Error)]

@@ -4,32 +4,30 @@ mod apply;
 mod build;
 mod cleanup;
 mod fetch;
-mod policy;
 mod status;
-mod test_delivery;
+pub(crate) mod test_delivery;
 mod validate;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use hookwright_core::nats::ids::{InvalidUid, SubscriptionUid};
-use hookwright_crds::{ConditionStatus, ConditionType, Delivery, Subscription};
+use hookwright_crds::policy;
+use hookwright_crds::{Delivery, Subscription};
 use hookwright_runtime::logging;
 use kube::ResourceExt;
 use kube::runtime::controller::Action;
 use kube::runtime::reflector::ObjectRef;
 
+use crate::cache::leases::Rollout;
+use crate::cache::references::{RefersToProducer, is_foreign};
 use crate::context::Context;
 use crate::nats::jetstream::JsError;
-use crate::producer::producer_ref;
 use crate::reconcile::failures::jittered;
-use crate::reconcile::leases::Verdict;
 use crate::reconcile::programmed;
 use crate::secrets::SecretError;
-use crate::status::conditions::Refusal;
 use crate::status::write::StatusError;
 pub(crate) use cleanup::cleanup;
-pub(crate) use test_delivery::answered;
 
 /// A Subscription could not be reconciled.
 #[derive(Debug, thiserror::Error)]
@@ -59,11 +57,11 @@ const LOOK_FOR_GARBAGE: Duration = Duration::from_secs(2);
 
 /// Brings NATS and the status to what the Subscription says.
 pub(crate) async fn reconcile(subscription: Arc<Subscription>, ctx: &Context) -> Result<Action, SubscriptionError> {
-    let subscription = ctx.latest_subscriptions.of(&subscription);
+    let subscription = ctx.subscriptions.own_writes.newest(&subscription);
     let uid = SubscriptionUid::parse(&subscription.uid().unwrap_or_default())?;
     if subscription.status.as_ref().and_then(|status| status.observed_generation).is_none_or(|seen| seen < 0) {
         // The Producer counts its Subscriptions.
-        ctx.triggers.producer_soon(producer_ref(&subscription));
+        ctx.triggers.producer_soon(subscription.producer_ref());
     }
     let (fetched, unread) = match fetch::fetch(&subscription, ctx).await {
         Ok(fetched) => (fetched, None),
@@ -102,11 +100,11 @@ async fn attempt(
     fetched: &fetch::Fetched,
     ctx: &Context,
 ) -> Result<status::Outcome, SubscriptionError> {
-    if fetched.producer.is_none() && fetch::is_foreign(subscription) {
+    if fetched.producer.is_none() && is_foreign(subscription) {
         // Before the spec is looked at: whoever is shut out is shut out, whatever else is wrong.
         apply::withdraw(uid, ctx).await?;
         ctx.triggers.subscriptions.settled(&ObjectRef::from_obj(subscription));
-        return Ok(status::Outcome::Unresolved(build::not_permitted(&producer_ref(subscription))));
+        return Ok(status::Outcome::Unresolved(build::not_permitted(&subscription.producer_ref())));
     }
     let valid = match validate::validate(subscription, uid, fetched.delivery()) {
         Ok(valid) => valid,
@@ -118,8 +116,8 @@ async fn attempt(
         Err(unresolved) => return Ok(status::Outcome::Unresolved(unresolved)),
     };
     let written = apply::apply(record, ctx).await?;
-    let verdict = loaded(subscription, fetched, &written, ctx).await?;
-    Ok(status::Outcome::Applied { verdict, fresh: written.fresh, revision: written.revision })
+    let rollout = loaded(subscription, fetched, &written, ctx).await?;
+    Ok(status::Outcome::Applied { rollout, fresh: written.fresh, revision: written.revision })
 }
 
 /// Whether all dispatchers serve the record, and the Producer's, and the consumer is there; none while the Producer's
@@ -129,22 +127,23 @@ async fn loaded(
     fetched: &fetch::Fetched,
     written: &apply::Written,
     ctx: &Context,
-) -> Result<Option<Verdict>, SubscriptionError> {
+) -> Result<Option<Rollout>, SubscriptionError> {
     let this = ObjectRef::from_obj(subscription);
     let is_served = |producer: &fetch::FoundProducer| !ctx.leases.unserved().contains(&producer.uid);
     if !written.fresh && status::is_latched(subscription) && fetched.producer.as_ref().is_none_or(is_served) {
         ctx.triggers.subscriptions.settled(&this);
-        return Ok(Some(Verdict::Loaded));
+        return Ok(Some(Rollout::Loaded));
     }
     let Some((producer_uid, producer)) = fetched.live_producer() else { return Ok(None) };
     let revision = written.revision.max(producer.revision);
     // First the note, then the look: a lease that comes in between is not missed.
     ctx.triggers.subscriptions.when_loaded(this.clone(), revision, producer_uid);
-    let verdict = programmed::verdict(ctx, revision, producer_uid).await.map_err(SubscriptionError::Leases)?;
-    if matches!(verdict, Verdict::Loaded | Verdict::Unserved { .. }) {
+    let rollout =
+        programmed::rollout(&ctx.leases, &ctx.js, revision, producer_uid).await.map_err(SubscriptionError::Leases)?;
+    if matches!(rollout, Rollout::Loaded | Rollout::Unserved { .. }) {
         ctx.triggers.subscriptions.settled(&this);
     }
-    Ok(Some(verdict))
+    Ok(Some(rollout))
 }
 
 /// The delivery policy as status shows it; none while there is no Producer to inherit from, and as before where nothing
@@ -160,27 +159,14 @@ fn effective(subscription: &Subscription, fetched: Option<&fetch::Fetched>) -> O
 fn again(found: &status::Outcome, fetched: &fetch::Fetched, subscription: &Subscription, ctx: &Context) -> Duration {
     let refresh = ctx.settings.secret_refresh;
     match found {
-        status::Outcome::Applied { verdict: Some(Verdict::Loaded), .. } | status::Outcome::Refused(_) => {
+        status::Outcome::Applied { rollout: Some(Rollout::Loaded), .. } | status::Outcome::Refused(_) => {
             jittered(refresh)
         }
         status::Outcome::Unresolved(_) if fetched.waits_for_garbage_collection(subscription) => LOOK_FOR_GARBAGE,
         // The Producer tells when one serves it again.
-        status::Outcome::Unresolved(_) | status::Outcome::Applied { verdict: Some(Verdict::Unserved { .. }), .. } => {
+        status::Outcome::Unresolved(_) | status::Outcome::Applied { rollout: Some(Rollout::Unserved { .. }), .. } => {
             jittered(refresh.min(LOOK_FOR_MISSING))
         }
         _ => LOOK_FOR_DISPATCHERS,
-    }
-}
-
-/// What the last written status says of `Accepted`, where the operator has not looked at a Producer since it started.
-fn accepted_before(producer: &hookwright_crds::Producer) -> Option<Result<(), Refusal>> {
-    let conditions = producer.status.as_ref()?.conditions.as_ref()?;
-    let accepted = crate::status::conditions::find(conditions, ConditionType::Accepted)?;
-    match accepted.status.as_str() {
-        text if text == ConditionStatus::True.as_str() => Some(Ok(())),
-        text if text == ConditionStatus::False.as_str() => {
-            Some(Err(Refusal::new(hookwright_crds::Reason::Invalid, accepted.message.clone())))
-        }
-        _ => None,
     }
 }

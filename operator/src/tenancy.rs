@@ -12,7 +12,7 @@ use hookwright_core::nats::subject::is_within;
 use hookwright_crds::Reason;
 use serde::Deserialize;
 
-use crate::status::conditions::Refusal;
+use crate::refusal::Refusal;
 
 /// Prefixes of streams that are Hookwright's own, or behind buckets.
 const RESERVED_STREAMS: [&str; 4] = ["HOOKWRIGHT_", "KV_", "OBJ_", "$"];

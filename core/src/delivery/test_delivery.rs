@@ -12,6 +12,7 @@ use ring::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use crate::codec::{RecordError, encode_header};
 use crate::delivery::outcome::OutcomeKind;
 use crate::event::event_type::EventTypeRule;
 use crate::event::{Event, Malformed, Message, Reading, parse};
@@ -90,10 +91,14 @@ impl TestDelivery {
         DeliveryKey { subscription, stream: &stream, stream_created, sequence: self.request }.id()
     }
 
-    /// Its `Nats-Msg-Id`: told twice within the duplicate window, it is told once.
-    #[must_use]
-    pub fn message_id(&self) -> String {
-        format!("test:{}:{}:{}", self.subscription, self.request, self.revision)
+    /// The headers of the message that asks a dispatcher for it. Asked for twice within the duplicate window, it is sent
+    /// once.
+    ///
+    /// # Errors
+    /// If it can't be encoded, which doesn't happen.
+    pub fn headers(&self) -> Result<[(&'static str, String); 2], RecordError> {
+        let message_id = format!("test:{}:{}:{}", self.subscription, self.request, self.revision);
+        Ok([(TEST_HEADER, encode_header(self)?), ("Nats-Msg-Id", message_id)])
     }
 
     /// The event, from `source`.

@@ -14,9 +14,7 @@ use hookwright_core::nats::loss::Look;
 use hookwright_core::nats::names::{self, STATE_BUCKET};
 use hookwright_core::nats::subject::is_within;
 use hookwright_core::record::{self, Checkpoint, RecordError};
-use hookwright_crds::Producer;
 use hookwright_runtime::logging;
-use kube::runtime::reflector::ObjectRef;
 use tokio::time::MissedTickBehavior;
 use tracing::{debug, warn};
 
@@ -57,7 +55,7 @@ pub(crate) async fn keep(ctx: Arc<Context>) -> Infallible {
         if ctx.js.nats().is_err() {
             continue;
         }
-        let taken: Vec<_> = futures::stream::iter(ctx.facts.live())
+        let taken: Vec<_> = futures::stream::iter(ctx.producer_states.live())
             .map(|(uid, live)| {
                 let (ctx, old) = (&ctx, last.get(&uid).cloned());
                 async move { (take(ctx, &uid, &live, old).await, uid) }
@@ -77,12 +75,11 @@ pub(crate) async fn keep(ctx: Arc<Context>) -> Infallible {
     }
 }
 
-/// The Producer is looked at again. Where stream or consumer have vanished, its reconcile makes them anew, the consumer
-/// from the last checkpoint on.
+/// Reconciles the Producer. If its stream or consumer has vanished, the reconcile creates it again, the consumer from the
+/// last checkpoint on.
 fn reconcile(ctx: &Context, uid: &ProducerUid) {
-    let is_it = |producer: &Producer| producer.metadata.uid.as_deref() == Some(uid.as_str());
-    for producer in ctx.producers.state_filter(is_it) {
-        ctx.triggers.producers.reconcile(ObjectRef::from_obj(&*producer));
+    if let Some(producer) = ctx.producers.find(uid.as_str()) {
+        ctx.triggers.producers.reconcile(producer);
     }
 }
 
@@ -127,7 +124,7 @@ async fn take(
         warn!(producer = %uid, stream = live.stream.name, "the stream was replaced");
         ctx.metrics.streams_replaced.inc();
     }
-    if ctx.incidents.note(uid, &checkpoint) {
+    if ctx.stream_incidents.note(uid, &checkpoint) {
         reconcile(ctx, uid);
     }
     Ok(Some(Stored { checkpoint, revision }))

@@ -9,22 +9,21 @@ use std::str::FromStr;
 
 use async_nats::jetstream::consumer;
 use async_nats::jetstream::stream::RawMessage;
-use async_nats::{HeaderMap, HeaderName, StatusCode};
+use async_nats::{HeaderName, StatusCode};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
+use hookwright_core::delivery::dead_letter::DeadLetter;
 use hookwright_core::delivery::dead_letter::DeadLetterReason;
-use hookwright_core::delivery::dead_letter::{DEAD_LETTER_HEADER, DeadLetter};
 use hookwright_core::delivery::event_ref::EventRef;
-use hookwright_core::delivery::progress::Progress;
 use hookwright_core::nats::ids::ProducerUid;
 use hookwright_core::nats::names;
-use hookwright_core::record::{self, RecordError};
+use hookwright_core::record::RecordError;
 use jiff::Timestamp;
 use tracing::warn;
 
 use crate::cache::producers::LiveProducer;
-use crate::nats::jetstream::{JetStream, JsError, JsResult};
+use crate::nats::jetstream::{JetStream, JsError, JsResult, header_map};
 
 /// How many events behind the ack floor are looked at each time.
 const LOOK: u64 = 256;
@@ -124,28 +123,16 @@ async fn bury(
     message: RawMessage,
 ) -> Result<(), UnreadableError> {
     let body = BASE64_STANDARD.decode(&message.payload).unwrap_or_default();
-    let letter = DeadLetter {
-        version: record::VERSION,
-        reason: DeadLetterReason::Malformed,
-        detail: Some(DETAIL.to_owned()),
-        time: Timestamp::now(),
-        producer: uid.clone(),
-        subscription: None,
-        id: None,
-        event: EventRef {
-            stream: live.stream.name.clone(),
-            stream_created: live.stream.created,
-            sequence: message.sequence,
-            subject: message.subject,
-            published: Timestamp::from_nanosecond(message.time.unix_timestamp_nanos()).unwrap_or_default(),
-            event_type: String::new(),
-        },
-        progress: Progress::default(),
-        reference_only: false,
+    let event = EventRef {
+        stream: live.stream.name.clone(),
+        stream_created: live.stream.created,
+        sequence: message.sequence,
+        subject: message.subject,
+        published: Timestamp::from_nanosecond(message.time.unix_timestamp_nanos()).unwrap_or_default(),
+        event_type: String::new(),
     };
-    let mut headers = HeaderMap::new();
-    headers.insert("Nats-Msg-Id", letter.message_id());
-    headers.insert(DEAD_LETTER_HEADER, String::from_utf8_lossy(&record::encode(&letter)?).into_owned());
+    let letter = DeadLetter::of_event(uid.clone(), event, DeadLetterReason::Malformed, Timestamp::now());
+    let headers = header_map(letter.with_detail(Some(DETAIL.to_owned())).headers()?);
     js.publish(names::dead_event(uid), headers, body.into()).await?;
     Ok(())
 }

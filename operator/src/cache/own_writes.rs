@@ -1,15 +1,17 @@
-//! The newest version of an object: what the watch brought, or the answer to the operator's own last write, which the
-//! watch may not have brought yet. Without it, a reconcile right after a write would undo it or report it twice.
+//! Answers to the operator's own writes.
+//!
+//! The watch may not have brought the answer to the operator's last write of an object yet. Without these answers, a
+//! reconcile right after a write would undo the write or report it twice.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use kube::{Resource, ResourceExt};
 
-/// Answers to writes, by uid.
-pub(crate) struct Latest<K>(Mutex<HashMap<String, Arc<K>>>);
+/// The answer to the last write of each object, by uid.
+pub(crate) struct OwnWrites<K>(Mutex<HashMap<String, Arc<K>>>);
 
-impl<K> Default for Latest<K> {
+impl<K> Default for OwnWrites<K> {
     fn default() -> Self {
         Self(Mutex::default())
     }
@@ -20,9 +22,9 @@ fn version(object: &impl Resource) -> u64 {
     object.meta().resource_version.as_deref().and_then(|text| text.parse().ok()).unwrap_or(0)
 }
 
-impl<K: Resource> Latest<K> {
-    /// The newer of this object and the last answer.
-    pub(crate) fn of(&self, object: &Arc<K>) -> Arc<K> {
+impl<K: Resource> OwnWrites<K> {
+    /// Returns this object, or the answer to the last write if that is newer.
+    pub(crate) fn newest(&self, object: &Arc<K>) -> Arc<K> {
         let Some(uid) = object.uid() else { return object.clone() };
         let mut answers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match answers.get(&uid) {
@@ -45,6 +47,7 @@ impl<K: Resource> Latest<K> {
         }
     }
 
+    /// Drops the answer for an object that is deleted.
     pub(crate) fn forget(&self, uid: &str) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(uid);
     }

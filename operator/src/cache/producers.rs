@@ -12,7 +12,7 @@ use hookwright_crds::{AllowedNamespaces, Delivery, Producer};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
-use crate::status::conditions::Refusal;
+use crate::refusal::Refusal;
 
 /// A Producer that can be read from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,7 +27,7 @@ pub(crate) struct LiveProducer {
 
 /// What the last reconcile came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct ProducerFacts {
+pub(crate) struct ProducerState {
     pub(crate) accepted: Result<(), Refusal>,
     /// Stream, consumer and record as last seen in place; kept when the spec is refused later.
     pub(crate) live: Option<LiveProducer>,
@@ -47,23 +47,23 @@ struct Terms {
 const FIRST_LOOK: Duration = Duration::from_secs(2);
 
 /// All Producers by uid.
-pub(crate) struct Facts {
-    facts: Mutex<HashMap<ProducerUid, ProducerFacts>>,
+pub(crate) struct ProducerStates {
+    states: Mutex<HashMap<ProducerUid, ProducerState>>,
     terms: Mutex<HashMap<ProducerUid, Terms>>,
     looked: watch::Sender<()>,
     since: Instant,
 }
 
-impl Default for Facts {
+impl Default for ProducerStates {
     fn default() -> Self {
-        let (facts, terms) = (Mutex::default(), Mutex::default());
-        Self { facts, terms, looked: watch::Sender::new(()), since: Instant::now() }
+        let (states, terms) = (Mutex::default(), Mutex::default());
+        Self { states, terms, looked: watch::Sender::new(()), since: Instant::now() }
     }
 }
 
-impl Facts {
-    fn map(&self) -> MutexGuard<'_, HashMap<ProducerUid, ProducerFacts>> {
-        self.facts.lock().unwrap_or_else(PoisonError::into_inner)
+impl ProducerStates {
+    fn map(&self) -> MutexGuard<'_, HashMap<ProducerUid, ProducerState>> {
+        self.states.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Notes what the spec says of Subscriptions, and returns whether that has changed.
@@ -76,12 +76,12 @@ impl Facts {
         all.insert(uid.clone(), terms.clone()) != Some(terms)
     }
 
-    pub(crate) fn get(&self, producer: &ProducerUid) -> Option<ProducerFacts> {
+    pub(crate) fn get(&self, producer: &ProducerUid) -> Option<ProducerState> {
         self.map().get(producer).cloned()
     }
 
     /// The same; while the operator is starting, after the first look at the Producer.
-    pub(crate) async fn first_look(&self, producer: &ProducerUid) -> Option<ProducerFacts> {
+    pub(crate) async fn first_look(&self, producer: &ProducerUid) -> Option<ProducerState> {
         let mut looked = self.looked.subscribe();
         while self.get(producer).is_none() {
             if !matches!(timeout_at(self.since + FIRST_LOOK, looked.changed()).await, Ok(Ok(()))) {
@@ -92,8 +92,8 @@ impl Facts {
     }
 
     /// Returns whether anything changed.
-    pub(crate) fn set(&self, producer: &ProducerUid, facts: ProducerFacts) -> bool {
-        let changed = self.map().insert(producer.clone(), facts.clone()) != Some(facts);
+    pub(crate) fn set(&self, producer: &ProducerUid, state: ProducerState) -> bool {
+        let changed = self.map().insert(producer.clone(), state.clone()) != Some(state);
         self.looked.send_replace(());
         changed
     }
@@ -110,6 +110,6 @@ impl Facts {
 
     /// The Producers that can be read from.
     pub(crate) fn live(&self) -> Vec<(ProducerUid, LiveProducer)> {
-        self.map().iter().filter_map(|(uid, facts)| Some((uid.clone(), facts.live.clone()?))).collect()
+        self.map().iter().filter_map(|(uid, state)| Some((uid.clone(), state.live.clone()?))).collect()
     }
 }

@@ -7,16 +7,16 @@ use hookwright_core::nats::ids::EventSchemaUid;
 use hookwright_core::schema::VersionedSchema;
 use hookwright_core::schema::{SchemaError, check_edit, digest};
 
-/// The last verdict on each EventSchema that exists.
+/// The last check of each EventSchema that exists.
 #[derive(Default)]
-pub(crate) struct Judged(Mutex<HashMap<EventSchemaUid, Verdict>>);
+pub(crate) struct SchemaChecks(Mutex<HashMap<EventSchemaUid, Check>>);
 
-struct Verdict {
+struct Check {
     case: Case,
     result: Result<(), SchemaError>,
 }
 
-/// All that a verdict depends on: the versions and what is in force, by digest.
+/// All that a check depends on: the versions and what is in force, by digest.
 #[derive(PartialEq)]
 struct Case([Vec<(String, String)>; 2]);
 
@@ -30,7 +30,7 @@ impl Case {
     }
 }
 
-impl Judged {
+impl SchemaChecks {
     /// What [`check_edit`] finds.
     pub(crate) fn check(
         &self,
@@ -43,7 +43,7 @@ impl Judged {
             return known.result.clone();
         }
         let result = check_edit(versions, in_force);
-        self.map().insert(uid.clone(), Verdict { case, result: result.clone() });
+        self.map().insert(uid.clone(), Check { case, result: result.clone() });
         result
     }
 
@@ -52,7 +52,7 @@ impl Judged {
     }
 
     // A poisoned lock means a panic while the map was whole.
-    fn map(&self) -> MutexGuard<'_, HashMap<EventSchemaUid, Verdict>> {
+    fn map(&self) -> MutexGuard<'_, HashMap<EventSchemaUid, Check>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -64,7 +64,7 @@ mod tests {
     use serde_json::{Value, json};
 
     #[test]
-    fn the_same_is_judged_once_and_anything_else_anew() {
+    fn the_same_is_checked_once_and_anything_else_anew() {
         let uid = EventSchemaUid::parse("e-1").unwrap();
         let versions = |text: &str, json_schema: Value| {
             let version = SchemaVersion::parse(text).unwrap();
@@ -72,16 +72,16 @@ mod tests {
         };
         let (wide, broken) = (versions("1.0", json!({})), versions("1.1", json!({ "type": "nothing" })));
         let narrow = versions("1.1", json!({ "type": "object" }));
-        let judged = Judged::default();
-        assert!(matches!(judged.check(&uid, &broken, &[]), Err(SchemaError::Invalid { .. })));
+        let checks = SchemaChecks::default();
+        assert!(matches!(checks.check(&uid, &broken, &[]), Err(SchemaError::Invalid { .. })));
         // What no check would find.
-        let mark = |judged: &Judged| judged.map().get_mut(&uid).unwrap().result = Err(SchemaError::Count(99));
-        mark(&judged);
-        assert_eq!(judged.check(&uid, &broken, &[]), Err(SchemaError::Count(99)), "it is remembered");
-        assert_eq!(judged.check(&uid, &narrow, &[]), Ok(()), "an edit");
-        assert!(judged.check(&uid, &narrow, &wide).is_err(), "something else is in force");
-        mark(&judged);
-        judged.forget(&uid);
-        assert!(judged.map().is_empty() && judged.check(&uid, &narrow, &[]).is_ok());
+        let mark = |checks: &SchemaChecks| checks.map().get_mut(&uid).unwrap().result = Err(SchemaError::Count(99));
+        mark(&checks);
+        assert_eq!(checks.check(&uid, &broken, &[]), Err(SchemaError::Count(99)), "it is remembered");
+        assert_eq!(checks.check(&uid, &narrow, &[]), Ok(()), "an edit");
+        assert!(checks.check(&uid, &narrow, &wide).is_err(), "something else is in force");
+        mark(&checks);
+        checks.forget(&uid);
+        assert!(checks.map().is_empty() && checks.check(&uid, &narrow, &[]).is_ok());
     }
 }

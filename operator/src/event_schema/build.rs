@@ -5,7 +5,7 @@ use hookwright_crds::Reason;
 
 use super::fetch::Fetched;
 use super::validate::ValidatedEventSchema;
-use crate::status::conditions::Refusal;
+use crate::refusal::Refusal;
 
 pub(super) fn build(schema: &ValidatedEventSchema, fetched: &Fetched) -> Result<EventSchemaRecord, Refusal> {
     let Some(producer) = &fetched.producer else {

@@ -6,7 +6,8 @@ use hookwright_crds::{ConditionType, EventSchema, Reason};
 use kube::ResourceExt;
 use kube::runtime::reflector::ObjectRef;
 
-use super::{EventSchemaError, fetch, of_producer};
+use super::EventSchemaError;
+use crate::cache::references::RefersToProducer;
 use crate::context::Context;
 use crate::reconcile::deletion;
 use crate::status::conditions::find;
@@ -18,13 +19,13 @@ pub(crate) async fn cleanup(schema: &EventSchema, ctx: &Context) -> Result<(), E
     let result = ctx.js.remove_matching(CONFIG_BUCKET, &format!("schema.*.{uid}")).await;
     let timeout = ctx.settings.finalizer_timeout;
     deletion::or_let_go(result, schema, timeout, &ctx.recorder).await.map_err(EventSchemaError::Cleanup)?;
-    ctx.latest_schemas.forget(uid.as_str());
-    ctx.settled.forget(&uid);
-    ctx.judged.forget(&uid);
-    let producer = fetch::producer_ref(schema);
+    ctx.schemas.own_writes.forget(uid.as_str());
+    ctx.settled_schemas.forget(&uid);
+    ctx.schema_checks.forget(&uid);
+    let producer = schema.producer_ref();
     // One that had to stand back for this one may take its place.
     let stood_back = |other: &EventSchema| other.spec.type_ == schema.spec.type_ || had_no_place(other);
-    for other in of_producer(ctx, &producer).into_iter().filter(|other| stood_back(other)) {
+    for other in ctx.schemas.of_producer(&producer).into_iter().filter(|other| stood_back(other)) {
         ctx.triggers.schemas.reconcile(ObjectRef::from_obj(&*other));
     }
     ctx.triggers.producer_soon(producer);

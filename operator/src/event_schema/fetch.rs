@@ -7,10 +7,10 @@ use hookwright_core::nats::names::{CONFIG_BUCKET, ConfigKey};
 use hookwright_core::record::{self, EventSchemaRecord};
 use hookwright_core::schema::VersionedSchema;
 use hookwright_core::schema::digest;
-use hookwright_crds::{EventSchema, Producer, PublishedVersion};
-use kube::runtime::reflector::ObjectRef;
+use hookwright_crds::{EventSchema, PublishedVersion};
 use kube::{Resource, ResourceExt};
 
+use crate::cache::references::RefersToProducer;
 use crate::context::Context;
 use crate::nats::jetstream::JsResult;
 
@@ -29,15 +29,10 @@ pub(super) struct Fetched {
     pub(super) in_force: Vec<VersionedSchema>,
 }
 
-/// The Producer that an EventSchema refers to.
-pub(super) fn producer_ref(schema: &EventSchema) -> ObjectRef<Producer> {
-    ObjectRef::new(&schema.spec.producer_ref.name).within(&schema.namespace().unwrap_or_default())
-}
-
 pub(super) async fn fetch(schema: &EventSchema, uid: &EventSchemaUid, ctx: &Context) -> JsResult<Fetched> {
-    ctx.producers_listed.wait().await;
-    ctx.schemas_listed.wait().await;
-    let producer = ctx.producers.get(&producer_ref(schema));
+    ctx.producers.listed.wait().await;
+    ctx.schemas.listed.wait().await;
+    let producer = ctx.producers.store.get(&schema.producer_ref());
     let producer = producer.filter(|producer| producer.meta().deletion_timestamp.is_none());
     let producer = producer.and_then(|producer| ProducerUid::parse(producer.meta().uid.as_deref()?).ok());
     let mut published = schema.status.as_ref().and_then(|status| status.versions.clone()).unwrap_or_default();
@@ -54,7 +49,7 @@ pub(super) async fn fetch(schema: &EventSchema, uid: &EventSchemaUid, ctx: &Cont
             }
         }
     }
-    let rivals = super::of_producer(ctx, &producer_ref(schema));
+    let rivals = ctx.schemas.of_producer(&schema.producer_ref());
     let crowded = crowded(schema, &rivals, ctx).then_some(ctx.settings.event_schemas_per_producer);
     Ok(Fetched { producer, older: older(schema, &rivals), crowded, published, in_force })
 }
@@ -68,7 +63,7 @@ fn age(schema: &EventSchema) -> impl Ord {
 fn crowded(schema: &EventSchema, rivals: &[Arc<EventSchema>], ctx: &Context) -> bool {
     let most = ctx.settings.event_schemas_per_producer;
     let accepted = |rival: &Arc<EventSchema>| {
-        let latest = ctx.latest_schemas.of(rival);
+        let latest = ctx.schemas.own_writes.newest(rival);
         latest.status.as_ref().is_some_and(|status| status.latest.is_some())
     };
     let others = rivals.iter().filter(|rival| rival.uid() != schema.uid());

@@ -10,11 +10,12 @@ use kube::{Api, Resource, ResourceExt};
 use super::EventSchemaError;
 use super::apply::ApplyError;
 use super::fetch::Fetched;
+use crate::cache::leases::Rollout;
 use crate::context::Context;
 use crate::metrics::Kind;
 use crate::nats::jetstream::JsError;
-use crate::reconcile::leases::Verdict;
-use crate::status::conditions::{self, Judgement, Refusal, find, summarize};
+use crate::refusal::Refusal;
+use crate::status::conditions::{self, Judgement, find, summarize};
 use crate::status::events;
 use crate::status::write::{RECONCILER, StatusError, write_status};
 
@@ -25,7 +26,7 @@ const REMEMBERED: usize = 200;
 #[derive(Debug)]
 pub(super) enum Outcome {
     /// The record is in place.
-    Applied { verdict: Verdict, fresh: bool, versions: Vec<PublishedVersion> },
+    Applied { rollout: Rollout, fresh: bool, versions: Vec<PublishedVersion> },
     /// The spec can't be used; what was published stays.
     Refused(Refusal),
     /// There is no Producer.
@@ -99,7 +100,7 @@ fn judge(outcome: &Outcome, before: &[Condition], generation: i64) -> Vec<(Condi
         _ => Judgement::holds(Reason::ResolvedRefs, "The Producer was found."),
     };
     let programmed = match outcome {
-        Outcome::Applied { verdict, .. } => Judgement::programmed(*verdict),
+        Outcome::Applied { rollout, .. } => Judgement::programmed(*rollout),
         Outcome::Refused(_) | Outcome::Unresolved(_) => {
             Judgement::unknown(Reason::Pending, "Waiting for a spec that can be accepted and resolved.")
         }
@@ -152,7 +153,7 @@ pub(super) async fn write(ctx: &Context, schema: &EventSchema, outcome: &Outcome
         Err(error) if error.is_gone() => return Ok(()),
         Err(error) => return Err(error),
     };
-    ctx.latest_schemas.remember(answer);
+    ctx.schemas.own_writes.remember(answer);
     ctx.metrics.status_writes.get_or_create(&Kind { kind: "EventSchema" }).inc();
     events::transitions(&ctx.recorder, schema, &before, new.conditions.as_deref().unwrap_or_default()).await;
     Ok(())
@@ -179,7 +180,7 @@ mod tests {
 
     #[test]
     fn conditions_by_outcome() {
-        let loaded = Outcome::Applied { verdict: Verdict::Loaded, fresh: false, versions: vec![] };
+        let loaded = Outcome::Applied { rollout: Rollout::Loaded, fresh: false, versions: vec![] };
         for (outcome, want) in [
             (
                 loaded,

@@ -9,8 +9,8 @@ use kube::{Resource, ResourceExt};
 use serde_json::Value;
 
 use super::fetch::Fetched;
-use crate::cache::schema_checks::Judged;
-use crate::status::conditions::Refusal;
+use crate::cache::schema_checks::SchemaChecks;
+use crate::refusal::Refusal;
 
 /// An EventSchema that events can be held against.
 #[derive(Debug, Clone, PartialEq)]
@@ -28,7 +28,7 @@ pub(super) fn validate(
     object: &EventSchema,
     uid: &EventSchemaUid,
     fetched: &Fetched,
-    judged: &Judged,
+    checks: &SchemaChecks,
 ) -> Result<ValidatedEventSchema, Refusal> {
     let event_type = &object.spec.type_;
     if !EventTypePattern::parse(event_type).is_ok_and(|pattern| pattern.is_exact()) {
@@ -51,7 +51,7 @@ pub(super) fn validate(
     }
     if versions != fetched.in_force {
         // What is in force has been checked, and stays accepted.
-        judged.check(uid, &versions, &fetched.in_force).map_err(|error| refusal(&error))?;
+        checks.check(uid, &versions, &fetched.in_force).map_err(|error| refusal(&error))?;
     }
     Ok(ValidatedEventSchema {
         uid: uid.clone(),
@@ -122,7 +122,7 @@ pub(super) mod tests {
         versions: Value,
         fetched: &Fetched,
     ) -> Result<ValidatedEventSchema, Refusal> {
-        validate(&object(versions), &EventSchemaUid::parse("e-1").unwrap(), fetched, &Judged::default())
+        validate(&object(versions), &EventSchemaUid::parse("e-1").unwrap(), fetched, &SchemaChecks::default())
     }
 
     fn refused(versions: Value, fetched: &Fetched) -> (&'static str, String) {

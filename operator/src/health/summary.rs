@@ -9,8 +9,9 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use super::activity;
-use super::agenda::Weight;
-use crate::status::conditions::{Judgement, Refusal, dated, find};
+use crate::cache::agenda::Weight;
+use crate::refusal::Refusal;
+use crate::status::conditions::{Judgement, dated, find};
 
 /// The health writer's part of the status.
 #[derive(Debug, Clone, Default, PartialEq)]

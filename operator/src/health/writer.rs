@@ -12,8 +12,8 @@ use kube::{Api, Resource, ResourceExt};
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
-use super::agenda::Next;
 use super::summary::{Part, Wanted};
+use crate::cache::agenda::Next;
 use crate::context::Context;
 use crate::metrics::Kind;
 use crate::status::budget::Room;
@@ -23,7 +23,7 @@ use crate::status::write::{HEALTH, write_status};
 /// Writes for ever. Nothing before both buckets are loaded: sums over half of the keys would go down and up again.
 pub(crate) async fn write_all(ctx: Arc<Context>) -> Infallible {
     while !ctx.health.loaded() {
-        ctx.health.wake.notified().await;
+        ctx.health.changed().await;
     }
     loop {
         for key in ctx.health.take_late() {
@@ -32,7 +32,7 @@ pub(crate) async fn write_all(ctx: Arc<Context>) -> Infallible {
             }
         }
         sort(&ctx);
-        let next = ctx.health.state().agenda.next(Instant::now());
+        let next = ctx.health.with_agenda(|agenda| agenda.next(Instant::now()));
         match next {
             Next::Write(_) => {
                 let room = ctx.status_budget.room().await;
@@ -40,9 +40,9 @@ pub(crate) async fn write_all(ctx: Arc<Context>) -> Infallible {
                 sort(&ctx);
                 write_next(&ctx, room).await;
             }
-            Next::Wait => ctx.health.wake.notified().await,
+            Next::Wait => ctx.health.changed().await,
             Next::WaitUntil(time) => {
-                let _ = tokio::time::timeout_at(time, ctx.health.wake.notified()).await;
+                let _ = tokio::time::timeout_at(time, ctx.health.changed()).await;
             }
         }
     }
@@ -51,18 +51,19 @@ pub(crate) async fn write_all(ctx: Arc<Context>) -> Infallible {
 /// Puts what has changed on the agenda, by how much it matters.
 fn sort(ctx: &Context) {
     let (now, wall) = (Instant::now(), Timestamp::now());
-    let changed = ctx.health.state().agenda.take_changed(now);
+    let changed = ctx.health.with_agenda(|agenda| agenda.take_changed(now));
     for uid in changed {
         let Some((object, old, wanted)) = compare(ctx, &uid) else { continue };
-        let agenda = &mut ctx.health.state().agenda;
         if object.meta().deletion_timestamp.is_some() {
             continue;
         }
         let ahead = |at: Timestamp| now + at.duration_since(wall).try_into().unwrap_or_default();
-        agenda.look_at(uid.clone(), wanted.again.map(ahead));
-        if old != wanted.part {
-            agenda.schedule(uid, old.weight_of(&wanted.part), now);
-        }
+        ctx.health.with_agenda(|agenda| {
+            agenda.look_at(uid.clone(), wanted.again.map(ahead));
+            if old != wanted.part {
+                agenda.schedule(uid, old.weight_of(&wanted.part), now);
+            }
+        });
     }
 }
 
@@ -70,7 +71,7 @@ fn sort(ctx: &Context) {
 fn compare(ctx: &Context, uid: &SubscriptionUid) -> Option<(Arc<Subscription>, Part, Wanted)> {
     let now = Timestamp::now();
     let reading = ctx.health.read(uid, now)?;
-    let object = ctx.latest_subscriptions.of(&ctx.subscriptions.get(&reading.object)?);
+    let object = ctx.subscriptions.own_writes.newest(&ctx.subscriptions.store.get(&reading.object)?);
     if object.meta().uid.as_deref() != Some(uid.as_str()) {
         return None;
     }
@@ -80,12 +81,8 @@ fn compare(ctx: &Context, uid: &SubscriptionUid) -> Option<(Arc<Subscription>, P
 }
 
 async fn write_next(ctx: &Context, room: Room<'_>) {
-    let uid = {
-        let agenda = &mut ctx.health.state().agenda;
-        let Next::Write(uid) = agenda.next(Instant::now()) else { return };
-        agenda.take(&uid);
-        uid
-    };
+    let next = ctx.health.with_agenda(|agenda| agenda.take_next(Instant::now()));
+    let Some(uid) = next else { return };
     let Some((object, old, Wanted { part: new, .. })) = compare(ctx, &uid) else { return };
     if old == new || object.meta().deletion_timestamp.is_some() {
         return;
@@ -94,16 +91,18 @@ async fn write_next(ctx: &Context, room: Room<'_>) {
     let api = Api::namespaced(ctx.client.clone(), &object.namespace().unwrap_or_default());
     match write_status(&api, &*object, HEALTH, &new.clone().status()).await {
         Ok(answer) => {
-            ctx.latest_subscriptions.remember(answer);
-            let agenda = &mut ctx.health.state().agenda;
-            agenda.written(uid.clone(), Instant::now());
-            // What came while this was on its way.
-            agenda.changed(uid);
+            ctx.subscriptions.own_writes.remember(answer);
+            ctx.health.with_agenda(|agenda| {
+                agenda.written(uid.clone(), Instant::now());
+                // Counts may have come during the write.
+                agenda.changed(uid);
+            });
         }
         Err(error) if error.is_gone() => return,
         Err(error) => {
             warn!(subscription = %object.name_any(), error = logging::chain(&error), "health is not written");
-            return ctx.health.state().agenda.failed(uid, old.weight_of(&new), Instant::now());
+            let weight = old.weight_of(&new);
+            return ctx.health.with_agenda(|agenda| agenda.failed(uid, weight, Instant::now()));
         }
     }
     ctx.metrics.status_writes.get_or_create(&Kind { kind: "Subscription" }).inc();

@@ -227,3 +227,11 @@ pub(crate) fn created(info: &stream::Info) -> Timestamp {
 pub(crate) fn consumer_created(info: &consumer::Info) -> Timestamp {
     Timestamp::from_nanosecond(info.created.unix_timestamp_nanos()).unwrap_or_default()
 }
+
+/// Headers of a message, from what `core` says.
+pub(crate) fn header_map(headers: impl IntoIterator<Item = (&'static str, String)>) -> HeaderMap {
+    headers.into_iter().fold(HeaderMap::new(), |mut map, (name, value)| {
+        map.insert(name, value);
+        map
+    })
+}

@@ -11,7 +11,7 @@ use super::build::Plan;
 use super::fetch::Current;
 use crate::cache::producers::LiveProducer;
 use crate::nats::jetstream::{ConsumerAction, JetStream, JsError, JsResult, created};
-use crate::status::conditions::Refusal;
+use crate::refusal::Refusal;
 
 /// Stream, consumer and record can't be put in place.
 #[derive(Debug, thiserror::Error)]

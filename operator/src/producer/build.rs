@@ -12,7 +12,7 @@ use jiff::Timestamp;
 
 use super::validate::ValidatedProducer;
 use crate::nats::system::{ACK_WAIT, MAX_ACK_PENDING, shared_consumer};
-use crate::status::conditions::Refusal;
+use crate::refusal::Refusal;
 
 /// What should be there. What depends on when the server created the stream is made from it later.
 pub(crate) struct Plan {

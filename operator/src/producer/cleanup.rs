@@ -7,9 +7,10 @@ use hookwright_core::nats::names::{
 use hookwright_core::record::{ProducerRecord, StreamRef};
 use hookwright_crds::{DeletionPolicy, Producer, StreamPolicy};
 use kube::ResourceExt;
+use kube::runtime::reflector::ObjectRef;
 use tracing::info;
 
-use super::{ProducerError, build, trigger_subscriptions, validate};
+use super::{ProducerError, build, referrers, validate};
 use crate::context::Context;
 use crate::nats::jetstream::{JetStream, JsResult, created};
 use crate::reconcile::deletion;
@@ -20,12 +21,12 @@ pub(crate) async fn cleanup(producer: &Producer, ctx: &Context) -> Result<(), Pr
     let result = remove(producer, &uid, &ctx.js).await;
     let timeout = ctx.settings.finalizer_timeout;
     deletion::or_let_go(result, producer, timeout, &ctx.recorder).await.map_err(ProducerError::Cleanup)?;
-    ctx.facts.forget(&uid);
-    ctx.latest_producers.forget(uid.as_str());
-    ctx.refresh.forget(&uid);
-    ctx.incidents.forget(&uid);
-    ctx.triggers.producers.settled(&kube::runtime::reflector::ObjectRef::from_obj(producer));
-    trigger_subscriptions(ctx, producer);
+    ctx.producer_states.forget(&uid);
+    ctx.producers.own_writes.forget(uid.as_str());
+    ctx.stream_numbers.forget(&uid);
+    ctx.stream_incidents.forget(&uid);
+    ctx.triggers.producers.settled(&ObjectRef::from_obj(producer));
+    referrers::trigger(ctx, producer);
     Ok(())
 }
 

@@ -1,16 +1,18 @@
-//! Events are held against the EventSchemas only once those are in place: an event that came in between would become a
-//! dead letter for want of a schema that was applied with its Producer.
+//! A Producer enforces its EventSchemas only once they are in place. An event that came in between would become a dead
+//! letter for want of a schema that was applied together with its Producer.
 
 use hookwright_core::nats::names::{CONFIG_BUCKET, ConfigKey};
 use hookwright_core::record::{self, ProducerRecord, Validation};
+use hookwright_crds::EventSchema;
+use kube::api::{ListParams, PartialObjectMeta};
+use kube::{Api, ResourceExt};
 
 use super::ProducerError;
 use super::validate::ValidatedProducer;
 use crate::context::Context;
-use crate::event_schema;
 
-/// How many EventSchemas have to be put in place, or refused, before `Enforce` can be. None once it is: an EventSchema
-/// that comes later is new, and so is the next generation of one that is there.
+/// Returns how many EventSchemas have to be put in place, or refused, before the Producer can enforce them. Returns 0
+/// once it enforces: a later EventSchema is new, and so is the next generation of one that is there.
 pub(super) async fn waits_for(producer: &ValidatedProducer, ctx: &Context) -> Result<usize, ProducerError> {
     if producer.validation != Validation::Enforce {
         return Ok(0);
@@ -21,6 +23,18 @@ pub(super) async fn waits_for(producer: &ValidatedProducer, ctx: &Context) -> Re
     if record.is_some_and(|record| record.validation == Validation::Enforce) {
         return Ok(0);
     }
-    let unsettled = event_schema::unsettled(ctx, &producer.uid, &producer.namespace, &producer.name);
-    unsettled.await.map_err(ProducerError::EventSchemas)
+    unsettled(producer, ctx).await.map_err(ProducerError::EventSchemas)
+}
+
+/// Returns how many EventSchemas of the Producer are not settled. The API server lists them: the watch may not have
+/// brought one that was there before the Producer.
+async fn unsettled(producer: &ValidatedProducer, ctx: &Context) -> Result<usize, kube::Error> {
+    let api: Api<EventSchema> = Api::namespaced(ctx.client.clone(), &producer.namespace);
+    let selector = format!("spec.producerRef.name={}", producer.name);
+    let all = api.list_metadata(&ListParams::default().fields(&selector)).await?;
+    let waits = |schema: &&PartialObjectMeta<EventSchema>| {
+        let (uid, generation) = (schema.uid().unwrap_or_default(), schema.metadata.generation.unwrap_or_default());
+        schema.metadata.deletion_timestamp.is_none() && !ctx.settled_schemas.has(&uid, &producer.uid, generation)
+    };
+    Ok(all.iter().filter(waits).count())
 }

@@ -8,21 +8,20 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::runtime::reflector::ObjectRef;
 use kube::{Api, Resource, ResourceExt};
 
-use super::{ProducerError, refers_to};
-use crate::background::stream_incidents::INCIDENTS;
+use super::{ProducerError, incidents};
+use crate::cache::leases::Rollout;
 use crate::cache::producers::LiveProducer;
 use crate::context::Context;
-use crate::event_schema;
 use crate::metrics::Kind;
-use crate::reconcile::leases::Verdict;
-use crate::status::conditions::{self, Judgement, Refusal, find, summarize};
+use crate::refusal::Refusal;
+use crate::status::conditions::{self, INCIDENTS, Judgement, find, summarize};
 use crate::status::events;
 use crate::status::write::{RECONCILER, StatusError, write_status};
 
 /// What came of a reconcile.
 pub(crate) enum Outcome {
     /// Stream, consumer and record are in place.
-    Live { live: LiveProducer, stream: Box<Info>, verdict: Verdict, fresh: bool },
+    Live { live: LiveProducer, stream: Box<Info>, rollout: Rollout, fresh: bool },
     /// So many EventSchemas have to be in place before it enforces them; until then nothing changes.
     Waiting { schemas: usize },
     /// The spec can't be used.
@@ -52,7 +51,7 @@ fn judge(outcome: &Outcome, before: &[Condition], generation: i64) -> Vec<(Condi
     let latch = !matches!(outcome, Outcome::Live { fresh: true, .. } | Outcome::Waiting { .. });
     let programmed_before = find(before, ConditionType::Programmed).filter(|_| latch);
     let (accepted, programmed) = match outcome {
-        Outcome::Live { verdict, .. } => (Judgement::accepted(Ok(())), Judgement::programmed(*verdict)),
+        Outcome::Live { rollout, .. } => (Judgement::accepted(Ok(())), Judgement::programmed(*rollout)),
         Outcome::Waiting { schemas } => {
             let message =
                 format!("Waiting for {schemas} EventSchemas to be in place, or refused, before they are enforced.");
@@ -108,18 +107,19 @@ pub(crate) async fn write(
         // NATS being away changes nothing about that.
         return Ok(());
     }
-    let refresh = ctx.refresh.is_due(uid);
+    let refresh = ctx.stream_numbers.is_due(uid);
     let stream = match outcome {
         Outcome::Live { stream, .. } if old.stream.is_none() || refresh => Some(numbers(stream)),
         _ => old.stream.clone(),
     };
     let permitted = |s: &Subscription| ctx.namespaces.permitted(producer, &s.namespace().unwrap_or_default());
-    let present = |s: &Subscription| s.meta().deletion_timestamp.is_none() && refers_to(s, producer) && permitted(s);
-    let count = ctx.subscriptions.state_filter(present).len();
-    let schemas = event_schema::of_producer(ctx, &ObjectRef::from_obj(producer)).len();
+    let this = ObjectRef::from_obj(producer);
+    let count = ctx.subscriptions.of_producer(&this).iter().filter(|s| permitted(s)).count();
+    let schemas = ctx.schemas.of_producer(&this).len();
     let now = conditions::now();
     let mut conditions = conditions::dated(judge(outcome, &before, generation), &before, generation, now);
-    conditions.extend(ctx.incidents.conditions(uid, &before, generation, refresh, now));
+    let incident = ctx.stream_incidents.get(uid);
+    conditions.extend(incidents::conditions(incident.as_ref(), &before, generation, refresh, now));
     let new = ProducerStatus {
         observed_generation: Some(generation),
         conditions: Some(conditions),
@@ -127,16 +127,16 @@ pub(crate) async fn write(
         subscriptions: Some(i32::try_from(count).unwrap_or(i32::MAX)),
         schemas: Some(i32::try_from(schemas).unwrap_or(i32::MAX)),
         // Unknown after a start, until the bucket is read.
-        violations: ctx.violations.of(uid.as_str()).or(old.violations),
+        violations: ctx.schema_violations.of(uid.as_str()).or(old.violations),
     };
     if same(&old, &new) {
         return Ok(());
     }
     if turned(&old, &new) {
         ctx.status_budget.spend();
-    } else if !ctx.refresh.take_grant(uid) {
+    } else if !ctx.stream_numbers.take_grant(uid) {
         let Some(room) = ctx.status_budget.room_now() else {
-            ctx.refresh.ask(uid, ObjectRef::from_obj(producer));
+            ctx.stream_numbers.ask(uid, this);
             return Ok(());
         };
         room.spend();
@@ -147,9 +147,9 @@ pub(crate) async fn write(
         Err(error) if error.is_gone() => return Ok(()),
         Err(error) => return Err(error),
     };
-    ctx.latest_producers.remember(answer);
+    ctx.producers.own_writes.remember(answer);
     if refresh {
-        ctx.refresh.written(uid);
+        ctx.stream_numbers.written(uid);
     }
     ctx.metrics.status_writes.get_or_create(&Kind { kind: "Producer" }).inc();
     events::transitions(&ctx.recorder, producer, &before, new.conditions.as_deref().unwrap_or_default()).await;
@@ -217,7 +217,7 @@ mod tests {
         let all = |judgements| conditions::dated(judgements, &[], 1, jiff::Timestamp::UNIX_EPOCH);
         let programmed = all(summarize(vec![
             (ConditionType::Accepted, Judgement::accepted(Ok(()))),
-            (ConditionType::Programmed, Judgement::programmed(Verdict::Loaded)),
+            (ConditionType::Programmed, Judgement::programmed(Rollout::Loaded)),
         ]));
         let want = "Accepted=True Accepted, Programmed=True Programmed, Ready=True Ready";
         assert_eq!(text(&Outcome::Unavailable, &programmed), want);

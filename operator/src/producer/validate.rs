@@ -12,7 +12,7 @@ use hookwright_crds::{
 };
 use kube::{Resource, ResourceExt};
 
-use crate::status::conditions::Refusal;
+use crate::refusal::Refusal;
 use crate::tenancy::{Tenancy, is_stream_name, is_subject};
 
 /// What an event's message may need beyond the event: Hookwright's own headers when it is parked or kept.

@@ -5,9 +5,8 @@ use std::time::Duration;
 use hookwright_core::nats::ids::ProducerUid;
 use hookwright_core::nats::names::LEASES_BUCKET;
 
-use crate::context::Context;
-use crate::nats::jetstream::JsResult;
-use crate::reconcile::leases::Verdict;
+use crate::cache::leases::{Leases, Rollout};
+use crate::nats::jetstream::{JetStream, JsResult};
 
 /// Dispatchers load a record within milliseconds, of thousands at once within a second; waiting this long saves a write
 /// of status in between.
@@ -21,16 +20,21 @@ const CATCH_UP: Duration = Duration::from_secs(2);
 /// leader is asked, after the record was written, how far the bucket goes, and the mirror has to have come that far. A
 /// dispatcher whose lease is not among those joined after the record was written: it reads how far the config goes
 /// before its first lease, so it has loaded the record.
-pub(crate) async fn verdict(ctx: &Context, revision: u64, producer: &ProducerUid) -> JsResult<Verdict> {
-    let verdict = ctx.leases.settle(revision, producer, SETTLE).await;
-    if verdict != Verdict::Loaded {
-        return Ok(verdict);
+pub(crate) async fn rollout(
+    leases: &Leases,
+    js: &JetStream,
+    revision: u64,
+    producer: &ProducerUid,
+) -> JsResult<Rollout> {
+    let rollout = leases.settle(revision, producer, SETTLE).await;
+    if rollout != Rollout::Loaded {
+        return Ok(rollout);
     }
-    let epoch = ctx.js.epoch();
-    let Some(bucket) = ctx.js.stream(&format!("KV_{LEASES_BUCKET}")).await? else { return Ok(Verdict::Unheard) };
-    if ctx.leases.caught_up(epoch, bucket.state.last_sequence, CATCH_UP).await {
-        Ok(ctx.leases.verdict(revision, producer))
+    let epoch = js.epoch();
+    let Some(bucket) = js.stream(&format!("KV_{LEASES_BUCKET}")).await? else { return Ok(Rollout::Unheard) };
+    if leases.caught_up(epoch, bucket.state.last_sequence, CATCH_UP).await {
+        Ok(leases.rollout(revision, producer))
     } else {
-        Ok(Verdict::Unheard)
+        Ok(Rollout::Unheard)
     }
 }

@@ -7,10 +7,11 @@ use std::time::Duration;
 use futures::Stream;
 use hookwright_core::nats::ids::ProducerUid;
 use hookwright_crds::{EventSchema, Producer, Subscription};
-use kube::runtime::reflector::{Lookup, ObjectRef, Store};
+use kube::runtime::reflector::{Lookup, ObjectRef};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
-use crate::reconcile::leases::{Leases, Verdict};
+use crate::cache::kind::Kind;
+use crate::cache::leases::{Leases, Rollout};
 
 /// Reconciles objects of one kind, and remembers which of them wait for the dispatchers.
 pub(crate) struct Queue<K: Lookup<DynamicType = ()>> {
@@ -67,7 +68,7 @@ impl<K: Lookup<DynamicType = ()>> Queue<K> {
     fn release(&self, leases: &Leases) {
         let mut pending = self.pending();
         let is_over = |revision, producer: &ProducerUid| {
-            matches!(leases.verdict(revision, producer), Verdict::Loaded | Verdict::Unserved { .. })
+            matches!(leases.rollout(revision, producer), Rollout::Loaded | Rollout::Unserved { .. })
         };
         for (object, _) in pending.extract_if(|_, (revision, producer)| is_over(*revision, producer)) {
             self.reconcile(object);
@@ -101,15 +102,14 @@ impl Triggers {
 
     /// Releases those who wait, at each change of the leases and whenever one runs out. A Producer that no dispatcher
     /// serves any more, or one does again, tells so, and what belongs to it.
-    pub(crate) async fn follow(&self, leases: &Leases, producers: &Store<Producer>) {
+    pub(crate) async fn follow(&self, leases: &Leases, producers: &Kind<Producer>) {
         let mut changes = leases.changes();
         let mut unserved = HashSet::new();
         loop {
             let next = leases.expire();
             let before = std::mem::replace(&mut unserved, leases.unserved());
             for uid in before.symmetric_difference(&unserved) {
-                let found = producers.find(|producer| producer.metadata.uid.as_deref() == Some(uid.as_str()));
-                found.into_iter().for_each(|producer| self.producers.reconcile(ObjectRef::from_obj(&*producer)));
+                producers.find(uid.as_str()).into_iter().for_each(|producer| self.producers.reconcile(producer));
             }
             self.producers.release(leases);
             self.subscriptions.release(leases);

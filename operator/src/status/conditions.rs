@@ -8,20 +8,11 @@ use hookwright_crds::{ConditionStatus, ConditionType, Reason, condition, set_con
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
-use crate::reconcile::leases::Verdict;
+use crate::cache::leases::Rollout;
+use crate::refusal::Refusal;
 
-/// Why a spec is not accepted, or what it refers to can't be used.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Refusal {
-    pub(crate) reason: Reason,
-    pub(crate) message: String,
-}
-
-impl Refusal {
-    pub(crate) fn new(reason: Reason, message: impl Into<String>) -> Self {
-        Self { reason, message: message.into() }
-    }
-}
+/// The conditions that are there only while they are True, and that tell of something bad.
+pub(crate) const INCIDENTS: [ConditionType; 2] = [ConditionType::EventsLost, ConditionType::StreamReplaced];
 
 /// One condition, without time and generation.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,11 +44,11 @@ impl Judgement {
     }
 
     /// `Programmed` by what the dispatchers say.
-    pub(crate) fn programmed(verdict: Verdict) -> Self {
-        match verdict {
-            Verdict::Loaded => Self::holds(Reason::Programmed, "All live dispatchers have loaded this generation."),
-            Verdict::NoDispatchers => Self::unknown(Reason::NoDispatchers, "No dispatcher is alive."),
-            Verdict::Unserved { live } => Self::fails(&Refusal::new(
+    pub(crate) fn programmed(rollout: Rollout) -> Self {
+        match rollout {
+            Rollout::Loaded => Self::holds(Reason::Programmed, "All live dispatchers have loaded this generation."),
+            Rollout::NoDispatchers => Self::unknown(Reason::NoDispatchers, "No dispatcher is alive."),
+            Rollout::Unserved { live } => Self::fails(&Refusal::new(
                 Reason::Unserved,
                 format!(
                     "None of the {live} live dispatchers serves the Producer, as each can't use one of its records: \
@@ -65,8 +56,8 @@ impl Judgement {
                      bounds. Their logs name it. Upgrade the dispatchers, or give them the operator's sealing key."
                 ),
             )),
-            Verdict::Unheard => Self::unknown(Reason::Pending, "Waiting to hear from the dispatchers."),
-            Verdict::Waiting { behind, live } => Self::unknown(
+            Rollout::Unheard => Self::unknown(Reason::Pending, "Waiting to hear from the dispatchers."),
+            Rollout::Waiting { behind, live } => Self::unknown(
                 Reason::Pending,
                 format!("Waiting for {behind} of {live} live dispatchers to load this generation."),
             ),
@@ -186,14 +177,14 @@ mod tests {
     fn programmed_latches_for_its_generation() {
         let now = Timestamp::UNIX_EPOCH;
         let old = |generation| {
-            dated(vec![(ConditionType::Programmed, Judgement::programmed(Verdict::Loaded))], &[], generation, now)
+            dated(vec![(ConditionType::Programmed, Judgement::programmed(Rollout::Loaded))], &[], generation, now)
         };
-        let pending = Judgement::programmed(Verdict::Waiting { behind: 1, live: 2 });
+        let pending = Judgement::programmed(Rollout::Waiting { behind: 1, live: 2 });
         let latched = |list: &[Condition]| pending.clone().latched(list.first(), 2).status;
         assert_eq!(latched(&old(2)), ConditionStatus::True);
         assert_eq!(latched(&old(1)), ConditionStatus::Unknown);
         assert_eq!(latched(&[]), ConditionStatus::Unknown);
-        let unserved = Judgement::programmed(Verdict::Unserved { live: 2 }).latched(old(2).first(), 2);
+        let unserved = Judgement::programmed(Rollout::Unserved { live: 2 }).latched(old(2).first(), 2);
         assert_eq!((unserved.status, unserved.reason), (ConditionStatus::False, Reason::Unserved));
         assert!(unserved.message.starts_with("None of the 2 live dispatchers"), "{}", unserved.message);
     }
@@ -201,11 +192,11 @@ mod tests {
     #[test]
     fn the_time_is_that_of_the_last_change_of_status() {
         let at = |second| Timestamp::from_second(second).unwrap();
-        let judge = |verdict| vec![(ConditionType::Programmed, Judgement::programmed(verdict))];
-        let first = dated(judge(Verdict::NoDispatchers), &[], 1, at(1));
-        let second = dated(judge(Verdict::Waiting { behind: 1, live: 1 }), &first, 2, at(2));
+        let judge = |rollout| vec![(ConditionType::Programmed, Judgement::programmed(rollout))];
+        let first = dated(judge(Rollout::NoDispatchers), &[], 1, at(1));
+        let second = dated(judge(Rollout::Waiting { behind: 1, live: 1 }), &first, 2, at(2));
         assert_eq!((second[0].last_transition_time.0, second[0].observed_generation), (at(1), Some(2)));
-        let third = dated(judge(Verdict::Loaded), &second, 2, at(3));
+        let third = dated(judge(Rollout::Loaded), &second, 2, at(3));
         assert_eq!(third[0].last_transition_time.0, at(3));
     }
 }

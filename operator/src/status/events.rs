@@ -7,8 +7,7 @@ use kube::Resource;
 use kube::runtime::events::{Event, EventType, Recorder};
 use tracing::warn;
 
-use crate::background::stream_incidents::INCIDENTS;
-use crate::status::conditions::find;
+use crate::status::conditions::{INCIDENTS, find};
 
 /// Which conditions are told of, beside those that are there only when they are true.
 const TOLD: [ConditionType; 4] =

@@ -30,7 +30,7 @@ pub(crate) struct Written {
 }
 
 pub(crate) async fn apply(wanted: SubscriptionRecord<Secret>, ctx: &Context) -> Result<Written, ApplyError> {
-    let key = ConfigKey::Subscription(wanted.producer.clone(), wanted.uid.clone()).to_string();
+    let key = ConfigKey::Subscription(wanted.producer.clone(), wanted.identity.uid.clone()).to_string();
     let entry = ctx.js.get(CONFIG_BUCKET, &key).await?;
     let fresh = entry.is_none();
     if let Some(entry) = entry {
@@ -40,7 +40,7 @@ pub(crate) async fn apply(wanted: SubscriptionRecord<Secret>, ctx: &Context) -> 
             return Ok(Written { revision: entry.revision, fresh });
         }
     }
-    let mut nonces = nonces(1 + wanted.signing.len() + wanted.endpoint.headers.len())?.into_iter();
+    let mut nonces = nonces(wanted.destination.signing.len() + wanted.destination.headers.len())?.into_iter();
     let sealed = wanted.seal(&ctx.key, || nonces.next().unwrap_or_default())?;
     let revision = ctx.js.put(CONFIG_BUCKET, &key, record::encode(&sealed)?).await?;
     Ok(Written { revision, fresh })

@@ -1,15 +1,14 @@
 //! Step 3: the record, with its secrets in the clear.
 
-use hookwright_core::destination::HeaderValue;
-use hookwright_core::record::{EndpointRecord, HeaderRecord, SubscriptionRecord, VERSION};
+use hookwright_core::record::{Identity, SubscriptionRecord, VERSION};
 use hookwright_core::seal::Secret;
 use hookwright_crds::{DEFAULT_SIGNING_KEY, Producer, Reason, SecretKeyRef, signing_secret_name};
 use kube::runtime::reflector::ObjectRef;
 
 use super::fetch::{Fetched, FoundProducer};
-use super::validate::{HeaderSource, SigningSource, ValidatedSubscription};
+use super::validate::{SecretSource, ValidatedSubscription};
+use crate::refusal::Refusal;
 use crate::secrets;
-use crate::status::conditions::Refusal;
 
 /// Something that the spec refers to can't be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,36 +45,20 @@ pub(crate) fn build(
     let producer = producer(&subscription.producer, fetched.producer.as_ref())?;
     let lookup = |reference: &SecretKeyRef| {
         let secret = fetched.secrets.get(&reference.name).and_then(Option::as_ref);
-        secrets::value(&subscription.namespace, &reference.name, &reference.key, secret)
+        secrets::value(&subscription.identity.namespace, &reference.name, &reference.key, secret)
     };
-    let signing = match &subscription.signing {
-        SigningSource::Generated => vec![generated(subscription, fetched)?],
-        SigningSource::Given(keys) => {
-            let read = |key: &SecretKeyRef| secrets::signing(&key.name, &key.key, lookup(key)?).map(Secret::new);
-            keys.iter().map(read).collect::<Result<_, Refusal>>()?
-        }
+    let read = |source: SecretSource, _: &str| match source {
+        SecretSource::Generated => generated(&subscription.identity, fetched),
+        SecretSource::SigningKey(key) => secrets::signing(&key.name, &key.key, lookup(&key)?).map(Secret::new),
+        SecretSource::Header(key) => secrets::header(&key.name, &key.key, &lookup(&key)?).map(Secret::new),
     };
-    let mut headers = Vec::with_capacity(subscription.headers.len());
-    for (name, source) in &subscription.headers {
-        let value = match source {
-            HeaderSource::Plain(text) => HeaderValue::Plain(text.clone()),
-            HeaderSource::Secret(key) => {
-                HeaderValue::Secret(Secret::new(secrets::header(&key.name, &key.key, &lookup(key)?)?))
-            }
-        };
-        headers.push(HeaderRecord { name: name.as_str().to_owned(), value });
-    }
     Ok(SubscriptionRecord {
         version: VERSION,
-        uid: subscription.uid.clone(),
-        generation: subscription.generation,
-        namespace: subscription.namespace.clone(),
-        name: subscription.name.clone(),
+        identity: subscription.identity.clone(),
         producer: producer.uid.clone(),
-        event_types: subscription.event_types.clone(),
-        endpoint: EndpointRecord { url: subscription.url.to_string(), headers },
-        signing,
-        policy: subscription.policy.clone(),
+        select: subscription.select.clone(),
+        destination: subscription.destination.clone().try_map(read)?,
+        delivery: subscription.delivery.clone(),
     })
 }
 
@@ -94,7 +77,7 @@ fn producer<'a>(name: &str, found: Option<&'a FoundProducer>) -> Result<&'a Foun
     }
 }
 
-fn generated(subscription: &ValidatedSubscription, fetched: &Fetched) -> Result<Secret, Refusal> {
+fn generated(subscription: &Identity, fetched: &Fetched) -> Result<Secret, Refusal> {
     let name = signing_secret_name(&subscription.name);
     let secret = match &fetched.generated {
         Some((secret, true)) => Some(secret),
@@ -115,6 +98,7 @@ fn generated(subscription: &ValidatedSubscription, fetched: &Fetched) -> Result<
 mod tests {
     use super::super::validate::tests::validated;
     use super::*;
+    use hookwright_core::destination::HeaderValue;
     use hookwright_core::nats::ids::ProducerUid;
     use serde_json::{Value, json};
     use std::collections::HashMap;
@@ -157,12 +141,12 @@ mod tests {
         let keys = secret(&[("new", WHSEC), ("token", "Bearer hush\n")], true);
         fetched.secrets = secret_map(vec![("keys", Some(keys))]);
         let record = build(&validated(&given()).unwrap(), &fetched).unwrap();
-        assert_eq!((record.generation, record.producer.as_str()), (2, "p-1"));
-        assert_eq!(record.endpoint.url, "https://example.com/");
-        assert_eq!(record.signing, [Secret::new(WHSEC.into())]);
-        assert_eq!(record.endpoint.headers[1].value, HeaderValue::Secret(Secret::new("Bearer hush".into())));
+        assert_eq!((record.identity.generation, record.producer.as_str()), (2, "p-1"));
+        assert_eq!(record.destination.url, "https://example.com/");
+        assert_eq!(record.destination.signing, [Secret::new(WHSEC.into())]);
+        assert_eq!(record.destination.headers[1].value, HeaderValue::Secret(Secret::new("Bearer hush".into())));
         let generated = build(&validated(&json!({})).unwrap(), &found(Some(Ok(())))).unwrap();
-        assert_eq!(generated.signing, [Secret::new(WHSEC.into())]);
+        assert_eq!(generated.destination.signing, [Secret::new(WHSEC.into())]);
     }
 
     #[test]

@@ -7,9 +7,9 @@ use kube::ResourceExt;
 use kube::runtime::reflector::ObjectRef;
 
 use super::SubscriptionError;
+use crate::cache::references::RefersToProducer;
 use crate::context::Context;
 use crate::nats::jetstream::{JetStream, JsResult};
-use crate::producer::producer_ref;
 use crate::reconcile::deletion;
 
 pub(crate) async fn cleanup(subscription: &Subscription, ctx: &Context) -> Result<(), SubscriptionError> {
@@ -18,8 +18,8 @@ pub(crate) async fn cleanup(subscription: &Subscription, ctx: &Context) -> Resul
     let result = remove(&uid, ctx).await;
     let timeout = ctx.settings.finalizer_timeout;
     deletion::or_let_go(result, subscription, timeout, &ctx.recorder).await.map_err(SubscriptionError::Cleanup)?;
-    ctx.latest_subscriptions.forget(uid.as_str());
-    ctx.triggers.producer_soon(producer_ref(subscription));
+    ctx.subscriptions.own_writes.forget(uid.as_str());
+    ctx.triggers.producer_soon(subscription.producer_ref());
     Ok(())
 }
 

@@ -4,16 +4,16 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use hookwright_core::nats::ids::ProducerUid;
-use hookwright_crds::{Delivery, Producer, Subscription};
+use hookwright_crds::{ConditionStatus, ConditionType, Delivery, Producer, Reason, Subscription};
 use k8s_openapi::api::core::v1::Secret;
 use kube::{Resource, ResourceExt};
 
-use super::accepted_before;
 use crate::cache::producers::LiveProducer;
+use crate::cache::references::{RefersToProducer, is_foreign};
 use crate::context::Context;
-use crate::producer::{namespace_of, producer_ref};
+use crate::refusal::Refusal;
 use crate::secrets::{self, SecretError};
-use crate::status::conditions::Refusal;
+use crate::status::conditions::find;
 
 /// A Producer that exists.
 pub(crate) struct FoundProducer {
@@ -56,11 +56,6 @@ impl Fetched {
     }
 }
 
-/// Whether the Subscription refers to a Producer of another namespace.
-pub(crate) fn is_foreign(subscription: &Subscription) -> bool {
-    Some(namespace_of(subscription)) != subscription.namespace()
-}
-
 pub(crate) async fn fetch(subscription: &Subscription, ctx: &Context) -> Result<Fetched, SecretError> {
     let namespace = subscription.namespace().unwrap_or_default();
     let mut fetched = Fetched { producer: found(subscription, ctx).await, ..Fetched::default() };
@@ -81,8 +76,8 @@ pub(crate) async fn fetch(subscription: &Subscription, ctx: &Context) -> Result<
 }
 
 async fn found(subscription: &Subscription, ctx: &Context) -> Option<FoundProducer> {
-    ctx.producers_listed.wait().await;
-    let producer: Arc<Producer> = ctx.producers.get(&producer_ref(subscription))?;
+    ctx.producers.listed.wait().await;
+    let producer: Arc<Producer> = ctx.producers.store.get(&subscription.producer_ref())?;
     if producer.meta().deletion_timestamp.is_some() {
         return None;
     }
@@ -90,10 +85,10 @@ async fn found(subscription: &Subscription, ctx: &Context) -> Option<FoundProduc
         return None;
     }
     let uid = ProducerUid::parse(producer.meta().uid.as_deref()?).ok()?;
-    let facts = ctx.facts.first_look(&uid).await;
-    let accepted = facts.as_ref().map(|facts| facts.accepted.clone()).or_else(|| accepted_before(&producer));
+    let state = ctx.producer_states.first_look(&uid).await;
+    let accepted = state.as_ref().map(|state| state.accepted.clone()).or_else(|| accepted_before(&producer));
     let delivery = producer.spec.delivery.clone();
-    Some(FoundProducer { uid, accepted, live: facts.and_then(|facts| facts.live), delivery })
+    Some(FoundProducer { uid, accepted, live: state.and_then(|state| state.live), delivery })
 }
 
 fn secret_names(subscription: &Subscription) -> Vec<String> {
@@ -104,4 +99,17 @@ fn secret_names(subscription: &Subscription) -> Vec<String> {
     names.sort();
     names.dedup();
     names
+}
+
+/// What the last written status says of `Accepted`, where the operator has not looked at a Producer since it started.
+fn accepted_before(producer: &Producer) -> Option<Result<(), Refusal>> {
+    let conditions = producer.status.as_ref()?.conditions.as_ref()?;
+    let accepted = find(conditions, ConditionType::Accepted)?;
+    match accepted.status.as_str() {
+        text if text == ConditionStatus::True.as_str() => Some(Ok(())),
+        text if text == ConditionStatus::False.as_str() => {
+            Some(Err(Refusal::new(Reason::Invalid, accepted.message.clone())))
+        }
+        _ => None,
+    }
 }

@@ -12,19 +12,20 @@ use url::Url;
 use super::apply::ApplyError;
 use super::build::Unresolved;
 use super::{SubscriptionError, validate};
+use crate::cache::leases::Rollout;
 use crate::context::Context;
 use crate::metrics::Kind;
 use crate::nats::jetstream::JsError;
-use crate::reconcile::leases::Verdict;
-use crate::status::conditions::{self, Judgement, Refusal, find, summarize};
+use crate::refusal::Refusal;
+use crate::status::conditions::{self, Judgement, find, summarize};
 use crate::status::events;
 use crate::status::write::{RECONCILER, StatusError, write_status};
 
 /// What came of a reconcile.
 #[derive(Debug)]
 pub(crate) enum Outcome {
-    /// The record is in place; no verdict while the Producer's part isn't.
-    Applied { verdict: Option<Verdict>, fresh: bool, revision: u64 },
+    /// The record is in place; no rollout while the Producer's part isn't.
+    Applied { rollout: Option<Rollout>, fresh: bool, revision: u64 },
     /// The spec can't be used.
     Refused(Refusal),
     /// What it refers to can't be used.
@@ -68,8 +69,8 @@ fn judge(outcome: &Outcome, before: &[Condition], generation: i64) -> Vec<(Condi
         _ => Judgement::holds(Reason::ResolvedRefs, "Producer and Secrets were found and may be used."),
     };
     let programmed = match outcome {
-        Outcome::Applied { verdict: Some(verdict), .. } => Judgement::programmed(*verdict),
-        Outcome::Applied { verdict: None, .. } => {
+        Outcome::Applied { rollout: Some(rollout), .. } => Judgement::programmed(*rollout),
+        Outcome::Applied { rollout: None, .. } => {
             Judgement::unknown(Reason::Pending, "Waiting for the Producer's stream and consumer.")
         }
         Outcome::Refused(_) | Outcome::Unresolved(_) => {
@@ -134,7 +135,7 @@ pub(crate) async fn write(
         Err(error) if error.is_gone() => return Ok(()),
         Err(error) => return Err(error),
     };
-    ctx.latest_subscriptions.remember(answer);
+    ctx.subscriptions.own_writes.remember(answer);
     ctx.metrics.status_writes.get_or_create(&Kind { kind: "Subscription" }).inc();
     events::transitions(&ctx.recorder, subscription, &before, new.conditions.as_deref().unwrap_or_default()).await;
     Ok(())
@@ -169,11 +170,11 @@ mod tests {
         let broken = Outcome::Unresolved(Unresolved::Broken(Refusal::new(Reason::SecretNotFound, "x")));
         let cases = [
             (
-                Outcome::Applied { verdict: Some(Verdict::Loaded), fresh: false, revision: 1 },
+                Outcome::Applied { rollout: Some(Rollout::Loaded), fresh: false, revision: 1 },
                 "Accepted=True Accepted, ResolvedRefs=True ResolvedRefs, Programmed=True Programmed, Ready=True Ready",
             ),
             (
-                Outcome::Applied { verdict: Some(Verdict::NoDispatchers), fresh: false, revision: 1 },
+                Outcome::Applied { rollout: Some(Rollout::NoDispatchers), fresh: false, revision: 1 },
                 "Accepted=True Accepted, ResolvedRefs=True ResolvedRefs, Programmed=Unknown NoDispatchers, \
                  Ready=Unknown NoDispatchers, Reconciling=True NoDispatchers",
             ),
@@ -200,10 +201,10 @@ mod tests {
 
     #[test]
     fn what_was_programmed_stays_so_while_nats_is_away_or_a_secret_is() {
-        let loaded = Outcome::Applied { verdict: Some(Verdict::Loaded), fresh: false, revision: 1 };
+        let loaded = Outcome::Applied { rollout: Some(Rollout::Loaded), fresh: false, revision: 1 };
         let before = conditions::dated(judge(&loaded, &[], 1), &[], 1, jiff::Timestamp::UNIX_EPOCH);
         assert!(text(&Outcome::Unavailable, &before).ends_with("Programmed=True Programmed, Ready=True Ready"));
-        let fresh = Outcome::Applied { verdict: Some(Verdict::Unheard), fresh: true, revision: 1 };
+        let fresh = Outcome::Applied { rollout: Some(Rollout::Unheard), fresh: true, revision: 1 };
         assert!(text(&fresh, &before).contains("Programmed=Unknown Pending"), "a record that was lost is loaded again");
         let broken = Outcome::Unresolved(Unresolved::Broken(Refusal::new(Reason::SecretNotFound, "x")));
         assert!(text(&broken, &before).ends_with("Programmed=True Programmed, Ready=False SecretNotFound"));

@@ -6,9 +6,8 @@
 
 use std::time::Duration;
 
-use async_nats::HeaderMap;
 use bytes::Bytes;
-use hookwright_core::delivery::test_delivery::{Step, TEST_HEADER, TestDelivery, TestRecord, TestResult, shown, step};
+use hookwright_core::delivery::test_delivery::{Step, TestDelivery, TestRecord, TestResult, shown, step};
 use hookwright_core::nats::ids::SubscriptionUid;
 use hookwright_core::nats::names::{PARKED_STREAM, STATE_BUCKET, test_due, test_key};
 use hookwright_core::record::{self, RecordError, VERSION};
@@ -23,7 +22,7 @@ use tracing::warn;
 
 use super::status::Outcome;
 use crate::context::Context;
-use crate::nats::jetstream::JsError;
+use crate::nats::jetstream::{JsError, header_map};
 use crate::status::conditions::Judgement;
 
 /// The outcome of a test that can't be sent now, or can't end.
@@ -151,10 +150,7 @@ async fn tell(
     ctx: &Context,
 ) -> Result<(), TestError> {
     let delivery = TestDelivery { version: VERSION, subscription: uid.clone(), revision, request, test };
-    let mut headers = HeaderMap::new();
-    headers.insert(TEST_HEADER, String::from_utf8_lossy(&record::encode(&delivery)?).into_owned());
-    headers.insert("Nats-Msg-Id", delivery.message_id());
-    ctx.js.publish(test_due(uid), headers, Bytes::new()).await?;
+    ctx.js.publish(test_due(uid), header_map(delivery.headers()?), Bytes::new()).await?;
     Ok(())
 }
 
@@ -196,7 +192,7 @@ fn pending(value: String, why: &str) -> LastTest {
 mod tests {
     use super::super::validate::tests::subscription;
     use super::*;
-    use crate::status::conditions::Refusal;
+    use crate::refusal::Refusal;
     use hookwright_core::delivery::outcome::OutcomeKind;
     use hookwright_crds::SubscriptionStatus;
     use serde_json::json;
@@ -240,7 +236,7 @@ mod tests {
 
     #[test]
     fn a_test_is_sent_when_ready_and_somebody_is_there() {
-        let applied = Outcome::Applied { verdict: None, fresh: false, revision: 7 };
+        let applied = Outcome::Applied { rollout: None, fresh: false, revision: 7 };
         let ready = Judgement::holds(Reason::Ready, "");
         assert_eq!(way(&applied, &ready, false), Way::Clear(7));
         assert_eq!(way(&applied, &ready, true), Way::Shut("No dispatcher is alive.".to_owned()));

@@ -3,45 +3,39 @@
 use std::collections::HashSet;
 
 use hookwright_core::delivery::policy::DeliveryPolicy;
+use hookwright_core::destination::{self, Destination, HeaderValue};
 use hookwright_core::event::event_type::EventTypePattern;
 use hookwright_core::nats::ids::SubscriptionUid;
+use hookwright_core::record::Identity;
+use hookwright_core::select::Selection;
+use hookwright_crds::policy;
 use hookwright_crds::{DEFAULT_SIGNING_KEY, Delivery, Header, Reason, SecretKeyRef, Subscription, signing_secret_name};
 use http::HeaderName;
 use kube::{Resource, ResourceExt};
 use url::Url;
 
-use super::policy;
-use crate::status::conditions::Refusal;
+use crate::refusal::Refusal;
 
-/// A Subscription whose spec can be served.
+/// A Subscription whose spec can be served: the groups of its record, with the secrets still to be read.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct ValidatedSubscription {
-    pub(crate) uid: SubscriptionUid,
-    pub(crate) generation: i64,
-    pub(crate) namespace: String,
-    pub(crate) name: String,
+    pub(crate) identity: Identity,
+    /// The Producer's name.
     pub(crate) producer: String,
-    pub(crate) event_types: Vec<EventTypePattern>,
-    pub(crate) url: Url,
-    pub(crate) headers: Vec<(HeaderName, HeaderSource)>,
-    pub(crate) signing: SigningSource,
-    pub(crate) policy: DeliveryPolicy,
+    pub(crate) select: Selection,
+    pub(crate) destination: Destination<SecretSource>,
+    pub(crate) delivery: DeliveryPolicy,
 }
 
-/// Where a header's value comes from.
+/// Where a secret comes from.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum HeaderSource {
-    Plain(String),
-    Secret(SecretKeyRef),
-}
-
-/// Where the signing keys come from.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) enum SigningSource {
-    /// The operator's own Secret.
+pub(crate) enum SecretSource {
+    /// The signing key in the operator's own Secret.
     Generated,
-    /// These.
-    Given(Vec<SecretKeyRef>),
+    /// A signing key.
+    SigningKey(SecretKeyRef),
+    /// The value of a header.
+    Header(SecretKeyRef),
 }
 
 /// The keys that sign, as status shows them.
@@ -63,21 +57,28 @@ pub(crate) fn validate(
 ) -> Result<ValidatedSubscription, Refusal> {
     let spec = &subscription.spec;
     let signing = match &spec.signing {
-        None => SigningSource::Generated,
-        Some(signing) if (1..=3).contains(&signing.keys.len()) => SigningSource::Given(signing_keys(subscription)),
+        None => vec![SecretSource::Generated],
+        Some(signing) if (1..=3).contains(&signing.keys.len()) => {
+            signing_keys(subscription).into_iter().map(SecretSource::SigningKey).collect()
+        }
         Some(_) => return Err(invalid("signing.keys must have one to three keys.")),
     };
     Ok(ValidatedSubscription {
-        uid: uid.clone(),
-        generation: subscription.meta().generation.unwrap_or_default(),
-        namespace: subscription.namespace().unwrap_or_default(),
-        name: subscription.name_any(),
+        identity: Identity {
+            uid: uid.clone(),
+            generation: subscription.meta().generation.unwrap_or_default(),
+            namespace: subscription.namespace().unwrap_or_default(),
+            name: subscription.name_any(),
+        },
         producer: spec.producer_ref.name.clone(),
-        event_types: event_types(subscription)?,
-        url: url(&spec.endpoint.url)?,
-        headers: headers(spec.endpoint.headers.as_deref().unwrap_or_default())?,
-        signing,
-        policy: policy::effective(spec.delivery.as_ref(), inherited).map_err(|error| invalid(&format!("{error}.")))?,
+        select: Selection { event_types: event_types(subscription)? },
+        destination: Destination {
+            url: url(&spec.endpoint.url)?.to_string(),
+            headers: headers(spec.endpoint.headers.as_deref().unwrap_or_default())?,
+            signing,
+        },
+        delivery: policy::effective(spec.delivery.as_ref(), inherited)
+            .map_err(|error| invalid(&format!("{error}.")))?,
     })
 }
 
@@ -127,7 +128,7 @@ fn is_reserved(name: &HeaderName) -> bool {
     RESERVED.contains(&name) || ["webhook-", "ce-", "proxy-"].iter().any(|prefix| name.starts_with(prefix))
 }
 
-fn headers(headers: &[Header]) -> Result<Vec<(HeaderName, HeaderSource)>, Refusal> {
+fn headers(headers: &[Header]) -> Result<Vec<destination::Header<SecretSource>>, Refusal> {
     let mut seen = HashSet::new();
     let mut checked = Vec::with_capacity(headers.len());
     for header in headers {
@@ -139,15 +140,15 @@ fn headers(headers: &[Header]) -> Result<Vec<(HeaderName, HeaderSource)>, Refusa
         if !seen.insert(name.clone()) {
             return Err(refuse("is given twice"));
         }
-        let source = match (&header.value, &header.value_from) {
+        let value = match (&header.value, &header.value_from) {
             (Some(value), None) if value.bytes().all(|b| b == b'\t' || (b' '..=b'~').contains(&b)) => {
-                HeaderSource::Plain(value.clone())
+                HeaderValue::Plain(value.clone())
             }
             (Some(_), None) => return Err(refuse("has a value that can't stand in a header")),
-            (None, Some(from)) => HeaderSource::Secret(from.secret_key_ref.clone()),
+            (None, Some(from)) => HeaderValue::Secret(SecretSource::Header(from.secret_key_ref.clone())),
             _ => return Err(refuse("needs exactly one of value and valueFrom")),
         };
-        checked.push((name, source));
+        checked.push(destination::Header { name: name.as_str().to_owned(), value });
     }
     Ok(checked)
 }
@@ -179,7 +180,7 @@ pub(crate) mod tests {
 
     #[test]
     fn urls() {
-        let read = |url: &str| validated(&json!({ "endpoint": { "url": url } })).map(|valid| valid.url.to_string());
+        let read = |url: &str| validated(&json!({ "endpoint": { "url": url } })).map(|valid| valid.destination.url);
         for (url, want) in [
             ("https://EXAMPLE.com", "https://example.com/"),
             ("https://example.com:443/a?b=c", "https://example.com/a?b=c"),
@@ -212,7 +213,7 @@ pub(crate) mod tests {
             { "name": "Authorization", "valueFrom": { "secretKeyRef": { "name": "s", "key": "k" } } },
         ]))
         .unwrap();
-        assert_eq!(valid.headers[0].0.as_str(), "x-team");
+        assert_eq!(valid.destination.headers[0].name, "x-team");
         for headers in [
             json!([{ "name": "X-A", "value": "1" }, { "name": "x-a", "value": "2" }]),
             json!([{ "name": "Webhook-Id", "value": "1" }]),

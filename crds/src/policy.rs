@@ -1,163 +1,71 @@
 //! The effective delivery policy: what is given, and for the rest the defaults that the fields' documentation names.
 
-use std::time::Duration;
+use hookwright_core::delivery::backoff::Backoff;
+use hookwright_core::delivery::policy::{DEFAULT_JITTER_PERCENT, DeadLetterPolicy, DeliveryPolicy, RetryPolicy};
 
-use hookwright_core::delivery::backoff::{Backoff, DEFAULT_MAX_ATTEMPTS};
-use hookwright_core::delivery::millis::Millis;
-use hookwright_core::delivery::policy::{self, DeadLetterPolicy, DeliveryPolicy, RetryPolicy};
-use hookwright_crds as crds;
+use crate::amounts::{PolicyError, given, positive, text};
+use crate::{DeadLetter, Delivery, Retry};
 
-/// A field of `delivery` that can't be read; the API server admits none of these.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum PolicyError {
-    #[error("delivery.{field}: {text:?} can't be used as a duration")]
-    Duration { field: &'static str, text: String },
-    #[error("delivery.{field}: {number} is out of range")]
-    Number { field: &'static str, number: i32 },
-    #[error("delivery.retry.backoff.{field} is required with type {kind}")]
-    Missing { field: &'static str, kind: &'static str },
-}
-
-/// The Subscription's own `delivery`, field by field before that of its Producer.
-pub(crate) fn effective(
-    own: Option<&crds::Delivery>,
-    inherited: Option<&crds::Delivery>,
-) -> Result<DeliveryPolicy, PolicyError> {
+/// The policy that applies: the Subscription's own `delivery`, field by field before that of its Producer.
+///
+/// # Errors
+/// If a field can't be read; the API server admits no such object.
+pub fn effective(own: Option<&Delivery>, inherited: Option<&Delivery>) -> Result<DeliveryPolicy, PolicyError> {
     let default = DeliveryPolicy::default();
     let both = || own.into_iter().chain(inherited);
     Ok(DeliveryPolicy {
         timeout: given("timeout", both().find_map(|delivery| delivery.timeout.as_ref()))?.unwrap_or(default.timeout),
-        retry: both().find_map(|d| d.retry.as_ref()).map(retry).transpose()?.unwrap_or(default.retry),
+        retry: both().find_map(|d| d.retry.as_ref()).map(retry_policy).transpose()?.unwrap_or(default.retry),
         dead_letter: match both().find_map(|delivery| delivery.dead_letter.as_ref()).map(|d| d.policy) {
             None => default.dead_letter,
-            Some(crds::DeadLetterPolicy::Keep) => DeadLetterPolicy::Keep,
-            Some(crds::DeadLetterPolicy::Discard) => DeadLetterPolicy::Discard,
+            Some(crate::DeadLetterPolicy::Keep) => DeadLetterPolicy::Keep,
+            Some(crate::DeadLetterPolicy::Discard) => DeadLetterPolicy::Discard,
         },
     })
 }
 
-fn retry(retry: &crds::Retry) -> Result<RetryPolicy, PolicyError> {
+fn retry_policy(retry: &Retry) -> Result<RetryPolicy, PolicyError> {
     let backoff = match &retry.backoff {
-        Some(given) => backoff(given)?,
-        None => RetryPolicy::default().backoff,
+        Some(given) => given.to_core()?,
+        None => Backoff::default(),
     };
     let max_duration = given("retry.maxDuration", retry.max_duration.as_ref())?;
     let max_attempts = match (retry.max_attempts, max_duration) {
         (Some(attempts), _) => Some(positive("retry.maxAttempts", attempts)?),
         (None, Some(_)) => None,
-        (None, None) => Some(match &backoff {
-            Backoff::Schedule { delays } => u32::try_from(delays.len()).unwrap_or(u32::MAX).saturating_add(1),
-            _ => DEFAULT_MAX_ATTEMPTS,
-        }),
+        (None, None) => Some(backoff.max_attempts()),
     };
-    let jitter = retry.jitter_percent.unwrap_or(i32::from(policy::DEFAULT_JITTER_PERCENT));
+    let jitter = retry.jitter_percent.unwrap_or(i32::from(DEFAULT_JITTER_PERCENT));
     let out_of_range = PolicyError::Number { field: "retry.jitterPercent", number: jitter };
     let jitter_percent = u8::try_from(jitter).ok().filter(|percent| *percent <= 100).ok_or(out_of_range)?;
     Ok(RetryPolicy { max_attempts, max_duration, backoff, jitter_percent })
 }
 
-fn backoff(backoff: &crds::Backoff) -> Result<Backoff, PolicyError> {
-    let delay = |kind| {
-        given("retry.backoff.delay", backoff.delay.as_ref())?.ok_or(PolicyError::Missing { field: "delay", kind })
-    };
-    let max_delay = |delay: Millis| {
-        let given = given("retry.backoff.maxDelay", backoff.max_delay.as_ref())?;
-        Ok(given.unwrap_or_else(|| policy::DEFAULT_MAX_DELAY.max(delay)))
-    };
-    Ok(match backoff.type_ {
-        crds::BackoffType::Fixed => Backoff::Fixed { delay: delay("Fixed")? },
-        crds::BackoffType::Exponential => {
-            let delay = delay("Exponential")?;
-            let factor = backoff.factor.map(|factor| positive("retry.backoff.factor", factor)).transpose()?;
-            let factor = factor.unwrap_or(policy::DEFAULT_FACTOR);
-            Backoff::Exponential { delay, factor, max_delay: max_delay(delay)? }
-        }
-        crds::BackoffType::Linear => {
-            let delay = delay("Linear")?;
-            Backoff::Linear { delay, max_delay: max_delay(delay)? }
-        }
-        crds::BackoffType::Logarithmic => {
-            let delay = delay("Logarithmic")?;
-            Backoff::Logarithmic { delay, max_delay: max_delay(delay)? }
-        }
-        crds::BackoffType::Schedule => {
-            let entries = backoff.schedule.as_deref().unwrap_or_default();
-            if entries.is_empty() {
-                return Err(PolicyError::Missing { field: "schedule", kind: "Schedule" });
-            }
-            let delays = entries.iter().map(|entry| duration("retry.backoff.schedule", entry));
-            Backoff::Schedule { delays: delays.collect::<Result<_, _>>()? }
-        }
-    })
-}
-
 /// A policy in the form of `spec.delivery`, with every field that applies.
-pub(crate) fn shown(policy: &DeliveryPolicy) -> crds::Delivery {
+pub fn shown(policy: &DeliveryPolicy) -> Delivery {
     let retry = &policy.retry;
     let number = |n: u32| i32::try_from(n).unwrap_or(i32::MAX);
-    crds::Delivery {
+    Delivery {
         timeout: Some(text(policy.timeout)),
-        retry: Some(crds::Retry {
+        retry: Some(Retry {
             max_attempts: retry.max_attempts.map(number),
             max_duration: retry.max_duration.map(text),
-            backoff: Some(shown_backoff(&retry.backoff)),
+            backoff: Some(crate::Backoff::from(&retry.backoff)),
             jitter_percent: Some(i32::from(retry.jitter_percent)),
         }),
-        dead_letter: Some(crds::DeadLetter {
+        dead_letter: Some(DeadLetter {
             policy: match policy.dead_letter {
-                DeadLetterPolicy::Keep => crds::DeadLetterPolicy::Keep,
-                DeadLetterPolicy::Discard => crds::DeadLetterPolicy::Discard,
+                DeadLetterPolicy::Keep => crate::DeadLetterPolicy::Keep,
+                DeadLetterPolicy::Discard => crate::DeadLetterPolicy::Discard,
             },
         }),
     }
 }
 
-fn shown_backoff(backoff: &Backoff) -> crds::Backoff {
-    let of = |type_| crds::Backoff { type_, delay: None, factor: None, max_delay: None, schedule: None };
-    let growing = |type_, delay: &Millis, max_delay: &Millis| crds::Backoff {
-        delay: Some(text(*delay)),
-        max_delay: Some(text(*max_delay)),
-        ..of(type_)
-    };
-    match backoff {
-        Backoff::Fixed { delay } => crds::Backoff { delay: Some(text(*delay)), ..of(crds::BackoffType::Fixed) },
-        Backoff::Exponential { delay, factor, max_delay } => crds::Backoff {
-            factor: Some(i32::try_from(*factor).unwrap_or(i32::MAX)),
-            ..growing(crds::BackoffType::Exponential, delay, max_delay)
-        },
-        Backoff::Linear { delay, max_delay } => growing(crds::BackoffType::Linear, delay, max_delay),
-        Backoff::Logarithmic { delay, max_delay } => growing(crds::BackoffType::Logarithmic, delay, max_delay),
-        Backoff::Schedule { delays } => {
-            let schedule = delays.iter().copied().map(text).collect();
-            crds::Backoff { schedule: Some(schedule), ..of(crds::BackoffType::Schedule) }
-        }
-    }
-}
-
-/// The span as one writes it, such as `1h30m`.
-fn text(Millis(millis): Millis) -> crds::Duration {
-    let parts =
-        [(millis / 3_600_000, "h"), (millis / 60_000 % 60, "m"), (millis / 1000 % 60, "s"), (millis % 1000, "ms")];
-    let parts = parts.into_iter().filter(|(n, _)| *n > 0).map(|(n, unit)| format!("{n}{unit}"));
-    crds::Duration::new(parts.collect::<String>())
-}
-
-fn positive(field: &'static str, number: i32) -> Result<u32, PolicyError> {
-    u32::try_from(number).ok().filter(|n| *n > 0).ok_or(PolicyError::Number { field, number })
-}
-
-fn given(field: &'static str, value: Option<&crds::Duration>) -> Result<Option<Millis>, PolicyError> {
-    value.map(|value| duration(field, value)).transpose()
-}
-
-fn duration(field: &'static str, value: &crds::Duration) -> Result<Millis, PolicyError> {
-    let read = value.to_std().filter(|duration| *duration > Duration::ZERO).map(Millis::from);
-    read.ok_or_else(|| PolicyError::Duration { field, text: value.to_string() })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use hookwright_core::delivery::millis::Millis;
     use serde_json::{Value, json};
 
     fn read(delivery: Value) -> DeliveryPolicy {
@@ -214,7 +122,7 @@ mod tests {
 
     #[test]
     fn each_field_is_the_subscriptions_or_else_the_producers() {
-        let delivery = |value: Value| serde_json::from_value::<crds::Delivery>(value).unwrap();
+        let delivery = |value: Value| serde_json::from_value::<Delivery>(value).unwrap();
         let fixed = |delay: &str| json!({ "backoff": { "type": "Fixed", "delay": delay } });
         let inherited = delivery(json!({
             "timeout": "3s", "retry": { "maxAttempts": 4, "jitterPercent": 1, "backoff": fixed("9s")["backoff"] },

@@ -2,8 +2,7 @@
 //! stream's are written every 30 s at most, and all of them wait for room in the budget of writes.
 
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::convert::Infallible;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use hookwright_core::nats::ids::ProducerUid;
@@ -12,14 +11,12 @@ use kube::runtime::reflector::ObjectRef;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::context::Context;
-
 /// The shortest time between two writes of the same stream's numbers.
 const EVERY: Duration = Duration::from_secs(30);
 
 /// Who has been written when, and who waits to be.
 #[derive(Default)]
-pub(crate) struct Refresh {
+pub(crate) struct StreamNumbers {
     state: Mutex<State>,
     asked: Notify,
 }
@@ -32,7 +29,7 @@ struct State {
     granted: HashSet<ProducerUid>,
 }
 
-impl Refresh {
+impl StreamNumbers {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -62,8 +59,15 @@ impl Refresh {
         self.asked.notify_one();
     }
 
+    /// Waits until a Producer waits for room.
+    pub(crate) async fn wanted(&self) {
+        while self.state().waiting.is_empty() {
+            self.asked.notified().await;
+        }
+    }
+
     /// Grants room to the one who has waited longest.
-    fn grant(&self) -> Option<ObjectRef<Producer>> {
+    pub(crate) fn grant(&self) -> Option<ObjectRef<Producer>> {
         let mut state = self.state();
         let (uid, producer) = state.waiting.pop_front()?;
         state.granted.insert(uid);
@@ -78,40 +82,26 @@ impl Refresh {
     }
 }
 
-/// Grants room as it comes, for ever.
-pub(crate) async fn grant_all(ctx: Arc<Context>) -> Infallible {
-    loop {
-        while ctx.refresh.state().waiting.is_empty() {
-            ctx.refresh.asked.notified().await;
-        }
-        let room = ctx.status_budget.room().await;
-        if let Some(producer) = ctx.refresh.grant() {
-            room.spend();
-            ctx.triggers.producers.reconcile(producer);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
     async fn the_longest_waiting_first_and_each_once() {
-        let (refresh, uid) = (Refresh::default(), |name: &str| ProducerUid::parse(name).unwrap());
+        let (numbers, uid) = (StreamNumbers::default(), |name: &str| ProducerUid::parse(name).unwrap());
         let object = |name: &str| ObjectRef::<Producer>::new(name);
         for name in ["a", "b", "a"] {
-            refresh.ask(&uid(name), object(name));
+            numbers.ask(&uid(name), object(name));
         }
-        assert!(!refresh.take_grant(&uid("a")));
-        assert_eq!(refresh.grant(), Some(object("a")));
-        assert!(refresh.take_grant(&uid("a")) && !refresh.take_grant(&uid("a")));
-        refresh.forget(&uid("b"));
-        assert_eq!(refresh.grant(), None);
-        assert!(refresh.is_due(&uid("a")));
-        refresh.written(&uid("a"));
-        assert!(!refresh.is_due(&uid("a")));
+        assert!(!numbers.take_grant(&uid("a")));
+        assert_eq!(numbers.grant(), Some(object("a")));
+        assert!(numbers.take_grant(&uid("a")) && !numbers.take_grant(&uid("a")));
+        numbers.forget(&uid("b"));
+        assert_eq!(numbers.grant(), None);
+        assert!(numbers.is_due(&uid("a")));
+        numbers.written(&uid("a"));
+        assert!(!numbers.is_due(&uid("a")));
         tokio::time::advance(EVERY).await;
-        assert!(refresh.is_due(&uid("a")));
+        assert!(numbers.is_due(&uid("a")));
     }
 }

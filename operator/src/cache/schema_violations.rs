@@ -8,16 +8,13 @@ use hookwright_core::nats::names::parse_violations_key;
 use hookwright_core::record::{self, Violations as Record};
 use hookwright_runtime::logging;
 use hookwright_runtime::mirror::Change;
-use kube::runtime::reflector::ObjectRef;
 use tracing::warn;
-
-use crate::context::Context;
 
 /// The counts as the mirror reports them.
 #[derive(Default)]
-pub(crate) struct Violations(Mutex<HashMap<ProducerUid, u64>>);
+pub(crate) struct SchemaViolations(Mutex<HashMap<ProducerUid, u64>>);
 
-impl Violations {
+impl SchemaViolations {
     pub(crate) fn of(&self, producer: &str) -> Option<i64> {
         let counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let count = counts.iter().find(|(uid, _)| uid.as_str() == producer).map(|(_, count)| *count);
@@ -25,7 +22,7 @@ impl Violations {
     }
 
     /// Returns the Producer whose count has changed.
-    fn apply(&self, change: Change) -> Option<ProducerUid> {
+    pub(crate) fn apply(&self, change: Change) -> Option<ProducerUid> {
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match change {
             Change::Put { key, value, .. } => {
@@ -44,14 +41,5 @@ impl Violations {
             }
             Change::Loaded { .. } => None,
         }
-    }
-}
-
-/// Takes a change of the bucket; the Producer's status follows. Dispatchers write at most every 10 s for each Producer.
-pub(crate) fn apply(ctx: &Context, change: Change) {
-    let Some(uid) = ctx.violations.apply(change) else { return };
-    let found = ctx.producers.find(|producer| producer.metadata.uid.as_deref() == Some(uid.as_str()));
-    if let Some(producer) = found {
-        ctx.triggers.producer_soon(ObjectRef::from_obj(&*producer));
     }
 }

@@ -18,7 +18,7 @@ use tracing::warn;
 
 /// How far the live dispatchers have come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Verdict {
+pub(crate) enum Rollout {
     /// None is alive.
     NoDispatchers,
     /// None of those that are serves the Producer: each can't use one of its records.
@@ -132,23 +132,23 @@ impl Leases {
     }
 
     /// How far the live dispatchers have come with this revision of the config, which concerns this Producer.
-    pub(crate) fn verdict(&self, revision: u64, producer: &ProducerUid) -> Verdict {
+    pub(crate) fn rollout(&self, revision: u64, producer: &ProducerUid) -> Rollout {
         let state = self.state();
         let is_behind = |lease: &&Lease| lease.revision < revision || lease.unserved.contains(producer);
         let behind = state.live().filter(is_behind).count();
         match (state.live().count(), behind) {
-            (0, _) => Verdict::NoDispatchers,
-            (_, 0) => Verdict::Loaded,
-            (live, _) if state.unserved().contains(producer) => Verdict::Unserved { live },
-            (live, behind) => Verdict::Waiting { behind, live },
+            (0, _) => Rollout::NoDispatchers,
+            (_, 0) => Rollout::Loaded,
+            (live, _) if state.unserved().contains(producer) => Rollout::Unserved { live },
+            (live, behind) => Rollout::Waiting { behind, live },
         }
     }
 
     /// Waits, for at most `limit`, until all live dispatchers have loaded the revision; not if there are none.
-    pub(crate) async fn settle(&self, revision: u64, producer: &ProducerUid, limit: Duration) -> Verdict {
-        let settled = || !matches!(self.verdict(revision, producer), Verdict::Waiting { .. });
+    pub(crate) async fn settle(&self, revision: u64, producer: &ProducerUid, limit: Duration) -> Rollout {
+        let settled = || !matches!(self.rollout(revision, producer), Rollout::Waiting { .. });
         self.wait(limit, settled).await;
-        self.verdict(revision, producer)
+        self.rollout(revision, producer)
     }
 
     /// Waits, for at most `limit`, until the mirror has reported what the bucket held at `revision` in this epoch.
@@ -186,28 +186,28 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_lease_counts_until_it_runs_out() {
         let leases = Leases::default();
-        let verdict = |revision| leases.verdict(revision, &uid());
-        assert_eq!(verdict(0), Verdict::NoDispatchers);
+        let rollout = |revision| leases.rollout(revision, &uid());
+        assert_eq!(rollout(0), Rollout::NoDispatchers);
         put(&leases, "a", 5, &[]);
         tokio::time::advance(Duration::from_secs(6)).await;
         put(&leases, "b", 7, &[]);
-        assert_eq!(verdict(5), Verdict::Loaded);
-        assert_eq!(verdict(6), Verdict::Waiting { behind: 1, live: 2 });
+        assert_eq!(rollout(5), Rollout::Loaded);
+        assert_eq!(rollout(6), Rollout::Waiting { behind: 1, live: 2 });
         leases.apply(Change::Vanished { key: "a".into() }, 2);
-        assert_eq!(verdict(6), Verdict::Waiting { behind: 1, live: 2 }, "alive, though the bucket is another one");
+        assert_eq!(rollout(6), Rollout::Waiting { behind: 1, live: 2 }, "alive, though the bucket is another one");
         tokio::time::advance(Duration::from_secs(3)).await;
-        assert_eq!(verdict(6), Verdict::Loaded, "a has run out");
+        assert_eq!(rollout(6), Rollout::Loaded, "a has run out");
         put(&leases, "b", 7, &[uid()]);
-        assert_eq!(verdict(6), Verdict::Unserved { live: 1 }, "loaded, but not served");
-        assert_eq!(verdict(8), Verdict::Unserved { live: 1 }, "and not about to be");
+        assert_eq!(rollout(6), Rollout::Unserved { live: 1 }, "loaded, but not served");
+        assert_eq!(rollout(8), Rollout::Unserved { live: 1 }, "and not about to be");
         assert_eq!(leases.unserved(), HashSet::from([uid()]));
         assert!(leases.expire().is_some());
         assert_eq!(leases.live(), 1);
         leases.apply(Change::Put { key: "c".into(), value: "{}".into(), revision: 2 }, 1);
         put(&leases, "b", 7, &[]);
-        assert_eq!(verdict(1), Verdict::Waiting { behind: 1, live: 2 }, "who can't be read holds all up");
+        assert_eq!(rollout(1), Rollout::Waiting { behind: 1, live: 2 }, "who can't be read holds all up");
         put(&leases, "c", 7, &[uid()]);
-        assert_eq!(verdict(1), Verdict::Waiting { behind: 1, live: 2 }, "b serves it");
+        assert_eq!(rollout(1), Rollout::Waiting { behind: 1, live: 2 }, "b serves it");
         assert_eq!(leases.unserved(), HashSet::new());
         put(&leases, "b", 7, &[ProducerUid::parse("q").unwrap(), uid()]);
         assert_eq!(leases.unserved(), HashSet::from([uid()]), "by neither");

@@ -11,7 +11,7 @@ const AGAIN: Duration = Duration::from_secs(2);
 
 /// How much a change matters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Weight {
+pub(crate) enum Weight {
     /// A matter of counts.
     Counts,
     /// Something waits now, or nothing does any more; something was given up; the first attempt was made.
@@ -33,7 +33,7 @@ impl Weight {
 
 /// What is to be looked at, and what is to be written.
 #[derive(Default)]
-pub(super) struct Agenda {
+pub(crate) struct Agenda {
     /// Something has changed; how much it matters is not known yet.
     changed: HashSet<SubscriptionUid>,
     /// Something changes then by the mere passing of time.
@@ -47,32 +47,32 @@ pub(super) struct Agenda {
 
 /// What to do now.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Next {
+pub(crate) enum Next {
     Write(SubscriptionUid),
     WaitUntil(Instant),
     Wait,
 }
 
 impl Agenda {
-    pub(super) fn changed(&mut self, uid: SubscriptionUid) {
+    pub(crate) fn changed(&mut self, uid: SubscriptionUid) {
         self.changed.insert(uid);
     }
 
     /// Counts as changed at this time.
-    pub(super) fn look_at(&mut self, uid: SubscriptionUid, time: Option<Instant>) {
+    pub(crate) fn look_at(&mut self, uid: SubscriptionUid, time: Option<Instant>) {
         match time {
             Some(time) => drop(self.later.insert(uid, time)),
             None => drop(self.later.remove(&uid)),
         }
     }
 
-    pub(super) fn take_changed(&mut self, now: Instant) -> Vec<SubscriptionUid> {
+    pub(crate) fn take_changed(&mut self, now: Instant) -> Vec<SubscriptionUid> {
         self.changed.extend(self.later.extract_if(|_, time| *time <= now).map(|(uid, _)| uid));
         self.changed.drain().collect()
     }
 
     /// To be written as soon as the last write is old enough for this weight.
-    pub(super) fn schedule(&mut self, uid: SubscriptionUid, weight: Weight, now: Instant) {
+    pub(crate) fn schedule(&mut self, uid: SubscriptionUid, weight: Weight, now: Instant) {
         let time = self.written.get(&uid).map_or(now, |last| (*last + weight.pause()).max(now));
         match self.scheduled.get(&uid) {
             Some((old, at)) if *old >= weight && *at <= time => {}
@@ -86,7 +86,7 @@ impl Agenda {
     }
 
     /// To be written again, as it failed.
-    pub(super) fn failed(&mut self, uid: SubscriptionUid, weight: Weight, now: Instant) {
+    pub(crate) fn failed(&mut self, uid: SubscriptionUid, weight: Weight, now: Instant) {
         if !self.scheduled.contains_key(&uid) {
             self.put(uid, weight, now + AGAIN);
         }
@@ -107,19 +107,19 @@ impl Agenda {
         }
     }
 
-    pub(super) fn written(&mut self, uid: SubscriptionUid, now: Instant) {
+    pub(crate) fn written(&mut self, uid: SubscriptionUid, now: Instant) {
         self.written.insert(uid, now);
     }
 
-    pub(super) fn forget(&mut self, uid: &SubscriptionUid) {
+    pub(crate) fn forget(&mut self, uid: &SubscriptionUid) {
         self.changed.remove(uid);
         self.later.remove(uid);
         self.written.remove(uid);
         self.unschedule(uid);
     }
 
-    /// What to write now; it stays on the agenda until it is [taken](Self::take).
-    pub(super) fn next(&self, now: Instant) -> Next {
+    /// What to write now. It stays on the agenda until [`Agenda::take_next`] takes it.
+    pub(crate) fn next(&self, now: Instant) -> Next {
         let firsts = [self.turns.first(), self.due.first()];
         if let Some((_, uid)) = firsts.iter().flatten().find(|(time, _)| *time <= now) {
             return Next::Write(uid.clone());
@@ -128,9 +128,11 @@ impl Agenda {
         times.min().map_or(Next::Wait, Next::WaitUntil)
     }
 
-    /// Takes it off the agenda.
-    pub(super) fn take(&mut self, uid: &SubscriptionUid) {
-        self.unschedule(uid);
+    /// Takes the Subscription to write now off the agenda.
+    pub(crate) fn take_next(&mut self, now: Instant) -> Option<SubscriptionUid> {
+        let Next::Write(uid) = self.next(now) else { return None };
+        self.unschedule(&uid);
+        Some(uid)
     }
 }
 
@@ -144,9 +146,8 @@ mod tests {
 
     fn take(agenda: &mut Agenda, now: Instant) -> Next {
         let next = agenda.next(now);
-        if let Next::Write(uid) = &next {
-            agenda.take(uid);
-        }
+        let taken = agenda.take_next(now);
+        assert_eq!(taken.is_some(), matches!(next, Next::Write(_)));
         next
     }
 

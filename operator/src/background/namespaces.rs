@@ -1,0 +1,51 @@
+//! The watch of namespaces. A change of a namespace's labels may admit Subscriptions to Producers, or shut them out.
+
+use std::convert::Infallible;
+
+use futures::TryStreamExt;
+use hookwright_crds::Subscription;
+use hookwright_runtime::logging;
+use kube::runtime::WatchStreamExt;
+use kube::runtime::reflector::ObjectRef;
+use kube::runtime::watcher::{self, Event, watcher};
+use kube::{Api, Resource, ResourceExt};
+use tracing::warn;
+
+use crate::cache::namespaces::{NamespaceMetadata, NamespaceWriter};
+use crate::cache::references::{RefersToProducer, is_foreign};
+use crate::context::Context;
+use crate::readiness::{Part, Readiness};
+
+/// Follows namespaces, and reconciles the Subscriptions that a change may concern.
+pub(crate) async fn watch(ctx: &Context, writer: NamespaceWriter, readiness: &Readiness) -> Infallible {
+    let NamespaceWriter { store, listed } = writer;
+    let events = watcher(Api::<NamespaceMetadata>::all(ctx.client.clone()), watcher::Config::default());
+    let mut events = std::pin::pin!(events.default_backoff().reflect(store));
+    loop {
+        match events.try_next().await {
+            Ok(Some(Event::InitDone)) => {
+                listed.send_replace(true);
+                readiness.there(Part::Namespaces);
+                // Labels may have changed while the watch was broken.
+                trigger(ctx, |_| true);
+            }
+            Ok(Some(Event::Apply(namespace) | Event::Delete(namespace))) => {
+                let name = namespace.name_any();
+                trigger(ctx, |subscription| subscription.namespace().as_deref() == Some(&name));
+            }
+            Ok(Some(Event::Init | Event::InitApply(_))) => {}
+            Ok(None) => std::future::pending().await,
+            Err(error) => warn!(error = logging::chain(&error), "the watch of namespaces failed"),
+        }
+    }
+}
+
+/// Reconciles the Subscriptions to Producers of other namespaces that `concerned` picks.
+fn trigger(ctx: &Context, concerned: impl Fn(&Subscription) -> bool) {
+    for subscription in ctx.subscriptions.store.state_filter(|s| is_foreign(s) && concerned(s)) {
+        ctx.triggers.subscriptions.reconcile(ObjectRef::from_obj(&*subscription));
+        if subscription.meta().deletion_timestamp.is_none() {
+            ctx.triggers.producer_soon(subscription.producer_ref());
+        }
+    }
+}

@@ -1,0 +1,17 @@
+//! Grants the Producers that wait for it room in the budget of status writes, for the numbers of their streams.
+
+use std::convert::Infallible;
+
+use crate::context::Context;
+
+/// Grants room as it comes.
+pub(crate) async fn grant(ctx: &Context) -> Infallible {
+    loop {
+        ctx.stream_numbers.wanted().await;
+        let room = ctx.status_budget.room().await;
+        if let Some(producer) = ctx.stream_numbers.grant() {
+            room.spend();
+            ctx.triggers.producers.reconcile(producer);
+        }
+    }
+}

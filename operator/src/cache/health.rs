@@ -1,0 +1,240 @@
+//! What the dispatchers report about deliveries: counts for each Subscription, and which Subscriptions are disabled.
+//!
+//! Counts are cumulative for each incarnation of a dispatcher, so their sum is absolute: every operator computes the same
+//! sum, and a restart of the operator loses nothing. The room `health` brings the sums into status.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use hookwright_core::delivery::health::{BaseCounts, DeliveryCounts, Summary, Waiting};
+use hookwright_core::nats::ids::SubscriptionUid;
+use hookwright_core::nats::names;
+use hookwright_core::nats::names::BASE;
+use hookwright_core::record::{self, Disabled};
+use hookwright_crds::Subscription;
+use hookwright_runtime::logging;
+use hookwright_runtime::mirror::Change;
+use jiff::Timestamp;
+use kube::runtime::reflector::ObjectRef;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+use tracing::warn;
+
+use crate::cache::agenda::Agenda;
+
+/// How long counts of a deleted Subscription may still come in: dispatchers stop within 5 s.
+const LATE: Duration = Duration::from_secs(60);
+
+/// What is known of one Subscription.
+#[derive(Default)]
+struct Known {
+    object: Option<ObjectRef<Subscription>>,
+    /// Of those who have gone.
+    base: Option<BaseCounts>,
+    /// Of the base; 0 for none.
+    base_revision: u64,
+    /// By incarnation.
+    counts: HashMap<String, DeliveryCounts>,
+    /// Moves with each change of base and counts.
+    changes: u64,
+    disabled: Option<Disabled>,
+}
+
+#[derive(Default)]
+struct State {
+    known: HashMap<SubscriptionUid, Known>,
+    agenda: Agenda,
+    gone: HashMap<SubscriptionUid, Instant>,
+    /// Keys of the health bucket that came after their Subscription went.
+    late: Vec<String>,
+    /// Whose `retrying` may be off, since a dispatcher has gone that had counted for them.
+    suspects: Vec<SubscriptionUid>,
+    counts_loaded: bool,
+    disabled_loaded: bool,
+}
+
+/// What the dispatchers say about deliveries.
+#[derive(Default)]
+pub(crate) struct Health {
+    state: Mutex<State>,
+    wake: Notify,
+}
+
+/// What is known of one Subscription now.
+pub(crate) struct Reading {
+    pub(crate) object: ObjectRef<Subscription>,
+    /// The sum of all counts.
+    pub(crate) summary: Summary,
+    /// The generation for which the endpoint answered 410 Gone.
+    pub(crate) disabled: Option<i64>,
+}
+
+impl Health {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Works on the agenda of writes. The state is locked meanwhile.
+    pub(crate) fn with_agenda<T>(&self, work: impl FnOnce(&mut Agenda) -> T) -> T {
+        work(&mut self.state().agenda)
+    }
+
+    /// Waits until something has changed since the last wait.
+    pub(crate) async fn changed(&self) {
+        self.wake.notified().await;
+    }
+
+    /// Takes a change of the bucket of counts.
+    pub(crate) fn apply_counts(&self, change: Change) {
+        let mut state = self.state();
+        match change {
+            Change::Put { key, value, revision } => state.put_counts(&key, &value, revision),
+            Change::Delete { key } | Change::Vanished { key } => {
+                if let Some((uid, incarnation)) = names::parse_health_key(&key)
+                    && let Some(known) = state.known.get_mut(&uid)
+                {
+                    if incarnation == BASE {
+                        known.base = None;
+                        known.base_revision = 0;
+                    } else {
+                        known.counts.remove(incarnation);
+                    }
+                    known.changes += 1;
+                    state.agenda.changed(uid);
+                }
+            }
+            Change::Loaded { .. } => state.counts_loaded = true,
+        }
+        drop(state);
+        self.wake.notify_one();
+    }
+
+    /// Takes a change of the keys that say which Subscription is disabled.
+    pub(crate) fn apply_disabled(&self, change: Change) {
+        let mut state = self.state();
+        let (key, disabled) = match change {
+            Change::Put { key, value, .. } => match record::decode::<Disabled>(&value) {
+                Ok(disabled) => (key, Some(disabled)),
+                Err(error) => return warn!(key, error = logging::chain(&error), "can't be read"),
+            },
+            Change::Delete { key } | Change::Vanished { key } => (key, None),
+            Change::Loaded { .. } => {
+                state.disabled_loaded = true;
+                drop(state);
+                return self.wake.notify_one();
+            }
+        };
+        // The mark of a removal is there for ever, also of Subscriptions that are long gone.
+        if let Some(uid) = names::parse_disabled_key(&key)
+            && (disabled.is_some() || state.known.contains_key(&uid))
+        {
+            state.known.entry(uid.clone()).or_default().disabled = disabled;
+            state.agenda.changed(uid);
+        }
+        drop(state);
+        self.wake.notify_one();
+    }
+
+    /// A Subscription was reconciled: it may be new, or another generation.
+    pub(crate) fn touch(&self, uid: &SubscriptionUid, object: ObjectRef<Subscription>) {
+        let mut state = self.state();
+        state.known.entry(uid.clone()).or_default().object = Some(object);
+        state.agenda.changed(uid.clone());
+        drop(state);
+        self.wake.notify_one();
+    }
+
+    /// A Subscription is deleted; counts that still come in are late.
+    pub(crate) fn gone(&self, uid: &SubscriptionUid) {
+        let mut state = self.state();
+        state.known.remove(uid);
+        state.agenda.forget(uid);
+        state.gone.retain(|_, since| since.elapsed() < LATE);
+        state.gone.insert(uid.clone(), Instant::now());
+    }
+
+    pub(crate) fn loaded(&self) -> bool {
+        let state = self.state();
+        state.counts_loaded && state.disabled_loaded
+    }
+
+    pub(crate) fn take_late(&self) -> Vec<String> {
+        std::mem::take(&mut self.state().late)
+    }
+
+    /// The keys that someone has counted under, with the incarnation.
+    pub(crate) fn keys(&self) -> Vec<(SubscriptionUid, String)> {
+        let state = self.state();
+        let keys = |(uid, known): (&SubscriptionUid, &Known)| {
+            known.counts.keys().map(|incarnation| (uid.clone(), incarnation.clone())).collect::<Vec<_>>()
+        };
+        state.known.iter().flat_map(keys).collect()
+    }
+
+    /// Whether this dispatcher has a key of this Subscription.
+    pub(crate) fn has_key(&self, uid: &SubscriptionUid, incarnation: &str) -> bool {
+        self.state().known.get(uid).is_some_and(|known| known.counts.contains_key(incarnation))
+    }
+
+    /// The `retrying` of this Subscription has to be looked at.
+    pub(crate) fn suspect(&self, uid: SubscriptionUid) {
+        self.state().suspects.push(uid);
+    }
+
+    pub(crate) fn take_suspects(&self) -> Vec<SubscriptionUid> {
+        std::mem::take(&mut self.state().suspects)
+    }
+
+    /// Those of whom something waits, by the counts; or less than nothing.
+    pub(crate) fn retrying(&self) -> Vec<SubscriptionUid> {
+        let state = self.state();
+        let waits = |known: &Known| Summary::waiting(known.base.as_ref(), &known.counts) != Waiting::default();
+        state.known.iter().filter(|(_, known)| waits(known)).map(|(uid, _)| uid.clone()).collect()
+    }
+
+    /// What waits of this Subscription, by the counts; how often they have changed; the revision of the base in them.
+    pub(crate) fn waiting(&self, uid: &SubscriptionUid) -> Option<(Waiting, u64, u64)> {
+        let state = self.state();
+        let known = state.known.get(uid)?;
+        let waiting = Summary::waiting(known.base.as_ref(), &known.counts);
+        Some((waiting, known.changes, known.base_revision))
+    }
+
+    pub(crate) fn read(&self, uid: &SubscriptionUid, now: Timestamp) -> Option<Reading> {
+        let state = self.state();
+        let known = state.known.get(uid)?;
+        Some(Reading {
+            object: known.object.clone()?,
+            summary: Summary::of(known.base.as_ref(), &known.counts, now),
+            disabled: known.disabled.as_ref().map(|disabled| disabled.generation),
+        })
+    }
+}
+
+impl State {
+    fn put_counts(&mut self, key: &str, value: &[u8], revision: u64) {
+        let Some((uid, incarnation)) = names::parse_health_key(key) else { return };
+        if self.gone.contains_key(&uid) {
+            self.late.push(key.to_owned());
+            return;
+        }
+        let known = self.known.entry(uid.clone()).or_default();
+        let read = if incarnation == BASE {
+            record::decode::<BaseCounts>(value).map(|base| {
+                known.base = Some(base);
+                known.base_revision = revision;
+            })
+        } else {
+            record::decode::<DeliveryCounts>(value)
+                .map(|counts| drop(known.counts.insert(incarnation.to_owned(), counts)))
+        };
+        match read {
+            Ok(()) => {
+                known.changes += 1;
+                self.agenda.changed(uid);
+            }
+            Err(error) => warn!(key, error = logging::chain(&error), "counts can't be read"),
+        }
+    }
+}
