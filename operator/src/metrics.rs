@@ -19,21 +19,21 @@ use crate::cache::leases::Leases;
 /// Labels of `reconciles`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(crate) struct Reconcile {
-    pub(crate) kind: &'static str,
+    pub(crate) kind: String,
     pub(crate) result: &'static str,
 }
 
 /// Labels of `status_writes`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub(crate) struct Kind {
-    pub(crate) kind: &'static str,
+pub(crate) struct StatusWrite {
+    pub(crate) kind: String,
 }
 
 /// What is counted as it happens.
 #[derive(Default)]
 pub(crate) struct Metrics {
     pub(crate) reconciles: Family<Reconcile, Counter>,
-    pub(crate) status_writes: Family<Kind, Counter>,
+    pub(crate) status_writes: Family<StatusWrite, Counter>,
     pub(crate) unreadable_events: Counter,
     pub(crate) overdue_schedules: Counter,
     pub(crate) events_lost: Counter,

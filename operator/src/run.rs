@@ -16,7 +16,6 @@ use hookwright_runtime::nats;
 use hookwright_runtime::{admin, shutdown};
 use http::HeaderValue;
 use http::header::USER_AGENT;
-use kube::runtime::events::Recorder;
 use kube::{Client, Config};
 use prometheus_client::registry::Registry;
 use tokio::sync::watch;
@@ -34,7 +33,7 @@ use crate::nats::system;
 use crate::readiness::{Part, Readiness};
 use crate::reconcile::triggers::Triggers;
 use crate::settings::Settings;
-use crate::status::write::RECONCILER;
+use crate::status::write::{RECONCILER, StatusWriter};
 use crate::subscription::test_delivery;
 
 /// How long the controllers wait for the first connection to NATS.
@@ -180,10 +179,11 @@ fn context(
     namespaces: Namespaces,
     triggers: Triggers,
 ) -> Arc<Context> {
+    let metrics = Metrics::default();
     Arc::new(Context {
         settings,
         key,
-        recorder: Recorder::new(client.clone(), RECONCILER.into()),
+        status: StatusWriter::new(client.clone(), metrics.status_writes.clone()),
         client,
         js: JetStream::default(),
         leases: Arc::default(),
@@ -200,7 +200,6 @@ fn context(
         stream_numbers: Default::default(),
         triggers,
         failures: Default::default(),
-        status_budget: Default::default(),
-        metrics: Metrics::default(),
+        metrics,
     })
 }

@@ -8,7 +8,7 @@ use crate::context::Context;
 pub(crate) async fn grant(ctx: &Context) -> Infallible {
     loop {
         ctx.stream_numbers.wanted().await;
-        let room = ctx.status_budget.room().await;
+        let room = ctx.status.budget.room().await;
         if let Some(producer) = ctx.stream_numbers.grant() {
             room.spend();
             ctx.triggers.producers.reconcile(producer);

@@ -81,7 +81,7 @@ async fn leftover(ctx: &Context, bucket: &str, key: &str) -> Result<(), JsError>
     let (CONFIG_BUCKET, Some(ConfigKey::Producer(_))) = (bucket, ConfigKey::parse(key)) else { return Ok(()) };
     let record = ctx.js.get(bucket, key).await?.and_then(|entry| record::decode(&entry.value).ok());
     match record {
-        Some(record) => producer::leftover(&record, &ctx.js).await,
+        Some(record) => producer::cleanup::leftover(&record, &ctx.js).await,
         None => Ok(()),
     }
 }

@@ -15,10 +15,10 @@ use tracing::warn;
 pub(crate) struct SchemaViolations(Mutex<HashMap<ProducerUid, u64>>);
 
 impl SchemaViolations {
-    pub(crate) fn of(&self, producer: &str) -> Option<i64> {
+    /// Returns how many events of the Producer violated their schema; none before the count was read.
+    pub(crate) fn of(&self, producer: &ProducerUid) -> Option<i64> {
         let counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = counts.iter().find(|(uid, _)| uid.as_str() == producer).map(|(_, count)| *count);
-        count.map(|count| i64::try_from(count).unwrap_or(i64::MAX))
+        counts.get(producer).map(|count| i64::try_from(*count).unwrap_or(i64::MAX))
     }
 
     /// Returns the Producer whose count has changed.

@@ -6,19 +6,19 @@ use hookwright_crds::{ConditionType, EventSchema, Reason};
 use kube::ResourceExt;
 use kube::runtime::reflector::ObjectRef;
 
-use super::EventSchemaError;
 use crate::cache::references::RefersToProducer;
 use crate::context::Context;
 use crate::reconcile::deletion;
+use crate::reconcile::error::ReconcileError;
 use crate::status::conditions::find;
 
-pub(crate) async fn cleanup(schema: &EventSchema, ctx: &Context) -> Result<(), EventSchemaError> {
+pub(crate) async fn cleanup(schema: &EventSchema, ctx: &Context) -> Result<(), ReconcileError> {
     let uid = EventSchemaUid::parse(&schema.uid().unwrap_or_default())?;
     ctx.triggers.schemas.settled(&ObjectRef::from_obj(schema));
     // Under any Producer: one of the same name may have come and gone.
     let result = ctx.js.remove_matching(CONFIG_BUCKET, &format!("schema.*.{uid}")).await;
     let timeout = ctx.settings.finalizer_timeout;
-    deletion::or_let_go(result, schema, timeout, &ctx.recorder).await.map_err(EventSchemaError::Cleanup)?;
+    deletion::or_let_go(result, schema, timeout, &ctx.status.recorder).await?;
     ctx.schemas.own_writes.forget(uid.as_str());
     ctx.settled_schemas.forget(&uid);
     ctx.schema_checks.forget(&uid);

@@ -8,17 +8,16 @@ use hookwright_core::nats::names::HEALTH_BUCKET;
 use hookwright_crds::Subscription;
 use hookwright_runtime::logging;
 use jiff::Timestamp;
-use kube::{Api, Resource, ResourceExt};
+use kube::Resource;
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use super::summary::{Part, Wanted};
 use crate::cache::agenda::Next;
+use crate::cache::references::full_name;
 use crate::context::Context;
-use crate::metrics::Kind;
 use crate::status::budget::Room;
-use crate::status::events;
-use crate::status::write::{HEALTH, write_status};
+use crate::status::write::HEALTH;
 
 /// Writes for ever. Nothing before both buckets are loaded: sums over half of the keys would go down and up again.
 pub(crate) async fn write_all(ctx: Arc<Context>) -> Infallible {
@@ -35,7 +34,7 @@ pub(crate) async fn write_all(ctx: Arc<Context>) -> Infallible {
         let next = ctx.health.with_agenda(|agenda| agenda.next(Instant::now()));
         match next {
             Next::Write(_) => {
-                let room = ctx.status_budget.room().await;
+                let room = ctx.status.budget.room().await;
                 // Something may have turned meanwhile.
                 sort(&ctx);
                 write_next(&ctx, room).await;
@@ -88,23 +87,20 @@ async fn write_next(ctx: &Context, room: Room<'_>) {
         return;
     }
     room.spend();
-    let api = Api::namespaced(ctx.client.clone(), &object.namespace().unwrap_or_default());
-    match write_status(&api, &*object, HEALTH, &new.clone().status()).await {
-        Ok(answer) => {
-            ctx.subscriptions.own_writes.remember(answer);
-            ctx.health.with_agenda(|agenda| {
-                agenda.written(uid.clone(), Instant::now());
-                // Counts may have come during the write.
-                agenda.changed(uid);
-            });
-        }
-        Err(error) if error.is_gone() => return,
+    match ctx.status.write(&ctx.subscriptions, &*object, HEALTH, &new.clone().status()).await {
+        Ok(true) => ctx.health.with_agenda(|agenda| {
+            agenda.written(uid.clone(), Instant::now());
+            // Counts may have come during the write.
+            agenda.changed(uid);
+        }),
+        Ok(false) => return,
         Err(error) => {
-            warn!(subscription = %object.name_any(), error = logging::chain(&error), "health is not written");
+            let (namespace, name) = (object.meta().namespace.as_deref(), object.meta().name.as_deref());
+            let subscription = full_name(namespace, name);
+            warn!(subscription, error = logging::chain(&error), "can't write the health of a Subscription");
             let weight = old.weight_of(&new);
             return ctx.health.with_agenda(|agenda| agenda.failed(uid, weight, Instant::now()));
         }
     }
-    ctx.metrics.status_writes.get_or_create(&Kind { kind: "Subscription" }).inc();
-    events::transitions(&ctx.recorder, &*object, old.condition.as_slice(), new.condition.as_slice()).await;
+    ctx.status.emit(&*object, old.condition.as_slice(), new.condition.as_slice()).await;
 }

@@ -3,7 +3,7 @@
 use async_nats::jetstream::ErrorCode;
 use async_nats::jetstream::stream::Info;
 use hookwright_core::nats::names::{self, CONFIG_BUCKET, ConfigKey, STATE_BUCKET};
-use hookwright_core::record::{self, Checkpoint, ProducerRecord, RecordError};
+use hookwright_core::record::{self, Checkpoint, ProducerRecord};
 use hookwright_crds::Reason;
 use tracing::info;
 
@@ -11,18 +11,8 @@ use super::build::Plan;
 use super::fetch::Current;
 use crate::cache::producers::LiveProducer;
 use crate::nats::jetstream::{ConsumerAction, JetStream, JsError, JsResult, created};
+use crate::reconcile::error::ReconcileError;
 use crate::refusal::Refusal;
-
-/// Stream, consumer and record can't be put in place.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum ApplyError {
-    #[error(transparent)]
-    Nats(#[from] JsError),
-    #[error("the checkpoint can't be read, and without it nobody knows where to go on")]
-    Checkpoint(#[source] RecordError),
-    #[error("the record can't be written")]
-    Encode(#[from] RecordError),
-}
 
 /// What came of it.
 pub(crate) enum Applied {
@@ -32,7 +22,7 @@ pub(crate) enum Applied {
     Refused(Refusal),
 }
 
-pub(crate) async fn apply(plan: &Plan, current: Current, js: &JetStream) -> Result<Applied, ApplyError> {
+pub(crate) async fn apply(plan: &Plan, current: Current, js: &JetStream) -> Result<Applied, ReconcileError> {
     let stream = if plan.is_existing() {
         existing(plan, current.stream)
     } else {
@@ -125,7 +115,7 @@ fn refused(plan: &Plan, answer: JsResult<Info>, otherwise: Reason) -> JsResult<R
     Ok(Err(refusal))
 }
 
-async fn ensure_consumer(plan: &Plan, info: &Info, js: &JetStream) -> Result<(), ApplyError> {
+async fn ensure_consumer(plan: &Plan, info: &Info, js: &JetStream) -> Result<(), ReconcileError> {
     let (stream, created) = (&plan.stream.name, created(info));
     let name = names::shared_consumer(&plan.producer.uid, created);
     if let Some(live) = js.consumer(stream, &name).await? {
@@ -137,7 +127,7 @@ async fn ensure_consumer(plan: &Plan, info: &Info, js: &JetStream) -> Result<(),
     let entry = js.get(STATE_BUCKET, &names::checkpoint_key(&plan.producer.uid)).await?;
     let checkpoint = match entry {
         // To begin anew would be to deliver everything again.
-        Some(entry) => Some(record::decode::<Checkpoint>(&entry.value).map_err(ApplyError::Checkpoint)?),
+        Some(entry) => Some(record::decode::<Checkpoint>(&entry.value).map_err(ReconcileError::Checkpoint)?),
         None if plan.is_existing() => Some(begin(plan, info, js).await?),
         None => None,
     };
@@ -151,7 +141,7 @@ async fn ensure_consumer(plan: &Plan, info: &Info, js: &JetStream) -> Result<(),
 
 /// Notes that what an existing stream holds now came before the Producer. It is noted before the consumer is there, so
 /// that one that vanishes at once starts at the same place again.
-async fn begin(plan: &Plan, info: &Info, js: &JetStream) -> Result<Checkpoint, ApplyError> {
+async fn begin(plan: &Plan, info: &Info, js: &JetStream) -> Result<Checkpoint, ReconcileError> {
     let checkpoint = Checkpoint::new(created(info), info.state.last_sequence);
     js.put(STATE_BUCKET, &names::checkpoint_key(&plan.producer.uid), record::encode(&checkpoint)?).await?;
     Ok(checkpoint)

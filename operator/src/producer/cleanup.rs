@@ -10,17 +10,18 @@ use kube::ResourceExt;
 use kube::runtime::reflector::ObjectRef;
 use tracing::info;
 
-use super::{ProducerError, build, referrers, validate};
+use super::{build, referrers, validate};
 use crate::context::Context;
 use crate::nats::jetstream::{JetStream, JsResult, created};
 use crate::reconcile::deletion;
+use crate::reconcile::error::ReconcileError;
 use crate::tenancy::is_stream_name;
 
-pub(crate) async fn cleanup(producer: &Producer, ctx: &Context) -> Result<(), ProducerError> {
+pub(crate) async fn cleanup(producer: &Producer, ctx: &Context) -> Result<(), ReconcileError> {
     let uid = ProducerUid::parse(&producer.uid().unwrap_or_default())?;
     let result = remove(producer, &uid, &ctx.js).await;
     let timeout = ctx.settings.finalizer_timeout;
-    deletion::or_let_go(result, producer, timeout, &ctx.recorder).await.map_err(ProducerError::Cleanup)?;
+    deletion::or_let_go(result, producer, timeout, &ctx.status.recorder).await?;
     ctx.producer_states.forget(&uid);
     ctx.producers.own_writes.forget(uid.as_str());
     ctx.stream_numbers.forget(&uid);

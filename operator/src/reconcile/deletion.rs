@@ -1,4 +1,4 @@
-//! Deletions: what an object has left in NATS goes first, but an object doesn't wait for NATS for ever.
+//! Deletions: what an object has left in NATS goes first, but the object waits for NATS for a limited time only.
 
 use std::time::Duration;
 
@@ -8,6 +8,7 @@ use kube::Resource;
 use kube::runtime::events::Recorder;
 use tracing::warn;
 
+use crate::cache::references::full_name;
 use crate::nats::jetstream::{JsError, JsResult};
 use crate::status::events;
 
@@ -27,11 +28,11 @@ pub(crate) async fn or_let_go<K: Resource<DynamicType = ()>>(
     recorder: &Recorder,
 ) -> JsResult<()> {
     let unavailable = |error: &JsError| error.is_unavailable();
-    let patience = remaining(object, timeout).unwrap_or_default();
-    if !result.as_ref().is_err_and(unavailable) || !patience.is_zero() {
+    let remaining = remaining(object, timeout).unwrap_or_default();
+    if !result.as_ref().is_err_and(unavailable) || !remaining.is_zero() {
         return result;
     }
-    let name = object.meta().name.as_deref().unwrap_or_default();
+    let name = full_name(object.meta().namespace.as_deref(), object.meta().name.as_deref());
     warn!(kind = %K::kind(&()), name, "deleted without cleaning up: NATS was away for too long");
     let note = "NATS was away for too long: deleted without cleaning up. What is left is removed when NATS is back.";
     events::warning(recorder, object, Reason::NatsUnavailable, note).await;

@@ -57,6 +57,12 @@ impl StatusBudget {
         note(&mut self.last().all, WRITES);
     }
 
+    /// Counts a write that doesn't wait. Returns true: such a write is always allowed.
+    pub(crate) fn always(&self) -> bool {
+        self.spend();
+        true
+    }
+
     /// When there is room for one more write that waits.
     fn free(&self) -> Instant {
         let last = self.last();

@@ -64,6 +64,16 @@ impl Judgement {
         }
     }
 
+    /// `Programmed` if NATS refused, or something else than NATS being away kept the reconcile from its end.
+    pub(crate) fn failed(message: &str) -> Self {
+        Self { status: ConditionStatus::False, reason: Reason::Pending, message: message.to_owned() }
+    }
+
+    /// Any condition that can't be judged, as NATS is away.
+    pub(crate) fn unavailable() -> Self {
+        Self::unknown(Reason::NatsUnavailable, "NATS doesn't answer the operator.")
+    }
+
     /// `Programmed` stays true for a generation once it has been, except for a real failure: NATS refuses, or no
     /// dispatcher serves the Producer.
     pub(crate) fn latched(self, before: Option<&Condition>, generation: i64) -> Self {
@@ -122,6 +132,17 @@ pub(crate) fn dated(
 /// The condition of this type.
 pub(crate) fn find(conditions: &[Condition], kind: ConditionType) -> Option<&Condition> {
     conditions.iter().find(|condition| condition.type_ == kind.as_str())
+}
+
+/// Returns whether this condition is True for this generation already.
+pub(crate) fn holds_for(conditions: &[Condition], kind: ConditionType, generation: i64) -> bool {
+    find(conditions, kind).is_some_and(|old| old.status == "True" && old.observed_generation == Some(generation))
+}
+
+/// Returns whether the spec of this generation was refused. While NATS is away, nothing changes about that.
+pub(crate) fn is_refused(conditions: &[Condition], generation: i64) -> bool {
+    find(conditions, ConditionType::Accepted)
+        .is_some_and(|old| old.status == "False" && old.observed_generation == Some(generation))
 }
 
 /// Now, in whole seconds, as status can hold it.

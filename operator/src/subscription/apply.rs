@@ -2,25 +2,12 @@
 
 use hookwright_core::nats::ids::SubscriptionUid;
 use hookwright_core::nats::names::{CONFIG_BUCKET, ConfigKey};
-use hookwright_core::record::seal::{SealError, Sealed, Secret};
-use hookwright_core::record::{self, RecordError, SubscriptionRecord};
+use hookwright_core::record::seal::{Sealed, Secret};
+use hookwright_core::record::{self, SubscriptionRecord};
 use ring::rand::{SecureRandom, SystemRandom};
 
 use crate::context::Context;
-use crate::nats::jetstream::JsError;
-
-/// The record can't be put in place.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum ApplyError {
-    #[error(transparent)]
-    Nats(#[from] JsError),
-    #[error("a secret can't be sealed")]
-    Seal(#[from] SealError),
-    #[error("the system gives no random bytes")]
-    Random,
-    #[error("the record can't be written")]
-    Encode(#[from] RecordError),
-}
+use crate::reconcile::error::ReconcileError;
 
 /// A record in the bucket.
 pub(crate) struct Written {
@@ -29,7 +16,7 @@ pub(crate) struct Written {
     pub(crate) fresh: bool,
 }
 
-pub(crate) async fn apply(wanted: SubscriptionRecord<Secret>, ctx: &Context) -> Result<Written, ApplyError> {
+pub(crate) async fn apply(wanted: SubscriptionRecord<Secret>, ctx: &Context) -> Result<Written, ReconcileError> {
     let key = ConfigKey::Subscription(wanted.producer.clone(), wanted.uid.clone()).to_string();
     let entry = ctx.js.get(CONFIG_BUCKET, &key).await?;
     let fresh = entry.is_none();
@@ -47,15 +34,15 @@ pub(crate) async fn apply(wanted: SubscriptionRecord<Secret>, ctx: &Context) -> 
 }
 
 /// Takes the record away, under whichever Producer it is: dispatchers stop at once.
-pub(crate) async fn withdraw(uid: &SubscriptionUid, ctx: &Context) -> Result<(), ApplyError> {
+pub(crate) async fn withdraw(uid: &SubscriptionUid, ctx: &Context) -> Result<(), ReconcileError> {
     Ok(ctx.js.remove_matching(CONFIG_BUCKET, &format!("subscription.*.{uid}")).await?)
 }
 
-fn nonces(count: usize) -> Result<Vec<[u8; 12]>, ApplyError> {
+fn nonces(count: usize) -> Result<Vec<[u8; 12]>, ReconcileError> {
     let random = SystemRandom::new();
     let mut nonces = vec![[0; 12]; count];
     for nonce in &mut nonces {
-        random.fill(nonce).map_err(|_| ApplyError::Random)?;
+        random.fill(nonce).map_err(|_| ReconcileError::Random)?;
     }
     Ok(nonces)
 }

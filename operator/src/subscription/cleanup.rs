@@ -6,18 +6,18 @@ use hookwright_crds::Subscription;
 use kube::ResourceExt;
 use kube::runtime::reflector::ObjectRef;
 
-use super::SubscriptionError;
 use crate::cache::references::RefersToProducer;
 use crate::context::Context;
 use crate::nats::jetstream::{JetStream, JsResult};
 use crate::reconcile::deletion;
+use crate::reconcile::error::ReconcileError;
 
-pub(crate) async fn cleanup(subscription: &Subscription, ctx: &Context) -> Result<(), SubscriptionError> {
+pub(crate) async fn cleanup(subscription: &Subscription, ctx: &Context) -> Result<(), ReconcileError> {
     let uid = SubscriptionUid::parse(&subscription.uid().unwrap_or_default())?;
     ctx.triggers.subscriptions.settled(&ObjectRef::from_obj(subscription));
     let result = remove(&uid, ctx).await;
     let timeout = ctx.settings.finalizer_timeout;
-    deletion::or_let_go(result, subscription, timeout, &ctx.recorder).await.map_err(SubscriptionError::Cleanup)?;
+    deletion::or_let_go(result, subscription, timeout, &ctx.status.recorder).await?;
     ctx.subscriptions.own_writes.forget(uid.as_str());
     ctx.triggers.producer_soon(subscription.producer_ref());
     Ok(())

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use hookwright_core::delivery::test_delivery::{Step, TEST_HEADER, TestDelivery, TestRecord, TestResult, shown, step};
 use hookwright_core::nats::ids::SubscriptionUid;
 use hookwright_core::nats::names::{PARKED_STREAM, STATE_BUCKET, test_due, test_key};
-use hookwright_core::record::{self, RecordError, VERSION};
+use hookwright_core::record::{self, VERSION};
 use hookwright_crds::{ConditionStatus, LastTest, Reason, SEND_TEST, Subscription};
 use hookwright_runtime::logging;
 use hookwright_runtime::mirror::Change;
@@ -21,9 +21,9 @@ use kube::ResourceExt;
 use kube::runtime::reflector::ObjectRef;
 use tracing::warn;
 
-use super::status::Outcome;
+use super::status::SubscriptionOutcome;
 use crate::context::Context;
-use crate::nats::jetstream::JsError;
+use crate::reconcile::error::ReconcileError;
 use crate::status::conditions::Judgement;
 
 /// The outcome of a test that can't be sent now, or can't end.
@@ -32,15 +32,6 @@ const PENDING: &str = "Pending";
 const MESSAGE: usize = 1024;
 /// How soon a test is looked after again, should its result not be told.
 const LOOK: Duration = Duration::from_secs(5);
-
-/// A test can't be asked for.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum TestError {
-    #[error("can't ask for a test delivery")]
-    Nats(#[from] JsError),
-    #[error("the request of a test delivery can't be read or written")]
-    Record(#[from] RecordError),
-}
 
 /// How far the test has come.
 #[derive(Debug, PartialEq)]
@@ -66,19 +57,21 @@ enum Way {
 pub(super) async fn follow(
     subscription: &Subscription,
     uid: &SubscriptionUid,
-    found: &Outcome,
+    outcome: &SubscriptionOutcome,
     ready: &Judgement,
     ctx: &Context,
-) -> Result<Followed, TestError> {
+) -> Result<Followed, ReconcileError> {
     let Some(value) = open(subscription) else { return Ok(unchanged(subscription)) };
     let entry = ctx.js.get(STATE_BUCKET, &test_key(uid)).await?;
     let (known, at) = match entry {
-        Some(entry) => (Some(record::decode::<TestRecord>(&entry.value)?), entry.revision),
+        Some(entry) => {
+            (Some(record::decode::<TestRecord>(&entry.value).map_err(ReconcileError::TestRequest)?), entry.revision)
+        }
         None => (None, 0),
     };
     let now = Timestamp::now();
     let next = step(known.as_ref(), &value, now);
-    match (&next, way(found, ready, ctx.leases.is_none_live())) {
+    match (&next, way(outcome, ready, ctx.leases.is_none_live())) {
         (Step::Ended(result), _) => return Ok(Followed { last: Some(ended(value, result)), again: None }),
         (Step::Wait(rest), _) => {
             let again = Some((*rest).try_into().unwrap_or(LOOK));
@@ -87,7 +80,7 @@ pub(super) async fn follow(
         // What makes it Ready brings a reconcile.
         (_, Way::Unclear) => return Ok(unchanged(subscription)),
         (_, Way::Shut(why)) => {
-            let again = matches!(found, Outcome::Applied { .. }).then_some(LOOK);
+            let again = matches!(outcome, SubscriptionOutcome::Applied { .. }).then_some(LOOK);
             return Ok(Followed { last: Some(pending(value, &why)), again });
         }
         (Step::UnderWay, Way::Clear(revision)) => {
@@ -131,11 +124,13 @@ fn open(subscription: &Subscription) -> Option<String> {
     (!ended).then_some(value)
 }
 
-fn way(found: &Outcome, ready: &Judgement, none_live: bool) -> Way {
-    match (found, ready.status) {
+fn way(outcome: &SubscriptionOutcome, ready: &Judgement, none_live: bool) -> Way {
+    match (outcome, ready.status) {
         // Ready was true before they went, and stays so.
-        (Outcome::Applied { .. }, ConditionStatus::True) if none_live => Way::Shut("No dispatcher is alive.".into()),
-        (Outcome::Applied { revision, .. }, ConditionStatus::True) => Way::Clear(*revision),
+        (SubscriptionOutcome::Applied { .. }, ConditionStatus::True) if none_live => {
+            Way::Shut("No dispatcher is alive.".into())
+        }
+        (SubscriptionOutcome::Applied { revision, .. }, ConditionStatus::True) => Way::Clear(*revision),
         (_, ConditionStatus::False) => Way::Shut(ready.message.clone()),
         (_, ConditionStatus::Unknown) if ready.reason == Reason::NoDispatchers => Way::Shut(ready.message.clone()),
         _ => Way::Unclear,
@@ -149,7 +144,7 @@ async fn tell(
     request: u64,
     test: TestRecord,
     ctx: &Context,
-) -> Result<(), TestError> {
+) -> Result<(), ReconcileError> {
     let delivery = TestDelivery { version: VERSION, subscription: uid.clone(), revision, request, test };
     let mut headers = HeaderMap::new();
     headers.insert(TEST_HEADER, String::from_utf8_lossy(&record::encode(&delivery)?).into_owned());
@@ -240,15 +235,19 @@ mod tests {
 
     #[test]
     fn a_test_is_sent_when_ready_and_somebody_is_there() {
-        let applied = Outcome::Applied { rollout: None, fresh: false, revision: 7 };
+        let applied = SubscriptionOutcome::Applied { rollout: None, fresh: false, revision: 7 };
         let ready = Judgement::holds(Reason::Ready, "");
         assert_eq!(way(&applied, &ready, false), Way::Clear(7));
         assert_eq!(way(&applied, &ready, true), Way::Shut("No dispatcher is alive.".to_owned()));
         let broken = Judgement::fails(&Refusal::new(Reason::SecretNotFound, "no Secret"));
-        assert_eq!(way(&Outcome::Unavailable, &broken, false), Way::Shut("no Secret".to_owned()));
+        assert_eq!(way(&SubscriptionOutcome::Unavailable, &broken, false), Way::Shut("no Secret".to_owned()));
         let nobody = Judgement::unknown(Reason::NoDispatchers, "nobody");
         assert_eq!(way(&applied, &nobody, true), Way::Shut("nobody".to_owned()));
         assert_eq!(way(&applied, &Judgement::unknown(Reason::Pending, "soon"), false), Way::Unclear);
-        assert_eq!(way(&Outcome::Unavailable, &ready, false), Way::Unclear, "nothing is known of the record");
+        assert_eq!(
+            way(&SubscriptionOutcome::Unavailable, &ready, false),
+            Way::Unclear,
+            "nothing is known of the record"
+        );
     }
 }

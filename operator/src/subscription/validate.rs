@@ -5,12 +5,12 @@ use std::collections::HashSet;
 use hookwright_core::delivery::policy::DeliveryPolicy;
 use hookwright_core::event::event_type::EventTypePattern;
 use hookwright_core::nats::ids::SubscriptionUid;
-use hookwright_crds::{DEFAULT_SIGNING_KEY, Delivery, Header, Reason, SecretKeyRef, Subscription, signing_secret_name};
+use hookwright_crds::{DEFAULT_SIGNING_KEY, Header, Reason, SecretKeyRef, Subscription, signing_secret_name};
 use http::HeaderName;
 use kube::{Resource, ResourceExt};
 use url::Url;
 
-use super::policy;
+use super::policy::PolicyError;
 use crate::refusal::Refusal;
 
 /// A Subscription whose spec can be served.
@@ -55,11 +55,11 @@ pub(crate) fn signing_keys(subscription: &Subscription) -> Vec<SecretKeyRef> {
     }
 }
 
-/// `inherited` is what the Producer says of delivery.
+/// Checks the spec. `policy` is the delivery policy that follows from the spec and the Producer.
 pub(crate) fn validate(
     subscription: &Subscription,
     uid: &SubscriptionUid,
-    inherited: Option<&Delivery>,
+    policy: Result<DeliveryPolicy, PolicyError>,
 ) -> Result<ValidatedSubscription, Refusal> {
     let spec = &subscription.spec;
     let signing = match &spec.signing {
@@ -77,7 +77,7 @@ pub(crate) fn validate(
         url: url(&spec.endpoint.url)?,
         headers: headers(spec.endpoint.headers.as_deref().unwrap_or_default())?,
         signing,
-        policy: policy::effective(spec.delivery.as_ref(), inherited).map_err(|error| invalid(&format!("{error}.")))?,
+        policy: policy.map_err(|error| invalid(&format!("{error}.")))?,
     })
 }
 
@@ -154,6 +154,7 @@ fn headers(headers: &[Header]) -> Result<Vec<(HeaderName, HeaderSource)>, Refusa
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use super::super::policy;
     use super::*;
     use serde_json::{Value, json};
 
@@ -174,7 +175,9 @@ pub(crate) mod tests {
     }
 
     pub(crate) fn validated(patch: &Value) -> Result<ValidatedSubscription, Refusal> {
-        validate(&subscription(patch), &SubscriptionUid::parse("s-1").unwrap(), None)
+        let object = subscription(patch);
+        let policy = policy::effective(object.spec.delivery.as_ref(), None);
+        validate(&object, &SubscriptionUid::parse("s-1").unwrap(), policy)
     }
 
     #[test]
