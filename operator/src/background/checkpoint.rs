@@ -2,9 +2,6 @@
 //! its stream, and puts aside what no dispatcher can read.
 
 use std::collections::HashMap;
-use std::convert::Infallible;
-use std::sync::Arc;
-use std::time::Duration;
 
 use async_nats::jetstream::consumer::{self, DeliverPolicy};
 use async_nats::jetstream::stream;
@@ -15,16 +12,15 @@ use hookwright_core::nats::names::{self, STATE_BUCKET};
 use hookwright_core::nats::subject::is_within;
 use hookwright_core::record::{self, Checkpoint, RecordError};
 use hookwright_runtime::logging;
-use tokio::time::MissedTickBehavior;
 use tracing::{debug, warn};
 
+use crate::background::Periodic;
 use crate::background::unreadable::{self, UnreadableError};
 use crate::cache::producers::LiveProducer;
 use crate::context::Context;
 use crate::nats::jetstream::{JetStream, JsError, JsResult, consumer_created, created};
 use crate::status::conditions;
 
-const EVERY: Duration = Duration::from_secs(10);
 const AT_ONCE: usize = 16;
 
 /// A checkpoint can't be taken.
@@ -45,31 +41,27 @@ struct Stored {
     revision: u64,
 }
 
-/// Takes checkpoints for ever. A failure costs nothing but the next try: the last checkpoint stays.
-pub(crate) async fn keep(ctx: Arc<Context>) -> Infallible {
-    let mut last: HashMap<ProducerUid, Stored> = HashMap::new();
-    let mut ticks = tokio::time::interval(EVERY);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        ticks.tick().await;
-        if ctx.js.nats().is_err() {
-            continue;
-        }
+/// The checkpoints as they were stored last. A failure leaves the stored checkpoint as it is.
+#[derive(Default)]
+pub(crate) struct Checkpoints(HashMap<ProducerUid, Stored>);
+
+impl Periodic for Checkpoints {
+    async fn turn(&mut self, ctx: &Context) {
         let taken: Vec<_> = futures::stream::iter(ctx.producer_states.live())
             .map(|(uid, live)| {
-                let (ctx, old) = (&ctx, last.get(&uid).cloned());
+                let old = self.0.get(&uid).cloned();
                 async move { (take(ctx, &uid, &live, old).await, uid) }
             })
             .buffer_unordered(AT_ONCE)
             .collect()
             .await;
-        // What failed is read again: someone else may have written.
-        last.clear();
+        // A checkpoint that failed is read again: another operator may have written it.
+        self.0.clear();
         for (result, uid) in taken {
             match result {
-                Ok(Some(stored)) => drop(last.insert(uid, stored)),
+                Ok(Some(stored)) => drop(self.0.insert(uid, stored)),
                 Ok(None) => {}
-                Err(error) => debug!(producer = %uid, error = logging::chain(&error), "no checkpoint"),
+                Err(error) => debug!(producer_uid = %uid, error = logging::chain(&error), "can't take a checkpoint"),
             }
         }
     }
@@ -104,30 +96,35 @@ async fn take(
     let before = old.as_ref().map(|old| &old.checkpoint);
     let (checkpoint, found) = Checkpoint::after(before, live.stream.created, floor, &seen, conditions::now());
     let replaced = before.is_some_and(|before| before.stream_created != checkpoint.stream_created);
-    let revision = match &old {
-        Some(old) if old.checkpoint == checkpoint => old.revision,
-        _ => {
-            let revision = old.as_ref().map_or(0, |old| old.revision);
-            let value = record::encode(&checkpoint)?;
-            let Some(revision) = ctx.js.put_at(STATE_BUCKET, &names::checkpoint_key(uid), value, revision).await?
-            else {
-                return Ok(None);
-            };
-            revision
-        }
-    };
+    let Some(revision) = store(&ctx.js, uid, old.as_ref(), &checkpoint).await? else { return Ok(None) };
+    let (producer, name) = (ctx.producers.full_name(uid.as_str()), &live.stream.name);
     if found.events > 0 {
-        warn!(producer = %uid, stream = live.stream.name, events = found.events, exact = found.exact, "events are lost");
-        ctx.metrics.events_lost.inc_by(found.events);
+        let (events, exact) = (found.events, found.exact);
+        warn!(producer, producer_uid = %uid, stream = name, events, exact, "events were removed before they were received");
+        ctx.metrics.events_lost.inc_by(events);
     }
     if replaced {
-        warn!(producer = %uid, stream = live.stream.name, "the stream was replaced");
+        warn!(producer, producer_uid = %uid, stream = name, "the stream was replaced");
         ctx.metrics.streams_replaced.inc();
     }
     if ctx.stream_incidents.note(uid, &checkpoint) {
         reconcile(ctx, uid);
     }
     Ok(Some(Stored { checkpoint, revision }))
+}
+
+/// Stores the checkpoint unless it is as before. Returns its revision, or none if another operator has stored one.
+async fn store(
+    js: &JetStream,
+    uid: &ProducerUid,
+    old: Option<&Stored>,
+    checkpoint: &Checkpoint,
+) -> Result<Option<u64>, CheckpointError> {
+    if let Some(old) = old.filter(|old| old.checkpoint == *checkpoint) {
+        return Ok(Some(old.revision));
+    }
+    let revision = old.map_or(0, |old| old.revision);
+    Ok(js.put_at(STATE_BUCKET, &names::checkpoint_key(uid), record::encode(checkpoint)?, revision).await?)
 }
 
 async fn stored(js: &JetStream, uid: &ProducerUid) -> Result<Option<Stored>, CheckpointError> {

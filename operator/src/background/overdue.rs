@@ -5,22 +5,17 @@
 //! So the schedules are looked at, some at a time and again and again, and one that is long overdue is published anew,
 //! unless it was parked again or published meanwhile.
 
-use std::convert::Infallible;
-use std::sync::Arc;
-use std::time::Duration;
-
 use async_nats::jetstream::message::StreamMessage;
 use hookwright_core::nats::names::{PARKED_AT_SUBJECTS, PARKED_STREAM};
 use hookwright_runtime::logging;
 use jiff::{SignedDuration, Timestamp};
-use tokio::time::MissedTickBehavior;
 use tracing::{debug, warn};
 
+use crate::background::Periodic;
 use crate::context::Context;
 use crate::nats::jetstream::{JsError, JsResult};
 use crate::nats::kv::{EXPECTED, if_expected};
 
-const EVERY: Duration = Duration::from_secs(10);
 /// How many schedules are looked at each time, and how many bytes of them.
 const LOOK: usize = 500;
 const LOOK_BYTES: usize = 8 << 20;
@@ -34,16 +29,15 @@ struct Round {
     until: u64,
 }
 
-/// Goes round for ever.
-pub(crate) async fn patrol(ctx: Arc<Context>) -> Infallible {
-    let mut round = None;
-    let mut ticks = tokio::time::interval(EVERY);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        ticks.tick().await;
-        match look(&ctx, round).await {
-            Ok(next) => round = next,
-            Err(error) => debug!(error = logging::chain(&error), "not looked at what is overdue"),
+/// The round of looks at the schedules.
+#[derive(Default)]
+pub(crate) struct Overdue(Option<Round>);
+
+impl Periodic for Overdue {
+    async fn turn(&mut self, ctx: &Context) {
+        match look(ctx, self.0).await {
+            Ok(next) => self.0 = next,
+            Err(error) => debug!(error = logging::chain(&error), "can't look for overdue schedules"),
         }
     }
 }

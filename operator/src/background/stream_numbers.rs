@@ -8,9 +8,9 @@ use crate::context::Context;
 pub(crate) async fn grant(ctx: &Context) -> Infallible {
     loop {
         ctx.stream_numbers.wanted().await;
-        let room = ctx.status.budget.room().await;
+        let permit = ctx.status.budget.permit().await;
         if let Some(producer) = ctx.stream_numbers.grant() {
-            room.spend();
+            permit.spend();
             ctx.triggers.producers.reconcile(producer);
         }
     }

@@ -3,7 +3,6 @@
 
 use std::collections::HashSet;
 use std::convert::Infallible;
-use std::sync::Arc;
 use std::time::Duration;
 
 use hookwright_core::nats::names::{self, CONFIG_BUCKET, ConfigKey, HEALTH_BUCKET, STATE_BUCKET};
@@ -33,11 +32,11 @@ enum SweepError {
 }
 
 /// Sweeps at the start and after each reconnect.
-pub(crate) async fn keep(ctx: Arc<Context>, mut connected: watch::Receiver<u64>, readiness: &Readiness) -> Infallible {
+pub(crate) async fn keep(ctx: &Context, mut connected: watch::Receiver<u64>, readiness: &Readiness) -> Infallible {
     readiness.until(Part::SystemStreams).await;
     loop {
         connected.mark_unchanged();
-        match sweep(&ctx).await {
+        match sweep(ctx).await {
             Ok(0) => {}
             Ok(removed) => info!(removed, "removed what belonged to no object"),
             Err(error) => {

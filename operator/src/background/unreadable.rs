@@ -75,7 +75,7 @@ async fn put_aside_on(
         if !is_readable(&message) {
             bury(js, uid, live, message).await?;
             ack(js, live, sequence).await?;
-            warn!(producer = %uid, stream = live.stream.name, sequence, "an unreadable event was put aside");
+            warn!(producer_uid = %uid, stream = live.stream.name, sequence, "an unreadable event was put aside");
             count += 1;
         }
         from = sequence + 1;

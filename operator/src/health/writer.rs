@@ -16,11 +16,11 @@ use super::summary::{Part, Wanted};
 use crate::cache::agenda::Next;
 use crate::cache::references::full_name;
 use crate::context::Context;
-use crate::status::budget::Room;
+use crate::status::budget::WritePermit;
 use crate::status::write::HEALTH;
 
 /// Writes for ever. Nothing before both buckets are loaded: sums over half of the keys would go down and up again.
-pub(crate) async fn write_all(ctx: Arc<Context>) -> Infallible {
+pub(crate) async fn write_all(ctx: &Context) -> Infallible {
     while !ctx.health.loaded() {
         ctx.health.changed().await;
     }
@@ -30,14 +30,14 @@ pub(crate) async fn write_all(ctx: Arc<Context>) -> Infallible {
                 debug!(key, error = logging::chain(&error), "late counts stay");
             }
         }
-        sort(&ctx);
+        sort(ctx);
         let next = ctx.health.with_agenda(|agenda| agenda.next(Instant::now()));
         match next {
             Next::Write(_) => {
-                let room = ctx.status.budget.room().await;
+                let permit = ctx.status.budget.permit().await;
                 // Something may have turned meanwhile.
-                sort(&ctx);
-                write_next(&ctx, room).await;
+                sort(ctx);
+                write_next(ctx, permit).await;
             }
             Next::Wait => ctx.health.changed().await,
             Next::WaitUntil(time) => {
@@ -79,14 +79,14 @@ fn compare(ctx: &Context, uid: &SubscriptionUid) -> Option<(Arc<Subscription>, P
     Some((object, old, wanted))
 }
 
-async fn write_next(ctx: &Context, room: Room<'_>) {
+async fn write_next(ctx: &Context, permit: WritePermit<'_>) {
     let next = ctx.health.with_agenda(|agenda| agenda.take_next(Instant::now()));
     let Some(uid) = next else { return };
     let Some((object, old, Wanted { part: new, .. })) = compare(ctx, &uid) else { return };
     if old == new || object.meta().deletion_timestamp.is_some() {
         return;
     }
-    room.spend();
+    permit.spend();
     match ctx.status.write(&ctx.subscriptions, &*object, HEALTH, &new.clone().status()).await {
         Ok(true) => ctx.health.with_agenda(|agenda| {
             agenda.written(uid.clone(), Instant::now());

@@ -93,11 +93,11 @@ pub(crate) async fn write(
         if turned(&old, &new) {
             budget.spend();
         } else if !ctx.stream_numbers.take_grant(uid) {
-            let Some(room) = budget.room_now() else {
+            let Some(permit) = budget.permit_now() else {
                 ctx.stream_numbers.ask(uid, ObjectRef::from_obj(producer));
                 return false;
             };
-            room.spend();
+            permit.spend();
         }
         true
     };

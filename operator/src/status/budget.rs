@@ -33,12 +33,12 @@ struct Last {
 }
 
 /// Room for one write; until it is spent or dropped nobody else gets any.
-pub(crate) struct Room<'a> {
+pub(crate) struct WritePermit<'a> {
     budget: &'a StatusBudget,
     _turn: tokio::sync::MutexGuard<'a, ()>,
 }
 
-impl Room<'_> {
+impl WritePermit<'_> {
     /// Counts the write.
     pub(crate) fn spend(self) {
         let mut last = self.budget.last();
@@ -70,21 +70,21 @@ impl StatusBudget {
     }
 
     /// Waits until there is room for one more write.
-    pub(crate) async fn room(&self) -> Room<'_> {
+    pub(crate) async fn permit(&self) -> WritePermit<'_> {
         let turn = self.queue.lock().await;
         loop {
             let free = self.free();
             if free <= Instant::now() {
-                return Room { budget: self, _turn: turn };
+                return WritePermit { budget: self, _turn: turn };
             }
             sleep_until(free).await;
         }
     }
 
     /// Room for one more write, if there is some now and nobody waits for it.
-    pub(crate) fn room_now(&self) -> Option<Room<'_>> {
+    pub(crate) fn permit_now(&self) -> Option<WritePermit<'_>> {
         let turn = self.queue.try_lock().ok()?;
-        (self.free() <= Instant::now()).then_some(Room { budget: self, _turn: turn })
+        (self.free() <= Instant::now()).then_some(WritePermit { budget: self, _turn: turn })
     }
 }
 
@@ -109,7 +109,7 @@ mod tests {
         let start = Instant::now();
         let mut times = Vec::new();
         for n in 0..100 {
-            budget.room().await.spend();
+            budget.permit().await.spend();
             times.push(start.elapsed());
             if n == 50 {
                 // What they wrote, others can't.
@@ -136,7 +136,7 @@ mod tests {
         let mut times = Vec::new();
         while !flood.is_finished() {
             let start = Instant::now();
-            budget.room().await.spend();
+            budget.permit().await.spend();
             times.push(start.elapsed());
         }
         assert!((40..=55).contains(&times.len()), "{} in 9 s", times.len());
@@ -148,13 +148,13 @@ mod tests {
         let budget = Arc::new(StatusBudget::default());
         (0..WRITES).for_each(|_| budget.spend());
         (0..RESERVE).for_each(|_| note(&mut budget.last().waited, RESERVE));
-        assert!(budget.room_now().is_none(), "no room");
+        assert!(budget.permit_now().is_none(), "no room");
         let counts = Arc::new(Mutex::new([0u32; 2]));
         let writers = [0, 1].map(|who| {
             let (budget, counts) = (budget.clone(), counts.clone());
             tokio::spawn(async move {
                 for _ in 0..100 {
-                    budget.room().await.spend();
+                    budget.permit().await.spend();
                     counts.lock().unwrap()[who] += 1;
                 }
             })
