@@ -1,4 +1,4 @@
-//! The controllers: what wakes a reconcile, and what becomes of its result.
+//! The controllers of the three kinds: what wakes a reconcile, and what follows its result.
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -27,7 +27,7 @@ use crate::reconcile::error::ReconcileError;
 use crate::reconcile::triggers::{self, Triggered};
 use crate::{event_schema, producer, subscription};
 
-/// Reconciles of one kind at once.
+/// How many objects of one kind are reconciled at the same time.
 const CONCURRENCY: u16 = 64;
 
 /// A kind of object that the operator reconciles.
@@ -77,7 +77,7 @@ impl Reconciled for EventSchema {
 
 type Failed = Box<finalizer::Error<ReconcileError>>;
 
-/// The controllers of all kinds, not running yet.
+/// The controllers of all kinds before they run.
 pub(crate) struct Controllers {
     pub(crate) producers: Controller<Producer>,
     pub(crate) subscriptions: Controller<Subscription>,
@@ -150,8 +150,8 @@ fn report<K: Reconciled>(
     ctx.metrics.reconciles.get_or_create(&Reconcile { kind, result }).inc();
 }
 
-/// Reconciles or cleans up, and sees to the finalizer. An object that has changed or gone meanwhile is no failure: the
-/// watch brings the change.
+/// Reconciles or cleans up, and adds or removes the finalizer. If the object has changed or gone meanwhile, this is no
+/// failure: the watch brings the change.
 async fn reconcile<K: Reconciled>(object: Arc<K>, ctx: Arc<Context>) -> Result<Action, Failed> {
     let api: Api<K> = Api::namespaced(ctx.client.clone(), &object.namespace().unwrap_or_default());
     let result = finalizer(&api, FINALIZER, object.clone(), async |event| match event {

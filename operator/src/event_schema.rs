@@ -1,4 +1,4 @@
-//! Reconciles an EventSchema: a record that dispatchers validate by.
+//! Reconciles an EventSchema into a record by which dispatchers validate events. `controllers` calls this room.
 
 mod apply;
 mod build;
@@ -26,11 +26,11 @@ use crate::status::conditions::holds_for;
 use crate::status::write::ReconciledObject;
 use status::SchemaOutcome;
 
-/// How often one that is in place is looked at, to repair what someone removed.
+/// How often an EventSchema that is in place is looked at, to repair what was removed.
 const LOOK_AGAIN: Duration = Duration::from_secs(300);
-/// How soon a Producer that is missing is looked for again, should its signal be missed.
+/// How soon an EventSchema without its Producer is looked at again, in case the Producer's signal is missed.
 const LOOK_FOR_MISSING: Duration = Duration::from_secs(30);
-/// How soon one that waits for dispatchers is looked at again, should every signal be missed.
+/// How soon an EventSchema that waits for dispatchers is looked at again, in case every signal is missed.
 const LOOK_FOR_DISPATCHERS: Duration = Duration::from_secs(5);
 
 /// Brings the record and the status to what the EventSchema says.
@@ -50,7 +50,7 @@ pub(crate) async fn reconcile(schema: Arc<EventSchema>, ctx: &Context) -> Result
         Some(error) => Err(error),
         None => Ok(Action::requeue(match found {
             SchemaOutcome::Applied { rollout: Rollout::Loaded, .. } | SchemaOutcome::Refused(_) => jittered(LOOK_AGAIN),
-            // Its Producer tells when one serves it again.
+            // The Producer triggers a reconcile when a dispatcher serves it again.
             SchemaOutcome::Unresolved(_) | SchemaOutcome::Applied { rollout: Rollout::Unserved { .. }, .. } => {
                 jittered(LOOK_FOR_MISSING)
             }
@@ -67,13 +67,13 @@ async fn attempt(
     let fetched = Arc::new(fetch::fetch(schema, uid, ctx).await?);
     let (object, for_check, published, checks) =
         (schema.clone(), uid.clone(), fetched.clone(), ctx.schema_checks.clone());
-    // Compiling a large schema is no work for the runtime's threads.
+    // Compiling a large schema would block the runtime's threads.
     let check = move || validate::validate(&object, &for_check, &published, &checks);
     let checked = tokio::task::spawn_blocking(check).await;
     if !matches!(checked, Ok(Ok(_)))
         && let Some(producer) = &fetched.producer
     {
-        // It must not keep its Producer waiting for ever.
+        // A refused EventSchema must not keep its Producer waiting.
         settle(schema, uid, producer, ctx);
     }
     let valid = match checked? {
@@ -95,7 +95,7 @@ async fn attempt(
     let rollout = if !written.fresh && is_latched && is_served {
         Rollout::Loaded
     } else {
-        // First the note, then the look: a lease that comes in between is not missed.
+        // The trigger is set before the leases are looked at, so that a lease that comes in between is not missed.
         ctx.triggers.schemas.when_loaded(this.clone(), written.revision, &record.producer);
         programmed::rollout(&ctx.leases, &ctx.js, written.revision, &record.producer).await?
     };
@@ -105,7 +105,7 @@ async fn attempt(
     Ok(SchemaOutcome::Applied { rollout, fresh: written.fresh, versions })
 }
 
-/// Nothing more is to be done for this generation; the Producer may wait for that.
+/// Notes that this generation is settled, as the Producer may wait for that.
 fn settle(schema: &EventSchema, uid: &EventSchemaUid, producer: &ProducerUid, ctx: &Context) {
     if ctx.settled_schemas.add(uid, producer, schema.meta().generation.unwrap_or_default()) {
         ctx.triggers.producer_soon(schema.producer_ref());

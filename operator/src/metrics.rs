@@ -1,4 +1,4 @@
-//! Metrics, all with the prefix `hookwright_operator_`.
+//! The operator's metrics. All have the prefix `hookwright_operator_`.
 
 use std::fmt;
 use std::sync::Arc;
@@ -29,7 +29,7 @@ pub(crate) struct StatusWrite {
     pub(crate) kind: String,
 }
 
-/// What is counted as it happens.
+/// Counters that move as things happen.
 #[derive(Default)]
 pub(crate) struct Metrics {
     pub(crate) reconciles: Family<Reconcile, Counter>,
@@ -40,7 +40,7 @@ pub(crate) struct Metrics {
     pub(crate) streams_replaced: Counter,
 }
 
-/// What is counted when it is asked for.
+/// Gauges that are computed when the metrics are read.
 struct Present {
     producers: Store<Producer>,
     subscriptions: Store<Subscription>,

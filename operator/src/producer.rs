@@ -1,4 +1,5 @@
-//! Reconciles a Producer: a stream, a consumer that all dispatchers share, and a record that tells them of both.
+//! Reconciles a Producer into a stream, a consumer that all dispatchers share, and a record that tells dispatchers of
+//! both. `controllers` calls this room, and `background::sweep` its `cleanup`.
 
 mod apply;
 mod build;
@@ -29,10 +30,10 @@ use crate::reconcile::programmed;
 use apply::Applied;
 use status::ProducerOutcome;
 
-/// How often a healthy Producer is looked at: for the numbers of its stream, and to repair what someone removed.
+/// How often a healthy Producer is looked at, to read the numbers of its stream and to repair what was removed.
 const LOOK_AGAIN: Duration = Duration::from_secs(60);
 
-/// How soon a Producer that waits for dispatchers or EventSchemas is looked at again, should every signal be missed.
+/// How soon a Producer that waits for dispatchers or EventSchemas is looked at again, in case every signal is missed.
 const LOOK_SOON: Duration = Duration::from_secs(5);
 
 /// Brings NATS and the status to what the Producer says.
@@ -43,7 +44,7 @@ pub(crate) async fn reconcile(producer: Arc<Producer>, ctx: &Context) -> Result<
     ctx.subscriptions.listed.wait().await;
     ctx.schemas.listed.wait().await;
     if ctx.producer_states.note_terms(&uid, &producer) {
-        // This comes before anything that may fail: a Subscription that is no longer admitted is shut out at once.
+        // This comes before anything that may fail: a Subscription that loses its grant gets no events from now on.
         referrers::trigger(ctx, &producer);
     }
     let (outcome, error) = match attempt(&producer, &uid, ctx).await {
@@ -96,9 +97,9 @@ async fn attempt(producer: &Producer, uid: &ProducerUid, ctx: &Context) -> Resul
     Ok(ProducerOutcome::Live { live, stream, rollout, fresh })
 }
 
-/// Takes the record away from a refused Producer that reads the stream of someone else: dispatchers stop. Whatever the
-/// refusal is, behind it may be that it is no longer allowed what the record says. One whose own stream was fine goes on
-/// as it was while its spec is refused.
+/// Removes the record of a refused Producer that reads a stream of another, so that dispatchers stop reading. Whatever
+/// the refusal says, the Producer may no longer be allowed what its record says. A Producer with a stream of its own
+/// goes on as before while its spec is refused.
 async fn withdraw(producer: &Producer, uid: &ProducerUid, ctx: &Context) -> Result<(), ReconcileError> {
     if validate::policy(producer) == StreamPolicy::Managed {
         return Ok(());
@@ -111,7 +112,7 @@ async fn withdraw(producer: &Producer, uid: &ProducerUid, ctx: &Context) -> Resu
     Ok(())
 }
 
-/// Returns whether Subscriptions have to look at the Producer again.
+/// Remembers the outcome. Returns whether Subscriptions have to look at the Producer again.
 fn remember(ctx: &Context, uid: &ProducerUid, outcome: &ProducerOutcome) -> bool {
     match outcome {
         ProducerOutcome::Live { live, rollout, .. } => {

@@ -1,4 +1,4 @@
-//! What the operator still waits for before it is ready.
+//! The parts that the operator waits for before it is ready.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use hookwright_runtime::admin::NotReady;
 use tokio::sync::{Notify, watch};
 
-/// A part of the operator that has to be there.
+/// A part of the operator that has to be there before it is ready.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Part {
     Nats,
@@ -19,7 +19,7 @@ pub(crate) enum Part {
     EventSchemas,
 }
 
-/// The parts that are missing, each with what to say of it.
+/// The parts that are missing, each with the text that the admin endpoint shows.
 pub(crate) struct Readiness {
     missing: Mutex<BTreeMap<Part, String>>,
     sender: watch::Sender<NotReady>,
@@ -48,12 +48,12 @@ impl Readiness {
         self.sender.subscribe()
     }
 
-    /// The part is there.
+    /// Notes that the part is there.
     pub(crate) fn there(&self, part: Part) {
         self.change(|missing| drop(missing.remove(&part)));
     }
 
-    /// The part is not there, or not any more.
+    /// Notes that the part is missing, also if it was there before.
     pub(crate) fn missing(&self, part: Part, reason: String) {
         self.change(|missing| drop(missing.insert(part, reason)));
     }

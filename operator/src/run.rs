@@ -1,4 +1,4 @@
-//! Puts the parts together.
+//! Constructs the parts of the operator, runs them and stops them.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -45,14 +45,14 @@ const WAIT_FOR_NATS: Duration = Duration::from_secs(5);
 /// How long running reconciles may take to end.
 const GRACE: Duration = Duration::from_secs(10);
 
-/// Runs the operator until it is asked to stop; with `check_config`, only reads what it is told.
+/// Runs the operator until it is asked to stop. With `check_config`, it only reads the settings and the sealing key.
 pub async fn run(settings: Settings, check_config: bool) -> anyhow::Result<()> {
     let key = settings.sealing.load()?;
     if check_config {
         info!("the settings are valid");
         return Ok(());
     }
-    // An error means that a provider is there already.
+    // An error means that a provider is installed already.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let client = kubernetes().await.context("no access to Kubernetes")?;
     let (producer_controller, producers) = watched::<Producer>(client.clone());
@@ -69,7 +69,7 @@ pub async fn run(settings: Settings, check_config: bool) -> anyhow::Result<()> {
 
     let stop = async { drop(shutdown::requested().await) }.boxed().shared();
     let work = async {
-        // Without NATS there is little to do but to let deletions go in the end; so it may be waited for a while.
+        // Without NATS, reconciles can do little but let deletions end, so they wait for it for a while.
         let mut first = connects.clone();
         let _ = tokio::time::timeout(WAIT_FOR_NATS, first.changed()).await;
         controllers::run(
@@ -99,7 +99,7 @@ pub async fn run(settings: Settings, check_config: bool) -> anyhow::Result<()> {
     }
 }
 
-/// Access as the environment gives it. The API server names writes that have no field manager by the user agent.
+/// Connects as the environment says. The API server names writes without a field manager by the user agent.
 async fn kubernetes() -> anyhow::Result<Client> {
     let mut config = Config::infer().await?;
     config.headers.push((USER_AGENT, HeaderValue::from_static(RECONCILER)));

@@ -1,4 +1,5 @@
-//! Reconciles a Subscription: a sealed record that dispatchers serve from.
+//! Reconciles a Subscription into a sealed record from which dispatchers serve. `controllers` calls this room, and
+//! `run` feeds it the answers to test deliveries.
 
 mod apply;
 mod build;
@@ -32,9 +33,9 @@ use fetch::{Fetched, FoundProducer};
 use policy::PolicyError;
 use status::SubscriptionOutcome;
 
-/// How soon something that is missing is looked for again; a change of a Secret is not watched.
+/// How soon a missing Producer or Secret is looked for again. Secrets are not watched.
 const LOOK_FOR_MISSING: Duration = Duration::from_secs(30);
-/// How soon one that waits for dispatchers is looked at again, should every signal be missed.
+/// How soon a Subscription that waits for dispatchers is looked at again, in case every signal is missed.
 const LOOK_FOR_DISPATCHERS: Duration = Duration::from_secs(5);
 /// How soon a Secret that the garbage collector is about to remove is looked at again.
 const LOOK_FOR_GARBAGE: Duration = Duration::from_secs(2);
@@ -107,8 +108,8 @@ async fn attempt(
     Ok(SubscriptionOutcome::Applied { rollout, fresh: written.fresh, revision: written.revision })
 }
 
-/// How far the dispatchers have come with the record and with the Producer's, and whether the consumer is there. None
-/// while the Producer's stream and consumer are not.
+/// Returns how far the dispatchers have come with the record and with the Producer's. Returns none while the Producer's
+/// stream and consumer are not in place.
 async fn rollout(
     subscription: &Subscription,
     fetched: &Fetched,
@@ -133,7 +134,7 @@ async fn rollout(
     Ok(Some(rollout))
 }
 
-/// When to look again if nothing happens.
+/// Returns when to look again if nothing happens.
 fn again(outcome: &SubscriptionOutcome, fetched: &Fetched, subscription: &Subscription, ctx: &Context) -> Duration {
     let refresh = ctx.settings.secret_refresh;
     match outcome {

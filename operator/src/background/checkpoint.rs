@@ -1,5 +1,5 @@
-//! Looks after each shared consumer: remembers how far it has come, for the day that one vanishes, notices what became of
-//! its stream, and puts aside what no dispatcher can read.
+//! Looks at each shared consumer and its stream. It remembers how far the consumer has come, in case it vanishes,
+//! notices what happened to the stream, and puts unreadable events aside.
 
 use std::collections::HashMap;
 
@@ -34,7 +34,7 @@ enum CheckpointError {
     Unreadable(#[from] UnreadableError),
 }
 
-/// A checkpoint as it is in the bucket.
+/// A checkpoint and its revision in the state bucket.
 #[derive(Clone)]
 struct Stored {
     checkpoint: Checkpoint,
@@ -132,8 +132,8 @@ async fn stored(js: &JetStream, uid: &ProducerUid) -> Result<Option<Stored>, Che
     Ok(Some(Stored { checkpoint: record::decode(&entry.value)?, revision: entry.revision }))
 }
 
-/// The stream, and then the consumer: what had gone from the stream and isn't delivered afterwards, never will be. None
-/// if one of them isn't the one that it was.
+/// Returns the stream and its consumer, or none if one of them is not the one that it was. The stream is read first:
+/// what it had removed by then, and the consumer has not delivered afterwards, will never be delivered.
 async fn look(js: &JetStream, live: &LiveProducer) -> JsResult<Option<(stream::Info, consumer::Info)>> {
     let Some(stream) = js.stream(&live.stream.name).await?.filter(|info| created(info) == live.stream.created) else {
         return Ok(None);
@@ -149,7 +149,7 @@ fn seen(live: &LiveProducer, stream: &stream::Info, consumer: &consumer::Info) -
     };
     let taken = &stream.config;
     let is_ours = |subject: &String| live.filter.iter().any(|filter| is_within(subject, filter));
-    // What is sourced or renamed is on subjects that aren't listed.
+    // Events that are sourced or transformed are on subjects that the stream doesn't list.
     let listed = taken.sources.as_ref().is_none_or(Vec::is_empty) && taken.subject_transform.is_none();
     Look {
         consumer_created: consumer_created(consumer),

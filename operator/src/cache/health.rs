@@ -30,13 +30,13 @@ const LATE: Duration = Duration::from_secs(60);
 #[derive(Default)]
 struct Known {
     object: Option<ObjectRef<Subscription>>,
-    /// Of those who have gone.
+    /// The counts of dispatchers that have gone.
     base: Option<BaseCounts>,
-    /// Of the base; 0 for none.
+    /// The revision of the base; 0 if there is none.
     base_revision: u64,
-    /// By incarnation.
+    /// The counts of each incarnation of a dispatcher.
     counts: HashMap<String, DeliveryCounts>,
-    /// Moves with each change of base and counts.
+    /// How often the base and the counts have changed.
     changes: u64,
     disabled: Option<Disabled>,
 }
@@ -46,15 +46,15 @@ struct State {
     known: HashMap<SubscriptionUid, Known>,
     agenda: Agenda,
     gone: HashMap<SubscriptionUid, Instant>,
-    /// Keys of the health bucket that came after their Subscription went.
+    /// Keys of the health bucket that came after their Subscription was deleted.
     late: Vec<String>,
-    /// Whose `retrying` may be off, since a dispatcher has gone that had counted for them.
+    /// The Subscriptions whose `retrying` may be wrong, as a dispatcher has gone that had counted for them.
     suspects: Vec<SubscriptionUid>,
     counts_loaded: bool,
     disabled_loaded: bool,
 }
 
-/// What the dispatchers say about deliveries.
+/// What the dispatchers report about deliveries.
 #[derive(Default)]
 pub(crate) struct Health {
     state: Mutex<State>,
@@ -85,7 +85,7 @@ impl Health {
         self.wake.notified().await;
     }
 
-    /// Takes a change of the bucket of counts.
+    /// Takes a change of the health bucket.
     pub(crate) fn apply_counts(&self, change: Change) {
         let mut state = self.state();
         match change {
@@ -116,7 +116,9 @@ impl Health {
         let (key, disabled) = match change {
             Change::Put { key, value, .. } => match record::decode::<Disabled>(&value) {
                 Ok(disabled) => (key, Some(disabled)),
-                Err(error) => return warn!(key, error = logging::chain(&error), "can't be read"),
+                Err(error) => {
+                    return warn!(key, error = logging::chain(&error), "can't read a mark of a disabled Subscription");
+                }
             },
             Change::Delete { key } | Change::Vanished { key } => (key, None),
             Change::Loaded { .. } => {
@@ -125,7 +127,7 @@ impl Health {
                 return self.wake.notify_one();
             }
         };
-        // The mark of a removal is there for ever, also of Subscriptions that are long gone.
+        // The bucket keeps the mark of a removal, also for Subscriptions that were deleted long ago.
         if let Some(uid) = names::parse_disabled_key(&key)
             && (disabled.is_some() || state.known.contains_key(&uid))
         {
@@ -136,7 +138,7 @@ impl Health {
         self.wake.notify_one();
     }
 
-    /// A Subscription was reconciled: it may be new, or another generation.
+    /// Notes that a Subscription was reconciled. It may be new, or have a new generation.
     pub(crate) fn touch(&self, uid: &SubscriptionUid, object: ObjectRef<Subscription>) {
         let mut state = self.state();
         state.known.entry(uid.clone()).or_default().object = Some(object);
@@ -145,7 +147,7 @@ impl Health {
         self.wake.notify_one();
     }
 
-    /// A Subscription is deleted; counts that still come in are late.
+    /// Notes that a Subscription is deleted. Counts that still come in are late.
     pub(crate) fn gone(&self, uid: &SubscriptionUid) {
         let mut state = self.state();
         state.known.remove(uid);
@@ -163,7 +165,7 @@ impl Health {
         std::mem::take(&mut self.state().late)
     }
 
-    /// The keys that someone has counted under, with the incarnation.
+    /// Returns each key that a dispatcher counts under, with the incarnation.
     pub(crate) fn keys(&self) -> Vec<(SubscriptionUid, String)> {
         let state = self.state();
         let keys = |(uid, known): (&SubscriptionUid, &Known)| {
@@ -172,12 +174,12 @@ impl Health {
         state.known.iter().flat_map(keys).collect()
     }
 
-    /// Whether this dispatcher has a key of this Subscription.
+    /// Returns whether this incarnation of a dispatcher has counts of this Subscription.
     pub(crate) fn has_key(&self, uid: &SubscriptionUid, incarnation: &str) -> bool {
         self.state().known.get(uid).is_some_and(|known| known.counts.contains_key(incarnation))
     }
 
-    /// The `retrying` of this Subscription has to be looked at.
+    /// Notes that the `retrying` of this Subscription may be wrong.
     pub(crate) fn suspect(&self, uid: SubscriptionUid) {
         self.state().suspects.push(uid);
     }
@@ -186,14 +188,15 @@ impl Health {
         std::mem::take(&mut self.state().suspects)
     }
 
-    /// Those of whom something waits, by the counts; or less than nothing.
+    /// Returns the Subscriptions for which deliveries wait by the counts, or fewer than none do.
     pub(crate) fn retrying(&self) -> Vec<SubscriptionUid> {
         let state = self.state();
         let waits = |known: &Known| Summary::waiting(known.base.as_ref(), &known.counts) != Waiting::default();
         state.known.iter().filter(|(_, known)| waits(known)).map(|(uid, _)| uid.clone()).collect()
     }
 
-    /// What waits of this Subscription, by the counts; how often they have changed; the revision of the base in them.
+    /// Returns what waits for this Subscription by the counts, how often the counts have changed, and the revision of
+    /// the base.
     pub(crate) fn waiting(&self, uid: &SubscriptionUid) -> Option<(Waiting, u64, u64)> {
         let state = self.state();
         let known = state.known.get(uid)?;
@@ -234,7 +237,7 @@ impl State {
                 known.changes += 1;
                 self.agenda.changed(uid);
             }
-            Err(error) => warn!(key, error = logging::chain(&error), "counts can't be read"),
+            Err(error) => warn!(key, error = logging::chain(&error), "can't read counts"),
         }
     }
 }

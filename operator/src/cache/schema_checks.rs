@@ -1,4 +1,4 @@
-//! What was found of schemas, so that those of one object are not compiled and compared again at each look.
+//! The results of schema checks, so that the schemas of an object are compiled and compared once only.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -16,7 +16,7 @@ struct Check {
     result: Result<(), SchemaError>,
 }
 
-/// All that a check depends on: the versions and what is in force, by digest.
+/// The input of a check: the versions and what is in force, by digest.
 #[derive(PartialEq)]
 struct Case([Vec<(String, String)>; 2]);
 
@@ -31,7 +31,7 @@ impl Case {
 }
 
 impl SchemaChecks {
-    /// What [`check_edit`] finds.
+    /// Returns what [`check_edit`] finds, from memory if the input is the same as before.
     pub(crate) fn check(
         &self,
         uid: &EventSchemaUid,
@@ -51,7 +51,7 @@ impl SchemaChecks {
         self.map().remove(uid);
     }
 
-    // A poisoned lock means a panic while the map was whole.
+    // A poisoned lock means a panic elsewhere; the map itself is whole.
     fn map(&self) -> MutexGuard<'_, HashMap<EventSchemaUid, Check>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -74,7 +74,7 @@ mod tests {
         let narrow = versions("1.1", json!({ "type": "object" }));
         let checks = SchemaChecks::default();
         assert!(matches!(checks.check(&uid, &broken, &[]), Err(SchemaError::Invalid { .. })));
-        // What no check would find.
+        // No check would find this error.
         let mark = |checks: &SchemaChecks| checks.map().get_mut(&uid).unwrap().result = Err(SchemaError::Count(99));
         mark(&checks);
         assert_eq!(checks.check(&uid, &broken, &[]), Err(SchemaError::Count(99)), "it is remembered");

@@ -1,4 +1,5 @@
-//! How many events violated their schema, as dispatchers count them in the state bucket: for the status of Producers.
+//! How many events violated their schema. Dispatchers count them in the state bucket; Producers show the counts in
+//! status.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -21,7 +22,7 @@ impl SchemaViolations {
         counts.get(producer).map(|count| i64::try_from(*count).unwrap_or(i64::MAX))
     }
 
-    /// Returns the Producer whose count has changed.
+    /// Takes a change of the state bucket. Returns the Producer if its count has changed.
     pub(crate) fn apply(&self, change: Change) -> Option<ProducerUid> {
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match change {
@@ -30,7 +31,7 @@ impl SchemaViolations {
                 match record::decode::<Record>(&value) {
                     Ok(Record { count, .. }) => (counts.insert(uid.clone(), count) != Some(count)).then_some(uid),
                     Err(error) => {
-                        warn!(key, error = logging::chain(&error), "the count of violations can't be read");
+                        warn!(key, error = logging::chain(&error), "can't read a count of schema violations");
                         None
                     }
                 }

@@ -1,4 +1,5 @@
-//! Which EventSchemas this process has settled: put in place, or refused. A Producer enforces them only once all are.
+//! The EventSchemas that this process has settled, which means that they are in place or refused. A Producer enforces
+//! its EventSchemas only once all are settled.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -10,7 +11,7 @@ use hookwright_core::nats::ids::{EventSchemaUid, ProducerUid};
 pub(crate) struct SettledSchemas(Mutex<HashMap<EventSchemaUid, (ProducerUid, i64)>>);
 
 impl SettledSchemas {
-    /// Returns whether that is new.
+    /// Notes that the EventSchema is settled, and returns whether that is new.
     pub(crate) fn add(&self, schema: &EventSchemaUid, producer: &ProducerUid, generation: i64) -> bool {
         let now = (producer.clone(), generation);
         self.map().insert(schema.clone(), now.clone()) != Some(now)

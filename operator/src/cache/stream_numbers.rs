@@ -1,5 +1,5 @@
-//! When the numbers of Producers may go into status: they change all the time, and a write each time is too much. Each
-//! stream's are written every 30 s at most, and all of them wait for room in the budget of writes.
+//! Says when the numbers of a Producer's stream may go into status. The numbers change all the time, so each stream's
+//! are written at most every 30 s, and only when the budget of status writes has room.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -14,7 +14,7 @@ use tokio::time::Instant;
 /// The shortest time between two writes of the same stream's numbers.
 const EVERY: Duration = Duration::from_secs(30);
 
-/// Who has been written when, and who waits to be.
+/// When each Producer's numbers were written, and which Producers wait for room.
 #[derive(Default)]
 pub(crate) struct StreamNumbers {
     state: Mutex<State>,
@@ -25,7 +25,7 @@ pub(crate) struct StreamNumbers {
 struct State {
     written: HashMap<ProducerUid, Instant>,
     waiting: VecDeque<(ProducerUid, ObjectRef<Producer>)>,
-    /// Has room in the budget, which is spent already.
+    /// The Producers that were granted room. It is counted in the budget already.
     granted: HashSet<ProducerUid>,
 }
 
@@ -34,22 +34,22 @@ impl StreamNumbers {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether it is time to write the stream's numbers again.
+    /// Returns whether 30 s have passed since the numbers were written.
     pub(crate) fn is_due(&self, uid: &ProducerUid) -> bool {
         self.state().written.get(uid).is_none_or(|last| last.elapsed() >= EVERY)
     }
 
-    /// They are written.
+    /// Notes that the numbers are written now.
     pub(crate) fn written(&self, uid: &ProducerUid) {
         self.state().written.insert(uid.clone(), Instant::now());
     }
 
-    /// Takes the room that was granted, if any.
+    /// Takes the room that was granted to the Producer, if any.
     pub(crate) fn take_grant(&self, uid: &ProducerUid) -> bool {
         self.state().granted.remove(uid)
     }
 
-    /// The Producer is reconciled again when there is room for its numbers.
+    /// Queues the Producer for room. It is reconciled again when the room is granted.
     pub(crate) fn ask(&self, uid: &ProducerUid, producer: ObjectRef<Producer>) {
         let mut state = self.state();
         if !state.waiting.iter().any(|(waiting, _)| waiting == uid) {
@@ -66,7 +66,7 @@ impl StreamNumbers {
         }
     }
 
-    /// Grants room to the one who has waited longest.
+    /// Grants room to the Producer that has waited longest.
     pub(crate) fn grant(&self) -> Option<ObjectRef<Producer>> {
         let mut state = self.state();
         let (uid, producer) = state.waiting.pop_front()?;

@@ -1,4 +1,4 @@
-//! Step 4: the record into the config bucket, if what it says has changed.
+//! Step 4: writes the record into the config bucket, if it has changed.
 
 use hookwright_core::nats::names::{CONFIG_BUCKET, ConfigKey};
 use hookwright_core::record::{self, EventSchemaRecord};
@@ -9,7 +9,7 @@ use crate::reconcile::error::ReconcileError;
 /// A record in the bucket.
 pub(super) struct Written {
     pub(super) revision: u64,
-    /// Whether none was there before: then no dispatcher can have loaded it, whatever an old status says.
+    /// Whether there was no record before. Then no dispatcher can have loaded it, whatever an old status says.
     pub(super) fresh: bool,
 }
 

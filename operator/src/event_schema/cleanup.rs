@@ -1,4 +1,4 @@
-//! Takes away what an EventSchema left in NATS.
+//! Removes what an EventSchema left in NATS.
 
 use hookwright_core::nats::ids::EventSchemaUid;
 use hookwright_core::nats::names::CONFIG_BUCKET;
@@ -15,7 +15,8 @@ use crate::status::conditions::find;
 pub(crate) async fn cleanup(schema: &EventSchema, ctx: &Context) -> Result<(), ReconcileError> {
     let uid = EventSchemaUid::parse(&schema.uid().unwrap_or_default())?;
     ctx.triggers.schemas.settled(&ObjectRef::from_obj(schema));
-    // Under any Producer: one of the same name may have come and gone.
+    // The record may be under any Producer's uid, as a Producer of the same name may have been deleted and created
+    // again.
     let result = ctx.js.remove_matching(CONFIG_BUCKET, &format!("schema.*.{uid}")).await;
     let timeout = ctx.settings.finalizer_timeout;
     deletion::or_let_go(result, schema, timeout, &ctx.status.recorder).await?;
@@ -23,7 +24,7 @@ pub(crate) async fn cleanup(schema: &EventSchema, ctx: &Context) -> Result<(), R
     ctx.settled_schemas.forget(&uid);
     ctx.schema_checks.forget(&uid);
     let producer = schema.producer_ref();
-    // One that had to stand back for this one may take its place.
+    // Another EventSchema may be accepted now, if this one was in its way.
     let stood_back = |other: &EventSchema| other.spec.type_ == schema.spec.type_ || had_no_place(other);
     for other in ctx.schemas.of_producer(&producer).into_iter().filter(|other| stood_back(other)) {
         ctx.triggers.schemas.reconcile(ObjectRef::from_obj(&*other));

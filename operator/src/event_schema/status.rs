@@ -1,4 +1,4 @@
-//! Step 5: what came of it, in status.
+//! Step 5: writes the result into status.
 
 use hookwright_core::record::EventSchemaRecord;
 use hookwright_core::schema::{SchemaVersion, digest};
@@ -16,21 +16,21 @@ use crate::status::budget::StatusBudget;
 use crate::status::conditions::{self, Judgement, find, holds_for, is_refused, summarize};
 use crate::status::write::{ReconciledObject, StatusError, sorted};
 
-/// How many versions that were removed are remembered.
+/// The number of removed versions that status remembers.
 const REMEMBERED: usize = 200;
 
-/// What came of a reconcile.
+/// The result of a reconcile.
 #[derive(Debug)]
 pub(super) enum SchemaOutcome {
     /// The record is in place.
     Applied { rollout: Rollout, fresh: bool, versions: Vec<PublishedVersion> },
-    /// The spec can't be used; what was published stays.
+    /// The spec can't be used. What was published stays in force.
     Refused(Refusal),
-    /// There is no Producer.
+    /// The Producer doesn't exist.
     Unresolved(Refusal),
     /// NATS is away.
     Unavailable,
-    /// It would not be done; the reason is said.
+    /// The reconcile failed for another reason, which the text says.
     Failed(String),
 }
 
@@ -40,7 +40,7 @@ impl SchemaOutcome {
     }
 }
 
-/// What is published once this record is: its versions, and those that were.
+/// Returns the versions that are published once this record is, and those that were published before.
 pub(super) fn published(record: &EventSchemaRecord, fetched: &Fetched) -> Vec<PublishedVersion> {
     let number = |version: &PublishedVersion| SchemaVersion::parse(&version.version).ok();
     let mut versions: Vec<PublishedVersion> = record

@@ -1,5 +1,5 @@
-//! The last ten events in the life of an endpoint. What was given up comes from the dispatchers; the turns of health
-//! are noted here, and the status itself remembers them.
+//! The last ten events in the life of an endpoint. Dispatchers report the deliveries that were given up. Changes of
+//! health are noted here, and the status itself remembers them.
 
 use hookwright_core::delivery::health::{GivenUp, Summary};
 use hookwright_core::delivery::outcome::OutcomeKind;
@@ -10,20 +10,20 @@ use super::summary::{Part, seconds};
 
 const LENGTH: usize = 10;
 
-/// The entries, the newest first, when health goes from what it was to `health`.
+/// Returns the entries, the newest first, after health has become `health`.
 pub(super) fn recent(before: &Part, health: Option<Health>, summary: &Summary, now: Timestamp) -> Vec<Activity> {
     let mut entries = before.recent.clone();
     let same = |list: &[Activity], entry: &Activity| list.iter().filter(|other| *other == entry).count();
     let mut given_up: Vec<Activity> = Vec::new();
     for entry in summary.recent.iter().map(dead_letter) {
         given_up.push(entry.clone());
-        // Two in the same second may look alike.
+        // Two deliveries that were given up in the same second may look alike.
         if same(&given_up, &entry) > same(&entries, &entry) {
             entries.push(entry);
         }
     }
     let last = summary.last_attempt.as_ref();
-    // What has only just begun to fail was never healthy.
+    // An endpoint that has failed from the first attempt on was never healthy.
     let silent = before.health.is_none() && last.is_some_and(|last| last.outcome != OutcomeKind::Delivered);
     let turned = health.filter(|new| Some(*new) != before.health && !(silent && *new == Health::Healthy));
     if let Some(activity) = turned.map(turn) {

@@ -20,7 +20,7 @@ use crate::nats::jetstream::JsResult;
 /// How often all Subscriptions with waiting deliveries are looked at. In between, only those are looked at whose counts
 /// may be wrong because a dispatcher has gone.
 const EVERY: Duration = Duration::from_secs(60);
-/// Between two looks: longer than dispatchers take to write what they have counted.
+/// The time between two looks. It is longer than dispatchers take to write their counts.
 const APART: Duration = Duration::from_secs(6);
 
 /// The correction, with what it remembers between its turns.
@@ -72,19 +72,22 @@ async fn correct(
         }
         // Another operator may have seen the same, and corrected it since.
         match base::change_at(&ctx.js, uid, revision, |base| base.correct(drift)).await {
-            Ok(true) => info!(subscription_uid = %uid, ?drift, "corrected what waits"),
+            Ok(true) => info!(subscription_uid = %uid, ?drift, "corrected the count of waiting deliveries"),
             Ok(false) => debug!(subscription_uid = %uid, "the base has changed since the look"),
-            Err(error) => debug!(subscription_uid = %uid, error = logging::chain(&error), "not corrected yet"),
+            Err(error) => {
+                debug!(subscription_uid = %uid, error = logging::chain(&error), "can't correct the count of waiting deliveries yet")
+            }
         }
     }
 }
 
-/// A look, and the revision of the base that it counted with. None if NATS doesn't say, or the Subscription has gone.
+/// Looks at a Subscription, and returns also the revision of the base in the counts. Returns none if NATS doesn't
+/// answer, or the Subscription has gone.
 async fn look(ctx: &Context, uid: &SubscriptionUid) -> Option<(Look, u64)> {
     let waiting = match waiting(ctx, uid).await {
         Ok(waiting) => waiting,
         Err(error) => {
-            debug!(subscription_uid = %uid, error = logging::chain(&error), "not looked at what waits");
+            debug!(subscription_uid = %uid, error = logging::chain(&error), "can't count the waiting deliveries");
             return None;
         }
     };
@@ -92,7 +95,7 @@ async fn look(ctx: &Context, uid: &SubscriptionUid) -> Option<(Look, u64)> {
     Some((Look { waiting, counted, changes }, revision))
 }
 
-/// What waits for its time, and what is due and not settled yet.
+/// Returns how many deliveries wait for their time, or are due and not settled yet.
 async fn waiting(ctx: &Context, uid: &SubscriptionUid) -> JsResult<i64> {
     let due = ctx.js.count_messages(PARKED_STREAM, &parked_due(uid)).await?;
     let scheduled = ctx.js.count_subjects(PARKED_STREAM, &parked_at_all(uid)).await?;

@@ -23,12 +23,12 @@ const AT_ONCE: usize = 8;
 /// A dispatcher has gone if it held no lease for this long.
 const GONE_AFTER: Duration = TTL.saturating_mul(3);
 
-/// Since when dispatchers have been without a lease.
+/// The time since which each dispatcher has had no lease.
 #[derive(Default)]
 struct Absent(HashMap<String, Instant>);
 
 impl Absent {
-    /// The dispatchers among these that have gone.
+    /// Returns the dispatchers among `all` that have gone.
     fn gone<'a>(&mut self, all: impl Iterator<Item = (&'a str, bool)>, now: Instant) -> Vec<String> {
         let mut absent = HashMap::new();
         for (dispatcher, live) in all {
@@ -75,7 +75,7 @@ async fn fold_dispatcher(ctx: &Context, dispatcher: &str, uids: Vec<Subscription
     let subscriptions = uids.len();
     let folds = futures::stream::iter(uids).map(|uid| async move {
         if let Err(error) = fold(ctx, &uid, dispatcher).await {
-            debug!(subscription_uid = %uid, dispatcher, error = logging::chain(&error), "not folded yet");
+            debug!(subscription_uid = %uid, dispatcher, error = logging::chain(&error), "can't fold counts yet");
         }
     });
     folds.buffer_unordered(AT_ONCE).collect::<()>().await;
@@ -88,9 +88,9 @@ async fn fold(ctx: &Context, uid: &SubscriptionUid, dispatcher: &str) -> Result<
     let counts: DeliveryCounts = record::decode(&entry.value)?;
     let present = |incarnation: &str| ctx.health.has_key(uid, incarnation);
     base::change(&ctx.js, uid, |base| base.fold(dispatcher, &counts, present, Timestamp::now())).await?;
-    // What it may have parked or taken up without writing it down.
+    // The dispatcher may have parked or taken deliveries without writing it down.
     ctx.health.suspect(uid.clone());
-    // If it is at another revision, its dispatcher goes on counting; the rest is folded when that has gone, too.
+    // If the key is at another revision, its dispatcher is alive and counts on. The rest is folded when it has gone.
     ctx.js.remove_at(HEALTH_BUCKET, &key, entry.revision).await?;
     Ok(())
 }

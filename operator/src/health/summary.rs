@@ -1,4 +1,4 @@
-//! From counts to status. Nothing of what a receiver wrote gets in: counts, kinds of outcomes and HTTP status only.
+//! Turns counts into status. Only counts, kinds of outcomes and HTTP status get in, and nothing that a receiver wrote.
 
 use hookwright_core::delivery::health::{LastAttempt, Summary, Verdict, verdict};
 use hookwright_crds::{
@@ -22,16 +22,16 @@ pub(super) struct Part {
     pub(super) condition: Option<Condition>,
 }
 
-/// What the status should say.
+/// The status as it should be.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Wanted {
     pub(super) part: Part,
-    /// When it should say something else, should nothing happen until then.
+    /// When the status changes even if nothing happens until then.
     pub(super) again: Option<Timestamp>,
 }
 
 impl Part {
-    /// As it is in this status now.
+    /// Reads the part from a status.
     pub(super) fn of(status: Option<&SubscriptionStatus>) -> Self {
         let Some(status) = status else { return Self::default() };
         let conditions = status.conditions.as_deref().unwrap_or_default();
@@ -43,7 +43,7 @@ impl Part {
         }
     }
 
-    /// As it should be. Nothing before the first attempt.
+    /// Returns the part as it should be. It is empty before the first attempt.
     pub(super) fn wanted(object: &Subscription, summary: &Summary, disabled: Option<i64>, now: Timestamp) -> Wanted {
         let generation = object.metadata.generation.unwrap_or_default();
         let gone = disabled == Some(generation);
@@ -75,13 +75,13 @@ impl Part {
         }
     }
 
-    /// How much going to `new` matters.
+    /// Returns how much a change to `new` matters.
     pub(super) fn weight_of(&self, new: &Self) -> Weight {
         let retrying = |part: &Self| part.delivery.as_ref().is_some_and(|delivery| delivery.retrying > 0);
         let dead = |part: &Self| part.delivery.as_ref().map_or(0, |delivery| delivery.dead_lettered);
         let condition = |part: &Self| part.condition.as_ref().map(|c| (c.status.clone(), c.reason.clone()));
         let turned = self.health != new.health || condition(self) != condition(new);
-        // A thousand new Subscriptions that get their first event together must not keep a turn waiting.
+        // A thousand new Subscriptions that get their first event together must not delay a change of health.
         let first = self.health.is_none() && new.health == Some(Health::Healthy);
         if turned && !first {
             Weight::Turn
@@ -108,7 +108,7 @@ fn judge(
     let before = match before {
         Some(Health::Healthy) => Some(Verdict::Healthy),
         Some(Health::Unhealthy) => Some(Verdict::Unhealthy),
-        // An edit has ended it.
+        // An edit has ended the inactivity.
         Some(Health::Inactive) | None => None,
     };
     match verdict::judge(before, &summary.signs, now) {
@@ -137,7 +137,7 @@ fn outcome(attempt: &LastAttempt) -> String {
 
 fn delivery(before: Option<&DeliveryStatus>, summary: &Summary) -> DeliveryStatus {
     let count = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
-    // While the bucket is read again after NATS was away, a sum may lack a part.
+    // While the bucket is read again after NATS was away, the sum may lack the counts of a dispatcher.
     let up = |n: u64, old: fn(&DeliveryStatus) -> i64| count(n).max(before.map_or(0, old));
     DeliveryStatus {
         delivered: up(summary.delivered, |old| old.delivered),
@@ -158,7 +158,7 @@ fn delivery(before: Option<&DeliveryStatus>, summary: &Summary) -> DeliveryStatu
     }
 }
 
-/// Status holds whole seconds.
+/// Returns the time in whole seconds, which is what status can hold.
 pub(super) fn seconds(time: Timestamp) -> Time {
     Time(Timestamp::from_second(time.as_second()).unwrap_or(time))
 }

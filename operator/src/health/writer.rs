@@ -1,4 +1,4 @@
-//! Writes health into status, within the budget.
+//! Writes health into status, within the budget of status writes.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -19,7 +19,8 @@ use crate::context::Context;
 use crate::status::budget::WritePermit;
 use crate::status::write::HEALTH;
 
-/// Writes for ever. Nothing before both buckets are loaded: sums over half of the keys would go down and up again.
+/// Writes health as it changes. Nothing is written before both buckets are read: sums over half of the keys would go
+/// down and up again.
 pub(crate) async fn write_all(ctx: &Context) -> Infallible {
     while !ctx.health.loaded() {
         ctx.health.changed().await;
@@ -27,7 +28,7 @@ pub(crate) async fn write_all(ctx: &Context) -> Infallible {
     loop {
         for key in ctx.health.take_late() {
             if let Err(error) = ctx.js.remove(HEALTH_BUCKET, &key).await {
-                debug!(key, error = logging::chain(&error), "late counts stay");
+                debug!(key, error = logging::chain(&error), "can't remove late counts");
             }
         }
         sort(ctx);
@@ -35,7 +36,7 @@ pub(crate) async fn write_all(ctx: &Context) -> Infallible {
         match next {
             Next::Write(_) => {
                 let permit = ctx.status.budget.permit().await;
-                // Something may have turned meanwhile.
+                // Health may have changed while this write waited.
                 sort(ctx);
                 write_next(ctx, permit).await;
             }
@@ -47,7 +48,7 @@ pub(crate) async fn write_all(ctx: &Context) -> Infallible {
     }
 }
 
-/// Puts what has changed on the agenda, by how much it matters.
+/// Puts the Subscriptions that have changed on the agenda, by how much the change matters.
 fn sort(ctx: &Context) {
     let (now, wall) = (Instant::now(), Timestamp::now());
     let changed = ctx.health.with_agenda(|agenda| agenda.take_changed(now));
@@ -66,7 +67,7 @@ fn sort(ctx: &Context) {
     }
 }
 
-/// The object, what its status says and what it should say; none if the object has gone.
+/// Returns the object, what its status says, and what it should say; none if the object has gone.
 fn compare(ctx: &Context, uid: &SubscriptionUid) -> Option<(Arc<Subscription>, Part, Wanted)> {
     let now = Timestamp::now();
     let reading = ctx.health.read(uid, now)?;

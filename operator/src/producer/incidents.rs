@@ -8,8 +8,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use crate::cache::stream_incidents::StreamIncident;
 use crate::status::conditions::{INCIDENTS, Judgement, dated, find};
 
-/// Returns the conditions for an incident. Without an incident, those from before stay: nothing is known yet. Without
-/// `refresh`, a condition that was there before keeps its count.
+/// Returns the conditions for an incident. If none is known yet, the conditions from before stay. Without `refresh`, a
+/// condition that was there before keeps its count.
 pub(super) fn conditions(
     incident: Option<&StreamIncident>,
     before: &[Condition],

@@ -1,4 +1,4 @@
-//! Step 5: what came of it, in status.
+//! Step 5: writes the result into status.
 
 use async_nats::jetstream::stream::Info;
 use hookwright_core::nats::ids::ProducerUid;
@@ -18,17 +18,17 @@ use crate::status::budget::StatusBudget;
 use crate::status::conditions::{self, INCIDENTS, Judgement, find, holds_for, is_refused, summarize};
 use crate::status::write::{ReconciledObject, StatusError, sorted};
 
-/// What came of a reconcile.
+/// The result of a reconcile.
 pub(crate) enum ProducerOutcome {
     /// Stream, consumer and record are in place.
     Live { live: LiveProducer, stream: Box<Info>, rollout: Rollout, fresh: bool },
-    /// So many EventSchemas have to be in place before it enforces them; until then nothing changes.
+    /// This many EventSchemas have to be settled before the Producer enforces them. Until then nothing changes.
     Waiting { schemas: usize },
     /// The spec can't be used.
     Refused(Refusal),
     /// NATS is away.
     Unavailable,
-    /// NATS would not do it; the reason is the server's.
+    /// The reconcile failed for another reason, which the text says.
     Failed(String),
 }
 
@@ -107,7 +107,7 @@ pub(crate) async fn write(
     Ok(())
 }
 
-/// Returns the status as it should be. `refresh`: the numbers of the stream may be brought up to date.
+/// Returns the status as it should be. With `refresh`, the numbers of the stream are brought up to date.
 fn wanted(
     ctx: &Context,
     producer: &Producer,
@@ -135,7 +135,7 @@ fn wanted(
         },
         subscriptions: Some(i32::try_from(subscriptions).unwrap_or(i32::MAX)),
         schemas: Some(i32::try_from(schemas).unwrap_or(i32::MAX)),
-        // The count is unknown after a start, until the bucket is read.
+        // After a start, the count is unknown until the bucket is read.
         violations: ctx.schema_violations.of(uid).or(old.violations),
     }
 }
@@ -150,12 +150,12 @@ impl ReconciledObject for Producer {
     }
 }
 
-/// Whether there is more to tell than other numbers: what answers an edit, a turn of a condition.
+/// Returns whether more than numbers has changed: the status answers an edit, or a condition has changed.
 fn turned(old: &ProducerStatus, new: &ProducerStatus) -> bool {
     let conditions = |status: &ProducerStatus| {
         let mut list = sorted(status.conditions.as_deref());
         for incident in list.iter_mut().filter(|new| INCIDENTS.iter().any(|kind| kind.as_str() == new.type_)) {
-            // It counts on.
+            // The message of an incident changes with its count.
             incident.message.clear();
         }
         list

@@ -1,4 +1,5 @@
-//! Deletions: what an object has left in NATS goes first, but the object waits for NATS for a limited time only.
+//! Deletions. What an object has left in NATS is removed before the object goes, but the object waits for NATS for a
+//! limited time only.
 
 use std::time::Duration;
 
@@ -12,15 +13,15 @@ use crate::cache::references::full_name;
 use crate::nats::jetstream::{JsError, JsResult};
 use crate::status::events;
 
-/// How long an object that is being deleted may still wait; none if it isn't being deleted.
+/// Returns how long an object that is being deleted may still wait, or none if it isn't being deleted.
 pub(crate) fn remaining(object: &impl Resource, timeout: Duration) -> Option<Duration> {
     let since = object.meta().deletion_timestamp.as_ref()?.0;
     let waited = Duration::try_from(Timestamp::now().duration_since(since)).unwrap_or_default();
     Some(timeout.saturating_sub(waited))
 }
 
-/// The result of cleaning up, except that NATS being away for longer than the timeout counts as done: what stays behind
-/// in the buckets is removed when NATS is back, as its uid is then on no object.
+/// Returns the result of the cleanup, or success if NATS has been away for longer than the timeout. What then stays in
+/// the buckets is removed when NATS is back, as no object has its uid any more.
 pub(crate) async fn or_let_go<K: Resource<DynamicType = ()>>(
     result: JsResult<()>,
     object: &K,

@@ -1,4 +1,4 @@
-//! Who has to be reconciled, for a reason other than a change of the object itself.
+//! Reconciles for a reason other than a change of the object itself.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,14 +13,14 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use crate::cache::kind::Kind;
 use crate::cache::leases::{Leases, Rollout};
 
-/// Reconciles objects of one kind, and remembers which of them wait for the dispatchers.
+/// The queue of the objects of one kind to reconcile, and of those that wait for the dispatchers.
 pub(crate) struct Queue<K: Lookup<DynamicType = ()>> {
     sender: UnboundedSender<ObjectRef<K>>,
-    /// For which revision, of what concerns which Producer.
+    /// The revision that each object waits for, and the Producer that the revision concerns.
     pending: Mutex<HashMap<ObjectRef<K>, (u64, ProducerUid)>>,
 }
 
-/// How long changes of what a Producer counts are gathered.
+/// How long the requests to reconcile a Producer are gathered.
 const GATHER: Duration = Duration::from_secs(1);
 
 /// The queues of all kinds.
@@ -31,7 +31,7 @@ pub(crate) struct Triggers {
     soon: Arc<Mutex<HashSet<ObjectRef<Producer>>>>,
 }
 
-/// The other end of the queues, for the controllers.
+/// The receiving ends of the queues, for the controllers.
 pub(crate) struct Triggered {
     pub(crate) producers: UnboundedReceiver<ObjectRef<Producer>>,
     pub(crate) subscriptions: UnboundedReceiver<ObjectRef<Subscription>>,
@@ -54,13 +54,13 @@ impl<K: Lookup<DynamicType = ()>> Queue<K> {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Reconciles this object, which concerns that Producer, as soon as all live dispatchers have loaded the revision, or
-    /// none of them serves the Producer.
+    /// Reconciles this object as soon as all live dispatchers have loaded the revision, or no dispatcher serves the
+    /// Producer.
     pub(crate) fn when_loaded(&self, object: ObjectRef<K>, revision: u64, producer: &ProducerUid) {
         self.pending().insert(object, (revision, producer.clone()));
     }
 
-    /// No longer waits.
+    /// Notes that the object no longer waits for the dispatchers.
     pub(crate) fn settled(&self, object: &ObjectRef<K>) {
         self.pending().remove(object);
     }
@@ -85,7 +85,7 @@ impl Triggers {
         (Self { producers, subscriptions, schemas, soon: Arc::default() }, triggered)
     }
 
-    /// Reconciles a Producer in a second, once for all that ask for it until then.
+    /// Reconciles a Producer in a second, once for all requests until then.
     pub(crate) fn producer_soon(&self, producer: ObjectRef<Producer>) {
         let insert =
             |set: &Mutex<HashSet<_>>| set.lock().unwrap_or_else(PoisonError::into_inner).insert(producer.clone());
@@ -100,8 +100,8 @@ impl Triggers {
         });
     }
 
-    /// Releases those who wait, at each change of the leases and whenever one runs out. A Producer that no dispatcher
-    /// serves any more, or one does again, tells so, and what belongs to it.
+    /// Reconciles the objects that wait, at each change of the leases and whenever a lease runs out. A Producer is also
+    /// reconciled when the last dispatcher stops serving it, and when one serves it again.
     pub(crate) async fn follow(&self, leases: &Leases, producers: &Kind<Producer>) {
         let mut changes = leases.changes();
         let mut unserved = HashSet::new();
@@ -128,7 +128,7 @@ impl Triggers {
     }
 }
 
-/// A queue's end as a stream.
+/// Returns a queue's receiving end as a stream.
 pub(crate) fn stream<T: Send + 'static>(receiver: UnboundedReceiver<T>) -> impl Stream<Item = T> + Send + 'static {
     futures::stream::unfold(receiver, |mut receiver| async { receiver.recv().await.map(|item| (item, receiver)) })
 }

@@ -1,9 +1,9 @@
-//! How many writes of status there may be: 20 a second.
+//! The budget of status writes: 20 a second.
 //!
-//! What answers an edit, and what turns whether an object is Ready, is written at once, and counts. All else waits until
-//! there is room, first come, first served: what dispatchers counted, and the numbers of Producers. Should the former
-//! take all the room, as while thousands of objects are rolled out, a few writes a second are left for the latter: the
-//! health of others must not go unseen.
+//! A write that answers an edit, or that changes whether an object is Ready, is made at once, and counts. All other
+//! writes wait until there is room, first come, first served: the counts of dispatchers, and the numbers of streams.
+//! While thousands of objects are rolled out, the first sort of writes can take all the room. So a few writes a second
+//! are reserved for the others, as the health of other objects must not go unseen.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -11,9 +11,9 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
-/// Writes in each [`WINDOW`].
+/// The number of writes in each [`WINDOW`].
 const WRITES: usize = 20;
-/// Of those that wait, as many go in each [`WINDOW`] whatever the others do.
+/// The number of waiting writes that are allowed in each [`WINDOW`], whatever the other writes do.
 const RESERVE: usize = 5;
 const WINDOW: Duration = Duration::from_secs(1);
 
@@ -21,18 +21,18 @@ const WINDOW: Duration = Duration::from_secs(1);
 #[derive(Default)]
 pub(crate) struct StatusBudget {
     last: Mutex<Last>,
-    /// Fair: who waits longest is next.
+    /// The queue of waiting writes. It is fair: the write that has waited longest is next.
     queue: tokio::sync::Mutex<()>,
 }
 
 #[derive(Default)]
 struct Last {
     all: VecDeque<Instant>,
-    /// Of those that had to wait.
+    /// The last writes that had to wait.
     waited: VecDeque<Instant>,
 }
 
-/// Room for one write; until it is spent or dropped nobody else gets any.
+/// A permit for one write. Until it is spent or dropped, no other waiting write gets one.
 pub(crate) struct WritePermit<'a> {
     budget: &'a StatusBudget,
     _turn: tokio::sync::MutexGuard<'a, ()>,
@@ -63,7 +63,7 @@ impl StatusBudget {
         true
     }
 
-    /// When there is room for one more write that waits.
+    /// Returns when there is room for one more waiting write.
     fn free(&self) -> Instant {
         let last = self.last();
         free(&last.all, WRITES).min(free(&last.waited, RESERVE))
@@ -81,7 +81,7 @@ impl StatusBudget {
         }
     }
 
-    /// Room for one more write, if there is some now and nobody waits for it.
+    /// Returns a permit if there is room now and no other write waits for it.
     pub(crate) fn permit_now(&self) -> Option<WritePermit<'_>> {
         let turn = self.queue.try_lock().ok()?;
         (self.free() <= Instant::now()).then_some(WritePermit { budget: self, _turn: turn })
@@ -112,7 +112,7 @@ mod tests {
             budget.permit().await.spend();
             times.push(start.elapsed());
             if n == 50 {
-                // What they wrote, others can't.
+                // These writes take room from the waiting ones.
                 (0..10).for_each(|_| budget.spend());
             }
         }

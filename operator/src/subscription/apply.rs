@@ -1,4 +1,4 @@
-//! Step 4: the record into the config bucket, sealed, if what it says has changed.
+//! Step 4: seals the record and writes it into the config bucket, if it has changed.
 
 use hookwright_core::nats::ids::SubscriptionUid;
 use hookwright_core::nats::names::{CONFIG_BUCKET, ConfigKey};
@@ -12,7 +12,7 @@ use crate::reconcile::error::ReconcileError;
 /// A record in the bucket.
 pub(crate) struct Written {
     pub(crate) revision: u64,
-    /// Whether none was there before: then no dispatcher can have loaded it, whatever an old status says.
+    /// Whether there was no record before. Then no dispatcher can have loaded it, whatever an old status says.
     pub(crate) fresh: bool,
 }
 
@@ -21,7 +21,7 @@ pub(crate) async fn apply(wanted: SubscriptionRecord<Secret>, ctx: &Context) -> 
     let entry = ctx.js.get(CONFIG_BUCKET, &key).await?;
     let fresh = entry.is_none();
     if let Some(entry) = entry {
-        // One that can't be read or opened (a key of before, say) is written again.
+        // A record that can't be read or opened, such as one sealed with an earlier key, is written again.
         let old = record::decode::<SubscriptionRecord<Sealed>>(&entry.value).ok();
         if old.and_then(|old| old.open(&ctx.key).ok()).is_some_and(|old| old == wanted) {
             return Ok(Written { revision: entry.revision, fresh });
@@ -33,7 +33,7 @@ pub(crate) async fn apply(wanted: SubscriptionRecord<Secret>, ctx: &Context) -> 
     Ok(Written { revision, fresh })
 }
 
-/// Takes the record away, under whichever Producer it is: dispatchers stop at once.
+/// Removes the record, under whichever Producer it is, so that dispatchers stop at once.
 pub(crate) async fn withdraw(uid: &SubscriptionUid, ctx: &Context) -> Result<(), ReconcileError> {
     Ok(ctx.js.remove_matching(CONFIG_BUCKET, &format!("subscription.*.{uid}")).await?)
 }

@@ -1,4 +1,4 @@
-//! Takes away what a Subscription left in NATS. Its generated Secret goes with it by its owner reference.
+//! Removes what a Subscription left in NATS. Kubernetes removes its generated Secret by the owner reference.
 
 use hookwright_core::nats::ids::SubscriptionUid;
 use hookwright_core::nats::names::{self, CONFIG_BUCKET, HEALTH_BUCKET, STATE_BUCKET};
@@ -25,11 +25,12 @@ pub(crate) async fn cleanup(subscription: &Subscription, ctx: &Context) -> Resul
 
 async fn remove(uid: &SubscriptionUid, ctx: &Context) -> JsResult<()> {
     let js: &JetStream = &ctx.js;
-    // Under any Producer: one of the same name may have come and gone.
+    // The record may be under any Producer's uid, as a Producer of the same name may have been deleted and created
+    // again.
     js.remove_matching(CONFIG_BUCKET, &format!("subscription.*.{uid}")).await?;
     js.remove(STATE_BUCKET, &names::disabled_key(uid)).await?;
     js.remove_matching(STATE_BUCKET, &names::test_key(uid)).await?;
-    // From here on counts of this Subscription are late ones.
+    // Counts of this Subscription that come from now on are late.
     ctx.health.gone(uid);
     js.remove_matching(HEALTH_BUCKET, &format!("{uid}.*")).await
 }

@@ -1,4 +1,4 @@
-//! The effective delivery policy: what is given, and for the rest the defaults that the fields' documentation names.
+//! The effective delivery policy: the fields that are given, and for the others the documented defaults.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use hookwright_core::delivery::policy::{
 };
 use hookwright_crds as crds;
 
-/// A field of `delivery` that can't be read; the API server admits none of these.
+/// A field of `delivery` can't be used. The API server admits no such field.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum PolicyError {
     #[error("delivery.{field}: {text:?} can't be used as a duration")]
@@ -18,7 +18,7 @@ pub(crate) enum PolicyError {
     Missing { field: &'static str, kind: &'static str },
 }
 
-/// The Subscription's own `delivery`, field by field before that of its Producer.
+/// Returns the effective policy. Each field of the Subscription's `delivery` counts before that of its Producer.
 pub(crate) fn effective(
     own: Option<&crds::Delivery>,
     inherited: Option<&crds::Delivery>,
@@ -91,7 +91,7 @@ fn backoff(backoff: &crds::Backoff) -> Result<Backoff, PolicyError> {
     })
 }
 
-/// A policy in the form of `spec.delivery`, with every field that applies.
+/// Returns a policy in the form of `spec.delivery`, with every field that applies.
 pub(crate) fn shown(policy: &DeliveryPolicy) -> crds::Delivery {
     let retry = &policy.retry;
     let number = |n: u32| i32::try_from(n).unwrap_or(i32::MAX);
@@ -134,7 +134,7 @@ fn shown_backoff(backoff: &Backoff) -> crds::Backoff {
     }
 }
 
-/// The span as one writes it, such as `1h30m`.
+/// Returns the time in the usual form, such as `1h30m`.
 fn text(Millis(millis): Millis) -> crds::Duration {
     let parts =
         [(millis / 3_600_000, "h"), (millis / 60_000 % 60, "m"), (millis / 1000 % 60, "s"), (millis % 1000, "ms")];

@@ -1,4 +1,4 @@
-//! Step 5: what came of it, in status.
+//! Step 5: writes the result into status.
 
 use hookwright_crds::{
     ConditionType, Delivery, LastTest, Reason, SigningKeyStatus, SigningStatus, Subscription, SubscriptionStatus,
@@ -18,18 +18,18 @@ use crate::status::budget::StatusBudget;
 use crate::status::conditions::{self, Judgement, find, holds_for, summarize};
 use crate::status::write::{ReconciledObject, StatusError, sorted};
 
-/// What came of a reconcile.
+/// The result of a reconcile.
 #[derive(Debug)]
 pub(crate) enum SubscriptionOutcome {
-    /// The record is in place; no rollout while the Producer's part isn't.
+    /// The record is in place. The rollout is none while the Producer's stream and consumer are not.
     Applied { rollout: Option<Rollout>, fresh: bool, revision: u64 },
     /// The spec can't be used.
     Refused(Refusal),
-    /// What it refers to can't be used.
+    /// Something that the spec refers to can't be used.
     Unresolved(Unresolved),
     /// NATS is away.
     Unavailable,
-    /// It would not be done; the reason is said.
+    /// The reconcile failed for another reason, which the text says.
     Failed(String),
 }
 
@@ -106,7 +106,7 @@ pub(crate) fn ready(judgements: &[(ConditionType, Judgement)]) -> Judgement {
     ready.map_or_else(|| Judgement::unknown(Reason::Pending, ""), |(_, judgement)| judgement.clone())
 }
 
-/// Writes the part of the status that is the reconciler's, if it differs from what is there.
+/// Writes the reconciler's part of the status, if it differs from what is there.
 pub(crate) async fn write(
     ctx: &Context,
     subscription: &Subscription,

@@ -1,8 +1,8 @@
-//! The test delivery that an annotation asks for.
+//! Sends the test delivery that an annotation asks for.
 //!
-//! The request stands in the state bucket before a dispatcher hears of it, and its result comes there: so a value is
-//! sent once, whenever the operator dies. What status says of a value ends it; until then each reconcile looks where it
-//! has come to, and an answer of a dispatcher brings a reconcile.
+//! The request is in the state bucket before a dispatcher learns of it, and the result is written there. So each value
+//! is sent once, whenever the operator dies. A value has ended when status has its result. Until then each reconcile
+//! looks at the request, and a dispatcher's answer triggers a reconcile.
 
 use std::time::Duration;
 
@@ -26,34 +26,34 @@ use crate::context::Context;
 use crate::reconcile::error::ReconcileError;
 use crate::status::conditions::Judgement;
 
-/// The outcome of a test that can't be sent now, or can't end.
+/// The outcome in status of a test that can't be sent now, or has no result yet.
 const PENDING: &str = "Pending";
-/// How much is said of why.
+/// The highest number of characters in a message about a test.
 const MESSAGE: usize = 1024;
-/// How soon a test is looked after again, should its result not be told.
+/// How soon an open test is looked at again, in case its answer is missed.
 const LOOK: Duration = Duration::from_secs(5);
 
 /// How far the test has come.
 #[derive(Debug, PartialEq)]
 pub(super) struct Followed {
-    /// What status is to say.
+    /// The test as status should show it.
     pub(super) last: Option<LastTest>,
-    /// When to look again at the latest; none if nothing is to come.
+    /// When to look again at the latest; none if no result is awaited.
     pub(super) again: Option<Duration>,
 }
 
 /// Whether a test can be sent.
 #[derive(Debug, PartialEq, Eq)]
 enum Way {
-    /// By the record of this revision.
+    /// It can be sent by the record of this revision.
     Clear(u64),
-    /// Not now, for a reason to tell.
+    /// It can't be sent now, for the reason in the text.
     Shut(String),
-    /// It will show in a moment.
+    /// It is not known yet; a signal will tell.
     Unclear,
 }
 
-/// Asks for the test that the annotation wants, if it was not sent yet, and tells what came of it.
+/// Requests the test that the annotation asks for, if it was not sent yet, and returns its result or progress.
 pub(super) async fn follow(
     subscription: &Subscription,
     uid: &SubscriptionUid,
@@ -77,14 +77,14 @@ pub(super) async fn follow(
             let again = Some((*rest).try_into().unwrap_or(LOOK));
             return Ok(Followed { again, ..unchanged(subscription) });
         }
-        // What makes it Ready brings a reconcile.
+        // The signal that makes it Ready triggers a reconcile.
         (_, Way::Unclear) => return Ok(unchanged(subscription)),
         (_, Way::Shut(why)) => {
             let again = matches!(outcome, SubscriptionOutcome::Applied { .. }).then_some(LOOK);
             return Ok(Followed { last: Some(pending(value, &why)), again });
         }
         (Step::UnderWay, Way::Clear(revision)) => {
-            // On its way, or with a dispatcher; else it was lost, or never sent off.
+            // A request without a message was lost, or its message was never sent, unless a dispatcher has it.
             let underway = ctx.js.count_messages(PARKED_STREAM, &test_due(uid)).await? > 0;
             if let Some(test) = known.filter(|_| !underway) {
                 tell(uid, revision, at, test, ctx).await?;
@@ -94,7 +94,7 @@ pub(super) async fn follow(
             let (namespace, name) = (subscription.namespace().unwrap_or_default(), subscription.name_any());
             let test = TestRecord { version: VERSION, namespace, name, value, requested: now, result: None };
             let written = ctx.js.put_at(STATE_BUCKET, &test_key(uid), record::encode(&test)?, at).await?;
-            // None: another operator, or an answer, was faster.
+            // None means that another operator, or an answer, was faster.
             if let Some(request) = written {
                 tell(uid, revision, request, test, ctx).await?;
             }
@@ -103,20 +103,20 @@ pub(super) async fn follow(
     Ok(Followed { again: Some(LOOK), ..unchanged(subscription) })
 }
 
-/// What status says stays, but for what is pending and isn't wanted any more.
+/// Returns the test as status shows it now. A pending test that is no longer asked for is left out.
 pub(super) fn unchanged(subscription: &Subscription) -> Followed {
     let said = subscription.status.as_ref().and_then(|status| status.last_test.clone());
     let wanted = wanted(subscription).is_some();
     Followed { last: said.filter(|test| wanted || test.outcome != PENDING), again: None }
 }
 
-/// The value that the annotation has; none if it is empty or absent.
+/// Returns the value of the annotation, or none if it is empty or absent.
 fn wanted(subscription: &Subscription) -> Option<String> {
     let value = subscription.annotations().get(SEND_TEST)?;
     (!value.is_empty()).then(|| shown(value))
 }
 
-/// The value whose test has not ended, as far as status says.
+/// Returns the value whose result is not in status yet.
 fn open(subscription: &Subscription) -> Option<String> {
     let value = wanted(subscription)?;
     let said = subscription.status.as_ref().and_then(|status| status.last_test.as_ref());
@@ -126,7 +126,7 @@ fn open(subscription: &Subscription) -> Option<String> {
 
 fn way(outcome: &SubscriptionOutcome, ready: &Judgement, none_live: bool) -> Way {
     match (outcome, ready.status) {
-        // Ready was true before they went, and stays so.
+        // Ready was True before the dispatchers went, and it stays True.
         (SubscriptionOutcome::Applied { .. }, ConditionStatus::True) if none_live => {
             Way::Shut("No dispatcher is alive.".into())
         }
@@ -137,7 +137,7 @@ fn way(outcome: &SubscriptionOutcome, ready: &Judgement, none_live: bool) -> Way
     }
 }
 
-/// Brings the request to a dispatcher.
+/// Sends the request to the dispatchers.
 async fn tell(
     uid: &SubscriptionUid,
     revision: u64,
@@ -153,7 +153,7 @@ async fn tell(
     Ok(())
 }
 
-/// Takes a change of the state bucket: the status of whom a test was answered for follows.
+/// Takes a change of the state bucket. An answered request reconciles its Subscription.
 pub(crate) fn answered(ctx: &Context, change: Change) {
     let Change::Put { key, value, .. } = change else { return };
     match record::decode::<TestRecord>(&value) {
@@ -161,7 +161,7 @@ pub(crate) fn answered(ctx: &Context, change: Change) {
             ctx.triggers.subscriptions.reconcile(ObjectRef::new(&name).within(&namespace));
         }
         Ok(_) => {}
-        Err(error) => warn!(key, error = logging::chain(&error), "what came of a test can't be read"),
+        Err(error) => warn!(key, error = logging::chain(&error), "can't read the result of a test delivery"),
     }
 }
 

@@ -1,4 +1,4 @@
-//! Step 2: what the spec says, in types that prove it.
+//! Step 2: checks the spec, and turns it into types that prove the checks.
 
 use std::collections::HashSet;
 
@@ -38,13 +38,13 @@ pub(crate) enum HeaderSource {
 /// Where the signing keys come from.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum SigningSource {
-    /// The operator's own Secret.
+    /// The operator's generated Secret.
     Generated,
-    /// These.
+    /// The Secrets that the spec names.
     Given(Vec<SecretKeyRef>),
 }
 
-/// The keys that sign, as status shows them.
+/// Returns the signing keys as status shows them.
 pub(crate) fn signing_keys(subscription: &Subscription) -> Vec<SecretKeyRef> {
     match &subscription.spec.signing {
         Some(signing) => signing.keys.iter().map(|key| key.secret_ref.clone()).collect(),
@@ -110,7 +110,7 @@ fn url(text: &str) -> Result<Url, Refusal> {
     Ok(url)
 }
 
-/// Headers that Hookwright or the connection sets.
+/// Returns whether Hookwright or the connection sets the header.
 fn is_reserved(name: &HeaderName) -> bool {
     const RESERVED: [&str; 9] = [
         "connection",
