@@ -5,13 +5,13 @@
 //! `build` are synchronous and take no client; what they return is proof for the next step. `health` writes the part of
 //! a Subscription's status that the dispatchers count, under a field manager of its own.
 //!
-//! Arrows point one way: `cache` and `nats` know no other room that acts, `status` and `reconcile` use them, `context`
-//! holds what all of them keep, the three kinds, `health` and `background` use `context`, and `controllers` and `run`
-//! use the kinds.
+//! Imports between rooms point one way. `cache` and `nats` use no room that acts. `status` and `reconcile` use these two.
+//! `context` holds the state of all four. The three kinds, `health` and `background` use `context`. `controllers` and
+//! `run` use the kinds.
 //!
-//! **Architecture invariant**: the operator never lists or watches Secrets. It touches nothing in NATS but Hookwright's
-//! own streams and buckets, and streams that are marked with the uid of the Producer that owns them. A Subscription
-//! without a grant gets no events.
+//! **Architecture invariant**: the operator never lists or watches Secrets. It changes nothing in NATS but Hookwright's
+//! own streams and buckets, and streams and consumers that are marked with the uid of the Producer that owns them. A
+//! Subscription without a grant gets no events.
 
 mod background;
 mod cache;

@@ -57,18 +57,22 @@ impl Metrics {
     ) {
         registry.register("operator_reconciles", "Reconciles, by kind and result", self.reconciles.clone());
         registry.register("operator_status_writes", "Writes of status, by kind", self.status_writes.clone());
-        let unreadable = self.unreadable_events.clone();
-        registry.register("operator_unreadable_events", "Events put aside, as no dispatcher can read them", unreadable);
-        let overdue = self.overdue_schedules.clone();
-        registry.register("operator_overdue_schedules", "Parked deliveries that NATS did not publish in time", overdue);
-        let lost = self.events_lost.clone();
-        registry.register(
-            "operator_events_lost",
-            "Events removed from streams before they were received, at most",
-            lost,
-        );
-        let replaced = self.streams_replaced.clone();
-        registry.register("operator_streams_replaced", "Streams found to be others of the same name", replaced);
+        for (name, help, counter) in [
+            ("operator_unreadable_events", "Events put aside, as no dispatcher can read them", &self.unreadable_events),
+            (
+                "operator_overdue_schedules",
+                "Parked deliveries that NATS did not publish in time",
+                &self.overdue_schedules,
+            ),
+            (
+                "operator_events_lost",
+                "Events removed from streams before they were received, at most",
+                &self.events_lost,
+            ),
+            ("operator_streams_replaced", "Streams found to be others of the same name", &self.streams_replaced),
+        ] {
+            registry.register(name, help, counter.clone());
+        }
         registry.register_collector(Box::new(Present { producers, subscriptions, leases }));
     }
 }

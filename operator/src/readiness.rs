@@ -1,10 +1,11 @@
 //! The parts that the operator waits for before it is ready.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
 
 use hookwright_runtime::admin::NotReady;
 use tokio::sync::{Notify, watch};
+
+use crate::cache::shared::Shared;
 
 /// A part of the operator that has to be there before it is ready.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -21,7 +22,7 @@ pub(crate) enum Part {
 
 /// The parts that are missing, each with the text that the admin endpoint shows.
 pub(crate) struct Readiness {
-    missing: Mutex<BTreeMap<Part, String>>,
+    missing: Shared<BTreeMap<Part, String>>,
     sender: watch::Sender<NotReady>,
     changed: Notify,
 }
@@ -41,7 +42,7 @@ impl Readiness {
         .map(|(part, text)| (part, text.to_owned()))
         .into();
         let first = missing.values().next().cloned();
-        Self { missing: Mutex::new(missing), sender: watch::Sender::new(first), changed: Notify::new() }
+        Self { missing: Shared::new(missing), sender: watch::Sender::new(first), changed: Notify::new() }
     }
 
     pub(crate) fn watch(&self) -> watch::Receiver<NotReady> {
@@ -62,7 +63,7 @@ impl Readiness {
     pub(crate) async fn until(&self, part: Part) {
         loop {
             let changed = self.changed.notified();
-            if !self.missing.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&part) {
+            if !self.missing.lock().contains_key(&part) {
                 return;
             }
             changed.await;
@@ -70,7 +71,7 @@ impl Readiness {
     }
 
     fn change(&self, change: impl FnOnce(&mut BTreeMap<Part, String>)) {
-        let mut missing = self.missing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut missing = self.missing.lock();
         change(&mut missing);
         let first = missing.values().next().cloned();
         self.sender.send_if_modified(|old| std::mem::replace(old, first.clone()) != first);

@@ -4,7 +4,6 @@
 //! NATS drops old leases without a message.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use hookwright_core::nats::ids::ProducerUid;
@@ -15,6 +14,8 @@ use hookwright_runtime::mirror::Change;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 use tracing::warn;
+
+use crate::cache::shared::Shared;
 
 /// How far the rollout of a record to the live dispatchers has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,21 +60,17 @@ impl State {
 
 /// The leases as the mirror reports them.
 pub(crate) struct Leases {
-    state: Mutex<State>,
+    state: Shared<State>,
     changed: watch::Sender<()>,
 }
 
 impl Default for Leases {
     fn default() -> Self {
-        Self { state: Mutex::default(), changed: watch::Sender::new(()) }
+        Self { state: Shared::default(), changed: watch::Sender::new(()) }
     }
 }
 
 impl Leases {
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Takes a change of the lease bucket that was reported in this epoch of the connection.
     pub(crate) fn apply(&self, change: Change, epoch: u64) {
         match change {
@@ -87,12 +84,12 @@ impl Leases {
                         (0, Vec::new())
                     }
                 };
-                self.state().leases.insert(key, Lease { revision, unserved, seen: Instant::now() });
+                self.state.lock().leases.insert(key, Lease { revision, unserved, seen: Instant::now() });
             }
-            Change::Delete { key } => drop(self.state().leases.remove(&key)),
+            Change::Delete { key } => drop(self.state.lock().leases.remove(&key)),
             // The bucket is in memory. It is empty after a restart of NATS, but the dispatchers live on.
             Change::Vanished { .. } => {}
-            Change::Loaded { revision } => self.state().loaded = Some((epoch, revision)),
+            Change::Loaded { revision } => self.state.lock().loaded = Some((epoch, revision)),
         }
         self.changed.send_replace(());
     }
@@ -104,37 +101,37 @@ impl Leases {
 
     /// Returns how many dispatchers are alive.
     pub(crate) fn live(&self) -> usize {
-        self.state().live().count()
+        self.state.lock().live().count()
     }
 
     /// Returns whether the leases were read and no dispatcher is alive.
     pub(crate) fn is_none_live(&self) -> bool {
-        let loaded = self.state().loaded.is_some();
+        let loaded = self.state.lock().loaded.is_some();
         loaded && self.live() == 0
     }
 
     /// Returns whether this dispatcher is alive, or none before the leases were read.
     pub(crate) fn is_live(&self, dispatcher: &str) -> Option<bool> {
-        let state = self.state();
+        let state = self.state.lock();
         state.loaded?;
         Some(state.leases.get(dispatcher).is_some_and(|lease| lease.seen.elapsed() < TTL))
     }
 
     /// Forgets the leases that have run out. Returns when the next one runs out.
     pub(crate) fn expire(&self) -> Option<Instant> {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         state.leases.retain(|_, lease| lease.seen.elapsed() < TTL);
         state.leases.values().map(|lease| lease.seen + TTL).min()
     }
 
     /// Returns the Producers that no live dispatcher serves.
     pub(crate) fn unserved(&self) -> HashSet<ProducerUid> {
-        self.state().unserved()
+        self.state.lock().unserved()
     }
 
     /// Returns how far the live dispatchers have come with a revision of the config that concerns this Producer.
     pub(crate) fn rollout(&self, revision: u64, producer: &ProducerUid) -> Rollout {
-        let state = self.state();
+        let state = self.state.lock();
         let is_behind = |lease: &&Lease| lease.revision < revision || lease.unserved.contains(producer);
         let behind = state.live().filter(is_behind).count();
         match (state.live().count(), behind) {
@@ -154,7 +151,7 @@ impl Leases {
 
     /// Waits for at most `limit` until the mirror has reported what the bucket held at `revision` in this epoch.
     pub(crate) async fn caught_up(&self, epoch: u64, revision: u64, limit: Duration) -> bool {
-        let there = || self.state().loaded.is_some_and(|(e, r)| e == epoch && r >= revision);
+        let there = || self.state.lock().loaded.is_some_and(|(e, r)| e == epoch && r >= revision);
         self.wait(limit, there).await
     }
 

@@ -2,7 +2,6 @@
 //! status comes back from the API server.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use hookwright_core::nats::ids::ProducerUid;
@@ -12,6 +11,7 @@ use hookwright_crds::{AllowedNamespaces, Delivery, Producer};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
+use crate::cache::shared::Shared;
 use crate::refusal::Refusal;
 
 /// The stream and the consumer of a Producer that can be read from.
@@ -48,36 +48,32 @@ const FIRST_LOOK: Duration = Duration::from_secs(2);
 
 /// The states of all Producers, by uid.
 pub(crate) struct ProducerStates {
-    states: Mutex<HashMap<ProducerUid, ProducerState>>,
-    terms: Mutex<HashMap<ProducerUid, Terms>>,
+    states: Shared<HashMap<ProducerUid, ProducerState>>,
+    terms: Shared<HashMap<ProducerUid, Terms>>,
     looked: watch::Sender<()>,
     since: Instant,
 }
 
 impl Default for ProducerStates {
     fn default() -> Self {
-        let (states, terms) = (Mutex::default(), Mutex::default());
+        let (states, terms) = (Shared::default(), Shared::default());
         Self { states, terms, looked: watch::Sender::new(()), since: Instant::now() }
     }
 }
 
 impl ProducerStates {
-    fn map(&self) -> MutexGuard<'_, HashMap<ProducerUid, ProducerState>> {
-        self.states.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Notes what the spec says about Subscriptions, and returns whether that has changed.
     pub(crate) fn note_terms(&self, uid: &ProducerUid, producer: &Producer) -> bool {
         let terms = Terms {
             allowed_namespaces: producer.spec.allowed_namespaces.clone(),
             delivery: producer.spec.delivery.clone(),
         };
-        let mut all = self.terms.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.terms.lock();
         all.insert(uid.clone(), terms.clone()) != Some(terms)
     }
 
     pub(crate) fn get(&self, producer: &ProducerUid) -> Option<ProducerState> {
-        self.map().get(producer).cloned()
+        self.states.lock().get(producer).cloned()
     }
 
     /// Returns the state of a Producer. While the operator starts, it waits for the first look at the Producer.
@@ -93,23 +89,23 @@ impl ProducerStates {
 
     /// Notes the state, and returns whether it has changed.
     pub(crate) fn set(&self, producer: &ProducerUid, state: ProducerState) -> bool {
-        let changed = self.map().insert(producer.clone(), state.clone()) != Some(state);
+        let changed = self.states.lock().insert(producer.clone(), state.clone()) != Some(state);
         self.looked.send_replace(());
         changed
     }
 
     /// Drops the state of a Producer that can't be read from any more. Its terms stay.
     pub(crate) fn forget_live(&self, producer: &ProducerUid) {
-        self.map().remove(producer);
+        self.states.lock().remove(producer);
     }
 
     pub(crate) fn forget(&self, producer: &ProducerUid) {
-        self.map().remove(producer);
-        self.terms.lock().unwrap_or_else(PoisonError::into_inner).remove(producer);
+        self.states.lock().remove(producer);
+        self.terms.lock().remove(producer);
     }
 
     /// Returns the Producers that can be read from.
     pub(crate) fn live(&self) -> Vec<(ProducerUid, LiveProducer)> {
-        self.map().iter().filter_map(|(uid, state)| Some((uid.clone(), state.live.clone()?))).collect()
+        self.states.lock().iter().filter_map(|(uid, state)| Some((uid.clone(), state.live.clone()?))).collect()
     }
 }

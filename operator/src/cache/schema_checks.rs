@@ -1,15 +1,16 @@
 //! The results of schema checks, so that the schemas of an object are compiled and compared once only.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use hookwright_core::nats::ids::EventSchemaUid;
 use hookwright_core::record::SchemaVersionRecord;
 use hookwright_core::schema::{SchemaError, check_edit, digest};
 
+use crate::cache::shared::Shared;
+
 /// The last check of each EventSchema that exists.
 #[derive(Default)]
-pub(crate) struct SchemaChecks(Mutex<HashMap<EventSchemaUid, Check>>);
+pub(crate) struct SchemaChecks(Shared<HashMap<EventSchemaUid, Check>>);
 
 struct Check {
     case: Case,
@@ -39,21 +40,16 @@ impl SchemaChecks {
         in_force: &[SchemaVersionRecord],
     ) -> Result<(), SchemaError> {
         let case = Case::of(versions, in_force);
-        if let Some(known) = self.map().get(uid).filter(|known| known.case == case) {
+        if let Some(known) = self.0.lock().get(uid).filter(|known| known.case == case) {
             return known.result.clone();
         }
         let result = check_edit(versions, in_force);
-        self.map().insert(uid.clone(), Check { case, result: result.clone() });
+        self.0.lock().insert(uid.clone(), Check { case, result: result.clone() });
         result
     }
 
     pub(crate) fn forget(&self, uid: &EventSchemaUid) {
-        self.map().remove(uid);
-    }
-
-    // A poisoned lock means a panic elsewhere; the map itself is whole.
-    fn map(&self) -> MutexGuard<'_, HashMap<EventSchemaUid, Check>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock().remove(uid);
     }
 }
 
@@ -75,13 +71,13 @@ mod tests {
         let checks = SchemaChecks::default();
         assert!(matches!(checks.check(&uid, &broken, &[]), Err(SchemaError::Invalid { .. })));
         // No check would find this error.
-        let mark = |checks: &SchemaChecks| checks.map().get_mut(&uid).unwrap().result = Err(SchemaError::Count(99));
+        let mark = |checks: &SchemaChecks| checks.0.lock().get_mut(&uid).unwrap().result = Err(SchemaError::Count(99));
         mark(&checks);
         assert_eq!(checks.check(&uid, &broken, &[]), Err(SchemaError::Count(99)), "it is remembered");
         assert_eq!(checks.check(&uid, &narrow, &[]), Ok(()), "an edit");
         assert!(checks.check(&uid, &narrow, &wide).is_err(), "something else is in force");
         mark(&checks);
         checks.forget(&uid);
-        assert!(checks.map().is_empty() && checks.check(&uid, &narrow, &[]).is_ok());
+        assert!(checks.0.lock().is_empty() && checks.check(&uid, &narrow, &[]).is_ok());
     }
 }

@@ -2,7 +2,6 @@
 //! status.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
 
 use hookwright_core::nats::ids::ProducerUid;
 use hookwright_core::nats::names::parse_violations_key;
@@ -11,20 +10,22 @@ use hookwright_runtime::logging;
 use hookwright_runtime::mirror::Change;
 use tracing::warn;
 
+use crate::cache::shared::Shared;
+
 /// The counts as the mirror reports them.
 #[derive(Default)]
-pub(crate) struct SchemaViolations(Mutex<HashMap<ProducerUid, u64>>);
+pub(crate) struct SchemaViolations(Shared<HashMap<ProducerUid, u64>>);
 
 impl SchemaViolations {
     /// Returns how many events of the Producer violated their schema; none before the count was read.
     pub(crate) fn of(&self, producer: &ProducerUid) -> Option<i64> {
-        let counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let counts = self.0.lock();
         counts.get(producer).map(|count| i64::try_from(*count).unwrap_or(i64::MAX))
     }
 
     /// Takes a change of the state bucket. Returns the Producer if its count has changed.
     pub(crate) fn apply(&self, change: Change) -> Option<ProducerUid> {
-        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut counts = self.0.lock();
         match change {
             Change::Put { key, value, .. } => {
                 let uid = parse_violations_key(&key)?;

@@ -2,7 +2,6 @@
 //! are written at most every 30 s, and only when the budget of status writes has room.
 
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use hookwright_core::nats::ids::ProducerUid;
@@ -11,13 +10,15 @@ use kube::runtime::reflector::ObjectRef;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use crate::cache::shared::Shared;
+
 /// The shortest time between two writes of the same stream's numbers.
 const EVERY: Duration = Duration::from_secs(30);
 
 /// When each Producer's numbers were written, and which Producers wait for room.
 #[derive(Default)]
 pub(crate) struct StreamNumbers {
-    state: Mutex<State>,
+    state: Shared<State>,
     asked: Notify,
 }
 
@@ -30,28 +31,24 @@ struct State {
 }
 
 impl StreamNumbers {
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Returns whether 30 s have passed since the numbers were written.
     pub(crate) fn is_due(&self, uid: &ProducerUid) -> bool {
-        self.state().written.get(uid).is_none_or(|last| last.elapsed() >= EVERY)
+        self.state.lock().written.get(uid).is_none_or(|last| last.elapsed() >= EVERY)
     }
 
     /// Notes that the numbers are written now.
     pub(crate) fn written(&self, uid: &ProducerUid) {
-        self.state().written.insert(uid.clone(), Instant::now());
+        self.state.lock().written.insert(uid.clone(), Instant::now());
     }
 
     /// Takes the room that was granted to the Producer, if any.
     pub(crate) fn take_grant(&self, uid: &ProducerUid) -> bool {
-        self.state().granted.remove(uid)
+        self.state.lock().granted.remove(uid)
     }
 
     /// Queues the Producer for room. It is reconciled again when the room is granted.
     pub(crate) fn ask(&self, uid: &ProducerUid, producer: ObjectRef<Producer>) {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         if !state.waiting.iter().any(|(waiting, _)| waiting == uid) {
             state.waiting.push_back((uid.clone(), producer));
         }
@@ -61,21 +58,21 @@ impl StreamNumbers {
 
     /// Waits until a Producer waits for room.
     pub(crate) async fn wanted(&self) {
-        while self.state().waiting.is_empty() {
+        while self.state.lock().waiting.is_empty() {
             self.asked.notified().await;
         }
     }
 
     /// Grants room to the Producer that has waited longest.
     pub(crate) fn grant(&self) -> Option<ObjectRef<Producer>> {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         let (uid, producer) = state.waiting.pop_front()?;
         state.granted.insert(uid);
         Some(producer)
     }
 
     pub(crate) fn forget(&self, uid: &ProducerUid) {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         state.written.remove(uid);
         state.granted.remove(uid);
         state.waiting.retain(|(waiting, _)| waiting != uid);

@@ -4,14 +4,8 @@ use hookwright_core::nats::names::{CONFIG_BUCKET, ConfigKey};
 use hookwright_core::record::{self, EventSchemaRecord};
 
 use crate::context::Context;
+use crate::nats::kv::Written;
 use crate::reconcile::error::ReconcileError;
-
-/// A record in the bucket.
-pub(super) struct Written {
-    pub(super) revision: u64,
-    /// Whether there was no record before. Then no dispatcher can have loaded it, whatever an old status says.
-    pub(super) fresh: bool,
-}
 
 pub(super) async fn apply(wanted: &EventSchemaRecord, ctx: &Context) -> Result<Written, ReconcileError> {
     let key = ConfigKey::Schema(wanted.producer.clone(), wanted.uid.clone()).to_string();

@@ -25,7 +25,7 @@ pub(crate) async fn cleanup(schema: &EventSchema, ctx: &Context) -> Result<(), R
     ctx.schema_checks.forget(&uid);
     let producer = schema.producer_ref();
     // Another EventSchema may be accepted now, if this one was in its way.
-    let stood_back = |other: &EventSchema| other.spec.type_ == schema.spec.type_ || had_no_place(other);
+    let stood_back = |other: &EventSchema| other.spec.type_ == schema.spec.type_ || was_crowded_out(other);
     for other in ctx.schemas.of_producer(&producer).into_iter().filter(|other| stood_back(other)) {
         ctx.triggers.schemas.reconcile(ObjectRef::from_obj(&*other));
     }
@@ -33,7 +33,7 @@ pub(crate) async fn cleanup(schema: &EventSchema, ctx: &Context) -> Result<(), R
     Ok(())
 }
 
-fn had_no_place(schema: &EventSchema) -> bool {
+fn was_crowded_out(schema: &EventSchema) -> bool {
     let conditions = schema.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
     let accepted = find(conditions, ConditionType::Accepted);
     accepted.is_some_and(|accepted| accepted.reason == Reason::TooManyEventSchemas.as_str())

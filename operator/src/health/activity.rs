@@ -6,12 +6,12 @@ use hookwright_core::delivery::outcome::OutcomeKind;
 use hookwright_crds::{Activity, ActivityKind, Health};
 use jiff::Timestamp;
 
-use super::summary::{Part, seconds};
+use super::summary::{HealthPart, seconds};
 
 const LENGTH: usize = 10;
 
 /// Returns the entries, the newest first, after health has become `health`.
-pub(super) fn recent(before: &Part, health: Option<Health>, summary: &Summary, now: Timestamp) -> Vec<Activity> {
+pub(super) fn recent(before: &HealthPart, health: Option<Health>, summary: &Summary, now: Timestamp) -> Vec<Activity> {
     let mut entries = before.recent.clone();
     let same = |list: &[Activity], entry: &Activity| list.iter().filter(|other| *other == entry).count();
     let mut given_up: Vec<Activity> = Vec::new();
@@ -77,7 +77,7 @@ mod tests {
         let summary =
             |seconds: &[i64]| Summary { recent: seconds.iter().copied().map(given_up).collect(), ..Summary::default() };
         let at = |second| Timestamp::from_second(second).unwrap();
-        let mut part = Part::default();
+        let mut part = HealthPart::default();
         let mut step = |health, dead: &[i64], now| {
             part.recent = recent(&part, Some(health), &summary(dead), at(now));
             part.health = Some(health);

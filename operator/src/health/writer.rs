@@ -12,7 +12,7 @@ use kube::Resource;
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
-use super::summary::{Part, Wanted};
+use super::summary::{HealthPart, Wanted};
 use crate::cache::agenda::Next;
 use crate::cache::references::full_name;
 use crate::context::Context;
@@ -68,15 +68,15 @@ fn sort(ctx: &Context) {
 }
 
 /// Returns the object, what its status says, and what it should say; none if the object has gone.
-fn compare(ctx: &Context, uid: &SubscriptionUid) -> Option<(Arc<Subscription>, Part, Wanted)> {
+fn compare(ctx: &Context, uid: &SubscriptionUid) -> Option<(Arc<Subscription>, HealthPart, Wanted)> {
     let now = Timestamp::now();
     let reading = ctx.health.read(uid, now)?;
     let object = ctx.subscriptions.own_writes.newest(&ctx.subscriptions.store.get(&reading.object)?);
     if object.meta().uid.as_deref() != Some(uid.as_str()) {
         return None;
     }
-    let old = Part::of(object.status.as_ref());
-    let wanted = Part::wanted(&object, &reading.summary, reading.disabled, now);
+    let old = HealthPart::of(object.status.as_ref());
+    let wanted = HealthPart::wanted(&object, &reading.summary, reading.disabled, now);
     Some((object, old, wanted))
 }
 

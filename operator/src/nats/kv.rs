@@ -24,6 +24,13 @@ pub(crate) struct Entry {
     pub(crate) revision: u64,
 }
 
+/// A record that is in its bucket.
+pub(crate) struct Written {
+    pub(crate) revision: u64,
+    /// Whether there was no record before. Then no dispatcher can have loaded it, whatever an old status says.
+    pub(crate) fresh: bool,
+}
+
 /// The header that makes a publish conditional on the subject's last sequence, which is the key's revision.
 pub(crate) const EXPECTED: &str = "Nats-Expected-Last-Subject-Sequence";
 

@@ -6,10 +6,11 @@
 //! are reserved for the others, as the health of other objects must not go unseen.
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
+
+use crate::cache::shared::Shared;
 
 /// The number of writes in each [`WINDOW`].
 const WRITES: usize = 20;
@@ -20,7 +21,7 @@ const WINDOW: Duration = Duration::from_secs(1);
 /// The last writes of status.
 #[derive(Default)]
 pub(crate) struct StatusBudget {
-    last: Mutex<Last>,
+    last: Shared<Last>,
     /// The queue of waiting writes. It is fair: the write that has waited longest is next.
     queue: tokio::sync::Mutex<()>,
 }
@@ -41,20 +42,16 @@ pub(crate) struct WritePermit<'a> {
 impl WritePermit<'_> {
     /// Counts the write.
     pub(crate) fn spend(self) {
-        let mut last = self.budget.last();
+        let mut last = self.budget.last.lock();
         note(&mut last.all, WRITES);
         note(&mut last.waited, RESERVE);
     }
 }
 
 impl StatusBudget {
-    fn last(&self) -> MutexGuard<'_, Last> {
-        self.last.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Counts a write that doesn't wait.
     pub(crate) fn spend(&self) {
-        note(&mut self.last().all, WRITES);
+        note(&mut self.last.lock().all, WRITES);
     }
 
     /// Counts a write that doesn't wait. Returns true: such a write is always allowed.
@@ -65,7 +62,7 @@ impl StatusBudget {
 
     /// Returns when there is room for one more waiting write.
     fn free(&self) -> Instant {
-        let last = self.last();
+        let last = self.last.lock();
         free(&last.all, WRITES).min(free(&last.waited, RESERVE))
     }
 
@@ -101,7 +98,7 @@ fn free(last: &VecDeque<Instant>, most: usize) -> Instant {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::Arc;
+    use std::sync::{Arc, Mutex};
 
     #[tokio::test(start_paused = true)]
     async fn twenty_in_any_second_and_who_need_not_wait_comes_first() {
@@ -147,7 +144,7 @@ mod tests {
     async fn those_who_wait_take_turns() {
         let budget = Arc::new(StatusBudget::default());
         (0..WRITES).for_each(|_| budget.spend());
-        (0..RESERVE).for_each(|_| note(&mut budget.last().waited, RESERVE));
+        (0..RESERVE).for_each(|_| note(&mut budget.last.lock().waited, RESERVE));
         assert!(budget.permit_now().is_none(), "no room");
         let counts = Arc::new(Mutex::new([0u32; 2]));
         let writers = [0, 1].map(|who| {

@@ -7,14 +7,8 @@ use hookwright_core::record::{self, SubscriptionRecord};
 use ring::rand::{SecureRandom, SystemRandom};
 
 use crate::context::Context;
+use crate::nats::kv::Written;
 use crate::reconcile::error::ReconcileError;
-
-/// A record in the bucket.
-pub(crate) struct Written {
-    pub(crate) revision: u64,
-    /// Whether there was no record before. Then no dispatcher can have loaded it, whatever an old status says.
-    pub(crate) fresh: bool,
-}
 
 pub(crate) async fn apply(wanted: SubscriptionRecord<Secret>, ctx: &Context) -> Result<Written, ReconcileError> {
     let key = ConfigKey::Subscription(wanted.producer.clone(), wanted.uid.clone()).to_string();
