@@ -1,4 +1,4 @@
-//! The effective delivery policy: what is given, and for the rest the defaults that the fields' documentation names.
+//! The effective delivery policy: the fields that are given, and for the others the documented defaults.
 
 use hookwright_core::delivery::backoff::Backoff;
 use hookwright_core::delivery::policy::{DEFAULT_JITTER_PERCENT, DeadLetterPolicy, DeliveryPolicy, RetryPolicy};

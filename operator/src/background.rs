@@ -1,4 +1,7 @@
-//! What runs beside the reconciles, at intervals of its own.
+//! What runs beside the reconciles: the watch of namespaces, and work that is done again and again.
+//!
+//! `run` has the one list of what runs and how often, and only `run` calls this room. A failure costs nothing but time:
+//! it is logged, and the next turn tries again.
 
 pub(crate) mod checkpoint;
 pub(crate) mod namespaces;
@@ -6,3 +9,28 @@ pub(crate) mod overdue;
 pub(crate) mod stream_numbers;
 pub(crate) mod sweep;
 mod unreadable;
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use tokio::time::MissedTickBehavior;
+
+use crate::context::Context;
+
+/// Work that is done again and again while NATS is connected.
+pub(crate) trait Periodic {
+    /// Does the work once.
+    async fn turn(&mut self, ctx: &Context);
+}
+
+/// Does the work at this interval. A turn that takes longer delays the next one.
+pub(crate) async fn every(interval: Duration, mut work: impl Periodic, ctx: &Context) -> Infallible {
+    let mut ticks = tokio::time::interval(interval);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        if ctx.js.nats().is_ok() {
+            work.turn(ctx).await;
+        }
+    }
+}

@@ -14,5 +14,6 @@ pub(crate) mod references;
 pub(crate) mod schema_checks;
 pub(crate) mod schema_violations;
 pub(crate) mod settled_schemas;
+pub(crate) mod shared;
 pub(crate) mod stream_incidents;
 pub(crate) mod stream_numbers;

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use hookwright_core::seal::SealingKey;
 use hookwright_crds::{EventSchema, Producer, Subscription};
 use kube::Client;
-use kube::runtime::events::Recorder;
 
 use crate::cache::health::Health;
 use crate::cache::kind::Kind;
@@ -24,7 +23,7 @@ use crate::nats::jetstream::JetStream;
 use crate::reconcile::failures::Failures;
 use crate::reconcile::triggers::Triggers;
 use crate::settings::Settings;
-use crate::status::budget::StatusBudget;
+use crate::status::write::StatusWriter;
 
 /// What the reconcilers and the background work share.
 pub(crate) struct Context {
@@ -46,7 +45,6 @@ pub(crate) struct Context {
     pub(crate) stream_numbers: StreamNumbers,
     pub(crate) triggers: Triggers,
     pub(crate) failures: Failures,
-    pub(crate) status_budget: StatusBudget,
-    pub(crate) recorder: Recorder,
+    pub(crate) status: StatusWriter,
     pub(crate) metrics: Metrics,
 }

@@ -1,9 +1,10 @@
-//! The controllers: what wakes a reconcile, and what becomes of its result.
+//! The controllers of the three kinds: what wakes a reconcile, and what follows its result.
 
+use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::{Stream, StreamExt, TryFuture};
+use futures::{Stream, StreamExt};
 use hookwright_crds::{EventSchema, FINALIZER, Producer, Subscription};
 use hookwright_runtime::logging;
 use k8s_openapi::NamespaceResourceScope;
@@ -14,39 +15,76 @@ use kube::runtime::watcher;
 use kube::{Api, Resource, ResourceExt};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::watch;
 use tracing::{debug, warn};
 
+use crate::cache::references::full_name;
 use crate::context::Context;
-use crate::event_schema::{self, EventSchemaError};
 use crate::metrics::Reconcile;
-use crate::producer::{self, ProducerError};
 use crate::reconcile::deletion;
+use crate::reconcile::error::ReconcileError;
 use crate::reconcile::triggers::{self, Triggered};
-use crate::subscription::{self, SubscriptionError};
+use crate::{event_schema, producer, subscription};
 
-/// Reconciles of one kind at once.
+/// How many objects of one kind are reconciled at the same time.
 const CONCURRENCY: u16 = 64;
 
-/// A reconcile failed.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum ReconcileError {
-    #[error("Producer")]
-    Producer(#[source] Box<finalizer::Error<ProducerError>>),
-    #[error("Subscription")]
-    Subscription(#[source] Box<finalizer::Error<SubscriptionError>>),
-    #[error("EventSchema")]
-    EventSchema(#[source] Box<finalizer::Error<EventSchemaError>>),
+/// A kind of object that the operator reconciles.
+trait Reconciled:
+    Resource<DynamicType = (), Scope = NamespaceResourceScope>
+    + Clone
+    + Serialize
+    + DeserializeOwned
+    + Debug
+    + Send
+    + Sync
+    + 'static
+{
+    fn reconcile(object: Arc<Self>, ctx: &Context) -> impl Future<Output = Result<Action, ReconcileError>> + Send;
+    fn cleanup(object: &Self, ctx: &Context) -> impl Future<Output = Result<(), ReconcileError>> + Send;
 }
 
-/// The controllers of all kinds, not running yet.
+impl Reconciled for Producer {
+    fn reconcile(object: Arc<Self>, ctx: &Context) -> impl Future<Output = Result<Action, ReconcileError>> + Send {
+        producer::reconcile(object, ctx)
+    }
+
+    fn cleanup(object: &Self, ctx: &Context) -> impl Future<Output = Result<(), ReconcileError>> + Send {
+        producer::cleanup::cleanup(object, ctx)
+    }
+}
+
+impl Reconciled for Subscription {
+    fn reconcile(object: Arc<Self>, ctx: &Context) -> impl Future<Output = Result<Action, ReconcileError>> + Send {
+        subscription::reconcile(object, ctx)
+    }
+
+    fn cleanup(object: &Self, ctx: &Context) -> impl Future<Output = Result<(), ReconcileError>> + Send {
+        subscription::cleanup::cleanup(object, ctx)
+    }
+}
+
+impl Reconciled for EventSchema {
+    fn reconcile(object: Arc<Self>, ctx: &Context) -> impl Future<Output = Result<Action, ReconcileError>> + Send {
+        event_schema::reconcile(object, ctx)
+    }
+
+    fn cleanup(object: &Self, ctx: &Context) -> impl Future<Output = Result<(), ReconcileError>> + Send {
+        event_schema::cleanup::cleanup(object, ctx)
+    }
+}
+
+type Failed = Box<finalizer::Error<ReconcileError>>;
+
+/// The controllers of all kinds before they run.
 pub(crate) struct Controllers {
     pub(crate) producers: Controller<Producer>,
     pub(crate) subscriptions: Controller<Subscription>,
     pub(crate) schemas: Controller<EventSchema>,
 }
 
-/// Runs them until the process is asked to stop; running reconciles end first.
+/// Runs the controllers until the process is asked to stop; running reconciles end first.
 pub(crate) async fn run(
     ctx: Arc<Context>,
     controllers: Controllers,
@@ -54,33 +92,31 @@ pub(crate) async fn run(
     connects: watch::Receiver<u64>,
     stop: impl Future<Output = ()> + Clone + Send + Sync + 'static,
 ) {
-    let config = controller::Config::default().concurrency(CONCURRENCY);
-    let producers = controllers
-        .producers
-        .with_config(config.clone())
-        .reconcile_on(triggers::stream(triggered.producers))
-        .reconcile_all_on(each(connects.clone()))
-        .graceful_shutdown_on(stop.clone())
-        .run(reconcile_producer, failed, ctx.clone());
-    let schemas = controllers
-        .schemas
-        .with_config(config.clone())
-        .reconcile_on(triggers::stream(triggered.schemas))
-        .reconcile_all_on(each(connects.clone()))
-        .graceful_shutdown_on(stop.clone())
-        .run(reconcile_schema, failed, ctx.clone());
-    let subscriptions = controllers
-        .subscriptions
-        .with_config(config)
-        .reconcile_on(triggers::stream(triggered.subscriptions))
+    tokio::join!(
+        run_one(&ctx, controllers.producers, triggered.producers, connects.clone(), stop.clone()),
+        run_one(&ctx, controllers.subscriptions, triggered.subscriptions, connects.clone(), stop.clone()),
+        run_one(&ctx, controllers.schemas, triggered.schemas, connects, stop),
+    );
+}
+
+/// Runs the controller of one kind. Each connection to NATS reconciles all objects.
+async fn run_one<K: Reconciled>(
+    ctx: &Arc<Context>,
+    controller: Controller<K>,
+    triggered: UnboundedReceiver<ObjectRef<K>>,
+    connects: watch::Receiver<u64>,
+    stop: impl Future<Output = ()> + Send + Sync + 'static,
+) {
+    let results = controller
+        .with_config(controller::Config::default().concurrency(CONCURRENCY))
+        .reconcile_on(triggers::stream(triggered))
         .reconcile_all_on(each(connects))
         .graceful_shutdown_on(stop)
-        .run(reconcile_subscription, failed, ctx.clone());
-    tokio::join!(
-        report("Producer", producers, &ctx),
-        report("Subscription", subscriptions, &ctx),
-        report("EventSchema", schemas, &ctx)
-    );
+        .run(reconcile::<K>, failed, ctx.clone());
+    let mut results = std::pin::pin!(results);
+    while let Some(result) = results.next().await {
+        report::<K>(&result, ctx);
+    }
 }
 
 /// Yields at each connection to NATS.
@@ -88,77 +124,41 @@ fn each(connects: watch::Receiver<u64>) -> impl Stream<Item = ()> + Send + 'stat
     futures::stream::unfold(connects, |mut connects| async { connects.changed().await.ok().map(|()| ((), connects)) })
 }
 
-async fn report<K: Resource<DynamicType = ()>>(
-    kind: &'static str,
-    results: impl Stream<Item = Result<(ObjectRef<K>, Action), controller::Error<ReconcileError, watcher::Error>>>,
+/// Logs and counts the result of a reconcile.
+fn report<K: Reconciled>(
+    result: &Result<(ObjectRef<K>, Action), controller::Error<Failed, watcher::Error>>,
     ctx: &Context,
 ) {
-    let mut results = std::pin::pin!(results);
-    while let Some(result) = results.next().await {
-        match &result {
-            // Deleted while it waited.
-            Err(controller::Error::ObjectNotFound(_)) => continue,
-            Err(controller::Error::ReconcilerFailed(error, object)) => {
-                let name = format!("{}/{}", object.namespace.as_deref().unwrap_or_default(), object.name);
-                // While NATS is away every object fails alike; that is said once, elsewhere.
-                if ctx.js.nats().is_err() {
-                    debug!(name, error = logging::chain(error), "a reconcile failed");
-                } else {
-                    warn!(name, error = logging::chain(error), "a reconcile failed");
-                }
+    let kind = K::kind(&()).into_owned();
+    let name = |object: &ObjectRef<K>| full_name(object.namespace.as_deref(), Some(&object.name));
+    match result {
+        // The object was deleted while it waited.
+        Err(controller::Error::ObjectNotFound(_)) => return,
+        Err(controller::Error::ReconcilerFailed(error, object)) => {
+            let (name, error) = (full_name(object.namespace.as_deref(), Some(&object.name)), logging::chain(error));
+            // While NATS is away every object fails alike. `nats::system` logs that once.
+            if ctx.js.nats().is_err() {
+                debug!(kind, name, error, "a reconcile failed");
+            } else {
+                warn!(kind, name, error, "a reconcile failed");
             }
-            Err(error) => warn!(kind, error = logging::chain(error), "the controller"),
-            Ok((object, _)) => debug!(kind, name = object.name, "reconciled"),
         }
-        let result = if result.is_ok() { "ok" } else { "error" };
-        ctx.metrics.reconciles.get_or_create(&Reconcile { kind, result }).inc();
+        Err(error) => warn!(kind, error = logging::chain(error), "the controller failed"),
+        Ok((object, _)) => debug!(kind, name = name(object), "reconciled"),
     }
+    let result = if result.is_ok() { "ok" } else { "error" };
+    ctx.metrics.reconciles.get_or_create(&Reconcile { kind, result }).inc();
 }
 
-async fn reconcile_producer(producer: Arc<Producer>, ctx: Arc<Context>) -> Result<Action, ReconcileError> {
-    let result = with_finalizer(&producer, &ctx, async |event| match event {
-        Event::Apply(producer) => producer::reconcile(producer, &ctx).await,
-        Event::Cleanup(producer) => producer::cleanup(&producer, &ctx).await.map(|()| Action::await_change()),
-    });
-    result.await.map_err(|error| ReconcileError::Producer(Box::new(error)))
-}
-
-async fn reconcile_subscription(subscription: Arc<Subscription>, ctx: Arc<Context>) -> Result<Action, ReconcileError> {
-    let result = with_finalizer(&subscription, &ctx, async |event| match event {
-        Event::Apply(subscription) => subscription::reconcile(subscription, &ctx).await,
-        Event::Cleanup(subscription) => {
-            subscription::cleanup(&subscription, &ctx).await.map(|()| Action::await_change())
-        }
-    });
-    result.await.map_err(|error| ReconcileError::Subscription(Box::new(error)))
-}
-
-async fn reconcile_schema(schema: Arc<EventSchema>, ctx: Arc<Context>) -> Result<Action, ReconcileError> {
-    let result = with_finalizer(&schema, &ctx, async |event| match event {
-        Event::Apply(schema) => event_schema::reconcile(schema, &ctx).await,
-        Event::Cleanup(schema) => event_schema::cleanup(&schema, &ctx).await.map(|()| Action::await_change()),
-    });
-    result.await.map_err(|error| ReconcileError::EventSchema(Box::new(error)))
-}
-
-/// Reconciles or cleans up, and sees to the finalizer. An object that has changed or gone meanwhile is no failure: the
-/// watch brings the change.
-async fn with_finalizer<K, F>(
-    object: &Arc<K>,
-    ctx: &Context,
-    reconcile: impl FnOnce(Event<K>) -> F,
-) -> Result<Action, finalizer::Error<F::Error>>
-where
-    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
-        + Clone
-        + Serialize
-        + DeserializeOwned
-        + std::fmt::Debug,
-    F: TryFuture<Ok = Action>,
-    F::Error: std::error::Error + 'static,
-{
+/// Reconciles or cleans up, and adds or removes the finalizer. If the object has changed or gone meanwhile, this is no
+/// failure: the watch brings the change.
+async fn reconcile<K: Reconciled>(object: Arc<K>, ctx: Arc<Context>) -> Result<Action, Failed> {
     let api: Api<K> = Api::namespaced(ctx.client.clone(), &object.namespace().unwrap_or_default());
-    let result = match finalizer(&api, FINALIZER, object.clone(), reconcile).await {
+    let result = finalizer(&api, FINALIZER, object.clone(), async |event| match event {
+        Event::Apply(object) => K::reconcile(object, &ctx).await,
+        Event::Cleanup(object) => K::cleanup(&object, &ctx).await.map(|()| Action::await_change()),
+    });
+    let result = match result.await {
         Err(finalizer::Error::AddFinalizer(kube::Error::Api(status)))
         | Err(finalizer::Error::RemoveFinalizer(kube::Error::Api(status)))
             if status.is_not_found() || status.is_conflict() || status.is_invalid() =>
@@ -170,15 +170,15 @@ where
     if result.is_ok() {
         ctx.failures.succeeded(&object.uid().unwrap_or_default());
     }
-    result
+    result.map_err(Box::new)
 }
 
-/// When to try again; an object that is being deleted is not kept beyond its patience with NATS.
-fn failed<K: Resource>(object: Arc<K>, _: &ReconcileError, ctx: Arc<Context>) -> Action {
+/// Says when to try again. An object that is being deleted is looked at again as soon as it has waited long enough for
+/// NATS.
+fn failed<K: Resource>(object: Arc<K>, _: &Failed, ctx: Arc<Context>) -> Action {
     let wait = ctx.failures.failed(&object.uid().unwrap_or_default());
-    let patience = deletion::remaining(&*object, ctx.settings.finalizer_timeout);
-    Action::requeue(match patience {
-        Some(patience) if !patience.is_zero() => wait.min(patience + Duration::from_millis(100)),
+    Action::requeue(match deletion::remaining(&*object, ctx.settings.finalizer_timeout) {
+        Some(remaining) if !remaining.is_zero() => wait.min(remaining + Duration::from_millis(100)),
         _ => wait,
     })
 }

@@ -1,8 +1,8 @@
-//! Reconciles an EventSchema: a record that dispatchers validate by.
+//! Reconciles an EventSchema into a record by which dispatchers validate events. `controllers` calls this room.
 
 mod apply;
 mod build;
-mod cleanup;
+pub(crate) mod cleanup;
 mod fetch;
 mod status;
 mod validate;
@@ -10,8 +10,8 @@ mod validate;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hookwright_core::nats::ids::{EventSchemaUid, InvalidUid, ProducerUid};
-use hookwright_crds::EventSchema;
+use hookwright_core::nats::ids::{EventSchemaUid, ProducerUid};
+use hookwright_crds::{ConditionType, EventSchema};
 use kube::runtime::controller::Action;
 use kube::runtime::reflector::ObjectRef;
 use kube::{Resource, ResourceExt};
@@ -19,40 +19,22 @@ use kube::{Resource, ResourceExt};
 use crate::cache::leases::Rollout;
 use crate::cache::references::RefersToProducer;
 use crate::context::Context;
-use crate::nats::jetstream::JsError;
+use crate::reconcile::error::ReconcileError;
 use crate::reconcile::failures::jittered;
 use crate::reconcile::programmed;
-use crate::status::write::StatusError;
-pub(crate) use cleanup::cleanup;
+use crate::status::conditions::holds_for;
+use crate::status::write::ReconciledObject;
+use status::SchemaOutcome;
 
-/// An EventSchema could not be reconciled.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum EventSchemaError {
-    #[error("the API server gave a strange uid")]
-    Uid(#[from] InvalidUid),
-    #[error("can't look at what is published")]
-    Fetch(#[source] JsError),
-    #[error("checking the schemas failed")]
-    Check(#[source] tokio::task::JoinError),
-    #[error("can't put the record in place")]
-    Apply(#[from] apply::ApplyError),
-    #[error("can't ask for the dispatchers' leases")]
-    Leases(#[source] JsError),
-    #[error("can't clean up")]
-    Cleanup(#[source] JsError),
-    #[error(transparent)]
-    Status(#[from] StatusError),
-}
-
-/// How often one that is in place is looked at, to repair what someone removed.
+/// How often an EventSchema that is in place is looked at, to repair what was removed.
 const LOOK_AGAIN: Duration = Duration::from_secs(300);
-/// How soon a Producer that is missing is looked for again, should its signal be missed.
+/// How soon an EventSchema without its Producer is looked at again, in case the Producer's signal is missed.
 const LOOK_FOR_MISSING: Duration = Duration::from_secs(30);
-/// How soon one that waits for dispatchers is looked at again, should every signal be missed.
+/// How soon an EventSchema that waits for dispatchers is looked at again, in case every signal is missed.
 const LOOK_FOR_DISPATCHERS: Duration = Duration::from_secs(5);
 
 /// Brings the record and the status to what the EventSchema says.
-pub(crate) async fn reconcile(schema: Arc<EventSchema>, ctx: &Context) -> Result<Action, EventSchemaError> {
+pub(crate) async fn reconcile(schema: Arc<EventSchema>, ctx: &Context) -> Result<Action, ReconcileError> {
     let schema = ctx.schemas.own_writes.newest(&schema);
     let uid = EventSchemaUid::parse(&schema.uid().unwrap_or_default())?;
     if schema.status.as_ref().and_then(|status| status.observed_generation).is_none_or(|seen| seen < 0) {
@@ -61,17 +43,15 @@ pub(crate) async fn reconcile(schema: Arc<EventSchema>, ctx: &Context) -> Result
     }
     let (found, error) = match attempt(&schema, &uid, ctx).await {
         Ok(found) => (found, None),
-        Err(error) => (status::Outcome::failed(&error), Some(error)),
+        Err(error) => (SchemaOutcome::failed(&error), Some(error)),
     };
     status::write(ctx, &schema, &found).await?;
     match error {
         Some(error) => Err(error),
         None => Ok(Action::requeue(match found {
-            status::Outcome::Applied { rollout: Rollout::Loaded, .. } | status::Outcome::Refused(_) => {
-                jittered(LOOK_AGAIN)
-            }
-            // Its Producer tells when one serves it again.
-            status::Outcome::Unresolved(_) | status::Outcome::Applied { rollout: Rollout::Unserved { .. }, .. } => {
+            SchemaOutcome::Applied { rollout: Rollout::Loaded, .. } | SchemaOutcome::Refused(_) => jittered(LOOK_AGAIN),
+            // The Producer triggers a reconcile when a dispatcher serves it again.
+            SchemaOutcome::Unresolved(_) | SchemaOutcome::Applied { rollout: Rollout::Unserved { .. }, .. } => {
                 jittered(LOOK_FOR_MISSING)
             }
             _ => LOOK_FOR_DISPATCHERS,
@@ -83,48 +63,49 @@ async fn attempt(
     schema: &Arc<EventSchema>,
     uid: &EventSchemaUid,
     ctx: &Context,
-) -> Result<status::Outcome, EventSchemaError> {
-    let fetched = Arc::new(fetch::fetch(schema, uid, ctx).await.map_err(EventSchemaError::Fetch)?);
+) -> Result<SchemaOutcome, ReconcileError> {
+    let fetched = Arc::new(fetch::fetch(schema, uid, ctx).await?);
     let (object, for_check, published, checks) =
         (schema.clone(), uid.clone(), fetched.clone(), ctx.schema_checks.clone());
-    // Compiling a large schema is no work for the runtime's threads.
+    // Compiling a large schema would block the runtime's threads.
     let check = move || validate::validate(&object, &for_check, &published, &checks);
     let checked = tokio::task::spawn_blocking(check).await;
     if !matches!(checked, Ok(Ok(_)))
         && let Some(producer) = &fetched.producer
     {
-        // It must not keep its Producer waiting for ever.
+        // A refused EventSchema must not keep its Producer waiting.
         settle(schema, uid, producer, ctx);
     }
-    let valid = match checked.map_err(EventSchemaError::Check)? {
+    let valid = match checked? {
         Ok(valid) => valid,
-        Err(refusal) => return Ok(status::Outcome::Refused(refusal)),
+        Err(refusal) => return Ok(SchemaOutcome::Refused(refusal)),
     };
     let record = match build::build(&valid, &fetched) {
         Ok(record) => record,
-        Err(refusal) => return Ok(status::Outcome::Unresolved(refusal)),
+        Err(refusal) => return Ok(SchemaOutcome::Unresolved(refusal)),
     };
     let versions = status::published(&record, &fetched);
     let written = apply::apply(&record, ctx).await?;
     settle(schema, uid, &record.producer, ctx);
     let this = ObjectRef::from_obj(&**schema);
+    let generation = schema.meta().generation.unwrap_or_default();
+    let before = schema.status.as_ref().map(EventSchema::conditions).unwrap_or_default();
+    let is_latched = holds_for(before, ConditionType::Programmed, generation);
     let is_served = !ctx.leases.unserved().contains(&record.producer);
-    let rollout = if !written.fresh && status::is_latched(schema) && is_served {
+    let rollout = if !written.fresh && is_latched && is_served {
         Rollout::Loaded
     } else {
-        // First the note, then the look: a lease that comes in between is not missed.
+        // The trigger is set before the leases are looked at, so that a lease that comes in between is not missed.
         ctx.triggers.schemas.when_loaded(this.clone(), written.revision, &record.producer);
-        programmed::rollout(&ctx.leases, &ctx.js, written.revision, &record.producer)
-            .await
-            .map_err(EventSchemaError::Leases)?
+        programmed::rollout(&ctx.leases, &ctx.js, written.revision, &record.producer).await?
     };
     if matches!(rollout, Rollout::Loaded | Rollout::Unserved { .. }) {
         ctx.triggers.schemas.settled(&this);
     }
-    Ok(status::Outcome::Applied { rollout, fresh: written.fresh, versions })
+    Ok(SchemaOutcome::Applied { rollout, fresh: written.fresh, versions })
 }
 
-/// Nothing more is to be done for this generation; the Producer may wait for that.
+/// Notes that this generation is settled, as the Producer may wait for that.
 fn settle(schema: &EventSchema, uid: &EventSchemaUid, producer: &ProducerUid, ctx: &Context) {
     if ctx.settled_schemas.add(uid, producer, schema.meta().generation.unwrap_or_default()) {
         ctx.triggers.producer_soon(schema.producer_ref());

@@ -1,12 +1,17 @@
-//! The operator's side of Hookwright: Producers, EventSchemas and Subscriptions become streams, consumers and
-//! records in NATS; what dispatchers report about deliveries becomes status.
+//! The operator of Hookwright. It turns Producers, EventSchemas and Subscriptions into streams, consumers and records
+//! in NATS, and it writes what dispatchers report about deliveries into status.
 //!
 //! Each kind is reconciled in five steps, a file each: `fetch`, `validate`, `build`, `apply`, `status`. `validate` and
-//! `build` take no client and can't wait; what they return is proof for the next step. `health` writes the part of a
-//! Subscription's status that the dispatchers count, under a field manager of its own.
+//! `build` are synchronous and take no client; what they return is proof for the next step. `health` writes the part of
+//! a Subscription's status that the dispatchers count, under a field manager of its own.
 //!
-//! **Architecture invariant**: no list or watch of Secrets, and nothing in NATS is touched that isn't Hookwright's own
-//! or marked with the uid of the Producer that owns it. Whoever is shut out of a Producer is served nothing.
+//! Imports between rooms point one way. `cache` and `nats` use no room that acts. `status` and `reconcile` use these two.
+//! `context` holds the state of all four. The three kinds, `health` and `background` use `context`. `controllers` and
+//! `run` use the kinds.
+//!
+//! **Architecture invariant**: the operator never lists or watches Secrets. It changes nothing in NATS but Hookwright's
+//! own streams and buckets, and streams and consumers that are marked with the uid of the Producer that owns them. A
+//! Subscription without a grant gets no events.
 
 mod background;
 mod cache;

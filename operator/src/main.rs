@@ -1,4 +1,4 @@
-//! The operator: custom resources become dispatcher config, delivery health becomes their status.
+//! The operator's binary: it reads its arguments and runs the library.
 
 use std::path::PathBuf;
 use std::process::ExitCode;

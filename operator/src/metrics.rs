@@ -1,4 +1,4 @@
-//! Metrics, all with the prefix `hookwright_operator_`.
+//! The operator's metrics. All have the prefix `hookwright_operator_`.
 
 use std::fmt;
 use std::sync::Arc;
@@ -19,28 +19,28 @@ use crate::cache::leases::Leases;
 /// Labels of `reconciles`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(crate) struct Reconcile {
-    pub(crate) kind: &'static str,
+    pub(crate) kind: String,
     pub(crate) result: &'static str,
 }
 
 /// Labels of `status_writes`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub(crate) struct Kind {
-    pub(crate) kind: &'static str,
+pub(crate) struct StatusWrite {
+    pub(crate) kind: String,
 }
 
-/// What is counted as it happens.
+/// Counters that move as things happen.
 #[derive(Default)]
 pub(crate) struct Metrics {
     pub(crate) reconciles: Family<Reconcile, Counter>,
-    pub(crate) status_writes: Family<Kind, Counter>,
+    pub(crate) status_writes: Family<StatusWrite, Counter>,
     pub(crate) unreadable_events: Counter,
     pub(crate) overdue_schedules: Counter,
     pub(crate) events_lost: Counter,
     pub(crate) streams_replaced: Counter,
 }
 
-/// What is counted when it is asked for.
+/// Gauges that are computed when the metrics are read.
 struct Present {
     producers: Store<Producer>,
     subscriptions: Store<Subscription>,
@@ -57,18 +57,22 @@ impl Metrics {
     ) {
         registry.register("operator_reconciles", "Reconciles, by kind and result", self.reconciles.clone());
         registry.register("operator_status_writes", "Writes of status, by kind", self.status_writes.clone());
-        let unreadable = self.unreadable_events.clone();
-        registry.register("operator_unreadable_events", "Events put aside, as no dispatcher can read them", unreadable);
-        let overdue = self.overdue_schedules.clone();
-        registry.register("operator_overdue_schedules", "Parked deliveries that NATS did not publish in time", overdue);
-        let lost = self.events_lost.clone();
-        registry.register(
-            "operator_events_lost",
-            "Events removed from streams before they were received, at most",
-            lost,
-        );
-        let replaced = self.streams_replaced.clone();
-        registry.register("operator_streams_replaced", "Streams found to be others of the same name", replaced);
+        for (name, help, counter) in [
+            ("operator_unreadable_events", "Events put aside, as no dispatcher can read them", &self.unreadable_events),
+            (
+                "operator_overdue_schedules",
+                "Parked deliveries that NATS did not publish in time",
+                &self.overdue_schedules,
+            ),
+            (
+                "operator_events_lost",
+                "Events removed from streams before they were received, at most",
+                &self.events_lost,
+            ),
+            ("operator_streams_replaced", "Streams found to be others of the same name", &self.streams_replaced),
+        ] {
+            registry.register(name, help, counter.clone());
+        }
         registry.register_collector(Box::new(Present { producers, subscriptions, leases }));
     }
 }

@@ -1,4 +1,6 @@
-//! Requests to NATS, and Hookwright's own streams and buckets.
+//! Requests to NATS, and Hookwright's own streams, buckets and consumers there.
+//!
+//! The reconciles, `background` and `health` call this room. It knows `settings` and `readiness` only.
 
 pub(crate) mod jetstream;
 pub(crate) mod kv;

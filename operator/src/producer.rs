@@ -1,8 +1,9 @@
-//! Reconciles a Producer: a stream, a consumer that all dispatchers share, and a record that tells them of both.
+//! Reconciles a Producer into a stream, a consumer that all dispatchers share, and a record that tells dispatchers of
+//! both. `controllers` calls this room, and `background::sweep` its `cleanup`.
 
 mod apply;
 mod build;
-mod cleanup;
+pub(crate) mod cleanup;
 mod enforce;
 mod fetch;
 mod incidents;
@@ -13,7 +14,7 @@ mod validate;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hookwright_core::nats::ids::{InvalidUid, ProducerUid};
+use hookwright_core::nats::ids::ProducerUid;
 use hookwright_core::nats::names::{CONFIG_BUCKET, ConfigKey};
 use hookwright_crds::{Producer, StreamPolicy};
 use kube::ResourceExt;
@@ -23,126 +24,107 @@ use kube::runtime::reflector::ObjectRef;
 use crate::cache::leases::Rollout;
 use crate::cache::producers::ProducerState;
 use crate::context::Context;
-use crate::nats::jetstream::JsError;
+use crate::reconcile::error::ReconcileError;
 use crate::reconcile::failures::jittered;
 use crate::reconcile::programmed;
-use crate::status::write::StatusError;
-pub(crate) use cleanup::{cleanup, leftover};
+use apply::Applied;
+use status::ProducerOutcome;
 
-/// A Producer could not be reconciled.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum ProducerError {
-    #[error("the API server gave a strange uid")]
-    Uid(#[from] InvalidUid),
-    #[error("can't look at the stream")]
-    Fetch(#[source] JsError),
-    #[error("can't ask for the EventSchemas")]
-    EventSchemas(#[source] kube::Error),
-    #[error("can't put stream, consumer and record in place")]
-    Apply(#[from] apply::ApplyError),
-    #[error("can't ask for the dispatchers' leases")]
-    Leases(#[source] JsError),
-    #[error("can't clean up")]
-    Cleanup(#[source] JsError),
-    #[error(transparent)]
-    Status(#[from] StatusError),
-}
-
-/// How often a healthy Producer is looked at: for the numbers of its stream, and to repair what someone removed.
+/// How often a healthy Producer is looked at, to read the numbers of its stream and to repair what was removed.
 const LOOK_AGAIN: Duration = Duration::from_secs(60);
 
+/// How soon a Producer that waits for dispatchers or EventSchemas is looked at again, in case every signal is missed.
+const LOOK_SOON: Duration = Duration::from_secs(5);
+
 /// Brings NATS and the status to what the Producer says.
-pub(crate) async fn reconcile(producer: Arc<Producer>, ctx: &Context) -> Result<Action, ProducerError> {
+pub(crate) async fn reconcile(producer: Arc<Producer>, ctx: &Context) -> Result<Action, ReconcileError> {
     let producer = ctx.producers.own_writes.newest(&producer);
     let uid = ProducerUid::parse(&producer.uid().unwrap_or_default())?;
-    let this = ObjectRef::from_obj(&*producer);
-    // They are counted, and told of changes.
+    // The Producer counts its Subscriptions and EventSchemas, and tells them of changes.
     ctx.subscriptions.listed.wait().await;
     ctx.schemas.listed.wait().await;
     if ctx.producer_states.note_terms(&uid, &producer) {
-        // Before anything that may fail: whoever is shut out is shut out at once.
+        // This comes before anything that may fail: a Subscription that loses its grant gets no events from now on.
         referrers::trigger(ctx, &producer);
     }
-
     let (outcome, error) = match attempt(&producer, &uid, ctx).await {
         Ok(outcome) => (outcome, None),
-        Err(error) => (status::Outcome::failed(&error), Some(error)),
+        Err(error) => (ProducerOutcome::failed(&error), Some(error)),
     };
     let changed = remember(ctx, &uid, &outcome);
     status::write(ctx, &producer, &uid, &outcome).await?;
     if changed {
         referrers::trigger(ctx, &producer);
     }
-    if matches!(
-        outcome,
-        status::Outcome::Live { rollout: Rollout::Loaded | Rollout::Unserved { .. }, .. } | status::Outcome::Refused(_)
-    ) {
-        ctx.triggers.producers.settled(&this);
+    let rollout = match &outcome {
+        ProducerOutcome::Live { rollout, .. } => Some(*rollout),
+        _ => None,
+    };
+    let refused = matches!(outcome, ProducerOutcome::Refused(_));
+    if refused || matches!(rollout, Some(Rollout::Loaded | Rollout::Unserved { .. })) {
+        ctx.triggers.producers.settled(&ObjectRef::from_obj(&*producer));
     }
     match error {
         Some(error) => Err(error),
-        None if matches!(outcome, status::Outcome::Live { rollout: Rollout::Loaded, .. }) => {
-            Ok(Action::requeue(jittered(LOOK_AGAIN)))
-        }
-        None if matches!(outcome, status::Outcome::Refused(_)) => Ok(Action::requeue(jittered(LOOK_AGAIN))),
-        None => Ok(Action::requeue(Duration::from_secs(5))),
+        None if refused || rollout == Some(Rollout::Loaded) => Ok(Action::requeue(jittered(LOOK_AGAIN))),
+        None => Ok(Action::requeue(LOOK_SOON)),
     }
 }
 
-async fn attempt(producer: &Producer, uid: &ProducerUid, ctx: &Context) -> Result<status::Outcome, ProducerError> {
-    let current = fetch::fetch(producer, &ctx.js).await.map_err(ProducerError::Fetch)?;
+async fn attempt(producer: &Producer, uid: &ProducerUid, ctx: &Context) -> Result<ProducerOutcome, ReconcileError> {
+    let current = fetch::fetch(producer, &ctx.js).await?;
     let valid = match validate::validate(producer, uid, current.max_payload, &ctx.settings.tenancy) {
         Ok(valid) => valid,
         Err(refusal) => {
             withdraw(producer, uid, ctx).await?;
-            return Ok(status::Outcome::Refused(refusal));
+            return Ok(ProducerOutcome::Refused(refusal));
         }
     };
     let waits_for = enforce::waits_for(&valid, ctx).await?;
     if waits_for > 0 {
-        return Ok(status::Outcome::Waiting { schemas: waits_for });
+        return Ok(ProducerOutcome::Waiting { schemas: waits_for });
     }
     let plan = build::build(valid);
     let (live, stream, fresh) = match apply::apply(&plan, current, &ctx.js).await? {
-        apply::Applied::Refused(refusal) => {
+        Applied::Refused(refusal) => {
             withdraw(producer, uid, ctx).await?;
-            return Ok(status::Outcome::Refused(refusal));
+            return Ok(ProducerOutcome::Refused(refusal));
         }
-        apply::Applied::Live { live, stream, fresh } => (live, stream, fresh),
+        Applied::Live { live, stream, fresh } => (live, stream, fresh),
     };
     ctx.triggers.producers.when_loaded(ObjectRef::from_obj(producer), live.revision, uid);
-    let rollout = programmed::rollout(&ctx.leases, &ctx.js, live.revision, uid).await.map_err(ProducerError::Leases)?;
-    Ok(status::Outcome::Live { live, stream, rollout, fresh })
+    let rollout = programmed::rollout(&ctx.leases, &ctx.js, live.revision, uid).await?;
+    Ok(ProducerOutcome::Live { live, stream, rollout, fresh })
 }
 
-/// Takes the record away from a refused Producer that reads the stream of someone else: dispatchers stop. Whatever the
-/// refusal is, behind it may be that it is no longer allowed what the record says. One whose own stream was fine goes on
-/// as it was while its spec is refused.
-async fn withdraw(producer: &Producer, uid: &ProducerUid, ctx: &Context) -> Result<(), ProducerError> {
+/// Removes the record of a refused Producer that reads a stream of another, so that dispatchers stop reading. Whatever
+/// the refusal says, the Producer may no longer be allowed what its record says. A Producer with a stream of its own
+/// goes on as before while its spec is refused.
+async fn withdraw(producer: &Producer, uid: &ProducerUid, ctx: &Context) -> Result<(), ReconcileError> {
     if validate::policy(producer) == StreamPolicy::Managed {
         return Ok(());
     }
     let key = ConfigKey::Producer(uid.clone()).to_string();
-    if ctx.js.get(CONFIG_BUCKET, &key).await.map_err(ProducerError::Fetch)?.is_some() {
-        ctx.js.remove(CONFIG_BUCKET, &key).await.map_err(ProducerError::Fetch)?;
+    if ctx.js.get(CONFIG_BUCKET, &key).await?.is_some() {
+        ctx.js.remove(CONFIG_BUCKET, &key).await?;
     }
     ctx.producer_states.forget_live(uid);
     Ok(())
 }
 
-/// Returns whether Subscriptions have to look at the Producer again.
-fn remember(ctx: &Context, uid: &ProducerUid, outcome: &status::Outcome) -> bool {
+/// Remembers the outcome. Returns whether Subscriptions have to look at the Producer again.
+fn remember(ctx: &Context, uid: &ProducerUid, outcome: &ProducerOutcome) -> bool {
     match outcome {
-        status::Outcome::Live { live, rollout, .. } => {
+        ProducerOutcome::Live { live, rollout, .. } => {
             let unserved = matches!(rollout, Rollout::Unserved { .. });
             ctx.producer_states.set(uid, ProducerState { accepted: Ok(()), live: Some(live.clone()), unserved })
         }
-        status::Outcome::Refused(refusal) => {
+        ProducerOutcome::Refused(refusal) => {
             let before = ctx.producer_states.get(uid);
             let unserved = before.as_ref().is_some_and(|before| before.unserved);
             let live = before.and_then(|before| before.live);
             ctx.producer_states.set(uid, ProducerState { accepted: Err(refusal.clone()), live, unserved })
         }
-        status::Outcome::Waiting { .. } | status::Outcome::Unavailable | status::Outcome::Failed(_) => false,
+        ProducerOutcome::Waiting { .. } | ProducerOutcome::Unavailable | ProducerOutcome::Failed(_) => false,
     }
 }

@@ -1,12 +1,13 @@
-//! What the operator still waits for before it is ready.
+//! The parts that the operator waits for before it is ready.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
 
 use hookwright_runtime::admin::NotReady;
 use tokio::sync::{Notify, watch};
 
-/// A part of the operator that has to be there.
+use crate::cache::shared::Shared;
+
+/// A part of the operator that has to be there before it is ready.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Part {
     Nats,
@@ -19,9 +20,9 @@ pub(crate) enum Part {
     EventSchemas,
 }
 
-/// The parts that are missing, each with what to say of it.
+/// The parts that are missing, each with the text that the admin endpoint shows.
 pub(crate) struct Readiness {
-    missing: Mutex<BTreeMap<Part, String>>,
+    missing: Shared<BTreeMap<Part, String>>,
     sender: watch::Sender<NotReady>,
     changed: Notify,
 }
@@ -41,19 +42,19 @@ impl Readiness {
         .map(|(part, text)| (part, text.to_owned()))
         .into();
         let first = missing.values().next().cloned();
-        Self { missing: Mutex::new(missing), sender: watch::Sender::new(first), changed: Notify::new() }
+        Self { missing: Shared::new(missing), sender: watch::Sender::new(first), changed: Notify::new() }
     }
 
     pub(crate) fn watch(&self) -> watch::Receiver<NotReady> {
         self.sender.subscribe()
     }
 
-    /// The part is there.
+    /// Notes that the part is there.
     pub(crate) fn there(&self, part: Part) {
         self.change(|missing| drop(missing.remove(&part)));
     }
 
-    /// The part is not there, or not any more.
+    /// Notes that the part is missing, also if it was there before.
     pub(crate) fn missing(&self, part: Part, reason: String) {
         self.change(|missing| drop(missing.insert(part, reason)));
     }
@@ -62,7 +63,7 @@ impl Readiness {
     pub(crate) async fn until(&self, part: Part) {
         loop {
             let changed = self.changed.notified();
-            if !self.missing.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&part) {
+            if !self.missing.lock().contains_key(&part) {
                 return;
             }
             changed.await;
@@ -70,7 +71,7 @@ impl Readiness {
     }
 
     fn change(&self, change: impl FnOnce(&mut BTreeMap<Part, String>)) {
-        let mut missing = self.missing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut missing = self.missing.lock();
         change(&mut missing);
         let first = missing.values().next().cloned();
         self.sender.send_if_modified(|old| std::mem::replace(old, first.clone()) != first);

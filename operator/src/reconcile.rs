@@ -1,8 +1,10 @@
-//! Who is reconciled again, and when; and what the reconciles of all kinds share.
+//! When objects are reconciled again, and what the reconciles of all kinds share: triggers, waits after failures, the
+//! rollout to the dispatchers, deletions and the error type.
 //!
-//! The reconciles of the three kinds and `background` call this room. Nothing here knows `Context`.
+//! The reconciles of the three kinds, `controllers` and `background` call this room. Nothing here knows `Context`.
 
 pub(crate) mod deletion;
+pub(crate) mod error;
 pub(crate) mod failures;
 pub(crate) mod programmed;
 pub(crate) mod triggers;

@@ -1,4 +1,4 @@
-//! Puts the parts together.
+//! Constructs the parts of the operator, runs them and stops them.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -12,29 +12,32 @@ use hookwright_core::nats::names::{
 use hookwright_core::seal::SealingKey;
 use hookwright_crds::{EventSchema, Producer, Subscription};
 use hookwright_runtime::mirror::{Change, Mirror};
-use hookwright_runtime::nats;
+use hookwright_runtime::nats::{self, Nats};
 use hookwright_runtime::{admin, shutdown};
 use http::HeaderValue;
 use http::header::USER_AGENT;
-use kube::runtime::events::Recorder;
 use kube::{Client, Config};
 use prometheus_client::registry::Registry;
 use tokio::sync::watch;
 use tracing::info;
 
-use crate::background::{checkpoint, namespaces, overdue, stream_numbers, sweep};
+use crate::background::checkpoint::Checkpoints;
+use crate::background::overdue::Overdue;
+use crate::background::{every, namespaces, stream_numbers, sweep};
 use crate::cache::kind::{Kind, watched};
 use crate::cache::namespaces::Namespaces;
 use crate::context::Context;
 use crate::controllers::{self, Controllers};
-use crate::health::{correct, fold, writer};
+use crate::health::correct::Correct;
+use crate::health::fold::Fold;
+use crate::health::writer;
 use crate::metrics::Metrics;
 use crate::nats::jetstream::JetStream;
 use crate::nats::system;
 use crate::readiness::{Part, Readiness};
 use crate::reconcile::triggers::Triggers;
 use crate::settings::Settings;
-use crate::status::write::RECONCILER;
+use crate::status::write::{RECONCILER, StatusWriter};
 use crate::subscription::test_delivery;
 
 /// How long the controllers wait for the first connection to NATS.
@@ -42,14 +45,14 @@ const WAIT_FOR_NATS: Duration = Duration::from_secs(5);
 /// How long running reconciles may take to end.
 const GRACE: Duration = Duration::from_secs(10);
 
-/// Runs the operator until it is asked to stop; with `check_config`, only reads what it is told.
+/// Runs the operator until it is asked to stop. With `check_config`, it only reads the settings and the sealing key.
 pub async fn run(settings: Settings, check_config: bool) -> anyhow::Result<()> {
     let key = settings.sealing.load()?;
     if check_config {
         info!("the settings are valid");
         return Ok(());
     }
-    // An error means that a provider is there already.
+    // An error means that a provider is installed already.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let client = kubernetes().await.context("no access to Kubernetes")?;
     let (producer_controller, producers) = watched::<Producer>(client.clone());
@@ -66,7 +69,7 @@ pub async fn run(settings: Settings, check_config: bool) -> anyhow::Result<()> {
 
     let stop = async { drop(shutdown::requested().await) }.boxed().shared();
     let work = async {
-        // Without NATS there is little to do but to let deletions go in the end; so it may be waited for a while.
+        // Without NATS, reconciles can do little but let deletions end, so they wait for it for a while.
         let mut first = connects.clone();
         let _ = tokio::time::timeout(WAIT_FOR_NATS, first.changed()).await;
         controllers::run(
@@ -84,7 +87,7 @@ pub async fn run(settings: Settings, check_config: bool) -> anyhow::Result<()> {
     };
     tokio::select! {
         result = admin::serve(&ctx.settings.http, readiness.watch(), registry) => result.context("the admin endpoint"),
-        result = with_nats(ctx.clone(), &readiness, connected) => result,
+        result = with_nats(&ctx, &readiness, connected) => result,
         never = listed(&ctx, &readiness) => match never {},
         never = namespaces::watch(&ctx, namespace_writer, &readiness) => match never {},
         () = ctx.triggers.follow(&ctx.leases, &ctx.producers) => Ok(()),
@@ -96,68 +99,80 @@ pub async fn run(settings: Settings, check_config: bool) -> anyhow::Result<()> {
     }
 }
 
-/// Access as the environment gives it. The API server names writes that have no field manager by the user agent.
+/// Connects as the environment says. The API server names writes without a field manager by the user agent.
 async fn kubernetes() -> anyhow::Result<Client> {
     let mut config = Config::infer().await?;
     config.headers.push((USER_AGENT, HeaderValue::from_static(RECONCILER)));
     Ok(Client::try_from(config)?)
 }
 
-/// All that needs NATS, from the first connection on.
-async fn with_nats(ctx: Arc<Context>, readiness: &Readiness, connected: watch::Sender<u64>) -> anyhow::Result<()> {
+/// Does all that needs NATS, from the first connection on. This is the one list of what runs beside the reconciles, and
+/// how often.
+async fn with_nats(ctx: &Context, readiness: &Readiness, connected: watch::Sender<u64>) -> anyhow::Result<()> {
     let nats = nats::connect(&ctx.settings.nats, "hookwright-operator").await?;
     readiness.there(Part::Nats);
     let reconnects = nats.connected.clone();
     ctx.js.connected(nats.clone());
-    let leases = Mirror::new(nats.clone(), LEASES_BUCKET, ">").run(|change| {
+    let seconds = Duration::from_secs;
+    tokio::select! {
+        never = mirrors(ctx, &nats, readiness) => match never {},
+        never = forward(reconnects.clone(), connected) => match never {},
+        // After each reconnect, and every 30 s.
+        never = system::keep(&ctx.js, ctx.settings.system_streams, reconnects.clone(), readiness) => match never {},
+        // At the start and after each reconnect.
+        never = sweep::keep(ctx, reconnects, readiness) => match never {},
+        // As soon as there is something to write, within the budget of status writes.
+        never = writer::write_all(ctx) => match never {},
+        never = stream_numbers::grant(ctx) => match never {},
+        never = every(seconds(2), Correct::default(), ctx) => match never {},
+        never = every(seconds(5), Fold::default(), ctx) => match never {},
+        never = every(seconds(10), Checkpoints::default(), ctx) => match never {},
+        never = every(seconds(10), Overdue::default(), ctx) => match never {},
+    }
+}
+
+/// Mirrors the buckets in which dispatchers report.
+async fn mirrors(ctx: &Context, nats: &Nats, readiness: &Readiness) -> Infallible {
+    let mirror = |bucket, keys| Mirror::new(nats.clone(), bucket, keys);
+    let leases = mirror(LEASES_BUCKET, ">").run(|change| {
         let loaded = matches!(change, Change::Loaded { .. });
         ctx.leases.apply(change, ctx.js.epoch());
         if loaded {
             readiness.there(Part::Leases);
         }
     });
-    let counts = Mirror::new(nats.clone(), HEALTH_BUCKET, ">").run(|change| {
+    let counts = mirror(HEALTH_BUCKET, ">").run(|change| {
         let loaded = matches!(change, Change::Loaded { .. });
         ctx.health.apply_counts(change);
         if loaded {
             readiness.there(Part::Health);
         }
     });
-    let counted = Mirror::new(nats.clone(), STATE_BUCKET, VIOLATIONS_KEYS);
-    let counted = counted.run(|change| {
+    let disabled = mirror(STATE_BUCKET, DISABLED_KEYS).run(|change| ctx.health.apply_disabled(change));
+    let violations = mirror(STATE_BUCKET, VIOLATIONS_KEYS).run(|change| {
         // Dispatchers write a Producer's count at most every 10 s.
         let changed = ctx.schema_violations.apply(change);
         if let Some(producer) = changed.and_then(|uid| ctx.producers.find(uid.as_str())) {
             ctx.triggers.producer_soon(producer);
         }
     });
-    let tested = Mirror::new(nats.clone(), STATE_BUCKET, TEST_KEYS);
-    let tested = tested.run(|change| test_delivery::answered(&ctx, change));
-    let disabled = Mirror::new(nats, STATE_BUCKET, DISABLED_KEYS).run(|change| ctx.health.apply_disabled(change));
-    let forward = async {
-        let mut reconnects = reconnects.clone();
-        loop {
-            connected.send_replace(*reconnects.borrow_and_update());
-            if reconnects.changed().await.is_err() {
-                std::future::pending::<()>().await;
-            }
-        }
-    };
+    let tests = mirror(STATE_BUCKET, TEST_KEYS).run(|change| test_delivery::answered(ctx, change));
     tokio::select! {
-        never = leases => match never {},
-        never = counts => match never {},
-        never = disabled => match never {},
-        never = counted => match never {},
-        never = tested => match never {},
-        never = forward => never,
-        never = system::keep(&ctx.js, ctx.settings.system_streams, reconnects.clone(), readiness) => match never {},
-        never = sweep::keep(ctx.clone(), reconnects.clone(), readiness) => match never {},
-        never = checkpoint::keep(ctx.clone()) => match never {},
-        never = overdue::patrol(ctx.clone()) => match never {},
-        never = writer::write_all(ctx.clone()) => match never {},
-        never = fold::fold_all(ctx.clone()) => match never {},
-        never = correct::correct_all(ctx.clone()) => match never {},
-        never = stream_numbers::grant(&ctx) => match never {},
+        never = leases => never,
+        never = counts => never,
+        never = disabled => never,
+        never = violations => never,
+        never = tests => never,
+    }
+}
+
+/// Tells the controllers of each connection to NATS.
+async fn forward(mut connects: watch::Receiver<u64>, connected: watch::Sender<u64>) -> Infallible {
+    loop {
+        connected.send_replace(*connects.borrow_and_update());
+        if connects.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
     }
 }
 
@@ -180,10 +195,11 @@ fn context(
     namespaces: Namespaces,
     triggers: Triggers,
 ) -> Arc<Context> {
+    let metrics = Metrics::default();
     Arc::new(Context {
         settings,
         key,
-        recorder: Recorder::new(client.clone(), RECONCILER.into()),
+        status: StatusWriter::new(client.clone(), metrics.status_writes.clone()),
         client,
         js: JetStream::default(),
         leases: Arc::default(),
@@ -200,7 +216,6 @@ fn context(
         stream_numbers: Default::default(),
         triggers,
         failures: Default::default(),
-        status_budget: Default::default(),
-        metrics: Metrics::default(),
+        metrics,
     })
 }

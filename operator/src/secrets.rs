@@ -1,4 +1,5 @@
-//! Secrets: read one by one, never listed or watched; and the one that is generated.
+//! Secrets of Subscriptions. The operator reads them one by one, never lists or watches them, and generates one where a
+//! Subscription names none.
 
 use hookwright_core::sign::hmac::{self, SigningKey};
 use hookwright_crds::{DEFAULT_SIGNING_KEY, Reason, Subscription, USE_LABEL, USE_SUBSCRIPTIONS, signing_secret_name};
@@ -10,7 +11,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 
 use crate::refusal::Refusal;
 
-/// Secrets can't be read or made.
+/// A Secret can't be read or created.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SecretError {
     #[error("can't read the Secret {name}")]
@@ -21,13 +22,14 @@ pub(crate) enum SecretError {
     Random,
 }
 
-/// Reads a Secret; none if there is none.
+/// Reads a Secret. Returns none if it doesn't exist.
 pub(crate) async fn get(client: &Client, namespace: &str, name: &str) -> Result<Option<Secret>, SecretError> {
     let api: Api<Secret> = Api::namespaced(client.clone(), namespace);
     api.get_opt(name).await.map_err(|source| SecretError::Get { name: name.to_owned(), source })
 }
 
-/// The Secret that is generated for a Subscription: what is there, or a new one. It is never overwritten.
+/// Returns the generated Secret of a Subscription, and creates it if it doesn't exist. An existing Secret is never
+/// overwritten.
 pub(crate) async fn generated(client: &Client, subscription: &Subscription) -> Result<Secret, SecretError> {
     let name = signing_secret_name(&subscription.name_any());
     let namespace = subscription.namespace().unwrap_or_default();
@@ -37,7 +39,7 @@ pub(crate) async fn generated(client: &Client, subscription: &Subscription) -> R
     let api: Api<Secret> = Api::namespaced(client.clone(), &namespace);
     match api.create(&PostParams::default(), &new(&name, subscription)?).await {
         Ok(secret) => Ok(secret),
-        // Someone was faster.
+        // Another writer was faster.
         Err(kube::Error::Api(status)) if status.is_already_exists() => {
             api.get(&name).await.map_err(|source| SecretError::Get { name, source })
         }
@@ -61,12 +63,12 @@ fn new(name: &str, subscription: &Subscription) -> Result<Secret, SecretError> {
     Ok(secret)
 }
 
-/// Whether a Secret belongs to this Subscription.
+/// Returns whether this Subscription owns the Secret.
 pub(crate) fn is_ours(secret: &Secret, subscription: &Subscription) -> bool {
     secret.owner_references().iter().any(|owner| Some(&owner.uid) == subscription.meta().uid.as_ref())
 }
 
-/// The text under a key, if the Secret may be used and has it.
+/// Returns the text under a key, if the Secret may be used and has the key.
 pub(crate) fn value(namespace: &str, name: &str, key: &str, secret: Option<&Secret>) -> Result<String, Refusal> {
     let Some(secret) = secret else {
         return Err(Refusal::new(Reason::SecretNotFound, format!("Secret {name:?} doesn't exist.")));
@@ -84,12 +86,12 @@ pub(crate) fn value(namespace: &str, name: &str, key: &str, secret: Option<&Secr
     String::from_utf8(bytes.clone()).map_err(|_| invalid(name, key, "it is not text in UTF-8"))
 }
 
-/// A Secret's value can't be used. `why` must not quote it.
+/// Returns the refusal for a value that can't be used. `why` must not quote the value.
 fn invalid(name: &str, key: &str, why: &str) -> Refusal {
     Refusal::new(Reason::SecretInvalid, format!("Secret {name:?}, key {key:?}, can't be used: {why}."))
 }
 
-/// A signing secret.
+/// Returns the signing secret, if the text is one.
 pub(crate) fn signing(name: &str, key: &str, text: String) -> Result<String, Refusal> {
     match SigningKey::parse(&text) {
         Ok(_) => Ok(text.trim().to_owned()),
@@ -97,7 +99,7 @@ pub(crate) fn signing(name: &str, key: &str, text: String) -> Result<String, Ref
     }
 }
 
-/// A header's value. The line's end that `echo` leaves is taken off.
+/// Returns the text as a header's value, without the line end that `echo` leaves.
 pub(crate) fn header(name: &str, key: &str, text: &str) -> Result<String, Refusal> {
     let text = text.strip_suffix('\n').unwrap_or(text);
     let text = text.strip_suffix('\r').unwrap_or(text);

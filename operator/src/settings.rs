@@ -1,4 +1,4 @@
-//! The settings file.
+//! The operator's settings file.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use serde::Deserialize;
 
 use crate::tenancy::Tenancy;
 
-/// What the operator is told.
+/// The operator's settings.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Settings {
@@ -24,7 +24,7 @@ pub struct Settings {
     /// How to log.
     #[serde(default)]
     pub log: LogSettings,
-    /// A changed Secret is picked up within this time.
+    /// How long a changed Secret may take to be picked up.
     #[serde(default = "default_secret_refresh", deserialize_with = "duration::deserialize")]
     pub secret_refresh: Duration,
     /// How long a deletion waits for NATS.
@@ -57,9 +57,9 @@ fn default_event_schemas() -> usize {
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct SystemStreams {
-    /// On how many servers.
+    /// The number of servers that hold each stream.
     pub replicas: usize,
-    /// Where.
+    /// Where the streams are kept.
     pub storage: Storage,
 }
 
@@ -72,8 +72,8 @@ impl Default for SystemStreams {
 /// Where a stream is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 pub enum Storage {
-    /// On disk.
+    /// The stream is kept on disk.
     File,
-    /// In memory: everything is lost when the servers that hold it restart.
+    /// The stream is kept in memory, and is lost when the servers that hold it restart.
     Memory,
 }

@@ -1,8 +1,9 @@
-//! Reconciles a Subscription: a sealed record that dispatchers serve from.
+//! Reconciles a Subscription into a sealed record from which dispatchers serve. `controllers` calls this room, and
+//! `run` feeds it the answers to test deliveries.
 
 mod apply;
 mod build;
-mod cleanup;
+pub(crate) mod cleanup;
 mod fetch;
 mod status;
 pub(crate) mod test_delivery;
@@ -11,9 +12,9 @@ mod validate;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hookwright_core::nats::ids::{InvalidUid, SubscriptionUid};
-use hookwright_crds::policy;
-use hookwright_crds::{Delivery, Subscription};
+use hookwright_core::delivery::policy::DeliveryPolicy;
+use hookwright_core::nats::ids::SubscriptionUid;
+use hookwright_crds::{PolicyError, Subscription, policy};
 use hookwright_runtime::logging;
 use kube::ResourceExt;
 use kube::runtime::controller::Action;
@@ -22,73 +23,58 @@ use kube::runtime::reflector::ObjectRef;
 use crate::cache::leases::Rollout;
 use crate::cache::references::{RefersToProducer, is_foreign};
 use crate::context::Context;
-use crate::nats::jetstream::JsError;
+use crate::nats::kv::Written;
+use crate::reconcile::error::ReconcileError;
 use crate::reconcile::failures::jittered;
 use crate::reconcile::programmed;
-use crate::secrets::SecretError;
-use crate::status::write::StatusError;
-pub(crate) use cleanup::cleanup;
+use build::Unresolved;
+use fetch::{Fetched, FoundProducer};
 
-/// A Subscription could not be reconciled.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum SubscriptionError {
-    #[error("the API server gave a strange uid")]
-    Uid(#[from] InvalidUid),
-    #[error("can't fetch what the Subscription refers to")]
-    Fetch(#[from] SecretError),
-    #[error("can't put the record in place")]
-    Apply(#[from] apply::ApplyError),
-    #[error("can't ask for the dispatchers' leases")]
-    Leases(#[source] JsError),
-    #[error(transparent)]
-    Test(#[from] test_delivery::TestError),
-    #[error("can't clean up")]
-    Cleanup(#[source] JsError),
-    #[error(transparent)]
-    Status(#[from] StatusError),
-}
+use status::SubscriptionOutcome;
 
-/// How soon something that is missing is looked for again; a change of a Secret is not watched.
+/// How soon a missing Producer or Secret is looked for again. Secrets are not watched.
 const LOOK_FOR_MISSING: Duration = Duration::from_secs(30);
-/// How soon one that waits for dispatchers is looked at again, should every signal be missed.
+/// How soon a Subscription that waits for dispatchers is looked at again, in case every signal is missed.
 const LOOK_FOR_DISPATCHERS: Duration = Duration::from_secs(5);
 /// How soon a Secret that the garbage collector is about to remove is looked at again.
 const LOOK_FOR_GARBAGE: Duration = Duration::from_secs(2);
 
 /// Brings NATS and the status to what the Subscription says.
-pub(crate) async fn reconcile(subscription: Arc<Subscription>, ctx: &Context) -> Result<Action, SubscriptionError> {
+pub(crate) async fn reconcile(subscription: Arc<Subscription>, ctx: &Context) -> Result<Action, ReconcileError> {
     let subscription = ctx.subscriptions.own_writes.newest(&subscription);
     let uid = SubscriptionUid::parse(&subscription.uid().unwrap_or_default())?;
     if subscription.status.as_ref().and_then(|status| status.observed_generation).is_none_or(|seen| seen < 0) {
         // The Producer counts its Subscriptions.
         ctx.triggers.producer_soon(subscription.producer_ref());
     }
-    let (fetched, unread) = match fetch::fetch(&subscription, ctx).await {
-        Ok(fetched) => (fetched, None),
-        Err(error) => (fetch::Fetched::default(), Some(error)),
-    };
-    let effective = effective(&subscription, unread.is_none().then_some(&fetched));
-    let (found, error) = match unread {
-        Some(error) => {
-            (status::Outcome::Unresolved(build::Unresolved::Waiting(logging::chain(&error))), Some(error.into()))
+    let fetched = fetch::fetch(&subscription, ctx).await;
+    let (outcome, effective, error) = match &fetched {
+        Ok(fetched) => {
+            let policy = policy::effective(subscription.spec.delivery.as_ref(), fetched.delivery());
+            let effective = fetched.producer.as_ref().and(policy.as_ref().ok()).map(policy::shown);
+            match attempt(&subscription, &uid, fetched, policy, ctx).await {
+                Ok(outcome) => (outcome, effective, None),
+                Err(error) => (SubscriptionOutcome::failed(&error), effective, Some(error)),
+            }
         }
-        None => match attempt(&subscription, &uid, &fetched, ctx).await {
-            Ok(found) => (found, None),
-            Err(error) => (status::Outcome::failed(&error), Some(error)),
-        },
+        Err(error) => {
+            let before = subscription.status.as_ref().and_then(|status| status.effective_delivery.clone());
+            (SubscriptionOutcome::Unresolved(Unresolved::Waiting(logging::chain(error))), before, None)
+        }
     };
-    let ready = status::ready(&subscription, &found);
-    let test = test_delivery::follow(&subscription, &uid, &found, &ready, ctx).await;
-    let (test, error) = match test {
-        Ok(test) => (test, error),
-        Err(failed) => (test_delivery::unchanged(&subscription), error.or_else(|| Some(failed.into()))),
+    let judgements = status::judge(&subscription, &outcome);
+    let test = test_delivery::follow(&subscription, &uid, &outcome, &status::ready(&judgements), ctx).await;
+    let (test, test_error) = match test {
+        Ok(test) => (test, None),
+        Err(error) => (test_delivery::unchanged(&subscription), Some(error)),
     };
-    status::write(ctx, &subscription, &found, effective, test.last).await?;
+    status::write(ctx, &subscription, judgements, effective, test.last).await?;
     ctx.health.touch(&uid, ObjectRef::from_obj(&*subscription));
-    match error {
+    let fetched = fetched?;
+    match error.or(test_error) {
         Some(error) => Err(error),
         None => {
-            let again = again(&found, &fetched, &subscription, ctx);
+            let again = again(&outcome, &fetched, &subscription, ctx);
             Ok(Action::requeue(test.again.map_or(again, |soon| soon.min(again))))
         }
     }
@@ -97,74 +83,67 @@ pub(crate) async fn reconcile(subscription: Arc<Subscription>, ctx: &Context) ->
 async fn attempt(
     subscription: &Subscription,
     uid: &SubscriptionUid,
-    fetched: &fetch::Fetched,
+    fetched: &Fetched,
+    policy: Result<DeliveryPolicy, PolicyError>,
     ctx: &Context,
-) -> Result<status::Outcome, SubscriptionError> {
+) -> Result<SubscriptionOutcome, ReconcileError> {
     if fetched.producer.is_none() && is_foreign(subscription) {
-        // Before the spec is looked at: whoever is shut out is shut out, whatever else is wrong.
+        // This comes before the spec is looked at: without a grant nothing is served, whatever else is wrong.
         apply::withdraw(uid, ctx).await?;
         ctx.triggers.subscriptions.settled(&ObjectRef::from_obj(subscription));
-        return Ok(status::Outcome::Unresolved(build::not_permitted(&subscription.producer_ref())));
+        return Ok(SubscriptionOutcome::Unresolved(build::not_permitted(&subscription.producer_ref())));
     }
-    let valid = match validate::validate(subscription, uid, fetched.delivery()) {
+    let valid = match validate::validate(subscription, uid, policy) {
         Ok(valid) => valid,
-        Err(refusal) => return Ok(status::Outcome::Refused(refusal)),
+        Err(refusal) => return Ok(SubscriptionOutcome::Refused(refusal)),
     };
     let record = match build::build(&valid, fetched) {
         Ok(record) => record,
         // The record stays as it was: deliveries go on as they last could, and Ready says why the spec can't be used.
-        Err(unresolved) => return Ok(status::Outcome::Unresolved(unresolved)),
+        Err(unresolved) => return Ok(SubscriptionOutcome::Unresolved(unresolved)),
     };
     let written = apply::apply(record, ctx).await?;
-    let rollout = loaded(subscription, fetched, &written, ctx).await?;
-    Ok(status::Outcome::Applied { rollout, fresh: written.fresh, revision: written.revision })
+    let rollout = rollout(subscription, fetched, &written, ctx).await?;
+    Ok(SubscriptionOutcome::Applied { rollout, fresh: written.fresh, revision: written.revision })
 }
 
-/// Whether all dispatchers serve the record, and the Producer's, and the consumer is there; none while the Producer's
-/// part isn't.
-async fn loaded(
+/// Returns how far the dispatchers have come with the record and with the Producer's. Returns none while the Producer's
+/// stream and consumer are not in place.
+async fn rollout(
     subscription: &Subscription,
-    fetched: &fetch::Fetched,
-    written: &apply::Written,
+    fetched: &Fetched,
+    written: &Written,
     ctx: &Context,
-) -> Result<Option<Rollout>, SubscriptionError> {
+) -> Result<Option<Rollout>, ReconcileError> {
     let this = ObjectRef::from_obj(subscription);
-    let is_served = |producer: &fetch::FoundProducer| !ctx.leases.unserved().contains(&producer.uid);
-    if !written.fresh && status::is_latched(subscription) && fetched.producer.as_ref().is_none_or(is_served) {
+    let is_served = |producer: &FoundProducer| !ctx.leases.unserved().contains(&producer.uid);
+    let is_latched = !written.fresh && status::is_programmed(subscription);
+    if is_latched && fetched.producer.as_ref().is_none_or(is_served) {
         ctx.triggers.subscriptions.settled(&this);
         return Ok(Some(Rollout::Loaded));
     }
     let Some((producer_uid, producer)) = fetched.live_producer() else { return Ok(None) };
     let revision = written.revision.max(producer.revision);
-    // First the note, then the look: a lease that comes in between is not missed.
+    // The trigger is set before the leases are looked at, so that a lease that comes in between is not missed.
     ctx.triggers.subscriptions.when_loaded(this.clone(), revision, producer_uid);
-    let rollout =
-        programmed::rollout(&ctx.leases, &ctx.js, revision, producer_uid).await.map_err(SubscriptionError::Leases)?;
+    let rollout = programmed::rollout(&ctx.leases, &ctx.js, revision, producer_uid).await?;
     if matches!(rollout, Rollout::Loaded | Rollout::Unserved { .. }) {
         ctx.triggers.subscriptions.settled(&this);
     }
     Ok(Some(rollout))
 }
 
-/// The delivery policy as status shows it; none while there is no Producer to inherit from, and as before where nothing
-/// could be fetched.
-fn effective(subscription: &Subscription, fetched: Option<&fetch::Fetched>) -> Option<Delivery> {
-    let Some(fetched) = fetched else { return subscription.status.as_ref()?.effective_delivery.clone() };
-    fetched.producer.as_ref()?;
-    let policy = policy::effective(subscription.spec.delivery.as_ref(), fetched.delivery()).ok()?;
-    Some(policy::shown(&policy))
-}
-
-/// When to look again if nothing happens.
-fn again(found: &status::Outcome, fetched: &fetch::Fetched, subscription: &Subscription, ctx: &Context) -> Duration {
+/// Returns when to look again if nothing happens.
+fn again(outcome: &SubscriptionOutcome, fetched: &Fetched, subscription: &Subscription, ctx: &Context) -> Duration {
     let refresh = ctx.settings.secret_refresh;
-    match found {
-        status::Outcome::Applied { rollout: Some(Rollout::Loaded), .. } | status::Outcome::Refused(_) => {
+    match outcome {
+        SubscriptionOutcome::Applied { rollout: Some(Rollout::Loaded), .. } | SubscriptionOutcome::Refused(_) => {
             jittered(refresh)
         }
-        status::Outcome::Unresolved(_) if fetched.waits_for_garbage_collection(subscription) => LOOK_FOR_GARBAGE,
-        // The Producer tells when one serves it again.
-        status::Outcome::Unresolved(_) | status::Outcome::Applied { rollout: Some(Rollout::Unserved { .. }), .. } => {
+        SubscriptionOutcome::Unresolved(_) if fetched.waits_for_garbage_collection(subscription) => LOOK_FOR_GARBAGE,
+        // The Producer triggers a reconcile when a dispatcher serves it again.
+        SubscriptionOutcome::Unresolved(_)
+        | SubscriptionOutcome::Applied { rollout: Some(Rollout::Unserved { .. }), .. } => {
             jittered(refresh.min(LOOK_FOR_MISSING))
         }
         _ => LOOK_FOR_DISPATCHERS,

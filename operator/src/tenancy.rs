@@ -1,9 +1,9 @@
 //! Which streams and subjects a namespace may use.
 //!
-//! The operator acts with its own NATS rights for objects that tenants write, so what they may name is a setting. A
-//! namespace that isn't listed has the subjects under `<namespace>.` and the streams that begin with `<namespace>_`: a
-//! namespace's name has neither a dot nor an underscore, so no two share any. What is NATS' or Hookwright's own is
-//! refused whatever the settings say.
+//! The operator acts with its own NATS rights for objects that tenants write, so a setting says what they may name. A
+//! namespace that isn't listed may use the subjects under `<namespace>.` and the streams that begin with
+//! `<namespace>_`. The name of a namespace has neither a dot nor an underscore, so no two namespaces share a subject or
+//! a stream. Names that belong to NATS or to Hookwright are refused, whatever the settings say.
 
 use std::collections::HashMap;
 
@@ -14,17 +14,17 @@ use serde::Deserialize;
 
 use crate::refusal::Refusal;
 
-/// Prefixes of streams that are Hookwright's own, or behind buckets.
+/// Prefixes of streams that belong to Hookwright, or to buckets.
 const RESERVED_STREAMS: [&str; 4] = ["HOOKWRIGHT_", "KV_", "OBJ_", "$"];
-/// Prefixes of subjects that are Hookwright's own, the server's, or inboxes.
+/// Prefixes of subjects that belong to Hookwright or to the server, or that are inboxes.
 const RESERVED_SUBJECTS: [&str; 3] = [SUBJECT_PREFIX, "$", "_INBOX"];
 
-/// What listed namespaces may use, by their name.
+/// The grants of the listed namespaces, by name.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(transparent)]
 pub struct Tenancy(HashMap<String, Grant>);
 
-/// What a namespace may use; where a list isn't given, what a namespace that isn't listed may.
+/// What a namespace may use. If a list isn't given, the namespace may use what one that isn't listed may.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Grant {
@@ -32,12 +32,12 @@ pub struct Grant {
     streams: Option<Vec<StreamGrant>>,
 }
 
-/// A subject, with the wildcards of NATS.
+/// A subject that is granted, with the wildcards of NATS.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(try_from = "String")]
 struct SubjectGrant(String);
 
-/// A stream's name, or the beginning of some before a `*`.
+/// The name of a stream that is granted, or the beginning of such names before a `*`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(try_from = "String")]
 struct StreamGrant(String);
@@ -49,9 +49,11 @@ impl TryFrom<String> for SubjectGrant {
         if !is_subject(&text) {
             return Err(format!("tenancy: {text:?} is not a NATS subject"));
         }
-        // `>` is everything that isn't reserved.
+        // `>` means every subject that isn't reserved.
         if text != ">" && is_reserved_subject(&text) {
-            return Err(format!("tenancy: subject {text:?} is never a tenant's"));
+            return Err(format!(
+                "tenancy: subject {text:?} can't be granted, as it belongs to Hookwright or to the server"
+            ));
         }
         Ok(Self(text))
     }
@@ -67,7 +69,9 @@ impl TryFrom<String> for StreamGrant {
             return Err(format!("tenancy: {text:?} is neither a stream's name nor the beginning of one before a '*'"));
         }
         if is_reserved_stream(name) {
-            return Err(format!("tenancy: stream {text:?} is never a tenant's"));
+            return Err(format!(
+                "tenancy: stream {text:?} can't be granted, as it belongs to Hookwright or to a bucket"
+            ));
         }
         Ok(Self(text))
     }
@@ -83,13 +87,13 @@ impl StreamGrant {
 }
 
 impl Tenancy {
-    /// Whether a Producer of this namespace may name this stream.
+    /// Checks whether a Producer of this namespace may name this stream.
     pub(crate) fn allows_stream(&self, namespace: &str, name: &str) -> Result<(), Refusal> {
         let refuse = |why: String| {
             Err(Refusal::new(Reason::StreamNameNotAllowed, format!("stream.name {name:?} is not allowed{why}")))
         };
         if is_reserved_stream(name) {
-            return refuse(": it is Hookwright's own, or a bucket's.".to_owned());
+            return refuse(": it belongs to Hookwright or to a bucket.".to_owned());
         }
         match self.0.get(namespace).and_then(|grant| grant.streams.as_ref()) {
             Some(granted) if granted.iter().any(|grant| grant.covers(name)) => Ok(()),
@@ -105,13 +109,13 @@ impl Tenancy {
         }
     }
 
-    /// Whether a Producer of this namespace may take this subject, which is one.
+    /// Checks whether a Producer of this namespace may name this subject, which must be a valid one.
     pub(crate) fn allows_subject(&self, namespace: &str, subject: &str) -> Result<(), Refusal> {
         let refuse = |why: String| {
             Err(Refusal::new(Reason::SubjectNotAllowed, format!("subject {subject:?} is not allowed{why}")))
         };
         if is_reserved_subject(subject) {
-            return refuse(": it reaches what is Hookwright's own, or the server's.".to_owned());
+            return refuse(": it can match subjects that belong to Hookwright or to the server.".to_owned());
         }
         match self.0.get(namespace).and_then(|grant| grant.subjects.as_ref()) {
             Some(granted) if granted.iter().any(|grant| is_within(subject, &grant.0)) => Ok(()),
@@ -132,12 +136,12 @@ fn listed(granted: &[&str]) -> String {
     if granted.is_empty() { "none".to_owned() } else { granted.join(", ") }
 }
 
-/// Whether NATS, its file store and its subjects all take this as a stream's name.
+/// Returns whether the name is valid for a stream, for its files and for a token of a subject.
 pub(crate) fn is_stream_name(name: &str) -> bool {
     (1..=255).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
 }
 
-/// Whether this is a subject, with or without wildcards.
+/// Returns whether the text is a valid subject, with or without wildcards.
 pub(crate) fn is_subject(subject: &str) -> bool {
     let count = subject.split('.').count();
     let token_ok = |(i, token): (usize, &str)| match token {
@@ -153,7 +157,7 @@ fn is_reserved_stream(name: &str) -> bool {
     RESERVED_STREAMS.iter().any(|prefix| name.starts_with(prefix))
 }
 
-/// Whether a subject reaches anything that is reserved; one that begins with a wildcard does.
+/// Returns whether a subject can match a reserved one. A subject that begins with a wildcard can.
 fn is_reserved_subject(subject: &str) -> bool {
     RESERVED_SUBJECTS.iter().any(|prefix| subject.starts_with(prefix)) || subject.starts_with(['*', '>'])
 }

@@ -1,10 +1,7 @@
-//! Looks after each shared consumer: remembers how far it has come, for the day that one vanishes, notices what became of
-//! its stream, and puts aside what no dispatcher can read.
+//! Looks at each shared consumer and its stream. It remembers how far the consumer has come, in case it vanishes,
+//! notices what happened to the stream, and puts unreadable events aside.
 
 use std::collections::HashMap;
-use std::convert::Infallible;
-use std::sync::Arc;
-use std::time::Duration;
 
 use async_nats::jetstream::consumer::{self, DeliverPolicy};
 use async_nats::jetstream::stream;
@@ -15,16 +12,15 @@ use hookwright_core::nats::names::{self, STATE_BUCKET};
 use hookwright_core::nats::subject::is_within;
 use hookwright_core::record::{self, Checkpoint, RecordError};
 use hookwright_runtime::logging;
-use tokio::time::MissedTickBehavior;
 use tracing::{debug, warn};
 
+use crate::background::Periodic;
 use crate::background::unreadable::{self, UnreadableError};
 use crate::cache::producers::LiveProducer;
 use crate::context::Context;
 use crate::nats::jetstream::{JetStream, JsError, JsResult, consumer_created, created};
 use crate::status::conditions;
 
-const EVERY: Duration = Duration::from_secs(10);
 const AT_ONCE: usize = 16;
 
 /// A checkpoint can't be taken.
@@ -38,38 +34,34 @@ enum CheckpointError {
     Unreadable(#[from] UnreadableError),
 }
 
-/// A checkpoint as it is in the bucket.
+/// A checkpoint and its revision in the state bucket.
 #[derive(Clone)]
 struct Stored {
     checkpoint: Checkpoint,
     revision: u64,
 }
 
-/// Takes checkpoints for ever. A failure costs nothing but the next try: the last checkpoint stays.
-pub(crate) async fn keep(ctx: Arc<Context>) -> Infallible {
-    let mut last: HashMap<ProducerUid, Stored> = HashMap::new();
-    let mut ticks = tokio::time::interval(EVERY);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        ticks.tick().await;
-        if ctx.js.nats().is_err() {
-            continue;
-        }
+/// The checkpoints as they were stored last. A failure leaves the stored checkpoint as it is.
+#[derive(Default)]
+pub(crate) struct Checkpoints(HashMap<ProducerUid, Stored>);
+
+impl Periodic for Checkpoints {
+    async fn turn(&mut self, ctx: &Context) {
         let taken: Vec<_> = futures::stream::iter(ctx.producer_states.live())
             .map(|(uid, live)| {
-                let (ctx, old) = (&ctx, last.get(&uid).cloned());
+                let old = self.0.get(&uid).cloned();
                 async move { (take(ctx, &uid, &live, old).await, uid) }
             })
             .buffer_unordered(AT_ONCE)
             .collect()
             .await;
-        // What failed is read again: someone else may have written.
-        last.clear();
+        // A checkpoint that failed is read again: another operator may have written it.
+        self.0.clear();
         for (result, uid) in taken {
             match result {
-                Ok(Some(stored)) => drop(last.insert(uid, stored)),
+                Ok(Some(stored)) => drop(self.0.insert(uid, stored)),
                 Ok(None) => {}
-                Err(error) => debug!(producer = %uid, error = logging::chain(&error), "no checkpoint"),
+                Err(error) => debug!(producer_uid = %uid, error = logging::chain(&error), "can't take a checkpoint"),
             }
         }
     }
@@ -104,24 +96,15 @@ async fn take(
     let before = old.as_ref().map(|old| &old.checkpoint);
     let (checkpoint, found) = Checkpoint::after(before, live.stream.created, floor, &seen, conditions::now());
     let replaced = before.is_some_and(|before| before.stream_created != checkpoint.stream_created);
-    let revision = match &old {
-        Some(old) if old.checkpoint == checkpoint => old.revision,
-        _ => {
-            let revision = old.as_ref().map_or(0, |old| old.revision);
-            let value = record::encode(&checkpoint)?;
-            let Some(revision) = ctx.js.put_at(STATE_BUCKET, &names::checkpoint_key(uid), value, revision).await?
-            else {
-                return Ok(None);
-            };
-            revision
-        }
-    };
+    let Some(revision) = store(&ctx.js, uid, old.as_ref(), &checkpoint).await? else { return Ok(None) };
+    let (producer, name) = (ctx.producers.full_name(uid.as_str()), &live.stream.name);
     if found.events > 0 {
-        warn!(producer = %uid, stream = live.stream.name, events = found.events, exact = found.exact, "events are lost");
-        ctx.metrics.events_lost.inc_by(found.events);
+        let (events, exact) = (found.events, found.exact);
+        warn!(producer, producer_uid = %uid, stream = name, events, exact, "events were removed before they were received");
+        ctx.metrics.events_lost.inc_by(events);
     }
     if replaced {
-        warn!(producer = %uid, stream = live.stream.name, "the stream was replaced");
+        warn!(producer, producer_uid = %uid, stream = name, "the stream was replaced");
         ctx.metrics.streams_replaced.inc();
     }
     if ctx.stream_incidents.note(uid, &checkpoint) {
@@ -130,13 +113,27 @@ async fn take(
     Ok(Some(Stored { checkpoint, revision }))
 }
 
+/// Stores the checkpoint unless it is as before. Returns its revision, or none if another operator has stored one.
+async fn store(
+    js: &JetStream,
+    uid: &ProducerUid,
+    old: Option<&Stored>,
+    checkpoint: &Checkpoint,
+) -> Result<Option<u64>, CheckpointError> {
+    if let Some(old) = old.filter(|old| old.checkpoint == *checkpoint) {
+        return Ok(Some(old.revision));
+    }
+    let revision = old.map_or(0, |old| old.revision);
+    Ok(js.put_at(STATE_BUCKET, &names::checkpoint_key(uid), record::encode(checkpoint)?, revision).await?)
+}
+
 async fn stored(js: &JetStream, uid: &ProducerUid) -> Result<Option<Stored>, CheckpointError> {
     let Some(entry) = js.get(STATE_BUCKET, &names::checkpoint_key(uid)).await? else { return Ok(None) };
     Ok(Some(Stored { checkpoint: record::decode(&entry.value)?, revision: entry.revision }))
 }
 
-/// The stream, and then the consumer: what had gone from the stream and isn't delivered afterwards, never will be. None
-/// if one of them isn't the one that it was.
+/// Returns the stream and its consumer, or none if one of them is not the one that it was. The stream is read first:
+/// what it had removed by then, and the consumer has not delivered afterwards, will never be delivered.
 async fn look(js: &JetStream, live: &LiveProducer) -> JsResult<Option<(stream::Info, consumer::Info)>> {
     let Some(stream) = js.stream(&live.stream.name).await?.filter(|info| created(info) == live.stream.created) else {
         return Ok(None);
@@ -152,7 +149,7 @@ fn seen(live: &LiveProducer, stream: &stream::Info, consumer: &consumer::Info) -
     };
     let taken = &stream.config;
     let is_ours = |subject: &String| live.filter.iter().any(|filter| is_within(subject, filter));
-    // What is sourced or renamed is on subjects that aren't listed.
+    // Events that are sourced or transformed are on subjects that the stream doesn't list.
     let listed = taken.sources.as_ref().is_none_or(Vec::is_empty) && taken.subject_transform.is_none();
     Look {
         consumer_created: consumer_created(consumer),

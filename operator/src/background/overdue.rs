@@ -1,54 +1,48 @@
-//! Schedules that NATS let pass.
+//! Publishes overdue schedules again.
 //!
-//! A server that can't store a message when its time has come (its account's storage is full) takes the schedule for
-//! published, until it restarts or another server leads (nats-server 2.12 to 2.15). Such a delivery would wait for ever.
-//! So the schedules are looked at, some at a time and again and again, and one that is long overdue is published anew,
-//! unless it was parked again or published meanwhile.
-
-use std::convert::Infallible;
-use std::sync::Arc;
-use std::time::Duration;
+//! A server that can't store a message when its time has come, as its account's storage is full, takes the schedule for
+//! published until it restarts or another server leads (nats-server 2.12 to 2.15). Such a delivery would never be made.
+//! So the operator goes round the schedules, some at a time. It publishes a schedule that is long overdue again, unless
+//! the delivery was parked again or published meanwhile.
 
 use async_nats::jetstream::message::StreamMessage;
 use hookwright_core::nats::names::{PARKED_AT_SUBJECTS, PARKED_STREAM};
 use hookwright_runtime::logging;
 use jiff::{SignedDuration, Timestamp};
-use tokio::time::MissedTickBehavior;
 use tracing::{debug, warn};
 
+use crate::background::Periodic;
 use crate::context::Context;
 use crate::nats::jetstream::{JsError, JsResult};
 use crate::nats::kv::{EXPECTED, if_expected};
 
-const EVERY: Duration = Duration::from_secs(10);
-/// How many schedules are looked at each time, and how many bytes of them.
+/// How many schedules a turn looks at, and how many bytes of them.
 const LOOK: usize = 500;
 const LOOK_BYTES: usize = 8 << 20;
-/// How late a schedule may be. Servers are late by less than a second.
+/// How late a schedule may be. A server is late by less than a second.
 const LATE: SignedDuration = SignedDuration::from_secs(60);
 
-/// How far a round has come, and where it ends: what is published anew comes behind that.
+/// The position of a round, and its end. What is published again comes after the end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Round {
     from: u64,
     until: u64,
 }
 
-/// Goes round for ever.
-pub(crate) async fn patrol(ctx: Arc<Context>) -> Infallible {
-    let mut round = None;
-    let mut ticks = tokio::time::interval(EVERY);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        ticks.tick().await;
-        match look(&ctx, round).await {
-            Ok(next) => round = next,
-            Err(error) => debug!(error = logging::chain(&error), "not looked at what is overdue"),
+/// The round in progress, if any.
+#[derive(Default)]
+pub(crate) struct Overdue(Option<Round>);
+
+impl Periodic for Overdue {
+    async fn turn(&mut self, ctx: &Context) {
+        match look(ctx, self.0).await {
+            Ok(next) => self.0 = next,
+            Err(error) => debug!(error = logging::chain(&error), "can't look for overdue schedules"),
         }
     }
 }
 
-/// Looks at some schedules; returns how to go on, none if the round is over.
+/// Looks at some schedules. Returns how to go on, or none if the round is over.
 async fn look(ctx: &Context, round: Option<Round>) -> JsResult<Option<Round>> {
     let mut round = match round {
         Some(round) => round,
@@ -65,7 +59,7 @@ async fn look(ctx: &Context, round: Option<Round>) -> JsResult<Option<Round>> {
         bytes += raw.payload.len();
         match StreamMessage::try_from(raw) {
             Ok(message) => again(ctx, message).await?,
-            Err(error) => warn!(%error, "a parked delivery can't be read"),
+            Err(error) => warn!(%error, "can't read a parked delivery"),
         }
         if bytes >= LOOK_BYTES {
             break;
@@ -74,7 +68,7 @@ async fn look(ctx: &Context, round: Option<Round>) -> JsResult<Option<Round>> {
     Ok(Some(round))
 }
 
-/// Publishes it anew if it is overdue.
+/// Publishes a schedule again if it is overdue.
 async fn again(ctx: &Context, mut message: StreamMessage) -> Result<(), JsError> {
     let schedule = message.headers.get("Nats-Schedule").map(|value| value.as_str());
     let Some(at) = schedule.and_then(due).filter(|at| Timestamp::now().duration_since(*at) > LATE) else {
@@ -84,12 +78,12 @@ async fn again(ctx: &Context, mut message: StreamMessage) -> Result<(), JsError>
     message.headers.insert(EXPECTED, message.sequence.to_string().as_str());
     if if_expected(ctx.js.publish(subject.clone(), message.headers, message.payload).await)?.is_some() {
         ctx.metrics.overdue_schedules.inc();
-        warn!(subject, due = %at, "NATS did not publish what was due: scheduled again");
+        warn!(subject, due = %at, "NATS did not publish a delivery that was due; scheduled it again");
     }
     Ok(())
 }
 
-/// When a schedule is due; none if it is none of ours.
+/// Returns when a schedule is due, or none if it is not one of Hookwright's.
 fn due(schedule: &str) -> Option<Timestamp> {
     schedule.strip_prefix("@at ")?.parse().ok()
 }

@@ -1,16 +1,16 @@
-//! Grants the Producers that wait for it room in the budget of status writes, for the numbers of their streams.
+//! Grants room in the budget of status writes to the Producers that wait for it, for the numbers of their streams.
 
 use std::convert::Infallible;
 
 use crate::context::Context;
 
-/// Grants room as it comes.
+/// Grants room as it becomes free.
 pub(crate) async fn grant(ctx: &Context) -> Infallible {
     loop {
         ctx.stream_numbers.wanted().await;
-        let room = ctx.status_budget.room().await;
+        let permit = ctx.status.budget.permit().await;
         if let Some(producer) = ctx.stream_numbers.grant() {
-            room.spend();
+            permit.spend();
             ctx.triggers.producers.reconcile(producer);
         }
     }

@@ -1,9 +1,8 @@
-//! Removes from the buckets what belongs to no object: what a deletion left behind while NATS, or the operator, was
+//! Removes from the buckets what belongs to no object. A deletion leaves such keys behind if NATS or the operator was
 //! away.
 
 use std::collections::HashSet;
 use std::convert::Infallible;
-use std::sync::Arc;
 use std::time::Duration;
 
 use hookwright_core::nats::names::{self, CONFIG_BUCKET, ConfigKey, HEALTH_BUCKET, STATE_BUCKET};
@@ -26,22 +25,22 @@ const PAGE: u32 = 500;
 /// A sweep failed.
 #[derive(Debug, thiserror::Error)]
 enum SweepError {
-    #[error("can't look into the buckets")]
+    #[error("can't read or clean the buckets")]
     Nats(#[from] JsError),
     #[error("can't list the {kind}s")]
     List { kind: &'static str, source: kube::Error },
 }
 
 /// Sweeps at the start and after each reconnect.
-pub(crate) async fn keep(ctx: Arc<Context>, mut connected: watch::Receiver<u64>, readiness: &Readiness) -> Infallible {
+pub(crate) async fn keep(ctx: &Context, mut connected: watch::Receiver<u64>, readiness: &Readiness) -> Infallible {
     readiness.until(Part::SystemStreams).await;
     loop {
         connected.mark_unchanged();
-        match sweep(&ctx).await {
+        match sweep(ctx).await {
             Ok(0) => {}
-            Ok(removed) => info!(removed, "removed what belonged to no object"),
+            Ok(removed) => info!(removed, "removed keys that belong to no object"),
             Err(error) => {
-                warn!(error = logging::chain(&error), "looking for leftovers again soon");
+                warn!(error = logging::chain(&error), "can't look for leftovers; retrying in 5 s");
                 tokio::time::sleep(RETRY).await;
                 continue;
             }
@@ -53,7 +52,7 @@ pub(crate) async fn keep(ctx: Arc<Context>, mut connected: watch::Receiver<u64>,
 }
 
 async fn sweep(ctx: &Context) -> Result<usize, SweepError> {
-    // The keys first: an object that has a key now, and isn't in the list that is made after, is gone.
+    // The keys are read first. An object that has a key now, and isn't in the list that is made afterwards, has gone.
     let mut keys = Vec::new();
     for bucket in [CONFIG_BUCKET, STATE_BUCKET, HEALTH_BUCKET] {
         keys.extend(ctx.js.keys(bucket).await?.into_iter().map(|key| (bucket, key)));
@@ -65,8 +64,12 @@ async fn sweep(ctx: &Context) -> Result<usize, SweepError> {
     for (bucket, key) in keys {
         if !is_alive(bucket, &key, [&producers, &subscriptions, &schemas]) {
             if let Err(error) = leftover(ctx, bucket, &key).await {
-                // The record stays, and is looked at again after the next reconnect.
-                warn!(key, error = logging::chain(&error), "what a Producer left can't be removed");
+                // The record stays until the sweep after the next reconnect.
+                warn!(
+                    key,
+                    error = logging::chain(&error),
+                    "can't remove what a Producer left; retrying after the next reconnect"
+                );
                 continue;
             }
             ctx.js.remove(bucket, &key).await?;
@@ -76,17 +79,17 @@ async fn sweep(ctx: &Context) -> Result<usize, SweepError> {
     Ok(removed)
 }
 
-/// A Producer's record names a stream and a consumer, which go with it.
+/// Removes the stream or the consumer that a Producer's record names, as they go with the record.
 async fn leftover(ctx: &Context, bucket: &str, key: &str) -> Result<(), JsError> {
     let (CONFIG_BUCKET, Some(ConfigKey::Producer(_))) = (bucket, ConfigKey::parse(key)) else { return Ok(()) };
     let record = ctx.js.get(bucket, key).await?.and_then(|entry| record::decode(&entry.value).ok());
     match record {
-        Some(record) => producer::leftover(&record, &ctx.js).await,
+        Some(record) => producer::cleanup::leftover(&record, &ctx.js).await,
         None => Ok(()),
     }
 }
 
-/// Keys that aren't understood are another release's, and stay.
+/// Returns whether a key belongs to an object that exists. A key that isn't understood is another release's, and stays.
 fn is_alive(bucket: &str, key: &str, [producers, subscriptions, schemas]: [&HashSet<String>; 3]) -> bool {
     let subscription = if bucket == HEALTH_BUCKET {
         names::parse_health_key(key).map(|(uid, _)| uid)
@@ -110,7 +113,7 @@ fn is_alive(bucket: &str, key: &str, [producers, subscriptions, schemas]: [&Hash
     }
 }
 
-/// The uids of all objects of a kind, from a complete and current list.
+/// Returns the uids of all objects of a kind, from a complete and current list.
 async fn uids<K>(ctx: &Context, kind: &'static str) -> Result<HashSet<String>, SweepError>
 where
     K: kube::Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>

@@ -1,9 +1,9 @@
-//! Events that no dispatcher can read.
+//! Puts aside events that no dispatcher can read.
 //!
-//! NATS stores what a publisher sends as subject and headers; the client library ends the connection at a header block
-//! that is not UTF-8 or has a name with a space in it, and at a subject with a white space that is one only in Unicode. So
-//! such an event comes again after each `ack_wait` and interrupts every dispatcher. The operator gets it as JSON, keeps it
-//! as a dead letter of its Producer, and acks it in their place.
+//! NATS stores what a publisher sends as subject and headers. The client library ends the connection at a header block
+//! that is not UTF-8 or has a space in a name, and at a subject with white space that only Unicode knows. So such an
+//! event comes again after each `ack_wait` and interrupts every dispatcher. The operator reads it as JSON, keeps it as
+//! a dead letter of its Producer, and acks it in place of the dispatchers.
 
 use std::str::FromStr;
 
@@ -25,7 +25,7 @@ use tracing::warn;
 use crate::cache::producers::LiveProducer;
 use crate::nats::jetstream::{JetStream, JsError, JsResult, header_map};
 
-/// How many events behind the ack floor are looked at each time.
+/// How many events behind the ack floor a turn looks at.
 const LOOK: u64 = 256;
 const DETAIL: &str =
     "the message's subject or headers can't be read: not UTF-8, or white space or a control character in a name";
@@ -39,7 +39,7 @@ pub(crate) enum UnreadableError {
     Encode(#[from] RecordError),
 }
 
-/// Puts unreadable events aside, if something comes again and again behind the ack floor; returns how many.
+/// Puts unreadable events aside, if events behind the ack floor come again and again. Returns how many were put aside.
 pub(crate) async fn put_aside(
     js: &JetStream,
     uid: &ProducerUid,
@@ -51,7 +51,7 @@ pub(crate) async fn put_aside(
     }
     let all = [">".to_owned()];
     let mut count = 0;
-    // An existing stream has events that are no business of this Producer.
+    // An existing stream has events that don't concern this Producer.
     for subject in if live.filter.is_empty() { &all[..] } else { &live.filter } {
         count += put_aside_on(js, uid, live, consumer, subject).await?;
     }
@@ -76,7 +76,7 @@ async fn put_aside_on(
         if !is_readable(&message) {
             bury(js, uid, live, message).await?;
             ack(js, live, sequence).await?;
-            warn!(producer = %uid, stream = live.stream.name, sequence, "an unreadable event was put aside");
+            warn!(producer_uid = %uid, stream = live.stream.name, sequence, "put an unreadable event aside");
             count += 1;
         }
         from = sequence + 1;
@@ -84,9 +84,9 @@ async fn put_aside_on(
     Ok(count)
 }
 
-/// Whether the client library takes the message off the wire: what its reader (async-nats 0.51) does, done again.
+/// Returns whether the client library can read the message. This repeats the checks of its reader (async-nats 0.51).
 fn is_readable(message: &RawMessage) -> bool {
-    // What was no UTF-8 in a subject is a replacement character in the server's JSON.
+    // In the server's JSON, bytes of a subject that are not UTF-8 are replacement characters.
     let unreadable = |c: char| c.is_whitespace() || c == char::REPLACEMENT_CHARACTER;
     if message.subject.contains(unreadable) {
         return false;
@@ -137,8 +137,7 @@ async fn bury(
     Ok(())
 }
 
-/// The ack of an event, under the subject that its delivery has as reply (ADR-15 of NATS): the server goes by the
-/// stream's sequence.
+/// Acks an event under the reply subject of its delivery (ADR-15 of NATS). The server goes by the stream's sequence.
 async fn ack(js: &JetStream, live: &LiveProducer, sequence: u64) -> JsResult<()> {
     let what = format!("$JS.ACK.{}.{}.1.{sequence}.1.0.0", live.stream.name, live.consumer);
     let published = js.nats()?.client.publish(what.clone(), Bytes::from_static(b"+ACK")).await;

@@ -1,4 +1,5 @@
-//! Which Subscription's status is written next: what turned first, then what is due, the longest waiting first.
+//! The order in which health is written into status: turns of health first, then the writes that are due, the longest
+//! waiting first.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::Duration;
@@ -6,22 +7,22 @@ use std::time::Duration;
 use hookwright_core::nats::ids::SubscriptionUid;
 use tokio::time::Instant;
 
-/// How soon a write that failed is tried again.
+/// How long a write that failed waits until it is tried again.
 const AGAIN: Duration = Duration::from_secs(2);
 
 /// How much a change matters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Weight {
-    /// A matter of counts.
+    /// Only counts have changed.
     Counts,
-    /// Something waits now, or nothing does any more; something was given up; the first attempt was made.
+    /// Deliveries wait, or no longer do; a delivery was given up; or the first attempt was made.
     Notable,
     /// Health turned.
     Turn,
 }
 
 impl Weight {
-    /// The shortest time between two writes of one Subscription, the second of this weight.
+    /// Returns the shortest time between the last write of a Subscription and one of this weight.
     const fn pause(self) -> Duration {
         match self {
             Self::Turn => Duration::from_secs(1),
@@ -31,21 +32,21 @@ impl Weight {
     }
 }
 
-/// What is to be looked at, and what is to be written.
+/// The Subscriptions to look at, and those to write.
 #[derive(Default)]
 pub(crate) struct Agenda {
-    /// Something has changed; how much it matters is not known yet.
+    /// The Subscriptions that have changed. How much the change matters is not known yet.
     changed: HashSet<SubscriptionUid>,
-    /// Something changes then by the mere passing of time.
+    /// The times at which a Subscription's status changes even if nothing happens.
     later: HashMap<SubscriptionUid, Instant>,
-    /// Before all others.
+    /// The writes of turned health, which come before all others.
     turns: BTreeSet<(Instant, SubscriptionUid)>,
     due: BTreeSet<(Instant, SubscriptionUid)>,
     scheduled: HashMap<SubscriptionUid, (Weight, Instant)>,
     written: HashMap<SubscriptionUid, Instant>,
 }
 
-/// What to do now.
+/// What the writer does next.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Next {
     Write(SubscriptionUid),
@@ -58,7 +59,7 @@ impl Agenda {
         self.changed.insert(uid);
     }
 
-    /// Counts as changed at this time.
+    /// Notes the time at which the Subscription counts as changed.
     pub(crate) fn look_at(&mut self, uid: SubscriptionUid, time: Option<Instant>) {
         match time {
             Some(time) => drop(self.later.insert(uid, time)),
@@ -71,7 +72,7 @@ impl Agenda {
         self.changed.drain().collect()
     }
 
-    /// To be written as soon as the last write is old enough for this weight.
+    /// Schedules a write for the time at which the last write is old enough for this weight.
     pub(crate) fn schedule(&mut self, uid: SubscriptionUid, weight: Weight, now: Instant) {
         let time = self.written.get(&uid).map_or(now, |last| (*last + weight.pause()).max(now));
         match self.scheduled.get(&uid) {
@@ -85,7 +86,7 @@ impl Agenda {
         }
     }
 
-    /// To be written again, as it failed.
+    /// Schedules a write that failed once more.
     pub(crate) fn failed(&mut self, uid: SubscriptionUid, weight: Weight, now: Instant) {
         if !self.scheduled.contains_key(&uid) {
             self.put(uid, weight, now + AGAIN);
@@ -118,7 +119,7 @@ impl Agenda {
         self.unschedule(uid);
     }
 
-    /// What to write now. It stays on the agenda until [`Agenda::take_next`] takes it.
+    /// Returns what to do now. A Subscription stays on the agenda until [`Agenda::take_next`] takes it.
     pub(crate) fn next(&self, now: Instant) -> Next {
         let firsts = [self.turns.first(), self.due.first()];
         if let Some((_, uid)) = firsts.iter().flatten().find(|(time, _)| *time <= now) {

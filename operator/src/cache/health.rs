@@ -4,7 +4,6 @@
 //! sum, and a restart of the operator loses nothing. The room `health` brings the sums into status.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use hookwright_core::delivery::health::{BaseCounts, DeliveryCounts, Summary, Waiting};
@@ -22,6 +21,7 @@ use tokio::time::Instant;
 use tracing::warn;
 
 use crate::cache::agenda::Agenda;
+use crate::cache::shared::Shared;
 
 /// How long counts of a deleted Subscription may still come in: dispatchers stop within 5 s.
 const LATE: Duration = Duration::from_secs(60);
@@ -30,13 +30,13 @@ const LATE: Duration = Duration::from_secs(60);
 #[derive(Default)]
 struct Known {
     object: Option<ObjectRef<Subscription>>,
-    /// Of those who have gone.
+    /// The counts of dispatchers that have gone.
     base: Option<BaseCounts>,
-    /// Of the base; 0 for none.
+    /// The revision of the base; 0 if there is none.
     base_revision: u64,
-    /// By incarnation.
+    /// The counts of each incarnation of a dispatcher.
     counts: HashMap<String, DeliveryCounts>,
-    /// Moves with each change of base and counts.
+    /// How often the base and the counts have changed.
     changes: u64,
     disabled: Option<Disabled>,
 }
@@ -46,18 +46,18 @@ struct State {
     known: HashMap<SubscriptionUid, Known>,
     agenda: Agenda,
     gone: HashMap<SubscriptionUid, Instant>,
-    /// Keys of the health bucket that came after their Subscription went.
+    /// Keys of the health bucket that came after their Subscription was deleted.
     late: Vec<String>,
-    /// Whose `retrying` may be off, since a dispatcher has gone that had counted for them.
+    /// The Subscriptions whose `retrying` may be wrong, as a dispatcher has gone that had counted for them.
     suspects: Vec<SubscriptionUid>,
     counts_loaded: bool,
     disabled_loaded: bool,
 }
 
-/// What the dispatchers say about deliveries.
+/// What the dispatchers report about deliveries.
 #[derive(Default)]
 pub(crate) struct Health {
-    state: Mutex<State>,
+    state: Shared<State>,
     wake: Notify,
 }
 
@@ -71,13 +71,9 @@ pub(crate) struct Reading {
 }
 
 impl Health {
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Works on the agenda of writes. The state is locked meanwhile.
     pub(crate) fn with_agenda<T>(&self, work: impl FnOnce(&mut Agenda) -> T) -> T {
-        work(&mut self.state().agenda)
+        work(&mut self.state.lock().agenda)
     }
 
     /// Waits until something has changed since the last wait.
@@ -85,9 +81,9 @@ impl Health {
         self.wake.notified().await;
     }
 
-    /// Takes a change of the bucket of counts.
+    /// Takes a change of the health bucket.
     pub(crate) fn apply_counts(&self, change: Change) {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         match change {
             Change::Put { key, value, revision } => state.put_counts(&key, &value, revision),
             Change::Delete { key } | Change::Vanished { key } => {
@@ -112,11 +108,13 @@ impl Health {
 
     /// Takes a change of the keys that say which Subscription is disabled.
     pub(crate) fn apply_disabled(&self, change: Change) {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         let (key, disabled) = match change {
             Change::Put { key, value, .. } => match record::decode::<Disabled>(&value) {
                 Ok(disabled) => (key, Some(disabled)),
-                Err(error) => return warn!(key, error = logging::chain(&error), "can't be read"),
+                Err(error) => {
+                    return warn!(key, error = logging::chain(&error), "can't read a mark of a disabled Subscription");
+                }
             },
             Change::Delete { key } | Change::Vanished { key } => (key, None),
             Change::Loaded { .. } => {
@@ -125,7 +123,7 @@ impl Health {
                 return self.wake.notify_one();
             }
         };
-        // The mark of a removal is there for ever, also of Subscriptions that are long gone.
+        // The bucket keeps the mark of a removal, also for Subscriptions that were deleted long ago.
         if let Some(uid) = names::parse_disabled_key(&key)
             && (disabled.is_some() || state.known.contains_key(&uid))
         {
@@ -136,18 +134,18 @@ impl Health {
         self.wake.notify_one();
     }
 
-    /// A Subscription was reconciled: it may be new, or another generation.
+    /// Notes that a Subscription was reconciled. It may be new, or have a new generation.
     pub(crate) fn touch(&self, uid: &SubscriptionUid, object: ObjectRef<Subscription>) {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         state.known.entry(uid.clone()).or_default().object = Some(object);
         state.agenda.changed(uid.clone());
         drop(state);
         self.wake.notify_one();
     }
 
-    /// A Subscription is deleted; counts that still come in are late.
+    /// Notes that a Subscription is deleted. Counts that still come in are late.
     pub(crate) fn gone(&self, uid: &SubscriptionUid) {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         state.known.remove(uid);
         state.agenda.forget(uid);
         state.gone.retain(|_, since| since.elapsed() < LATE);
@@ -155,54 +153,55 @@ impl Health {
     }
 
     pub(crate) fn loaded(&self) -> bool {
-        let state = self.state();
+        let state = self.state.lock();
         state.counts_loaded && state.disabled_loaded
     }
 
     pub(crate) fn take_late(&self) -> Vec<String> {
-        std::mem::take(&mut self.state().late)
+        std::mem::take(&mut self.state.lock().late)
     }
 
-    /// The keys that someone has counted under, with the incarnation.
+    /// Returns each key that a dispatcher counts under, with the incarnation.
     pub(crate) fn keys(&self) -> Vec<(SubscriptionUid, String)> {
-        let state = self.state();
+        let state = self.state.lock();
         let keys = |(uid, known): (&SubscriptionUid, &Known)| {
             known.counts.keys().map(|incarnation| (uid.clone(), incarnation.clone())).collect::<Vec<_>>()
         };
         state.known.iter().flat_map(keys).collect()
     }
 
-    /// Whether this dispatcher has a key of this Subscription.
+    /// Returns whether this incarnation of a dispatcher has counts of this Subscription.
     pub(crate) fn has_key(&self, uid: &SubscriptionUid, incarnation: &str) -> bool {
-        self.state().known.get(uid).is_some_and(|known| known.counts.contains_key(incarnation))
+        self.state.lock().known.get(uid).is_some_and(|known| known.counts.contains_key(incarnation))
     }
 
-    /// The `retrying` of this Subscription has to be looked at.
+    /// Notes that the `retrying` of this Subscription may be wrong.
     pub(crate) fn suspect(&self, uid: SubscriptionUid) {
-        self.state().suspects.push(uid);
+        self.state.lock().suspects.push(uid);
     }
 
     pub(crate) fn take_suspects(&self) -> Vec<SubscriptionUid> {
-        std::mem::take(&mut self.state().suspects)
+        std::mem::take(&mut self.state.lock().suspects)
     }
 
-    /// Those of whom something waits, by the counts; or less than nothing.
+    /// Returns the Subscriptions for which deliveries wait by the counts, or fewer than none do.
     pub(crate) fn retrying(&self) -> Vec<SubscriptionUid> {
-        let state = self.state();
+        let state = self.state.lock();
         let waits = |known: &Known| Summary::waiting(known.base.as_ref(), &known.counts) != Waiting::default();
         state.known.iter().filter(|(_, known)| waits(known)).map(|(uid, _)| uid.clone()).collect()
     }
 
-    /// What waits of this Subscription, by the counts; how often they have changed; the revision of the base in them.
+    /// Returns what waits for this Subscription by the counts, how often the counts have changed, and the revision of
+    /// the base.
     pub(crate) fn waiting(&self, uid: &SubscriptionUid) -> Option<(Waiting, u64, u64)> {
-        let state = self.state();
+        let state = self.state.lock();
         let known = state.known.get(uid)?;
         let waiting = Summary::waiting(known.base.as_ref(), &known.counts);
         Some((waiting, known.changes, known.base_revision))
     }
 
     pub(crate) fn read(&self, uid: &SubscriptionUid, now: Timestamp) -> Option<Reading> {
-        let state = self.state();
+        let state = self.state.lock();
         let known = state.known.get(uid)?;
         Some(Reading {
             object: known.object.clone()?,
@@ -234,7 +233,7 @@ impl State {
                 known.changes += 1;
                 self.agenda.changed(uid);
             }
-            Err(error) => warn!(key, error = logging::chain(&error), "counts can't be read"),
+            Err(error) => warn!(key, error = logging::chain(&error), "can't read counts"),
         }
     }
 }

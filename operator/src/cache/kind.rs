@@ -14,7 +14,7 @@ use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 
 use crate::cache::own_writes::OwnWrites;
-use crate::cache::references::RefersToProducer;
+use crate::cache::references::{RefersToProducer, full_name};
 
 /// The objects of one kind.
 pub(crate) struct Kind<K: Resource<DynamicType = ()> + Clone + 'static> {
@@ -31,6 +31,11 @@ impl<K: Resource<DynamicType = ()> + Clone + 'static> Kind<K> {
     pub(crate) fn find(&self, uid: &str) -> Option<ObjectRef<K>> {
         let found = self.store.find(|object| object.meta().uid.as_deref() == Some(uid));
         found.map(|object| ObjectRef::from_obj(&*object))
+    }
+
+    /// Returns `namespace/name` of the object with this uid, for logs.
+    pub(crate) fn full_name(&self, uid: &str) -> String {
+        self.find(uid).map_or_else(String::new, |object| full_name(object.namespace.as_deref(), Some(&object.name)))
     }
 }
 

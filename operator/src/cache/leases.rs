@@ -1,10 +1,9 @@
 //! Which dispatchers are alive, and up to which revision of the config each has loaded.
 //!
-//! A lease counts for `lease::TTL` after the operator saw it, by its own monotonic clock: NATS drops old leases without
-//! saying so.
+//! A lease counts for `lease::TTL` from the moment at which the operator saw it, by the operator's monotonic clock.
+//! NATS drops old leases without a message.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use hookwright_core::nats::ids::ProducerUid;
@@ -16,18 +15,20 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 use tracing::warn;
 
-/// How far the live dispatchers have come.
+use crate::cache::shared::Shared;
+
+/// How far the rollout of a record to the live dispatchers has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Rollout {
-    /// None is alive.
+    /// No dispatcher is alive.
     NoDispatchers,
-    /// None of those that are serves the Producer: each can't use one of its records.
+    /// No live dispatcher serves the Producer, as each can't use one of its records.
     Unserved { live: usize },
-    /// Some have not loaded the revision.
+    /// Some live dispatchers have not loaded the revision.
     Waiting { behind: usize, live: usize },
-    /// All that the operator knows of have, but there may be others.
+    /// All dispatchers that the operator knows of have loaded the revision, but there may be others.
     Unheard,
-    /// All have.
+    /// All live dispatchers have loaded the revision.
     Loaded,
 }
 
@@ -41,7 +42,7 @@ struct Lease {
 #[derive(Default)]
 struct State {
     leases: HashMap<String, Lease>,
-    /// The mirror has reported everything up to this revision, in this epoch of the connection.
+    /// The epoch of the connection and the revision up to which the mirror has reported everything.
     loaded: Option<(u64, u64)>,
 }
 
@@ -59,81 +60,78 @@ impl State {
 
 /// The leases as the mirror reports them.
 pub(crate) struct Leases {
-    state: Mutex<State>,
+    state: Shared<State>,
     changed: watch::Sender<()>,
 }
 
 impl Default for Leases {
     fn default() -> Self {
-        Self { state: Mutex::default(), changed: watch::Sender::new(()) }
+        Self { state: Shared::default(), changed: watch::Sender::new(()) }
     }
 }
 
 impl Leases {
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Takes a change of the bucket, reported in this epoch of the connection.
+    /// Takes a change of the lease bucket that was reported in this epoch of the connection.
     pub(crate) fn apply(&self, change: Change, epoch: u64) {
         match change {
             Change::Put { key, value, .. } => {
                 let (revision, unserved) = match record::decode::<DispatcherLease>(&value) {
                     Ok(lease) => (lease.revision, lease.unserved),
                     Err(error) => {
-                        // Alive, but who knows with what: nothing becomes Programmed over its head.
-                        warn!(dispatcher = key, error = logging::chain(&error), "a lease can't be read");
+                        // The dispatcher is alive, but nobody knows what it has loaded. Nothing becomes Programmed
+                        // before its lease can be read.
+                        warn!(dispatcher = key, error = logging::chain(&error), "can't read a lease");
                         (0, Vec::new())
                     }
                 };
-                self.state().leases.insert(key, Lease { revision, unserved, seen: Instant::now() });
+                self.state.lock().leases.insert(key, Lease { revision, unserved, seen: Instant::now() });
             }
-            Change::Delete { key } => drop(self.state().leases.remove(&key)),
-            // The bucket is in memory: after a restart of NATS it is empty, and the dispatchers live on.
+            Change::Delete { key } => drop(self.state.lock().leases.remove(&key)),
+            // The bucket is in memory. It is empty after a restart of NATS, but the dispatchers live on.
             Change::Vanished { .. } => {}
-            Change::Loaded { revision } => self.state().loaded = Some((epoch, revision)),
+            Change::Loaded { revision } => self.state.lock().loaded = Some((epoch, revision)),
         }
         self.changed.send_replace(());
     }
 
-    /// Moves at each change.
+    /// Returns a receiver that sees each change.
     pub(crate) fn changes(&self) -> watch::Receiver<()> {
         self.changed.subscribe()
     }
 
-    /// How many dispatchers are alive.
+    /// Returns how many dispatchers are alive.
     pub(crate) fn live(&self) -> usize {
-        self.state().live().count()
+        self.state.lock().live().count()
     }
 
-    /// Whether no dispatcher is alive; not before the leases were read.
+    /// Returns whether the leases were read and no dispatcher is alive.
     pub(crate) fn is_none_live(&self) -> bool {
-        let loaded = self.state().loaded.is_some();
+        let loaded = self.state.lock().loaded.is_some();
         loaded && self.live() == 0
     }
 
-    /// Whether this dispatcher is alive; none before the leases were read.
+    /// Returns whether this dispatcher is alive, or none before the leases were read.
     pub(crate) fn is_live(&self, dispatcher: &str) -> Option<bool> {
-        let state = self.state();
+        let state = self.state.lock();
         state.loaded?;
         Some(state.leases.get(dispatcher).is_some_and(|lease| lease.seen.elapsed() < TTL))
     }
 
-    /// Forgets the leases that have run out, and says when the next one does.
+    /// Forgets the leases that have run out. Returns when the next one runs out.
     pub(crate) fn expire(&self) -> Option<Instant> {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         state.leases.retain(|_, lease| lease.seen.elapsed() < TTL);
         state.leases.values().map(|lease| lease.seen + TTL).min()
     }
 
-    /// The Producers that no live dispatcher serves.
+    /// Returns the Producers that no live dispatcher serves.
     pub(crate) fn unserved(&self) -> HashSet<ProducerUid> {
-        self.state().unserved()
+        self.state.lock().unserved()
     }
 
-    /// How far the live dispatchers have come with this revision of the config, which concerns this Producer.
+    /// Returns how far the live dispatchers have come with a revision of the config that concerns this Producer.
     pub(crate) fn rollout(&self, revision: u64, producer: &ProducerUid) -> Rollout {
-        let state = self.state();
+        let state = self.state.lock();
         let is_behind = |lease: &&Lease| lease.revision < revision || lease.unserved.contains(producer);
         let behind = state.live().filter(is_behind).count();
         match (state.live().count(), behind) {
@@ -144,16 +142,16 @@ impl Leases {
         }
     }
 
-    /// Waits, for at most `limit`, until all live dispatchers have loaded the revision; not if there are none.
+    /// Waits for at most `limit` until all live dispatchers have loaded the revision. Returns at once if none is alive.
     pub(crate) async fn settle(&self, revision: u64, producer: &ProducerUid, limit: Duration) -> Rollout {
         let settled = || !matches!(self.rollout(revision, producer), Rollout::Waiting { .. });
         self.wait(limit, settled).await;
         self.rollout(revision, producer)
     }
 
-    /// Waits, for at most `limit`, until the mirror has reported what the bucket held at `revision` in this epoch.
+    /// Waits for at most `limit` until the mirror has reported what the bucket held at `revision` in this epoch.
     pub(crate) async fn caught_up(&self, epoch: u64, revision: u64, limit: Duration) -> bool {
-        let there = || self.state().loaded.is_some_and(|(e, r)| e == epoch && r >= revision);
+        let there = || self.state.lock().loaded.is_some_and(|(e, r)| e == epoch && r >= revision);
         self.wait(limit, there).await
     }
 

@@ -4,16 +4,18 @@
 //! reconcile right after a write would undo the write or report it twice.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use kube::{Resource, ResourceExt};
 
+use crate::cache::shared::Shared;
+
 /// The answer to the last write of each object, by uid.
-pub(crate) struct OwnWrites<K>(Mutex<HashMap<String, Arc<K>>>);
+pub(crate) struct OwnWrites<K>(Shared<HashMap<String, Arc<K>>>);
 
 impl<K> Default for OwnWrites<K> {
     fn default() -> Self {
-        Self(Mutex::default())
+        Self(Shared::default())
     }
 }
 
@@ -26,7 +28,7 @@ impl<K: Resource> OwnWrites<K> {
     /// Returns this object, or the answer to the last write if that is newer.
     pub(crate) fn newest(&self, object: &Arc<K>) -> Arc<K> {
         let Some(uid) = object.uid() else { return object.clone() };
-        let mut answers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut answers = self.0.lock();
         match answers.get(&uid) {
             Some(answer) if version(&**answer) > version(&**object) => answer.clone(),
             Some(_) => {
@@ -40,7 +42,7 @@ impl<K: Resource> OwnWrites<K> {
     /// Takes the answer to a write.
     pub(crate) fn remember(&self, answer: K) {
         let Some(uid) = answer.uid() else { return };
-        let mut answers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut answers = self.0.lock();
         let old = answers.get(&uid).map_or(0, |old| version(&**old));
         if version(&answer) > old {
             answers.insert(uid, Arc::new(answer));
@@ -49,6 +51,6 @@ impl<K: Resource> OwnWrites<K> {
 
     /// Drops the answer for an object that is deleted.
     pub(crate) fn forget(&self, uid: &str) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(uid);
+        self.0.lock().remove(uid);
     }
 }

@@ -1,8 +1,7 @@
-//! What the operator knows of each Producer, for the Subscriptions that refer to it: their reconcile must not wait for a
-//! status to come back from the API server.
+//! What the operator knows of each Producer. Subscriptions read it here, so that their reconcile needn't wait until a
+//! status comes back from the API server.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use hookwright_core::nats::ids::ProducerUid;
@@ -12,75 +11,72 @@ use hookwright_crds::{AllowedNamespaces, Delivery, Producer};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
+use crate::cache::shared::Shared;
 use crate::refusal::Refusal;
 
-/// A Producer that can be read from.
+/// The stream and the consumer of a Producer that can be read from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct LiveProducer {
     pub(crate) stream: StreamRef,
     pub(crate) consumer: String,
-    /// The subjects that the consumer is restricted to; none means all of the stream's.
+    /// The subjects that the consumer is restricted to. An empty list means all subjects of the stream.
     pub(crate) filter: Vec<String>,
-    /// Of its record.
+    /// The revision of the Producer's record.
     pub(crate) revision: u64,
 }
 
-/// What the last reconcile came to.
+/// The result of a Producer's last reconcile.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ProducerState {
     pub(crate) accepted: Result<(), Refusal>,
-    /// Stream, consumer and record as last seen in place; kept when the spec is refused later.
+    /// Stream, consumer and record as they were last seen in place. They are kept when a later spec is refused.
     pub(crate) live: Option<LiveProducer>,
-    /// No live dispatcher serves it, as last seen.
+    /// Whether no live dispatcher served the Producer at the last look.
     pub(crate) unserved: bool,
 }
 
-/// What a Producer's spec says of its Subscriptions, whatever else becomes of it.
+/// What a Producer's spec says about its Subscriptions. It applies even if the spec is refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Terms {
     allowed_namespaces: Option<AllowedNamespaces>,
     delivery: Option<Delivery>,
 }
 
-/// So long after the operator's start a Subscription waits for the first look at its Producer: it saves a write of
-/// status in between.
+/// How long after the operator's start a Subscription waits for the first look at its Producer. Waiting saves a write
+/// of status in between.
 const FIRST_LOOK: Duration = Duration::from_secs(2);
 
-/// All Producers by uid.
+/// The states of all Producers, by uid.
 pub(crate) struct ProducerStates {
-    states: Mutex<HashMap<ProducerUid, ProducerState>>,
-    terms: Mutex<HashMap<ProducerUid, Terms>>,
+    states: Shared<HashMap<ProducerUid, ProducerState>>,
+    terms: Shared<HashMap<ProducerUid, Terms>>,
     looked: watch::Sender<()>,
     since: Instant,
 }
 
 impl Default for ProducerStates {
     fn default() -> Self {
-        let (states, terms) = (Mutex::default(), Mutex::default());
+        let (states, terms) = (Shared::default(), Shared::default());
         Self { states, terms, looked: watch::Sender::new(()), since: Instant::now() }
     }
 }
 
 impl ProducerStates {
-    fn map(&self) -> MutexGuard<'_, HashMap<ProducerUid, ProducerState>> {
-        self.states.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Notes what the spec says of Subscriptions, and returns whether that has changed.
+    /// Notes what the spec says about Subscriptions, and returns whether that has changed.
     pub(crate) fn note_terms(&self, uid: &ProducerUid, producer: &Producer) -> bool {
         let terms = Terms {
             allowed_namespaces: producer.spec.allowed_namespaces.clone(),
             delivery: producer.spec.delivery.clone(),
         };
-        let mut all = self.terms.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.terms.lock();
         all.insert(uid.clone(), terms.clone()) != Some(terms)
     }
 
     pub(crate) fn get(&self, producer: &ProducerUid) -> Option<ProducerState> {
-        self.map().get(producer).cloned()
+        self.states.lock().get(producer).cloned()
     }
 
-    /// The same; while the operator is starting, after the first look at the Producer.
+    /// Returns the state of a Producer. While the operator starts, it waits for the first look at the Producer.
     pub(crate) async fn first_look(&self, producer: &ProducerUid) -> Option<ProducerState> {
         let mut looked = self.looked.subscribe();
         while self.get(producer).is_none() {
@@ -91,25 +87,25 @@ impl ProducerStates {
         self.get(producer)
     }
 
-    /// Returns whether anything changed.
+    /// Notes the state, and returns whether it has changed.
     pub(crate) fn set(&self, producer: &ProducerUid, state: ProducerState) -> bool {
-        let changed = self.map().insert(producer.clone(), state.clone()) != Some(state);
+        let changed = self.states.lock().insert(producer.clone(), state.clone()) != Some(state);
         self.looked.send_replace(());
         changed
     }
 
-    /// The Producer can't be read from any more, as far as anyone knows.
+    /// Drops the state of a Producer that can't be read from any more. Its terms stay.
     pub(crate) fn forget_live(&self, producer: &ProducerUid) {
-        self.map().remove(producer);
+        self.states.lock().remove(producer);
     }
 
     pub(crate) fn forget(&self, producer: &ProducerUid) {
-        self.map().remove(producer);
-        self.terms.lock().unwrap_or_else(PoisonError::into_inner).remove(producer);
+        self.states.lock().remove(producer);
+        self.terms.lock().remove(producer);
     }
 
-    /// The Producers that can be read from.
+    /// Returns the Producers that can be read from.
     pub(crate) fn live(&self) -> Vec<(ProducerUid, LiveProducer)> {
-        self.map().iter().filter_map(|(uid, state)| Some((uid.clone(), state.live.clone()?))).collect()
+        self.states.lock().iter().filter_map(|(uid, state)| Some((uid.clone(), state.live.clone()?))).collect()
     }
 }

@@ -1,4 +1,4 @@
-//! The reference from a Subscription or an EventSchema to its Producer.
+//! How objects are named, and the reference from a Subscription or an EventSchema to its Producer.
 
 use hookwright_crds::{EventSchema, Producer, Subscription};
 use kube::ResourceExt;
@@ -27,4 +27,9 @@ impl RefersToProducer for EventSchema {
 /// Returns whether the Subscription refers to a Producer of another namespace.
 pub(crate) fn is_foreign(subscription: &Subscription) -> bool {
     subscription.producer_ref().namespace != subscription.namespace()
+}
+
+/// Returns `namespace/name`, which is how logs name an object.
+pub(crate) fn full_name(namespace: Option<&str>, name: Option<&str>) -> String {
+    format!("{}/{}", namespace.unwrap_or_default(), name.unwrap_or_default())
 }

@@ -1,22 +1,23 @@
-//! What was found of schemas, so that those of one object are not compiled and compared again at each look.
+//! The results of schema checks, so that the schemas of an object are compiled and compared once only.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use hookwright_core::nats::ids::EventSchemaUid;
 use hookwright_core::schema::VersionedSchema;
 use hookwright_core::schema::{SchemaError, check_edit, digest};
 
+use crate::cache::shared::Shared;
+
 /// The last check of each EventSchema that exists.
 #[derive(Default)]
-pub(crate) struct SchemaChecks(Mutex<HashMap<EventSchemaUid, Check>>);
+pub(crate) struct SchemaChecks(Shared<HashMap<EventSchemaUid, Check>>);
 
 struct Check {
     case: Case,
     result: Result<(), SchemaError>,
 }
 
-/// All that a check depends on: the versions and what is in force, by digest.
+/// The input of a check: the versions and what is in force, by digest.
 #[derive(PartialEq)]
 struct Case([Vec<(String, String)>; 2]);
 
@@ -31,7 +32,7 @@ impl Case {
 }
 
 impl SchemaChecks {
-    /// What [`check_edit`] finds.
+    /// Returns what [`check_edit`] finds, from memory if the input is the same as before.
     pub(crate) fn check(
         &self,
         uid: &EventSchemaUid,
@@ -39,21 +40,16 @@ impl SchemaChecks {
         in_force: &[VersionedSchema],
     ) -> Result<(), SchemaError> {
         let case = Case::of(versions, in_force);
-        if let Some(known) = self.map().get(uid).filter(|known| known.case == case) {
+        if let Some(known) = self.0.lock().get(uid).filter(|known| known.case == case) {
             return known.result.clone();
         }
         let result = check_edit(versions, in_force);
-        self.map().insert(uid.clone(), Check { case, result: result.clone() });
+        self.0.lock().insert(uid.clone(), Check { case, result: result.clone() });
         result
     }
 
     pub(crate) fn forget(&self, uid: &EventSchemaUid) {
-        self.map().remove(uid);
-    }
-
-    // A poisoned lock means a panic while the map was whole.
-    fn map(&self) -> MutexGuard<'_, HashMap<EventSchemaUid, Check>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock().remove(uid);
     }
 }
 
@@ -74,14 +70,14 @@ mod tests {
         let narrow = versions("1.1", json!({ "type": "object" }));
         let checks = SchemaChecks::default();
         assert!(matches!(checks.check(&uid, &broken, &[]), Err(SchemaError::Invalid { .. })));
-        // What no check would find.
-        let mark = |checks: &SchemaChecks| checks.map().get_mut(&uid).unwrap().result = Err(SchemaError::Count(99));
+        // No check would find this error.
+        let mark = |checks: &SchemaChecks| checks.0.lock().get_mut(&uid).unwrap().result = Err(SchemaError::Count(99));
         mark(&checks);
         assert_eq!(checks.check(&uid, &broken, &[]), Err(SchemaError::Count(99)), "it is remembered");
         assert_eq!(checks.check(&uid, &narrow, &[]), Ok(()), "an edit");
         assert!(checks.check(&uid, &narrow, &wide).is_err(), "something else is in force");
         mark(&checks);
         checks.forget(&uid);
-        assert!(checks.map().is_empty() && checks.check(&uid, &narrow, &[]).is_ok());
+        assert!(checks.0.lock().is_empty() && checks.check(&uid, &narrow, &[]).is_ok());
     }
 }

@@ -1,32 +1,30 @@
-//! Which EventSchemas this process has settled: put in place, or refused. A Producer enforces them only once all are.
+//! The EventSchemas that this process has settled, which means that they are in place or refused. A Producer enforces
+//! its EventSchemas only once all are settled.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use hookwright_core::nats::ids::{EventSchemaUid, ProducerUid};
 
+use crate::cache::shared::Shared;
+
 /// The Producer and the generation for which each EventSchema is settled.
 #[derive(Default)]
-pub(crate) struct SettledSchemas(Mutex<HashMap<EventSchemaUid, (ProducerUid, i64)>>);
+pub(crate) struct SettledSchemas(Shared<HashMap<EventSchemaUid, (ProducerUid, i64)>>);
 
 impl SettledSchemas {
-    /// Returns whether that is new.
+    /// Notes that the EventSchema is settled, and returns whether that is new.
     pub(crate) fn add(&self, schema: &EventSchemaUid, producer: &ProducerUid, generation: i64) -> bool {
         let now = (producer.clone(), generation);
-        self.map().insert(schema.clone(), now.clone()) != Some(now)
+        self.0.lock().insert(schema.clone(), now.clone()) != Some(now)
     }
 
     pub(crate) fn forget(&self, schema: &EventSchemaUid) {
-        self.map().remove(schema);
+        self.0.lock().remove(schema);
     }
 
     pub(crate) fn has(&self, schema: &str, producer: &ProducerUid, generation: i64) -> bool {
         let Ok(schema) = EventSchemaUid::parse(schema) else { return false };
-        self.map().get(&schema).is_some_and(|(of, settled)| of == producer && *settled >= generation)
-    }
-
-    fn map(&self) -> MutexGuard<'_, HashMap<EventSchemaUid, (ProducerUid, i64)>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock().get(&schema).is_some_and(|(of, settled)| of == producer && *settled >= generation)
     }
 }
 

@@ -2,12 +2,13 @@
 //! that were replaced. The checkpoints keep both over restarts of the operator.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use hookwright_core::nats::ids::ProducerUid;
 use hookwright_core::nats::loss::Loss;
 use hookwright_core::record::Checkpoint;
 use jiff::Timestamp;
+
+use crate::cache::shared::Shared;
 
 /// What happened to one stream.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -19,26 +20,22 @@ pub(crate) struct StreamIncident {
 
 /// The incidents by Producer. A Producer without an entry has not been looked at yet.
 #[derive(Default)]
-pub(crate) struct StreamIncidents(Mutex<HashMap<ProducerUid, StreamIncident>>);
+pub(crate) struct StreamIncidents(Shared<HashMap<ProducerUid, StreamIncident>>);
 
 impl StreamIncidents {
-    fn map(&self) -> MutexGuard<'_, HashMap<ProducerUid, StreamIncident>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Notes what the checkpoint says, and returns whether that is news.
     pub(crate) fn note(&self, uid: &ProducerUid, checkpoint: &Checkpoint) -> bool {
         let incident = StreamIncident { loss: checkpoint.loss.clone(), replaced: checkpoint.replaced };
-        let old = self.map().insert(uid.clone(), incident.clone());
+        let old = self.0.lock().insert(uid.clone(), incident.clone());
         old.unwrap_or_default() != incident
     }
 
     pub(crate) fn get(&self, uid: &ProducerUid) -> Option<StreamIncident> {
-        self.map().get(uid).cloned()
+        self.0.lock().get(uid).cloned()
     }
 
     /// Drops what is known of a Producer that is deleted.
     pub(crate) fn forget(&self, uid: &ProducerUid) {
-        self.map().remove(uid);
+        self.0.lock().remove(uid);
     }
 }

@@ -1,8 +1,7 @@
-//! When the numbers of Producers may go into status: they change all the time, and a write each time is too much. Each
-//! stream's are written every 30 s at most, and all of them wait for room in the budget of writes.
+//! Says when the numbers of a Producer's stream may go into status. The numbers change all the time, so each stream's
+//! are written at most every 30 s, and only when the budget of status writes has room.
 
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use hookwright_core::nats::ids::ProducerUid;
@@ -11,13 +10,15 @@ use kube::runtime::reflector::ObjectRef;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use crate::cache::shared::Shared;
+
 /// The shortest time between two writes of the same stream's numbers.
 const EVERY: Duration = Duration::from_secs(30);
 
-/// Who has been written when, and who waits to be.
+/// When each Producer's numbers were written, and which Producers wait for room.
 #[derive(Default)]
 pub(crate) struct StreamNumbers {
-    state: Mutex<State>,
+    state: Shared<State>,
     asked: Notify,
 }
 
@@ -25,33 +26,29 @@ pub(crate) struct StreamNumbers {
 struct State {
     written: HashMap<ProducerUid, Instant>,
     waiting: VecDeque<(ProducerUid, ObjectRef<Producer>)>,
-    /// Has room in the budget, which is spent already.
+    /// The Producers that were granted room. It is counted in the budget already.
     granted: HashSet<ProducerUid>,
 }
 
 impl StreamNumbers {
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Whether it is time to write the stream's numbers again.
+    /// Returns whether 30 s have passed since the numbers were written.
     pub(crate) fn is_due(&self, uid: &ProducerUid) -> bool {
-        self.state().written.get(uid).is_none_or(|last| last.elapsed() >= EVERY)
+        self.state.lock().written.get(uid).is_none_or(|last| last.elapsed() >= EVERY)
     }
 
-    /// They are written.
+    /// Notes that the numbers are written now.
     pub(crate) fn written(&self, uid: &ProducerUid) {
-        self.state().written.insert(uid.clone(), Instant::now());
+        self.state.lock().written.insert(uid.clone(), Instant::now());
     }
 
-    /// Takes the room that was granted, if any.
+    /// Takes the room that was granted to the Producer, if any.
     pub(crate) fn take_grant(&self, uid: &ProducerUid) -> bool {
-        self.state().granted.remove(uid)
+        self.state.lock().granted.remove(uid)
     }
 
-    /// The Producer is reconciled again when there is room for its numbers.
+    /// Queues the Producer for room. It is reconciled again when the room is granted.
     pub(crate) fn ask(&self, uid: &ProducerUid, producer: ObjectRef<Producer>) {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         if !state.waiting.iter().any(|(waiting, _)| waiting == uid) {
             state.waiting.push_back((uid.clone(), producer));
         }
@@ -61,21 +58,21 @@ impl StreamNumbers {
 
     /// Waits until a Producer waits for room.
     pub(crate) async fn wanted(&self) {
-        while self.state().waiting.is_empty() {
+        while self.state.lock().waiting.is_empty() {
             self.asked.notified().await;
         }
     }
 
-    /// Grants room to the one who has waited longest.
+    /// Grants room to the Producer that has waited longest.
     pub(crate) fn grant(&self) -> Option<ObjectRef<Producer>> {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         let (uid, producer) = state.waiting.pop_front()?;
         state.granted.insert(uid);
         Some(producer)
     }
 
     pub(crate) fn forget(&self, uid: &ProducerUid) {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         state.written.remove(uid);
         state.granted.remove(uid);
         state.waiting.retain(|(waiting, _)| waiting != uid);

@@ -1,28 +1,13 @@
-//! Step 4: the record into the config bucket, if what it says has changed.
+//! Step 4: writes the record into the config bucket, if it has changed.
 
 use hookwright_core::nats::names::{CONFIG_BUCKET, ConfigKey};
-use hookwright_core::record::{self, EventSchemaRecord, RecordError};
+use hookwright_core::record::{self, EventSchemaRecord};
 
 use crate::context::Context;
-use crate::nats::jetstream::JsError;
+use crate::nats::kv::Written;
+use crate::reconcile::error::ReconcileError;
 
-/// The record can't be put in place.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum ApplyError {
-    #[error(transparent)]
-    Nats(#[from] JsError),
-    #[error("the record can't be written")]
-    Encode(#[from] RecordError),
-}
-
-/// A record in the bucket.
-pub(super) struct Written {
-    pub(super) revision: u64,
-    /// Whether none was there before: then no dispatcher can have loaded it, whatever an old status says.
-    pub(super) fresh: bool,
-}
-
-pub(super) async fn apply(wanted: &EventSchemaRecord, ctx: &Context) -> Result<Written, ApplyError> {
+pub(super) async fn apply(wanted: &EventSchemaRecord, ctx: &Context) -> Result<Written, ReconcileError> {
     let key = ConfigKey::Schema(wanted.producer.clone(), wanted.uid.clone()).to_string();
     let entry = ctx.js.get(CONFIG_BUCKET, &key).await?;
     let fresh = entry.is_none();

@@ -1,4 +1,4 @@
-//! Step 3: the record.
+//! Step 3: builds the record.
 
 use hookwright_core::record::{EventSchemaRecord, VERSION};
 use hookwright_crds::Reason;

@@ -1,4 +1,4 @@
-//! Takes away what an EventSchema left in NATS.
+//! Removes what an EventSchema left in NATS.
 
 use hookwright_core::nats::ids::EventSchemaUid;
 use hookwright_core::nats::names::CONFIG_BUCKET;
@@ -6,25 +6,26 @@ use hookwright_crds::{ConditionType, EventSchema, Reason};
 use kube::ResourceExt;
 use kube::runtime::reflector::ObjectRef;
 
-use super::EventSchemaError;
 use crate::cache::references::RefersToProducer;
 use crate::context::Context;
 use crate::reconcile::deletion;
+use crate::reconcile::error::ReconcileError;
 use crate::status::conditions::find;
 
-pub(crate) async fn cleanup(schema: &EventSchema, ctx: &Context) -> Result<(), EventSchemaError> {
+pub(crate) async fn cleanup(schema: &EventSchema, ctx: &Context) -> Result<(), ReconcileError> {
     let uid = EventSchemaUid::parse(&schema.uid().unwrap_or_default())?;
     ctx.triggers.schemas.settled(&ObjectRef::from_obj(schema));
-    // Under any Producer: one of the same name may have come and gone.
+    // The record may be under any Producer's uid, as a Producer of the same name may have been deleted and created
+    // again.
     let result = ctx.js.remove_matching(CONFIG_BUCKET, &format!("schema.*.{uid}")).await;
     let timeout = ctx.settings.finalizer_timeout;
-    deletion::or_let_go(result, schema, timeout, &ctx.recorder).await.map_err(EventSchemaError::Cleanup)?;
+    deletion::or_let_go(result, schema, timeout, &ctx.status.recorder).await?;
     ctx.schemas.own_writes.forget(uid.as_str());
     ctx.settled_schemas.forget(&uid);
     ctx.schema_checks.forget(&uid);
     let producer = schema.producer_ref();
-    // One that had to stand back for this one may take its place.
-    let stood_back = |other: &EventSchema| other.spec.type_ == schema.spec.type_ || had_no_place(other);
+    // Another EventSchema may be accepted now, if this one was in its way.
+    let stood_back = |other: &EventSchema| other.spec.type_ == schema.spec.type_ || was_crowded_out(other);
     for other in ctx.schemas.of_producer(&producer).into_iter().filter(|other| stood_back(other)) {
         ctx.triggers.schemas.reconcile(ObjectRef::from_obj(&*other));
     }
@@ -32,7 +33,7 @@ pub(crate) async fn cleanup(schema: &EventSchema, ctx: &Context) -> Result<(), E
     Ok(())
 }
 
-fn had_no_place(schema: &EventSchema) -> bool {
+fn was_crowded_out(schema: &EventSchema) -> bool {
     let conditions = schema.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
     let accepted = find(conditions, ConditionType::Accepted);
     accepted.is_some_and(|accepted| accepted.reason == Reason::TooManyEventSchemas.as_str())

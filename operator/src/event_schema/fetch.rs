@@ -1,4 +1,4 @@
-//! Step 1: the Producer, another EventSchema for the same type, and what is published already.
+//! Step 1: reads the Producer, other EventSchemas of the Producer, and the versions that are published already.
 
 use std::sync::Arc;
 
@@ -14,18 +14,18 @@ use crate::cache::references::RefersToProducer;
 use crate::context::Context;
 use crate::nats::jetstream::JsResult;
 
-/// What the EventSchema is seen with.
+/// What the EventSchema is checked against.
 #[derive(Debug, Default)]
 pub(super) struct Fetched {
-    /// None if there is none, or it is being deleted.
+    /// The Producer's uid; none if the Producer doesn't exist or is being deleted.
     pub(super) producer: Option<ProducerUid>,
-    /// The name of an older EventSchema for the same type.
+    /// The name of an older EventSchema for the same type, if there is one.
     pub(super) older: Option<String>,
-    /// How many EventSchemas its Producer may have, if others have all these places.
+    /// The highest number of EventSchemas of a Producer, if other EventSchemas have used it up.
     pub(super) crowded: Option<usize>,
-    /// What was accepted once, by status and by the record that dispatchers have.
+    /// The versions that were accepted once, by the status and by the record that dispatchers have.
     pub(super) published: Vec<PublishedVersion>,
-    /// What dispatchers have.
+    /// The versions that dispatchers have.
     pub(super) in_force: Vec<VersionedSchema>,
 }
 
@@ -54,12 +54,13 @@ pub(super) async fn fetch(schema: &EventSchema, uid: &EventSchemaUid, ctx: &Cont
     Ok(Fetched { producer, older: older(schema, &rivals), crowded, published, in_force })
 }
 
-/// Who was first comes first, whatever the order in which they are looked at.
+/// Returns a key by which the older of two EventSchemas counts first, in whatever order they are looked at.
 fn age(schema: &EventSchema) -> impl Ord {
     (schema.creation_timestamp().map(|time| time.0), schema.uid())
 }
 
-/// The older ones have their places, used or not, and so have those that were accepted.
+/// Returns whether others leave no room for this EventSchema. The older ones count, whether they are accepted or not,
+/// and so do all that were accepted.
 fn crowded(schema: &EventSchema, rivals: &[Arc<EventSchema>], ctx: &Context) -> bool {
     let most = ctx.settings.event_schemas_per_producer;
     let accepted = |rival: &Arc<EventSchema>| {
@@ -70,7 +71,7 @@ fn crowded(schema: &EventSchema, rivals: &[Arc<EventSchema>], ctx: &Context) -> 
     rivals.len() > most && others.filter(|rival| age(rival) < age(schema) || accepted(rival)).count() >= most
 }
 
-/// Two for the same type would be two opinions on each event; the one that was first counts.
+/// Returns the name of an older EventSchema for the same type. Only the oldest one for a type is used.
 fn older(schema: &EventSchema, rivals: &[Arc<EventSchema>]) -> Option<String> {
     let older = |rival: &&Arc<EventSchema>| {
         rival.spec.type_ == schema.spec.type_ && rival.uid() != schema.uid() && age(rival) < age(schema)

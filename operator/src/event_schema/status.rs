@@ -1,64 +1,46 @@
-//! Step 5: what came of it, in status.
+//! Step 5: writes the result into status.
 
 use hookwright_core::record::EventSchemaRecord;
 use hookwright_core::schema::{SchemaVersion, digest};
 use hookwright_crds::{ConditionStatus, ConditionType, EventSchema, EventSchemaStatus, PublishedVersion, Reason};
 use hookwright_runtime::logging;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use kube::{Api, Resource, ResourceExt};
+use kube::Resource;
 
-use super::EventSchemaError;
-use super::apply::ApplyError;
 use super::fetch::Fetched;
 use crate::cache::leases::Rollout;
 use crate::context::Context;
-use crate::metrics::Kind;
-use crate::nats::jetstream::JsError;
+use crate::reconcile::error::ReconcileError;
 use crate::refusal::Refusal;
-use crate::status::conditions::{self, Judgement, find, summarize};
-use crate::status::events;
-use crate::status::write::{RECONCILER, StatusError, write_status};
+use crate::status::budget::StatusBudget;
+use crate::status::conditions::{self, Judgement, find, holds_for, is_refused, summarize};
+use crate::status::write::{ReconciledObject, StatusError, sorted};
 
-/// How many versions that were removed are remembered.
+/// The number of removed versions that status remembers.
 const REMEMBERED: usize = 200;
 
-/// What came of a reconcile.
+/// The result of a reconcile.
 #[derive(Debug)]
-pub(super) enum Outcome {
+pub(super) enum SchemaOutcome {
     /// The record is in place.
     Applied { rollout: Rollout, fresh: bool, versions: Vec<PublishedVersion> },
-    /// The spec can't be used; what was published stays.
+    /// The spec can't be used. What was published stays in force.
     Refused(Refusal),
-    /// There is no Producer.
+    /// The Producer doesn't exist.
     Unresolved(Refusal),
     /// NATS is away.
     Unavailable,
-    /// It would not be done; the reason is said.
+    /// The reconcile failed for another reason, which the text says.
     Failed(String),
 }
 
-impl Outcome {
-    pub(super) fn failed(error: &EventSchemaError) -> Self {
-        let nats = match error {
-            EventSchemaError::Fetch(nats) | EventSchemaError::Leases(nats) | EventSchemaError::Cleanup(nats) => {
-                Some(nats)
-            }
-            EventSchemaError::Apply(ApplyError::Nats(nats)) => Some(nats),
-            _ => None,
-        };
-        if nats.is_some_and(JsError::is_unavailable) { Self::Unavailable } else { Self::Failed(logging::chain(error)) }
+impl SchemaOutcome {
+    pub(super) fn failed(error: &ReconcileError) -> Self {
+        if error.is_unavailable() { Self::Unavailable } else { Self::Failed(logging::chain(error)) }
     }
 }
 
-/// Whether `Programmed` is true for this generation already.
-pub(super) fn is_latched(schema: &EventSchema) -> bool {
-    let conditions = schema.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
-    find(conditions, ConditionType::Programmed).is_some_and(|programmed| {
-        programmed.status == "True" && programmed.observed_generation == schema.meta().generation
-    })
-}
-
-/// What is published once this record is: its versions, and those that were.
+/// Returns the versions that are published once this record is, and those that were published before.
 pub(super) fn published(record: &EventSchemaRecord, fetched: &Fetched) -> Vec<PublishedVersion> {
     let number = |version: &PublishedVersion| SchemaVersion::parse(&version.version).ok();
     let mut versions: Vec<PublishedVersion> = record
@@ -84,32 +66,28 @@ fn latest(versions: &[PublishedVersion]) -> Option<String> {
     versions.iter().rev().find(|version| version.removed != Some(true)).map(|version| version.version.clone())
 }
 
-fn judge(outcome: &Outcome, before: &[Condition], generation: i64) -> Vec<(ConditionType, Judgement)> {
-    let away = || Judgement::unknown(Reason::NatsUnavailable, "NATS doesn't answer the operator.");
+fn judge(outcome: &SchemaOutcome, before: &[Condition], generation: i64) -> Vec<(ConditionType, Judgement)> {
     let accepted = match outcome {
-        Outcome::Refused(refusal) => Judgement::accepted(Err(refusal)),
-        Outcome::Unavailable => {
-            let old = find(before, ConditionType::Accepted).filter(|old| old.observed_generation == Some(generation));
-            if old.is_some_and(|old| old.status == "True") { Judgement::accepted(Ok(())) } else { away() }
+        SchemaOutcome::Refused(refusal) => Judgement::accepted(Err(refusal)),
+        SchemaOutcome::Unavailable if !holds_for(before, ConditionType::Accepted, generation) => {
+            Judgement::unavailable()
         }
         _ => Judgement::accepted(Ok(())),
     };
     let resolved = match outcome {
-        Outcome::Refused(_) => Judgement::unknown(Reason::Pending, "Waiting for a spec that can be accepted."),
-        Outcome::Unresolved(refusal) => Judgement::fails(refusal),
+        SchemaOutcome::Refused(_) => Judgement::unknown(Reason::Pending, "Waiting for a spec that can be accepted."),
+        SchemaOutcome::Unresolved(refusal) => Judgement::fails(refusal),
         _ => Judgement::holds(Reason::ResolvedRefs, "The Producer was found."),
     };
     let programmed = match outcome {
-        Outcome::Applied { rollout, .. } => Judgement::programmed(*rollout),
-        Outcome::Refused(_) | Outcome::Unresolved(_) => {
+        SchemaOutcome::Applied { rollout, .. } => Judgement::programmed(*rollout),
+        SchemaOutcome::Refused(_) | SchemaOutcome::Unresolved(_) => {
             Judgement::unknown(Reason::Pending, "Waiting for a spec that can be accepted and resolved.")
         }
-        Outcome::Unavailable => away(),
-        Outcome::Failed(message) => {
-            Judgement { status: ConditionStatus::False, reason: Reason::Pending, message: message.clone() }
-        }
+        SchemaOutcome::Unavailable => Judgement::unavailable(),
+        SchemaOutcome::Failed(message) => Judgement::failed(message),
     };
-    let latch = !matches!(outcome, Outcome::Applied { fresh: true, .. });
+    let latch = !matches!(outcome, SchemaOutcome::Applied { fresh: true, .. });
     let programmed_before = find(before, ConditionType::Programmed).filter(|_| latch);
     let programmed = programmed.latched(programmed_before, generation);
     let mut all = summarize(vec![
@@ -127,47 +105,34 @@ fn judge(outcome: &Outcome, before: &[Condition], generation: i64) -> Vec<(Condi
 }
 
 /// Writes the status if it differs from what is there.
-pub(super) async fn write(ctx: &Context, schema: &EventSchema, outcome: &Outcome) -> Result<(), StatusError> {
+pub(super) async fn write(ctx: &Context, schema: &EventSchema, outcome: &SchemaOutcome) -> Result<(), StatusError> {
     let old = schema.status.clone().unwrap_or_default();
-    let before = old.conditions.clone().unwrap_or_default();
+    let before = EventSchema::conditions(&old);
     let generation = schema.meta().generation.unwrap_or_default();
-    let refused = |old: &Condition| old.status == "False" && old.observed_generation == Some(generation);
-    if matches!(outcome, Outcome::Unavailable) && find(&before, ConditionType::Accepted).is_some_and(refused) {
-        // NATS being away changes nothing about that.
+    if matches!(outcome, SchemaOutcome::Unavailable) && is_refused(before, generation) {
         return Ok(());
     }
-    let conditions = conditions::dated(judge(outcome, &before, generation), &before, generation, conditions::now());
+    let conditions = conditions::dated(judge(outcome, before, generation), before, generation, conditions::now());
     let (latest, versions) = match outcome {
-        Outcome::Applied { versions, .. } => (latest(versions), Some(versions.clone())),
-        _ => (old.latest.clone(), old.versions.clone()),
+        SchemaOutcome::Applied { versions, .. } => (latest(versions), Some(versions.clone())),
+        _ => (old.latest, old.versions),
     };
     let new =
         EventSchemaStatus { observed_generation: Some(generation), conditions: Some(conditions), latest, versions };
-    if same(&old, &new) {
-        return Ok(());
-    }
-    let api = Api::namespaced(ctx.client.clone(), &schema.namespace().unwrap_or_default());
-    ctx.status_budget.spend();
-    let answer = match write_status(&api, schema, RECONCILER, &new).await {
-        Ok(answer) => answer,
-        Err(error) if error.is_gone() => return Ok(()),
-        Err(error) => return Err(error),
-    };
-    ctx.schemas.own_writes.remember(answer);
-    ctx.metrics.status_writes.get_or_create(&Kind { kind: "EventSchema" }).inc();
-    events::transitions(&ctx.recorder, schema, &before, new.conditions.as_deref().unwrap_or_default()).await;
-    Ok(())
+    ctx.status.write_if_changed(&ctx.schemas, schema, &new, StatusBudget::always).await.map(drop)
 }
 
-/// Whether two statuses are the same; the order of lists, which the API server chooses, doesn't count.
-fn same(old: &EventSchemaStatus, new: &EventSchemaStatus) -> bool {
-    let sorted = |status: &EventSchemaStatus| {
+impl ReconciledObject for EventSchema {
+    fn reconciled(status: &EventSchemaStatus) -> impl PartialEq {
         let mut status = status.clone();
-        status.conditions.iter_mut().for_each(|list| list.sort_by(|a, b| a.type_.cmp(&b.type_)));
+        status.conditions = Some(sorted(status.conditions.as_deref()));
         status.versions.iter_mut().for_each(|list| list.sort_by(|a, b| a.version.cmp(&b.version)));
         status
-    };
-    sorted(old) == sorted(new)
+    }
+
+    fn conditions(status: &EventSchemaStatus) -> &[Condition] {
+        status.conditions.as_deref().unwrap_or_default()
+    }
 }
 
 #[cfg(test)]
@@ -180,19 +145,19 @@ mod tests {
 
     #[test]
     fn conditions_by_outcome() {
-        let loaded = Outcome::Applied { rollout: Rollout::Loaded, fresh: false, versions: vec![] };
+        let loaded = SchemaOutcome::Applied { rollout: Rollout::Loaded, fresh: false, versions: vec![] };
         for (outcome, want) in [
             (
                 loaded,
                 "Accepted=True Accepted, ResolvedRefs=True ResolvedRefs, Programmed=True Programmed, Ready=True Ready",
             ),
             (
-                Outcome::Refused(Refusal::new(Reason::IncompatibleVersion, "x")),
+                SchemaOutcome::Refused(Refusal::new(Reason::IncompatibleVersion, "x")),
                 "Accepted=False IncompatibleVersion, ResolvedRefs=Unknown Pending, Programmed=Unknown Pending, \
                  Ready=False IncompatibleVersion, Stalled=True IncompatibleVersion",
             ),
             (
-                Outcome::Unresolved(Refusal::new(Reason::ProducerNotFound, "x")),
+                SchemaOutcome::Unresolved(Refusal::new(Reason::ProducerNotFound, "x")),
                 "Accepted=True Accepted, ResolvedRefs=False ProducerNotFound, Programmed=Unknown Pending, \
                  Ready=False ProducerNotFound",
             ),

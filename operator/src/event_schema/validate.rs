@@ -1,4 +1,4 @@
-//! Step 2: whether the schemas compile, are what was published, and are compatible with each other.
+//! Step 2: checks that the schemas compile, that published versions are unchanged, and that versions are compatible.
 
 use hookwright_core::event::event_type::EventTypePattern;
 use hookwright_core::nats::ids::EventSchemaUid;
@@ -12,7 +12,7 @@ use super::fetch::Fetched;
 use crate::cache::schema_checks::SchemaChecks;
 use crate::refusal::Refusal;
 
-/// An EventSchema that events can be held against.
+/// An EventSchema whose versions are valid.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct ValidatedEventSchema {
     pub(super) uid: EventSchemaUid,
@@ -35,14 +35,14 @@ pub(super) fn validate(
         return Err(Refusal::new(Reason::Invalid, format!("{event_type:?} is not an event type.")));
     }
     if let Some(older) = &fetched.older {
-        let message = format!("EventSchema {older:?} is for type {event_type:?}, too, and is older.");
+        let message = format!("EventSchema {older:?} has type {event_type:?} as well, and is older.");
         return Err(Refusal::new(Reason::TypeConflict, message));
     }
     if let Some(most) = fetched.crowded
-        // What is in force keeps its place.
+        // An EventSchema that is in force stays accepted.
         && fetched.in_force.is_empty()
     {
-        let message = format!("Its Producer has {most} other EventSchemas, and may have no more.");
+        let message = format!("The Producer has {most} other EventSchemas already, and may have no more.");
         return Err(Refusal::new(Reason::TooManyEventSchemas, message));
     }
     let versions = object.spec.versions.iter().map(version).collect::<Result<Vec<_>, Refusal>>()?;
@@ -50,7 +50,7 @@ pub(super) fn validate(
         published(version, fetched)?;
     }
     if versions != fetched.in_force {
-        // What is in force has been checked, and stays accepted.
+        // Versions that are in force have been checked already.
         checks.check(uid, &versions, &fetched.in_force).map_err(|error| refusal(&error))?;
     }
     Ok(ValidatedEventSchema {
@@ -74,7 +74,7 @@ fn version(version: &EventSchemaVersion) -> Result<VersionedSchema, Refusal> {
     })
 }
 
-/// A published version is what it was, also after it was away for a while.
+/// Checks that a published version is unchanged, also if it was removed for a while.
 fn published(version: &VersionedSchema, fetched: &Fetched) -> Result<(), Refusal> {
     let same = |text: &str| SchemaVersion::parse(text).is_ok_and(|other| other == version.version);
     let before = fetched.published.iter().find(|published| same(&published.version));

@@ -1,29 +1,29 @@
-//! The last ten events in the life of an endpoint. What was given up comes from the dispatchers; the turns of health
-//! are noted here, and the status itself remembers them.
+//! The last ten events in the life of an endpoint. Dispatchers report the deliveries that were given up. Changes of
+//! health are noted here, and the status itself remembers them.
 
 use hookwright_core::delivery::health::{GivenUp, Summary};
 use hookwright_core::delivery::outcome::OutcomeKind;
 use hookwright_crds::{Activity, ActivityKind, Health};
 use jiff::Timestamp;
 
-use super::summary::{Part, seconds};
+use super::summary::{HealthPart, seconds};
 
 const LENGTH: usize = 10;
 
-/// The entries, the newest first, when health goes from what it was to `health`.
-pub(super) fn recent(before: &Part, health: Option<Health>, summary: &Summary, now: Timestamp) -> Vec<Activity> {
+/// Returns the entries, the newest first, after health has become `health`.
+pub(super) fn recent(before: &HealthPart, health: Option<Health>, summary: &Summary, now: Timestamp) -> Vec<Activity> {
     let mut entries = before.recent.clone();
     let same = |list: &[Activity], entry: &Activity| list.iter().filter(|other| *other == entry).count();
     let mut given_up: Vec<Activity> = Vec::new();
     for entry in summary.recent.iter().map(dead_letter) {
         given_up.push(entry.clone());
-        // Two in the same second may look alike.
+        // Two deliveries that were given up in the same second may look alike.
         if same(&given_up, &entry) > same(&entries, &entry) {
             entries.push(entry);
         }
     }
     let last = summary.last_attempt.as_ref();
-    // What has only just begun to fail was never healthy.
+    // An endpoint that has failed from the first attempt on was never healthy.
     let silent = before.health.is_none() && last.is_some_and(|last| last.outcome != OutcomeKind::Delivered);
     let turned = health.filter(|new| Some(*new) != before.health && !(silent && *new == Health::Healthy));
     if let Some(activity) = turned.map(turn) {
@@ -77,7 +77,7 @@ mod tests {
         let summary =
             |seconds: &[i64]| Summary { recent: seconds.iter().copied().map(given_up).collect(), ..Summary::default() };
         let at = |second| Timestamp::from_second(second).unwrap();
-        let mut part = Part::default();
+        let mut part = HealthPart::default();
         let mut step = |health, dead: &[i64], now| {
             part.recent = recent(&part, Some(health), &summary(dead), at(now));
             part.health = Some(health);

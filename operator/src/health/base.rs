@@ -1,4 +1,4 @@
-//! The key `<uid>.base`, changed by compare-and-set only: several operators may be at it.
+//! The key `<uid>.base`. It is changed by compare-and-set only, as several operators may change it.
 
 use hookwright_core::delivery::health::BaseCounts;
 use hookwright_core::nats::ids::SubscriptionUid;
@@ -7,21 +7,21 @@ use hookwright_core::record::{self, RecordError};
 
 use crate::nats::jetstream::{JetStream, JsError};
 
-/// How often a change is tried against others'.
+/// How often a change is tried when other operators change the base as well.
 const TRIES: usize = 5;
 
 /// The base can't be changed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum BaseError {
-    #[error("the health bucket can't be reached")]
+    #[error("can't read or write the health bucket")]
     Nats(#[from] JsError),
     #[error("the base can't be read or written")]
     Record(#[from] RecordError),
-    #[error("others keep changing the base")]
+    #[error("other operators keep changing the base")]
     Contended,
 }
 
-/// Lets `change` change the base, and stores it if it says that it did.
+/// Applies `change` to the base, and stores the base if `change` returns true.
 pub(super) async fn change(
     js: &JetStream,
     uid: &SubscriptionUid,
@@ -36,8 +36,8 @@ pub(super) async fn change(
     Err(BaseError::Contended)
 }
 
-/// Lets `change` change the base if it is at this revision, 0 for none, and nobody else changes it meanwhile. Returns
-/// whether that was so.
+/// Applies `change` if the base is at this revision, which is 0 if there is none, and stores it. Returns false if the
+/// base was at another revision.
 pub(super) async fn change_at(
     js: &JetStream,
     uid: &SubscriptionUid,
@@ -59,7 +59,7 @@ async fn read(js: &JetStream, uid: &SubscriptionUid) -> Result<(BaseCounts, u64)
     })
 }
 
-/// Returns whether the base was at this revision.
+/// Stores the base if it is at this revision. Returns whether it was.
 async fn write(js: &JetStream, uid: &SubscriptionUid, base: &BaseCounts, revision: u64) -> Result<bool, BaseError> {
     let stored = js.put_at(HEALTH_BUCKET, &health_base_key(uid), record::encode(base)?, revision).await?;
     Ok(stored.is_some())

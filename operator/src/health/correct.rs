@@ -1,8 +1,7 @@
-//! Corrects `retrying` by what really waits in the stream of parked deliveries: see `hookwright_core::delivery::health::correction`.
+//! Corrects `retrying` by what the stream of parked deliveries holds. `hookwright_core::delivery::health::correction` has the
+//! rules.
 
 use std::collections::{BTreeSet, HashMap};
-use std::convert::Infallible;
-use std::sync::Arc;
 use std::time::Duration;
 
 use hookwright_core::delivery::health::Waiting;
@@ -10,39 +9,46 @@ use hookwright_core::delivery::health::correction::{Look, Looks, Suspicion};
 use hookwright_core::nats::ids::SubscriptionUid;
 use hookwright_core::nats::names::{PARKED_STREAM, parked_at_all, parked_due};
 use hookwright_runtime::logging;
-use tokio::time::{Instant, MissedTickBehavior};
+use tokio::time::Instant;
 use tracing::{debug, info};
 
 use super::base;
+use crate::background::Periodic;
 use crate::context::Context;
 use crate::nats::jetstream::JsResult;
 
-/// How often it is looked for Subscriptions whose counts may be wrong because a dispatcher has gone.
-const TICK: Duration = Duration::from_secs(2);
-/// How often all are looked at of whom something waits.
+/// How often all Subscriptions with waiting deliveries are looked at. In between, only those are looked at whose counts
+/// may be wrong because a dispatcher has gone.
 const EVERY: Duration = Duration::from_secs(60);
-/// Between two looks: longer than dispatchers take to write what they have counted.
+/// The time between two looks. It is longer than dispatchers take to write their counts.
 const APART: Duration = Duration::from_secs(6);
 
-/// Corrects for ever.
-pub(crate) async fn correct_all(ctx: Arc<Context>) -> Infallible {
-    let mut suspicions: HashMap<SubscriptionUid, Suspicion> = HashMap::new();
-    let mut last = Instant::now();
-    let mut ticks = tokio::time::interval(TICK);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        ticks.tick().await;
-        if ctx.js.nats().is_err() || !ctx.health.loaded() {
-            continue;
+/// The correction, with what it remembers between its turns.
+pub(crate) struct Correct {
+    suspicions: HashMap<SubscriptionUid, Suspicion>,
+    /// When all Subscriptions were looked at last.
+    last: Instant,
+}
+
+impl Default for Correct {
+    fn default() -> Self {
+        Self { suspicions: HashMap::new(), last: Instant::now() }
+    }
+}
+
+impl Periodic for Correct {
+    async fn turn(&mut self, ctx: &Context) {
+        if !ctx.health.loaded() {
+            return;
         }
         let mut uids: BTreeSet<SubscriptionUid> = ctx.health.take_suspects().into_iter().collect();
-        if last.elapsed() >= EVERY {
-            last = Instant::now();
+        if self.last.elapsed() >= EVERY {
+            self.last = Instant::now();
             uids.extend(ctx.health.retrying());
-            suspicions.retain(|uid, _| uids.contains(uid));
+            self.suspicions.retain(|uid, _| uids.contains(uid));
         }
         if !uids.is_empty() {
-            correct(&ctx, &uids, &mut suspicions).await;
+            correct(ctx, &uids, &mut self.suspicions).await;
         }
     }
 }
@@ -66,19 +72,22 @@ async fn correct(
         }
         // Another operator may have seen the same, and corrected it since.
         match base::change_at(&ctx.js, uid, revision, |base| base.correct(drift)).await {
-            Ok(true) => info!(subscription = %uid, ?drift, "corrected what waits"),
-            Ok(false) => debug!(subscription = %uid, "the base has changed since the look"),
-            Err(error) => debug!(subscription = %uid, error = logging::chain(&error), "not corrected yet"),
+            Ok(true) => info!(subscription_uid = %uid, ?drift, "corrected the count of waiting deliveries"),
+            Ok(false) => debug!(subscription_uid = %uid, "the base has changed since the look"),
+            Err(error) => {
+                debug!(subscription_uid = %uid, error = logging::chain(&error), "can't correct the count of waiting deliveries yet")
+            }
         }
     }
 }
 
-/// A look, and the revision of the base that it counted with. None if NATS doesn't say, or the Subscription has gone.
+/// Looks at a Subscription, and returns also the revision of the base in the counts. Returns none if NATS doesn't
+/// answer, or the Subscription has gone.
 async fn look(ctx: &Context, uid: &SubscriptionUid) -> Option<(Look, u64)> {
     let waiting = match waiting(ctx, uid).await {
         Ok(waiting) => waiting,
         Err(error) => {
-            debug!(subscription = %uid, error = logging::chain(&error), "not looked at what waits");
+            debug!(subscription_uid = %uid, error = logging::chain(&error), "can't count the waiting deliveries");
             return None;
         }
     };
@@ -86,7 +95,7 @@ async fn look(ctx: &Context, uid: &SubscriptionUid) -> Option<(Look, u64)> {
     Some((Look { waiting, counted, changes }, revision))
 }
 
-/// What waits for its time, and what is due and not settled yet.
+/// Returns how many deliveries wait for their time, or are due and not settled yet.
 async fn waiting(ctx: &Context, uid: &SubscriptionUid) -> JsResult<i64> {
     let due = ctx.js.count_messages(PARKED_STREAM, &parked_due(uid)).await?;
     let scheduled = ctx.js.count_subjects(PARKED_STREAM, &parked_at_all(uid)).await?;

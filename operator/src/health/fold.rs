@@ -1,9 +1,7 @@
-//! Folds the keys of dispatchers that have gone into the base: see `hookwright_core::delivery::health::base` for why that is safe
-//! whoever interferes, also should one of them not have gone after all.
+//! Folds the keys of dispatchers that have gone into the base. `hookwright_core::delivery::health::base` says why that is
+//! safe, also if several operators do it, or if a dispatcher has not gone after all.
 
 use std::collections::{BTreeMap, HashMap};
-use std::convert::Infallible;
-use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -14,23 +12,23 @@ use hookwright_core::record;
 use hookwright_core::record::lease::TTL;
 use hookwright_runtime::logging;
 use jiff::Timestamp;
-use tokio::time::{Instant, MissedTickBehavior};
+use tokio::time::Instant;
 use tracing::{debug, info};
 
 use super::base::{self, BaseError};
+use crate::background::Periodic;
 use crate::context::Context;
 
-const EVERY: Duration = Duration::from_secs(5);
 const AT_ONCE: usize = 8;
 /// A dispatcher has gone if it held no lease for this long.
 const GONE_AFTER: Duration = TTL.saturating_mul(3);
 
-/// Since when dispatchers have been without a lease.
+/// The time since which each dispatcher has had no lease.
 #[derive(Default)]
 struct Absent(HashMap<String, Instant>);
 
 impl Absent {
-    /// The dispatchers among these that have gone.
+    /// Returns the dispatchers among `all` that have gone.
     fn gone<'a>(&mut self, all: impl Iterator<Item = (&'a str, bool)>, now: Instant) -> Vec<String> {
         let mut absent = HashMap::new();
         for (dispatcher, live) in all {
@@ -44,30 +42,31 @@ impl Absent {
     }
 }
 
-/// Folds for ever.
-pub(crate) async fn fold_all(ctx: Arc<Context>) -> Infallible {
-    let mut absent = Absent::default();
-    let mut epoch = 0;
-    let mut ticks = tokio::time::interval(EVERY);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        ticks.tick().await;
-        if ctx.js.nats().is_err() || !ctx.health.loaded() {
-            continue;
+/// The folding, with what it remembers between its turns.
+#[derive(Default)]
+pub(crate) struct Fold {
+    absent: Absent,
+    /// The connection to NATS in which the absences were noted.
+    epoch: u64,
+}
+
+impl Periodic for Fold {
+    async fn turn(&mut self, ctx: &Context) {
+        if !ctx.health.loaded() {
+            return;
         }
-        if epoch != ctx.js.epoch() {
+        if self.epoch != ctx.js.epoch() {
             // NATS was away, and the leases with it.
-            absent = Absent::default();
-            epoch = ctx.js.epoch();
+            *self = Self { absent: Absent::default(), epoch: ctx.js.epoch() };
         }
         let mut keys: BTreeMap<String, Vec<SubscriptionUid>> = BTreeMap::new();
         for (uid, incarnation) in ctx.health.keys() {
             keys.entry(incarnation).or_default().push(uid);
         }
         let live: Option<Vec<_>> = keys.keys().map(|name| Some((name.as_str(), ctx.leases.is_live(name)?))).collect();
-        let Some(live) = live else { continue };
-        for dispatcher in absent.gone(live.into_iter(), Instant::now()) {
-            fold_dispatcher(&ctx, &dispatcher, keys.remove(&dispatcher).unwrap_or_default()).await;
+        let Some(live) = live else { return };
+        for dispatcher in self.absent.gone(live.into_iter(), Instant::now()) {
+            fold_dispatcher(ctx, &dispatcher, keys.remove(&dispatcher).unwrap_or_default()).await;
         }
     }
 }
@@ -76,7 +75,7 @@ async fn fold_dispatcher(ctx: &Context, dispatcher: &str, uids: Vec<Subscription
     let subscriptions = uids.len();
     let folds = futures::stream::iter(uids).map(|uid| async move {
         if let Err(error) = fold(ctx, &uid, dispatcher).await {
-            debug!(subscription = %uid, dispatcher, error = logging::chain(&error), "not folded yet");
+            debug!(subscription_uid = %uid, dispatcher, error = logging::chain(&error), "can't fold counts yet");
         }
     });
     folds.buffer_unordered(AT_ONCE).collect::<()>().await;
@@ -89,9 +88,9 @@ async fn fold(ctx: &Context, uid: &SubscriptionUid, dispatcher: &str) -> Result<
     let counts: DeliveryCounts = record::decode(&entry.value)?;
     let present = |incarnation: &str| ctx.health.has_key(uid, incarnation);
     base::change(&ctx.js, uid, |base| base.fold(dispatcher, &counts, present, Timestamp::now())).await?;
-    // What it may have parked or taken up without writing it down.
+    // The dispatcher may have parked or taken deliveries without writing it down.
     ctx.health.suspect(uid.clone());
-    // If it is at another revision, its dispatcher goes on counting; the rest is folded when that has gone, too.
+    // If the key is at another revision, its dispatcher is alive and counts on. The rest is folded when it has gone.
     ctx.js.remove_at(HEALTH_BUCKET, &key, entry.revision).await?;
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! From counts to status. Nothing of what a receiver wrote gets in: counts, kinds of outcomes and HTTP status only.
+//! Turns counts into status. Only counts, kinds of outcomes and HTTP status get in, and nothing that a receiver wrote.
 
 use hookwright_core::delivery::health::{LastAttempt, Summary, Verdict, verdict};
 use hookwright_crds::{
@@ -15,23 +15,23 @@ use crate::status::conditions::{Judgement, dated, find};
 
 /// The health writer's part of the status.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub(super) struct Part {
+pub(super) struct HealthPart {
     pub(super) health: Option<Health>,
     pub(super) delivery: Option<DeliveryStatus>,
     pub(super) recent: Vec<Activity>,
     pub(super) condition: Option<Condition>,
 }
 
-/// What the status should say.
+/// The status as it should be.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Wanted {
-    pub(super) part: Part,
-    /// When it should say something else, should nothing happen until then.
+    pub(super) part: HealthPart,
+    /// When the status changes even if nothing happens until then.
     pub(super) again: Option<Timestamp>,
 }
 
-impl Part {
-    /// As it is in this status now.
+impl HealthPart {
+    /// Reads the part from a status.
     pub(super) fn of(status: Option<&SubscriptionStatus>) -> Self {
         let Some(status) = status else { return Self::default() };
         let conditions = status.conditions.as_deref().unwrap_or_default();
@@ -43,7 +43,7 @@ impl Part {
         }
     }
 
-    /// As it should be. Nothing before the first attempt.
+    /// Returns the part as it should be. It is empty before the first attempt.
     pub(super) fn wanted(object: &Subscription, summary: &Summary, disabled: Option<i64>, now: Timestamp) -> Wanted {
         let generation = object.metadata.generation.unwrap_or_default();
         let gone = disabled == Some(generation);
@@ -75,13 +75,13 @@ impl Part {
         }
     }
 
-    /// How much going to `new` matters.
+    /// Returns how much a change to `new` matters.
     pub(super) fn weight_of(&self, new: &Self) -> Weight {
         let retrying = |part: &Self| part.delivery.as_ref().is_some_and(|delivery| delivery.retrying > 0);
         let dead = |part: &Self| part.delivery.as_ref().map_or(0, |delivery| delivery.dead_lettered);
         let condition = |part: &Self| part.condition.as_ref().map(|c| (c.status.clone(), c.reason.clone()));
         let turned = self.health != new.health || condition(self) != condition(new);
-        // A thousand new Subscriptions that get their first event together must not keep a turn waiting.
+        // A thousand new Subscriptions that get their first event together must not delay a change of health.
         let first = self.health.is_none() && new.health == Some(Health::Healthy);
         if turned && !first {
             Weight::Turn
@@ -108,7 +108,7 @@ fn judge(
     let before = match before {
         Some(Health::Healthy) => Some(Verdict::Healthy),
         Some(Health::Unhealthy) => Some(Verdict::Unhealthy),
-        // An edit has ended it.
+        // An edit has ended the inactivity.
         Some(Health::Inactive) | None => None,
     };
     match verdict::judge(before, &summary.signs, now) {
@@ -137,7 +137,7 @@ fn outcome(attempt: &LastAttempt) -> String {
 
 fn delivery(before: Option<&DeliveryStatus>, summary: &Summary) -> DeliveryStatus {
     let count = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
-    // While the bucket is read again after NATS was away, a sum may lack a part.
+    // While the bucket is read again after NATS was away, the sum may lack the counts of a dispatcher.
     let up = |n: u64, old: fn(&DeliveryStatus) -> i64| count(n).max(before.map_or(0, old));
     DeliveryStatus {
         delivered: up(summary.delivered, |old| old.delivered),
@@ -158,7 +158,7 @@ fn delivery(before: Option<&DeliveryStatus>, summary: &Summary) -> DeliveryStatu
     }
 }
 
-/// Status holds whole seconds.
+/// Returns the time in whole seconds, which is what status can hold.
 pub(super) fn seconds(time: Timestamp) -> Time {
     Time(Timestamp::from_second(time.as_second()).unwrap_or(time))
 }
@@ -190,7 +190,7 @@ mod tests {
         Signs { failures: 3, span: SignedDuration::from_secs(10), ..Signs::default() }
     }
 
-    fn text(part: &Part) -> String {
+    fn text(part: &HealthPart) -> String {
         let condition = part.condition.as_ref().map(|c| format!("{} {}", c.status, c.reason));
         format!("{:?} {}", part.health, condition.unwrap_or_default())
     }
@@ -209,10 +209,10 @@ mod tests {
             (failing.clone(), None, "Some(Unhealthy) False EndpointFailing"),
             (failing.clone(), Some(2), "Some(Inactive) False EndpointGone"),
         ] {
-            let part = Part::wanted(&object(2), &summary, disabled, now()).part;
+            let part = HealthPart::wanted(&object(2), &summary, disabled, now()).part;
             assert_eq!(text(&part), want, "{summary:?} {disabled:?}");
         }
-        let message = Part::wanted(&object(2), &failing, None, now()).part.condition.unwrap().message;
+        let message = HealthPart::wanted(&object(2), &failing, None, now()).part.condition.unwrap().message;
         assert_eq!(message, "Attempts keep failing; the last one: Rejected, HTTP 503.");
         let last = delivery(None, &delivered).last_attempt.unwrap();
         assert_eq!((last.time.0.as_second(), last.duration.as_deref()), (1_700_000_001, Some("200ms")));
@@ -220,19 +220,19 @@ mod tests {
 
     #[test]
     fn what_turned_and_what_only_counts() {
-        let part = |summary: Summary| Part::wanted(&object(1), &summary, None, now()).part;
+        let part = |summary: Summary| HealthPart::wanted(&object(1), &summary, None, now()).part;
         let base = attempted(OutcomeKind::Delivered, Some(200));
         let one = part(Summary { delivered: 1, ..base.clone() });
         let retrying = part(Summary { retrying: 1, ..base.clone() });
         for (old, new, want) in [
-            (&Part::default(), one.clone(), Weight::Notable),
+            (&HealthPart::default(), one.clone(), Weight::Notable),
             (&one, part(Summary { delivered: 9, ..base.clone() }), Weight::Counts),
             (&one, retrying.clone(), Weight::Notable),
             (&retrying, one.clone(), Weight::Notable),
             (&retrying, part(Summary { retrying: 2, ..base.clone() }), Weight::Counts),
             (&one, part(Summary { dead_lettered: 1, ..base.clone() }), Weight::Notable),
             (&one, part(Summary { signs: failing(), ..base.clone() }), Weight::Turn),
-            (&Part::default(), part(Summary { signs: failing(), ..base }), Weight::Turn),
+            (&HealthPart::default(), part(Summary { signs: failing(), ..base }), Weight::Turn),
         ] {
             assert_eq!(old.weight_of(&new), want, "{old:?} to {new:?}");
         }
@@ -243,13 +243,13 @@ mod tests {
         let t = |second: i64| Timestamp::from_second(1_700_000_000 + second).unwrap();
         let mut object = object(1);
         let unhealthy = Summary { signs: failing(), delivered: 5, ..attempted(OutcomeKind::Rejected, Some(500)) };
-        object.status = Some(Part::wanted(&object, &unhealthy, None, t(10)).part.status());
+        object.status = Some(HealthPart::wanted(&object, &unhealthy, None, t(10)).part.status());
         let signs = Signs { last_success: Some(t(12)), last_failure: Some(t(10)), ..Signs::default() };
         let better = Summary { signs, delivered: 4, ..attempted(OutcomeKind::Delivered, Some(200)) };
-        let soon = Part::wanted(&object, &better, None, t(12));
+        let soon = HealthPart::wanted(&object, &better, None, t(12));
         assert_eq!((soon.part.health, soon.again), (Some(Health::Unhealthy), Some(t(40))));
         assert_eq!(soon.part.delivery.unwrap().delivered, 5);
-        let then = Part::wanted(&object, &better, None, t(40));
+        let then = HealthPart::wanted(&object, &better, None, t(40));
         assert_eq!((then.part.health, then.again), (Some(Health::Healthy), None));
         let activity: Vec<_> = then.part.recent.iter().map(|entry| entry.activity).collect();
         assert_eq!(activity, [ActivityKind::Healthy, ActivityKind::Unhealthy]);
@@ -257,9 +257,9 @@ mod tests {
 
     #[test]
     fn what_is_written_is_what_is_read() {
-        let wanted = Part::wanted(&object(1), &attempted(OutcomeKind::Delivered, Some(200)), None, now()).part;
+        let wanted = HealthPart::wanted(&object(1), &attempted(OutcomeKind::Delivered, Some(200)), None, now()).part;
         let status = serde_json::to_value(wanted.clone().status()).unwrap();
         let read: SubscriptionStatus = serde_json::from_value(status).unwrap();
-        assert_eq!(Part::of(Some(&read)), wanted);
+        assert_eq!(HealthPart::of(Some(&read)), wanted);
     }
 }

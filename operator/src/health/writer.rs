@@ -1,4 +1,4 @@
-//! Writes health into status, within the budget.
+//! Writes health into status, within the budget of status writes.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -8,37 +8,37 @@ use hookwright_core::nats::names::HEALTH_BUCKET;
 use hookwright_crds::Subscription;
 use hookwright_runtime::logging;
 use jiff::Timestamp;
-use kube::{Api, Resource, ResourceExt};
+use kube::Resource;
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
-use super::summary::{Part, Wanted};
+use super::summary::{HealthPart, Wanted};
 use crate::cache::agenda::Next;
+use crate::cache::references::full_name;
 use crate::context::Context;
-use crate::metrics::Kind;
-use crate::status::budget::Room;
-use crate::status::events;
-use crate::status::write::{HEALTH, write_status};
+use crate::status::budget::WritePermit;
+use crate::status::write::HEALTH;
 
-/// Writes for ever. Nothing before both buckets are loaded: sums over half of the keys would go down and up again.
-pub(crate) async fn write_all(ctx: Arc<Context>) -> Infallible {
+/// Writes health as it changes. Nothing is written before both buckets are read: sums over half of the keys would go
+/// down and up again.
+pub(crate) async fn write_all(ctx: &Context) -> Infallible {
     while !ctx.health.loaded() {
         ctx.health.changed().await;
     }
     loop {
         for key in ctx.health.take_late() {
             if let Err(error) = ctx.js.remove(HEALTH_BUCKET, &key).await {
-                debug!(key, error = logging::chain(&error), "late counts stay");
+                debug!(key, error = logging::chain(&error), "can't remove late counts");
             }
         }
-        sort(&ctx);
+        sort(ctx);
         let next = ctx.health.with_agenda(|agenda| agenda.next(Instant::now()));
         match next {
             Next::Write(_) => {
-                let room = ctx.status_budget.room().await;
-                // Something may have turned meanwhile.
-                sort(&ctx);
-                write_next(&ctx, room).await;
+                let permit = ctx.status.budget.permit().await;
+                // Health may have changed while this write waited.
+                sort(ctx);
+                write_next(ctx, permit).await;
             }
             Next::Wait => ctx.health.changed().await,
             Next::WaitUntil(time) => {
@@ -48,7 +48,7 @@ pub(crate) async fn write_all(ctx: Arc<Context>) -> Infallible {
     }
 }
 
-/// Puts what has changed on the agenda, by how much it matters.
+/// Puts the Subscriptions that have changed on the agenda, by how much the change matters.
 fn sort(ctx: &Context) {
     let (now, wall) = (Instant::now(), Timestamp::now());
     let changed = ctx.health.with_agenda(|agenda| agenda.take_changed(now));
@@ -67,44 +67,41 @@ fn sort(ctx: &Context) {
     }
 }
 
-/// The object, what its status says and what it should say; none if the object has gone.
-fn compare(ctx: &Context, uid: &SubscriptionUid) -> Option<(Arc<Subscription>, Part, Wanted)> {
+/// Returns the object, what its status says, and what it should say; none if the object has gone.
+fn compare(ctx: &Context, uid: &SubscriptionUid) -> Option<(Arc<Subscription>, HealthPart, Wanted)> {
     let now = Timestamp::now();
     let reading = ctx.health.read(uid, now)?;
     let object = ctx.subscriptions.own_writes.newest(&ctx.subscriptions.store.get(&reading.object)?);
     if object.meta().uid.as_deref() != Some(uid.as_str()) {
         return None;
     }
-    let old = Part::of(object.status.as_ref());
-    let wanted = Part::wanted(&object, &reading.summary, reading.disabled, now);
+    let old = HealthPart::of(object.status.as_ref());
+    let wanted = HealthPart::wanted(&object, &reading.summary, reading.disabled, now);
     Some((object, old, wanted))
 }
 
-async fn write_next(ctx: &Context, room: Room<'_>) {
+async fn write_next(ctx: &Context, permit: WritePermit<'_>) {
     let next = ctx.health.with_agenda(|agenda| agenda.take_next(Instant::now()));
     let Some(uid) = next else { return };
     let Some((object, old, Wanted { part: new, .. })) = compare(ctx, &uid) else { return };
     if old == new || object.meta().deletion_timestamp.is_some() {
         return;
     }
-    room.spend();
-    let api = Api::namespaced(ctx.client.clone(), &object.namespace().unwrap_or_default());
-    match write_status(&api, &*object, HEALTH, &new.clone().status()).await {
-        Ok(answer) => {
-            ctx.subscriptions.own_writes.remember(answer);
-            ctx.health.with_agenda(|agenda| {
-                agenda.written(uid.clone(), Instant::now());
-                // Counts may have come during the write.
-                agenda.changed(uid);
-            });
-        }
-        Err(error) if error.is_gone() => return,
+    permit.spend();
+    match ctx.status.write(&ctx.subscriptions, &*object, HEALTH, &new.clone().status()).await {
+        Ok(true) => ctx.health.with_agenda(|agenda| {
+            agenda.written(uid.clone(), Instant::now());
+            // Counts may have come during the write.
+            agenda.changed(uid);
+        }),
+        Ok(false) => return,
         Err(error) => {
-            warn!(subscription = %object.name_any(), error = logging::chain(&error), "health is not written");
+            let (namespace, name) = (object.meta().namespace.as_deref(), object.meta().name.as_deref());
+            let subscription = full_name(namespace, name);
+            warn!(subscription, error = logging::chain(&error), "can't write the health of a Subscription");
             let weight = old.weight_of(&new);
             return ctx.health.with_agenda(|agenda| agenda.failed(uid, weight, Instant::now()));
         }
     }
-    ctx.metrics.status_writes.get_or_create(&Kind { kind: "Subscription" }).inc();
-    events::transitions(&ctx.recorder, &*object, old.condition.as_slice(), new.condition.as_slice()).await;
+    ctx.status.emit(&*object, old.condition.as_slice(), new.condition.as_slice()).await;
 }

@@ -1,4 +1,4 @@
-//! The requests that the operator makes of JetStream, each answered by what it asks for or by one kind of error.
+//! The requests that the operator sends to JetStream, all with one error type.
 
 use std::sync::{Arc, OnceLock};
 
@@ -16,7 +16,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
-/// A request of JetStream failed. `what` is what was asked, such as `STREAM.INFO.shop_orders`.
+/// A request to JetStream failed. `what` names the request, such as `STREAM.INFO.shop_orders`.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum JsError {
     #[error("NATS is not connected")]
@@ -36,7 +36,7 @@ pub(crate) enum JsError {
 }
 
 impl JsError {
-    /// The server's own code, if it refused.
+    /// Returns the server's error code if the server refused.
     pub(crate) fn code(&self) -> Option<ErrorCode> {
         match self {
             Self::Refused { source, .. } => Some(source.error_code()),
@@ -44,8 +44,8 @@ impl JsError {
         }
     }
 
-    /// Whether JetStream can't be reached or has no leader now, rather than refusing. A stream that is missing where it
-    /// was just seen, or that is Hookwright's own, will be there again.
+    /// Returns whether JetStream can't be reached or has no leader now, rather than refusing. A missing stream counts
+    /// as unavailable: it was just seen, or it is Hookwright's own, so it will be there again.
     pub(crate) fn is_unavailable(&self) -> bool {
         match self {
             Self::Disconnected | Self::NotStored { .. } | Self::List { .. } | Self::Keys { .. } => true,
@@ -58,7 +58,7 @@ impl JsError {
 
 pub(crate) type JsResult<T> = Result<T, JsError>;
 
-/// JetStream; unavailable until the first connection is made.
+/// The connection to JetStream. Requests fail until the first connection is made.
 #[derive(Clone, Default)]
 pub(crate) struct JetStream(Arc<OnceLock<Nats>>);
 
@@ -71,24 +71,24 @@ pub(crate) enum ConsumerAction {
 }
 
 impl JetStream {
-    /// Tells of the first connection.
+    /// Sets the first connection.
     pub(crate) fn connected(&self, nats: Nats) {
-        // Set once, by the one task that connects.
+        // It is set once, by the one task that connects.
         let _ = self.0.set(nats);
     }
 
-    /// The connection, if there is one now.
+    /// Returns the connection if it is up now.
     pub(crate) fn nats(&self) -> JsResult<&Nats> {
         let nats = self.0.get().ok_or(JsError::Disconnected)?;
         if nats.client.connection_state() == State::Connected { Ok(nats) } else { Err(JsError::Disconnected) }
     }
 
-    /// Counts the connections: a value that differs from an earlier one means that NATS was away in between.
+    /// Returns the number of connections so far. If it differs from an earlier value, NATS was away in between.
     pub(crate) fn epoch(&self) -> u64 {
         self.0.get().map_or(0, |nats| *nats.connected.borrow())
     }
 
-    /// The largest message that the server takes, headers included.
+    /// Returns the size of the largest message that the server takes, headers included.
     pub(crate) fn max_payload(&self) -> JsResult<usize> {
         Ok(self.nats()?.client.server_info().max_payload)
     }
@@ -102,7 +102,7 @@ impl JetStream {
         }
     }
 
-    /// Publishes and waits until it is stored; returns its sequence.
+    /// Publishes a message and waits until it is stored. Returns its sequence.
     pub(crate) async fn publish(&self, subject: String, headers: HeaderMap, body: Bytes) -> JsResult<u64> {
         let stored = |source| JsError::NotStored { what: subject.clone(), source };
         let jetstream = &self.nats()?.jetstream;
@@ -122,7 +122,7 @@ impl JetStream {
         self.ask(format!("STREAM.UPDATE.{}", config.name), config).await
     }
 
-    /// Deletes a stream; one that isn't there counts as deleted.
+    /// Deletes a stream. A stream that doesn't exist counts as deleted.
     pub(crate) async fn delete_stream(&self, name: &str) -> JsResult<()> {
         let answer: JsResult<stream::DeleteStatus> = self.ask(format!("STREAM.DELETE.{name}"), &json!({})).await;
         found(answer, ErrorCode::STREAM_NOT_FOUND).map(|_| ())
@@ -149,7 +149,7 @@ impl JetStream {
         self.ask(format!("CONSUMER.CREATE.{stream}.{name}{filter}"), &request).await
     }
 
-    /// Deletes a consumer; one that isn't there counts as deleted.
+    /// Deletes a consumer. A consumer that doesn't exist counts as deleted.
     pub(crate) async fn delete_consumer(&self, stream: &str, name: &str) -> JsResult<()> {
         let answer: JsResult<stream::DeleteStatus> =
             self.ask(format!("CONSUMER.DELETE.{stream}.{name}"), &json!({})).await;
@@ -159,19 +159,19 @@ impl JetStream {
         }
     }
 
-    /// How many subjects of a stream's messages match `filter`.
+    /// Returns how many subjects of a stream's messages match `filter`.
     pub(crate) async fn count_subjects(&self, stream: &str, filter: &str) -> JsResult<u64> {
         #[derive(serde::Deserialize)]
         struct Page {
             #[serde(default)]
             total: u64,
         }
-        // Only the total is wanted, so this asks for the page behind the last one.
+        // Only the total is wanted, so this asks for the page after the last one.
         let request = json!({ "subjects_filter": filter, "offset": i32::MAX });
         Ok(self.ask::<Page>(format!("STREAM.INFO.{stream}"), &request).await?.total)
     }
 
-    /// How many messages a stream has on one subject.
+    /// Returns how many messages a stream has on one subject.
     pub(crate) async fn count_messages(&self, stream: &str, subject: &str) -> JsResult<u64> {
         #[derive(serde::Deserialize)]
         struct Answer {
@@ -187,7 +187,7 @@ impl JetStream {
         Ok(answer.state.subjects.and_then(|subjects| subjects.get(subject).copied()).unwrap_or(0))
     }
 
-    /// The first message of a stream from this sequence on whose subject matches `filter`, as JSON has it.
+    /// Returns the first message from this sequence on whose subject matches `filter`, decoded from JSON.
     pub(crate) async fn next_message(&self, stream: &str, from: u64, filter: &str) -> JsResult<Option<RawMessage>> {
         #[derive(serde::Deserialize)]
         struct Stored {
@@ -198,7 +198,7 @@ impl JetStream {
         Ok(found(answer, ErrorCode::NO_MESSAGE_FOUND)?.map(|stored| stored.message))
     }
 
-    /// The subjects of a stream's messages that match `filter`.
+    /// Returns the subjects of a stream's messages that match `filter`.
     pub(crate) async fn subjects(&self, stream: &str, filter: &str) -> JsResult<Vec<String>> {
         let list = |source| JsError::List { what: stream.to_owned(), source };
         let handle = self.nats()?.jetstream.get_stream_no_info(stream).await;
@@ -208,7 +208,7 @@ impl JetStream {
     }
 }
 
-/// None in place of the error that says that there is no such thing.
+/// Returns none in place of the error that says that the thing doesn't exist.
 pub(crate) fn found<T>(answer: JsResult<T>, missing: ErrorCode) -> JsResult<Option<T>> {
     match answer {
         Ok(answer) => Ok(Some(answer)),
@@ -217,13 +217,13 @@ pub(crate) fn found<T>(answer: JsResult<T>, missing: ErrorCode) -> JsResult<Opti
     }
 }
 
-/// When the server created a stream.
+/// Returns when the server created the stream.
 pub(crate) fn created(info: &stream::Info) -> Timestamp {
     // A time that jiff can't hold lies beyond the year 9999.
     Timestamp::from_nanosecond(info.created.unix_timestamp_nanos()).unwrap_or_default()
 }
 
-/// When the server created a consumer.
+/// Returns when the server created the consumer.
 pub(crate) fn consumer_created(info: &consumer::Info) -> Timestamp {
     Timestamp::from_nanosecond(info.created.unix_timestamp_nanos()).unwrap_or_default()
 }

@@ -1,5 +1,5 @@
-//! KV buckets, read from their leader: the operator compares what is there with what should be, and a follower's answer
-//! may be old.
+//! KV buckets. They are read from their leader: the operator compares what is there with what should be, and a
+//! follower's answer may be old.
 
 use async_nats::jetstream::ErrorCode;
 use async_nats::jetstream::context::PublishErrorKind;
@@ -24,7 +24,14 @@ pub(crate) struct Entry {
     pub(crate) revision: u64,
 }
 
-/// Makes a publish conditional on the subject's last sequence, which is the key's revision.
+/// A record that is in its bucket.
+pub(crate) struct Written {
+    pub(crate) revision: u64,
+    /// Whether there was no record before. Then no dispatcher can have loaded it, whatever an old status says.
+    pub(crate) fresh: bool,
+}
+
+/// The header that makes a publish conditional on the subject's last sequence, which is the key's revision.
 pub(crate) const EXPECTED: &str = "Nats-Expected-Last-Subject-Sequence";
 
 fn removal() -> async_nats::HeaderMap {
@@ -34,7 +41,7 @@ fn removal() -> async_nats::HeaderMap {
     headers
 }
 
-/// None if it was not as expected.
+/// Returns none if the last sequence was not the expected one.
 pub(crate) fn if_expected(stored: JsResult<u64>) -> JsResult<Option<u64>> {
     match stored {
         Ok(revision) => Ok(Some(revision)),
@@ -65,15 +72,15 @@ impl JetStream {
         self.publish(subject(bucket, key), async_nats::HeaderMap::new(), value.into()).await
     }
 
-    /// Writes a value if the key is still at this revision, 0 for a key that never had one. Returns the new revision,
-    /// or none if it wasn't.
+    /// Writes a value if the key is still at this revision, which is 0 for a key that never had a value. Returns the
+    /// new revision, or none if the key was at another revision.
     pub(crate) async fn put_at(&self, bucket: &str, key: &str, value: Vec<u8>, revision: u64) -> JsResult<Option<u64>> {
         let mut headers = async_nats::HeaderMap::new();
         headers.insert(EXPECTED, revision.to_string());
         if_expected(self.publish(subject(bucket, key), headers, value.into()).await)
     }
 
-    /// Removes a key; mirrors see it go.
+    /// Removes a key. Mirrors see the removal.
     pub(crate) async fn remove(&self, bucket: &str, key: &str) -> JsResult<()> {
         self.publish(subject(bucket, key), removal(), Bytes::new()).await.map(drop)
     }
@@ -96,7 +103,7 @@ impl JetStream {
         Ok(())
     }
 
-    /// All keys that have a value.
+    /// Returns all keys that have a value.
     pub(crate) async fn keys(&self, bucket: &str) -> JsResult<Vec<String>> {
         let failed = |source| JsError::Keys { what: bucket.to_owned(), source };
         let store = self.nats()?.jetstream.get_key_value(bucket).await.map_err(|e| failed(e.into()))?;

@@ -1,7 +1,8 @@
-//! Hookwright's own streams, buckets and the consumer of due deliveries: created at the start, looked after since.
+//! Hookwright's own streams, buckets and the consumer of due deliveries. The operator creates them at the start, and
+//! checks them after each reconnect and every 30 s.
 //!
-//! The bucket of leases lives in memory and is gone after a restart of a single server; dispatchers deliver nothing
-//! until it is there again. So all of it is checked right after each reconnect, and every 30 s.
+//! The bucket of leases is in memory, so it is lost when a single server restarts. Dispatchers deliver nothing until it
+//! is there again.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -18,9 +19,10 @@ use crate::nats::jetstream::{ConsumerAction, JetStream, JsError};
 use crate::readiness::{Part, Readiness};
 use crate::settings::{Storage, SystemStreams};
 
-/// How long a consumer waits for an ack: how long the events of a dispatcher that died wait.
+/// How long a consumer waits for an ack. The events of a dispatcher that died wait as long.
 pub(crate) const ACK_WAIT: Duration = Duration::from_secs(6);
-/// How many messages of a consumer are held at once; high, so that slow endpoints don't stall it.
+/// How many messages of a consumer may be unacked at the same time. It is high, so that slow endpoints don't stall the
+/// consumer.
 pub(crate) const MAX_ACK_PENDING: i64 = 50_000;
 
 const CHECK: Duration = Duration::from_secs(30);
@@ -29,20 +31,20 @@ const RETRY: Duration = Duration::from_millis(250);
 /// One of Hookwright's own streams is not as it has to be.
 #[derive(Debug, thiserror::Error)]
 enum SystemError {
-    #[error("can't look after the stream {stream}")]
+    #[error("can't check or create the stream {stream}")]
     Stream { stream: String, source: JsError },
     #[error(
         "the stream {stream} has a limit ({limit}), which would silently drop deliveries that wait for a retry: \
          remove the limit from the stream"
     )]
     Limited { stream: String, limit: &'static str },
-    #[error("the stream {stream} does not do scheduled messages: NATS 2.12 or newer is needed on every server")]
+    #[error("the stream {stream} does not support scheduled messages: NATS 2.12 or newer is needed on every server")]
     NoSchedules { stream: String },
-    #[error("the stream {stream} exists and is another kind of stream than Hookwright needs; delete or rename it")]
+    #[error("the stream {stream} exists with other subjects or another retention than Hookwright needs; delete it")]
     Foreign { stream: String },
 }
 
-/// Keeps them there, for ever.
+/// Keeps the streams, the buckets and the consumer in place.
 pub(crate) async fn keep(
     js: &JetStream,
     settings: SystemStreams,
@@ -76,7 +78,7 @@ pub(crate) async fn keep(
 }
 
 async fn ensure(js: &JetStream, settings: SystemStreams) -> Result<(), SystemError> {
-    // The leases first: without them nothing is delivered.
+    // The leases come first: without them nothing is delivered.
     for config in configs(settings) {
         let stream = config.name.clone();
         ensure_stream(js, &config).await?;
@@ -127,8 +129,8 @@ fn configs(settings: SystemStreams) -> Vec<Config> {
         duplicate_window: window,
         ..base.clone()
     };
-    // Were it in memory, a restart of NATS would leave dispatchers that serve, with ever fewer Subscriptions than there
-    // are while the operator writes them again: events would be done that some never got.
+    // The config bucket is never in memory. After a restart of NATS, dispatchers would serve while the operator writes
+    // the records again. Events would be acked that some Subscriptions never got.
     let config = Config { storage: StorageType::File, ..bucket(names::CONFIG_BUCKET) };
     let [state, health] = [names::STATE_BUCKET, names::HEALTH_BUCKET].map(bucket);
     vec![leases, config, state, health, parked, dead]
@@ -141,14 +143,15 @@ async fn ensure_stream(js: &JetStream, wanted: &Config) -> Result<(), SystemErro
         Some(info) => info.config,
         None => {
             let info = js.create_stream(wanted).await.map_err(failed)?;
-            info!(stream, "created");
+            info!(stream, "created the stream");
             info.config
         }
     };
     check(wanted, &live)
 }
 
-/// Limits of size, replicas and placement are the administrator's, except where they lose deliveries.
+/// Checks a stream. Limits of size, replicas and placement are up to the administrator, except limits that lose
+/// deliveries.
 fn check(wanted: &Config, live: &Config) -> Result<(), SystemError> {
     let stream = wanted.name.clone();
     if live.retention != wanted.retention || live.subjects != wanted.subjects {
@@ -183,11 +186,11 @@ async fn ensure_due(js: &JetStream) -> Result<(), JsError> {
         ..shared_consumer(names::DUE_CONSUMER.into(), DeliverPolicy::All)
     };
     js.put_consumer(stream, &config, ConsumerAction::Create).await?;
-    info!(stream, consumer = names::DUE_CONSUMER, "created");
+    info!(stream, consumer = names::DUE_CONSUMER, "created the consumer");
     Ok(())
 }
 
-/// A durable pull consumer that all dispatchers share.
+/// Returns the config of a durable pull consumer that all dispatchers share.
 pub(crate) fn shared_consumer(name: String, deliver_policy: DeliverPolicy) -> consumer::Config {
     consumer::Config {
         durable_name: Some(name.clone()),
@@ -195,7 +198,7 @@ pub(crate) fn shared_consumer(name: String, deliver_policy: DeliverPolicy) -> co
         deliver_policy,
         ack_policy: AckPolicy::Explicit,
         ack_wait: ACK_WAIT,
-        // A limit would leave messages in the stream that nobody gets.
+        // With a limit, messages would stay in the stream that nobody gets.
         max_deliver: -1,
         max_ack_pending: MAX_ACK_PENDING,
         ..consumer::Config::default()

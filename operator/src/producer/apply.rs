@@ -3,7 +3,7 @@
 use async_nats::jetstream::ErrorCode;
 use async_nats::jetstream::stream::Info;
 use hookwright_core::nats::names::{self, CONFIG_BUCKET, ConfigKey, STATE_BUCKET};
-use hookwright_core::record::{self, Checkpoint, ProducerRecord, RecordError};
+use hookwright_core::record::{self, Checkpoint, ProducerRecord};
 use hookwright_crds::Reason;
 use tracing::info;
 
@@ -11,28 +11,18 @@ use super::build::Plan;
 use super::fetch::Current;
 use crate::cache::producers::LiveProducer;
 use crate::nats::jetstream::{ConsumerAction, JetStream, JsError, JsResult, created};
+use crate::reconcile::error::ReconcileError;
 use crate::refusal::Refusal;
 
-/// Stream, consumer and record can't be put in place.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum ApplyError {
-    #[error(transparent)]
-    Nats(#[from] JsError),
-    #[error("the checkpoint can't be read, and without it nobody knows where to go on")]
-    Checkpoint(#[source] RecordError),
-    #[error("the record can't be written")]
-    Encode(#[from] RecordError),
-}
-
-/// What came of it.
+/// The result of applying the plan.
 pub(crate) enum Applied {
-    /// All is in place; `fresh` if there was no record of this stream before, whatever an old status says.
+    /// All is in place. `fresh`: there was no record of this stream before, whatever an old status says.
     Live { live: LiveProducer, stream: Box<Info>, fresh: bool },
-    /// It can't be, as the spec is.
+    /// The spec can't be applied.
     Refused(Refusal),
 }
 
-pub(crate) async fn apply(plan: &Plan, current: Current, js: &JetStream) -> Result<Applied, ApplyError> {
+pub(crate) async fn apply(plan: &Plan, current: Current, js: &JetStream) -> Result<Applied, ReconcileError> {
     let stream = if plan.is_existing() {
         existing(plan, current.stream)
     } else {
@@ -47,7 +37,7 @@ pub(crate) async fn apply(plan: &Plan, current: Current, js: &JetStream) -> Resu
     let key = ConfigKey::Producer(plan.producer.uid.clone()).to_string();
     let entry = js.get(CONFIG_BUCKET, &key).await?;
     let old = entry.as_ref().and_then(|entry| record::decode::<ProducerRecord>(&entry.value).ok());
-    // Where a stream was replaced, dispatchers hear of the new one before it can be read.
+    // If the stream was replaced, dispatchers learn of the new one before they can read it.
     let replaced = old.as_ref().is_some_and(|old| old.stream != wanted.stream);
     if !replaced {
         ensure_consumer(plan, &stream, js).await?;
@@ -63,7 +53,7 @@ pub(crate) async fn apply(plan: &Plan, current: Current, js: &JetStream) -> Resu
     Ok(Applied::Live { live, stream: Box::new(stream), fresh: replaced || old.is_none() })
 }
 
-/// The stream of someone else, if it can be read as it is.
+/// Returns the existing stream, if it can be read as it is.
 fn existing(plan: &Plan, live: Option<Info>) -> Result<Info, Refusal> {
     let Some(live) = live else {
         let message = format!("Stream {:?} doesn't exist, and policy Existing creates none.", plan.producer.stream);
@@ -77,7 +67,7 @@ async fn ensure_stream(plan: &Plan, live: Option<Info>, js: &JetStream) -> JsRes
     let Some(live) = live else {
         let answer = js.create_stream(&plan.stream).await;
         if answer.is_ok() {
-            info!(stream = name, "created");
+            info!(stream = name, "created the stream");
         }
         return refused(plan, answer, Reason::Invalid);
     };
@@ -91,13 +81,13 @@ async fn ensure_stream(plan: &Plan, live: Option<Info>, js: &JetStream) -> JsRes
     match plan.changed(&live.config) {
         None => Ok(Ok(live)),
         Some(config) => {
-            info!(stream = name, "updating");
+            info!(stream = name, "updating the stream");
             refused(plan, js.update_stream(&config).await, Reason::StreamImmutable)
         }
     }
 }
 
-/// Tells apart what the spec is to blame for.
+/// Turns the errors that the spec is to blame for into refusals.
 fn refused(plan: &Plan, answer: JsResult<Info>, otherwise: Reason) -> JsResult<Result<Info, Refusal>> {
     let error = match answer {
         Ok(info) => return Ok(Ok(info)),
@@ -115,7 +105,7 @@ fn refused(plan: &Plan, answer: JsResult<Info>, otherwise: Reason) -> JsResult<R
         ErrorCode::STREAM_REPLICAS_NOT_SUPPORTED => {
             Refusal::new(Reason::Invalid, "stream.replicas above 1 needs a cluster of NATS servers.")
         }
-        // Someone else made it between our look and now.
+        // Another client created the stream after the look at it.
         ErrorCode::STREAM_NAME_EXIST => Refusal::new(
             Reason::StreamOwnedByAnother,
             format!("A stream {:?} exists and isn't this Producer's; it is left alone.", plan.stream.name),
@@ -125,7 +115,7 @@ fn refused(plan: &Plan, answer: JsResult<Info>, otherwise: Reason) -> JsResult<R
     Ok(Err(refusal))
 }
 
-async fn ensure_consumer(plan: &Plan, info: &Info, js: &JetStream) -> Result<(), ApplyError> {
+async fn ensure_consumer(plan: &Plan, info: &Info, js: &JetStream) -> Result<(), ReconcileError> {
     let (stream, created) = (&plan.stream.name, created(info));
     let name = names::shared_consumer(&plan.producer.uid, created);
     if let Some(live) = js.consumer(stream, &name).await? {
@@ -136,8 +126,8 @@ async fn ensure_consumer(plan: &Plan, info: &Info, js: &JetStream) -> Result<(),
     }
     let entry = js.get(STATE_BUCKET, &names::checkpoint_key(&plan.producer.uid)).await?;
     let checkpoint = match entry {
-        // To begin anew would be to deliver everything again.
-        Some(entry) => Some(record::decode::<Checkpoint>(&entry.value).map_err(ApplyError::Checkpoint)?),
+        // A consumer without the checkpoint would deliver everything again.
+        Some(entry) => Some(record::decode::<Checkpoint>(&entry.value).map_err(ReconcileError::Checkpoint)?),
         None if plan.is_existing() => Some(begin(plan, info, js).await?),
         None => None,
     };
@@ -149,9 +139,9 @@ async fn ensure_consumer(plan: &Plan, info: &Info, js: &JetStream) -> Result<(),
     }
 }
 
-/// Notes that what an existing stream holds now came before the Producer. It is noted before the consumer is there, so
-/// that one that vanishes at once starts at the same place again.
-async fn begin(plan: &Plan, info: &Info, js: &JetStream) -> Result<Checkpoint, ApplyError> {
+/// Notes that the events in an existing stream came before the Producer. This is noted before the consumer exists, so
+/// that a consumer that vanishes at once starts at the same event again.
+async fn begin(plan: &Plan, info: &Info, js: &JetStream) -> Result<Checkpoint, ReconcileError> {
     let checkpoint = Checkpoint::new(created(info), info.state.last_sequence);
     js.put(STATE_BUCKET, &names::checkpoint_key(&plan.producer.uid), record::encode(&checkpoint)?).await?;
     Ok(checkpoint)

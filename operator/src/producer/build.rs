@@ -14,10 +14,11 @@ use super::validate::ValidatedProducer;
 use crate::nats::system::{ACK_WAIT, MAX_ACK_PENDING, shared_consumer};
 use crate::refusal::Refusal;
 
-/// What should be there. What depends on when the server created the stream is made from it later.
+/// The stream, the consumer and the record that should be there. What depends on the stream's creation time is made
+/// from the plan later.
 pub(crate) struct Plan {
     pub(crate) producer: ValidatedProducer,
-    /// The stream to keep in place; with policy Existing, no more than its name and subjects say anything.
+    /// The stream to keep in place. With policy Existing, only its name and subjects count.
     pub(crate) stream: Config,
 }
 
@@ -48,7 +49,7 @@ pub(crate) fn build(producer: ValidatedProducer) -> Plan {
     Plan { producer, stream }
 }
 
-/// The value of [`names::STREAM_DELETION_POLICY`].
+/// Returns the value of [`names::STREAM_DELETION_POLICY`].
 pub(super) fn deletion_policy(policy: DeletionPolicy) -> &'static str {
     match policy {
         DeletionPolicy::Retain => "Retain",
@@ -57,13 +58,13 @@ pub(super) fn deletion_policy(policy: DeletionPolicy) -> &'static str {
 }
 
 impl Plan {
-    /// Whether a stream is this Producer's.
+    /// Returns whether this Producer owns the stream.
     pub(crate) fn owns(&self, live: &Config) -> bool {
         live.metadata.get(names::STREAM_OWNER).is_some_and(|owner| owner == self.producer.uid.as_str())
     }
 
-    /// The live configuration with our fields set right; none if they are. Fields that the Producer doesn't know stay
-    /// as an administrator set them.
+    /// Returns the live configuration with the Producer's fields set right, or none if they are right. Fields that the
+    /// Producer doesn't know stay as an administrator set them.
     pub(crate) fn changed(&self, live: &Config) -> Option<Config> {
         let mut wanted = live.clone();
         wanted.subjects.clone_from(&self.stream.subjects);
@@ -80,12 +81,12 @@ impl Plan {
         (wanted != *live).then_some(wanted)
     }
 
-    /// Whether the stream is someone else's and only read.
+    /// Returns whether the stream is another's, so that it is only read.
     pub(crate) fn is_existing(&self) -> bool {
         self.producer.policy == StreamPolicy::Existing
     }
 
-    /// Whether a stream of someone else can be read as it is.
+    /// Checks whether a stream with policy Existing can be read as it is.
     pub(crate) fn readable(&self, live: &Config) -> Result<(), Refusal> {
         let name = &self.producer.stream;
         if live.metadata.contains_key(names::STREAM_OWNER) {
@@ -112,7 +113,7 @@ impl Plan {
         Ok(())
     }
 
-    /// The subjects that the shared consumer is restricted to; none means all of the stream's.
+    /// Returns the subjects that the shared consumer is restricted to. An empty list means all subjects of the stream.
     pub(crate) fn filter(&self) -> Vec<String> {
         if self.is_existing() { self.producer.subjects.clone() } else { Vec::new() }
     }
@@ -135,7 +136,8 @@ impl Plan {
         }
     }
 
-    /// The shared consumer to create. It starts where one that vanished had come to, else with the first event.
+    /// Returns the shared consumer to create. It starts after the checkpoint of one that vanished, or with the first
+    /// event.
     pub(crate) fn consumer(&self, created: Timestamp, checkpoint: Option<&Checkpoint>) -> consumer::Config {
         let deliver = match checkpoint {
             Some(Checkpoint { stream_created, ack_floor, .. }) if *stream_created == created && *ack_floor > 0 => {
@@ -147,7 +149,8 @@ impl Plan {
         consumer::Config { filter_subjects: self.filter(), ..config }
     }
 
-    /// The live configuration of a shared consumer with our fields set right; none if they are.
+    /// Returns the live configuration of a shared consumer with Hookwright's fields set right, or none if they are
+    /// right.
     pub(crate) fn consumer_changed(&self, live: &consumer::Config) -> Option<consumer::Config> {
         let filter = self.filter();
         let right = live.ack_wait == ACK_WAIT
@@ -166,7 +169,7 @@ impl Plan {
     }
 }
 
-/// The subjects that a consumer is restricted to: NATS knows one, or a list.
+/// Returns the subjects that a consumer is restricted to. NATS has a field for one and a field for a list.
 fn filters(live: &consumer::Config) -> Vec<String> {
     let one = (!live.filter_subject.is_empty()).then(|| live.filter_subject.clone());
     live.filter_subjects.iter().cloned().chain(one).collect()

@@ -1,4 +1,4 @@
-//! Takes away what a Producer left in NATS: the record first, so that dispatchers stop reading.
+//! Removes what a Producer left in NATS. The record goes first, so that dispatchers stop reading.
 
 use hookwright_core::nats::ids::ProducerUid;
 use hookwright_core::nats::names::{
@@ -10,17 +10,18 @@ use kube::ResourceExt;
 use kube::runtime::reflector::ObjectRef;
 use tracing::info;
 
-use super::{ProducerError, build, referrers, validate};
+use super::{build, referrers, validate};
 use crate::context::Context;
 use crate::nats::jetstream::{JetStream, JsResult, created};
 use crate::reconcile::deletion;
+use crate::reconcile::error::ReconcileError;
 use crate::tenancy::is_stream_name;
 
-pub(crate) async fn cleanup(producer: &Producer, ctx: &Context) -> Result<(), ProducerError> {
+pub(crate) async fn cleanup(producer: &Producer, ctx: &Context) -> Result<(), ReconcileError> {
     let uid = ProducerUid::parse(&producer.uid().unwrap_or_default())?;
     let result = remove(producer, &uid, &ctx.js).await;
     let timeout = ctx.settings.finalizer_timeout;
-    deletion::or_let_go(result, producer, timeout, &ctx.recorder).await.map_err(ProducerError::Cleanup)?;
+    deletion::or_let_go(result, producer, timeout, &ctx.status.recorder).await?;
     ctx.producer_states.forget(&uid);
     ctx.producers.own_writes.forget(uid.as_str());
     ctx.stream_numbers.forget(&uid);
@@ -48,7 +49,7 @@ async fn remove_stream(producer: &Producer, uid: &ProducerUid, js: &JetStream) -
     let Some(stream) = js.stream(&name).await? else { return Ok(()) };
     let consumer = names::shared_consumer(uid, created(&stream));
     if validate::policy(producer) == StreamPolicy::Existing {
-        // Its name has our uid in it, so whatever the stream is, this is ours.
+        // The consumer's name has the Producer's uid in it, so the consumer is Hookwright's whatever the stream is.
         return js.delete_consumer(&name, &consumer).await;
     }
     if stream.config.metadata.get(STREAM_OWNER).is_none_or(|owner| owner != uid.as_str()) {
@@ -56,22 +57,22 @@ async fn remove_stream(producer: &Producer, uid: &ProducerUid, js: &JetStream) -
     }
     match producer.spec.stream.as_ref().and_then(|stream| stream.deletion_policy).unwrap_or_default() {
         DeletionPolicy::Delete => {
-            info!(stream = name, "deleting");
+            info!(stream = name, "deleting the stream");
             js.delete_stream(&name).await
         }
         DeletionPolicy::Retain => js.delete_consumer(&name, &consumer).await,
     }
 }
 
-/// Takes away the stream or the consumer of a Producer that went while NATS was away: its record says which, the
-/// stream's own metadata what becomes of it.
+/// Removes the stream or the consumer of a Producer that was deleted while NATS was away. Its record names them, and
+/// the stream's metadata says whether the stream is deleted.
 pub(crate) async fn leftover(record: &ProducerRecord, js: &JetStream) -> JsResult<()> {
     let StreamRef { name, created: when } = &record.stream;
     let Some(stream) = js.stream(name).await?.filter(|stream| created(stream) == *when) else { return Ok(()) };
     let says = |key: &str, value: &str| stream.config.metadata.get(key).is_some_and(|found| found == value);
     let delete = build::deletion_policy(DeletionPolicy::Delete);
     if says(STREAM_OWNER, record.uid.as_str()) && says(STREAM_DELETION_POLICY, delete) {
-        info!(stream = name, "deleting");
+        info!(stream = name, "deleting the stream");
         return js.delete_stream(name).await;
     }
     js.delete_consumer(name, &record.consumer).await

@@ -7,23 +7,23 @@ use hookwright_crds::EventSchema;
 use kube::api::{ListParams, PartialObjectMeta};
 use kube::{Api, ResourceExt};
 
-use super::ProducerError;
 use super::validate::ValidatedProducer;
 use crate::context::Context;
+use crate::reconcile::error::ReconcileError;
 
 /// Returns how many EventSchemas have to be put in place, or refused, before the Producer can enforce them. Returns 0
 /// once it enforces: a later EventSchema is new, and so is the next generation of one that is there.
-pub(super) async fn waits_for(producer: &ValidatedProducer, ctx: &Context) -> Result<usize, ProducerError> {
+pub(super) async fn waits_for(producer: &ValidatedProducer, ctx: &Context) -> Result<usize, ReconcileError> {
     if producer.validation != Validation::Enforce {
         return Ok(0);
     }
     let key = ConfigKey::Producer(producer.uid.clone()).to_string();
-    let entry = ctx.js.get(CONFIG_BUCKET, &key).await.map_err(ProducerError::Fetch)?;
+    let entry = ctx.js.get(CONFIG_BUCKET, &key).await?;
     let record = entry.and_then(|entry| record::decode::<ProducerRecord>(&entry.value).ok());
     if record.is_some_and(|record| record.validation == Validation::Enforce) {
         return Ok(0);
     }
-    unsettled(producer, ctx).await.map_err(ProducerError::EventSchemas)
+    unsettled(producer, ctx).await.map_err(ReconcileError::EventSchemas)
 }
 
 /// Returns how many EventSchemas of the Producer are not settled. The API server lists them: the watch may not have

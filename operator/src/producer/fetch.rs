@@ -1,4 +1,4 @@
-//! Step 1: what is there now.
+//! Step 1: reads the Producer's stream.
 
 use async_nats::jetstream::stream::Info;
 use hookwright_crds::Producer;
@@ -7,11 +7,11 @@ use super::validate;
 use crate::nats::jetstream::{JetStream, JsResult};
 use crate::tenancy::is_stream_name;
 
-/// What is there now.
+/// What NATS has now.
 pub(crate) struct Current {
-    /// The largest message that the server takes.
+    /// The size of the largest message that the server takes.
     pub(crate) max_payload: usize,
-    /// The stream of the name that the Producer would use.
+    /// The stream with the name that the Producer would use, if it exists.
     pub(crate) stream: Option<Info>,
 }
 

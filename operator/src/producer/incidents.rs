@@ -8,8 +8,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use crate::cache::stream_incidents::StreamIncident;
 use crate::status::conditions::{INCIDENTS, Judgement, dated, find};
 
-/// Returns the conditions for an incident. Without an incident, those from before stay: nothing is known yet. Without
-/// `refresh`, a condition that was there before keeps its count.
+/// Returns the conditions for an incident. If none is known yet, the conditions from before stay. Without `refresh`, a
+/// condition that was there before keeps its count.
 pub(super) fn conditions(
     incident: Option<&StreamIncident>,
     before: &[Condition],
@@ -32,16 +32,16 @@ fn judgements(incident: &StreamIncident, now: Timestamp) -> Vec<(ConditionType, 
         let bound = if loss.exact { "" } else { "Up to " };
         let events = if loss.events == 1 { "1 event was".to_owned() } else { format!("{} events were", loss.events) };
         let message = format!(
-            "{bound}{events} removed from the stream before a dispatcher had received them, the last of \
-             them noticed at {:.0}: by a limit of the stream, a purge or a deletion. This stays for a day.",
+            "{bound}{events} removed from the stream before a dispatcher had received them: by a limit of the stream, a \
+             purge or a deletion. The last of them was noticed at {:.0}. This stays for a day.",
             loss.last
         );
         (ConditionType::EventsLost, Judgement::holds(Reason::EventsLost, message))
     });
     let replaced = incident.replaced.filter(|time| is_told(*time, now)).map(|time| {
         let message = format!(
-            "At {time:.0} the stream was another one than before, of the same name. It is delivered from its first \
-             event on; what the old one held and no dispatcher had received is lost. This stays for a day."
+            "At {time:.0} the stream was found to be another one of the same name. It is delivered from its first event \
+             on. Events of the old stream that no dispatcher had received are lost. This stays for a day."
         );
         (ConditionType::StreamReplaced, Judgement::holds(Reason::StreamReplaced, message))
     });

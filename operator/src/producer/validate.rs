@@ -1,5 +1,5 @@
-//! Step 2: what the API server could not know. Its own rules are checked again where NATS would take harm: an object
-//! may be older than a rule.
+//! Step 2: checks what the API server can't check. The API server's rules are checked again where a violation would
+//! harm NATS, as an object may be older than a rule.
 
 use std::time::Duration;
 
@@ -15,9 +15,9 @@ use kube::{Resource, ResourceExt};
 use crate::refusal::Refusal;
 use crate::tenancy::{Tenancy, is_stream_name, is_subject};
 
-/// What an event's message may need beyond the event: Hookwright's own headers when it is parked or kept.
+/// The bytes that a message may need for Hookwright's headers when its event is parked or kept as a dead letter.
 const HEADROOM: usize = 32 * 1024;
-/// NATS' own default.
+/// The default of NATS.
 const DUPLICATE_WINDOW: Duration = Duration::from_secs(120);
 
 /// A Producer that is valid and keeps to its namespace.
@@ -42,13 +42,13 @@ pub(crate) struct ValidatedProducer {
     pub(crate) validation: Validation,
 }
 
-/// The name of the stream that keeps the Producer's events.
+/// Returns the name of the stream that keeps the Producer's events.
 pub(crate) fn stream_name(producer: &Producer) -> String {
     let given = producer.spec.stream.as_ref().and_then(|stream| stream.name.clone());
     given.unwrap_or_else(|| format!("{}_{}", producer.namespace().unwrap_or_default(), producer.name_any()))
 }
 
-/// Whose the stream is.
+/// Returns whether the Producer's stream is managed, or exists already.
 pub(crate) fn policy(producer: &Producer) -> StreamPolicy {
     producer.spec.stream.as_ref().and_then(|stream| stream.policy).unwrap_or_default()
 }

@@ -1,4 +1,5 @@
-//! Deletions: what an object has left in NATS goes first, but an object doesn't wait for NATS for ever.
+//! Deletions. What an object has left in NATS is removed before the object goes, but the object waits for NATS for a
+//! limited time only.
 
 use std::time::Duration;
 
@@ -8,18 +9,19 @@ use kube::Resource;
 use kube::runtime::events::Recorder;
 use tracing::warn;
 
+use crate::cache::references::full_name;
 use crate::nats::jetstream::{JsError, JsResult};
 use crate::status::events;
 
-/// How long an object that is being deleted may still wait; none if it isn't being deleted.
+/// Returns how long an object that is being deleted may still wait, or none if it isn't being deleted.
 pub(crate) fn remaining(object: &impl Resource, timeout: Duration) -> Option<Duration> {
     let since = object.meta().deletion_timestamp.as_ref()?.0;
     let waited = Duration::try_from(Timestamp::now().duration_since(since)).unwrap_or_default();
     Some(timeout.saturating_sub(waited))
 }
 
-/// The result of cleaning up, except that NATS being away for longer than the timeout counts as done: what stays behind
-/// in the buckets is removed when NATS is back, as its uid is then on no object.
+/// Returns the result of the cleanup, or success if NATS has been away for longer than the timeout. What then stays in
+/// the buckets is removed when NATS is back, as no object has its uid any more.
 pub(crate) async fn or_let_go<K: Resource<DynamicType = ()>>(
     result: JsResult<()>,
     object: &K,
@@ -27,11 +29,11 @@ pub(crate) async fn or_let_go<K: Resource<DynamicType = ()>>(
     recorder: &Recorder,
 ) -> JsResult<()> {
     let unavailable = |error: &JsError| error.is_unavailable();
-    let patience = remaining(object, timeout).unwrap_or_default();
-    if !result.as_ref().is_err_and(unavailable) || !patience.is_zero() {
+    let remaining = remaining(object, timeout).unwrap_or_default();
+    if !result.as_ref().is_err_and(unavailable) || !remaining.is_zero() {
         return result;
     }
-    let name = object.meta().name.as_deref().unwrap_or_default();
+    let name = full_name(object.meta().namespace.as_deref(), object.meta().name.as_deref());
     warn!(kind = %K::kind(&()), name, "deleted without cleaning up: NATS was away for too long");
     let note = "NATS was away for too long: deleted without cleaning up. What is left is removed when NATS is back.";
     events::warning(recorder, object, Reason::NatsUnavailable, note).await;

@@ -1,27 +1,28 @@
-//! How long to wait after a reconcile that failed: doubling for each object, from 2 s to 60 s, and jitter.
+//! How long an object waits after its reconcile failed. The wait doubles from 2 s to 60 s for each object.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
+
+use crate::cache::shared::Shared;
 
 const FIRST: Duration = Duration::from_secs(2);
 const LONGEST: Duration = Duration::from_secs(60);
 
-/// Failures in a row, by the object's uid.
+/// The number of failures in a row, by the object's uid.
 #[derive(Default)]
-pub(crate) struct Failures(Mutex<HashMap<String, u32>>);
+pub(crate) struct Failures(Shared<HashMap<String, u32>>);
 
 impl Failures {
-    /// Counts a failure, and says how long to wait.
+    /// Counts a failure, and returns how long to wait.
     pub(crate) fn failed(&self, uid: &str) -> Duration {
-        let mut failures = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut failures = self.0.lock();
         let count = failures.entry(uid.to_owned()).or_insert(0);
         *count = count.saturating_add(1);
         wait(*count)
     }
 
     pub(crate) fn succeeded(&self, uid: &str) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(uid);
+        self.0.lock().remove(uid);
     }
 }
 
@@ -29,7 +30,8 @@ fn wait(failures: u32) -> Duration {
     FIRST.saturating_mul(1 << failures.saturating_sub(1).min(10)).min(LONGEST)
 }
 
-/// Between half of a time and all of it, so that objects that were made together aren't looked at together.
+/// Returns a time between half of `time` and all of it, so that objects that were made together aren't looked at
+/// together.
 pub(crate) fn jittered(time: Duration) -> Duration {
     time.mul_f64(rand::random_range(0.5..=1.0))
 }

@@ -8,18 +8,18 @@ use hookwright_core::nats::names::LEASES_BUCKET;
 use crate::cache::leases::{Leases, Rollout};
 use crate::nats::jetstream::{JetStream, JsResult};
 
-/// Dispatchers load a record within milliseconds, of thousands at once within a second; waiting this long saves a write
-/// of status in between.
+/// How long a reconcile waits for the dispatchers, which saves a write of status in between. They load one record
+/// within milliseconds, and thousands within a second.
 const SETTLE: Duration = Duration::from_secs(2);
-/// How long the mirror may take to come up to the bucket.
+/// How long the mirror may take to catch up with the bucket.
 const CATCH_UP: Duration = Duration::from_secs(2);
 
-/// How far the live dispatchers have come with the record of this revision, which concerns this Producer.
+/// Returns how far the live dispatchers have come with the record of this revision, which concerns this Producer.
 ///
-/// The mirror of the leases may lag, and a dispatcher that the operator has not heard of counts too. So the bucket's
-/// leader is asked, after the record was written, how far the bucket goes, and the mirror has to have come that far. A
-/// dispatcher whose lease is not among those joined after the record was written: it reads how far the config goes
-/// before its first lease, so it has loaded the record.
+/// The mirror of the leases may lag, and a dispatcher that the operator has not heard of counts too. So after the
+/// record was written, the operator asks the bucket's leader how far the bucket goes, and waits until the mirror has
+/// come that far. A dispatcher whose lease is not among those joined after the record was written. It has loaded the
+/// record, as it reads how far the config goes before it writes its first lease.
 pub(crate) async fn rollout(
     leases: &Leases,
     js: &JetStream,

@@ -1,7 +1,7 @@
-//! Who has to be reconciled, for a reason other than a change of the object itself.
+//! Reconciles for a reason other than a change of the object itself.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::Stream;
@@ -12,15 +12,16 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use crate::cache::kind::Kind;
 use crate::cache::leases::{Leases, Rollout};
+use crate::cache::shared::Shared;
 
-/// Reconciles objects of one kind, and remembers which of them wait for the dispatchers.
+/// The queue of the objects of one kind to reconcile, and of those that wait for the dispatchers.
 pub(crate) struct Queue<K: Lookup<DynamicType = ()>> {
     sender: UnboundedSender<ObjectRef<K>>,
-    /// For which revision, of what concerns which Producer.
-    pending: Mutex<HashMap<ObjectRef<K>, (u64, ProducerUid)>>,
+    /// The revision that each object waits for, and the Producer that the revision concerns.
+    pending: Shared<HashMap<ObjectRef<K>, (u64, ProducerUid)>>,
 }
 
-/// How long changes of what a Producer counts are gathered.
+/// How long the requests to reconcile a Producer are gathered.
 const GATHER: Duration = Duration::from_secs(1);
 
 /// The queues of all kinds.
@@ -28,10 +29,10 @@ pub(crate) struct Triggers {
     pub(crate) producers: Queue<Producer>,
     pub(crate) subscriptions: Queue<Subscription>,
     pub(crate) schemas: Queue<EventSchema>,
-    soon: Arc<Mutex<HashSet<ObjectRef<Producer>>>>,
+    soon: Arc<Shared<HashSet<ObjectRef<Producer>>>>,
 }
 
-/// The other end of the queues, for the controllers.
+/// The receiving ends of the queues, for the controllers.
 pub(crate) struct Triggered {
     pub(crate) producers: UnboundedReceiver<ObjectRef<Producer>>,
     pub(crate) subscriptions: UnboundedReceiver<ObjectRef<Subscription>>,
@@ -41,7 +42,7 @@ pub(crate) struct Triggered {
 impl<K: Lookup<DynamicType = ()>> Queue<K> {
     fn new() -> (Self, UnboundedReceiver<ObjectRef<K>>) {
         let (sender, receiver) = unbounded_channel();
-        (Self { sender, pending: Mutex::default() }, receiver)
+        (Self { sender, pending: Shared::default() }, receiver)
     }
 
     /// Reconciles this object.
@@ -50,23 +51,19 @@ impl<K: Lookup<DynamicType = ()>> Queue<K> {
         let _ = self.sender.send(object);
     }
 
-    fn pending(&self) -> std::sync::MutexGuard<'_, HashMap<ObjectRef<K>, (u64, ProducerUid)>> {
-        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Reconciles this object, which concerns that Producer, as soon as all live dispatchers have loaded the revision, or
-    /// none of them serves the Producer.
+    /// Reconciles this object as soon as all live dispatchers have loaded the revision, or no dispatcher serves the
+    /// Producer.
     pub(crate) fn when_loaded(&self, object: ObjectRef<K>, revision: u64, producer: &ProducerUid) {
-        self.pending().insert(object, (revision, producer.clone()));
+        self.pending.lock().insert(object, (revision, producer.clone()));
     }
 
-    /// No longer waits.
+    /// Notes that the object no longer waits for the dispatchers.
     pub(crate) fn settled(&self, object: &ObjectRef<K>) {
-        self.pending().remove(object);
+        self.pending.lock().remove(object);
     }
 
     fn release(&self, leases: &Leases) {
-        let mut pending = self.pending();
+        let mut pending = self.pending.lock();
         let is_over = |revision, producer: &ProducerUid| {
             matches!(leases.rollout(revision, producer), Rollout::Loaded | Rollout::Unserved { .. })
         };
@@ -85,23 +82,22 @@ impl Triggers {
         (Self { producers, subscriptions, schemas, soon: Arc::default() }, triggered)
     }
 
-    /// Reconciles a Producer in a second, once for all that ask for it until then.
+    /// Reconciles a Producer in a second, once for all requests until then.
     pub(crate) fn producer_soon(&self, producer: ObjectRef<Producer>) {
-        let insert =
-            |set: &Mutex<HashSet<_>>| set.lock().unwrap_or_else(PoisonError::into_inner).insert(producer.clone());
+        let insert = |set: &Shared<HashSet<_>>| set.lock().insert(producer.clone());
         if !insert(&self.soon) {
             return;
         }
         let (soon, sender) = (self.soon.clone(), self.producers.sender.clone());
         tokio::spawn(async move {
             tokio::time::sleep(GATHER).await;
-            soon.lock().unwrap_or_else(PoisonError::into_inner).remove(&producer);
+            soon.lock().remove(&producer);
             let _ = sender.send(producer);
         });
     }
 
-    /// Releases those who wait, at each change of the leases and whenever one runs out. A Producer that no dispatcher
-    /// serves any more, or one does again, tells so, and what belongs to it.
+    /// Reconciles the objects that wait, at each change of the leases and whenever a lease runs out. A Producer is also
+    /// reconciled when the last dispatcher stops serving it, and when one serves it again.
     pub(crate) async fn follow(&self, leases: &Leases, producers: &Kind<Producer>) {
         let mut changes = leases.changes();
         let mut unserved = HashSet::new();
@@ -128,7 +124,7 @@ impl Triggers {
     }
 }
 
-/// A queue's end as a stream.
+/// Returns a queue's receiving end as a stream.
 pub(crate) fn stream<T: Send + 'static>(receiver: UnboundedReceiver<T>) -> impl Stream<Item = T> + Send + 'static {
     futures::stream::unfold(receiver, |mut receiver| async { receiver.recv().await.map(|item| (item, receiver)) })
 }

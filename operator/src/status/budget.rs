@@ -1,84 +1,87 @@
-//! How many writes of status there may be: 20 a second.
+//! The budget of status writes: 20 a second.
 //!
-//! What answers an edit, and what turns whether an object is Ready, is written at once, and counts. All else waits until
-//! there is room, first come, first served: what dispatchers counted, and the numbers of Producers. Should the former
-//! take all the room, as while thousands of objects are rolled out, a few writes a second are left for the latter: the
-//! health of others must not go unseen.
+//! A write that answers an edit, or that changes whether an object is Ready, is made at once, and counts. All other
+//! writes wait until there is room, first come, first served: the counts of dispatchers, and the numbers of streams.
+//! While thousands of objects are rolled out, the first sort of writes can take all the room. So a few writes a second
+//! are reserved for the others, as the health of other objects must not go unseen.
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
-/// Writes in each [`WINDOW`].
+use crate::cache::shared::Shared;
+
+/// The number of writes in each [`WINDOW`].
 const WRITES: usize = 20;
-/// Of those that wait, as many go in each [`WINDOW`] whatever the others do.
+/// The number of waiting writes that are allowed in each [`WINDOW`], whatever the other writes do.
 const RESERVE: usize = 5;
 const WINDOW: Duration = Duration::from_secs(1);
 
 /// The last writes of status.
 #[derive(Default)]
 pub(crate) struct StatusBudget {
-    last: Mutex<Last>,
-    /// Fair: who waits longest is next.
+    last: Shared<Last>,
+    /// The queue of waiting writes. It is fair: the write that has waited longest is next.
     queue: tokio::sync::Mutex<()>,
 }
 
 #[derive(Default)]
 struct Last {
     all: VecDeque<Instant>,
-    /// Of those that had to wait.
+    /// The last writes that had to wait.
     waited: VecDeque<Instant>,
 }
 
-/// Room for one write; until it is spent or dropped nobody else gets any.
-pub(crate) struct Room<'a> {
+/// A permit for one write. Until it is spent or dropped, no other waiting write gets one.
+pub(crate) struct WritePermit<'a> {
     budget: &'a StatusBudget,
     _turn: tokio::sync::MutexGuard<'a, ()>,
 }
 
-impl Room<'_> {
+impl WritePermit<'_> {
     /// Counts the write.
     pub(crate) fn spend(self) {
-        let mut last = self.budget.last();
+        let mut last = self.budget.last.lock();
         note(&mut last.all, WRITES);
         note(&mut last.waited, RESERVE);
     }
 }
 
 impl StatusBudget {
-    fn last(&self) -> MutexGuard<'_, Last> {
-        self.last.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Counts a write that doesn't wait.
     pub(crate) fn spend(&self) {
-        note(&mut self.last().all, WRITES);
+        note(&mut self.last.lock().all, WRITES);
     }
 
-    /// When there is room for one more write that waits.
+    /// Counts a write that doesn't wait. Returns true: such a write is always allowed.
+    pub(crate) fn always(&self) -> bool {
+        self.spend();
+        true
+    }
+
+    /// Returns when there is room for one more waiting write.
     fn free(&self) -> Instant {
-        let last = self.last();
+        let last = self.last.lock();
         free(&last.all, WRITES).min(free(&last.waited, RESERVE))
     }
 
     /// Waits until there is room for one more write.
-    pub(crate) async fn room(&self) -> Room<'_> {
+    pub(crate) async fn permit(&self) -> WritePermit<'_> {
         let turn = self.queue.lock().await;
         loop {
             let free = self.free();
             if free <= Instant::now() {
-                return Room { budget: self, _turn: turn };
+                return WritePermit { budget: self, _turn: turn };
             }
             sleep_until(free).await;
         }
     }
 
-    /// Room for one more write, if there is some now and nobody waits for it.
-    pub(crate) fn room_now(&self) -> Option<Room<'_>> {
+    /// Returns a permit if there is room now and no other write waits for it.
+    pub(crate) fn permit_now(&self) -> Option<WritePermit<'_>> {
         let turn = self.queue.try_lock().ok()?;
-        (self.free() <= Instant::now()).then_some(Room { budget: self, _turn: turn })
+        (self.free() <= Instant::now()).then_some(WritePermit { budget: self, _turn: turn })
     }
 }
 
@@ -95,7 +98,7 @@ fn free(last: &VecDeque<Instant>, most: usize) -> Instant {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::Arc;
+    use std::sync::{Arc, Mutex};
 
     #[tokio::test(start_paused = true)]
     async fn twenty_in_any_second_and_who_need_not_wait_comes_first() {
@@ -103,10 +106,10 @@ mod tests {
         let start = Instant::now();
         let mut times = Vec::new();
         for n in 0..100 {
-            budget.room().await.spend();
+            budget.permit().await.spend();
             times.push(start.elapsed());
             if n == 50 {
-                // What they wrote, others can't.
+                // These writes take room from the waiting ones.
                 (0..10).for_each(|_| budget.spend());
             }
         }
@@ -130,7 +133,7 @@ mod tests {
         let mut times = Vec::new();
         while !flood.is_finished() {
             let start = Instant::now();
-            budget.room().await.spend();
+            budget.permit().await.spend();
             times.push(start.elapsed());
         }
         assert!((40..=55).contains(&times.len()), "{} in 9 s", times.len());
@@ -141,14 +144,14 @@ mod tests {
     async fn those_who_wait_take_turns() {
         let budget = Arc::new(StatusBudget::default());
         (0..WRITES).for_each(|_| budget.spend());
-        (0..RESERVE).for_each(|_| note(&mut budget.last().waited, RESERVE));
-        assert!(budget.room_now().is_none(), "no room");
+        (0..RESERVE).for_each(|_| note(&mut budget.last.lock().waited, RESERVE));
+        assert!(budget.permit_now().is_none(), "no room");
         let counts = Arc::new(Mutex::new([0u32; 2]));
         let writers = [0, 1].map(|who| {
             let (budget, counts) = (budget.clone(), counts.clone());
             tokio::spawn(async move {
                 for _ in 0..100 {
-                    budget.room().await.spend();
+                    budget.permit().await.spend();
                     counts.lock().unwrap()[who] += 1;
                 }
             })

@@ -1,8 +1,8 @@
-//! What a reconcile found, as conditions.
+//! The conditions in which status shows what a reconcile found.
 //!
-//! `Ready` sums up: False for a real failure, Unknown while work is under way. `Stalled` says that only an edit (or a
-//! change outside) helps; it is there for a refused spec alone. `Reconciling` is there while `Ready` is Unknown. Each
-//! of these two is absent rather than False, as kstatus has it; the others are always there.
+//! `Ready` sums up: it is False for a real failure, and Unknown while work is under way. `Stalled` says that only an
+//! edit, or a change outside, helps; it is present for a refused spec only. `Reconciling` is present while `Ready` is
+//! Unknown. As kstatus asks, these two are absent rather than False; the others are always present.
 
 use hookwright_crds::{ConditionStatus, ConditionType, Reason, condition, set_condition};
 use jiff::Timestamp;
@@ -11,10 +11,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use crate::cache::leases::Rollout;
 use crate::refusal::Refusal;
 
-/// The conditions that are there only while they are True, and that tell of something bad.
+/// The conditions that report something bad, and are present only while they are True.
 pub(crate) const INCIDENTS: [ConditionType; 2] = [ConditionType::EventsLost, ConditionType::StreamReplaced];
 
-/// One condition, without time and generation.
+/// A condition without its time and generation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Judgement {
     pub(crate) status: ConditionStatus,
@@ -35,7 +35,7 @@ impl Judgement {
         Self { status: ConditionStatus::Unknown, reason, message: message.into() }
     }
 
-    /// `Accepted` for a spec that is, or isn't.
+    /// Returns `Accepted` for a spec that is valid or refused.
     pub(crate) fn accepted(result: Result<(), &Refusal>) -> Self {
         match result {
             Ok(()) => Self::holds(Reason::Accepted, "The spec is valid."),
@@ -43,7 +43,7 @@ impl Judgement {
         }
     }
 
-    /// `Programmed` by what the dispatchers say.
+    /// Returns `Programmed` for the state of the rollout.
     pub(crate) fn programmed(rollout: Rollout) -> Self {
         match rollout {
             Rollout::Loaded => Self::holds(Reason::Programmed, "All live dispatchers have loaded this generation."),
@@ -56,7 +56,7 @@ impl Judgement {
                      bounds. Their logs name it. Upgrade the dispatchers, or give them the operator's sealing key."
                 ),
             )),
-            Rollout::Unheard => Self::unknown(Reason::Pending, "Waiting to hear from the dispatchers."),
+            Rollout::Unheard => Self::unknown(Reason::Pending, "Waiting for the dispatchers' leases."),
             Rollout::Waiting { behind, live } => Self::unknown(
                 Reason::Pending,
                 format!("Waiting for {behind} of {live} live dispatchers to load this generation."),
@@ -64,8 +64,18 @@ impl Judgement {
         }
     }
 
-    /// `Programmed` stays true for a generation once it has been, except for a real failure: NATS refuses, or no
-    /// dispatcher serves the Producer.
+    /// Returns `Programmed` for a reconcile that failed, other than because NATS is away.
+    pub(crate) fn failed(message: &str) -> Self {
+        Self { status: ConditionStatus::False, reason: Reason::Pending, message: message.to_owned() }
+    }
+
+    /// Returns the judgement of a condition that can't be known while NATS is away.
+    pub(crate) fn unavailable() -> Self {
+        Self::unknown(Reason::NatsUnavailable, "NATS doesn't answer the operator.")
+    }
+
+    /// Keeps `Programmed` True for a generation for which it has been True. Only a real failure makes it False: NATS
+    /// refuses, or no dispatcher serves the Producer.
     pub(crate) fn latched(self, before: Option<&Condition>, generation: i64) -> Self {
         match before {
             Some(old)
@@ -80,7 +90,8 @@ impl Judgement {
     }
 }
 
-/// All conditions that follow from the parts, in the order in which the parts matter. `Accepted` is the first part.
+/// Adds the conditions that follow from the parts. `Accepted` is the first part, and an earlier part counts before a
+/// later one.
 pub(crate) fn summarize(parts: Vec<(ConditionType, Judgement)>) -> Vec<(ConditionType, Judgement)> {
     let first = |status| parts.iter().find(|(_, judgement)| judgement.status == status).cloned();
     let failed = first(ConditionStatus::False);
@@ -103,7 +114,7 @@ pub(crate) fn summarize(parts: Vec<(ConditionType, Judgement)>) -> Vec<(Conditio
     all
 }
 
-/// The conditions as they go into status, transition times kept where the status is the same as before.
+/// Dates the conditions for status. A condition keeps its transition time if its status is the same as before.
 pub(crate) fn dated(
     judgements: Vec<(ConditionType, Judgement)>,
     before: &[Condition],
@@ -119,12 +130,23 @@ pub(crate) fn dated(
     judgements.into_iter().filter_map(date).collect()
 }
 
-/// The condition of this type.
+/// Returns the condition of this type.
 pub(crate) fn find(conditions: &[Condition], kind: ConditionType) -> Option<&Condition> {
     conditions.iter().find(|condition| condition.type_ == kind.as_str())
 }
 
-/// Now, in whole seconds, as status can hold it.
+/// Returns whether this condition is True for this generation already.
+pub(crate) fn holds_for(conditions: &[Condition], kind: ConditionType, generation: i64) -> bool {
+    find(conditions, kind).is_some_and(|old| old.status == "True" && old.observed_generation == Some(generation))
+}
+
+/// Returns whether the spec of this generation was refused. NATS being away changes nothing about a refusal.
+pub(crate) fn is_refused(conditions: &[Condition], generation: i64) -> bool {
+    find(conditions, ConditionType::Accepted)
+        .is_some_and(|old| old.status == "False" && old.observed_generation == Some(generation))
+}
+
+/// Returns the current time in whole seconds, which is what status can hold.
 pub(crate) fn now() -> Timestamp {
     Timestamp::from_second(Timestamp::now().as_second()).unwrap_or_default()
 }

@@ -1,4 +1,4 @@
-//! Kubernetes Events, on transitions only.
+//! Kubernetes Events, which are emitted on transitions only.
 
 use hookwright_crds::{ConditionType, Reason};
 use hookwright_runtime::logging;
@@ -9,11 +9,11 @@ use tracing::warn;
 
 use crate::status::conditions::{INCIDENTS, find};
 
-/// Which conditions are told of, beside those that are there only when they are true.
+/// Conditions that emit an Event when they turn False, and when they turn True again.
 const TOLD: [ConditionType; 4] =
     [ConditionType::Accepted, ConditionType::ResolvedRefs, ConditionType::Ready, ConditionType::EndpointHealthy];
 
-/// Tells of what has changed between two lists of conditions.
+/// Emits the Events for the transitions between two lists of conditions.
 pub(crate) async fn transitions<K: Resource<DynamicType = ()>>(
     recorder: &Recorder,
     object: &K,
@@ -27,7 +27,7 @@ pub(crate) async fn transitions<K: Resource<DynamicType = ()>>(
     }
 }
 
-/// Something that went wrong and shows in no condition.
+/// Emits an Event for a problem that shows in no condition.
 pub(crate) async fn warning<K: Resource<DynamicType = ()>>(
     recorder: &Recorder,
     object: &K,
@@ -44,7 +44,7 @@ async fn emit<K: Resource<DynamicType = ()>>(
     reason: &str,
     note: &str,
 ) {
-    // 1,024 bytes are the API server's bound.
+    // The API server allows 1,024 bytes.
     let note: String = note.chars().take(250).collect();
     let event =
         Event { type_, reason: reason.to_owned(), note: Some(note), action: "Reconcile".to_owned(), secondary: None };
@@ -53,9 +53,10 @@ async fn emit<K: Resource<DynamicType = ()>>(
     }
 }
 
-/// The conditions worth an Event: False and wasn't, False for another reason, True again after False; and incidents, once
-/// each. What is told once as Accepted or ResolvedRefs isn't told again as Ready. That all went well at first is told by
-/// status alone: of ten thousand Subscriptions that are applied at once, a third of all writes would be Events.
+/// Returns the conditions that are worth an Event: those that turned False, are False for another reason, or are True
+/// again after False; and each new incident, once. A reason that is emitted for Accepted or ResolvedRefs isn't emitted
+/// again for Ready. A first success shows in status alone: if ten thousand Subscriptions are applied at once, its
+/// Events would be a third of all writes.
 fn turned<'a>(before: &[Condition], after: &'a [Condition]) -> Vec<&'a Condition> {
     let mut told: Vec<&Condition> = Vec::new();
     for kind in TOLD {

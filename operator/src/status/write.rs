@@ -1,12 +1,23 @@
-//! Writing status: server-side apply of what one writer owns, under a field manager of its own.
+//! Writes status: server-side apply of what one writer owns, under a field manager of its own.
 
 use std::fmt::Debug;
 
+use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::api::{Patch, PatchParams};
-use kube::{Api, Resource, ResourceExt};
+use kube::core::object::HasStatus;
+use kube::runtime::events::Recorder;
+use kube::{Api, Client, Resource, ResourceExt};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
+
+use crate::cache::kind::Kind;
+use crate::metrics::StatusWrite;
+use crate::status::budget::StatusBudget;
+use crate::status::events;
 
 /// The field manager of what the reconcilers write.
 pub(crate) const RECONCILER: &str = "hookwright-operator";
@@ -22,30 +33,99 @@ pub(crate) struct StatusError {
 }
 
 impl StatusError {
-    /// Whether the object has gone, or is another one of the same name.
-    pub(crate) fn is_gone(&self) -> bool {
+    /// Returns whether the object has gone, or another object has its name.
+    fn is_gone(&self) -> bool {
         matches!(&self.source, kube::Error::Api(status) if status.is_not_found() || status.is_conflict())
     }
 }
 
-/// Writes the fields that `manager` owns in the status of `object`. The uid goes along: a newer object of the same name
-/// is not written to.
-pub(crate) async fn write_status<K>(
-    api: &Api<K>,
-    object: &K,
-    manager: &'static str,
-    status: &impl Serialize,
-) -> Result<K, StatusError>
-where
-    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug,
+/// An object whose status a reconciler writes: one of the three kinds.
+pub(crate) trait ReconciledObject:
+    Resource<DynamicType = (), Scope = NamespaceResourceScope>
+    + HasStatus<Status: Clone + Default + Serialize>
+    + Clone
+    + DeserializeOwned
+    + Debug
+    + 'static
 {
-    let body = json!({
-        "apiVersion": K::api_version(&()),
-        "kind": K::kind(&()),
-        "metadata": { "name": object.name_any(), "uid": object.uid() },
-        "status": status,
-    });
-    let parameters = PatchParams::apply(manager).force();
-    let answer = api.patch_status(&object.name_any(), &parameters, &Patch::Apply(&body)).await;
-    answer.map_err(|source| StatusError { manager, source })
+    /// Returns the part of a status that the reconciler writes, in a form that can be compared: the API server chooses
+    /// the order of lists, so they are sorted.
+    fn reconciled(status: &Self::Status) -> impl PartialEq;
+
+    /// Returns the conditions of a status.
+    fn conditions(status: &Self::Status) -> &[Condition];
+}
+
+/// Returns the conditions in an order that does not depend on the API server.
+pub(crate) fn sorted(conditions: Option<&[Condition]>) -> Vec<Condition> {
+    let mut conditions = conditions.unwrap_or_default().to_vec();
+    conditions.sort_by(|a, b| a.type_.cmp(&b.type_));
+    conditions
+}
+
+/// Writes status, counts the writes, and emits the Events that belong to them.
+pub(crate) struct StatusWriter {
+    client: Client,
+    pub(crate) recorder: Recorder,
+    pub(crate) budget: StatusBudget,
+    writes: Family<StatusWrite, Counter>,
+}
+
+impl StatusWriter {
+    pub(crate) fn new(client: Client, writes: Family<StatusWrite, Counter>) -> Self {
+        let recorder = Recorder::new(client.clone(), RECONCILER.into());
+        Self { client, recorder, budget: StatusBudget::default(), writes }
+    }
+
+    /// Writes the reconciler's part of the status if it differs from what the object has and the budget allows it.
+    /// Returns whether the status was written.
+    pub(crate) async fn write_if_changed<K: ReconciledObject>(
+        &self,
+        kind: &Kind<K>,
+        object: &K,
+        new: &K::Status,
+        allow: impl FnOnce(&StatusBudget) -> bool,
+    ) -> Result<bool, StatusError> {
+        let old = object.status().cloned().unwrap_or_default();
+        if K::reconciled(&old) == K::reconciled(new) || !allow(&self.budget) {
+            return Ok(false);
+        }
+        if !self.write(kind, object, RECONCILER, new).await? {
+            return Ok(false);
+        }
+        self.emit(object, K::conditions(&old), K::conditions(new)).await;
+        Ok(true)
+    }
+
+    /// Writes the fields that `manager` owns. The uid goes along, so that a newer object of the same name is not written
+    /// to. Returns false if the object has gone.
+    pub(crate) async fn write<K: ReconciledObject>(
+        &self,
+        kind: &Kind<K>,
+        object: &K,
+        manager: &'static str,
+        status: &K::Status,
+    ) -> Result<bool, StatusError> {
+        let body = json!({
+            "apiVersion": K::api_version(&()),
+            "kind": K::kind(&()),
+            "metadata": { "name": object.name_any(), "uid": object.uid() },
+            "status": status,
+        });
+        let api: Api<K> = Api::namespaced(self.client.clone(), &object.namespace().unwrap_or_default());
+        let parameters = PatchParams::apply(manager).force();
+        let answer = api.patch_status(&object.name_any(), &parameters, &Patch::Apply(&body)).await;
+        match answer.map_err(|source| StatusError { manager, source }) {
+            Ok(answer) => kind.own_writes.remember(answer),
+            Err(error) if error.is_gone() => return Ok(false),
+            Err(error) => return Err(error),
+        }
+        self.writes.get_or_create(&StatusWrite { kind: K::kind(&()).into_owned() }).inc();
+        Ok(true)
+    }
+
+    /// Emits the Events that a change of the conditions is worth.
+    pub(crate) async fn emit<K: ReconciledObject>(&self, object: &K, before: &[Condition], after: &[Condition]) {
+        events::transitions(&self.recorder, object, before, after).await;
+    }
 }

@@ -1,4 +1,4 @@
-//! Step 3: the record, with its secrets in the clear.
+//! Step 3: builds the record, with its secrets in the clear.
 
 use hookwright_core::record::{Identity, SubscriptionRecord, VERSION};
 use hookwright_core::seal::Secret;
@@ -13,11 +13,11 @@ use crate::secrets;
 /// Something that the spec refers to can't be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Unresolved {
-    /// And it says why.
+    /// A reference is broken, for the reason in the refusal.
     Broken(Refusal),
-    /// The Producer isn't there for this namespace, and the record has been taken away.
+    /// The Producer doesn't exist for this namespace, and the record was removed.
     NotPermitted(Refusal),
-    /// Nobody has looked at the Producer yet.
+    /// The Producer has not been looked at yet.
     Waiting(String),
 }
 
@@ -27,8 +27,8 @@ impl From<Refusal> for Unresolved {
     }
 }
 
-/// The same for a Producer that doesn't exist as for one that doesn't let the namespace in: the difference is no business
-/// of whoever isn't let in.
+/// Returns the same for a Producer that doesn't exist as for one that doesn't admit the namespace. A namespace without
+/// a grant must not learn the difference.
 pub(crate) fn not_permitted(producer: &ObjectRef<Producer>) -> Unresolved {
     let namespace = producer.namespace.as_deref().unwrap_or_default();
     let message = format!(

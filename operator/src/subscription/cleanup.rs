@@ -1,4 +1,4 @@
-//! Takes away what a Subscription left in NATS. Its generated Secret goes with it by its owner reference.
+//! Removes what a Subscription left in NATS. Kubernetes removes its generated Secret by the owner reference.
 
 use hookwright_core::nats::ids::SubscriptionUid;
 use hookwright_core::nats::names::{self, CONFIG_BUCKET, HEALTH_BUCKET, STATE_BUCKET};
@@ -6,18 +6,18 @@ use hookwright_crds::Subscription;
 use kube::ResourceExt;
 use kube::runtime::reflector::ObjectRef;
 
-use super::SubscriptionError;
 use crate::cache::references::RefersToProducer;
 use crate::context::Context;
 use crate::nats::jetstream::{JetStream, JsResult};
 use crate::reconcile::deletion;
+use crate::reconcile::error::ReconcileError;
 
-pub(crate) async fn cleanup(subscription: &Subscription, ctx: &Context) -> Result<(), SubscriptionError> {
+pub(crate) async fn cleanup(subscription: &Subscription, ctx: &Context) -> Result<(), ReconcileError> {
     let uid = SubscriptionUid::parse(&subscription.uid().unwrap_or_default())?;
     ctx.triggers.subscriptions.settled(&ObjectRef::from_obj(subscription));
     let result = remove(&uid, ctx).await;
     let timeout = ctx.settings.finalizer_timeout;
-    deletion::or_let_go(result, subscription, timeout, &ctx.recorder).await.map_err(SubscriptionError::Cleanup)?;
+    deletion::or_let_go(result, subscription, timeout, &ctx.status.recorder).await?;
     ctx.subscriptions.own_writes.forget(uid.as_str());
     ctx.triggers.producer_soon(subscription.producer_ref());
     Ok(())
@@ -25,11 +25,12 @@ pub(crate) async fn cleanup(subscription: &Subscription, ctx: &Context) -> Resul
 
 async fn remove(uid: &SubscriptionUid, ctx: &Context) -> JsResult<()> {
     let js: &JetStream = &ctx.js;
-    // Under any Producer: one of the same name may have come and gone.
+    // The record may be under any Producer's uid, as a Producer of the same name may have been deleted and created
+    // again.
     js.remove_matching(CONFIG_BUCKET, &format!("subscription.*.{uid}")).await?;
     js.remove(STATE_BUCKET, &names::disabled_key(uid)).await?;
     js.remove_matching(STATE_BUCKET, &names::test_key(uid)).await?;
-    // From here on counts of this Subscription are late ones.
+    // Counts of this Subscription that come from now on are late.
     ctx.health.gone(uid);
     js.remove_matching(HEALTH_BUCKET, &format!("{uid}.*")).await
 }

@@ -1,4 +1,4 @@
-//! Step 1: the Producer and the Secrets that the Subscription refers to.
+//! Step 1: reads the Producer and the Secrets that the Subscription refers to.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use crate::status::conditions::find;
 /// A Producer that exists.
 pub(crate) struct FoundProducer {
     pub(crate) uid: ProducerUid,
-    /// Whether its spec is accepted; none if nobody has looked yet.
+    /// Whether its spec is accepted; none if the operator has not looked at the Producer yet.
     pub(crate) accepted: Option<Result<(), Refusal>>,
     pub(crate) live: Option<LiveProducer>,
     /// What its Subscriptions inherit.
@@ -28,11 +28,11 @@ pub(crate) struct FoundProducer {
 /// What the Subscription refers to.
 #[derive(Default)]
 pub(crate) struct Fetched {
-    /// None if there is none, or it is being deleted, or it doesn't let the Subscription's namespace in.
+    /// The Producer; none if it doesn't exist, is being deleted, or doesn't admit the Subscription's namespace.
     pub(crate) producer: Option<FoundProducer>,
-    /// By name; none where there is none.
+    /// The Secrets by name; none for one that doesn't exist.
     pub(crate) secrets: HashMap<String, Option<Secret>>,
-    /// The Secret of the generated key, where the spec names no key, and whether it is this Subscription's.
+    /// The Secret with the generated key if the spec names no key, and whether it belongs to this Subscription.
     pub(crate) generated: Option<(Secret, bool)>,
 }
 
@@ -42,12 +42,12 @@ impl Fetched {
         Some((&producer.uid, producer.live.as_ref()?))
     }
 
-    /// What the Subscription inherits.
+    /// Returns the delivery policy that the Subscription inherits.
     pub(crate) fn delivery(&self) -> Option<&Delivery> {
         self.producer.as_ref()?.delivery.as_ref()
     }
 
-    /// Whether the generated Secret's name is taken by that of an earlier Subscription of this name.
+    /// Returns whether the generated Secret still belongs to an earlier Subscription of this name.
     pub(crate) fn waits_for_garbage_collection(&self, subscription: &Subscription) -> bool {
         let Some((secret, false)) = &self.generated else { return false };
         secret.owner_references().iter().any(|owner| {
@@ -60,7 +60,8 @@ pub(crate) async fn fetch(subscription: &Subscription, ctx: &Context) -> Result<
     let namespace = subscription.namespace().unwrap_or_default();
     let mut fetched = Fetched { producer: found(subscription, ctx).await, ..Fetched::default() };
     if fetched.producer.is_none() && is_foreign(subscription) {
-        // Nothing is served, whatever the Secrets are; and what can't be read must not keep the record in place.
+        // Without a grant nothing is served, whatever the Secrets are. A Secret that can't be read must not keep the
+        // record in place.
         return Ok(fetched);
     }
     for name in secret_names(subscription) {
@@ -101,7 +102,8 @@ fn secret_names(subscription: &Subscription) -> Vec<String> {
     names
 }
 
-/// What the last written status says of `Accepted`, where the operator has not looked at a Producer since it started.
+/// Returns what the last written status says of `Accepted`, for a Producer that was not looked at since the operator's
+/// start.
 fn accepted_before(producer: &Producer) -> Option<Result<(), Refusal>> {
     let conditions = producer.status.as_ref()?.conditions.as_ref()?;
     let accepted = find(conditions, ConditionType::Accepted)?;

@@ -1,88 +1,95 @@
-//! Step 5: what came of it, in status.
+//! Step 5: writes the result into status.
 
 use hookwright_crds::{
-    ConditionStatus, ConditionType, Delivery, LastTest, Reason, SigningKeyStatus, SigningStatus, Subscription,
-    SubscriptionStatus,
+    ConditionType, Delivery, LastTest, Reason, SigningKeyStatus, SigningStatus, Subscription, SubscriptionStatus,
 };
 use hookwright_runtime::logging;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use kube::{Api, Resource, ResourceExt};
+use kube::Resource;
 use url::Url;
 
-use super::apply::ApplyError;
 use super::build::Unresolved;
-use super::{SubscriptionError, validate};
+use super::validate;
 use crate::cache::leases::Rollout;
 use crate::context::Context;
-use crate::metrics::Kind;
-use crate::nats::jetstream::JsError;
+use crate::reconcile::error::ReconcileError;
 use crate::refusal::Refusal;
-use crate::status::conditions::{self, Judgement, find, summarize};
-use crate::status::events;
-use crate::status::write::{RECONCILER, StatusError, write_status};
+use crate::status::budget::StatusBudget;
+use crate::status::conditions::{self, Judgement, find, holds_for, summarize};
+use crate::status::write::{ReconciledObject, StatusError, sorted};
 
-/// What came of a reconcile.
+/// The result of a reconcile.
 #[derive(Debug)]
-pub(crate) enum Outcome {
-    /// The record is in place; no rollout while the Producer's part isn't.
+pub(crate) enum SubscriptionOutcome {
+    /// The record is in place. The rollout is none while the Producer's stream and consumer are not.
     Applied { rollout: Option<Rollout>, fresh: bool, revision: u64 },
     /// The spec can't be used.
     Refused(Refusal),
-    /// What it refers to can't be used.
+    /// Something that the spec refers to can't be used.
     Unresolved(Unresolved),
     /// NATS is away.
     Unavailable,
-    /// It would not be done; the reason is said.
+    /// The reconcile failed for another reason, which the text says.
     Failed(String),
 }
 
-impl Outcome {
-    pub(crate) fn failed(error: &SubscriptionError) -> Self {
-        let nats = match error {
-            SubscriptionError::Leases(nats) | SubscriptionError::Cleanup(nats) => Some(nats),
-            SubscriptionError::Apply(ApplyError::Nats(nats)) => Some(nats),
-            _ => None,
-        };
-        if nats.is_some_and(JsError::is_unavailable) { Self::Unavailable } else { Self::Failed(logging::chain(error)) }
+impl SubscriptionOutcome {
+    pub(crate) fn failed(error: &ReconcileError) -> Self {
+        if error.is_unavailable() { Self::Unavailable } else { Self::Failed(logging::chain(error)) }
     }
 }
 
-/// Whether `Programmed` is true for this generation already.
-pub(crate) fn is_latched(subscription: &Subscription) -> bool {
-    let conditions = subscription.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
-    find(conditions, ConditionType::Programmed).is_some_and(|programmed| {
-        programmed.status == "True" && programmed.observed_generation == subscription.meta().generation
-    })
+fn conditions_of(subscription: &Subscription) -> &[Condition] {
+    subscription.status.as_ref().map(Subscription::conditions).unwrap_or_default()
 }
 
-fn judge(outcome: &Outcome, before: &[Condition], generation: i64) -> Vec<(ConditionType, Judgement)> {
+/// Returns whether `Programmed` is True for this generation already.
+pub(crate) fn is_programmed(subscription: &Subscription) -> bool {
+    let generation = subscription.meta().generation.unwrap_or_default();
+    holds_for(conditions_of(subscription), ConditionType::Programmed, generation)
+}
+
+/// Returns the conditions that follow from the outcome.
+pub(crate) fn judge(subscription: &Subscription, outcome: &SubscriptionOutcome) -> Vec<(ConditionType, Judgement)> {
+    judge_after(conditions_of(subscription), subscription.meta().generation.unwrap_or_default(), outcome)
+}
+
+fn judge_after(
+    before: &[Condition],
+    generation: i64,
+    outcome: &SubscriptionOutcome,
+) -> Vec<(ConditionType, Judgement)> {
     let accepted = match outcome {
-        Outcome::Refused(refusal) => Judgement::accepted(Err(refusal)),
+        SubscriptionOutcome::Refused(refusal) => Judgement::accepted(Err(refusal)),
         _ => Judgement::accepted(Ok(())),
     };
     let resolved = match outcome {
-        Outcome::Refused(_) => Judgement::unknown(Reason::Pending, "Waiting for a spec that can be accepted."),
-        Outcome::Unresolved(Unresolved::Broken(refusal) | Unresolved::NotPermitted(refusal)) => {
+        SubscriptionOutcome::Refused(_) => {
+            Judgement::unknown(Reason::Pending, "Waiting for a spec that can be accepted.")
+        }
+        SubscriptionOutcome::Unresolved(Unresolved::Broken(refusal) | Unresolved::NotPermitted(refusal)) => {
             Judgement::fails(refusal)
         }
-        Outcome::Unresolved(Unresolved::Waiting(message)) => Judgement::unknown(Reason::Pending, message.clone()),
+        SubscriptionOutcome::Unresolved(Unresolved::Waiting(message)) => {
+            Judgement::unknown(Reason::Pending, message.clone())
+        }
         _ => Judgement::holds(Reason::ResolvedRefs, "Producer and Secrets were found and may be used."),
     };
     let programmed = match outcome {
-        Outcome::Applied { rollout: Some(rollout), .. } => Judgement::programmed(*rollout),
-        Outcome::Applied { rollout: None, .. } => {
+        SubscriptionOutcome::Applied { rollout: Some(rollout), .. } => Judgement::programmed(*rollout),
+        SubscriptionOutcome::Applied { rollout: None, .. } => {
             Judgement::unknown(Reason::Pending, "Waiting for the Producer's stream and consumer.")
         }
-        Outcome::Refused(_) | Outcome::Unresolved(_) => {
+        SubscriptionOutcome::Refused(_) | SubscriptionOutcome::Unresolved(_) => {
             Judgement::unknown(Reason::Pending, "Waiting for a spec that can be accepted and resolved.")
         }
-        Outcome::Unavailable => Judgement::unknown(Reason::NatsUnavailable, "NATS doesn't answer the operator."),
-        Outcome::Failed(message) => {
-            Judgement { status: ConditionStatus::False, reason: Reason::Pending, message: message.clone() }
-        }
+        SubscriptionOutcome::Unavailable => Judgement::unavailable(),
+        SubscriptionOutcome::Failed(message) => Judgement::failed(message),
     };
-    let unlatched =
-        matches!(outcome, Outcome::Applied { fresh: true, .. } | Outcome::Unresolved(Unresolved::NotPermitted(_)));
+    let unlatched = matches!(
+        outcome,
+        SubscriptionOutcome::Applied { fresh: true, .. } | SubscriptionOutcome::Unresolved(Unresolved::NotPermitted(_))
+    );
     let latch = !unlatched;
     let programmed_before = find(before, ConditionType::Programmed).filter(|_| latch);
     let programmed = programmed.latched(programmed_before, generation);
@@ -93,26 +100,22 @@ fn judge(outcome: &Outcome, before: &[Condition], generation: i64) -> Vec<(Condi
     ])
 }
 
-/// What `Ready` comes to.
-pub(crate) fn ready(subscription: &Subscription, outcome: &Outcome) -> Judgement {
-    let before = subscription.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
-    let all = judge(outcome, before, subscription.meta().generation.unwrap_or_default());
-    let ready = all.into_iter().find(|(kind, _)| *kind == ConditionType::Ready);
-    ready.map_or_else(|| Judgement::unknown(Reason::Pending, ""), |(_, judgement)| judgement)
+/// Returns the judgement of `Ready`, which [`judge`] always gives.
+pub(crate) fn ready(judgements: &[(ConditionType, Judgement)]) -> Judgement {
+    let ready = judgements.iter().find(|(kind, _)| *kind == ConditionType::Ready);
+    ready.map_or_else(|| Judgement::unknown(Reason::Pending, ""), |(_, judgement)| judgement.clone())
 }
 
-/// Writes the part of the status that is the reconciler's, if it differs from what is there.
+/// Writes the reconciler's part of the status, if it differs from what is there.
 pub(crate) async fn write(
     ctx: &Context,
     subscription: &Subscription,
-    outcome: &Outcome,
+    judgements: Vec<(ConditionType, Judgement)>,
     effective_delivery: Option<Delivery>,
     last_test: Option<LastTest>,
 ) -> Result<(), StatusError> {
-    let old = subscription.status.clone().unwrap_or_default();
-    let before: Vec<Condition> = old.conditions.clone().unwrap_or_default();
     let generation = subscription.meta().generation.unwrap_or_default();
-    let conditions = conditions::dated(judge(outcome, &before, generation), &before, generation, conditions::now());
+    let conditions = conditions::dated(judgements, conditions_of(subscription), generation, conditions::now());
     let keys = validate::signing_keys(subscription).into_iter();
     let keys = keys.map(|secret_ref| SigningKeyStatus { secret_ref }).collect();
     let host = Url::parse(&subscription.spec.endpoint.url).ok().and_then(|url| url.host_str().map(str::to_owned));
@@ -125,61 +128,49 @@ pub(crate) async fn write(
         last_test,
         ..SubscriptionStatus::default()
     };
-    if same(&old, &new) {
-        return Ok(());
-    }
-    let api = Api::namespaced(ctx.client.clone(), &subscription.namespace().unwrap_or_default());
-    ctx.status_budget.spend();
-    let answer = match write_status(&api, subscription, RECONCILER, &new).await {
-        Ok(answer) => answer,
-        Err(error) if error.is_gone() => return Ok(()),
-        Err(error) => return Err(error),
-    };
-    ctx.subscriptions.own_writes.remember(answer);
-    ctx.metrics.status_writes.get_or_create(&Kind { kind: "Subscription" }).inc();
-    events::transitions(&ctx.recorder, subscription, &before, new.conditions.as_deref().unwrap_or_default()).await;
-    Ok(())
+    ctx.status.write_if_changed(&ctx.subscriptions, subscription, &new, StatusBudget::always).await.map(drop)
 }
 
-/// Whether the reconciler's part of two statuses is the same.
-fn same(old: &SubscriptionStatus, new: &SubscriptionStatus) -> bool {
-    let part = |status: &SubscriptionStatus| {
-        let mut conditions = status.conditions.clone().unwrap_or_default();
+impl ReconciledObject for Subscription {
+    fn reconciled(status: &SubscriptionStatus) -> impl PartialEq {
+        let mut conditions = sorted(status.conditions.as_deref());
         conditions.retain(|condition| condition.type_ != ConditionType::EndpointHealthy.as_str());
-        conditions.sort_by(|a, b| a.type_.cmp(&b.type_));
         let SubscriptionStatus { observed_generation, endpoint_host, signing, effective_delivery, last_test, .. } =
             status.clone();
         (observed_generation, conditions, endpoint_host, signing, effective_delivery, last_test)
-    };
-    part(old) == part(new)
+    }
+
+    fn conditions(status: &SubscriptionStatus) -> &[Condition] {
+        status.conditions.as_deref().unwrap_or_default()
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn text(outcome: &Outcome, before: &[Condition]) -> String {
+    fn text(outcome: &SubscriptionOutcome, before: &[Condition]) -> String {
         let text = |(kind, judgement): &(ConditionType, Judgement)| {
             format!("{}={} {}", kind.as_str(), judgement.status.as_str(), judgement.reason.as_str())
         };
-        judge(outcome, before, 1).iter().map(text).collect::<Vec<_>>().join(", ")
+        judge_after(before, 1, outcome).iter().map(text).collect::<Vec<_>>().join(", ")
     }
 
     #[test]
     fn conditions_by_outcome() {
-        let broken = Outcome::Unresolved(Unresolved::Broken(Refusal::new(Reason::SecretNotFound, "x")));
+        let broken = SubscriptionOutcome::Unresolved(Unresolved::Broken(Refusal::new(Reason::SecretNotFound, "x")));
         let cases = [
             (
-                Outcome::Applied { rollout: Some(Rollout::Loaded), fresh: false, revision: 1 },
+                SubscriptionOutcome::Applied { rollout: Some(Rollout::Loaded), fresh: false, revision: 1 },
                 "Accepted=True Accepted, ResolvedRefs=True ResolvedRefs, Programmed=True Programmed, Ready=True Ready",
             ),
             (
-                Outcome::Applied { rollout: Some(Rollout::NoDispatchers), fresh: false, revision: 1 },
+                SubscriptionOutcome::Applied { rollout: Some(Rollout::NoDispatchers), fresh: false, revision: 1 },
                 "Accepted=True Accepted, ResolvedRefs=True ResolvedRefs, Programmed=Unknown NoDispatchers, \
                  Ready=Unknown NoDispatchers, Reconciling=True NoDispatchers",
             ),
             (
-                Outcome::Refused(Refusal::new(Reason::Invalid, "x")),
+                SubscriptionOutcome::Refused(Refusal::new(Reason::Invalid, "x")),
                 "Accepted=False Invalid, ResolvedRefs=Unknown Pending, Programmed=Unknown Pending, \
                  Ready=False Invalid, Stalled=True Invalid",
             ),
@@ -189,7 +180,7 @@ mod tests {
                  Ready=False SecretNotFound",
             ),
             (
-                Outcome::Unavailable,
+                SubscriptionOutcome::Unavailable,
                 "Accepted=True Accepted, ResolvedRefs=True ResolvedRefs, Programmed=Unknown NatsUnavailable, \
                  Ready=Unknown NatsUnavailable, Reconciling=True NatsUnavailable",
             ),
@@ -201,14 +192,17 @@ mod tests {
 
     #[test]
     fn what_was_programmed_stays_so_while_nats_is_away_or_a_secret_is() {
-        let loaded = Outcome::Applied { rollout: Some(Rollout::Loaded), fresh: false, revision: 1 };
-        let before = conditions::dated(judge(&loaded, &[], 1), &[], 1, jiff::Timestamp::UNIX_EPOCH);
-        assert!(text(&Outcome::Unavailable, &before).ends_with("Programmed=True Programmed, Ready=True Ready"));
-        let fresh = Outcome::Applied { rollout: Some(Rollout::Unheard), fresh: true, revision: 1 };
+        let loaded = SubscriptionOutcome::Applied { rollout: Some(Rollout::Loaded), fresh: false, revision: 1 };
+        let before = conditions::dated(judge_after(&[], 1, &loaded), &[], 1, jiff::Timestamp::UNIX_EPOCH);
+        assert!(
+            text(&SubscriptionOutcome::Unavailable, &before).ends_with("Programmed=True Programmed, Ready=True Ready")
+        );
+        let fresh = SubscriptionOutcome::Applied { rollout: Some(Rollout::Unheard), fresh: true, revision: 1 };
         assert!(text(&fresh, &before).contains("Programmed=Unknown Pending"), "a record that was lost is loaded again");
-        let broken = Outcome::Unresolved(Unresolved::Broken(Refusal::new(Reason::SecretNotFound, "x")));
+        let broken = SubscriptionOutcome::Unresolved(Unresolved::Broken(Refusal::new(Reason::SecretNotFound, "x")));
         assert!(text(&broken, &before).ends_with("Programmed=True Programmed, Ready=False SecretNotFound"));
-        let shut_out = Outcome::Unresolved(Unresolved::NotPermitted(Refusal::new(Reason::RefNotPermitted, "x")));
+        let shut_out =
+            SubscriptionOutcome::Unresolved(Unresolved::NotPermitted(Refusal::new(Reason::RefNotPermitted, "x")));
         assert!(text(&shut_out, &before).ends_with("Programmed=Unknown Pending, Ready=False RefNotPermitted"));
     }
 
@@ -223,7 +217,9 @@ mod tests {
             delivery: Some(hookwright_crds::DeliveryStatus::default()),
             ..reconciler.clone()
         };
-        assert!(same(&both, &reconciler));
-        assert!(!same(&both, &SubscriptionStatus { observed_generation: Some(2), ..both.clone() }));
+        let part = Subscription::reconciled;
+        assert!(part(&both) == part(&reconciler));
+        let edited = SubscriptionStatus { observed_generation: Some(2), ..both.clone() };
+        assert!(part(&both) != part(&edited));
     }
 }

@@ -1,8 +1,8 @@
-//! The test delivery that an annotation asks for.
+//! Sends the test delivery that an annotation asks for.
 //!
-//! The request stands in the state bucket before a dispatcher hears of it, and its result comes there: so a value is
-//! sent once, whenever the operator dies. What status says of a value ends it; until then each reconcile looks where it
-//! has come to, and an answer of a dispatcher brings a reconcile.
+//! The request is in the state bucket before a dispatcher learns of it, and the result is written there. So each value
+//! is sent once, whenever the operator dies. A value has ended when status has its result. Until then each reconcile
+//! looks at the request, and a dispatcher's answer triggers a reconcile.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use bytes::Bytes;
 use hookwright_core::delivery::test_delivery::{Step, TestDelivery, TestRecord, TestResult, shown, step};
 use hookwright_core::nats::ids::SubscriptionUid;
 use hookwright_core::nats::names::{PARKED_STREAM, STATE_BUCKET, test_due, test_key};
-use hookwright_core::record::{self, RecordError, VERSION};
+use hookwright_core::record::{self, VERSION};
 use hookwright_crds::{ConditionStatus, LastTest, Reason, SEND_TEST, Subscription};
 use hookwright_runtime::logging;
 use hookwright_runtime::mirror::Change;
@@ -20,77 +20,71 @@ use kube::ResourceExt;
 use kube::runtime::reflector::ObjectRef;
 use tracing::warn;
 
-use super::status::Outcome;
+use super::status::SubscriptionOutcome;
 use crate::context::Context;
-use crate::nats::jetstream::{JsError, header_map};
+use crate::nats::jetstream::header_map;
+use crate::reconcile::error::ReconcileError;
 use crate::status::conditions::Judgement;
 
-/// The outcome of a test that can't be sent now, or can't end.
+/// The outcome in status of a test that can't be sent now, or has no result yet.
 const PENDING: &str = "Pending";
-/// How much is said of why.
+/// The highest number of characters in a message about a test.
 const MESSAGE: usize = 1024;
-/// How soon a test is looked after again, should its result not be told.
+/// How soon an open test is looked at again, in case its answer is missed.
 const LOOK: Duration = Duration::from_secs(5);
-
-/// A test can't be asked for.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum TestError {
-    #[error("can't ask for a test delivery")]
-    Nats(#[from] JsError),
-    #[error("the request of a test delivery can't be read or written")]
-    Record(#[from] RecordError),
-}
 
 /// How far the test has come.
 #[derive(Debug, PartialEq)]
 pub(super) struct Followed {
-    /// What status is to say.
+    /// The test as status should show it.
     pub(super) last: Option<LastTest>,
-    /// When to look again at the latest; none if nothing is to come.
+    /// When to look again at the latest; none if no result is awaited.
     pub(super) again: Option<Duration>,
 }
 
 /// Whether a test can be sent.
 #[derive(Debug, PartialEq, Eq)]
 enum Way {
-    /// By the record of this revision.
+    /// It can be sent by the record of this revision.
     Clear(u64),
-    /// Not now, for a reason to tell.
+    /// It can't be sent now, for the reason in the text.
     Shut(String),
-    /// It will show in a moment.
+    /// It is not known yet; a signal will tell.
     Unclear,
 }
 
-/// Asks for the test that the annotation wants, if it was not sent yet, and tells what came of it.
+/// Requests the test that the annotation asks for, if it was not sent yet, and returns its result or progress.
 pub(super) async fn follow(
     subscription: &Subscription,
     uid: &SubscriptionUid,
-    found: &Outcome,
+    outcome: &SubscriptionOutcome,
     ready: &Judgement,
     ctx: &Context,
-) -> Result<Followed, TestError> {
+) -> Result<Followed, ReconcileError> {
     let Some(value) = open(subscription) else { return Ok(unchanged(subscription)) };
     let entry = ctx.js.get(STATE_BUCKET, &test_key(uid)).await?;
     let (known, at) = match entry {
-        Some(entry) => (Some(record::decode::<TestRecord>(&entry.value)?), entry.revision),
+        Some(entry) => {
+            (Some(record::decode::<TestRecord>(&entry.value).map_err(ReconcileError::TestRequest)?), entry.revision)
+        }
         None => (None, 0),
     };
     let now = Timestamp::now();
     let next = step(known.as_ref(), &value, now);
-    match (&next, way(found, ready, ctx.leases.is_none_live())) {
+    match (&next, way(outcome, ready, ctx.leases.is_none_live())) {
         (Step::Ended(result), _) => return Ok(Followed { last: Some(ended(value, result)), again: None }),
         (Step::Wait(rest), _) => {
             let again = Some((*rest).try_into().unwrap_or(LOOK));
             return Ok(Followed { again, ..unchanged(subscription) });
         }
-        // What makes it Ready brings a reconcile.
+        // The signal that makes it Ready triggers a reconcile.
         (_, Way::Unclear) => return Ok(unchanged(subscription)),
         (_, Way::Shut(why)) => {
-            let again = matches!(found, Outcome::Applied { .. }).then_some(LOOK);
+            let again = matches!(outcome, SubscriptionOutcome::Applied { .. }).then_some(LOOK);
             return Ok(Followed { last: Some(pending(value, &why)), again });
         }
         (Step::UnderWay, Way::Clear(revision)) => {
-            // On its way, or with a dispatcher; else it was lost, or never sent off.
+            // A request without a message was lost, or its message was never sent, unless a dispatcher has it.
             let underway = ctx.js.count_messages(PARKED_STREAM, &test_due(uid)).await? > 0;
             if let Some(test) = known.filter(|_| !underway) {
                 tell(uid, revision, at, test, ctx).await?;
@@ -100,7 +94,7 @@ pub(super) async fn follow(
             let (namespace, name) = (subscription.namespace().unwrap_or_default(), subscription.name_any());
             let test = TestRecord { version: VERSION, namespace, name, value, requested: now, result: None };
             let written = ctx.js.put_at(STATE_BUCKET, &test_key(uid), record::encode(&test)?, at).await?;
-            // None: another operator, or an answer, was faster.
+            // None means that another operator, or an answer, was faster.
             if let Some(request) = written {
                 tell(uid, revision, request, test, ctx).await?;
             }
@@ -109,20 +103,20 @@ pub(super) async fn follow(
     Ok(Followed { again: Some(LOOK), ..unchanged(subscription) })
 }
 
-/// What status says stays, but for what is pending and isn't wanted any more.
+/// Returns the test as status shows it now. A pending test that is no longer asked for is left out.
 pub(super) fn unchanged(subscription: &Subscription) -> Followed {
     let said = subscription.status.as_ref().and_then(|status| status.last_test.clone());
     let wanted = wanted(subscription).is_some();
     Followed { last: said.filter(|test| wanted || test.outcome != PENDING), again: None }
 }
 
-/// The value that the annotation has; none if it is empty or absent.
+/// Returns the value of the annotation, or none if it is empty or absent.
 fn wanted(subscription: &Subscription) -> Option<String> {
     let value = subscription.annotations().get(SEND_TEST)?;
     (!value.is_empty()).then(|| shown(value))
 }
 
-/// The value whose test has not ended, as far as status says.
+/// Returns the value whose result is not in status yet.
 fn open(subscription: &Subscription) -> Option<String> {
     let value = wanted(subscription)?;
     let said = subscription.status.as_ref().and_then(|status| status.last_test.as_ref());
@@ -130,31 +124,33 @@ fn open(subscription: &Subscription) -> Option<String> {
     (!ended).then_some(value)
 }
 
-fn way(found: &Outcome, ready: &Judgement, none_live: bool) -> Way {
-    match (found, ready.status) {
-        // Ready was true before they went, and stays so.
-        (Outcome::Applied { .. }, ConditionStatus::True) if none_live => Way::Shut("No dispatcher is alive.".into()),
-        (Outcome::Applied { revision, .. }, ConditionStatus::True) => Way::Clear(*revision),
+fn way(outcome: &SubscriptionOutcome, ready: &Judgement, none_live: bool) -> Way {
+    match (outcome, ready.status) {
+        // Ready was True before the dispatchers went, and it stays True.
+        (SubscriptionOutcome::Applied { .. }, ConditionStatus::True) if none_live => {
+            Way::Shut("No dispatcher is alive.".into())
+        }
+        (SubscriptionOutcome::Applied { revision, .. }, ConditionStatus::True) => Way::Clear(*revision),
         (_, ConditionStatus::False) => Way::Shut(ready.message.clone()),
         (_, ConditionStatus::Unknown) if ready.reason == Reason::NoDispatchers => Way::Shut(ready.message.clone()),
         _ => Way::Unclear,
     }
 }
 
-/// Brings the request to a dispatcher.
+/// Sends the request to the dispatchers.
 async fn tell(
     uid: &SubscriptionUid,
     revision: u64,
     request: u64,
     test: TestRecord,
     ctx: &Context,
-) -> Result<(), TestError> {
+) -> Result<(), ReconcileError> {
     let delivery = TestDelivery { version: VERSION, subscription: uid.clone(), revision, request, test };
     ctx.js.publish(test_due(uid), header_map(delivery.headers()?), Bytes::new()).await?;
     Ok(())
 }
 
-/// Takes a change of the state bucket: the status of whom a test was answered for follows.
+/// Takes a change of the state bucket. An answered request reconciles its Subscription.
 pub(crate) fn answered(ctx: &Context, change: Change) {
     let Change::Put { key, value, .. } = change else { return };
     match record::decode::<TestRecord>(&value) {
@@ -162,7 +158,7 @@ pub(crate) fn answered(ctx: &Context, change: Change) {
             ctx.triggers.subscriptions.reconcile(ObjectRef::new(&name).within(&namespace));
         }
         Ok(_) => {}
-        Err(error) => warn!(key, error = logging::chain(&error), "what came of a test can't be read"),
+        Err(error) => warn!(key, error = logging::chain(&error), "can't read the result of a test delivery"),
     }
 }
 
@@ -236,15 +232,19 @@ mod tests {
 
     #[test]
     fn a_test_is_sent_when_ready_and_somebody_is_there() {
-        let applied = Outcome::Applied { rollout: None, fresh: false, revision: 7 };
+        let applied = SubscriptionOutcome::Applied { rollout: None, fresh: false, revision: 7 };
         let ready = Judgement::holds(Reason::Ready, "");
         assert_eq!(way(&applied, &ready, false), Way::Clear(7));
         assert_eq!(way(&applied, &ready, true), Way::Shut("No dispatcher is alive.".to_owned()));
         let broken = Judgement::fails(&Refusal::new(Reason::SecretNotFound, "no Secret"));
-        assert_eq!(way(&Outcome::Unavailable, &broken, false), Way::Shut("no Secret".to_owned()));
+        assert_eq!(way(&SubscriptionOutcome::Unavailable, &broken, false), Way::Shut("no Secret".to_owned()));
         let nobody = Judgement::unknown(Reason::NoDispatchers, "nobody");
         assert_eq!(way(&applied, &nobody, true), Way::Shut("nobody".to_owned()));
         assert_eq!(way(&applied, &Judgement::unknown(Reason::Pending, "soon"), false), Way::Unclear);
-        assert_eq!(way(&Outcome::Unavailable, &ready, false), Way::Unclear, "nothing is known of the record");
+        assert_eq!(
+            way(&SubscriptionOutcome::Unavailable, &ready, false),
+            Way::Unclear,
+            "nothing is known of the record"
+        );
     }
 }

@@ -1,4 +1,4 @@
-//! Step 2: what the spec says, in types that prove it.
+//! Step 2: checks the spec, and turns it into types that prove the checks.
 
 use std::collections::HashSet;
 
@@ -8,8 +8,8 @@ use hookwright_core::event::event_type::EventTypePattern;
 use hookwright_core::nats::ids::SubscriptionUid;
 use hookwright_core::record::Identity;
 use hookwright_core::select::Selection;
-use hookwright_crds::policy;
-use hookwright_crds::{DEFAULT_SIGNING_KEY, Delivery, Header, Reason, SecretKeyRef, Subscription, signing_secret_name};
+use hookwright_crds::PolicyError;
+use hookwright_crds::{DEFAULT_SIGNING_KEY, Header, Reason, SecretKeyRef, Subscription, signing_secret_name};
 use http::HeaderName;
 use kube::{Resource, ResourceExt};
 use url::Url;
@@ -38,7 +38,7 @@ pub(crate) enum SecretSource {
     Header(SecretKeyRef),
 }
 
-/// The keys that sign, as status shows them.
+/// Returns the signing keys as status shows them.
 pub(crate) fn signing_keys(subscription: &Subscription) -> Vec<SecretKeyRef> {
     match &subscription.spec.signing {
         Some(signing) => signing.keys.iter().map(|key| key.secret_ref.clone()).collect(),
@@ -49,11 +49,11 @@ pub(crate) fn signing_keys(subscription: &Subscription) -> Vec<SecretKeyRef> {
     }
 }
 
-/// `inherited` is what the Producer says of delivery.
+/// Checks the spec. `policy` is the delivery policy that follows from the spec and the Producer.
 pub(crate) fn validate(
     subscription: &Subscription,
     uid: &SubscriptionUid,
-    inherited: Option<&Delivery>,
+    policy: Result<DeliveryPolicy, PolicyError>,
 ) -> Result<ValidatedSubscription, Refusal> {
     let spec = &subscription.spec;
     let signing = match &spec.signing {
@@ -77,8 +77,7 @@ pub(crate) fn validate(
             headers: headers(spec.endpoint.headers.as_deref().unwrap_or_default())?,
             signing,
         },
-        delivery: policy::effective(spec.delivery.as_ref(), inherited)
-            .map_err(|error| invalid(&format!("{error}.")))?,
+        delivery: policy.map_err(|error| invalid(&format!("{error}.")))?,
     })
 }
 
@@ -111,7 +110,7 @@ fn url(text: &str) -> Result<Url, Refusal> {
     Ok(url)
 }
 
-/// Headers that Hookwright or the connection sets.
+/// Returns whether Hookwright or the connection sets the header.
 fn is_reserved(name: &HeaderName) -> bool {
     const RESERVED: [&str; 9] = [
         "connection",
@@ -156,6 +155,7 @@ fn headers(headers: &[Header]) -> Result<Vec<destination::Header<SecretSource>>,
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use hookwright_crds::policy;
     use serde_json::{Value, json};
 
     pub(crate) fn subscription(patch: &Value) -> Subscription {
@@ -175,7 +175,9 @@ pub(crate) mod tests {
     }
 
     pub(crate) fn validated(patch: &Value) -> Result<ValidatedSubscription, Refusal> {
-        validate(&subscription(patch), &SubscriptionUid::parse("s-1").unwrap(), None)
+        let object = subscription(patch);
+        let policy = policy::effective(object.spec.delivery.as_ref(), None);
+        validate(&object, &SubscriptionUid::parse("s-1").unwrap(), policy)
     }
 
     #[test]
