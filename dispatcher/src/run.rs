@@ -47,6 +47,7 @@ use crate::limits::attempts::Attempts;
 use crate::limits::budget::Budget;
 use crate::limits::lane::{self, Lanes};
 use crate::limits::read_ahead::ReadAhead;
+use crate::limits::slowness::Slowness;
 use crate::liveness::{Liveness, Renewer};
 use crate::metrics::Metrics;
 use crate::observer::Observer;
@@ -105,6 +106,7 @@ fn admin_ended(result: Result<std::io::Result<()>, tokio::task::JoinError>) -> a
 struct Queues {
     lanes: Arc<Lanes<Queued>>,
     attempts: Arc<Attempts<Admitted>>,
+    read_ahead: Arc<ReadAhead>,
 }
 
 impl Queues {
@@ -114,14 +116,22 @@ impl Queues {
     }
 
     /// Runs for as long as the process: has those leave that wait too long, and forgets lanes of deleted Subscriptions.
-    async fn sweep(lanes: Arc<Lanes<Queued>>, attempts: Arc<Attempts<Admitted>>, index: Arc<Index>) {
+    async fn sweep(
+        lanes: Arc<Lanes<Queued>>,
+        attempts: Arc<Attempts<Admitted>>,
+        read_ahead: Arc<ReadAhead>,
+        index: Arc<Index>,
+    ) {
         let mut ticks = interval(lane::SWEEP);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut forgot = Instant::now();
+        let (mut forgot, mut slowness) = (Instant::now(), Slowness::default());
         loop {
-            let now = ticks.tick().await;
-            lanes.sweep(now);
-            attempts.sweep(now);
+            let due = ticks.tick().await;
+            let now = Instant::now();
+            let allowance = slowness.measured(now.saturating_duration_since(due));
+            read_ahead.sweep(now, allowance);
+            lanes.sweep(now, allowance);
+            attempts.sweep(now, allowance);
             if now.saturating_duration_since(forgot) >= FORGET {
                 forgot = now;
                 lanes.retain(|subscription| index.subscription(subscription).is_some());
@@ -172,7 +182,7 @@ impl Shared {
             clock: Clock::new(),
             liveness: Liveness::new(),
             disabled: DisabledSet::new(),
-            queues: Queues { lanes, attempts },
+            queues: Queues { lanes, attempts, read_ahead: ReadAhead::new(limits.waiting) },
             tracker: TaskTracker::new(),
             stop: CancellationToken::new(),
             settings,
@@ -193,9 +203,10 @@ impl Shared {
             key,
             egress: self.settings.egress.clone(),
         };
-        let Queues { lanes, attempts } = &self.queues;
         vital.spawn(Arc::clone(&self.clock).keep(self.nats.clone(), Arc::clone(&self.metrics)));
-        vital.spawn(Queues::sweep(Arc::clone(lanes), Arc::clone(attempts), Arc::clone(&self.index)));
+        let Queues { lanes, attempts, read_ahead } = &self.queues;
+        let (lanes, attempts, read_ahead) = (Arc::clone(lanes), Arc::clone(attempts), Arc::clone(read_ahead));
+        vital.spawn(Queues::sweep(lanes, attempts, read_ahead, Arc::clone(&self.index)));
         vital.spawn(loader.run(self.nats.clone()));
         vital.spawn(Arc::clone(&self.disabled).run(self.nats.clone()));
         vital.spawn(Arc::clone(&self.violations).run());
@@ -276,7 +287,7 @@ impl Shared {
             deliverer: Arc::new(deliverer),
             parked_budget,
             budget: Arc::clone(&events),
-            read_ahead: ReadAhead::new(limits.waiting),
+            read_ahead: Arc::clone(&self.queues.read_ahead),
             acks,
             tracker: self.tracker.clone(),
             max_message,

@@ -57,7 +57,7 @@ impl Deliverer {
         let outcome = self.send(subscription, event, &delivery.id, started, &mut permits.attempt).await;
         let took = clock.elapsed();
         self.metrics.attempt(outcome.kind, took);
-        permits.lane.attempted(outcome.kind);
+        permits.lane.attempted(outcome.kind, took);
         subscription.health.attempt(LastAttempt {
             time: started,
             outcome: outcome.kind,

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 
 use crate::deliver::deliverer::Deliverer;
 use crate::deliver::delivery::{Delivery, Standing};
-use crate::limits::lane::START_WITHIN;
+use crate::limits::slowness::START_WITHIN;
 use crate::parking::store::TooLarge;
 
 /// Behind an endpoint that hangs, the waits begin as if after this many parks (16 s): each park is work for NATS.

@@ -15,6 +15,7 @@ use crate::config::subscription::Subscription;
 use crate::deliver::deliverer::Deliverer;
 use crate::deliver::delivery::{Delivery, Standing, id};
 use crate::limits::read_ahead::Places;
+use crate::limits::slowness::START_WITHIN;
 use crate::limits::{attempts, lane};
 use crate::parking::messages::Published;
 
@@ -132,6 +133,6 @@ impl attempts::Waits for Admitted {
     }
 
     fn until(&self) -> Instant {
-        self.queued.received + lane::START_WITHIN
+        self.queued.received + START_WITHIN
     }
 }

@@ -14,6 +14,8 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use crate::limits::slowness::{Allowance, MOST_PATIENT, START_WITHIN};
+
 /// An attempt is young for so long.
 pub(crate) const YOUNG: Duration = Duration::from_millis(4);
 /// So many may be, for each processor.
@@ -122,8 +124,15 @@ impl<W: Waits> Attempts<W> {
     }
 
     /// Has those leave whose time is over; to be called often.
-    pub(crate) fn sweep(&self, now: Instant) {
+    pub(crate) fn sweep(&self, now: Instant, allowance: Allowance) {
         let mut state = self.state();
+        // With permits left, it is the processors that all wait for.
+        let wait = if allowance.is_slow() && self.load.in_use() < self.load.most {
+            MOST_PATIENT - START_WITHIN
+        } else {
+            allowance.duration()
+        };
+        let Some(now) = now.checked_sub(wait) else { return };
         if !state.waiting.iter().any(|waiter| waiter.is_late(now)) {
             return;
         }
@@ -263,9 +272,9 @@ mod tests {
         // One that has given up takes nothing from the others.
         assert!(attempts.take().now_or_never().is_none());
         let mut last = enter(&attempts, now + second * 2);
-        attempts.sweep(now);
+        attempts.sweep(now, Allowance::default());
         assert!((&mut late).now_or_never().is_none());
-        attempts.sweep(now + second);
+        attempts.sweep(now + second, Allowance::default());
         assert!((&mut late).now_or_never().unwrap().unwrap().is_none());
         drop(first);
         assert!((&mut last).now_or_never().is_none());

@@ -11,6 +11,9 @@
 //! endpoints that fail. So a read_ahead waits as long as the lane, at its pace, will have taken all of it within
 //! [`START_WITHIN`]. Beyond a few, one that hangs keeps only what arrives for it within two seconds; and as each park is
 //! work for NATS, what it parks comes again later. What waits is data in a queue: neither a task nor a timer of its own.
+//!
+//! **Slow ourselves.** Where the dispatcher's own slowness explains how long a lane's attempts take, its deliveries wait on,
+//! for up to [`MOST_PATIENT`]: see [`slowness`](crate::limits::slowness).
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,9 +25,8 @@ use hookwright_core::nats::ids::SubscriptionUid;
 use tokio::time::Instant;
 
 use crate::limits::attempts::Load;
+use crate::limits::slowness::{Allowance, MOST_PATIENT, START_WITHIN};
 
-/// What has not started this long after it was received leaves.
-pub(crate) const START_WITHIN: Duration = Duration::from_secs(5);
 /// How often [`Lanes::sweep`] is to be called.
 pub(crate) const SWEEP: Duration = Duration::from_millis(50);
 
@@ -93,6 +95,8 @@ struct State<W> {
     swept: bool,
     /// Attempts that have ended.
     ended: usize,
+    /// How long they take of late; none before the first one has ended.
+    typical: Option<Duration>,
     timed_out: u32,
     /// Deliveries waited while no attempt ended, and none was answered since.
     hangs: bool,
@@ -149,8 +153,8 @@ impl<W: Waits> Lanes<W> {
     }
 
     /// Has those leave that won't have their turn in time.
-    pub(crate) fn sweep(&self, now: Instant) {
-        self.shared.sweep(now);
+    pub(crate) fn sweep(&self, now: Instant, allowance: Allowance) {
+        self.shared.sweep(now, allowance);
     }
 }
 
@@ -159,9 +163,9 @@ impl<W: Waits> Shared<W> {
         self.closed.store(true, Ordering::Release);
     }
 
-    fn sweep(&self, now: Instant) {
+    fn sweep(&self, now: Instant, allowance: Allowance) {
         let mut lanes = std::mem::take(&mut *self.backlogged());
-        lanes.retain(|lane| lane.sweep(now));
+        lanes.retain(|lane| lane.sweep(now, allowance));
         self.backlogged().append(&mut lanes);
     }
 
@@ -182,6 +186,7 @@ impl<W: Waits> Lane<W> {
             waiting: VecDeque::new(),
             swept: false,
             ended: 0,
+            typical: None,
             timed_out: 0,
             hangs: false,
             pace: None,
@@ -223,10 +228,11 @@ impl<W: Waits> Lane<W> {
     }
 
     /// An attempt has ended.
-    fn attempted(self: &Arc<Self>, outcome: OutcomeKind) {
+    fn attempted(self: &Arc<Self>, outcome: OutcomeKind, took: Duration) {
         let scarce = self.shared.load.is_high();
         let mut state = self.state();
         state.ended = state.ended.wrapping_add(1);
+        state.typical = Some(state.typical.map_or(took, |typical| typical - typical / 8 + took / 8));
         if outcome == OutcomeKind::TimedOut {
             state.timed_out = state.timed_out.saturating_add(1);
             return;
@@ -267,9 +273,9 @@ impl<W: Waits> Lane<W> {
     }
 
     /// Returns whether something waits still.
-    fn sweep(&self, now: Instant) -> bool {
+    fn sweep(&self, now: Instant, allowance: Allowance) -> bool {
         let mut state = self.state();
-        let leaving = state.leaving(&self.shared, now);
+        let leaving = state.leaving(&self.shared, now, allowance);
         state.swept = !state.waiting.is_empty();
         if !state.swept {
             // A burst takes no memory when it is over.
@@ -294,29 +300,33 @@ impl<W: Waits> State<W> {
     }
 
     /// Takes out those that won't have their turn in time, the oldest first.
-    fn leaving(&mut self, shared: &Shared<W>, now: Instant) -> VecDeque<Entry<W>> {
+    fn leaving(&mut self, shared: &Shared<W>, now: Instant, allowance: Allowance) -> VecDeque<Entry<W>> {
+        let ours = !self.hangs && self.typical.is_some_and(|typical| allowance.explains(typical));
+        let (linger, start_within) =
+            if ours { (LINGER + allowance.duration(), MOST_PATIENT) } else { (LINGER, START_WITHIN) };
         let age = |entry: &Entry<W>| now.saturating_duration_since(entry.waiting.received());
         let mut oldest = Duration::ZERO;
         for entry in &mut self.waiting {
             let age = age(entry);
             oldest = oldest.max(age);
-            if age >= LINGER {
+            if age >= linger {
                 entry.waiting.lingers();
             }
         }
         let closed = shared.is_closed();
-        if oldest < LINGER && !closed {
+        if oldest < linger && !closed {
             self.pace = None;
             return VecDeque::new();
         }
-        let stay = self.look(now).clamp(shared.patience, shared.most_waiting);
+        let in_time = if ours { self.start_looking_anew() } else { self.look(now) };
+        let stay = in_time.clamp(shared.patience, shared.most_waiting);
         // It is known by then how fast it is.
-        let known = LINGER + if self.hangs { PACE * 2 } else { PACE };
+        let known = linger + if self.hangs { PACE * 2 } else { PACE };
         let leaves = |left: &mut usize, entry: &Entry<W>| {
             let age = age(entry);
             let leaves = closed
-                || age >= START_WITHIN
-                || age >= LINGER && entry.crowded && *left > shared.most
+                || age >= start_within
+                || age >= linger && entry.crowded && *left > shared.most
                 || age >= known && *left > stay;
             *left -= usize::from(leaves);
             leaves
@@ -330,6 +340,12 @@ impl<W: Waits> State<W> {
         let (leaving, staying) = entries.partition(|entry| leaves(&mut left, entry));
         self.waiting = staying;
         leaving
+    }
+
+    /// The pace says nothing of an endpoint while the dispatcher is what is slow: all will have their turn.
+    fn start_looking_anew(&mut self) -> usize {
+        self.pace = None;
+        usize::MAX
     }
 
     /// How many will have their turn in time, by the last two seconds.
@@ -352,8 +368,8 @@ impl<W: Waits> State<W> {
 
 impl<W: Waits> Permit<W> {
     /// Its attempt has ended.
-    pub(crate) fn attempted(&self, outcome: OutcomeKind) {
-        self.0.attempted(outcome);
+    pub(crate) fn attempted(&self, outcome: OutcomeKind, took: Duration) {
+        self.0.attempted(outcome, took);
     }
 }
 

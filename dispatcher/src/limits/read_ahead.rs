@@ -1,22 +1,29 @@
 //! How far a dispatcher reads ahead: no further than keeps its endpoints busy until the next pull, as what waits in memory
 //! passes through the caches in vain, and is sent again if the dispatcher dies. What has waited for a while waits for an
 //! endpoint that is slow: it has a bound of its own, so that it does not keep the others' events out, of which each Producer
-//! leaves some to others. And an event may have ten thousand receivers.
+//! leaves some to others. And an event may have ten thousand receivers. While the dispatcher itself is slow, it reads no
+//! further ahead than it got on with in the last second: what waits then waits for it.
 
 use std::ops::Deref;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::Notify;
-use tokio::time::timeout;
+use tokio::time::{Duration, Instant, timeout};
 
 use crate::limits::budget::{LOOK, fair};
+use crate::limits::slowness::Allowance;
 
-/// Read ahead, in deliveries.
+/// Read ahead, in deliveries, at the most; and at the least, while the dispatcher is slow.
 const AHEAD: usize = 512;
+const LEAST: usize = 16;
+/// How often what is read ahead is held to the pace of a dispatcher that is slow.
+const PACE: Duration = Duration::from_secs(1);
 
 /// While there are more, no more are read. A quarter less, so that a pull is worth its while.
-const ENOUGH: usize = AHEAD - AHEAD / 4;
+const fn enough(ahead: usize) -> usize {
+    ahead - ahead / 4
+}
 
 /// The deliveries that wait, over all subscriptions.
 #[derive(Debug)]
@@ -25,7 +32,19 @@ pub(crate) struct ReadAhead {
     most: usize,
     /// Those that have not waited for long.
     fresh: AtomicUsize,
+    /// How many of these there may be, about.
+    ahead: AtomicUsize,
     room: Notify,
+    /// Those that have had their turn, or have left.
+    ended: AtomicUsize,
+    pace: Mutex<Pace>,
+}
+
+/// What had ended when the pace was looked at last.
+#[derive(Debug)]
+struct Pace {
+    looked: Instant,
+    ended: usize,
 }
 
 /// What one producer has of it.
@@ -52,7 +71,32 @@ pub(crate) struct Places {
 
 impl ReadAhead {
     pub(crate) fn new(most: usize) -> Arc<Self> {
-        Arc::new(Self { waiting: AtomicUsize::new(0), most, fresh: AtomicUsize::new(0), room: Notify::new() })
+        Arc::new(Self {
+            waiting: AtomicUsize::new(0),
+            most,
+            fresh: AtomicUsize::new(0),
+            ahead: AtomicUsize::new(AHEAD),
+            room: Notify::new(),
+            ended: AtomicUsize::new(0),
+            pace: Mutex::new(Pace { looked: Instant::now(), ended: 0 }),
+        })
+    }
+
+    /// Holds what is read ahead to the pace of a dispatcher that is slow; to be called often.
+    pub(crate) fn sweep(&self, now: Instant, allowance: Allowance) {
+        // A poisoned lock means a panic between two numbers.
+        let mut pace = self.pace.lock().unwrap_or_else(PoisonError::into_inner);
+        if now < pace.looked + PACE {
+            return;
+        }
+        let ended = self.ended.load(Ordering::Acquire);
+        let got_on = ended.wrapping_sub(pace.ended);
+        *pace = Pace { looked: now, ended };
+        drop(pace);
+        let ahead = if allowance.is_slow() { got_on.clamp(LEAST, AHEAD) } else { AHEAD };
+        if self.ahead.swap(ahead, Ordering::AcqRel) < ahead {
+            self.room.notify_waiters();
+        }
     }
 
     fn left(&self) -> usize {
@@ -63,9 +107,9 @@ impl ReadAhead {
     async fn room(&self) -> usize {
         loop {
             let freed = self.room.notified();
-            let fresh = self.fresh.load(Ordering::Acquire);
-            if fresh <= ENOUGH {
-                return AHEAD - fresh;
+            let (fresh, ahead) = (self.fresh.load(Ordering::Acquire), self.ahead.load(Ordering::Acquire));
+            if fresh <= enough(ahead) {
+                return ahead - fresh;
             }
             freed.await;
         }
@@ -165,9 +209,10 @@ impl Places {
         if !std::mem::take(&mut self.fresh) {
             return;
         }
-        let ReadAhead { fresh, room, .. } = &*self.intake.read_ahead;
-        let before = fresh.fetch_sub(self.deliveries, Ordering::AcqRel);
-        if before > ENOUGH && before - self.deliveries <= ENOUGH {
+        let ReadAhead { fresh, ahead, room, .. } = &*self.intake.read_ahead;
+        let (before, enough) =
+            (fresh.fetch_sub(self.deliveries, Ordering::AcqRel), enough(ahead.load(Ordering::Acquire)));
+        if before > enough && before - self.deliveries <= enough {
             room.notify_waiters();
         }
     }
@@ -181,6 +226,7 @@ impl Drop for Places {
         }
         let Intake { read_ahead, waiting, less, .. } = &*self.intake;
         read_ahead.waiting.fetch_sub(self.deliveries, Ordering::AcqRel);
+        read_ahead.ended.fetch_add(self.deliveries, Ordering::AcqRel);
         waiting.fetch_sub(self.deliveries, Ordering::AcqRel);
         less.notify_one();
     }
@@ -272,6 +318,23 @@ mod tests {
         assert!(queued.is_some());
         drop((ones, queued));
         assert_eq!(intake.room().await, 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_slow_dispatcher_reads_no_further_ahead_than_it_gets_on() {
+        let read_ahead = ReadAhead::new(8 * AHEAD);
+        let intake = intake(&read_ahead);
+        let slow = Allowance::of(Duration::from_secs(1));
+        let mut places = ones(&intake, 100);
+        for (started, allowance, room) in
+            [(60, slow, 60 - 40), (0, slow, 0), (40, slow, 40), (0, Allowance::default(), AHEAD)]
+        {
+            places.truncate(places.len() - started);
+            read_ahead.sweep(Instant::now() + PACE, allowance);
+            tokio::time::advance(PACE).await;
+            let got = timeout(Duration::from_secs(1), intake.room()).await.unwrap_or_default();
+            assert_eq!(got as usize, room, "{} wait", places.len());
+        }
     }
 
     #[test]

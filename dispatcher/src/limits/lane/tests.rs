@@ -8,6 +8,7 @@ use crate::limits::attempts::{self, Attempts};
 const FIRST: usize = 2;
 const MOST: usize = 4;
 const MOST_WAITING: usize = 100;
+const QUICK: Duration = Duration::from_millis(5);
 
 /// What it gets: a permit, or none.
 type Got = Option<Permit<Delivery>>;
@@ -93,7 +94,7 @@ async fn wait(lane: &Arc<Lane<Delivery>>, mut entered: oneshot::Receiver<Got>) -
         tokio::select! {
             biased;
             got = &mut entered => return got.unwrap(),
-            now = ticks.tick() => lane.shared.sweep(now),
+            now = ticks.tick() => lane.shared.sweep(now, Allowance::default()),
         }
     }
 }
@@ -112,7 +113,7 @@ fn all(lane: &Arc<Lane<Delivery>>) -> Vec<Permit<Delivery>> {
 
 /// Attempts end; some of those that wait get what they open.
 fn answered(lane: &Arc<Lane<Delivery>>, attempts: usize) -> usize {
-    (0..attempts).for_each(|_| lane.attempted(OutcomeKind::Rejected));
+    (0..attempts).for_each(|_| lane.attempted(OutcomeKind::Rejected, QUICK));
     lane.state().open
 }
 
@@ -183,7 +184,7 @@ async fn what_waits_for_long_is_told_so_and_what_has_its_turn_in_time_is_not() {
         let (received, lingers) = (Instant::now(), Arc::<AtomicBool>::default());
         lane.enter(Delivery { got, received, parked_before: false, lingers: Arc::clone(&lingers) });
         sleep(waited).await;
-        lane.shared.sweep(Instant::now());
+        lane.shared.sweep(Instant::now(), Allowance::default());
         assert_eq!(lingers.load(Ordering::Acquire), told);
         assert!(receiver.try_recv().is_err(), "it goes on waiting");
     }
@@ -200,7 +201,7 @@ async fn a_burst_leaves_no_memory_behind() {
         entered.retain_mut(|got| got.try_recv().is_err());
     }
     assert!(lane.state().waiting.capacity() > 0);
-    lane.shared.sweep(Instant::now());
+    lane.shared.sweep(Instant::now(), Allowance::default());
     assert_eq!(lane.state().waiting.capacity(), 0);
     assert!(lane.shared.backlogged().is_empty());
 }
@@ -214,7 +215,7 @@ async fn a_lane_that_hangs_is_known_however_much_comes_due_for_it() {
     let mut ticks = interval(LINGER / 50);
     while !lane.is_stuck() {
         let now = ticks.tick().await;
-        lane.shared.sweep(now);
+        lane.shared.sweep(now, Allowance::default());
         entered.push(enter(&lane, true));
         assert!(start.elapsed() < LINGER + PACE * 3);
     }
@@ -308,7 +309,7 @@ async fn after_time_outs_one_at_a_time_until_it_is_answered() {
     let entered = others(&lane, 1);
     answered(&lane, 1);
     permits.extend(entered.into_iter().filter_map(|got| got.now_or_never()?.unwrap()));
-    (0..TRIP).for_each(|_| lane.attempted(OutcomeKind::TimedOut));
+    (0..TRIP).for_each(|_| lane.attempted(OutcomeKind::TimedOut, QUICK));
     drop(permits);
     let probe = at_once(&lane).unwrap();
     assert!(enter(&lane, false).await.unwrap().is_none() && lane.is_stuck());
@@ -330,8 +331,31 @@ async fn once_closed_nothing_starts_and_what_waits_leaves() {
     drop(permits);
     assert!(enter(&lane, false).await.unwrap().is_none());
     assert_eq!(waiting(&lane), 3);
-    lane.shared.sweep(Instant::now());
+    lane.shared.sweep(Instant::now(), Allowance::default());
     for got in entered {
         assert!(got.await.unwrap().is_none());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_waits_because_the_dispatcher_is_slow_is_not_parked() {
+    let second = Duration::from_secs(1);
+    for (allowance, took, waited) in [
+        (Allowance::default(), QUICK, START_WITHIN),
+        (Allowance::of(second / 2), second, START_WITHIN),
+        (Allowance::of(second), second, MOST_PATIENT),
+    ] {
+        let lane = free_lane(3);
+        let permits = all(&lane);
+        lane.attempted(OutcomeKind::Delivered, took);
+        let start = Instant::now();
+        let mut entered = others(&lane, 3);
+        let mut ticks = interval(SWEEP);
+        while entered[0].try_recv().is_err() {
+            let now = ticks.tick().await;
+            lane.shared.sweep(now, allowance);
+        }
+        assert_took(start, waited);
+        drop(permits);
     }
 }
