@@ -1,11 +1,12 @@
-//! The domain of Hookwright, pure.
+//! The domain of Hookwright, without I/O.
 //!
-//! Everything subtle is decided here: which subscription an event matches, what a delivery's identity is, how it is
-//! signed, what follows an attempt's outcome, which addresses may be dialled, and how the records look that operator
-//! and dispatcher exchange. Time and randomness arrive as arguments.
+//! This crate decides everything subtle: which Subscriptions an event matches, which identity a delivery has, how it is
+//! signed, what follows an attempt's outcome, which addresses may be dialled, and which records operator and dispatchers
+//! exchange. Time and randomness arrive as arguments.
 //!
 //! **Architecture invariant**: no tokio, kube, async-nats or hyper here, no clock and no random number generator.
 #![deny(missing_docs)]
+#![cfg_attr(test, allow(clippy::too_many_lines, reason = "a test's table may be long"))]
 
 pub mod codec;
 pub mod delivery;

@@ -4,6 +4,7 @@
 //! Most tests share one world and run side by side, each in a namespace of its own. A test that kills things, or that
 //! measures, has a world of its own and runs alone: `shop::alone`.
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test fails by panicking, and prints its figures")]
+#![allow(clippy::too_many_lines, reason = "a scenario may be long")]
 
 mod admission;
 mod clients;
