@@ -12,7 +12,11 @@ if [ ! -x target/debug/hookwright-demo ]; then
   say "After that the demo takes half a minute. Servers that are on PATH, and new enough, are not built."
 fi
 
-servers() { tools/step.sh "Servers and command lines" tools/build.sh --demo >/dev/null && tools/step.sh "Receiver's libraries" tools/receivers.sh --demo; }
+# Where they are, the demo asks itself.
+servers() {
+  tools/step.sh "Servers and command lines" sh -c 'tools/build.sh --demo >/dev/null'
+  tools/step.sh "Receiver's libraries" sh -c 'tools/receivers.sh --demo >/dev/null'
+}
 servers &
 servers=$!
 trap 'kill "$servers" 2>/dev/null || true' EXIT
