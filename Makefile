@@ -5,12 +5,22 @@ ONCE ?=
 ONLY ?=
 export ONCE
 
+# cargo chooses the features of dependencies by what it is asked to build: for tests tokio has others than for binaries
+# alone. So all say the same, the whole workspace and a test; otherwise most dependencies are compiled twice.
+BUILD := $(CARGO) build --workspace --locked
+TEST := $(CARGO) test --workspace --locked
+# What needs no server: the tests beside the code, and these of tests/ folders.
+UNIT := --lib --bins --test schema_memory --test schema --test releases
+# Most end-to-end tests wait most of the time.
+E2E := RUST_TEST_THREADS=6 $(TEST) --test e2e --
+LONG := kills:: status::scale:: status::counts::a_time_without storage::
+
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help prerequisites tools build demo test bench lint fmt generate audit clean
+.PHONY: help prerequisites tools build demo check test test-servers test-long bench lint fmt generate audit clean
 
 help: ## Show this
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 prerequisites:
 	@tools/prerequisites.sh
@@ -19,14 +29,30 @@ tools: prerequisites ## Build the servers and install the libraries that the dem
 	@tools/step.sh "Servers and command lines" tools/build.sh
 	@tools/step.sh "Receivers' libraries" tools/receivers.sh
 
-build: prerequisites ## Build Hookwright
-	@tools/step.sh "Building Hookwright" $(CARGO) build --workspace --locked
+build: ## Build Hookwright
+	@tools/step.sh "Building Hookwright and its tests" $(BUILD) --bins --tests
 
-demo: tools build ## Start everything and show the main job; ONCE=1 verifies and exits
-	@exec $(CARGO) run --quiet --locked --package hookwright-e2e --bin hookwright-demo
+demo: ## Start everything and show the main job; ONCE=1 verifies and exits
+	@tools/demo.sh
 
-test: tools build ## Run every test
-	@tools/step.sh "Tests" $(CARGO) test --workspace --locked
+check: ## Check what needs no server: formatting, lints, unit tests
+	@tools/step.sh "Formatting" $(CARGO) fmt --all --check
+	@tools/step.sh "Import circles" tools/import-circles.py
+	@tools/step.sh "Lints" $(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	@tools/step.sh "Building Hookwright and its tests" $(BUILD) --bins --tests
+	@tools/step.sh "Unit tests" $(TEST) $(UNIT)
+
+test: check test-servers ## Run every test
+
+test-servers: tools build ## Run the tests that need servers
+	@tools/step.sh "The bench, a little of everything" $(TEST) --test smoke
+	@tools/step.sh "End-to-end tests" env $(E2E)
+
+test-long: tools build ## Run the long form of the tests of kills, long times and large numbers; prints a summary
+	@rm -f target/test-long.txt
+	@HOOKWRIGHT_TEST_LONG=1 HOOKWRIGHT_TEST_SUMMARY=$(CURDIR)/target/test-long.txt \
+	  tools/step.sh "Long tests" $(TEST) --test e2e -- --test-threads=1 $(LONG); \
+	  rc=$$?; echo "==> Summary"; cat target/test-long.txt; exit $$rc
 
 bench: tools ## Measure, against references in the same run; ONLY=A,B for some scenarios
 	@tools/step.sh "Building for measurement" $(CARGO) build --release --workspace --locked
@@ -34,13 +60,15 @@ bench: tools ## Measure, against references in the same run; ONLY=A,B for some s
 
 lint: ## Check formatting and lints
 	$(CARGO) fmt --all --check
+	tools/import-circles.py
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 
 fmt: ## Format
 	$(CARGO) fmt --all
 
 generate: ## Generate the CRDs' YAML from the Rust types
-	$(CARGO) run --quiet --locked --package hookwright-crds --bin hookwright-crds-yaml
+	@$(BUILD) --quiet --bin hookwright-crds-yaml --test releases
+	@target/debug/hookwright-crds-yaml
 
 audit: ## Check dependencies: bans, licences, sources
 	@tools/audit.sh

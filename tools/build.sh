@@ -4,9 +4,10 @@
 #
 #   build.sh               one line per tool on stderr, then the folder on stdout
 #   build.sh --print-bin   the same, silent about what was there already
+#   build.sh --demo        only what the demo uses; what has to be built for it is compiled quickly, and runs slower
 #
 # A tool comes from, in this order: KUBEBUILDER_ASSETS; PATH, when the version there is good enough; the cache; a build.
-# Several may run at once, also from several checkouts: each tool is built under a lock, into a folder named by its pins.
+# Several may run at once, also from several checkouts: each is built under a lock, into a folder named by its pins.
 #
 # Environment: HOOKWRIGHT_CACHE (default: hookwright in the user's cache folder), KUBEBUILDER_ASSETS.
 set -euo pipefail
@@ -14,16 +15,23 @@ set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 HERE=$(cd "$(dirname "$0")" && pwd)
 
-QUIET=""
-case ${1:-} in
-  --print-bin) QUIET=1 ;;
-  "") ;;
-  *) say "usage: build.sh [--print-bin]"; exit 2 ;;
-esac
+QUIET="" DEMO=""
+for option in "$@"; do
+  case $option in
+    --print-bin) QUIET=1 ;;
+    --demo) DEMO=1 ;;
+    *) say "usage: build.sh [--print-bin] [--demo]"; exit 2 ;;
+  esac
+done
 
 CACHE=$(cache_folder)/tools
 mkdir -p "$CACHE"
 LINKS=() # NAME=PATH of each tool
+
+# How they are compiled: for the tests, which make servers work; and for the demo, without the optimizer and the
+# debugger's tables.
+FULL=""
+QUICK="-dwarf=false -N -l"
 
 report() { [ -n "$QUIET" ] || say "$1: $2"; }
 
@@ -43,48 +51,81 @@ given() {
   [[ $version =~ [0-9]+\.[0-9]+(\.[0-9]+)? ]] && good_enough "${BASH_REMATCH[0]}" "$minimum" && echo "$path"
 }
 
-# build TOOL MODULE-FOLDER PACKAGE [LDFLAGS]: prints nothing; leaves the binary in $BUILT
-build() {
-  local tool=$1 module=$HERE/$2 package=$3 flags="-s -w ${4:-}" key folder start
-  need_go
-  settle_needs
-  key=$( (cd "$module" && cat go.mod go.sum && find . -name '*.go' -exec cat {} + && go version && echo "$package $flags") | hash_of)
-  folder=$CACHE/$tool-$key
-  BUILT=$folder/$tool
-  if [ -x "$BUILT" ]; then
-    report "$tool" cached
-    return
-  fi
+# module_folder MODULE-FOLDER LDFLAGS GCFLAGS: where in the cache what is built of this module, so, belongs
+module_folder() {
+  local module=$HERE/$1
+  echo "$CACHE/$1-$( (cd "$module" && cat go.mod go.sum && find . -name '*.go' -exec cat {} + && go version && echo "$2 $3") | hash_of)"
+}
+
+# built TOOL MODULE-FOLDER LDFLAGS: prints where the cache has it; the demo takes what either way of compiling made
+built() {
+  local flags folder
+  for flags in "$FULL" ${DEMO:+"$QUICK"}; do
+    folder=$(module_folder "$2" "$3" "$flags")
+    if [ -x "$folder/$1" ]; then
+      echo "$folder/$1"
+      return 0
+    fi
+  done
+  return 1
+}
+
+# provide MODULE-FOLDER LDFLAGS MINUTES {TOOL MINIMUM VERSION-ARGS PACKAGE}...: tools of one module; those that are
+# missing are built together, so that what they have in common is compiled once and they are linked side by side
+provide() {
+  local module=$1 ldflags="-s -w $2" minutes=$3 path tools=() packages=() names=() flags=$FULL folder start n
+  [ -z "$DEMO" ] || flags=$QUICK
+  shift 3
+  while [ $# -gt 0 ]; do
+    # shellcheck disable=SC2086 # the version arguments are words
+    if [ -n "$2" ] && path=$(given "$1" "$2" $3); then
+      report "$1" "$path"
+      LINKS+=("$1=$path")
+    else
+      need_go
+      settle_needs
+      if path=$(built "$1" "$module" "$ldflags"); then
+        report "$1" cached
+        LINKS+=("$1=$path")
+      else
+        tools+=("$1") packages+=("$4")
+      fi
+    fi
+    shift 4
+  done
+  [ ${#tools[@]} -gt 0 ] || return 0
+  folder=$(module_folder "$module" "$ldflags" "$flags")
   mkdir -p "$folder"
   exec 9>"$folder.lock"
   flock 9
-  if [ ! -x "$BUILT" ]; then
-    say "$tool: building (once; it goes into the cache)"
+  # Another run may have built them meanwhile.
+  for n in "${!tools[@]}"; do
+    LINKS+=("${tools[n]}=$folder/${tools[n]}")
+    if [ -x "$folder/${tools[n]}" ]; then unset "tools[n]" "packages[n]"; else names+=("${tools[n]}"); fi
+  done
+  if [ ${#names[@]} -gt 0 ]; then
+    say "${names[*]}: building, about $minutes on two cores (once; it goes into the cache)"
     start=$SECONDS
-    if ! (cd "$module" && CGO_ENABLED=0 go build -trimpath -ldflags "$flags" -o "$BUILT.new" "$package") >"$folder/build.log" 2>&1; then
+    rm -rf "$folder/new"
+    mkdir "$folder/new"
+    if ! (cd "$HERE/$module" && CGO_ENABLED=0 go build -trimpath -gcflags "all=$flags" -ldflags "$ldflags" -o "$folder/new/" "${packages[@]}") >"$folder/build.log" 2>&1; then
       tail -n 20 "$folder/build.log" >&2
-      say "$tool: the build failed; all of its output is in $folder/build.log"
+      say "${names[*]}: the build failed; all of its output is in $folder/build.log"
       exit 1
     fi
-    mv "$BUILT.new" "$BUILT"
-    say "$tool: built in $((SECONDS - start)) s"
-  else
-    report "$tool" cached
+    # A binary is named for its package, which is not always the tool's name.
+    for n in "${!tools[@]}"; do mv "$folder/new/$(package_name "${packages[n]}")" "$folder/${tools[n]}"; done
+    rmdir "$folder/new"
+    say "${names[*]}: built in $((SECONDS - start)) s"
   fi
   exec 9>&-
 }
 
-# provide TOOL MINIMUM VERSION-ARGS MODULE-FOLDER PACKAGE [LDFLAGS]
-provide() {
-  local tool=$1 minimum=$2 path
-  # shellcheck disable=SC2086 # the version arguments are words
-  if path=$(given "$tool" "$minimum" $3); then
-    report "$tool" "$path"
-  else
-    build "$tool" "$4" "$5" "${6:-}"
-    path=$BUILT
-  fi
-  LINKS+=("$tool=$path")
+# package_name PACKAGE: what go names its binary
+package_name() {
+  local path=${1%/v[0-9]*}
+  [ "$path" != . ] || path=kstatus
+  echo "${path##*/}"
 }
 
 kubernetes_flags() {
@@ -96,19 +137,21 @@ kubernetes_flags() {
   done
   echo "$flags"
 }
-KUBE_FLAGS=$(kubernetes_flags)
 
-provide etcd 3.5 --version etcd go.etcd.io/etcd/server/v3
-provide nats-server 2.12 --version nats github.com/nats-io/nats-server/v2
-provide nats 0.1.5 --version natscli github.com/nats-io/natscli/nats
-provide kube-apiserver 1.30 --version kube k8s.io/kubernetes/cmd/kube-apiserver "$KUBE_FLAGS"
-provide kube-controller-manager 1.30 --version kube k8s.io/kubernetes/cmd/kube-controller-manager "$KUBE_FLAGS"
+provide etcd "" "a minute" etcd 3.5 --version go.etcd.io/etcd/server/v3
+provide nats "" "half a minute" nats-server 2.12 --version github.com/nats-io/nats-server/v2
+provide natscli "" "a minute" nats 0.1.5 --version github.com/nats-io/natscli/nats
 # kubectl is supported within one minor version of the API server.
-provide kubectl 1.35 "version --client" kube k8s.io/kubernetes/cmd/kubectl "$KUBE_FLAGS"
-
-# Ours, around a library: what GitOps tools hold an object for.
-build kstatus kstatus .
-LINKS+=("kstatus=$BUILT")
+KUBE=(kube-apiserver 1.30 --version k8s.io/kubernetes/cmd/kube-apiserver
+  kubectl 1.35 "version --client" k8s.io/kubernetes/cmd/kubectl)
+if [ -n "$DEMO" ]; then
+  provide kube "$(kubernetes_flags)" "5 minutes" "${KUBE[@]}"
+else
+  provide kube "$(kubernetes_flags)" "8 minutes" "${KUBE[@]}" \
+    kube-controller-manager 1.30 --version k8s.io/kubernetes/cmd/kube-controller-manager
+  # Ours, around a library: what GitOps tools hold an object for.
+  provide kstatus "" "half a minute" kstatus "" "" .
+fi
 
 BIN=$CACHE/bin-$(printf '%s\n' "${LINKS[@]}" | hash_of)
 if [ ! -d "$BIN" ]; then

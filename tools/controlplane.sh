@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# A real etcd, kube-apiserver and kube-controller-manager on loopback, for tests and the demo. No nodes, no root.
+# A real etcd, kube-apiserver and, unless not wanted, kube-controller-manager on loopback, for tests and the demo. No
+# nodes, no root.
 #
-#   controlplane.sh --bin FOLDER [--state FOLDER] [--crds PATH] [--until-stdin-closes]
+#   controlplane.sh --bin FOLDER [--state FOLDER] [--crds PATH] [--no-controllers] [--until-stdin-closes]
 #
 # Prints "KUBECONFIG=<path>" when ready and serves until a signal, or, with --until-stdin-closes, until stdin reaches
 # EOF: a harness that dies, however it dies, takes the cluster along.
@@ -10,18 +11,20 @@
 #   --state FOLDER  for keys, logs and data, kept; default: a temporary folder, removed
 #   --crds PATH     applied, and waited for, before the controllers start: the garbage collector looks for new kinds
 #                   only every 30 s
+#   --no-controllers  no kube-controller-manager: nothing that is owned is collected, a namespace that is deleted stays
 #
 # Every child dies with this script (parent-death signal). Only its own children are ever killed, by pid.
 set -euo pipefail
 # shellcheck source=tools/lib.sh
 . "$(dirname "$0")/lib.sh"
 
-BIN="" STATE="" CRDS="" STDIN_GUARD=""
+BIN="" STATE="" CRDS="" CONTROLLERS=1 STDIN_GUARD=""
 while [ $# -gt 0 ]; do
   case $1 in
     --bin) BIN=$2; shift ;;
     --state) STATE=$2; shift ;;
     --crds) CRDS=$2; shift ;;
+    --no-controllers) CONTROLLERS="" ;;
     --until-stdin-closes) STDIN_GUARD=1 ;;
     *) say "unknown option $1"; exit 2 ;;
   esac
@@ -68,7 +71,7 @@ free_port() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1
 make_ca
 issue_certificate server /CN=kube-apiserver "subjectAltName=IP:127.0.0.1,DNS:localhost,DNS:kubernetes.default.svc"
 issue_certificate admin /O=system:masters/CN=admin
-issue_certificate controller-manager /O=system:masters/CN=system:kube-controller-manager
+[ -z "$CONTROLLERS" ] || issue_certificate controller-manager /O=system:masters/CN=system:kube-controller-manager
 
 # Unix sockets only, so that there is no port to race for; no fsync, the data is thrown away.
 child etcd "$BIN/etcd" --data-dir "$STATE/etcd" --name one --unsafe-no-fsync --log-level warn \
@@ -102,7 +105,7 @@ until [ "$(curl -s --noproxy '*' --max-time 2 --cacert "$PKI/ca.crt" "https://12
   sleep 0.05
 done
 write_kubeconfig admin "https://127.0.0.1:$PORT" "$STATE/kubeconfig"
-write_kubeconfig controller-manager "https://127.0.0.1:$PORT" "$STATE/controller-manager.kubeconfig"
+[ -z "$CONTROLLERS" ] || write_kubeconfig controller-manager "https://127.0.0.1:$PORT" "$STATE/controller-manager.kubeconfig"
 
 if [ -n "$CRDS" ]; then
   "$BIN/kubectl" --kubeconfig "$STATE/kubeconfig" apply -f "$CRDS" >"$STATE/crds.log" 2>&1 || die "the CRDs are refused"
@@ -110,7 +113,7 @@ if [ -n "$CRDS" ]; then
     >>"$STATE/crds.log" 2>&1 || die "the CRDs are not established"
 fi
 
-child kube-controller-manager "$BIN/kube-controller-manager" --kubeconfig "$STATE/controller-manager.kubeconfig" \
+[ -z "$CONTROLLERS" ] || child kube-controller-manager "$BIN/kube-controller-manager" --kubeconfig "$STATE/controller-manager.kubeconfig" \
   --controllers garbage-collector-controller,namespace-controller,serviceaccount-controller,root-ca-certificate-publisher-controller,clusterrole-aggregation-controller \
   --use-service-account-credentials=false --leader-elect=false --secure-port 0 \
   --service-account-private-key-file "$PKI/sa.key" --root-ca-file "$PKI/ca.crt"

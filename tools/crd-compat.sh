@@ -9,7 +9,9 @@ repository=${1:-$here}
 compare=("${@:2}")
 if [ ${#compare[@]} = 0 ]; then
   cd "$here"
-  compare=(cargo run --quiet --locked --package hookwright-crds --bin hookwright-crds-compat --)
+  # The whole workspace and a test, for the reason that the Makefile gives.
+  cargo build --quiet --locked --workspace --bin hookwright-crds-compat --test releases
+  compare=(target/debug/hookwright-crds-compat)
 fi
 if [ "$(git -C "$repository" rev-parse --is-shallow-repository)" = true ]; then
   echo "This clone is shallow and may lack the tags of releases: run git fetch --unshallow --tags first." >&2

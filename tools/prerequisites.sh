@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Names each program that building, the demo and the tests need and that is not there. Installs nothing.
+# Names each program that building, the demo and the tests need and that is not there; with --demo, what the demo needs.
+# Installs nothing.
 set -euo pipefail
 # shellcheck source=tools/lib.sh
 . "$(dirname "$0")/lib.sh"
@@ -11,7 +12,7 @@ need cc "Install a C compiler (Debian: apt-get install build-essential)."
 need openssl "Install OpenSSL's command line (Debian: apt-get install openssl)."
 need curl "Install curl (Debian: apt-get install curl)."
 need_python
-need_node
+[ "${1:-}" = --demo ] || need_node
 need flock "Install util-linux (Debian: apt-get install util-linux)."
 need setpriv "Install util-linux (Debian: apt-get install util-linux)."
 settle_needs

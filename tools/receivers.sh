@@ -5,14 +5,18 @@
 #   python=<interpreter of a virtual environment>
 #   node_modules=<folder>
 #
+# With --demo only Python's: the demo's receiver is a Python program.
+#
 # Environment: HOOKWRIGHT_CACHE, as for build.sh. Several may run at once.
 set -euo pipefail
 # shellcheck source=tools/lib.sh
 . "$(dirname "$0")/lib.sh"
 PINS=$(cd "$(dirname "$0")" && pwd)/receivers
 
+DEMO=""
+[ "${1:-}" != --demo ] || DEMO=1
 need_python
-need_node
+[ -n "$DEMO" ] || need_node
 settle_needs
 CACHE=$(cache_folder)/receivers
 mkdir -p "$CACHE"
@@ -49,8 +53,9 @@ node_packages() {
 }
 
 PYTHON=$CACHE/python-$( (cat "$PINS/requirements.txt" && python3 -VV && command -v python3) | hash_of)
-NODE=$CACHE/node-$( (cat "$PINS/package.json" "$PINS/package-lock.json" && node --version) | hash_of)
 install "Python's standardwebhooks and cloudevents" "$PYTHON" python_packages
-install "JavaScript's standardwebhooks" "$NODE" node_packages
 echo "python=$PYTHON/bin/python"
+[ -z "$DEMO" ] || exit 0
+NODE=$CACHE/node-$( (cat "$PINS/package.json" "$PINS/package-lock.json" && node --version) | hash_of)
+install "JavaScript's standardwebhooks" "$NODE" node_packages
 echo "node_modules=$NODE/node_modules"

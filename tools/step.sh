@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# step.sh NAME COMMAND...: says what begins, runs it with its output shown, says how long it took.
+# step.sh NAME COMMAND...: says what begins, runs it with its output shown, says how long it took. The file that
+# HOOKWRIGHT_STEPS names gets a line with the same.
 set -euo pipefail
 name=$1
 shift
@@ -7,5 +8,7 @@ echo "==> $name"
 start=$SECONDS
 rc=0
 "$@" || rc=$?
-if [ "$rc" = 0 ]; then echo "    $name: $((SECONDS - start)) s"; else echo "    $name: failed after $((SECONDS - start)) s" >&2; fi
+took=$((SECONDS - start))
+if [ "$rc" = 0 ]; then echo "    $name: $took s"; else echo "    $name: failed after $took s" >&2; fi
+[ -z "${HOOKWRIGHT_STEPS:-}" ] || printf '%6s s  %s\n' "$took" "$name" >>"$HOOKWRIGHT_STEPS"
 exit "$rc"

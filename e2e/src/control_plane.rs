@@ -30,7 +30,7 @@ fn is_ready(object: &Value) -> bool {
     })
 }
 
-/// etcd, kube-apiserver and kube-controller-manager, with the CRDs of `crds/yaml` established.
+/// etcd, kube-apiserver and, if the tools have it, kube-controller-manager, with the CRDs of `crds/yaml` established.
 pub struct ControlPlane {
     process: Process,
     folder: PathBuf,
@@ -40,13 +40,18 @@ pub struct ControlPlane {
 impl ControlPlane {
     /// Starts one whose keys, data and logs are in `folder`; the log of the start itself is beside it.
     pub async fn start(tools: &Tools, folder: &Path) -> Result<Self> {
-        for server in ["etcd", "kube-apiserver", "kube-controller-manager"] {
+        for server in ["etcd", "kube-apiserver"] {
             tools.tool(server)?;
         }
         std::fs::create_dir_all(folder)?;
         let mut command = Command::new(workspace().join("tools/controlplane.sh"));
         command.arg("--bin").arg(tools.bin()).arg("--state").arg(folder).arg("--until-stdin-closes");
         command.arg("--crds").arg(workspace().join("crds/yaml"));
+        if tools.has_controllers() {
+            tools.tool("kube-controller-manager")?;
+        } else {
+            command.arg("--no-controllers");
+        }
         let process = Process::spawn("the control plane", &command, &folder.with_extension("log"))?;
         let plane = Self { process, folder: folder.to_owned(), kubectl: tools.tool("kubectl")? };
         // The script checks that its servers run; only then its word that it is ready counts.

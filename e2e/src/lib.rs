@@ -13,12 +13,14 @@
 //!
 //! A missing tool is an error, never a skipped test.
 //!
-//! `HOOKWRIGHT_KEEP=1` keeps the folder with configuration, data and logs.
+//! `HOOKWRIGHT_KEEP=1` keeps the folder with configuration, data and logs. `HOOKWRIGHT_TEST_LONG=1` asks for the long
+//! form of the tests that have one ([`by_length`]).
 
 mod component;
 mod control_plane;
 mod dispatcher;
 mod http_get;
+mod length;
 mod nats;
 mod operator;
 mod process;
@@ -34,6 +36,7 @@ mod world;
 pub use component::Component;
 pub use control_plane::ControlPlane;
 pub use dispatcher::Dispatcher;
+pub use length::{by_length, report};
 pub use nats::{NatsServer, User};
 pub use operator::Operator;
 pub use process::Process;
@@ -41,7 +44,7 @@ pub use publish::{Event, Publisher};
 pub use receiver::{Answer, Received, Receiver};
 pub use scratch::Scratch;
 pub use settings::SealingKey;
-pub use tools::{Tools, workspace, workspace_binary};
+pub use tools::{Tools, Use, workspace, workspace_binary};
 pub use verify::{ParsedEvent, Signed, Verdict, verify_javascript, verify_python};
 pub use wait::wait_for;
 pub use world::{Options, World};

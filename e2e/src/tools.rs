@@ -10,29 +10,50 @@ pub fn workspace() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."))
 }
 
+/// Who uses the tools.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Use {
+    /// Tests use all of them.
+    Tests,
+    /// The demo does without kube-controller-manager, kstatus and Node.js, which take long to build or to install.
+    Demo,
+}
+
 /// The servers, command lines and libraries that `make tools` prepares.
 #[derive(Clone, Debug)]
 pub struct Tools {
+    whom: Use,
     bin: PathBuf,
     python: PathBuf,
-    node_modules: PathBuf,
+    node_modules: Option<PathBuf>,
 }
 
 impl Tools {
     /// Finds all of them, and builds or installs what isn't there.
     pub async fn locate() -> Result<Self> {
-        let bin = PathBuf::from(script("build.sh", &["--print-bin"]).await?.trim());
-        let receivers = script("receivers.sh", &[]).await?;
-        let line = |name: &str| -> Result<PathBuf> {
-            let found = receivers.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
-            Ok(found.with_context(|| format!("tools/receivers.sh printed no {name}"))?.into())
+        Self::locate_for(Use::Tests).await
+    }
+
+    /// Finds what is used, and builds or installs what isn't there.
+    pub async fn locate_for(whom: Use) -> Result<Self> {
+        let demo: &[&str] = if whom == Use::Demo { &["--demo"] } else { &[] };
+        let bin = PathBuf::from(script("build.sh", &[&["--print-bin"], demo].concat()).await?.trim());
+        let receivers = script("receivers.sh", demo).await?;
+        let line = |name: &str| -> Option<PathBuf> {
+            Some(receivers.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='))?.into())
         };
-        Ok(Self { python: line("python")?, node_modules: line("node_modules")?, bin })
+        let python = line("python").context("tools/receivers.sh printed no python")?;
+        Ok(Self { whom, python, node_modules: line("node_modules"), bin })
     }
 
     /// The folder with a link to each server and command line.
     pub fn bin(&self) -> &Path {
         &self.bin
+    }
+
+    /// Whether kube-controller-manager is one of them.
+    pub fn has_controllers(&self) -> bool {
+        self.whom == Use::Tests
     }
 
     /// One of them: `etcd`, `kube-apiserver`, `kube-controller-manager`, `kubectl`, `nats-server`, `nats`, `kstatus`.
@@ -50,8 +71,8 @@ impl Tools {
     }
 
     /// A `node_modules` with `standardwebhooks`.
-    pub fn node_modules(&self) -> &Path {
-        &self.node_modules
+    pub fn node_modules(&self) -> Result<&Path> {
+        self.node_modules.as_deref().context("these are the demo's tools, without Node.js")
     }
 }
 

@@ -71,7 +71,7 @@ pub async fn verify_python(tools: &Tools, requests: &[Signed]) -> Result<Vec<Ver
 /// Verifies with JavaScript's `standardwebhooks`. One verdict per request, in order.
 pub async fn verify_javascript(tools: &Tools, requests: &[Signed]) -> Result<Vec<Verdict>> {
     let script = workspace().join("tools/receivers/verify.mjs");
-    run(Command::new("node").env("NODE_PATH", tools.node_modules()).arg(script), requests).await
+    run(Command::new("node").env("NODE_PATH", tools.node_modules()?).arg(script), requests).await
 }
 
 async fn run(command: &mut Command, requests: &[Signed]) -> Result<Vec<Verdict>> {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
-use crate::{ControlPlane, Dispatcher, NatsServer, Operator, Scratch, SealingKey, Tools};
+use crate::{ControlPlane, Dispatcher, NatsServer, Operator, Scratch, SealingKey, Tools, Use};
 
 const READY: Duration = Duration::from_secs(60);
 
@@ -20,13 +20,22 @@ pub struct Options {
     pub dispatcher: Value,
     /// Bytes that the account of everything may keep in files. Default: no limit.
     pub account_storage: Option<u64>,
+    /// Which tools are there.
+    pub tools: Use,
     /// Told about each step when it is done, with the time it took. Default: nobody.
     pub progress: fn(&str, Duration),
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { dispatchers: 1, operator: json!({}), dispatcher: json!({}), account_storage: None, progress: |_, _| {} }
+        Self {
+            dispatchers: 1,
+            operator: json!({}),
+            dispatcher: json!({}),
+            account_storage: None,
+            tools: Use::Tests,
+            progress: |_, _| {},
+        }
     }
 }
 
@@ -52,7 +61,7 @@ impl World {
     /// Starts everything and waits until it is ready.
     pub async fn start(options: Options) -> Result<Self> {
         let progress = options.progress;
-        let tools = timed(progress, "servers and tools found", Tools::locate()).await?;
+        let tools = timed(progress, "servers and tools found", Tools::locate_for(options.tools)).await?;
         let scratch = Scratch::new()?;
         let folder = scratch.path().to_owned();
         let (plane_folder, nats_folder) = (folder.join("kube"), folder.join("nats"));

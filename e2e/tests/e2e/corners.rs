@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
-use crate::shop::{SOON, Shop, alone, condition, metric, schedule};
+use crate::shop::{SOON, Shop, beside, condition, metric, schedule};
 
 async fn world() -> World {
     World::start(Options { dispatchers: 2, ..Options::default() }).await.unwrap()
@@ -45,7 +45,7 @@ fn receipts(shop: &Shop<'_>, path: &str) -> HashMap<String, usize> {
 
 #[tokio::test]
 async fn a_rolling_restart_under_load_loses_and_repeats_nothing() {
-    let _machine = alone().await;
+    let _machine = beside().await;
     let world = world().await;
     let shop = Shop::open(&world, json!({})).await;
     shop.subscribe("all", &[">"], json!({})).await;
@@ -83,7 +83,7 @@ async fn each_arrived(shop: &Shop<'_>, path: &str, bodies: std::ops::Range<usize
 #[tokio::test]
 async fn a_dispatcher_that_was_paused_past_its_lease_serves_nothing_by_its_old_index() {
     const BURST: usize = 3_000;
-    let _machine = alone().await;
+    let _machine = beside().await;
     // Nothing but the work itself keeps what was read from being attempted.
     let dispatcher = json!({ "limits": { "inFlight": 4096 }, "lane": { "inFlight": 1024 } });
     let world = World::start(Options { dispatchers: 2, dispatcher, ..Options::default() }).await.unwrap();
@@ -132,7 +132,7 @@ async fn a_dispatcher_that_was_paused_past_its_lease_serves_nothing_by_its_old_i
 
 #[tokio::test]
 async fn a_record_of_a_newer_version_stops_its_producer_and_no_other() {
-    let _machine = alone().await;
+    let _machine = beside().await;
     let world = world().await;
     let shop = Shop::open(&world, json!({})).await;
     let other = Shop::open(&world, json!({})).await;
@@ -213,7 +213,7 @@ async fn count(world: &World, name: &str) -> u64 {
 
 #[tokio::test]
 async fn a_parked_delivery_waits_for_config_that_its_dispatcher_has_not_loaded() {
-    let _machine = alone().await;
+    let _machine = beside().await;
     let world = world().await;
     let shop = Shop::open(&world, json!({})).await;
     let uid = SubscriptionUid::parse(&shop.subscribe("late", &[">"], json!({})).await).unwrap();
@@ -263,7 +263,7 @@ async fn a_parked_delivery_waits_for_config_that_its_dispatcher_has_not_loaded()
 
 #[tokio::test]
 async fn a_shared_consumer_that_was_deleted_is_re_created_where_it_was() {
-    let _machine = alone().await;
+    let _machine = beside().await;
     let world = world().await;
     let shop = Shop::open(&world, json!({})).await;
     shop.subscribe("all", &[">"], json!({})).await;
@@ -331,7 +331,7 @@ fn clock_shift(shift: &str) -> Value {
 
 #[tokio::test]
 async fn a_clock_that_is_off_is_corrected_or_keeps_its_dispatcher_out() {
-    let _machine = alone().await;
+    let _machine = beside().await;
     let options = Options { dispatcher: clock_shift("6s"), ..Options::default() };
     let world = World::start(options).await.unwrap();
     let shop = Shop::open(&world, json!({})).await;

@@ -1,12 +1,12 @@
 //! Every file of `examples/` is accepted by a real API server.
 
-use hookwright_e2e::{ControlPlane, Scratch, Tools, workspace};
+use hookwright_e2e::workspace;
+
+use crate::shop::plane;
 
 #[tokio::test]
 async fn the_api_server_accepts_every_example() {
-    let tools = Tools::locate().await.unwrap();
-    let scratch = Scratch::new().unwrap();
-    let plane = ControlPlane::start(&tools, &scratch.path().join("kube")).await.unwrap();
+    let (plane, _machine) = plane().await;
     for folder in std::fs::read_dir(workspace().join("examples")).unwrap() {
         let folder = folder.unwrap().path();
         let applied = plane.kubectl(&["apply", "-f", &folder.to_string_lossy()]).await.unwrap();

@@ -5,16 +5,16 @@ use std::time::Duration;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use hookwright_e2e::{
-    Answer, ControlPlane, Event, NatsServer, Receiver, Scratch, Signed, Tools, User, verify_javascript, verify_python,
+    Answer, Event, NatsServer, Receiver, Scratch, Signed, Tools, User, verify_javascript, verify_python,
 };
+
+use crate::shop::plane;
 
 const SOON: Duration = Duration::from_secs(10);
 
 #[tokio::test]
 async fn the_operators_identity_reads_secrets_one_at_a_time_only() {
-    let tools = Tools::locate().await.unwrap();
-    let scratch = Scratch::new().unwrap();
-    let plane = ControlPlane::start(&tools, &scratch.path().join("kube")).await.unwrap();
+    let (plane, _machine) = plane().await;
     plane.client().await.unwrap().apiserver_version().await.unwrap();
     let kubeconfig = plane.operator_kubeconfig().await.unwrap();
     let kubeconfig = kubeconfig.to_string_lossy();

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use hookwright_e2e::{Event, Options, User, World, wait_for};
 use serde_json::{Value, json};
 
-use crate::shop::{SOON, Shop, alone, shared};
+use crate::shop::{SOON, Shop, beside, shared};
 
 #[tokio::test]
 async fn what_is_published_right_after_ready_is_delivered() {
@@ -151,7 +151,7 @@ async fn a_producer_may_not_take_the_subjects_of_another_namespace() {
 /// Has a world of its own: it takes NATS away.
 #[tokio::test]
 async fn deleting_while_nats_is_down_does_not_hang_and_leaves_nothing_live() {
-    let _machine = alone().await;
+    let _machine = beside().await;
     let options = Options { operator: json!({ "finalizerTimeout": "6s" }), ..Options::default() };
     let world = World::start(options).await.unwrap();
     let shop = Shop::open(&world, json!({})).await;

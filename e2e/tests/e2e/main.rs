@@ -1,8 +1,9 @@
 //! Everything together, the way a user runs it: a real API server, a real nats-server, the operator with its
 //! ServiceAccount's rights, two dispatchers, real receivers.
 //!
-//! Most tests share one world and run side by side, each in a namespace of its own. A test that kills things, or that
-//! measures, has a world of its own and runs alone: `shop::alone`.
+//! Most tests share one world and run side by side, each in a namespace of its own (`shop::shared`). A test that stops or
+//! changes what is shared has a world of its own (`shop::beside`). One that takes all that the machine has runs alone
+//! (`shop::alone`).
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test fails by panicking, and prints its figures")]
 #![allow(clippy::too_many_lines, reason = "a scenario may be long")]
 

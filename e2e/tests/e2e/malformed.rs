@@ -8,7 +8,7 @@ use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::shop::{Shop, alone, schedule, shared};
+use crate::shop::{Shop, beside, schedule, shared};
 
 #[tokio::test]
 async fn a_broken_event_is_kept_with_its_reason_and_the_next_is_delivered() {
@@ -67,7 +67,7 @@ async fn a_body_at_the_streams_limit_is_delivered_retried_and_kept() {
 /// interrupt every dispatcher until the operator has put them aside, so this has a world of its own.
 #[tokio::test]
 async fn unreadable_headers_are_put_aside_and_a_false_status_is_ignored() {
-    let _machine = alone().await;
+    let _machine = beside().await;
     let world = World::start(Options { dispatchers: 2, ..Options::default() }).await.unwrap();
     let shop = Shop::open(&world, json!({})).await;
     shop.subscribe("all", &[">"], json!({})).await;

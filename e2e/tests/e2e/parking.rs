@@ -14,7 +14,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use tokio::time::interval;
 
-use crate::shop::{SOON, Shop, alone, fixed, merge, metric};
+use crate::shop::{SOON, Shop, beside, fixed, merge, metric};
 
 const QUOTA: usize = 20;
 /// What a dispatcher may park before it knows what the others have parked: a tenth of the quota, and what is under way
@@ -69,7 +69,7 @@ async fn publish_slowly(shop: &Shop<'_>, n: usize) {
 
 #[tokio::test]
 async fn a_subscription_parks_up_to_its_quota_and_the_rest_is_given_up() {
-    let _machine = alone().await;
+    let _machine = beside().await;
     let quota = json!({ "parking": { "quota": { "deliveries": QUOTA, "bytes": 100_000 } } });
     let world = World::start(Options { dispatcher: quota.clone(), ..Options::default() }).await.unwrap();
     let shop = Shop::open(&world, json!({})).await;
@@ -153,7 +153,7 @@ async fn a_tenant_with_many_dead_endpoints_leaves_room_for_others() {
     const DEAD: usize = 25;
     const EVENTS: usize = 100;
     const FLAKY: usize = 15;
-    let _machine = alone().await;
+    let _machine = beside().await;
     // Whole quotas of all would let in the whole budget.
     let settings = json!({ "parking": { "budget": BUDGET, "quota": { "bytes": BUDGET / DEAD as u64 } } });
     let options = Options { dispatchers: 2, dispatcher: settings, ..Options::default() };
@@ -211,7 +211,7 @@ async fn no_pulls(shop: &Shop<'_>) {
 async fn new_events_wait_while_too_much_is_parked_and_none_is_lost() {
     const BUDGET: u64 = 1_000_000;
     const DOWN: usize = 100;
-    let _machine = alone().await;
+    let _machine = beside().await;
     let budget = json!({ "parking": { "budget": BUDGET } });
     let world = World::start(Options { dispatcher: budget, ..Options::default() }).await.unwrap();
     let dispatcher = &world.dispatchers[0];
@@ -246,7 +246,7 @@ async fn new_events_wait_while_too_much_is_parked_and_none_is_lost() {
 
 #[tokio::test]
 async fn beyond_its_deadline_a_delivery_that_never_finds_a_place_is_given_up() {
-    let _machine = alone().await;
+    let _machine = beside().await;
     let lane = json!({ "lane": { "inFlight": 1, "waiting": 0 } });
     let world = World::start(Options { dispatcher: lane, ..Options::default() }).await.unwrap();
     let shop = Shop::open(&world, json!({})).await;

@@ -9,7 +9,7 @@ use hookwright_core::record;
 use hookwright_e2e::{Answer, Options, Signed, User, World, verify_javascript, verify_python, wait_for};
 use serde_json::{Value, json};
 
-use crate::shop::{SOON, Shop, alone, condition, merge, shared};
+use crate::shop::{SOON, Shop, beside, condition, merge, shared};
 
 /// An outcome is there within this time after the answer, on a busy machine too.
 const PROMPT: Duration = Duration::from_secs(5);
@@ -253,7 +253,7 @@ async fn a_value_may_be_anything() {
 /// Has a world of its own: it kills what sends.
 #[tokio::test]
 async fn a_value_is_sent_once_whoever_restarts() {
-    let _machine = alone().await;
+    let _machine = beside().await;
     let world = World::start(Options { dispatchers: 2, ..Options::default() }).await.unwrap();
     let shop = Shop::open(&world, json!({})).await;
     shop.subscribe("kept", &[">"], json!({})).await;

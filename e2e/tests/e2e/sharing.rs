@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use hookwright_e2e::{Answer, Options, World, wait_for};
 use serde_json::{Value, json};
 
-use crate::shop::{SOON, Shop, alone, condition, merge, shared};
+use crate::shop::{SOON, Shop, beside, condition, merge, shared};
 
 /// A revoked grant stops deliveries within this time.
 const REVOKED: Duration = Duration::from_secs(30);
@@ -69,7 +69,7 @@ async fn publish_and_wait(shop: &Shop<'_>, published: &mut usize) {
 /// Has a world of its own: in the shared one objects are looked at again every 4 s, which would hide a missing watch.
 #[tokio::test]
 async fn grants_heal_and_revocations_stop_without_a_restart() {
-    let _machine = alone().await;
+    let _machine = beside().await;
     let world = World::start(Options { dispatchers: 2, ..Options::default() }).await.unwrap();
     let shop = Shop::open(&world, json!({})).await;
     let (red, blue) = (world.namespace("red").await.unwrap(), world.namespace("blue").await.unwrap());

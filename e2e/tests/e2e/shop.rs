@@ -16,10 +16,12 @@ use hookwright_core::nats::delivery_id::DeliveryKey;
 use hookwright_core::nats::ids::{ProducerUid, SubscriptionUid};
 use hookwright_core::nats::names::{DEAD_LETTER_STREAM, dead_delivery, dead_event, parked_due};
 use hookwright_core::record::VERSION;
-use hookwright_e2e::{Event, Options, Publisher, Received, Receiver, User, World, wait_for};
+use hookwright_e2e::{
+    ControlPlane, Event, Options, Publisher, Received, Receiver, Scratch, Tools, User, World, wait_for,
+};
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use tokio::sync::{OnceCell, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use tokio::sync::{OnceCell, RwLock, RwLockReadGuard, RwLockWriteGuard, Semaphore, SemaphorePermit};
 
 /// Long enough for anything that should be quick; a test that needs a bound of its own says so.
 pub(crate) const SOON: Duration = Duration::from_secs(30);
@@ -30,12 +32,39 @@ pub(crate) const TENANT: &str = "tenant";
 /// How many EventSchemas a Producer may have in the shared world.
 pub(crate) const EVENT_SCHEMAS: usize = 20;
 
+/// How many worlds of one test each may be there at the same time, beside the shared one.
+const OWN_WORLDS: usize = 2;
+
 static MACHINE: RwLock<()> = RwLock::const_new(());
+static OWN: Semaphore = Semaphore::const_new(OWN_WORLDS);
 static WORLD: OnceCell<World> = OnceCell::const_new();
+static PLANE: OnceCell<(ControlPlane, Scratch)> = OnceCell::const_new();
 
 /// The machine for oneself: nothing else runs meanwhile.
 pub(crate) async fn alone() -> RwLockWriteGuard<'static, ()> {
     MACHINE.write().await
+}
+
+/// What keeps a test that needs the machine for itself waiting.
+pub(crate) type Beside = (SemaphorePermit<'static>, RwLockReadGuard<'static, ()>);
+
+/// For a test with a world of its own that others may run beside: it stops or changes what they share, and measures
+/// nothing.
+pub(crate) async fn beside() -> Beside {
+    // In this order: what waits for its turn keeps nobody from being alone.
+    let turn = OWN.acquire().await.unwrap();
+    (turn, MACHINE.read().await)
+}
+
+/// An API server without an operator, which tests of nothing else share.
+pub(crate) async fn plane() -> (&'static ControlPlane, RwLockReadGuard<'static, ()>) {
+    let machine = MACHINE.read().await;
+    let start = async || {
+        let scratch = Scratch::new()?;
+        let plane = ControlPlane::start(&Tools::locate().await?, &scratch.path().join("kube")).await?;
+        anyhow::Ok((plane, scratch))
+    };
+    (&PLANE.get_or_try_init(start).await.unwrap().0, machine)
 }
 
 /// A namespace in the world that tests share.

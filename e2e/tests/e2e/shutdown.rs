@@ -6,11 +6,11 @@ use std::time::Duration;
 use hookwright_e2e::{Answer, Options, World};
 use serde_json::json;
 
-use crate::shop::{Shop, alone};
+use crate::shop::{Shop, beside};
 
 #[tokio::test]
 async fn a_dispatcher_that_stops_finishes_or_parks_what_it_holds() {
-    let _machine = alone().await;
+    let _machine = beside().await;
     let world = World::start(Options::default()).await.unwrap();
     let shop = Shop::open(&world, json!({})).await;
     shop.receiver.answer("/slow", Answer::status(200).after(Duration::from_secs(2)));

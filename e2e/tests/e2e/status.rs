@@ -11,7 +11,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 
-use crate::shop::{KEY, SOON, Shop, alone, fixed, schedule, shared};
+use crate::shop::{KEY, SOON, Shop, beside, fixed, schedule, shared};
 
 fn time(value: &Value) -> Timestamp {
     value.as_str().unwrap().parse().unwrap()
@@ -132,7 +132,7 @@ pub(crate) async fn kstatus(tools: &Tools, object: &Value) -> String {
 /// Has a world of its own: it stops the operator.
 #[tokio::test]
 async fn kstatus_follows_the_life_of_each_kind() {
-    let _machine = alone().await;
+    let _machine = beside().await;
     let world =
         World::start(Options { operator: json!({ "secretRefresh": "1s" }), ..Options::default() }).await.unwrap();
     let shop = Shop::open(&world, json!({})).await;

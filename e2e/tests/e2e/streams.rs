@@ -9,7 +9,7 @@ use hookwright_core::record::{self, Checkpoint};
 use hookwright_e2e::{Event, Options, User, World, wait_for};
 use serde_json::{Value, json};
 
-use crate::shop::{SOON, Shop, alone, condition, shared};
+use crate::shop::{SOON, Shop, beside, condition, shared};
 use crate::status::kstatus;
 
 /// Numbers in status are written every 30 s at most.
@@ -80,7 +80,7 @@ fn received(shop: &Shop<'_>, path: &str) -> BTreeSet<usize> {
 /// The body with number n has sequence n + 1.
 #[tokio::test]
 async fn events_that_go_unreceived_are_counted_and_those_that_went_later_are_not() {
-    let _machine = alone().await;
+    let _machine = beside().await;
     let world = World::start(Options::default()).await.unwrap();
     let shop = Shop::open(&world, json!({ "stream": { "maxBytes": "64Ki" } })).await;
     let window = json!({ "maxAge": "2s", "duplicateWindow": "1s" });

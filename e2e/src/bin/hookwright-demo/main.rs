@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::Result;
-use hookwright_e2e::{Options, World};
+use hookwright_e2e::{Options, Use, World};
 use tokio::signal::unix::{SignalKind, signal};
 
 use receiver::PythonReceiver;
@@ -41,7 +41,8 @@ async fn main() -> ExitCode {
 
 async fn run(once: bool, up: &AtomicBool) -> Result<()> {
     println!("==> Starting Kubernetes, NATS, the operator and two dispatchers");
-    let world = World::start(Options { dispatchers: 2, progress: done, ..Options::default() }).await?;
+    let world =
+        World::start(Options { dispatchers: 2, tools: Use::Demo, progress: done, ..Options::default() }).await?;
     let outcome = show(&world, once, up).await;
     if outcome.is_err() {
         scenario::print_logs(&world);

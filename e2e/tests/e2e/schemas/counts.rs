@@ -6,7 +6,7 @@ use hookwright_e2e::{Options, World};
 use serde_json::{Value, json};
 
 use super::{declare, order, schema, validation};
-use crate::shop::{Shop, alone};
+use crate::shop::{Shop, beside};
 
 /// Each dispatcher writes at most every 10 s.
 const WRITTEN: Duration = Duration::from_secs(40);
@@ -14,7 +14,7 @@ const WRITTEN: Duration = Duration::from_secs(40);
 /// Has a world of its own: it restarts everything.
 #[tokio::test]
 async fn warned_of_violations_are_delivered_and_counted_over_restarts_and_ignored_ones_only_delivered() {
-    let _machine = alone().await;
+    let _machine = beside().await;
     let world = World::start(Options { dispatchers: 2, ..Options::default() }).await.unwrap();
     let shop = Shop::open(&world, json!({})).await;
     declare(&shop, &schema(&shop, "created", "order.created", &[("1.0", order())], json!({}))).await;

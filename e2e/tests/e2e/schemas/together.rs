@@ -5,7 +5,7 @@ use hookwright_e2e::{Event, Options, User, World, wait_for};
 use serde_json::{Value, json};
 
 use super::{order, schema};
-use crate::shop::{SOON, Shop, alone, merge};
+use crate::shop::{SOON, Shop, beside, merge};
 
 /// Enough that putting them in place takes longer than making the Producer ready.
 const TYPES: usize = 50;
@@ -82,7 +82,7 @@ async fn none_is_dead(shop: &Shop<'_>, objects: &[Value]) {
 /// Has a world of its own: its operator sleeps for a while.
 #[tokio::test]
 async fn no_event_is_dead_for_want_of_a_schema_that_was_applied_with_its_producer() {
-    let _machine = alone().await;
+    let _machine = beside().await;
     let world = World::start(Options::default()).await.unwrap();
     let with = |shop: &Shop<'_>| {
         let mut objects = schemas(shop);

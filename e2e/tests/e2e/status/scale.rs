@@ -1,4 +1,5 @@
-//! Two thousand Subscriptions under load.
+//! Many Subscriptions under load: two thousand in the long form, which also judges how soon a turn is seen. The short
+//! form has enough for their statuses to be due more often than they may be written.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -6,7 +7,7 @@ use std::time::{Duration, Instant};
 use futures::TryStreamExt;
 use hookwright_core::delivery::health::DeliveryCounts;
 use hookwright_core::nats::names::HEALTH_BUCKET;
-use hookwright_e2e::{Answer, Options, User, World, wait_for};
+use hookwright_e2e::{Answer, Options, User, World, by_length, report, wait_for};
 use kube::Client;
 use kube::core::{DynamicObject, WatchEvent};
 use serde_json::{Value, json};
@@ -14,11 +15,17 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use crate::shop::{Shop, alone, fixed, metric};
 
-const SUBSCRIPTIONS: usize = 2_000;
+fn subscriptions() -> usize {
+    by_length(800, 2_000)
+}
+
+fn load() -> Duration {
+    by_length(Duration::from_secs(25), Duration::from_secs(40))
+}
+
 /// Each event type goes to this many Subscriptions.
 const SHARE: usize = 20;
 const EVENTS_PER_SECOND: u64 = 10;
-const LOAD: Duration = Duration::from_secs(40);
 const WINDOW: Duration = Duration::from_secs(10);
 /// Those whose endpoint fails under load, each with an event type of its own.
 const SICK: usize = 5;
@@ -26,10 +33,17 @@ const SICK: usize = 5;
 const PAUSE: Duration = Duration::from_secs(4);
 /// How long it is waited for this many statuses to be written after the load.
 const SHOWN: Duration = Duration::from_secs(60);
-const WRITTEN: usize = 800;
+fn written() -> usize {
+    by_length(400, 800)
+}
+
+/// How late a turn may be seen. On a machine that has nothing else to do it is about 1.3 s, in a debug build.
+fn turn_seen() -> Duration {
+    by_length(SHOWN, Duration::from_secs(2))
+}
 
 #[tokio::test]
-async fn two_thousand_subscriptions_share_twenty_writes_a_second() {
+async fn many_subscriptions_share_twenty_writes_a_second() {
     let _machine = alone().await;
     let world = World::start(Options::default()).await.unwrap();
     let shop = Shop::open(&world, json!({})).await;
@@ -41,11 +55,11 @@ async fn two_thousand_subscriptions_share_twenty_writes_a_second() {
         let mut tick = interval(Duration::from_micros(1_000_000 / EVENTS_PER_SECOND));
         tick.set_missed_tick_behavior(MissedTickBehavior::Burst);
         let (start, mut n) = (Instant::now(), 0);
-        while start.elapsed() < LOAD {
+        while start.elapsed() < load() {
             tick.tick().await;
-            shop.publish(&shop.event(&format!("t.{}", n % (SUBSCRIPTIONS / SHARE)), "{}")).await;
+            shop.publish(&shop.event(&format!("t.{}", n % (subscriptions() / SHARE)), "{}")).await;
             // In the midst of it, what makes endpoints turn.
-            if n % 10 == 0 && start.elapsed() > LOAD / 4 {
+            if n % 10 == 0 && start.elapsed() > load() / 4 {
                 shop.publish(&shop.event("sick", "{}")).await;
             }
             n += 1;
@@ -54,23 +68,23 @@ async fn two_thousand_subscriptions_share_twenty_writes_a_second() {
     let before = written_at_the_server(&world).await;
     let (busiest, turns, backwards, ()) = tokio::join!(busiest(&world), turns(&shop), backwards(&shop), publish);
     let served = written_at_the_server(&world).await - before;
-    println!(
-        "at most {busiest} writes of status in 10 s, {served} in all by the API server; turns were seen after {turns:?}"
-    );
+    let all = subscriptions();
+    report(&format!(
+        "{all} Subscriptions: at most {busiest} writes of status in 10 s, {served} in all; turns seen after {turns:?}"
+    ));
     // Spent when a write begins, counted when it has ended: one that took long counts beside those of the next window.
     assert!(busiest <= 210, "{busiest} in 10 s");
-    assert!(served as u64 <= 20 * (LOAD.as_secs() + 15), "{served} by the API server");
-    // About 1.3 s in a debug build with everything on two cores.
-    assert!(turns.iter().all(|late| *late <= Duration::from_secs(2)), "{turns:?}");
+    assert!(served as u64 <= 20 * (load().as_secs() + 15), "{served} by the API server");
+    assert!(turns.iter().all(|late| *late <= turn_seen()), "{turns:?}");
     assert_eq!(backwards, Vec::<String>::new());
     exact(&shop).await;
     shown(&shop).await;
 }
 
-/// All of them, with one signing key: 2,000 generated ones are another test's matter.
+/// All of them, with one signing key: that many generated ones are another test's matter.
 async fn create(shop: &Shop<'_>) {
     let keys = shop.shared_key().await;
-    let mut objects: Vec<Value> = (0..SUBSCRIPTIONS - SICK)
+    let mut objects: Vec<Value> = (0..subscriptions() - SICK)
         .map(|n| shop.subscription(&format!("s-{n}"), &[&format!("t.{}", n / SHARE)], keys.clone()))
         .collect();
     for n in 0..SICK {
@@ -86,7 +100,7 @@ async fn create(shop: &Shop<'_>) {
 /// The most writes of status, by the operator's count, in any ten seconds.
 async fn busiest(world: &World) -> u64 {
     let (start, mut samples) = (Instant::now(), Vec::new());
-    while start.elapsed() < LOAD + WINDOW {
+    while start.elapsed() < load() + WINDOW {
         let asked = start.elapsed();
         let metrics = world.operator.metrics().await.unwrap();
         samples.push((asked, metric(&metrics, "operator_status_writes_total"), start.elapsed()));
@@ -119,7 +133,7 @@ async fn turns(shop: &Shop<'_>) -> Vec<Duration> {
     let mut events = std::pin::pin!(events);
     let mut turned = HashMap::new();
     while turned.len() < SICK {
-        let event = tokio::time::timeout(LOAD, events.try_next()).await.expect("no turn").unwrap();
+        let event = tokio::time::timeout(load(), events.try_next()).await.expect("no turn").unwrap();
         let (WatchEvent::Added(object) | WatchEvent::Modified(object)) = event.expect("the watch has ended") else {
             continue;
         };
@@ -159,7 +173,7 @@ async fn counts(shop: &Shop<'_>, client: &Client) -> HashMap<String, [i64; 3]> {
 async fn backwards(shop: &Shop<'_>) -> Vec<String> {
     let client = shop.world.control_plane.client().await.unwrap();
     let (start, mut last, mut backwards) = (Instant::now(), HashMap::new(), Vec::new());
-    while start.elapsed() < LOAD {
+    while start.elapsed() < load() {
         for (name, counts) in self::counts(shop, &client).await {
             let old = last.insert(name.clone(), counts).unwrap_or_default();
             if old.iter().zip(counts).any(|(old, new)| new < *old) {
@@ -181,7 +195,7 @@ async fn exact(shop: &Shop<'_>) {
             let value = bucket.get(key).await?.unwrap_or_default();
             counted += hookwright_core::record::decode::<DeliveryCounts>(&value)?.tally.delivered;
         }
-        let got: usize = (0..SUBSCRIPTIONS - SICK).map(|n| shop.receiver.count(&format!("/s-{n}"))).sum();
+        let got: usize = (0..subscriptions() - SICK).map(|n| shop.receiver.count(&format!("/s-{n}"))).sum();
         anyhow::ensure!(counted == got as u64, "{counted} are counted, {got} were received");
         Ok(())
     })
@@ -190,7 +204,8 @@ async fn exact(shop: &Shop<'_>) {
 }
 
 /// What a status says once it is written again is what its receiver got. For all 2,000 that takes 100 s at 20 writes a
-/// second; it is seen of those that are written in about half of that, those first that waited longest.
+/// second; it is seen of those that are written in about half of that, those first
+/// that waited longest.
 async fn shown(shop: &Shop<'_>) {
     let client = shop.world.control_plane.client().await.unwrap();
     let (start, before) = (Instant::now(), counts(shop, &client).await);
@@ -206,10 +221,10 @@ async fn shown(shop: &Shop<'_>) {
                 wrong.push(format!("{name}: {counts:?}, {got} received"));
             }
         }
-        anyhow::ensure!(wrong.is_empty() && written >= WRITTEN, "{written} are written, wrong are {wrong:?}");
+        anyhow::ensure!(wrong.is_empty() && written >= self::written(), "{written} are written, wrong are {wrong:?}");
         Ok((written, exact))
     })
     .await
     .unwrap();
-    println!("{written} statuses were written in {:?} after the load, all exact; {exact} are", start.elapsed());
+    report(&format!("{written} statuses were written in {:?} after the load, all exact; {exact} are", start.elapsed()));
 }
