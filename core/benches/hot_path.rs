@@ -1,4 +1,4 @@
-//! What `core` does for each event and each delivery. `cargo bench -p hookwright-core`.
+//! Benchmarks of the work in `core` for each event and each delivery. Run `cargo bench -p hookwright-core`.
 
 #![allow(clippy::unwrap_used, reason = "a benchmark fails by panicking")]
 

@@ -1,31 +1,31 @@
-//! How everything that is exchanged in NATS is written: JSON with a version.
+//! The encoding of everything that is exchanged in NATS: JSON with a version.
 //!
-//! A reader that meets a newer version, or a text that it can't read in full, says so: what is half understood must not
-//! send webhooks.
+//! A reader refuses a record of a newer version and a record that it can't read in full: a record that is only half
+//! understood must not cause webhooks.
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-/// The version that this build writes.
+/// The record version that this build writes, and the newest that it reads.
 pub const VERSION: u32 = 1;
 
-/// A record can't be read.
+/// Why a record can't be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum RecordError {
-    /// Written by a newer release.
+    /// A newer release wrote the record.
     #[error(
         "the record has version {0}, this build reads up to {VERSION}: upgrade the dispatchers before the operator"
     )]
     Newer(u32),
-    /// Not what the version says.
+    /// The record doesn't have the form that its version requires.
     #[error("the record can't be read")]
     Invalid(#[from] serde_json::Error),
 }
 
-/// Reads a record of this version or an older one.
+/// Reads a record of this version or an older one from JSON.
 ///
 /// # Errors
-/// If it is newer, or not a record of this kind.
+/// If the record has a newer version, or is not a record of type `R`.
 pub fn decode<R: DeserializeOwned>(json: &[u8]) -> Result<R, RecordError> {
     #[derive(Deserialize)]
     struct Versioned {
@@ -38,15 +38,15 @@ pub fn decode<R: DeserializeOwned>(json: &[u8]) -> Result<R, RecordError> {
     Ok(serde_json::from_slice(json)?)
 }
 
-/// Writes a record.
+/// Writes a record as JSON.
 ///
 /// # Errors
-/// Never for the types of this module; `serde_json` can't know that.
+/// Never for the record types of this crate; `serde_json` can't know that.
 pub fn encode<R: Serialize>(record: &R) -> Result<Vec<u8>, RecordError> {
     Ok(serde_json::to_vec(record)?)
 }
 
-/// Writes a record as the value of a header.
+/// Writes a record as JSON for the value of a NATS header.
 ///
 /// # Errors
 /// See [`encode`].

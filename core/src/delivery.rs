@@ -1,5 +1,7 @@
-//! A delivery is one event for one Subscription: the policy for it, what came of its attempts and what follows, what is
-//! stored of it, and how healthy its Subscription is.
+//! Deliveries: a delivery is one event for one Subscription.
+//!
+//! The modules define the policy of a delivery, the outcomes of its attempts and what follows them, the records that
+//! are stored of it, and the health of its Subscription.
 
 pub mod backoff;
 pub mod dead_letter;

@@ -1,4 +1,5 @@
-//! Where deliveries go: the destination with its headers and secrets, and which URLs and addresses may be dialled.
+//! Destinations of deliveries: the URL with its headers and secrets, and the rules for which URLs and addresses may be
+//! dialled.
 
 pub mod egress;
 mod endpoint;

@@ -1,4 +1,4 @@
-//! An event as it was published: what a message says in each of its forms, and which type it has.
+//! Events as they were published: reading a message in each of its forms, and the event's type.
 
 pub mod event_type;
 mod read;

@@ -1,4 +1,4 @@
-//! Names and ids in NATS: streams, buckets, keys and subjects, the ids that stand in them, and what is known of a stream.
+//! Names and ids in NATS: of streams, buckets, keys and subjects; and the count of events that a stream lost.
 
 pub mod delivery_id;
 pub mod ids;

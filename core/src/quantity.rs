@@ -1,7 +1,8 @@
-//! Amounts of bytes as people write them, in objects and in settings alike.
+//! Amounts of bytes as people write them, both in Kubernetes objects and in settings.
 
-/// Reads digits, at most three decimals, and one of k, M, G, T, P, E (powers of 1000) or Ki, Mi, Gi, Ti, Pi, Ei (powers of
-/// 1024). A fraction of a byte is rounded up; `None` if the text is anything else or above 64 bits.
+/// Reads an amount of bytes: 1 to 15 digits, at most three decimals, then optionally one of k, M, G, T, P, E (powers of
+/// 1000) or Ki, Mi, Gi, Ti, Pi, Ei (powers of 1024). A fraction of a byte is rounded up. Returns `None` if the text has
+/// another form or the amount exceeds 64 bits.
 #[must_use]
 pub fn parse(text: &str) -> Option<u64> {
     let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());

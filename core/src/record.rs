@@ -1,7 +1,7 @@
-//! The records that operator and dispatchers exchange in NATS, a type a file: JSON by [`crate::codec`].
+//! The records that operator and dispatchers exchange in NATS, encoded by [`crate::codec`]: one file for each type.
 //!
-//! The operator writes producers, event schemas and subscriptions to `HOOKWRIGHT_CONFIG`, and dispatchers serve from them.
-//! A dispatcher that can't read a record in full stops serving that Producer and says why.
+//! The operator writes Producers, EventSchemas and Subscriptions to `HOOKWRIGHT_CONFIG`, and dispatchers serve from
+//! them. A dispatcher that can't read a record in full stops serving the record's Producer and says why.
 
 mod checkpoint;
 mod disabled;

@@ -1,9 +1,9 @@
-//! Event schemas: what the data of an event type looks like, by version.
+//! Event schemas: JSON Schemas for the data of an event type, by version.
 //!
-//! A schema is written by a tenant, so it is hostile input. Before it is compiled it is read into a tree in which each
-//! `$ref` is followed ([`check`] says what is refused): references stay within the document and don't lead back to
-//! themselves, so that the tree is finite and what an event can cost is known before it is looked at. Nothing is ever
-//! fetched: no file, no URL. Patterns run in linear time, and a violation names place and keyword, never the value.
+//! A tenant writes the schema, so it is hostile input. Before a schema is compiled, it is read into a tree in which
+//! each `$ref` is followed. References stay within the document and don't lead back to themselves: the tree is finite,
+//! and its size bounds the cost of validating an event. [`check`] refuses everything else. Nothing is ever fetched: no
+//! file, no URL. Patterns run in linear time. A violation names the place and the keyword, never the value.
 
 mod bounds;
 mod canonical;
@@ -21,11 +21,12 @@ mod work;
 pub use check::{check, check_edit};
 pub use compiled::EventSchema;
 pub use data::Instance;
-pub use flaw::{MAX_BYTES, MAX_VERSIONS, Place, SchemaError};
+pub use flaw::{MAX_BYTES, MAX_VERSIONS, SchemaError, SchemaPlace};
 pub use version::{InvalidVersion, SchemaVersion, VersionedSchema};
 pub use violation::Violation;
 
-/// A digest of what is published of a version: its schema and its URI, whatever the order of names. Hexadecimal.
+/// The digest of the published parts of a version, its schema and its URI, in 32 hexadecimal digits. The order of names
+/// within the schema doesn't matter.
 #[must_use]
 pub fn digest(version: &VersionedSchema) -> String {
     let mut text = version.uri.as_deref().map(|uri| format!("{}:{uri}", uri.len())).unwrap_or_default();

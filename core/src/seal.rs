@@ -1,4 +1,5 @@
-//! Sealing of secrets in KV records: ChaCha20-Poly1305 under a key that only operator and dispatchers hold.
+//! Encryption ("sealing") of secrets in KV records: ChaCha20-Poly1305 with a key that only operator and dispatchers
+//! hold.
 
 use std::fmt;
 
@@ -7,7 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
 use serde::{Deserialize, Serialize};
 
-/// A secret in the clear. It never prints.
+/// A secret in the clear. `Debug` doesn't print it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
 
@@ -31,54 +32,55 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// A secret as it stands in a record.
+/// An encrypted secret, as a record holds it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Sealed {
-    /// Which key sealed it.
+    /// The id of the key that sealed the secret.
     key_id: String,
-    /// Base64 of 12 bytes.
+    /// The nonce: base64 of 12 bytes.
     nonce: String,
-    /// Base64 of the ciphertext and its tag.
+    /// The base64 of the ciphertext and its authentication tag.
     ciphertext: String,
 }
 
-/// The sealing key, with the id that tells it from those before and after it.
+/// The sealing key, with an id that tells it apart from earlier and later keys.
 pub struct SealingKey {
     id: String,
     key: LessSafeKey,
 }
 
-/// Sealing or opening failed.
+/// Why a secret can't be sealed or opened.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SealError {
-    /// The key file does not hold a key.
+    /// The text is not a sealing key.
     #[error("a sealing key is the base64 of 32 random bytes (openssl rand -base64 32)")]
     InvalidKey,
-    /// Sealed under a key that is not here.
-    #[error("sealed with key {0:?}, which this process does not have")]
+    /// The secret was sealed with a key that this process doesn't have.
+    #[error("the secret was sealed with key {0:?}, which this process doesn't have")]
     UnknownKey(String),
-    /// The ciphertext, its place or the key is another.
-    #[error("a sealed value does not open: it was altered, moved, or sealed with another key of the same id")]
+    /// The ciphertext was altered or moved, or another key of the same id sealed it. Also: the secret is too long to
+    /// seal.
+    #[error("a sealed value doesn't open: it was altered, moved, or sealed with another key of the same id")]
     Broken,
 }
 
 impl SealingKey {
-    /// Takes the base64 text of 32 random bytes; white space around it is ignored.
+    /// Reads a key from the base64 text of 32 random bytes; white space around the text is ignored.
     ///
     /// # Errors
-    /// If it is anything else.
+    /// If the text has another form.
     pub fn parse(id: &str, text: &str) -> Result<Self, SealError> {
         let bytes = STANDARD.decode(text.trim()).map_err(|_| SealError::InvalidKey)?;
         let key = UnboundKey::new(&CHACHA20_POLY1305, &bytes).map_err(|_| SealError::InvalidKey)?;
         Ok(Self { id: id.to_owned(), key: LessSafeKey::new(key) })
     }
 
-    /// Seals a secret for one place: it opens nowhere else. `nonce` is 12 fresh random bytes.
+    /// Seals a secret for one place, and it opens nowhere else. `nonce` is 12 fresh random bytes.
     ///
     /// # Errors
     /// If the secret is too long for the cipher (256 GiB).
-    pub fn seal(&self, secret: &Secret, place: &Place<'_>, nonce: [u8; 12]) -> Result<Sealed, SealError> {
+    pub fn seal(&self, secret: &Secret, place: &SecretPlace<'_>, nonce: [u8; 12]) -> Result<Sealed, SealError> {
         let mut bytes = secret.expose().as_bytes().to_vec();
         self.key
             .seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), place.aad(), &mut bytes)
@@ -86,11 +88,11 @@ impl SealingKey {
         Ok(Sealed { key_id: self.id.clone(), nonce: STANDARD.encode(nonce), ciphertext: STANDARD.encode(bytes) })
     }
 
-    /// Opens what was sealed for this place.
+    /// Opens a secret that was sealed for this place.
     ///
     /// # Errors
-    /// If another key sealed it, or it was altered or moved.
-    pub fn open(&self, sealed: &Sealed, place: &Place<'_>) -> Result<Secret, SealError> {
+    /// If another key sealed the secret, or the sealed value was altered or moved.
+    pub fn open(&self, sealed: &Sealed, place: &SecretPlace<'_>) -> Result<Secret, SealError> {
         if sealed.key_id != self.id {
             return Err(SealError::UnknownKey(sealed.key_id.clone()));
         }
@@ -108,16 +110,17 @@ impl fmt::Debug for SealingKey {
     }
 }
 
-/// Where a secret stands: bound into the seal, so that a value copied to another object or field does not open.
+/// The object and field that a secret belongs to. The seal is bound to it, so that a value copied to another object or
+/// field doesn't open.
 #[derive(Debug, Clone, Copy)]
-pub struct Place<'a> {
-    /// The uid of the object that the record is of.
+pub struct SecretPlace<'a> {
+    /// The uid of the object whose record holds the secret.
     pub uid: &'a str,
-    /// The field's path, `signing[0]` or `headers[authorization]`.
+    /// The path of the field, such as `signing[0]` or `headers[authorization]`.
     pub field: &'a str,
 }
 
-impl Place<'_> {
+impl SecretPlace<'_> {
     fn aad(&self) -> Aad<Vec<u8>> {
         Aad::from(format!("{}/{}", self.uid, self.field).into_bytes())
     }
@@ -130,12 +133,12 @@ mod tests {
     #[test]
     fn opens_only_in_its_place_and_with_its_key() {
         let key = SealingKey::parse("k1", &STANDARD.encode([1; 32])).unwrap();
-        let place = Place { uid: "u1", field: "signing[0]" };
+        let place = SecretPlace { uid: "u1", field: "signing[0]" };
         let sealed = key.seal(&Secret::new("hush".into()), &place, [9; 12]).unwrap();
         assert_eq!(key.open(&sealed, &place).unwrap().expose(), "hush");
         assert!(!serde_json::to_string(&sealed).unwrap().contains("hush"));
 
-        for place in [Place { uid: "u2", field: "signing[0]" }, Place { uid: "u1", field: "signing[1]" }] {
+        for place in [SecretPlace { uid: "u2", field: "signing[0]" }, SecretPlace { uid: "u1", field: "signing[1]" }] {
             assert_eq!(key.open(&sealed, &place), Err(SealError::Broken));
         }
         let other = SealingKey::parse("k1", &STANDARD.encode([2; 32])).unwrap();

@@ -1,4 +1,4 @@
-//! Which Subscriptions get an event: what each selects, and the index that matches an event against all of them.
+//! The choice of Subscriptions for an event: the selection of each Subscription, and the index over all of them.
 
 pub mod index;
 mod selection;

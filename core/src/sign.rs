@@ -1,3 +1,3 @@
-//! Signatures of webhooks, a file for each scheme.
+//! Signatures of webhooks: one module for each scheme.
 
 pub mod hmac;

@@ -1,4 +1,5 @@
-//! What a compiled EventSchema takes in memory at most. In a process of its own: memory is counted for the process.
+//! The most memory that a compiled EventSchema takes. Each case runs in a process of its own, as memory is counted for
+//! a process.
 
 #![allow(
     clippy::unwrap_used,
@@ -13,11 +14,11 @@ use hookwright_core::schema::VersionedSchema;
 use hookwright_core::schema::{EventSchema, Instance, SchemaVersion, check};
 use serde_json::{Map, Value, json};
 
-/// So many of each are held at once, to tell what they take from what else there is.
+/// How many copies of each are held at once, so that they stand out from the other memory of the process.
 const COPIES: usize = 8;
-/// The bound that docs/reference/event-schemas.md gives, and something for what the allocator keeps.
+/// The bound in bytes: the one that docs/reference/event-schemas.md gives, and a margin for what the allocator keeps.
 const MOST: usize = 12 << 20;
-/// The same while two threads that come and go match patterns at the same time.
+/// The bound in bytes while two threads match patterns at the same time and new threads replace them.
 const MOST_AT_ONCE: usize = MOST + (4 << 20);
 
 fn resident() -> usize {
@@ -39,7 +40,7 @@ fn compile(versions: &[VersionedSchema]) -> Arc<EventSchema> {
     Arc::new(EventSchema::compile(versions).unwrap())
 }
 
-/// As many parts as are accepted.
+/// The largest number of parts, counted down from `parts`, for which the schemas are accepted.
 fn largest(parts: usize, schemas: fn(usize) -> Vec<Value>) -> usize {
     let mut n = parts;
     loop {
@@ -95,7 +96,7 @@ fn many_versions(n: usize) -> Vec<Value> {
     vec![json!({ "properties": properties }); 20]
 }
 
-/// The schemas of a kind, by how many parts they have; and how many to begin with.
+/// A kind of schema: its name, its schemas by their number of parts, and the number to begin with.
 type Case = (&'static str, fn(usize) -> Vec<Value>, usize);
 
 const CASES: [Case; 6] = [
@@ -107,7 +108,8 @@ const CASES: [Case; 6] = [
     ("versions", many_versions, 240),
 ];
 
-/// Names the case and the number of its parts, for a process that measures it and nothing else.
+/// The environment variable with the number of parts and the name of the case, for a process that measures only this
+/// case.
 const MEASURE: &str = "HOOKWRIGHT_TEST_MEASURE";
 
 fn measure(name: &str, versions: &[VersionedSchema]) {
@@ -124,7 +126,7 @@ fn measure(name: &str, versions: &[VersionedSchema]) {
     let compiled = so_far();
     schemas.iter().for_each(|schema| each(schema));
     let used = so_far();
-    // Threads that come and go, two at once.
+    // Two threads at once, replaced by new ones.
     for _ in 0..16 {
         std::thread::scope(|scope| {
             for _ in 0..2 {

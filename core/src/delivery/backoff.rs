@@ -1,4 +1,4 @@
-//! The wait before a delivery's next attempt.
+//! The backoff: how long a delivery waits before its next attempt.
 
 use std::time::Duration;
 
@@ -6,18 +6,18 @@ use serde::{Deserialize, Serialize};
 
 use crate::delivery::millis::Millis;
 
-/// A random number in `[0, 1)`, drawn by the caller.
+/// A random number from 0 to 1, drawn by the caller.
 #[derive(Debug, Clone, Copy)]
 pub struct Jitter(f64);
 
 impl Jitter {
-    /// Takes a uniform random number; what is outside `[0, 1]` is clamped.
+    /// Wraps a uniform random number from 0 to 1. A number outside is clamped; NaN counts as 0.5.
     #[must_use]
     pub fn new(uniform: f64) -> Self {
         Self(if uniform.is_nan() { 0.5 } else { uniform.clamp(0.0, 1.0) })
     }
 
-    /// The span, varied by up to `percent` both ways.
+    /// A span of time, made up to `percent` per cent longer or shorter.
     #[must_use]
     pub fn vary(self, span: Duration, percent: u8) -> Duration {
         let share = f64::from(percent.min(100)) / 100.0;
@@ -25,29 +25,29 @@ impl Jitter {
     }
 }
 
-/// No wait is shorter than this before jitter, whatever the policy says: each one is work for NATS and the endpoint.
+/// The shortest wait of any policy, before jitter: each attempt is work for NATS and the endpoint.
 pub const MIN_DELAY: Duration = Duration::from_secs(1);
 
-/// The wait after the n-th failed attempt.
+/// The rule for the wait after the n-th failed attempt.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", tag = "type", deny_unknown_fields)]
 pub enum Backoff {
-    /// Always `delay`.
+    /// The wait is always `delay`.
     Fixed {
-        /// The wait.
+        /// The wait after each failed attempt.
         delay: Millis,
     },
-    /// `delay * factor^(n-1)`, at most `maxDelay`.
+    /// The wait is `delay * factor^(n-1)`, at most `maxDelay`.
     #[serde(rename_all = "camelCase")]
     Exponential {
         /// The first wait.
         delay: Millis,
-        /// 2 to 10.
+        /// The factor from one wait to the next, 2 to 10.
         factor: u32,
         /// The longest wait, before jitter.
         max_delay: Millis,
     },
-    /// `delay * n`, at most `maxDelay`.
+    /// The wait is `delay * n`, at most `maxDelay`.
     #[serde(rename_all = "camelCase")]
     Linear {
         /// The first wait.
@@ -55,7 +55,7 @@ pub enum Backoff {
         /// The longest wait, before jitter.
         max_delay: Millis,
     },
-    /// `delay * (1 + log2 n)`, at most `maxDelay`.
+    /// The wait is `delay * (1 + log2 n)`, at most `maxDelay`.
     #[serde(rename_all = "camelCase")]
     Logarithmic {
         /// The first wait.
@@ -63,22 +63,23 @@ pub enum Backoff {
         /// The longest wait, before jitter.
         max_delay: Millis,
     },
-    /// The n-th entry; the last one repeats.
+    /// The wait is the n-th entry of a list; the last entry repeats.
     Schedule {
-        /// At least one.
+        /// The waits, at least one.
         delays: Vec<Millis>,
     },
 }
 
-/// Attempts in all when neither `maxAttempts` nor `maxDuration` is given and the backoff is not a schedule.
+/// The default number of attempts, if neither `maxAttempts` nor `maxDuration` is given and the backoff isn't a
+/// schedule.
 pub const DEFAULT_MAX_ATTEMPTS: u32 = 10;
-/// Factor of an exponential backoff when none is given.
+/// The default factor of an exponential backoff.
 pub const DEFAULT_FACTOR: u32 = 2;
-/// Longest wait of a backoff that grows when none is given.
+/// The default for the longest wait of a backoff that grows.
 pub const DEFAULT_MAX_DELAY: Millis = Millis::seconds(24 * 3600);
 
 const HOUR: u64 = 3600;
-/// The waits that the Standard Webhooks specification suggests after a failed attempt, in seconds.
+/// The waits after failed attempts that the Standard Webhooks specification suggests, in seconds.
 const STANDARD_SCHEDULE: [u64; 9] = [5, 300, 1800, 2 * HOUR, 5 * HOUR, 10 * HOUR, 14 * HOUR, 20 * HOUR, 24 * HOUR];
 
 impl Default for Backoff {
@@ -110,7 +111,7 @@ impl Backoff {
         }
     }
 
-    /// Attempts in all where neither their number nor a duration is given: a schedule is gone through once.
+    /// The number of attempts, if neither `maxAttempts` nor `maxDuration` is given. A schedule is gone through once.
     #[must_use]
     pub fn max_attempts(&self) -> u32 {
         match self {
@@ -120,11 +121,11 @@ impl Backoff {
     }
 }
 
-/// First and longest wait of a delivery that was parked because its lane had no place.
+/// The first and the longest wait of a delivery that was parked because its lane was full.
 const LANE_FULL: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 
-/// The wait of a delivery whose lane had no place, after `parks` parks in a row before this one: 1 s, doubling to
-/// 60 s, +-20%. A park is not an attempt.
+/// The wait of a delivery that is parked because its lane is full. `parks` is the number of parks in a row before this
+/// one. The wait is 1 s at first, doubles up to 60 s, and is varied by 20 % both ways. A park is not an attempt.
 #[must_use]
 pub fn lane_full_delay(parks: u32, jitter: Jitter) -> Duration {
     jitter.vary(LANE_FULL.0.saturating_mul(1 << parks.min(6)).min(LANE_FULL.1), 20)

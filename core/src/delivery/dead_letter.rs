@@ -1,5 +1,5 @@
-//! What was given up, as a NATS message: the body and the headers are the event's, as a parked delivery has them, and the
-//! reason is JSON in one header.
+//! Dead letters: deliveries and events that were given up, as NATS messages. A dead letter has the event's body and
+//! headers in the same form as a parked delivery, and the reason as JSON in one header.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -10,34 +10,34 @@ use crate::delivery::progress::Progress;
 use crate::nats::delivery_id::DeliveryId;
 use crate::nats::ids::{ProducerUid, SubscriptionUid};
 
-/// Header of a dead letter: JSON of [`DeadLetter`].
+/// The header of a dead letter that holds a [`DeadLetter`] as JSON.
 pub const DEAD_LETTER_HEADER: &str = "Hookwright-Dead-Letter";
 
-/// Why a delivery, or an event itself, was given up.
+/// Why a delivery or an event was given up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum DeadLetterReason {
-    /// `maxAttempts` attempts failed.
+    /// As many attempts as `maxAttempts` allows have failed.
     AttemptsExhausted,
-    /// `maxDuration` has passed since the first attempt.
+    /// `maxDuration` has passed since the first attempt, or since the delivery was first parked without one.
     DeadlineExceeded,
-    /// The endpoint answered 410, or the subscription is disabled since one did.
+    /// The endpoint answered 410 Gone, or the Subscription is disabled because of such an answer.
     EndpointGone,
     /// The egress rules forbid the endpoint.
     Blocked,
-    /// The request could not be built or signed.
+    /// The request can't be built or signed.
     Unsignable,
     /// The event is too large to be kept for a retry.
     TooLarge,
-    /// As much of the subscription waits already as may: its park quota is used up.
+    /// The park quota of the Subscription is used up: as many of its deliveries wait as may.
     RetryQuotaExceeded,
-    /// The event can't be read: broken CloudEvents JSON, no type where one is required.
+    /// The message can't be read as an event: for example, its CloudEvents JSON is broken, or it lacks a required type.
     Malformed,
-    /// The event's data is not as its schema says, or its type has none.
+    /// The event's data violates its schema, or the event's type has no EventSchema.
     SchemaViolation,
 }
 
 impl DeadLetterReason {
-    /// The name, as it stands in dead letters and metrics.
+    /// The name of the reason in dead letters and metrics.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -54,38 +54,39 @@ impl DeadLetterReason {
     }
 }
 
-/// What was given up, and why.
+/// The record of a delivery or an event that was given up, and of the reason.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct DeadLetter {
-    /// [`crate::codec::VERSION`].
+    /// The record version, [`crate::codec::VERSION`].
     pub version: u32,
-    /// Why.
+    /// The reason why it was given up.
     pub reason: DeadLetterReason,
-    /// The rest of the reason, for a reader.
+    /// Details of the reason, for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
-    /// When.
+    /// When it was given up.
     pub time: Timestamp,
-    /// Whose event it is.
+    /// The Producer of the event.
     pub producer: ProducerUid,
-    /// Who did not get it; none if the event itself is at fault.
+    /// The Subscription that didn't get the event; `None` if the event itself is at fault.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subscription: Option<SubscriptionUid>,
-    /// The delivery's identity; none if the event itself is at fault.
+    /// The id of the delivery; `None` if the event itself is at fault.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<DeliveryId>,
-    /// The event.
+    /// A reference to the event.
     pub event: EventRef,
-    /// What had happened before.
+    /// The attempts and parks before the delivery was given up.
     pub progress: Progress,
-    /// The body and the headers were too large to keep: they are in the event's stream, as long as it keeps them.
+    /// Whether the event's body and headers were too large for the dead letter. They are only in the event's stream,
+    /// for as long as the stream keeps them.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub reference_only: bool,
 }
 
 impl DeadLetter {
-    /// A delivery that was given up at `time`, after what `progress` says.
+    /// The dead letter of a delivery that was given up at `time`.
     #[must_use]
     pub fn of_delivery(
         subscription: SubscriptionUid,
@@ -104,7 +105,7 @@ impl DeadLetter {
         }
     }
 
-    /// An event that is itself at fault.
+    /// The dead letter of an event that is itself at fault.
     #[must_use]
     pub fn of_event(producer: ProducerUid, event: EventRef, reason: DeadLetterReason, time: Timestamp) -> Self {
         Self {
@@ -121,21 +122,21 @@ impl DeadLetter {
         }
     }
 
-    /// The same with the rest of the reason.
+    /// Sets the details of the reason.
     #[must_use]
     pub fn with_detail(self, detail: Option<String>) -> Self {
         Self { detail, ..self }
     }
 
-    /// The headers of the message that keeps it, beside the event's own.
+    /// The names and values of the headers that the dead letter has beside the event's own.
     ///
     /// # Errors
-    /// If it can't be encoded, which doesn't happen.
+    /// If the record can't be encoded, which doesn't happen.
     pub fn headers(&self) -> Result<[(&'static str, String); 2], RecordError> {
         Ok([(DEAD_LETTER_HEADER, encode_header(self)?), ("Nats-Msg-Id", self.message_id())])
     }
 
-    /// Its `Nats-Msg-Id`: kept twice within the duplicate window, it is kept once.
+    /// The `Nats-Msg-Id` of the dead letter. If it is published twice within the duplicate window, NATS keeps it once.
     #[must_use]
     pub fn message_id(&self) -> String {
         let EventRef { stream_created, sequence, .. } = &self.event;

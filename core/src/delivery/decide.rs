@@ -1,4 +1,4 @@
-//! What follows an attempt's outcome: a pure function, the one place that knows the rules.
+//! The decision about what follows an attempt's outcome: one pure function holds all the rules.
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -8,45 +8,47 @@ use crate::delivery::outcome::{Outcome, OutcomeKind};
 use crate::delivery::policy::RetryPolicy;
 use crate::delivery::progress::Progress;
 
-/// What follows an attempt.
+/// The next step of a delivery after an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Next {
     /// The delivery is done.
     Done,
-    /// Another attempt, at this time.
+    /// The delivery gets another attempt.
     Retry {
-        /// When.
+        /// When the attempt is due.
         at: Timestamp,
     },
-    /// Given up.
+    /// The delivery is given up.
     DeadLetter {
-        /// Why.
+        /// Why it is given up.
         reason: DeadLetterReason,
     },
-    /// Given up, and the subscription is disabled until its next edit.
+    /// The delivery is given up, and the Subscription is disabled until its next edit.
     Disable,
 }
 
 /// The attempt that an outcome belongs to.
 #[derive(Debug, Clone, Copy)]
 pub struct Attempt {
-    /// 1 for the first.
+    /// The number of the attempt within its delivery, from 1.
     pub number: u32,
-    /// After this time there is no further attempt; from the first attempt's time and `maxDuration`.
+    /// No attempt follows one that ends at or after this time. See [`deadline`].
     pub deadline: Option<Timestamp>,
 }
 
-/// The deadline of a delivery whose first attempt started at `first`.
+/// The deadline of a delivery whose first attempt started, or that was first parked without an attempt, at `first`;
+/// `None` if the policy has no `maxDuration`.
 #[must_use]
 pub fn deadline(policy: &RetryPolicy, first: Timestamp) -> Option<Timestamp> {
     let span = SignedDuration::try_from(policy.max_duration?.duration()).unwrap_or(SignedDuration::MAX);
     Some(first.checked_add(span).unwrap_or(Timestamp::MAX))
 }
 
-/// What follows `outcome` of `attempt`, which ended at `now`.
+/// Decides what follows the outcome of an attempt that ended at `now`.
 ///
-/// `Retry-After` wins over the backoff when later, on 429, 502, 503 and 504 (Standard Webhooks), and counts for at most
-/// [`MAX_RETRY_AFTER`]. A time beyond the deadline becomes the deadline: a delivery gets one last attempt there.
+/// After a 429, 502, 503 or 504, `Retry-After` replaces the backoff if it is later (Standard Webhooks), by at most
+/// [`MAX_RETRY_AFTER`] from `now`. A time beyond the deadline becomes the deadline: the delivery gets one last attempt
+/// then.
 #[must_use]
 pub fn decide(policy: &RetryPolicy, attempt: Attempt, outcome: Outcome, now: Timestamp, jitter: Jitter) -> Next {
     match outcome.kind {
@@ -71,17 +73,18 @@ pub fn decide(policy: &RetryPolicy, attempt: Attempt, outcome: Outcome, now: Tim
     Next::Retry { at: attempt.deadline.map_or(at, |deadline| at.min(deadline)) }
 }
 
-/// Whether a delivery that finds no place for an attempt at `now`, again, is given up without: `maxDuration` has passed,
-/// and it has found none [`LAST_CHANCES`] times in a row.
+/// Whether a delivery that can't be attempted at `now` because its lane is full is given up without an attempt. It is
+/// if its deadline has passed and it was parked at least [`LAST_CHANCES`] times in a row.
 #[must_use]
 pub fn is_out_of_chances(progress: &Progress, now: Timestamp) -> bool {
     progress.parks >= LAST_CHANCES && progress.deadline.is_some_and(|deadline| now >= deadline)
 }
 
-/// With the waits of [`crate::delivery::backoff::lane_full_delay`], about an hour.
+/// The number of parks in a row after which a delivery beyond its deadline is given up. With the waits of
+/// [`crate::delivery::backoff::lane_full_delay`] they take about an hour.
 pub const LAST_CHANCES: u32 = 64;
 
-/// How far ahead a receiver can put the next attempt with `Retry-After`: as far as the default schedule's longest wait.
+/// How long a receiver can delay the next attempt with `Retry-After`: as long as the default schedule's longest wait.
 pub const MAX_RETRY_AFTER: SignedDuration = SignedDuration::from_hours(24);
 
 #[cfg(test)]
@@ -133,7 +136,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever the receiver says, a delivery ends: it is never retried beyond its attempts or its deadline.
+        /// Whatever the receiver answers, a delivery ends: it is never retried beyond its attempts or its deadline.
         #[test]
         fn a_retry_is_ahead_and_within_the_deadline(
             status in 300..600u16, after in proptest::option::of(-1_000_000..10_000_000_000i64),
@@ -158,7 +161,7 @@ mod tests {
         for (parks, deadline, want) in [
             (LAST_CHANCES, Some(0), true),
             (LAST_CHANCES + 9, Some(-3600), true),
-            // There is time left, or there are chances.
+            // There is time left, or a chance is.
             (LAST_CHANCES, Some(1), false),
             (LAST_CHANCES, None, false),
             (LAST_CHANCES - 1, Some(-3600), false),

@@ -1,11 +1,12 @@
-//! Delivery health: what each dispatcher counts, and what the counts say together.
+//! Delivery health: the counts of each dispatcher, and the health that follows from all counts together.
 //!
 //! # Theory of operation
 //!
-//! A dispatcher writes what it has counted since its start ([`DeliveryCounts`]), so the sum over all keys is absolute,
-//! whoever computes it. The keys of dispatchers that have gone are folded into [`BaseCounts`], which remembers what it
-//! has taken from whom: of a key that is still, or again, there, only the rest counts. So folding changes no sum at any
-//! step, and whoever repeats or abandons it does no harm ([`base`]).
+//! Each dispatcher has a key for each Subscription, under which it writes what it has counted since its start
+//! ([`DeliveryCounts`]). The total is the sum over all keys, so every reader gets the same total. The keys of
+//! dispatchers that have gone are folded into [`BaseCounts`]. The base remembers how much it has taken from which key.
+//! If such a key is still there or comes back, only the rest of it counts. So no step of folding changes the sum, and
+//! repeating or abandoning a step does no harm ([`base`]).
 
 pub mod base;
 pub mod correction;
@@ -21,26 +22,26 @@ pub use base::{BaseCounts, Folded};
 pub use summary::Summary;
 pub use verdict::{Signs, Verdict};
 
-/// How many dead letters are remembered with the counts.
+/// How many of the last dead letters the counts remember.
 pub const RECENT: usize = 10;
 
-/// What one dispatcher counted for one subscription since it started: cumulative, so that the sum over all dispatchers
-/// is absolute and the same whoever computes it. Approximate across a crash.
+/// The counts of one dispatcher for one Subscription since the dispatcher started. The counts are cumulative, so the
+/// sum over all dispatchers is the total for the Subscription. They are approximate across a crash.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct DeliveryCounts {
-    /// [`crate::codec::VERSION`].
+    /// The record version, [`crate::codec::VERSION`].
     pub version: u32,
-    /// The numbers.
+    /// The counts that add up over dispatchers.
     #[serde(flatten)]
     pub tally: Tally,
     /// The newest attempt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_attempt: Option<LastAttempt>,
-    /// When the next of the parked deliveries is due.
+    /// When the next parked delivery is due.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_attempt: Option<Timestamp>,
-    /// The oldest of the parked deliveries.
+    /// The parked delivery with the oldest event.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub oldest_pending: Option<Pending>,
     /// When a delivery last succeeded.
@@ -49,7 +50,7 @@ pub struct DeliveryCounts {
     /// When an attempt last failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_failure: Option<Timestamp>,
-    /// The failures since the last success.
+    /// The failures since the last success, if there are any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failing: Option<Failing>,
     /// The last [`RECENT`] dead letters, oldest first.
@@ -57,25 +58,26 @@ pub struct DeliveryCounts {
     pub recent: Vec<GivenUp>,
 }
 
-/// The numbers, which add up.
+/// Counts that add up over dispatchers.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Tally {
-    /// Deliveries that ended with a 2xx.
+    /// Deliveries that the endpoint accepted with a 2xx.
     pub delivered: u64,
-    /// Attempts that did not.
+    /// Attempts that failed.
     pub failed_attempts: u64,
-    /// Deliveries parked for a retry, less those taken up again; negative where another dispatcher parked them.
+    /// Deliveries that this dispatcher parked, less those that it took up again. Negative if it took up deliveries that
+    /// others had parked.
     pub retrying: i64,
-    /// The bytes of their events, headers and body.
+    /// The bytes of the events of these deliveries, headers and body, counted in the same way.
     #[serde(default)]
     pub retrying_bytes: i64,
-    /// Deliveries given up.
+    /// Deliveries that were given up.
     pub dead_lettered: u64,
 }
 
 impl Tally {
-    /// Adds the numbers of another.
+    /// Adds the counts of another tally.
     pub const fn add(&mut self, other: Self) {
         self.delivered = self.delivered.saturating_add(other.delivered);
         self.failed_attempts = self.failed_attempts.saturating_add(other.failed_attempts);
@@ -83,19 +85,19 @@ impl Tally {
         self.dead_lettered = self.dead_lettered.saturating_add(other.dead_lettered);
     }
 
-    /// What waits.
+    /// The deliveries that wait, by this tally.
     #[must_use]
     pub const fn waiting(self) -> Waiting {
         Waiting { deliveries: self.retrying, bytes: self.retrying_bytes }
     }
 
-    /// So much more waits; less, if negative.
+    /// Counts `more` deliveries as waiting; a negative number counts less.
     pub const fn wait(&mut self, more: Waiting) {
         self.retrying = self.retrying.saturating_add(more.deliveries);
         self.retrying_bytes = self.retrying_bytes.saturating_add(more.bytes);
     }
 
-    /// What has come since `earlier`.
+    /// The difference to an earlier tally of the same dispatcher.
     #[must_use]
     pub const fn since(self, earlier: Self) -> Self {
         Self {
@@ -108,17 +110,18 @@ impl Tally {
     }
 }
 
-/// Deliveries that wait. A dispatcher's own share of it is negative where others parked what it took up.
+/// An amount of waiting deliveries. The share of one dispatcher is negative if it took up deliveries that others
+/// parked.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Waiting {
-    /// How many.
+    /// The number of deliveries.
     pub deliveries: i64,
-    /// The bytes of their events, headers and body.
+    /// The bytes of the deliveries' events, headers and body.
     pub bytes: i64,
 }
 
 impl Waiting {
-    /// Both together.
+    /// The sum of two amounts.
     #[must_use]
     pub const fn plus(self, other: Self) -> Self {
         Self {
@@ -127,71 +130,71 @@ impl Waiting {
         }
     }
 
-    /// As much less as this is more.
+    /// The amount with its sign reversed.
     #[must_use]
     pub const fn negated(self) -> Self {
         Self { deliveries: self.deliveries.saturating_neg(), bytes: self.bytes.saturating_neg() }
     }
 }
 
-/// The newest attempt.
+/// The newest attempt of a dispatcher for a Subscription.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct LastAttempt {
-    /// When it started.
+    /// When the attempt started.
     pub time: Timestamp,
-    /// What it came to.
+    /// How the attempt ended.
     pub outcome: OutcomeKind,
     /// The HTTP status, if there was a response.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub http_status: Option<u16>,
-    /// How long it took, in milliseconds.
+    /// How long the attempt took, in milliseconds.
     pub duration_millis: u64,
-    /// Which attempt of its delivery it was, from 1.
+    /// The number of the attempt within its delivery, from 1.
     pub attempt: u32,
 }
 
-/// A row of failures.
+/// A row of failed attempts without a success between them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Failing {
-    /// How many.
+    /// The number of failures.
     pub count: u64,
-    /// The first of them.
+    /// The time of the first failure.
     pub first: Timestamp,
-    /// The last of them.
+    /// The time of the last failure.
     pub last: Timestamp,
 }
 
-/// A delivery that waits.
+/// A parked delivery that waits for its next attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Pending {
-    /// When its event was published.
+    /// When the delivery's event was published.
     pub since: Timestamp,
-    /// When it is due; from then on it is in someone's hands, and no longer known as waiting.
+    /// When the delivery is due. From then on a dispatcher has it in hand, and it doesn't count as waiting.
     pub due: Timestamp,
 }
 
-/// A delivery that was given up, as the status remembers it.
+/// A delivery that was given up, for the recent activity in the status.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct GivenUp {
-    /// When.
+    /// When the delivery was given up.
     pub time: Timestamp,
-    /// What its last attempt came to; none if there was no attempt.
+    /// How its last attempt ended; `None` if there was no attempt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outcome: Option<OutcomeKind>,
     /// The HTTP status, if there was a response.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub http_status: Option<u16>,
-    /// How many attempts were made.
+    /// The number of attempts that were made.
     pub attempts: u32,
 }
 
 impl DeliveryCounts {
-    /// Counts an attempt. Returns whether that may change what the endpoint is held for: the end of a row of failures, a
-    /// failure in a row that is still young.
+    /// Counts an attempt. Returns whether the attempt may change the health of the endpoint: it ends a row of failures,
+    /// or it is a failure in a row that is still young.
     pub fn attempt(&mut self, attempt: LastAttempt) -> bool {
         let time = attempt.time;
         let turned = if attempt.outcome == OutcomeKind::Delivered {
@@ -219,7 +222,7 @@ impl DeliveryCounts {
     }
 }
 
-/// Keeps the newest [`RECENT`], oldest first.
+/// Adds dead letters to a list and keeps the newest [`RECENT`] of them, oldest first.
 pub(crate) fn remember(recent: &mut Vec<GivenUp>, more: impl IntoIterator<Item = GivenUp>) {
     recent.extend(more);
     recent.sort_by_key(|given_up| given_up.time);

@@ -1,18 +1,18 @@
-//! What an attempt came to.
+//! Outcomes of attempts.
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-/// The kind of an attempt's outcome. It says nothing that the receiver wrote: no body, no header, no address.
+/// The kind of an attempt's outcome. It reveals nothing that the receiver wrote: no body, no header, no address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum OutcomeKind {
-    /// A 2xx.
+    /// The endpoint answered with a 2xx.
     Delivered,
-    /// Any other HTTP status.
+    /// The endpoint answered with another HTTP status.
     Rejected,
-    /// No complete response within the timeout.
+    /// The endpoint didn't answer within the timeout. A response body that ends later doesn't count.
     TimedOut,
-    /// Name not found, connection refused or reset.
+    /// The host name was not found, or the connection was refused or reset.
     Unreachable,
     /// The TLS handshake failed: the certificate is expired, for another host or from an unknown authority.
     TlsFailed,
@@ -23,7 +23,7 @@ pub enum OutcomeKind {
 }
 
 impl OutcomeKind {
-    /// The name, as it stands in status, dead letters and metrics.
+    /// The name of the kind in status, dead letters and metrics.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -38,14 +38,14 @@ impl OutcomeKind {
     }
 }
 
-/// What an attempt came to, with what decides on the next one.
+/// The outcome of an attempt, with everything that the decision about the next one depends on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Outcome {
-    /// The kind.
+    /// The kind of the outcome.
     pub kind: OutcomeKind,
     /// The HTTP status, if there was a response.
     pub http_status: Option<u16>,
-    /// The time that the receiver asked for with `Retry-After`.
+    /// The time of the next attempt that the receiver asked for with `Retry-After`.
     pub retry_after: Option<Timestamp>,
 }
 
@@ -64,20 +64,21 @@ impl Outcome {
     }
 }
 
-/// One attempt as it is remembered: in a parked record, a dead letter and the status.
+/// A failed attempt, as parked deliveries and dead letters remember it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct AttemptRecord {
-    /// When it started.
+    /// When the attempt started.
     pub time: Timestamp,
-    /// What it came to.
+    /// How the attempt ended.
     pub outcome: OutcomeKind,
     /// The HTTP status, if there was a response.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub http_status: Option<u16>,
 }
 
-/// Reads `Retry-After`: seconds, or an HTTP date (RFC 9110, 10.2.3). Anything else counts as absent.
+/// Reads the value of `Retry-After`: a number of seconds from `now`, or an HTTP date (RFC 9110, 10.2.3). `None` for
+/// anything else.
 #[must_use]
 pub fn parse_retry_after(value: &str, now: Timestamp) -> Option<Timestamp> {
     let value = value.trim();

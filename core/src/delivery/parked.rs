@@ -1,6 +1,8 @@
-//! A delivery that waits for its next attempt, as a NATS message: the body is the event's as published, the event's headers
-//! are kept under [`EVENT_HEADER_PREFIX`](crate::delivery::event_ref::EVENT_HEADER_PREFIX), and what Hookwright knows is
-//! JSON in one header.
+//! Parked deliveries: deliveries that wait for their next attempt, as NATS messages.
+//!
+//! The body is the event's, as it was published. The event's headers have the prefix
+//! [`EVENT_HEADER_PREFIX`](crate::delivery::event_ref::EVENT_HEADER_PREFIX). One header holds the record of the
+//! delivery as JSON.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -11,35 +13,37 @@ use crate::delivery::progress::Progress;
 use crate::nats::delivery_id::DeliveryId;
 use crate::nats::ids::{ProducerUid, SubscriptionUid};
 
-/// Header of a parked delivery: JSON of [`ParkedDelivery`].
+/// The header of a parked delivery that holds a [`ParkedDelivery`] as JSON.
 pub const PARKED_HEADER: &str = "Hookwright-Parked";
 
-/// A delivery that waits. Endpoint, payload and policy are not in it: they are read when it is attempted.
+/// The record of a parked delivery. It doesn't contain endpoint and policy: the dispatcher uses the current ones when
+/// it attempts the delivery.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ParkedDelivery {
-    /// [`crate::codec::VERSION`].
+    /// The record version, [`crate::codec::VERSION`].
     pub version: u32,
-    /// Who is to get it.
+    /// The Subscription that is to get the event.
     pub subscription: SubscriptionUid,
-    /// Whose event it is.
+    /// The Producer of the event.
     pub producer: ProducerUid,
-    /// The delivery's identity.
+    /// The id of the delivery.
     pub id: DeliveryId,
-    /// The config revision of the subscription's record: a dispatcher that has not loaded up to it waits; one that has
-    /// and finds no such subscription knows that it was deleted.
+    /// The config revision of the Subscription's record. A dispatcher that has not loaded this revision yet waits. If
+    /// it has loaded it and finds no such Subscription, the Subscription was deleted.
     pub revision: u64,
-    /// The event.
+    /// A reference to the event.
     pub event: EventRef,
-    /// What has happened so far.
+    /// The attempts and parks so far.
     pub progress: Progress,
 }
 
 impl ParkedDelivery {
-    /// The headers of the message that parks it: the server publishes it to the subject `target` at `at` (NATS ADR-51).
+    /// The names and values of the headers that the message has beside the event's own. The NATS server publishes the
+    /// message to the subject `target` at the time `at` (NATS ADR-51).
     ///
     /// # Errors
-    /// If it can't be encoded, which doesn't happen.
+    /// If the record can't be encoded, which doesn't happen.
     pub fn headers(&self, at: Timestamp, target: &str) -> Result<[(&'static str, String); 3], RecordError> {
         Ok([
             (PARKED_HEADER, encode_header(self)?),

@@ -1,4 +1,4 @@
-//! How a subscription wants its deliveries made: the effective policy, with every default filled in.
+//! The delivery policy of a Subscription, with every default filled in.
 
 use std::time::Duration;
 
@@ -7,36 +7,37 @@ use serde::{Deserialize, Serialize};
 use crate::delivery::backoff::{Backoff, Jitter, MIN_DELAY};
 use crate::delivery::millis::Millis;
 
-/// The delivery policy of a subscription, as the dispatcher applies it.
+/// The delivery policy of a Subscription, as dispatchers apply it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct DeliveryPolicy {
-    /// How long one attempt may take, from the connection to the end of the response.
+    /// How long one attempt may take, from looking up the host to the end of the response.
     pub timeout: Millis,
-    /// When a failed attempt is repeated.
+    /// When failed attempts are repeated.
     pub retry: RetryPolicy,
-    /// What becomes of a delivery that is given up.
+    /// What becomes of deliveries that are given up.
     pub dead_letter: DeadLetterPolicy,
 }
 
-/// When a failed attempt is repeated, and when no more.
+/// When failed attempts are repeated, and when a delivery is given up.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct RetryPolicy {
-    /// Attempts in all, the first one included; none: until `max_duration`.
+    /// The most attempts of a delivery, the first one included. `None`: only `max_duration` ends the attempts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_attempts: Option<u32>,
-    /// From the first attempt on; none: until `max_attempts`.
+    /// How long a delivery is retried, from its first attempt on, or from the first time that it was parked without
+    /// one. `None`: only `max_attempts` ends the attempts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_duration: Option<Millis>,
-    /// The wait after each failed attempt.
+    /// The rule for the wait after each failed attempt.
     pub backoff: Backoff,
-    /// The wait is varied uniformly by up to this many per cent, both ways. 0 to 100.
+    /// By how many per cent each wait is at most made longer or shorter at random: 0 to 100.
     pub jitter_percent: u8,
 }
 
 impl RetryPolicy {
-    /// The wait after `failed` failed attempts (1 or more), with jitter.
+    /// The wait after `failed` failed attempts (1 or more), with jitter. Before jitter it is at least [`MIN_DELAY`].
     #[must_use]
     pub fn delay(&self, failed: u32, jitter: Jitter) -> Duration {
         jitter.vary(self.backoff.delay(failed.max(1)).duration().max(MIN_DELAY), self.jitter_percent)
@@ -46,13 +47,13 @@ impl RetryPolicy {
 /// What becomes of a delivery that is given up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum DeadLetterPolicy {
-    /// Kept in `HOOKWRIGHT_DEAD_LETTERS`.
+    /// The delivery is kept in the stream `HOOKWRIGHT_DEAD_LETTERS`.
     Keep,
-    /// Counted, and dropped.
+    /// The delivery is counted and dropped.
     Discard,
 }
 
-/// Jitter when none is given.
+/// The default jitter, in per cent.
 pub const DEFAULT_JITTER_PERCENT: u8 = 20;
 
 impl Default for RetryPolicy {

@@ -1,33 +1,34 @@
-//! What has happened to a delivery so far.
+//! The progress of a delivery.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::delivery::outcome::AttemptRecord;
 
-/// How many attempts are remembered with a delivery.
+/// How many of its last attempts a delivery remembers.
 pub const HISTORY: usize = 16;
 
-/// What has happened to a delivery so far.
+/// The progress of a delivery: its failed attempts and its parks so far.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Progress {
-    /// Failed attempts so far.
+    /// The number of failed attempts.
     pub attempts: u32,
-    /// Parks in a row because the lane had no place; a park is not an attempt.
+    /// The number of parks in a row because the delivery got no attempt, for example from a full lane. A park is not an
+    /// attempt.
     pub parks: u32,
     /// When the first attempt started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub first_attempt: Option<Timestamp>,
-    /// No attempt after the one at or behind this time.
+    /// No attempt follows one that ends at or after this time; `None` if there is no such limit, or none yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deadline: Option<Timestamp>,
-    /// The last [`HISTORY`] attempts, oldest first.
+    /// The last [`HISTORY`] failed attempts, oldest first.
     pub history: Vec<AttemptRecord>,
 }
 
 impl Progress {
-    /// Remembers a failed attempt.
+    /// Counts and remembers a failed attempt.
     pub fn failed(&mut self, attempt: AttemptRecord) {
         self.attempts = self.attempts.saturating_add(1);
         self.parks = 0;

@@ -1,19 +1,21 @@
-//! The park quota: how much of one subscription may wait, over all dispatchers, so that one tenant can't fill what all
-//! share.
+//! The park quota: how many deliveries of one Subscription may be parked, over all dispatchers. It keeps one
+//! Subscription from filling the stream that all share.
 //!
 //! # Theory of operation
 //!
-//! Each dispatcher counts what it parks and takes up ([`crate::delivery::health::Tally`]), so it knows its own share of what waits
-//! at each moment, and learns the others' when it looks into the bucket of counts. A look is a request to NATS, so there
-//! are few: one after each tenth of the quota that it has parked since the last, and, while half of the quota or more is
-//! used, one every [`STALE`] that something is to be parked. A subscription of which little fails is never looked at.
+//! Each dispatcher counts the deliveries that it parks and takes up ([`crate::delivery::health::Tally`]). So it always
+//! knows its own share of the parked deliveries. It learns the shares of the others when it looks into the bucket of
+//! counts. A look is a request to NATS, so a dispatcher looks rarely: each time that it has parked a tenth of the
+//! quota, and, while at least half of the quota is used, when it is to park a delivery and the last look is [`STALE`]
+//! old. A Subscription with few failures is hardly ever looked at.
 //!
-//! So more than the quota can wait: by up to a tenth of it for each dispatcher, and by what the others have parked and
-//! not written yet.
+//! So more than the quota can be parked: up to a tenth of it for each dispatcher, and the deliveries that other
+//! dispatchers have parked but not written to the counts yet.
 //!
-//! A quota for each subscription bounds no tenant, who may have any number of them. What all park together has a budget,
-//! and from [`pause_at`] on no new events are taken in, of anyone. So once half of the budget is used, the quotas shrink
-//! ([`ParkQuota::shrunk`]): whoever parks much is given up long before all have to wait, and whoever parks little goes on.
+//! A quota for each Subscription doesn't limit a tenant, who may create any number of Subscriptions. Therefore all
+//! parked deliveries together have a budget. From [`pause_at`] on, dispatchers read no new events of any Producer. Once
+//! half of the budget is used, the quotas shrink ([`ParkQuota::shrunk`]). So deliveries of Subscriptions that have
+//! parked many are given up long before everyone has to wait, and Subscriptions that have parked few go on.
 
 use std::time::Duration;
 
@@ -21,16 +23,16 @@ use serde::Deserialize;
 
 use crate::delivery::health::Waiting;
 
-/// How old a look may be, once half of the quota is used.
+/// How old a look may be once half of the quota is used.
 pub const STALE: Duration = Duration::from_secs(5);
 
-/// How much of one subscription may wait.
+/// How many deliveries of one Subscription may be parked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct ParkQuota {
-    /// Deliveries.
+    /// The number of deliveries.
     pub deliveries: u32,
-    /// Bytes of their events, headers and bodies.
+    /// The bytes of their events, headers and bodies.
     pub bytes: u64,
 }
 
@@ -40,44 +42,46 @@ impl Default for ParkQuota {
     }
 }
 
-/// From how many bytes on no new events are taken in.
+/// The number of parked bytes from which on dispatchers read no new events: four fifths of the budget.
 #[must_use]
 pub fn pause_at(budget: u64) -> u64 {
     budget / 5 * 4
 }
 
-/// From how many on no quota is left: short of the pause, as dispatchers learn with a delay what the others have parked.
+/// The number of parked bytes from which on no quota is left: three quarters of the budget. It lies below the pause,
+/// because dispatchers learn with a delay how much the others have parked.
 fn none_left_at(budget: u64) -> u64 {
     budget / 4 * 3
 }
 
-/// What a dispatcher knows of what waits of one subscription.
+/// What a dispatcher knows about the parked deliveries of one Subscription.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Known {
-    /// By its own count, now.
+    /// The dispatcher's own share, now.
     pub own: Waiting,
-    /// By the others' counts, at the last look.
+    /// The share of all other dispatchers, at the last look.
     pub elsewhere: Waiting,
-    /// What it has parked since that look; taking up takes nothing from it.
+    /// What the dispatcher has parked since that look. Deliveries that it has taken up are not subtracted.
     pub parked_since: Waiting,
-    /// How long ago that look was; none if there was none.
+    /// How long ago the last look was; `None` if there was none.
     pub age: Option<Duration>,
 }
 
-/// What to do with a delivery that is to be parked for the first time.
+/// Whether the quota has room for a delivery that is to be parked for the first time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Room {
-    /// It is parked.
+    /// There is room: the delivery is parked.
     Free,
-    /// It is given up.
+    /// There is no room: the delivery is given up.
     UsedUp,
-    /// What is known is too old to say: a look is due.
+    /// What is known is too old to tell: the dispatcher has to look first.
     Look,
 }
 
 impl ParkQuota {
-    /// What is left of the quota while so many bytes of the budget are used: all of it up to a half, then less and less,
-    /// in a straight line, and nothing from three quarters on. Even then one delivery of each subscription may wait.
+    /// The quota that is left while `used` bytes of the budget are used. The whole quota is left up to half of the
+    /// budget. From there it shrinks linearly to nothing at three quarters. Even then one delivery of each Subscription
+    /// may be parked.
     #[must_use]
     pub fn shrunk(self, used: u64, budget: u64) -> Self {
         let end = none_left_at(budget);
@@ -88,7 +92,7 @@ impl ParkQuota {
         Self { deliveries: u32::try_from(deliveries).unwrap_or(self.deliveries), bytes: part(self.bytes) }
     }
 
-    /// Whether there is room for one more.
+    /// Whether the quota has room for one more delivery.
     #[must_use]
     pub fn room(self, known: Known) -> Room {
         let total = known.own.plus(known.elsewhere);
@@ -102,7 +106,7 @@ impl ParkQuota {
         }
     }
 
-    /// Whether this is one `part`-th of the quota.
+    /// Whether `waiting` is at least one `part`-th of the quota, in deliveries or in bytes, and not nothing.
     fn reached(self, waiting: Waiting, part: u64) -> bool {
         let is = |value: i64, bound: u64| u64::try_from(value).is_ok_and(|value| value >= (bound / part).max(1));
         is(waiting.deliveries, u64::from(self.deliveries)) || is(waiting.bytes, self.bytes)
@@ -126,14 +130,14 @@ mod tests {
         for (own, elsewhere, since, age, want) in [
             ((0, 0), (0, 0), (0, 0), None, Free),
             ((9, 900), (0, 0), (9, 900), None, Free),
-            // A tenth since the last look, or since the start.
+            // A tenth of the quota was parked since the last look, or since the start.
             ((10, 0), (0, 0), (10, 0), None, Look),
             ((1, 1000), (0, 0), (1, 1000), None, Look),
-            // What the others parked was taken up here; what was parked here counts all the same.
+            // This dispatcher took up what the others had parked; what it parked itself counts all the same.
             ((-40, -4000), (0, 0), (10, 0), None, Look),
             ((49, 0), (0, 0), (0, 0), Some(3600), Free),
             ((-50, -5000), (99, 9900), (0, 0), Some(3600), Free),
-            // From half of it on, looks are no older than 5 s.
+            // From half of the quota on, a look may be at most 5 s old.
             ((50, 0), (0, 0), (0, 0), Some(4), Free),
             ((50, 0), (0, 0), (0, 0), Some(5), Look),
             ((0, 0), (0, 5000), (0, 0), Some(5), Look),
@@ -187,7 +191,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever the others do: whoever has looked just now parks up to the quota, and not beyond.
+        /// A dispatcher that has just looked parks up to the quota and not beyond, whatever the others do.
         #[test]
         fn a_fresh_look_decides(own in -500..500i64, elsewhere in -500..500i64) {
             let known = Known {

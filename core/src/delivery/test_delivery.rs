@@ -1,8 +1,9 @@
-//! A test delivery: what an annotation on a Subscription asks for, and what came of it.
+//! Test deliveries: an annotation on a Subscription asks for one, and its status shows the result.
 //!
-//! The request is a record in the state bucket. Its revision there names it: the message that brings it to a dispatcher
-//! carries the revision, and the result is written only over that revision. So a request that was answered, or that
-//! another one has replaced, is neither sent nor answered again, whoever comes late.
+//! The request is a record in the state bucket. The revision of the record identifies the request: the message that
+//! brings it to a dispatcher carries the revision, and the dispatcher writes the result only over that revision. So a
+//! dispatcher that comes late neither sends nor answers a request that was answered already or that another one has
+//! replaced.
 
 use bytes::Bytes;
 use data_encoding::HEXLOWER;
@@ -20,70 +21,71 @@ use crate::nats::delivery_id::{DeliveryId, DeliveryKey};
 use crate::nats::ids::SubscriptionUid;
 use crate::nats::names::STATE_BUCKET;
 
-/// The type of the event that a test delivers.
+/// The type of the event that a test delivery has.
 pub const TEST_EVENT_TYPE: &str = "hookwright.test";
-/// Header of the message that brings a test to a dispatcher: JSON of [`TestDelivery`].
+/// The header of the message to a dispatcher that holds a [`TestDelivery`] as JSON.
 pub const TEST_HEADER: &str = "Hookwright-Test";
-/// The longest value that is kept as it is written.
+/// The longest value of the annotation that is kept as it is written, in bytes.
 const MAX_VALUE: usize = 64;
-/// A test that has not ended after this long makes way for another: longer than an attempt may take.
+/// After this time a test that has not ended gives way to the next one. It is longer than an attempt may take.
 pub const GIVE_WAY: SignedDuration = SignedDuration::from_secs(60);
-/// Two tests of one subscription are asked for at least this far apart.
+/// The shortest time between two tests of one Subscription.
 pub const APART: SignedDuration = SignedDuration::from_secs(1);
 
-/// A test that was asked for: the value of `test.<subscription>` in the state bucket.
+/// A test that was requested: the value of `test.<subscription>` in the state bucket.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct TestRecord {
-    /// [`crate::codec::VERSION`].
+    /// The record version, [`crate::codec::VERSION`].
     pub version: u32,
-    /// The subscription's namespace.
+    /// The namespace of the Subscription.
     pub namespace: String,
-    /// Its name.
+    /// The name of the Subscription.
     pub name: String,
-    /// The annotation's value, as [`shown`].
+    /// The value of the annotation, in the form of [`shown`].
     pub value: String,
-    /// When the operator took it up.
+    /// When the operator wrote the request.
     pub requested: Timestamp,
-    /// What came of it; none while it is under way.
+    /// The result of the test; `None` while it is under way.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub result: Option<TestResult>,
 }
 
-/// What came of a test.
+/// The result of a test.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct TestResult {
-    /// When it ended.
+    /// When the test ended.
     pub time: Timestamp,
-    /// What the one attempt came to.
+    /// How the one attempt ended.
     pub outcome: OutcomeKind,
     /// The HTTP status, if there was a response.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub http_status: Option<u16>,
-    /// How long it took, in milliseconds.
+    /// How long the attempt took, in milliseconds.
     pub duration_millis: u64,
 }
 
-/// What a dispatcher is told.
+/// The message that asks a dispatcher for a test.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct TestDelivery {
-    /// [`crate::codec::VERSION`].
+    /// The record version, [`crate::codec::VERSION`].
     pub version: u32,
-    /// Who is to get it.
+    /// The Subscription that is to get the test event.
     pub subscription: SubscriptionUid,
-    /// The config revision of the subscription's record: a dispatcher that has not loaded up to it waits.
+    /// The config revision of the Subscription's record. A dispatcher that has not loaded this revision yet waits.
     pub revision: u64,
     /// The revision of the request in the state bucket.
     pub request: u64,
-    /// The request.
+    /// The request itself.
     pub test: TestRecord,
 }
 
 impl TestDelivery {
-    /// The delivery's identity, from the place of the request as that of an event is from the event's: the same each
-    /// time that this test is sent. No producer can have a stream of that name.
+    /// The id of the delivery. It is made of the bucket and the revision of the request, as the id of another delivery
+    /// is made of the stream and the sequence of its event. So it is the same each time that this test is sent. No
+    /// Producer can have a stream of the bucket's name.
     #[must_use]
     pub fn id(&self) -> DeliveryId {
         let (stream, stream_created) = (format!("KV_{STATE_BUCKET}"), self.test.requested);
@@ -91,20 +93,20 @@ impl TestDelivery {
         DeliveryKey { subscription, stream: &stream, stream_created, sequence: self.request }.id()
     }
 
-    /// The headers of the message that asks a dispatcher for it. Asked for twice within the duplicate window, it is sent
-    /// once.
+    /// The names and values of the headers of the message that asks a dispatcher for the test. If it is published twice
+    /// within the duplicate window, NATS keeps it once.
     ///
     /// # Errors
-    /// If it can't be encoded, which doesn't happen.
+    /// If the record can't be encoded, which doesn't happen.
     pub fn headers(&self) -> Result<[(&'static str, String); 2], RecordError> {
         let message_id = format!("test:{}:{}:{}", self.subscription, self.request, self.revision);
         Ok([(TEST_HEADER, encode_header(self)?), ("Nats-Msg-Id", message_id)])
     }
 
-    /// The event, from `source`.
+    /// The event of the test, with `source` as its CloudEvents source.
     ///
     /// # Errors
-    /// Never; the rules for events can't know that.
+    /// Never; [`parse`] can't know that.
     pub fn event(&self, source: &HeaderValue) -> Result<Event, Malformed> {
         let TestRecord { namespace, name, value, requested, .. } = &self.test;
         let data = json!({
@@ -125,8 +127,8 @@ impl TestDelivery {
     }
 }
 
-/// A value as records and status hold it: as it is if it is short and plain, else its digest. So it is bounded, and two
-/// that differ still do.
+/// The form of an annotation's value in records and status: the value itself if it has at most 64 bytes of printable
+/// ASCII, else `sha256:` and its digest. So the form is bounded, and different values have different forms.
 #[must_use]
 pub fn shown(value: &str) -> String {
     if value.len() <= MAX_VALUE && value.bytes().all(|b| (b' '..=b'~').contains(&b)) {
@@ -136,21 +138,21 @@ pub fn shown(value: &str) -> String {
     }
 }
 
-/// What is to be done for a value.
+/// What the operator has to do for a value of the annotation.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Step<'a> {
-    /// Nothing: this came of it.
+    /// Nothing: the test has ended, with this result.
     Ended(&'a TestResult),
-    /// It was asked for and has not ended.
+    /// Nothing: the test was requested and has not ended.
     UnderWay,
-    /// It is to be asked for now.
+    /// Request the test now.
     Ask,
-    /// It is its turn in this long at the latest.
+    /// Wait for another test, at most this long.
     Wait(SignedDuration),
 }
 
-/// What is to be done for a [`shown`] value, when `record` is the last test that was asked for. There is one test at a
-/// time, so of the values that come while one is under way the last is sent.
+/// What the operator has to do for a [`shown`] value, where `record` is the last test that was requested. A
+/// Subscription has one test at a time. If several values come while one is under way, only the last of them is tested.
 #[must_use]
 pub fn step<'a>(record: Option<&'a TestRecord>, value: &str, now: Timestamp) -> Step<'a> {
     let Some(record) = record else { return Step::Ask };
@@ -161,7 +163,7 @@ pub fn step<'a>(record: Option<&'a TestRecord>, value: &str, now: Timestamp) -> 
         None => GIVE_WAY,
     };
     let since = now.duration_since(record.requested);
-    // A time ahead is that of another clock.
+    // A time in the future comes from another clock.
     if since.is_negative() || since >= pause { Step::Ask } else { Step::Wait(pause - since) }
 }
 

@@ -1,5 +1,5 @@
-//! Which endpoints may be dialled. Endpoints are chosen by tenants, so without these rules a dispatcher is a proxy
-//! into the network that it runs in.
+//! The egress rules: which endpoints may be dialled. Tenants choose the endpoints, so without these rules a dispatcher
+//! would be a proxy into the network that it runs in.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::LazyLock;
@@ -8,16 +8,16 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
 use url::{Host, Url};
 
-/// What the platform team allows beyond public addresses over HTTPS on port 443.
+/// The egress settings of the platform team. By default, only public addresses over HTTPS on port 443 may be dialled.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct EgressPolicy {
-    /// Addresses that may be dialled although they are not public. Metadata addresses never may.
+    /// Networks that may be dialled although they are not public. Cloud metadata addresses may never be dialled.
     #[serde(rename = "allowedCIDRs")]
     pub allowed_cidrs: Vec<IpNet>,
-    /// Ports that may be dialled, each a number or a range `"8000-8999"`.
+    /// Ports that may be dialled: each entry is a number or a range such as `"8000-8999"`.
     pub allowed_ports: Vec<PortRange>,
-    /// Whether `http://` is allowed.
+    /// Whether URLs with `http://` are allowed.
     pub plain_http: bool,
 }
 
@@ -27,7 +27,7 @@ impl Default for EgressPolicy {
     }
 }
 
-/// A port or a range of them.
+/// A port, or a range of ports with both ends included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "PortText", into = "PortText")]
 pub struct PortRange {
@@ -69,31 +69,31 @@ impl From<PortRange> for PortText {
     }
 }
 
-/// Why an endpoint may not be dialled. It is for the platform team's logs: a tenant only sees `Blocked`.
+/// Why an endpoint may not be dialled. The text is for the platform team's logs; a tenant only sees `Blocked`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// Neither http nor https, or http without leave.
+    /// The scheme is neither http nor https, or it is http, which the settings don't allow.
     #[error("the scheme {0} is not allowed")]
     Scheme(String),
-    /// A name or password in the URL.
+    /// The URL has a user name or a password.
     #[error("a URL with a user name or password is not allowed")]
     UserInfo,
-    /// No host.
+    /// The URL has no host.
     #[error("the URL has no host")]
     NoHost,
-    /// Not among the allowed ports.
+    /// The port is not among the allowed ports.
     #[error("port {0} is not allowed")]
     Port(u16),
-    /// A forbidden address, the host itself or one that it resolves to.
+    /// The address is forbidden. It is the URL's host itself, or an address that the host resolves to.
     #[error("address {0} is not allowed")]
     Address(IpAddr),
 }
 
 impl EgressPolicy {
-    /// Checks all of a URL that can be known without resolving its host.
+    /// Checks everything in a URL that can be checked without resolving its host.
     ///
     /// # Errors
-    /// With the first rule that it breaks.
+    /// The first rule that the URL breaks.
     pub fn check_url(&self, url: &Url) -> Result<(), Refusal> {
         if !(url.scheme() == "https" || (url.scheme() == "http" && self.plain_http)) {
             return Err(Refusal::Scheme(url.scheme().to_owned()));
@@ -113,10 +113,11 @@ impl EgressPolicy {
         }
     }
 
-    /// Checks an address that is about to be dialled. One forbidden address refuses the whole answer of a resolver.
+    /// Checks an address that is about to be dialled. The caller refuses the whole answer of a resolver if it contains
+    /// one forbidden address.
     ///
     /// # Errors
-    /// If it is forbidden.
+    /// If the address is forbidden.
     pub fn check_address(&self, address: IpAddr) -> Result<(), Refusal> {
         let inner = unwrap_v4(address);
         let allowed = |net: &IpNet| net.contains(&inner) || net.contains(&address);
@@ -128,7 +129,7 @@ impl EgressPolicy {
     }
 }
 
-/// The IPv4 address inside an IPv4-mapped or a NAT64 (64:ff9b::/96) address.
+/// The IPv4 address within an IPv4-mapped or a NAT64 (64:ff9b::/96) address; any other address as it is.
 fn unwrap_v4(address: IpAddr) -> IpAddr {
     let IpAddr::V6(v6) = address else { return address };
     if let Some(v4) = v6.to_ipv4_mapped() {
@@ -140,7 +141,7 @@ fn unwrap_v4(address: IpAddr) -> IpAddr {
     }
 }
 
-/// The addresses of cloud metadata services: never allowed, whatever the configuration says.
+/// Whether an address belongs to a cloud metadata service. Such an address is never allowed, whatever the settings say.
 fn is_metadata(address: IpAddr) -> bool {
     const AZURE: Ipv4Addr = Ipv4Addr::new(168, 63, 129, 16);
     const AWS_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254);
@@ -165,7 +166,7 @@ const fn v6(a: u16, b: u16, prefix: u8) -> Ipv6Net {
     Ipv6Net::new_assert(Ipv6Addr::new(a, b, 0, 0, 0, 0, 0, 0), prefix)
 }
 
-/// The IANA special-purpose registry's ranges that are not globally reachable, and multicast.
+/// The IPv4 ranges that are not globally reachable by the IANA special-purpose registry, and multicast.
 static DENIED_V4: LazyLock<[Ipv4Net; 15]> = LazyLock::new(|| {
     [
         v4(0, 0, 0, 8),
@@ -185,9 +186,9 @@ static DENIED_V4: LazyLock<[Ipv4Net; 15]> = LazyLock::new(|| {
         v4(240, 0, 0, 4),
     ]
 });
-/// The one range of IPv6 that is globally reachable ...
+/// The one IPv6 range whose addresses are globally reachable, apart from [`DENIED_V6`].
 const GLOBAL_V6: Ipv6Net = v6(0x2000, 0, 3);
-/// ... without protocol assignments, documentation, 6to4 and documentation again.
+/// The exceptions within [`GLOBAL_V6`]: protocol assignments, documentation, 6to4, and documentation (RFC 9637).
 const DENIED_V6: [Ipv6Net; 4] = [v6(0x2001, 0, 23), v6(0x2001, 0xdb8, 32), v6(0x2002, 0, 16), v6(0x3fff, 0, 20)];
 
 #[cfg(test)]

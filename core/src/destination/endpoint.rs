@@ -1,26 +1,26 @@
-//! The destination of a Subscription's deliveries, with the secrets that go with them.
+//! The destination of a Subscription's deliveries, with its secrets.
 
 use serde::{Deserialize, Serialize};
 
-/// Where deliveries go. `S` is a secret: where it is read from, in the clear, or sealed.
+/// Where a Subscription's deliveries go. `S` is the form of a secret: a reference to it, in the clear, or sealed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Destination<S> {
     /// The URL, in its canonical form.
     pub url: String,
-    /// Headers that go with each request.
+    /// The headers that the Subscription adds to each request.
     pub headers: Vec<Header<S>>,
-    /// The signing secrets, `whsec_...`; all of them sign.
+    /// The signing secrets, of the form `whsec_...`. Each request is signed with all of them.
     pub signing: Vec<S>,
 }
 
-/// A header that goes with each request.
+/// A header that a Subscription adds to each request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Header<S> {
-    /// Its name.
+    /// The name of the header.
     pub name: String,
-    /// Its value.
+    /// The value of the header.
     pub value: HeaderValue<S>,
 }
 
@@ -28,17 +28,17 @@ pub struct Header<S> {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum HeaderValue<S> {
-    /// Written in the Subscription.
+    /// The value is written in the Subscription.
     Plain(String),
-    /// Read from a Secret.
+    /// The value is read from a Secret.
     Secret(S),
 }
 
 impl<S> Destination<S> {
-    /// The same destination with each secret turned by `turn`, which gets the secret and its field's path.
+    /// Converts each secret by `turn`, which gets the secret and the path of its field, such as `signing[0]`.
     ///
     /// # Errors
-    /// The first of `turn`.
+    /// The first error of `turn`.
     pub fn try_map<T, E>(self, mut turn: impl FnMut(S, &str) -> Result<T, E>) -> Result<Destination<T>, E> {
         let Self { url, headers, signing } = self;
         let headers = headers.into_iter().map(|Header { name, value }| {

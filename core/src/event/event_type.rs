@@ -4,57 +4,59 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// Longest event type, in bytes.
+/// The longest event type, in bytes.
 pub const MAX_LENGTH: usize = 255;
 
-/// Whether this can be an event type: 1 to 255 bytes, no white space, no control character.
+/// Whether a text can be an event type: it has 1 to 255 bytes, no white space and no control character.
 #[must_use]
 pub fn is_valid(event_type: &str) -> bool {
     (1..=MAX_LENGTH).contains(&event_type.len()) && !event_type.chars().any(|c| c.is_whitespace() || c.is_control())
 }
 
-/// Where an event's type comes from.
+/// Where a Producer's events carry their type.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct EventTypeRule {
-    /// None: `ce-type` (or `type` of a structured CloudEvent), else the subject.
+    /// The one place to read the type from. `None`: `ce-type` (or `type` of a structured CloudEvent), else the subject.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<EventTypeSource>,
-    /// Taken off the subject, where the subject is the type.
+    /// The prefix that is cut from a subject before the subject becomes the type.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub strip_prefix: Option<String>,
 }
 
-/// The one place that an event's type is read from; its absence makes the event malformed.
+/// The one place that an event's type is read from. An event without a type there is malformed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", tag = "kind", deny_unknown_fields)]
 pub enum EventTypeSource {
     /// The CloudEvents attribute `type`.
     CloudEvents,
-    /// The subject.
+    /// The NATS subject.
     Subject,
-    /// This header of the message.
+    /// A header of the NATS message.
     Header {
-        /// Its name, without regard to case.
+        /// The name of the header, without regard to case.
         name: String,
     },
 }
 
-/// A pattern over the dot-separated tokens of an event type, as in NATS: `*` is one token, a last `>` is one or more.
+/// A pattern over the dot-separated tokens of an event type, as in NATS: `*` stands for one token, `>` at the end for
+/// one or more.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct EventTypePattern(String);
 
-/// The text is not a pattern.
+/// A text that is not an event type pattern.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is not an event type pattern: 1 to 255 bytes, tokens not empty, '*' a whole token, '>' the last")]
 pub struct InvalidPattern(String);
 
 impl EventTypePattern {
-    /// Reads a pattern.
+    /// Reads a pattern from its text.
     ///
     /// # Errors
-    /// If it is no valid event type, has an empty token, a `*` within a token or a `>` that is not the last token.
+    /// If the text is not a valid event type, or has an empty token, a `*` within a token or a `>` that is not the last
+    /// token.
     pub fn parse(text: &str) -> Result<Self, InvalidPattern> {
         let tokens: Vec<&str> = text.split('.').collect();
         let token_ok = |(i, token): (usize, &&str)| match *token {
@@ -76,13 +78,13 @@ impl EventTypePattern {
         &self.0
     }
 
-    /// Whether it has no wildcard.
+    /// Whether the pattern has no wildcard.
     #[must_use]
     pub fn is_exact(&self) -> bool {
         !self.0.split('.').any(|token| token == "*" || token == ">")
     }
 
-    /// Whether the event type is one of those that the pattern selects.
+    /// Whether the pattern selects an event type.
     #[must_use]
     pub fn matches(&self, event_type: &str) -> bool {
         let mut tokens = event_type.split('.');

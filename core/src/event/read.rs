@@ -1,9 +1,9 @@
-//! From a NATS message to an event: its type, and the HTTP headers and body that a delivery of it has.
+//! Reading a NATS message as an event: the event's type, and the HTTP headers and body of its deliveries.
 //!
-//! Three forms are read: a CloudEvent in binary mode (`ce-*` headers), one in structured mode
-//! (`application/cloudevents+json`), and a plain message. The body always goes out as it was published; what a plain
-//! message lacks of a CloudEvent is filled in: `id` from `Nats-Msg-Id`, else `<stream>:<sequence>`; `source` from the
-//! producer; `time` from the stream.
+//! A message has one of three forms: a CloudEvent in binary mode (`ce-*` headers), a CloudEvent in structured mode
+//! (`application/cloudevents+json`), or a plain message. The body always goes out as it was published. Attributes that
+//! a message in binary mode or a plain message lacks are filled in: `id` from `Nats-Msg-Id`, else
+//! `<stream>:<sequence>`; `source` from the Producer; `time` from the stream.
 
 use std::borrow::Cow;
 
@@ -15,20 +15,20 @@ use serde_json::Value;
 
 use crate::event::event_type::{self, EventTypeRule, EventTypeSource};
 
-/// A message of a producer's stream.
+/// A message of a Producer's stream.
 #[derive(Debug, Clone)]
 pub struct Message<'a> {
-    /// The subject it was published to.
+    /// The subject that the message was published to.
     pub subject: &'a str,
-    /// Its headers, in order.
+    /// The headers of the message, in order.
     pub headers: &'a [(&'a str, &'a str)],
-    /// Its body.
+    /// The body of the message.
     pub body: &'a Bytes,
-    /// The stream that holds it.
+    /// The name of the stream that holds the message.
     pub stream: &'a str,
-    /// Its sequence there.
+    /// The sequence of the message in the stream.
     pub sequence: u64,
-    /// When the stream received it.
+    /// When the stream received the message.
     pub published: Timestamp,
 }
 
@@ -38,30 +38,30 @@ impl Message<'_> {
     }
 }
 
-/// How a producer's messages are read.
+/// How the messages of a Producer are read.
 #[derive(Debug, Clone, Copy)]
 pub struct Reading<'a> {
-    /// Where the type comes from.
+    /// Where events carry their type.
     pub rule: &'a EventTypeRule,
-    /// The CloudEvents `source` of events that have none of their own, by [`attribute_value`].
+    /// The CloudEvents `source` of events that have none of their own, encoded by [`attribute_value`].
     pub source: &'a HeaderValue,
-    /// The type, if it is known already: a delivery keeps the type under which it was matched.
+    /// The event's type, if it is known already: a delivery keeps the type under which the event was matched.
     pub known_type: Option<&'a str>,
 }
 
-/// An event, ready to be delivered any number of times.
+/// An event with the headers and body of its deliveries. It can be delivered any number of times.
 #[derive(Debug, Clone)]
 pub struct Event {
-    /// Its type.
+    /// The type of the event.
     pub event_type: String,
-    /// `content-type`, and the `ce-*` headers unless the event is in structured mode.
+    /// The header `content-type`, and the `ce-*` headers unless the event is in structured mode.
     pub headers: HeaderMap,
-    /// The body, as published.
+    /// The body, as it was published.
     pub body: Bytes,
 }
 
 impl Event {
-    /// Whether the body is a structured CloudEvent, with the data within.
+    /// Whether the body is a structured CloudEvent, which contains the data.
     #[must_use]
     pub fn is_structured(&self) -> bool {
         let content_type = self.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
@@ -69,22 +69,22 @@ impl Event {
     }
 }
 
-/// The message is no event.
+/// Why a message is not an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Malformed {
-    /// The content type says structured CloudEvent, and the body isn't one.
+    /// The content type says structured CloudEvent, but the body isn't a JSON object.
     #[error("the body is not a JSON object, as application/cloudevents+json has to be")]
     NotAnObject,
-    /// A batch.
+    /// The message is a batch of CloudEvents.
     #[error("a batch of CloudEvents is not supported: publish one event a message")]
     Batch,
-    /// More attributes than HTTP receivers take.
+    /// The event has more attributes than HTTP receivers take.
     #[error("the event has more than 64 CloudEvents attributes")]
     TooManyAttributes,
-    /// No type where the producer says it must be.
+    /// The event has no type where the Producer says that it is.
     #[error("the event has no type where the Producer's eventType.from says that it is")]
     MissingType,
-    /// The type has white space or control characters, or is too long.
+    /// The type is empty or too long, or has white space or control characters.
     #[error("the event type is empty, has white space or control characters, or is longer than 255 bytes")]
     InvalidType,
 }
@@ -92,10 +92,10 @@ pub enum Malformed {
 const STRUCTURED: &str = "application/cloudevents";
 const BATCH: &str = "application/cloudevents-batch";
 
-/// Reads a message.
+/// Reads a message as an event.
 ///
 /// # Errors
-/// If it is malformed: the event itself is at fault, whoever is subscribed.
+/// If the message is malformed. The fault lies in the message itself, so no Subscription can get it.
 pub fn parse(message: &Message<'_>, reading: Reading<'_>) -> Result<Event, Malformed> {
     let content_type = message.header("content-type").or_else(|| message.header("ce-datacontenttype"));
     let is = |kind: &str| {
@@ -104,7 +104,7 @@ pub fn parse(message: &Message<'_>, reading: Reading<'_>) -> Result<Event, Malfo
     if is(BATCH) {
         return Err(Malformed::Batch);
     }
-    // With room for what a request has besides: the last one that is made of it takes this map.
+    // The capacity includes the other headers of a request: the last request for this event takes over the map.
     let mut headers = HeaderMap::with_capacity(16);
     let attribute = if is(STRUCTURED) {
         structured_type(message.body)?
@@ -129,8 +129,10 @@ pub fn parse(message: &Message<'_>, reading: Reading<'_>) -> Result<Event, Malfo
     Ok(Event { event_type, headers, body: message.body.clone() })
 }
 
-/// The type of a structured CloudEvent. It goes out without `ce-*` headers: the binding (3.2.3) allows them beside the
-/// structured body, and some SDKs then take it for the data of one in binary mode.
+/// Reads the type of a structured CloudEvent.
+///
+/// A structured CloudEvent goes out without `ce-*` headers. The HTTP binding (3.2.3) allows them, but some SDKs then
+/// take the structured body for the data of a CloudEvent in binary mode.
 fn structured_type(body: &Bytes) -> Result<Option<String>, Malformed> {
     match serde_json::from_slice(body) {
         Ok(Value::Object(mut attributes)) => match attributes.remove("type") {
@@ -147,10 +149,10 @@ const SOURCE: HeaderName = HeaderName::from_static("ce-source");
 const TIME: HeaderName = HeaderName::from_static("ce-time");
 const ID: HeaderName = HeaderName::from_static("ce-id");
 
-/// What the CloudEvents HTTP binding (3.1.3.2) encodes in an attribute's value.
+/// The ASCII characters that the CloudEvents HTTP binding (3.1.3.2) percent-encodes in an attribute's value.
 const ATTRIBUTE: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'%');
 
-/// Most attributes that an event may have: HTTP servers take about a hundred headers.
+/// The most attributes that an event may have: HTTP servers take about a hundred headers.
 const MAX_ATTRIBUTES: usize = 64;
 
 fn binary_attributes(message: &Message<'_>, headers: &mut HeaderMap) -> Result<(), Malformed> {
@@ -159,7 +161,7 @@ fn binary_attributes(message: &Message<'_>, headers: &mut HeaderMap) -> Result<(
         let attribute = &name[3..];
         if prefix.eq_ignore_ascii_case("ce-") && !attribute.eq_ignore_ascii_case("datacontenttype") {
             let name = HeaderName::from_bytes(format!("ce-{attribute}").as_bytes());
-            // Already in its HTTP form; only what HTTP can't carry is encoded.
+            // The value is already in its HTTP form; only characters that HTTP can't carry are encoded.
             let value = HeaderValue::from_str(&Cow::from(utf8_percent_encode(value, CONTROLS)));
             if let (Ok(name), Ok(value)) = (name, value) {
                 headers.insert(name, value);
@@ -172,7 +174,7 @@ fn binary_attributes(message: &Message<'_>, headers: &mut HeaderMap) -> Result<(
     Ok(())
 }
 
-/// `attribute` is the CloudEvents attribute `type`, if the message has it.
+/// Reads the event's type by the rule. `attribute` is the CloudEvents attribute `type`, if the message has it.
 fn read_type(message: &Message<'_>, rule: &EventTypeRule, attribute: Option<String>) -> Result<String, Malformed> {
     let subject = || {
         let prefix = rule.strip_prefix.as_deref().unwrap_or("");
@@ -190,7 +192,7 @@ fn decoded(value: &str) -> String {
     percent_encoding::percent_decode_str(value).decode_utf8_lossy().into_owned()
 }
 
-/// Fills in what a CloudEvent must have, and sets the type to the one that the event is routed by.
+/// Fills in the attributes that every delivery has, and sets `ce-type` to the type that the event was matched by.
 fn complete(message: &Message<'_>, source: &HeaderValue, event_type: &str, headers: &mut HeaderMap) {
     headers.insert(TYPE, attribute_value(event_type));
     headers.entry(SPEC_VERSION).or_insert(HeaderValue::from_static("1.0"));
@@ -202,20 +204,21 @@ fn complete(message: &Message<'_>, source: &HeaderValue, event_type: &str, heade
     });
 }
 
-/// The value of a CloudEvents attribute in its HTTP form.
+/// The value of a CloudEvents attribute in its HTTP form, percent-encoded (HTTP binding 3.1.3.2).
 #[must_use]
 pub fn attribute_value(value: &str) -> HeaderValue {
     ascii(Cow::from(utf8_percent_encode(value, ATTRIBUTE)).into_owned())
 }
 
-/// From visible ASCII, as a time and what is percent-encoded are; so it can't fail.
+/// Makes a header value of visible ASCII. It can't fail for times and percent-encoded texts.
 fn ascii(text: String) -> HeaderValue {
     let value = HeaderValue::try_from(text);
     debug_assert!(value.is_ok());
     value.unwrap_or_else(|_| HeaderValue::from_static(""))
 }
 
-/// For a body without a content type: JSON if it looks like it.
+/// The content type of a body that was published without one: JSON, if the body begins like a JSON object, array or
+/// text.
 fn guess_content_type(body: &Bytes) -> &'static str {
     match body.iter().find(|byte| !byte.is_ascii_whitespace()) {
         Some(b'{' | b'[' | b'"') => "application/json",

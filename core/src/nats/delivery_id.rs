@@ -1,4 +1,4 @@
-//! A delivery's identity: the value of `webhook-id`, the same on each attempt, after each crash, from whichever pod.
+//! The id of a delivery: the value of `webhook-id`. It is the same on each attempt, after each crash and from each pod.
 
 use std::fmt;
 
@@ -9,31 +9,32 @@ use serde::{Deserialize, Serialize};
 
 use crate::nats::ids::SubscriptionUid;
 
-/// What a delivery's identity is made of, and nothing else: CloudEvents ids are unique only per source, and a stream
-/// that is created again starts again at sequence 1.
+/// Everything that the id of a delivery is made of. The CloudEvents id is not part of it, as it is unique only for its
+/// source. The creation time of the stream is, as a stream that is created again starts again at sequence 1.
 #[derive(Debug, Clone, Copy)]
 pub struct DeliveryKey<'a> {
-    /// The subscription that receives.
+    /// The Subscription that gets the event.
     pub subscription: &'a SubscriptionUid,
     /// The name of the stream that holds the event.
     pub stream: &'a str,
-    /// When that stream was created, by the server's word.
+    /// When that stream was created, by the NATS server's clock.
     pub stream_created: Timestamp,
     /// The event's sequence in that stream.
     pub sequence: u64,
 }
 
-/// Length of the text: `msg_` and 52 characters of base32.
+/// The length of an id in characters: `msg_` and 52 characters of base32.
 const LENGTH: usize = 4 + 52;
 
-/// `msg_` and the lower-case base32 of a SHA-256; 56 characters of a-z, 2-7 and `_`.
+/// The id of a delivery: `msg_` and the lower-case base32 of a SHA-256. It has 56 characters of a-z, 2-7 and `_`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct DeliveryId(String);
 
 impl DeliveryKey<'_> {
-    /// The id of this delivery: SHA-256 over each field, preceded by its length as a big-endian `u32`. The creation
-    /// time counts as its nanoseconds since 1970 (`i128`, big-endian), the sequence as a big-endian `u64`.
+    /// The id of this delivery: a SHA-256 over the fields in their order, each preceded by its length in bytes as a
+    /// big-endian `u32`. The creation time is written as its nanoseconds since 1970 (`i128`, big-endian), the sequence
+    /// as a big-endian `u64`.
     #[must_use]
     pub fn id(&self) -> DeliveryId {
         let mut hash = Context::new(&SHA256);
@@ -77,7 +78,7 @@ mod tests {
         DeliveryKey { subscription: &subscription, stream, stream_created, sequence }.id()
     }
 
-    /// The committed vector: it must never change, or receivers would take a repeated attempt for a new delivery.
+    /// A fixed example. It must never change, or receivers would take a repeated attempt for a new delivery.
     #[test]
     fn vector() {
         let got = id("0e9a4a6e-6f0f-4a3e-9d6c-1f2e3d4c5b6a", "shop_orders", "2026-01-02T03:04:05.000000006Z", 42);

@@ -1,10 +1,10 @@
-//! Identifiers that go into NATS subjects, KV keys and delivery ids.
+//! Kubernetes uids as parts of NATS subjects, KV keys and delivery ids.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// The text is not a Kubernetes uid that can stand in a NATS subject.
+/// A text that is not a Kubernetes uid, or can't stand in a NATS subject.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is not a uid: 1 to 64 of a-z, 0-9 and '-'")]
 pub struct InvalidUid(String);
@@ -26,10 +26,10 @@ macro_rules! uid {
         pub struct $name(String);
 
         impl $name {
-            /// Takes the uid of a Kubernetes object.
+            /// Reads the uid of a Kubernetes object.
             ///
             /// # Errors
-            /// If it has other characters than a-z, 0-9 and `-`, or is not 1 to 64 long.
+            /// If the text has other characters than a-z, 0-9 and `-`, or is not 1 to 64 characters long.
             pub fn parse(text: &str) -> Result<Self, InvalidUid> {
                 check(text).map(|()| Self(text.to_owned()))
             }

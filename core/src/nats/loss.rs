@@ -1,92 +1,94 @@
-//! Events that NATS removed from a stream before any dispatcher received them: dropped by a limit of size or age, purged,
-//! or deleted.
+//! Lost events: events that NATS removed from a stream before any dispatcher received them. A limit of size or age, a
+//! purge or a deletion removes events.
 //!
 //! # How they are counted
 //!
-//! NATS doesn't say what it removes, but it numbers twice: the stream what it stores, the shared consumer what it
-//! delivers. What the consumer has passed in the stream and not delivered had gone before it came there; and what the
-//! stream no longer holds beyond the consumer's place has gone, too. So two looks tell how many events went in between,
-//! and a stream that drops what was delivered long ago is no loss. The count may be too low, never too high:
+//! NATS doesn't tell what it removes. But the stream numbers the events that it stores, and the shared consumer numbers
+//! its deliveries. If the consumer has passed more events in the stream than it has delivered, the others were removed
+//! before it came to them. Events beyond the consumer's position that the stream no longer holds were removed, too. So
+//! two looks tell how many events were lost between them. Events that were delivered before the stream dropped them
+//! don't count. The count may be too low, never too high:
 //!
-//! - a delivery that is repeated after a crash is numbered anew, and is taken for the delivery of an event that went;
-//! - an event that a dispatcher has in hand is delivered from memory, whatever becomes of the stream.
+//! - A delivery that is repeated after a crash gets a new number, and hides the loss of one event.
+//! - A dispatcher delivers an event that it has in hand from memory, whatever becomes of the stream.
 //!
-//! Of a consumer that is restricted to some subjects of its stream nobody knows how many of the sequences that have gone
-//! were its own. There a gap counts only while something waits and nothing is delivered from one look to the next, and is
-//! an upper bound. The same holds for a consumer that was made anew: what was acked after the last checkpoint and went
-//! before the new one looks as if it had been lost.
+//! In two cases the count is only an upper bound. A consumer may be restricted to some subjects of its stream: then
+//! NATS doesn't tell how many of the removed events were the consumer's. Such a gap counts only if events wait and
+//! nothing was delivered from one look to the next. And a consumer may have been created anew: then events that were
+//! acked after the last checkpoint, and removed before the consumer came to them, look as if they were lost.
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-/// How long a status tells of what happened to a stream.
+/// How long a status reports a loss of events or the replacement of a stream.
 pub const TOLD_FOR: SignedDuration = SignedDuration::from_hours(24);
 
-/// A look at the stream, and then at the shared consumer.
+/// One look at a Producer's stream: at the stream first, and then at the shared consumer.
 #[derive(Debug, Clone, Copy)]
 pub struct Look {
     /// When the consumer was created.
     pub consumer_created: Timestamp,
-    /// The sequence that the consumer was told to start with, if any.
+    /// The sequence that the consumer was created to start with, if any.
     pub start: Option<u64>,
-    /// The place in the stream up to which the consumer has come.
+    /// The stream sequence up to which the consumer has delivered.
     pub delivered: u64,
-    /// The number of its last delivery.
+    /// The number of the consumer's last delivery.
     pub deliveries: u64,
-    /// Whether something waits to be delivered for the first time.
+    /// Whether events wait to be delivered for the first time.
     pub waits: bool,
-    /// The first sequence that the stream holds; the one after the last if it is empty.
+    /// The first sequence that the stream holds; the one after the last if the stream is empty.
     pub first: u64,
-    /// The last sequence that was given to an event.
+    /// The last sequence that the stream gave to an event.
     pub last: u64,
-    /// Whether all that the stream takes is the consumer's.
+    /// Whether the consumer gets all events of the stream.
     pub whole: bool,
 }
 
-/// What has to be remembered of a look for the next one.
+/// The position of the shared consumer at a look, as the next look needs it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Position {
     /// When the consumer was created.
     pub consumer_created: Timestamp,
-    /// Up to this sequence, events were delivered, are counted as lost, or were none of the consumer's.
+    /// The sequence up to which all events are settled: delivered, counted as lost, or not the consumer's.
     pub passed: u64,
     /// The number of the consumer's last delivery.
     pub deliveries: u64,
-    /// Whether something waited.
+    /// Whether events waited to be delivered for the first time.
     pub waits: bool,
-    /// Whether all that the stream takes was the consumer's.
+    /// Whether the consumer got all events of the stream.
     pub whole: bool,
 }
 
-/// Events that were found to have gone.
+/// The lost events that one look has found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Found {
-    /// How many.
+    /// The number of events.
     pub events: u64,
-    /// Whether it was no more than that; else an upper bound.
+    /// Whether at least this many events were lost; otherwise the number is only an upper bound.
     pub exact: bool,
 }
 
-/// All that was found since it was told of last.
+/// The lost events that the status reports: all that were found until the report ends, [`TOLD_FOR`] after the last.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Loss {
-    /// How many events.
+    /// The number of events.
     pub events: u64,
-    /// Whether it was no more than that; else an upper bound.
+    /// Whether at least this many events were lost; otherwise the number is only an upper bound.
     pub exact: bool,
-    /// When it was last found.
+    /// When a look last found a loss.
     pub last: Timestamp,
 }
 
 impl Look {
-    /// Up to here the stream has been emptied from its front.
+    /// The last sequence before the first that the stream holds.
     const fn removed(&self) -> u64 {
         self.first.saturating_sub(1)
     }
 
-    /// What has gone since the look before, and the position to go on from.
+    /// Compares this look with the position at the look before. Returns the position for the next look, and the events
+    /// that were lost in between.
     #[must_use]
     pub fn compare(&self, before: Option<&Position>) -> (Position, Found) {
         let again = before.is_some_and(|before| before.consumer_created != self.consumer_created);
@@ -105,16 +107,17 @@ impl Look {
         (position, Found { events, exact: self.whole && !again })
     }
 
-    /// The sequence passed, and what has gone, if everything up to a sequence is settled and there is no more to go by.
+    /// The sequence up to which events are settled, and the number of lost events, if nothing is known but that all
+    /// events up to `passed` are settled.
     fn gap(&self, passed: u64) -> (u64, u64) {
         let from = passed.max(self.delivered);
         if self.whole {
             (from.max(self.removed()), self.removed().saturating_sub(from))
         } else if self.waits {
-            // Part of the gap may be its own; the next look tells whether anything moves.
+            // Some events of the gap may be the consumer's; the next look tells whether anything moves.
             (from, 0)
         } else {
-            // Whatever there is behind the consumer's place is not its own.
+            // No event beyond the consumer's position is its own.
             (from.max(self.last), 0)
         }
     }
@@ -122,7 +125,7 @@ impl Look {
     fn went_on(&self, before: &Position) -> (u64, u64) {
         let reached = before.passed.max(self.delivered).max(self.removed());
         match self.deliveries.checked_sub(before.deliveries) {
-            // A server that crashed has forgotten the last deliveries; they are made again.
+            // A server that crashed has forgotten the last deliveries, and makes them again.
             None => self.gap(before.passed),
             Some(delivered) if self.whole => (reached, (reached - before.passed).saturating_sub(delivered)),
             Some(0) if before.waits => (reached, reached - before.passed.max(self.delivered)),
@@ -143,7 +146,8 @@ impl Look {
 }
 
 impl Loss {
-    /// With what was found at `now`; what is no longer told is forgotten.
+    /// The loss to report after a look at `now`: the old one, unless its report has ended, and the events that the look
+    /// found.
     #[must_use]
     pub fn with(old: Option<&Self>, found: Found, now: Timestamp) -> Option<Self> {
         let old = old.filter(|old| is_told(old.last, now));
@@ -155,7 +159,7 @@ impl Loss {
     }
 }
 
-/// Whether what happened at that time is still told at `now`.
+/// Whether the status still reports at `now` what happened at `time`.
 #[must_use]
 pub fn is_told(time: Timestamp, now: Timestamp) -> bool {
     now.duration_since(time) < TOLD_FOR

@@ -1,25 +1,27 @@
-//! The names of what Hookwright keeps in NATS: streams, buckets, keys and subjects. Final: a change here is a migration.
+//! The names of everything that Hookwright keeps in NATS: streams, buckets, keys and subjects. A change of a name is a
+//! migration.
 
 use jiff::Timestamp;
 
 use crate::nats::delivery_id::DeliveryId;
 use crate::nats::ids::{EventSchemaUid, ProducerUid, SubscriptionUid};
 
-/// The last token of the base's key, where others have the dispatcher's incarnation.
+/// The last token of the base's key in [`HEALTH_BUCKET`], where the keys of dispatchers have their incarnation.
 pub const BASE: &str = "base";
 
-/// KV bucket of the records that dispatchers serve from. Keys: [`ConfigKey`].
+/// The KV bucket of the records that dispatchers serve from. Its keys are [`ConfigKey`]s.
 pub const CONFIG_BUCKET: &str = "HOOKWRIGHT_CONFIG";
-/// KV bucket of what the running system remembers: `disabled.<subscription>`, `checkpoint.<producer>`,
-/// `violations.<producer>`, `test.<subscription>`.
+/// The KV bucket of the state that the running system remembers. Its keys are `disabled.<subscription>`,
+/// `checkpoint.<producer>`, `violations.<producer>` and `test.<subscription>`.
 pub const STATE_BUCKET: &str = "HOOKWRIGHT_STATE";
-/// KV bucket of delivery counts: `<subscription>.<incarnation>`, and `<subscription>.base` for those that have gone.
+/// The KV bucket of delivery counts. Its keys are `<subscription>.<incarnation>` for each dispatcher, and
+/// `<subscription>.base` for the dispatchers that have gone.
 pub const HEALTH_BUCKET: &str = "HOOKWRIGHT_HEALTH";
-/// KV bucket, in memory, of the dispatchers' liveness leases: `<incarnation>`.
+/// The KV bucket of the dispatchers' liveness leases, in memory. Its keys are `<incarnation>`.
 pub const LEASES_BUCKET: &str = "HOOKWRIGHT_LEASES";
-/// Work queue of the deliveries that wait for their next attempt, as scheduled messages.
+/// The stream of the deliveries that wait for their next attempt, as scheduled messages. It is a work queue.
 pub const PARKED_STREAM: &str = "HOOKWRIGHT_PARKED";
-/// What could not be delivered.
+/// The stream of dead letters.
 pub const DEAD_LETTER_STREAM: &str = "HOOKWRIGHT_DEAD_LETTERS";
 /// The durable consumer of due deliveries on [`PARKED_STREAM`].
 pub const DUE_CONSUMER: &str = "due";
@@ -27,62 +29,64 @@ pub const DUE_CONSUMER: &str = "due";
 pub const PARKED_SUBJECTS: &str = "hookwright.parked.>";
 /// All subjects that [`parked_at`] makes.
 pub const PARKED_AT_SUBJECTS: &str = "hookwright.parked.at.>";
-/// The due deliveries that any dispatcher takes.
+/// The subjects of due deliveries, which any dispatcher may take.
 pub const PARKED_DUE_SUBJECTS: &str = "hookwright.parked.due.any.>";
 /// The subjects of [`DEAD_LETTER_STREAM`].
 pub const DEAD_LETTER_SUBJECTS: &str = "hookwright.dead.>";
-/// The first token of every subject of ours; no Producer may use it.
+/// The prefix of every subject of Hookwright's own. No Producer may use it.
 pub const SUBJECT_PREFIX: &str = "hookwright.";
-/// Metadata key of a managed stream: the uid of the Producer that owns it.
+/// The metadata key of a managed stream for the uid of the Producer that owns the stream.
 pub const STREAM_OWNER: &str = "hookwright.dev/producer-uid";
-/// Metadata key of a managed stream: `Retain` or `Delete`, what becomes of it with its Producer. For the case that the
-/// Producer goes while NATS is away, and nobody can be asked.
+/// The metadata key of a managed stream for its deletion policy, `Retain` or `Delete`. It is needed if the Producer is
+/// gone before NATS could be reached, so that its spec can't be read any more.
 pub const STREAM_DELETION_POLICY: &str = "hookwright.dev/deletion-policy";
 
-/// The subject under which a delivery waits; one schedule per subject, so parking twice is parking once.
+/// The subject under which a delivery waits. NATS keeps one schedule for each subject, so parking a delivery twice
+/// parks it once.
 #[must_use]
 pub fn parked_at(subscription: &SubscriptionUid, id: &DeliveryId) -> String {
     format!("hookwright.parked.at.{subscription}.{id}")
 }
 
-/// All subjects that [`parked_at`] makes for this subscription.
+/// All subjects that [`parked_at`] makes for one Subscription.
 #[must_use]
 pub fn parked_at_all(subscription: &SubscriptionUid) -> String {
     format!("hookwright.parked.at.{subscription}.*")
 }
 
-/// The subject to which the server publishes a delivery when it is due.
+/// The subject to which the NATS server publishes a delivery when it is due.
 #[must_use]
 pub fn parked_due(subscription: &SubscriptionUid) -> String {
     format!("hookwright.parked.due.any.{subscription}")
 }
 
-/// The subject by which a test delivery comes to a dispatcher: one of the due ones, and no delivery that waits.
+/// The subject by which a test delivery comes to a dispatcher. It is one of [`PARKED_DUE_SUBJECTS`], but doesn't count
+/// as a waiting delivery.
 #[must_use]
 pub fn test_due(subscription: &SubscriptionUid) -> String {
     format!("hookwright.parked.due.any.{subscription}.test")
 }
 
-/// The subject of a subscription's dead letters.
+/// The subject of the dead letters of a Subscription's deliveries.
 #[must_use]
 pub fn dead_delivery(subscription: &SubscriptionUid) -> String {
     format!("hookwright.dead.s.{subscription}")
 }
 
-/// The subject of a producer's events that are themselves at fault.
+/// The subject of the dead letters of a Producer's events that are themselves at fault.
 #[must_use]
 pub fn dead_event(producer: &ProducerUid) -> String {
     format!("hookwright.dead.p.{producer}")
 }
 
-/// The shared consumer of a producer's stream. The creation time of the stream is in it, so that a dispatcher with an
-/// old record never reads a replaced stream under the old identity.
+/// The name of the shared consumer of a Producer's stream. It contains the creation time of the stream, so that a
+/// dispatcher with an old record never reads a new stream of the same name as if it were the old one.
 #[must_use]
 pub fn shared_consumer(producer: &ProducerUid, stream_created: Timestamp) -> String {
     format!("hookwright-{producer}-{}", stream_created.as_nanosecond())
 }
 
-/// Key in [`STATE_BUCKET`]: the subscription is disabled, for the generation in the value.
+/// The key of a [`Disabled`](crate::record::Disabled) in [`STATE_BUCKET`].
 #[must_use]
 pub fn disabled_key(subscription: &SubscriptionUid) -> String {
     format!("disabled.{subscription}")
@@ -91,19 +95,19 @@ pub fn disabled_key(subscription: &SubscriptionUid) -> String {
 /// All keys that [`disabled_key`] makes.
 pub const DISABLED_KEYS: &str = "disabled.*";
 
-/// The subscription of a [`disabled_key`].
+/// The Subscription of a [`disabled_key`]; `None` for any other key.
 #[must_use]
 pub fn parse_disabled_key(key: &str) -> Option<SubscriptionUid> {
     SubscriptionUid::parse(key.strip_prefix("disabled.")?).ok()
 }
 
-/// Key in [`STATE_BUCKET`]: how far the shared consumer has come.
+/// The key of a [`Checkpoint`](crate::record::Checkpoint) in [`STATE_BUCKET`].
 #[must_use]
 pub fn checkpoint_key(producer: &ProducerUid) -> String {
     format!("checkpoint.{producer}")
 }
 
-/// Key in [`STATE_BUCKET`]: how many events of a producer were not as their schemas say.
+/// The key of a [`Violations`](crate::record::Violations) in [`STATE_BUCKET`].
 #[must_use]
 pub fn violations_key(producer: &ProducerUid) -> String {
     format!("violations.{producer}")
@@ -112,13 +116,13 @@ pub fn violations_key(producer: &ProducerUid) -> String {
 /// All keys that [`violations_key`] makes.
 pub const VIOLATIONS_KEYS: &str = "violations.*";
 
-/// The producer of a [`violations_key`].
+/// The Producer of a [`violations_key`]; `None` for any other key.
 #[must_use]
 pub fn parse_violations_key(key: &str) -> Option<ProducerUid> {
     ProducerUid::parse(key.strip_prefix("violations.")?).ok()
 }
 
-/// Key in [`STATE_BUCKET`]: the last test delivery that was asked for, and what came of it.
+/// The key of a [`TestRecord`](crate::delivery::test_delivery::TestRecord) in [`STATE_BUCKET`].
 #[must_use]
 pub fn test_key(subscription: &SubscriptionUid) -> String {
     format!("test.{subscription}")
@@ -127,44 +131,45 @@ pub fn test_key(subscription: &SubscriptionUid) -> String {
 /// All keys that [`test_key`] makes.
 pub const TEST_KEYS: &str = "test.*";
 
-/// The subscription of a [`test_key`].
+/// The Subscription of a [`test_key`]; `None` for any other key.
 #[must_use]
 pub fn parse_test_key(key: &str) -> Option<SubscriptionUid> {
     SubscriptionUid::parse(key.strip_prefix("test.")?).ok()
 }
 
-/// Key in [`HEALTH_BUCKET`]: the counts of one dispatcher for one subscription.
+/// The key of one dispatcher's counts for one Subscription in [`HEALTH_BUCKET`].
 #[must_use]
 pub fn health_key(subscription: &SubscriptionUid, incarnation: &str) -> String {
     format!("{subscription}.{incarnation}")
 }
 
-/// Key in [`HEALTH_BUCKET`]: the counts of the dispatchers that have gone.
+/// The key of the counts of dispatchers that have gone in [`HEALTH_BUCKET`].
 #[must_use]
 pub fn health_base_key(subscription: &SubscriptionUid) -> String {
     health_key(subscription, BASE)
 }
 
-/// The subscription and the incarnation, or [`BASE`], of a key in [`HEALTH_BUCKET`].
+/// The Subscription and the incarnation, or [`BASE`], of a key in [`HEALTH_BUCKET`]; `None` for any other key.
 #[must_use]
 pub fn parse_health_key(key: &str) -> Option<(SubscriptionUid, &str)> {
     let (uid, incarnation) = key.split_once('.')?;
     Some((SubscriptionUid::parse(uid).ok()?, incarnation))
 }
 
-/// A key in [`CONFIG_BUCKET`]. It names the producer, so that a record which can't be read still says whom it concerns.
+/// A key in [`CONFIG_BUCKET`]. It names the Producer, so that a dispatcher knows which Producer a record belongs to
+/// even if it can't read the record.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum ConfigKey {
-    /// `producer.<producer>`.
+    /// The key of a Producer: `producer.<producer>`.
     Producer(ProducerUid),
-    /// `subscription.<producer>.<subscription>`.
+    /// The key of a Subscription: `subscription.<producer>.<subscription>`.
     Subscription(ProducerUid, SubscriptionUid),
-    /// `schema.<producer>.<event schema>`.
+    /// The key of an EventSchema: `schema.<producer>.<event schema>`.
     Schema(ProducerUid, EventSchemaUid),
 }
 
 impl ConfigKey {
-    /// Reads a key; none if it is not one of ours.
+    /// Reads a key; `None` if it doesn't have one of these forms.
     #[must_use]
     pub fn parse(key: &str) -> Option<Self> {
         let mut tokens = key.split('.');
@@ -178,7 +183,7 @@ impl ConfigKey {
         }
     }
 
-    /// The producer that it concerns.
+    /// The Producer that the record belongs to.
     #[must_use]
     pub fn producer(&self) -> &ProducerUid {
         let (Self::Producer(producer) | Self::Subscription(producer, _) | Self::Schema(producer, _)) = self;

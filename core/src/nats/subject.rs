@@ -1,6 +1,7 @@
-//! NATS subjects and how they contain and overlap each other. `*` is any one token, `>` one or more at the end.
+//! NATS subjects with wildcards: which contain each other, and which overlap. `*` stands for one token, `>` at the end
+//! for one or more.
 
-/// Whether every subject that `subject` stands for is one that `pattern` stands for.
+/// Whether `pattern` matches every subject that `subject` matches.
 #[must_use]
 pub fn is_within(subject: &str, pattern: &str) -> bool {
     let mut tokens = subject.split('.');
@@ -16,7 +17,7 @@ pub fn is_within(subject: &str, pattern: &str) -> bool {
     tokens.next().is_none()
 }
 
-/// Whether there is a subject that both stand for.
+/// Whether there is a subject that both match.
 #[must_use]
 pub fn overlap(one: &str, other: &str) -> bool {
     let (mut one, mut other) = (one.split('.'), other.split('.'));

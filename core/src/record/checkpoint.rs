@@ -1,4 +1,4 @@
-//! How far each shared consumer has come.
+//! The record of a Producer's progress: how far its shared consumer has come.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -6,35 +6,37 @@ use serde::{Deserialize, Serialize};
 use crate::codec::VERSION;
 use crate::nats::loss::{Found, Look, Loss, Position, is_told};
 
-/// How far a producer's shared consumer has come, and what became of its stream: the value of `checkpoint.<producer>`.
+/// How far a Producer's shared consumer has come, and which events its stream lost: the value of
+/// `checkpoint.<producer>`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Checkpoint {
-    /// [`VERSION`].
+    /// The record version, [`VERSION`].
     pub version: u32,
     /// When the stream was created.
     pub stream_created: Timestamp,
-    /// All events up to this sequence are done.
+    /// The sequence up to which all events are done.
     pub ack_floor: u64,
-    /// Where the consumer was when it was last looked at.
+    /// The position of the consumer at the last look.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub position: Option<Position>,
-    /// Events that went before they were received.
+    /// The events that were removed from the stream before a dispatcher received them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub loss: Option<Loss>,
-    /// When the stream was found to be another one of the same name.
+    /// When the stream was found replaced by another one of the same name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replaced: Option<Timestamp>,
 }
 
 impl Checkpoint {
-    /// Of a stream that nothing else is known of.
+    /// The first checkpoint of a stream.
     #[must_use]
     pub const fn new(stream_created: Timestamp, ack_floor: u64) -> Self {
         Self { version: VERSION, stream_created, ack_floor, position: None, loss: None, replaced: None }
     }
 
-    /// The checkpoint after a look at the same stream or the one in its place, and what the look has found.
+    /// The checkpoint after a look at the stream, which may be another one of the same name; and the events that the
+    /// look found lost.
     #[must_use]
     pub fn after(
         old: Option<&Self>,
@@ -91,7 +93,7 @@ mod tests {
         assert_eq!((fourth.ack_floor, fourth.replaced), (1, Some(t(40))));
         let (fifth, _) = Checkpoint::after(Some(&fourth), t(2), 1, &look(1, 1), t(100_000));
         assert_eq!((fifth.replaced, fifth.loss), (None, None), "a day later");
-        // What an older release wrote says nothing of a position.
+        // A checkpoint of an older release has no position.
         let old = br#"{"version":1,"streamCreated":"1970-01-01T00:00:01Z","ackFloor":7}"#;
         assert_eq!(decode::<Checkpoint>(old).unwrap(), Checkpoint::new(t(1), 7));
         assert_eq!(decode::<Checkpoint>(&encode(&second).unwrap()).unwrap(), second);

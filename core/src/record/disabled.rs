@@ -1,16 +1,17 @@
-//! Subscriptions whose endpoint is gone.
+//! The record of a disabled Subscription.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-/// A subscription is disabled, since its endpoint answered 410: the value of `disabled.<subscription>`.
+/// The record of a Subscription that is disabled because its endpoint answered 410 Gone: the value of
+/// `disabled.<subscription>`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Disabled {
-    /// [`VERSION`].
+    /// The record version, [`crate::codec::VERSION`].
     pub version: u32,
-    /// The generation that this holds for; an edit ends it.
+    /// The generation of the Subscription that is disabled. An edit makes a new generation, which is served again.
     pub generation: i64,
-    /// When the endpoint said so.
+    /// When the endpoint answered 410.
     pub since: Timestamp,
 }

@@ -1,9 +1,9 @@
-//! The dispatchers' liveness lease: who is alive, and with which config.
+//! The liveness leases of dispatchers: which dispatchers are alive, and which config they have loaded.
 //!
-//! A dispatcher renews a key in `HOOKWRIGHT_LEASES` that says up to which revision of the config bucket it has loaded.
+//! A dispatcher renews a key in `HOOKWRIGHT_LEASES`, which names the revision of the config bucket that it has loaded.
 //! It matches events and starts attempts only while its last confirmed renewal is younger than [`TRUST`], by its own
-//! monotonic clock. Whoever reads the leases counts a dispatcher as alive for [`TTL`] after the last renewal that it
-//! saw. As [`TRUST`] is well below [`TTL`], no dispatcher acts on an index that the operator no longer waits for.
+//! monotonic clock. A reader of the leases counts a dispatcher as alive for [`TTL`] after the last renewal that it saw.
+//! As [`TRUST`] is well below [`TTL`], no dispatcher acts on a config that the operator no longer waits for.
 
 use std::time::Duration;
 
@@ -11,23 +11,23 @@ use serde::{Deserialize, Serialize};
 
 use crate::nats::ids::ProducerUid;
 
-/// How long a lease counts for those who read it; also the age at which NATS removes it.
+/// How long a lease is valid for its readers. NATS removes a lease at this age.
 pub const TTL: Duration = Duration::from_secs(8);
 /// How long a dispatcher trusts its own last confirmed renewal.
 pub const TRUST: Duration = Duration::from_secs(4);
-/// How often a dispatcher renews, at the least.
+/// The longest time between two renewals of a dispatcher.
 pub const RENEW: Duration = Duration::from_secs(2);
 
 /// The value of a lease.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct DispatcherLease {
-    /// [`crate::record::VERSION`].
+    /// The record version, [`crate::record::VERSION`].
     pub version: u32,
-    /// The revision of the config bucket up to which this dispatcher has loaded.
+    /// The revision of the config bucket up to which this dispatcher has loaded all records.
     pub revision: u64,
-    /// The producers that it does not serve, as it can't read one of their records: sealed with another key, or written
-    /// by a newer release. What concerns them is not loaded, whatever the revision.
+    /// The Producers that the dispatcher doesn't serve because it can't read one of their records: another key sealed
+    /// it, or a newer release wrote it. Records of these Producers count as not loaded, whatever the revision.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unserved: Vec<ProducerUid>,
 }

@@ -7,37 +7,37 @@ use crate::event::event_type::EventTypeRule;
 use crate::nats::ids::ProducerUid;
 use crate::record::schema::Validation;
 
-/// A producer: the stream to read and how to read its events.
+/// The record of a Producer: the stream to read, and how to read its events.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ProducerRecord {
-    /// [`VERSION`].
+    /// The record version, [`crate::codec::VERSION`].
     pub version: u32,
-    /// The object's uid.
+    /// The uid of the Producer.
     pub uid: ProducerUid,
-    /// Its generation.
+    /// The generation of the Producer.
     pub generation: i64,
-    /// Its namespace.
+    /// The namespace of the Producer.
     pub namespace: String,
-    /// Its name.
+    /// The name of the Producer.
     pub name: String,
     /// The stream that keeps the events.
     pub stream: StreamRef,
-    /// The shared consumer on it.
+    /// The name of the shared consumer of that stream.
     pub consumer: String,
-    /// Where an event's type comes from.
+    /// Where events carry their type.
     pub event_type: EventTypeRule,
-    /// Whether events are held against their schemas.
+    /// Whether events are validated by their schemas.
     #[serde(default, skip_serializing_if = "Validation::is_ignore")]
     pub validation: Validation,
 }
 
-/// A stream, told from one of the same name before or after it.
+/// A stream, told apart from earlier and later streams of the same name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct StreamRef {
-    /// The name.
+    /// The name of the stream.
     pub name: String,
-    /// When it was created, by the server's word.
+    /// When the stream was created, by the NATS server's clock.
     pub created: Timestamp,
 }

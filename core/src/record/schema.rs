@@ -1,19 +1,19 @@
-//! Records of event schemas.
+//! The record of an EventSchema, and the records around validation.
 
 use serde::{Deserialize, Serialize};
 
 use crate::nats::ids::{EventSchemaUid, ProducerUid};
 use crate::schema::VersionedSchema;
 
-/// Whether a producer's events are held against their schemas.
+/// Whether the events of a Producer are validated by their schemas.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Validation {
-    /// They are not.
+    /// Events are not validated.
     #[default]
     Ignore,
-    /// An event that violates its schema, or whose type has none, is counted and delivered.
+    /// An event that violates its schema, or whose type has no EventSchema, is counted and delivered.
     Warn,
-    /// Such an event is counted and becomes a dead letter.
+    /// An event that violates its schema, or whose type has no EventSchema, is counted and becomes a dead letter.
     Enforce,
 }
 
@@ -23,35 +23,35 @@ impl Validation {
     }
 }
 
-/// What the data of an event type looks like: the value of `schema.<producer>.<event schema>`.
+/// The record of an EventSchema: the value of `schema.<producer>.<event schema>`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct EventSchemaRecord {
-    /// [`crate::codec::VERSION`].
+    /// The record version, [`crate::codec::VERSION`].
     pub version: u32,
-    /// The object's uid.
+    /// The uid of the EventSchema.
     pub uid: EventSchemaUid,
-    /// Its generation.
+    /// The generation of the EventSchema.
     pub generation: i64,
-    /// Its namespace.
+    /// The namespace of the EventSchema.
     pub namespace: String,
-    /// Its name.
+    /// The name of the EventSchema.
     pub name: String,
-    /// Whose events these are.
+    /// The Producer of the events.
     pub producer: ProducerUid,
-    /// Their type.
+    /// The type of the events.
     pub event_type: String,
-    /// By version.
+    /// The schema of each version.
     pub versions: Vec<VersionedSchema>,
 }
 
-/// How many events of a producer were not as their schemas say: the value of `violations.<producer>`. Dispatchers add to
-/// it by compare-and-set. Approximate: an event that comes again after a crash is counted again.
+/// How many events of a Producer violated their schemas: the value of `violations.<producer>`. Dispatchers add to it by
+/// compare-and-set. The count is approximate: an event that comes again after a crash is counted again.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Violations {
-    /// [`crate::codec::VERSION`].
+    /// The record version, [`crate::codec::VERSION`].
     pub version: u32,
-    /// How many.
+    /// The number of events.
     pub count: u64,
 }

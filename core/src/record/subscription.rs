@@ -5,39 +5,39 @@ use serde::{Deserialize, Serialize};
 use crate::delivery::policy::DeliveryPolicy;
 use crate::destination::Destination;
 use crate::nats::ids::{ProducerUid, SubscriptionUid};
-use crate::seal::{Place, SealError, Sealed, SealingKey, Secret};
+use crate::seal::{SealError, Sealed, SealingKey, Secret, SecretPlace};
 use crate::select::Selection;
 
-/// A Subscription; `S` is [`Sealed`] in KV and [`Secret`] in memory. Each group of fields has its own type, which everyone
-/// passes on whole.
+/// The record of a Subscription. `S` is [`Sealed`] in KV and [`Secret`] in memory. Each group of fields has its own
+/// type, which is passed on whole.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct SubscriptionRecord<S> {
-    /// [`crate::codec::VERSION`].
+    /// The record version, [`crate::codec::VERSION`].
     pub version: u32,
-    /// Which object this is.
+    /// The identity of the Subscription.
     pub identity: Identity,
-    /// The Producer whose events it gets.
+    /// The Producer whose events the Subscription gets.
     pub producer: ProducerUid,
-    /// Which of them.
+    /// Which of the Producer's events the Subscription gets.
     pub select: Selection,
-    /// Where they go.
+    /// Where the events are delivered to.
     pub destination: Destination<S>,
-    /// How they are delivered.
+    /// How the events are delivered.
     pub delivery: DeliveryPolicy,
 }
 
-/// Which object a record is of, and which generation of it.
+/// The identity of the Subscription that a record belongs to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Identity {
-    /// The object's uid.
+    /// The uid of the Subscription.
     pub uid: SubscriptionUid,
-    /// Its generation.
+    /// The generation of the Subscription that the record was made from.
     pub generation: i64,
-    /// Its namespace.
+    /// The namespace of the Subscription.
     pub namespace: String,
-    /// Its name.
+    /// The name of the Subscription.
     pub name: String,
 }
 
@@ -50,7 +50,7 @@ impl<S> SubscriptionRecord<S> {
 }
 
 impl SubscriptionRecord<Secret> {
-    /// The record as it goes into KV. `nonce` gives 12 fresh random bytes for each secret.
+    /// Seals the secrets, for a record that goes into KV. `nonce` returns 12 fresh random bytes for each secret.
     ///
     /// # Errors
     /// If a secret can't be sealed.
@@ -60,18 +60,18 @@ impl SubscriptionRecord<Secret> {
         mut nonce: impl FnMut() -> [u8; 12],
     ) -> Result<SubscriptionRecord<Sealed>, SealError> {
         let uid = self.identity.uid.clone();
-        self.try_map(|secret, field| key.seal(&secret, &Place { uid: uid.as_str(), field }, nonce()))
+        self.try_map(|secret, field| key.seal(&secret, &SecretPlace { uid: uid.as_str(), field }, nonce()))
     }
 }
 
 impl SubscriptionRecord<Sealed> {
-    /// The record with its secrets in the clear.
+    /// Opens the secrets of a record from KV.
     ///
     /// # Errors
-    /// If one of them does not open.
+    /// If one of the secrets doesn't open.
     pub fn open(self, key: &SealingKey) -> Result<SubscriptionRecord<Secret>, SealError> {
         let uid = self.identity.uid.clone();
-        self.try_map(|sealed, field| key.open(&sealed, &Place { uid: uid.as_str(), field }))
+        self.try_map(|sealed, field| key.open(&sealed, &SecretPlace { uid: uid.as_str(), field }))
     }
 }
 

@@ -1,4 +1,4 @@
-//! The keywords that hold plain values, older against newer: see `compat` for the rule.
+//! The compatibility of keywords that hold plain values, of a newer schema with an older one. `compat` states the rule.
 
 use std::collections::BTreeSet;
 
@@ -8,7 +8,7 @@ use super::canonical::canonical;
 use super::flaw::Flaw;
 use super::tree::Node;
 
-/// The types that a schema allows, as far as its own `type`, `enum` and `const` say.
+/// The types that a schema allows by its own `type`, `enum` and `const`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Types(Vec<&'static str>);
 
@@ -72,12 +72,14 @@ fn listed<'a>(node: &Node<'a>, keyword: &str) -> Option<Vec<&'a Value>> {
     }
 }
 
-/// The values that a schema allows at most, if it lists them: `const` is within `enum`, or nothing is accepted.
+/// The values that a schema allows at most, if it lists them. `const` comes first: it is one of the values of `enum`,
+/// or the schema accepts nothing.
 fn values<'a>(node: &Node<'a>) -> Option<Vec<&'a Value>> {
     listed(node, "const").or_else(|| listed(node, "enum"))
 }
 
-/// The first of the plain keywords that might refuse what the older schema accepts.
+/// Checks the keywords with plain values. The error is the first keyword of `new` that might refuse a value that `old`
+/// accepts.
 pub(super) fn plain(new: &Node<'_>, old: &Node<'_>) -> Result<(), Flaw> {
     let types = Types::of(old);
     type_of(new, &types)?;
@@ -170,10 +172,10 @@ fn number(node: &Node<'_>, keyword: &str) -> Option<f64> {
     node.plain.get(keyword).and_then(|value| value.as_f64())
 }
 
-/// Up to here a double tells whole numbers apart.
+/// Up to this size, a double tells whole numbers apart.
 const MAX_EXACT: f64 = 9_007_199_254_740_992.0;
 
-/// A bound that is new or has changed.
+/// The bound of the newer schema, if it is new or has changed.
 fn changed(new: &Node<'_>, old: &Node<'_>, keyword: &str) -> Result<Option<f64>, Flaw> {
     if new.plain.get(keyword) == old.plain.get(keyword) {
         return Ok(None);
@@ -184,7 +186,7 @@ fn changed(new: &Node<'_>, old: &Node<'_>, keyword: &str) -> Result<Option<f64>,
     Ok(now)
 }
 
-/// A lower and an upper bound on a count.
+/// Checks a lower and an upper bound on a count.
 fn bounds(new: &Node<'_>, old: &Node<'_>, low: &str, high: &str) -> Result<(), Flaw> {
     let tighter = changed(new, old, low)?.is_some_and(|now| now > number(old, low).unwrap_or(0.0));
     unless(new, low, tighter, "the bound is tighter than before")?;
@@ -192,11 +194,11 @@ fn bounds(new: &Node<'_>, old: &Node<'_>, low: &str, high: &str) -> Result<(), F
     unless(new, high, tighter, "the bound is tighter than before")
 }
 
-/// `minimum` to `exclusiveMaximum`.
+/// Checks `minimum`, `exclusiveMinimum`, `maximum` and `exclusiveMaximum`.
 fn range(new: &Node<'_>, old: &Node<'_>) -> Result<(), Flaw> {
     let problem = "the bound is tighter than before";
     for (inclusive, exclusive, sign) in [("minimum", "exclusiveMinimum", 1.0), ("maximum", "exclusiveMaximum", -1.0)] {
-        // With the sign, both are lower bounds; a larger one is tighter.
+        // The sign turns both bounds into lower bounds: the larger one is tighter.
         let of = |keyword: &str| number(old, keyword).map(|n| n * sign);
         let (including, excluding) = (of(inclusive), of(exclusive));
         if let Some(now) = changed(new, old, inclusive)?.map(|n| n * sign) {

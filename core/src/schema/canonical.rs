@@ -1,22 +1,22 @@
-//! JSON values as texts that are the same where the values are: for digests, and to find items that are equal.
+//! Canonical texts of JSON values: equal values have equal texts. They serve for digests and to find equal items.
 
 use std::collections::HashSet;
 use std::fmt::Write;
 
 use serde_json::{Number, Value};
 
-/// Doubles below this in size are written as integers if they are.
+/// Doubles below this size are written as integers if they have no fraction.
 const MAX_INTEGER: f64 = 1e19;
 
-/// The text of a value: names in order, numbers by their value, so that `1.0` is `1`.
+/// The canonical text of a value: names are sorted, and numbers are written by their value, so that `1.0` becomes `1`.
 pub(super) fn canonical(value: &Value) -> String {
     let mut text = String::new();
     write(value, &mut text);
     text
 }
 
-/// Whether no two items are equal. The texts are compared by a hash that nobody can foresee, so the time that it takes
-/// follows the size of the items, whatever is in them.
+/// Whether no two items are equal. A hash with a random seed compares the texts, so no content makes the time grow
+/// faster than the size of the items.
 pub(super) fn is_unique(items: &[Value]) -> bool {
     let mut seen = HashSet::with_capacity(items.len());
     items.iter().all(|item| seen.insert(canonical(item)))
@@ -50,7 +50,7 @@ fn write(value: &Value, text: &mut String) {
     }
 }
 
-/// The length first: no content can be taken for what follows it.
+/// Writes a text with its length first, so that no content can be mistaken for the structure around it.
 fn string(content: &str, text: &mut String) {
     push(text, content.len());
     text.push('"');
@@ -59,7 +59,7 @@ fn string(content: &str, text: &mut String) {
 
 fn write_number(number: &Number, text: &mut String) {
     match number.as_f64().filter(|_| number.is_f64()) {
-        // Exact: a double of this size without a fraction is an integer.
+        // The conversion is exact: a double of this size without a fraction is an integer.
         Some(double) if double.fract() == 0.0 && double.abs() < MAX_INTEGER => push(text, double as i128),
         _ => push(text, number),
     }

@@ -1,24 +1,24 @@
-//! Which versions of an event type are accepted.
+//! The check of all versions of an event type: whether they are accepted.
 
 use super::compat::Comparison;
-use super::compiled::{self, Room};
-use super::flaw::{MAX_BYTES, MAX_VERSIONS, Place, SchemaError, invalid};
+use super::compiled::{self, SchemaBudget};
+use super::flaw::{MAX_BYTES, MAX_VERSIONS, SchemaError, SchemaPlace, invalid};
 use super::version::{SchemaVersion, VersionedSchema};
 
-/// Checks all versions of an event type: that each compiles within the bounds, and that within a major version each
-/// accepts everything that the older ones accept.
+/// Checks all versions of an event type. Each version has to compile within the bounds, and within a major version each
+/// has to accept everything that the older ones accept.
 ///
 /// # Errors
-/// The first that is wrong.
+/// The first problem that is found.
 pub fn check(versions: &[VersionedSchema]) -> Result<(), SchemaError> {
     check_edit(versions, &[])
 }
 
-/// Checks what [`check`] does, and that a new version accepts what the older ones `in_force` accept, also if the edit
-/// leaves them out: else the rule could be evaded by replacing a version with the next one.
+/// Checks an edit of an event type as [`check`] does, and against the versions `in_force` that the edit removes: a new
+/// version has to accept what they accept. Otherwise an edit could evade the rule by replacing a version with the next.
 ///
 /// # Errors
-/// The first that is wrong.
+/// The first problem that is found.
 pub fn check_edit(versions: &[VersionedSchema], in_force: &[VersionedSchema]) -> Result<(), SchemaError> {
     if !(1..=MAX_VERSIONS).contains(&versions.len()) {
         return Err(SchemaError::Count(versions.len()));
@@ -39,12 +39,12 @@ pub fn check_edit(versions: &[VersionedSchema], in_force: &[VersionedSchema]) ->
             return Err(SchemaError::SameUri(b.version.to_string(), a.version.to_string()));
         }
     }
-    let mut room = Room::default();
+    let mut budget = SchemaBudget::default();
     let mut schemas = Vec::with_capacity(sorted.len());
     for version in &sorted {
         let invalid = |flaw| invalid(&version.version, flaw);
-        let schema = compiled::read(&version.json_schema, &mut room).map_err(invalid)?;
-        schema.compile(&mut room).map_err(invalid)?;
+        let schema = compiled::read(&version.json_schema, &mut budget).map_err(invalid)?;
+        schema.compile(&mut budget).map_err(invalid)?;
         schemas.push((&version.version, schema));
     }
     let mut comparison = Comparison::default();
@@ -54,14 +54,14 @@ pub fn check_edit(versions: &[VersionedSchema], in_force: &[VersionedSchema]) ->
         }
     }
     let has = |list: &[VersionedSchema], version: &SchemaVersion| list.iter().any(|other| other.version == *version);
-    let mut room = Room::default();
+    let mut budget = SchemaBudget::default();
     for old in in_force.iter().filter(|old| !has(versions, &old.version)) {
         let follows = |new: &&Numbered<'_>| new.0.major() == old.version.major() && *new.0 > old.version;
         let mut new = schemas.iter().filter(follows).filter(|new| !has(in_force, new.0)).peekable();
         if new.peek().is_none() {
             continue;
         }
-        let schema = compiled::read(&old.json_schema, &mut room).map_err(|flaw| invalid(&old.version, flaw))?;
+        let schema = compiled::read(&old.json_schema, &mut budget).map_err(|flaw| invalid(&old.version, flaw))?;
         let old = (&old.version, schema);
         new.try_for_each(|new| compare(&mut comparison, new, &old))?;
     }
@@ -75,7 +75,7 @@ fn compare(comparison: &mut Comparison, new: &Numbered<'_>, old: &Numbered<'_>) 
     comparison.schemas(&new.1, &old.1).map_err(|flaw| SchemaError::Incompatible {
         version: new.0.to_string(),
         older: old.0.to_string(),
-        place: Place(flaw.pointer),
+        place: SchemaPlace(flaw.pointer),
         problem: flaw.problem,
     })
 }

@@ -1,19 +1,23 @@
-//! Whether one schema accepts everything that another one accepts: the rule within a major version.
+//! The compatibility rule within a major version: a newer schema accepts everything that an older one accepts.
 //!
-//! The rule is conservative. A violation names the keyword of the newer schema, by JSON pointer, that might refuse what
-//! the older one accepts; what can't be shown to be compatible is refused, too. What it can show:
+//! The rule is conservative: it refuses whatever it can't show to be compatible. A refusal names, by JSON pointer, the
+//! keyword of the newer schema that might refuse a value that the older one accepts. A newer schema is shown to be
+//! compatible under these conditions:
 //!
-//! - `type`: the newer one allows all the older one's types (`integer` is within `number`).
-//! - `enum`, `const`: only values that the older one's `enum` or `const` doesn't have may be added.
-//! - `required`, `dependentRequired`: nothing added.
-//! - `properties`: each accepts what it accepted before. A property of which the older schema says nothing is new and
-//!   may have any schema: values that older events have under such a name are no promise. It says something if anything
-//!   that applies to the same object does, in place (`allOf` and the like) or from further above ([`Around`]).
-//! - `additionalProperties`, `patternProperties`, `items`, `propertyNames`: the same, for what they apply to.
-//! - `minimum` to `maxProperties`, `multipleOf`: no bound tighter; `uniqueItems` not added; `pattern` not changed.
-//! - `allOf`: each part accepts what the older schema, or a part of its `allOf`, accepts. `anyOf`: each part of the
-//!   older one has one in the newer one that accepts it.
-//! - `oneOf`, `not`, `if`, `contains`, `prefixItems`, `dependentSchemas`: not changed.
+//! - `type`: it allows all types that the older schema allows (`integer` is within `number`).
+//! - `enum`, `const`: it lists all values that the older schema lists, and may list more.
+//! - `required`, `dependentRequired`: it adds no name.
+//! - `properties`: each property accepts what it accepted before. A property that the older schema doesn't mention is
+//!   new and may have any schema: Hookwright promises nothing for the values that older events have under such a name.
+//!   The older schema mentions a property if anything that applies to the same object does, in place (`allOf` and the
+//!   like) or from further above ([`Around`]).
+//! - `additionalProperties`, `patternProperties`, `items`, `propertyNames`: the schema in it accepts what it accepted
+//!   before, for the names or items that it applies to.
+//! - `minimum` to `maxProperties`, `multipleOf`: no bound is tighter. `uniqueItems` isn't added, `pattern` doesn't
+//!   change.
+//! - `allOf`: each part accepts everything that the older schema, or a part of its `allOf`, accepts.
+//! - `anyOf`: for each part of the older schema, a part of the newer one accepts everything that it accepts.
+//! - `oneOf`, `not`, `if`, `contains`, `prefixItems`, `dependentSchemas`: they don't change.
 
 use std::collections::BTreeMap;
 
@@ -24,23 +28,24 @@ use super::compiled::Schema;
 use super::flaw::Flaw;
 use super::tree::Node;
 
-/// How many steps the versions of an event type are compared in: for each pair of schemas one, and one for each so many
-/// bytes of the values in them. It takes about a second.
+/// The most steps for comparing the versions of an event type, which take about a second. Each pair of schemas takes
+/// one step, and another for every [`STEP`] bytes of the values in them.
 const MAX_STEPS: usize = 500_000;
+/// How many bytes of values one step compares.
 const STEP: usize = 64;
 
-/// Compares the versions of an event type.
+/// A comparison of the versions of an event type, which counts its steps.
 #[derive(Default)]
 pub(super) struct Comparison {
     steps: usize,
 }
 
-/// What else the older version holds against the value that a schema of it is held against.
+/// The context of a schema in the older version: the other schemas there that apply to the same value.
 #[derive(Clone, Copy, Default)]
 struct Around<'n> {
-    /// Schemas that are not looked at here.
+    /// Whether schemas apply that the comparison can't see at this point.
     hidden: bool,
-    /// The schema that the older one is a part of, in place.
+    /// The outermost schema that the older one is a part of, in place.
     whole: Option<&'n Node<'n>>,
 }
 
@@ -49,17 +54,17 @@ impl<'n> Around<'n> {
         self.whole.unwrap_or(old)
     }
 
-    /// For a part of the older schema that is held against the same value.
+    /// The context of a part of the older schema that applies to the same value.
     fn part(self, old: &'n Node<'n>) -> Self {
         Self { whole: Some(self.whole(old)), ..self }
     }
 
-    /// For a schema of what is in the value: hidden is what other schemas say of that.
+    /// The context of a schema for something within the value. `hidden` tells whether other schemas apply to it, too.
     fn below(self, hidden: bool) -> Self {
         Self { hidden: self.hidden || hidden, whole: None }
     }
 
-    /// For a schema of what is in the value, where anything may be said of it by others.
+    /// The context of a schema for something within the value, to which any schema in place may apply, too.
     fn beneath(self, old: &Node<'_>) -> Self {
         self.below(self.whole.is_some() || old.in_place().next().is_some())
     }
@@ -69,7 +74,7 @@ fn flaw(new: &Node<'_>, keyword: &str, problem: &str) -> Flaw {
     Flaw::at(&new.keyword(keyword), problem)
 }
 
-/// A schema that accepts everything, standing where the older document has none.
+/// A schema that accepts everything. It stands in where the older document has no schema.
 fn open() -> Node<'static> {
     Node::default()
 }
@@ -78,7 +83,7 @@ impl Comparison {
     /// Shows that `new` accepts everything that `old` accepts.
     ///
     /// # Errors
-    /// The place in `new` that might not, or of which it can't be shown.
+    /// The place in `new` that might refuse something, or for which compatibility can't be shown.
     pub(super) fn schemas(&mut self, new: &Schema<'_>, old: &Schema<'_>) -> Result<(), Flaw> {
         if new.draft != old.draft {
             return Err(Flaw { pointer: "/$schema".to_owned(), problem: "the draft has changed".to_owned() });
@@ -143,7 +148,8 @@ impl Comparison {
         Ok(())
     }
 
-    /// Whether a schema, or one in it that is held against the same value, says what is under a name of an object.
+    /// Whether a schema, or one within it that applies to the same value, restricts the value under a name of an
+    /// object. The keywords of `except` itself don't count.
     fn is_spoken_of(&mut self, name: &str, by: &Node<'_>, except: Option<&Node<'_>>) -> bool {
         self.steps += 1;
         let own = || {
@@ -168,7 +174,7 @@ impl Comparison {
         Ok(())
     }
 
-    /// Names that the newer schema leaves to `additionalProperties`.
+    /// Checks the names that the newer schema leaves to `additionalProperties`.
     fn additional(&mut self, new: &Node<'_>, old: &Node<'_>, around: Around<'_>) -> Result<(), Flaw> {
         let Some(additional) = new.single.get("additionalProperties").filter(|node| !node.is_open()) else {
             return Ok(());
@@ -187,7 +193,8 @@ impl Comparison {
         Ok(())
     }
 
-    /// A keyword that holds a schema for some part of the value; absent in the older one, it accepted everything.
+    /// Checks a keyword that holds a schema for some part of the value. If the older schema lacks it, that part was
+    /// free.
     fn within(&mut self, new: &Node<'_>, old: &Node<'_>, keyword: &str, around: Around<'_>) -> Result<(), Flaw> {
         let Some(schema) = new.single.get(keyword) else { return Ok(()) };
         let open = open();
@@ -208,7 +215,7 @@ impl Comparison {
                 return Err(flaw(new, keyword, "can't be shown compatible: items by position have changed"));
             }
         }
-        // What is left of them must not fall to another keyword.
+        // Items that had a schema by position must not fall under `items` for all positions.
         if positional(old) && !positional(new) && new.single.contains_key("items") {
             return Err(flaw(new, "items", "can't be shown compatible: items by position have changed"));
         }
@@ -226,7 +233,7 @@ impl Comparison {
                         closest = Some(Ok(()));
                         break;
                     }
-                    // The part that stands at the same place says best what has changed.
+                    // The part at the same place names best what has changed.
                     Err(flaw) if before.pointer.to_string() == part.pointer.to_string() => closest = Some(Err(flaw)),
                     Err(_) => {}
                 }
@@ -251,7 +258,7 @@ impl Comparison {
         }
     }
 
-    /// Keywords that are compatible only as they were. Those that belong together are compared together.
+    /// Checks the keywords that must not change. Keywords that belong together are compared together.
     fn unchanged(&mut self, new: &Node<'_>, old: &Node<'_>) -> Result<(), Flaw> {
         let present = new.single.keys().chain(new.lists.keys()).chain(new.named.keys());
         if !present.into_iter().any(|key| UNCHANGED.contains(key)) {
@@ -290,10 +297,10 @@ impl Comparison {
     }
 }
 
-/// Keywords that are compatible only as they were.
+/// The keywords that must not change.
 const UNCHANGED: [&str; 7] = ["not", "if", "then", "else", "contains", "oneOf", "dependentSchemas"];
 
-/// Whether an object must have this name, always or beside another one.
+/// Whether an object must have this name, always or when it has another one.
 fn requires(old: &Node<'_>, name: &str) -> bool {
     let listed = |value: &Value| value.as_array().is_some_and(|names| names.iter().any(|listed| listed == name));
     old.plain.get("required").is_some_and(|names| listed(names))

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::*;
 
-/// The place of the violation, if `new` is refused as 1.1 after `old` as 1.0.
+/// The place of the violation, if `new` is refused as version 1.1 after `old` as 1.0.
 fn refused(old: Value, new: Value) -> Option<String> {
     let version = |text, json_schema| VersionedSchema {
         version: SchemaVersion::parse(text).unwrap(),
@@ -183,7 +183,7 @@ fn what_is_not_compatible_and_where() {
     }
 }
 
-/// A new property whose name the older schema speaks of where it is not looked for first: what is refused, and where.
+/// Tests a new property whose name the older schema restricts by other keywords than `properties`.
 #[test]
 fn what_hides_behind_other_keywords() {
     let typed = |kind: &str| json!({ "properties": { "b": { "type": kind } } });
@@ -214,7 +214,7 @@ fn what_hides_behind_other_keywords() {
         let speaks_of_all = older.to_string().contains("patternProperties") || older.to_string().contains("additional");
         assert_eq!(refused(older.clone(), elsewhere).is_some(), speaks_of_all, "{older}");
     }
-    // Deeper: what else speaks of the object in which the name is new.
+    // One level deeper: other schemas restrict the object in which the name is new.
     let inner = |properties: Value| json!({ "properties": { "a": { "properties": properties } } });
     for (older, newer, place) in [
         (
@@ -247,7 +247,7 @@ fn what_hides_behind_other_keywords() {
 #[test]
 fn comparing_takes_bounded_time() {
     let start = std::time::Instant::now();
-    // Many values against many, names against names, and parts against parts, in each other.
+    // Many values are compared with many, names with names, and parts with parts, nested in each other.
     let values = |n: usize| (0..18_000).map(|i| i + n).collect::<Vec<_>>();
     let names = |n: usize| (0..14_000).map(|i| format!("n{}", i + n)).collect::<Vec<_>>();
     assert_eq!(refused(json!({ "enum": values(1) }), json!({ "enum": values(0) })).as_deref(), Some("/enum"));
@@ -282,7 +282,7 @@ pub(super) mod soundness {
     use proptest::prelude::*;
 
     use super::super::compat::Comparison;
-    use super::super::compiled::{self, Room};
+    use super::super::compiled::{self, SchemaBudget};
     use super::*;
 
     pub(in super::super) fn schema() -> impl Strategy<Value = Value> {
@@ -333,8 +333,8 @@ pub(super) mod soundness {
         })
     }
 
-    /// The concession: whether a schema says nothing of what is at a place in an object. Parts that apply to the same
-    /// value speak for it, too.
+    /// The exception to the rule: whether a schema doesn't restrict the value at a place in an object. Parts that apply
+    /// to the same value count as the schema.
     fn is_silent(schemas: &[Value], path: &[String]) -> bool {
         let Some((name, rest)) = path.split_first() else { return false };
         let is_object = name.parse::<usize>().is_err();
@@ -381,13 +381,13 @@ pub(super) mod soundness {
                     new
                 }
             };
-            let mut room = Room::default();
-            let (now, before) = (compiled::read(&new, &mut room).unwrap(), compiled::read(&old, &mut room).unwrap());
+            let mut budget = SchemaBudget::default();
+            let (now, before) = (compiled::read(&new, &mut budget).unwrap(), compiled::read(&old, &mut budget).unwrap());
             if Comparison::default().schemas(&now, &before).is_ok() {
-                let (now, before) = (now.compile(&mut room).unwrap().1, before.compile(&mut room).unwrap().1);
+                let (now, before) = (now.compile(&mut budget).unwrap().1, before.compile(&mut budget).unwrap().1);
                 for value in values.iter().filter(|value| before.is_valid(value)) {
                     if let Err(error) = now.validate(value) {
-                        // Within anyOf and not, the place where they disagree is not named.
+                        // Within anyOf and not, the error doesn't name the place where the schemas disagree.
                         let unnamed = ["anyOf", "not"].contains(&error.kind().keyword()) && value.to_string().contains('{');
                         let silent = is_silent(std::slice::from_ref(&old), &path(error.instance_path().as_str()));
                         prop_assert!(unnamed || silent, "{old} -> {new}: {value}: {error}");

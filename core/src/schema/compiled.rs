@@ -1,4 +1,4 @@
-//! Schemas compiled, and events held against them.
+//! Compiled schemas, and the validation of events.
 
 use std::sync::Arc;
 
@@ -15,10 +15,10 @@ use super::version::{SchemaVersion, VersionedSchema};
 use super::violation::Violation;
 use super::work::{FEW_STEPS, MAX_STEPS, Steps, Work};
 
-/// The longest text of a pointer in a [`Violation`].
+/// The longest pointer in a [`Violation`], in characters.
 const MAX_POINTER: usize = 256;
 
-/// The drafts that a schema may say it is of; without one it is 2020-12.
+/// The drafts of JSON Schema that `$schema` may name. A schema without `$schema` is of draft 2020-12.
 const DRAFTS: [(&str, Draft); 4] = [
     ("https://json-schema.org/draft/2020-12/schema", Draft::Draft202012),
     ("https://json-schema.org/draft/2020-12/schema#", Draft::Draft202012),
@@ -26,10 +26,10 @@ const DRAFTS: [(&str, Draft); 4] = [
     ("http://json-schema.org/draft-07/schema", Draft::Draft7),
 ];
 
-/// The schemas of an event type, compiled.
+/// The compiled schemas of an event type.
 #[derive(Debug)]
 pub struct EventSchema {
-    /// From the lowest to the highest.
+    /// The versions, from the lowest to the highest.
     versions: Vec<Compiled>,
 }
 
@@ -46,12 +46,12 @@ impl EventSchema {
     /// Compiles all versions.
     ///
     /// # Errors
-    /// If one of them can't be.
+    /// If one of them can't be compiled within the bounds.
     pub fn compile(schemas: &[VersionedSchema]) -> Result<Self, SchemaError> {
         let mut versions = Vec::with_capacity(schemas.len());
-        let mut room = Room::default();
+        let mut budget = SchemaBudget::default();
         for version in schemas {
-            let compiled = read(&version.json_schema, &mut room).and_then(|schema| schema.compile(&mut room));
+            let compiled = read(&version.json_schema, &mut budget).and_then(|schema| schema.compile(&mut budget));
             let (work, validator) = compiled.map_err(|flaw| invalid(&version.version, flaw))?;
             versions.push(Compiled {
                 version: version.version.clone(),
@@ -65,7 +65,8 @@ impl EventSchema {
         Ok(Self { versions })
     }
 
-    /// The version that an event is of: the one that it names, else the one whose URI it names, else the highest.
+    /// The version that an event is validated by: the one that the event names, else the one whose URI it names, else
+    /// the highest.
     fn choose(&self, instance: &Instance) -> Result<&Compiled, Violation> {
         if let Some(text) = &instance.version {
             let version =
@@ -80,23 +81,23 @@ impl EventSchema {
         by_uri.or(highest).ok_or_else(Violation::no_schema)
     }
 
-    /// Whether it takes no more than a fraction of a millisecond to validate this.
+    /// Whether validating this event takes no more than a fraction of a millisecond.
     #[must_use]
     pub fn is_quick(&self, instance: &Instance) -> bool {
         let mut steps = Steps::new(FEW_STEPS);
         self.choose(instance).is_ok_and(|compiled| compiled.work.count(&instance.data, &mut steps).is_ok())
     }
 
-    /// Whether the version that the event is of is deprecated.
+    /// Whether the version that applies to the event is deprecated.
     #[must_use]
     pub fn is_deprecated(&self, instance: &Instance) -> bool {
         self.choose(instance).is_ok_and(|compiled| compiled.deprecated)
     }
 
-    /// Holds an event against its schema.
+    /// Validates an event by its schema.
     ///
     /// # Errors
-    /// The first violation that is met; also if the work would be too much.
+    /// The first violation that is found. An event whose validation would take too long counts as a violation.
     pub fn validate(&self, instance: &Instance) -> Result<(), Violation> {
         let compiled = self.choose(instance)?;
         if compiled.work.count(&instance.data, &mut Steps::new(MAX_STEPS)).is_err() {
@@ -114,7 +115,7 @@ impl EventSchema {
     }
 }
 
-/// The draft that a schema says it is of.
+/// The draft of JSON Schema that a schema is written in.
 pub(super) fn draft(schema: &Value) -> Result<Draft, Flaw> {
     let Some(named) = schema.get("$schema") else { return Ok(Draft::Draft202012) };
     let found = DRAFTS.iter().find(|(uri, _)| named.as_str() == Some(uri));
@@ -124,21 +125,21 @@ pub(super) fn draft(schema: &Value) -> Result<Draft, Flaw> {
     })
 }
 
-/// What is left of the memory that the schemas of an event type may take when compiled, all versions together.
+/// The rest of the memory that all versions of an event type together may take when compiled.
 #[derive(Default)]
-pub(super) struct Room {
-    trees: tree::Room,
-    patterns: patterns::Room,
+pub(super) struct SchemaBudget {
+    trees: tree::TreeBudget,
+    patterns: patterns::PatternBudget,
 }
 
-/// A schema that has been read, and is within the bounds as far as that shows.
+/// A schema that has been read, and whose tree is within the bounds.
 pub(super) struct Schema<'a> {
     pub(super) draft: Draft,
     pub(super) tree: Node<'a>,
 }
 
-/// Reads a schema.
-pub(super) fn read<'a>(schema: &'a Value, room: &mut Room) -> Result<Schema<'a>, Flaw> {
+/// Reads a schema, and takes the memory of its tree from the budget.
+pub(super) fn read<'a>(schema: &'a Value, budget: &mut SchemaBudget) -> Result<Schema<'a>, Flaw> {
     if tree::is_deeper(schema, MAX_JSON_DEPTH) {
         let problem = format!("the JSON is nested more than {MAX_JSON_DEPTH} deep");
         return Err(Flaw { pointer: String::new(), problem });
@@ -152,14 +153,14 @@ pub(super) fn read<'a>(schema: &'a Value, room: &mut Room) -> Result<Schema<'a>,
         pointer: error.instance_path().as_str().to_owned(),
         problem: format!("not a valid JSON Schema: {}", error.kind().keyword()),
     })?;
-    let tree = tree::read(schema, draft, &mut room.trees)?;
+    let tree = tree::read(schema, draft, &mut budget.trees)?;
     Ok(Schema { draft, tree })
 }
 
 impl Schema<'_> {
-    /// Compiles it.
-    pub(super) fn compile(&self, room: &mut Room) -> Result<(Work, Validator), Flaw> {
-        let work = Work::of(&self.tree, room.patterns.take(&self.tree)?);
+    /// Compiles the schema, and takes the memory of its patterns from the budget.
+    pub(super) fn compile(&self, budget: &mut SchemaBudget) -> Result<(Work, Validator), Flaw> {
+        let work = Work::of(&self.tree, budget.patterns.take(&self.tree)?);
         let validator = build(&self.tree.to_value(), self.draft).map_err(|error| Flaw {
             pointer: error.schema_path().as_str().to_owned(),
             problem: format!("can't be compiled: {}", error.kind().keyword()),
@@ -177,8 +178,8 @@ fn build(schema: &Value, draft: Draft) -> Result<Validator, ValidationError<'sta
         .build(schema)
 }
 
-/// `uniqueItems` in place of the library's own, whose time an event can make grow with the square of its size: what it
-/// compares items by first can be made the same for all of them.
+/// The keyword `uniqueItems`, in place of the library's own. An event can make the time of the library's grow with the
+/// square of its size, as it can make all items alike in what the library compares first.
 struct Unique {
     wanted: bool,
 }
@@ -193,10 +194,11 @@ impl<'i> Keyword<'i> for Unique {
     }
 }
 
-/// `anyOf` and `oneOf` in place of the library's own, which copy the value once for each error in each part.
+/// The keywords `anyOf` and `oneOf`, in place of the library's own, which copy the value once for each error in each
+/// part.
 struct Several {
     parts: Arc<[Validator]>,
-    /// Whether that many parts may accept; two stand for more.
+    /// Whether the keyword holds if so many parts accept the value; 2 stands for two or more.
     fits: fn(usize) -> bool,
 }
 

@@ -1,4 +1,4 @@
-//! What a hostile schema and a hostile event can cost, in time and in memory.
+//! The cost of hostile schemas and hostile events, in time and in memory.
 
 use std::time::{Duration, Instant};
 
@@ -10,15 +10,15 @@ use super::compat_tests::soundness;
 use super::tests::{compiled, instance, refused, version};
 use super::*;
 
-/// The size of the largest event, about.
+/// About the size of the largest event, in bytes.
 const EVENT: usize = 1_000_000;
 
-/// In a debug build everything takes many times longer.
+/// The limit in this build: in a debug build everything takes many times longer.
 fn limit(release: Duration) -> Duration {
     if cfg!(debug_assertions) { release * 40 } else { release }
 }
 
-/// Data of this kind as large as it may be: of at most so many parts, and within the bound on its work.
+/// The largest data of a kind that stays within the bound on its work and has at most `parts` parts, with their number.
 fn largest(schema: &EventSchema, parts: usize, data: impl Fn(usize) -> Value) -> (usize, Instance) {
     let mut n = parts;
     loop {
@@ -30,7 +30,7 @@ fn largest(schema: &EventSchema, parts: usize, data: impl Fn(usize) -> Value) ->
     }
 }
 
-/// Holds the largest event of its kind that is allowed against the schema, and returns how long it takes.
+/// Validates the largest event of its kind that is allowed, and returns how long that takes.
 #[expect(clippy::print_stdout, reason = "the figures that the reference gives")]
 fn took(name: &str, schema: Value, parts: usize, data: impl Fn(usize) -> Value) -> Duration {
     check(&[version("1", schema.clone())]).unwrap_or_else(|error| panic!("{name}: {error}"));
@@ -51,12 +51,12 @@ fn texts(n: usize, len: usize) -> Value {
     (0..n).map(|i| format!("{}{i:06}", "x".repeat(len.saturating_sub(6)))).collect()
 }
 
-/// Looked at and then accepted whatever it says, so that nothing ends the work early.
+/// A schema that evaluates `schema` and then accepts everything, so that nothing ends the work early.
 fn idle(schema: Value) -> Value {
     json!({ "anyOf": [schema, true] })
 }
 
-/// What no short automaton remembers.
+/// A text that no small automaton has all states for.
 fn noise(n: usize) -> String {
     let mut state = 1_u32;
     let mut next = || {
@@ -66,7 +66,7 @@ fn noise(n: usize) -> String {
     (0..n).map(|_| next()).collect()
 }
 
-/// Schemas as hostile as the bounds allow, with events to match.
+/// Validates events by schemas, both as hostile as the bounds allow, and returns how long each takes.
 fn worst() -> Vec<(&'static str, Duration)> {
     let ints = |n: usize| json!((0..n).collect::<Vec<_>>());
     let object = |n: usize| (0..n).map(|i| (format!("p{i}"), json!(1))).collect::<Value>();
@@ -149,7 +149,7 @@ fn validating_takes_bounded_time() {
     }
 }
 
-/// An event type whose schemas are as much work to check and to compile as the bounds allow.
+/// Event types whose schemas take as much work to check and to compile as the bounds allow.
 fn laborious() -> Vec<(&'static str, Vec<VersionedSchema>)> {
     let patterns = |n: usize, pattern: &dyn Fn(usize) -> String| -> Vec<VersionedSchema> {
         let parts: Vec<_> = (0..n).map(|i| json!({ "pattern": pattern(i) })).collect();

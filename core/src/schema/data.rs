@@ -1,4 +1,4 @@
-//! What of an event is held against a schema: its JSON data, and the version that it claims.
+//! The part of an event that a schema validates: its JSON data, and the version that the event names.
 
 use percent_encoding::percent_decode_str;
 use serde_json::{Map, Value};
@@ -6,19 +6,19 @@ use serde_json::{Map, Value};
 use super::violation::Violation;
 use crate::event::Event;
 
-/// What of an event is held against a schema.
+/// The part of an event that a schema validates, and the version that the event names.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Instance {
-    /// The data: the body, or `data` of a structured CloudEvent.
+    /// The data: the body, or `data` or `data_base64` of a structured CloudEvent.
     pub data: Value,
-    /// `schemaversion`, if the event has one.
+    /// The CloudEvents attribute `schemaversion`, if the event has it.
     pub version: Option<String>,
-    /// `dataschema`, if the event has one.
+    /// The CloudEvents attribute `dataschema`, if the event has it.
     pub uri: Option<String>,
 }
 
 impl Instance {
-    /// Reads an event.
+    /// Reads the data of an event, and the version that it names.
     ///
     /// # Errors
     /// If its data is not JSON, or is nested more than 127 deep.

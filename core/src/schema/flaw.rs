@@ -1,18 +1,18 @@
-//! What is wrong with a schema, and where.
+//! Errors in schemas: the problem, and its place in the document.
 
 use std::fmt;
 use std::rc::Rc;
 
 use super::version::SchemaVersion;
 
-/// How large the schemas of all versions of an event type may be together, in bytes of JSON.
+/// The largest size of all versions' schemas of an event type together, in bytes of JSON.
 pub const MAX_BYTES: usize = 256 * 1024;
-/// How many versions an event type may have.
+/// The most versions that an event type may have.
 pub const MAX_VERSIONS: usize = 20;
-/// How deep the JSON of a schema may be nested.
+/// The deepest nesting of a schema's JSON.
 pub(super) const MAX_JSON_DEPTH: usize = 64;
 
-/// What is wrong with a schema, and where in its document.
+/// A problem in a schema, and its place in the document as a JSON pointer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Flaw {
     pub(super) pointer: String,
@@ -25,50 +25,50 @@ impl Flaw {
     }
 }
 
-/// Why the versions of an event type can't be accepted. The text has at most about 500 characters.
+/// Why the versions of an event type are not accepted. The text has at most about 500 characters.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SchemaError {
     /// A schema can't be compiled, or is beyond the bounds.
     #[error("version {version}: {place}: {problem}")]
     Invalid {
-        /// Of which version.
+        /// The version with the schema.
         version: String,
-        /// Where in its document.
-        place: Place,
-        /// What is wrong.
+        /// The place in the schema.
+        place: SchemaPlace,
+        /// The problem there.
         problem: String,
     },
-    /// A version doesn't accept all that an older one of its major version accepts.
+    /// A version doesn't accept everything that an older one of its major version accepts.
     #[error("version {version} is not compatible with {older}: {place}: {problem}")]
     Incompatible {
         /// The newer version.
         version: String,
-        /// The older one.
+        /// The older version.
         older: String,
-        /// Where in the newer one's document.
-        place: Place,
-        /// What is wrong.
+        /// The place in the newer version's schema.
+        place: SchemaPlace,
+        /// The problem there.
         problem: String,
     },
-    /// Two versions are the same number.
+    /// Two versions are equal as numbers.
     #[error("versions {0} and {1} are the same")]
     SameVersion(String, String),
     /// Two versions have the same URI.
     #[error("versions {0} and {1} have the same uri")]
     SameUri(String, String),
-    /// All schemas together are too large.
+    /// All schemas together have too many bytes.
     #[error("the schemas have {0} bytes; {MAX_BYTES} are allowed for all versions together")]
     TooLarge(usize),
-    /// None, or too many.
+    /// The event type has no version, or too many.
     #[error("{0} versions; 1 to {MAX_VERSIONS} are allowed")]
     Count(usize),
 }
 
-/// A JSON pointer into a schema, shown shortened.
+/// The place of a problem in a schema: a JSON pointer, shown with at most 256 characters.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place(pub String);
+pub struct SchemaPlace(pub String);
 
-impl fmt::Display for Place {
+impl fmt::Display for SchemaPlace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0.chars().count() {
             0 => f.write_str("at the top"),
@@ -78,7 +78,7 @@ impl fmt::Display for Place {
     }
 }
 
-/// A place in a document, as a JSON pointer.
+/// A JSON pointer that shares its parents with other pointers.
 #[derive(Clone, Default)]
 pub(super) struct Pointer(Option<Rc<(Pointer, String)>>);
 
@@ -96,5 +96,5 @@ impl fmt::Display for Pointer {
 }
 
 pub(super) fn invalid(version: &SchemaVersion, flaw: Flaw) -> SchemaError {
-    SchemaError::Invalid { version: version.to_string(), place: Place(flaw.pointer), problem: flaw.problem }
+    SchemaError::Invalid { version: version.to_string(), place: SchemaPlace(flaw.pointer), problem: flaw.problem }
 }

@@ -1,8 +1,9 @@
-//! What it costs to match a pattern: in time for each byte of text, and in memory.
+//! The cost of matching a pattern: in steps for each byte of text, and in memory.
 //!
-//! The crate `regex` never goes back in the text. It builds an automaton while it reads, a state for each set of places
-//! in the pattern that the text so far may have led to. Where the whole automaton is small, a byte of text costs a step;
-//! else it may be built anew all the time, and a byte costs as many steps as the pattern has places.
+//! The crate `regex` never goes back in the text. It builds an automaton while it reads, with a state for each set of
+//! places in the pattern that the text so far may have led to. If the whole automaton is small, a byte of text costs
+//! one step. Otherwise the crate may have to rebuild the automaton again and again, and a byte costs as many steps as
+//! the pattern has places.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,63 +14,66 @@ use serde_json::json;
 use super::flaw::Flaw;
 use super::tree::Node;
 
-/// How many different patterns the versions of an event type may have.
+/// The most different patterns that all versions of an event type together may have.
 const MAX_PATTERNS: usize = 200;
-/// How much memory they may take, in bytes; twice that if two threads validate at once, and so on.
+/// The most memory that the patterns of all versions may take, in bytes. Two threads that validate at once take it
+/// twice, and so on.
 const MAX_BYTES: usize = 4 << 20;
 
-/// How large a compiled pattern may be, in bytes.
+/// The largest size of a compiled pattern, in bytes.
 const MAX_PATTERN: usize = 128 << 10;
-/// How much of its automaton a pattern may keep, in bytes, in each direction: `regex` also reads texts from their end.
+/// The largest part of a pattern's automaton that is kept, in bytes, for each direction: `regex` also reads texts from
+/// their end.
 const MAX_CACHE: usize = 192 << 10;
-/// What the crate takes to match short texts by a pattern whose automaton is too large.
+/// The memory in bytes that `regex` takes to match short texts by a pattern whose automaton is too large.
 const BACKTRACKING: usize = 256 << 10;
-/// What a state of the automaton takes beside its transitions, about.
+/// About how many bytes a state of the automaton takes beside its transitions.
 const STATE: usize = 96;
-/// What a pattern takes in any case, about.
+/// About how many bytes every pattern takes.
 const BASE: usize = 4 << 10;
-/// What making a state of the automaton costs, beside a step for each place.
+/// How many steps it costs to make a state of the automaton, beside one for each place.
 const MAKING: u64 = 50;
 
-/// What it costs to match a pattern.
+/// The cost of matching one pattern.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Pattern {
-    /// For each byte of text.
+    /// The steps for each byte of text.
     pub(super) steps: u64,
-    /// Compiled, and what a thread that matches it keeps.
+    /// The bytes of memory: of the compiled pattern, and of what a thread that matches it keeps.
     pub(super) bytes: usize,
 }
 
-/// What patterns cost.
+/// The costs of patterns, by their text.
 pub(super) type Costs = BTreeMap<String, Pattern>;
 
-/// What is left for the patterns of all versions of an event type.
-pub(super) struct Room {
+/// The rest of the memory for the patterns of all versions of an event type.
+pub(super) struct PatternBudget {
     known: Costs,
     bytes: usize,
 }
 
-impl Default for Room {
+impl Default for PatternBudget {
     fn default() -> Self {
         Self { known: Costs::new(), bytes: MAX_BYTES }
     }
 }
 
-impl Room {
-    /// Makes room for the patterns of a schema, and says what they cost.
+impl PatternBudget {
+    /// Takes the memory for the patterns of a schema from the budget, and returns the costs of all patterns so far.
     pub(super) fn take(&mut self, schema: &Node<'_>) -> Result<&Costs, Flaw> {
         self.unit(schema, &mut BTreeSet::new())?;
         Ok(&self.known)
     }
 
-    /// A pattern is compiled once for each unit: the document, and each part of an `anyOf` or `oneOf`.
+    /// Counts the patterns of a schema. A pattern is compiled once for each unit: the document, and each part of an
+    /// `anyOf` or `oneOf`.
     fn unit<'a>(&mut self, node: &Node<'a>, unit: &mut BTreeSet<&'a str>) -> Result<(), Flaw> {
         if let Some(pattern) = node.plain.get("pattern").and_then(|pattern| pattern.as_str())
             && unit.insert(pattern)
         {
             self.add(pattern, node, "pattern")?;
         }
-        // These share what is compiled, but not what they keep.
+        // Patterns of names share the compiled pattern, but each has a cache of its own.
         for pattern in node.named.get("patternProperties").into_iter().flat_map(BTreeMap::keys) {
             self.add(pattern, node, "patternProperties")?;
         }
@@ -93,7 +97,7 @@ impl Room {
             if self.known.len() >= MAX_PATTERNS {
                 return Err(flaw(format!("more than {MAX_PATTERNS} different patterns in all versions")));
             }
-            let what = "a pattern can't be compiled to run in linear time: it is no regular expression, has a \
+            let what = "a pattern can't be compiled to run in linear time: it is not a regular expression, has a \
                         back-reference or look-around, or is too large";
             let cost = Pattern::of(pattern).ok_or_else(|| flaw(what.to_owned()))?;
             self.known.insert(pattern.to_owned(), cost);
@@ -106,18 +110,18 @@ impl Room {
     }
 }
 
-/// The engine that needs linear time, within the bounds.
+/// The options of the pattern engine: it runs in linear time, within the bounds on memory.
 pub(super) fn engine() -> jsonschema::PatternOptions<jsonschema::Regex> {
     jsonschema::PatternOptions::regex().size_limit(MAX_PATTERN).dfa_size_limit(MAX_CACHE)
 }
 
-/// Nothing is fetched, formats only annotate, and patterns take linear time.
+/// The options of the validator: nothing is fetched, formats only annotate, and patterns take linear time.
 pub(super) fn options() -> jsonschema::ValidationOptions<'static> {
     jsonschema::options().offline().should_validate_formats(false).with_pattern_options(engine())
 }
 
 impl Pattern {
-    /// None if it can't be compiled.
+    /// The cost of a pattern; `None` if it can't be compiled.
     pub(super) fn of(pattern: &str) -> Option<Self> {
         options().build(&json!({ "pattern": pattern })).ok()?;
         let translated = jsonschema_regex::to_rust_regex(pattern).ok()?;
@@ -135,11 +139,11 @@ impl Pattern {
 
 fn nfa(pattern: &str, reverse: bool) -> Option<NFA> {
     let config = thompson::Config::new().reverse(reverse).which_captures(WhichCaptures::None);
-    // The engine's own limit has been kept to; what it counts is somewhat more.
+    // The pattern has kept to the engine's own limit, which counts somewhat more.
     NFA::compiler().configure(config.nfa_size_limit(Some(2 * MAX_PATTERN))).build(pattern).ok()
 }
 
-/// How large the automaton is, if it can be kept as a whole.
+/// The size of the automaton in bytes, if it can be kept as a whole.
 fn automaton(nfa: &NFA) -> Option<usize> {
     let limit = Some(MAX_CACHE);
     let config = dense::Config::new().dfa_size_limit(limit).determinize_size_limit(limit).accelerate(false);

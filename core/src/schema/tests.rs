@@ -23,7 +23,7 @@ fn violation(schema: Value, data: Value) -> Option<(String, String)> {
     Some((violation.pointer, violation.keyword.unwrap_or_default()))
 }
 
-/// Why a single schema is refused: the pointer and what is said there.
+/// Why a single schema is refused: the pointer and the problem.
 pub(super) fn refused(schema: Value) -> (String, String) {
     match check(&[version("1", schema)]) {
         Err(SchemaError::Invalid { place, problem, .. }) => (place.0, problem),

@@ -1,8 +1,8 @@
-//! A JSON Schema read into a tree in which each `$ref` is followed: what the bounds, the compatibility rule and the
-//! compiler work on.
+//! A JSON Schema as a tree in which each `$ref` is followed. The bounds, the compatibility rule and the compiler work
+//! on this tree.
 //!
-//! A reference stays within the document and never leads back to itself, so the tree is finite, and its size bounds
-//! what an event can cost. Keywords that only annotate are left out, and so are unknown ones.
+//! A reference stays within the document and never leads back to itself, so the tree is finite, and its size bounds the
+//! cost of validating an event. The tree leaves out unknown keywords and those that only annotate.
 
 use std::collections::BTreeMap;
 
@@ -11,19 +11,20 @@ use serde_json::{Map, Value};
 
 use super::flaw::{Flaw, Pointer};
 
-/// How many schemas the trees of all versions may have, each reference counted as what it stands for.
+/// The most schemas in the trees of all versions, where each reference counts as the schemas that it stands for.
 const MAX_NODES: usize = 5000;
-/// How deep schemas may lie in each other, references followed.
+/// The deepest nesting of schemas, once references are followed.
 const MAX_DEPTH: usize = 48;
-/// How much memory they may take, in bytes, about.
+/// About the most memory that the trees of all versions may take, in bytes.
 const MAX_BYTES: usize = 4 << 20;
-/// What a schema, and what a keyword takes when compiled, beside its texts, in bytes.
+/// The memory that a compiled schema takes beside its texts, in bytes.
 const NODE: usize = 320;
+/// The memory that a compiled keyword takes beside its texts, in bytes.
 const KEYWORD: usize = 160;
 /// The longest name of a property, in bytes.
 const MAX_NAME: usize = 256;
 
-/// Keywords that hold a value.
+/// Keywords that hold a plain value.
 const PLAIN: [&str; 18] = [
     "type",
     "enum",
@@ -44,7 +45,7 @@ const PLAIN: [&str; 18] = [
     "required",
     "dependentRequired",
 ];
-/// Keywords that hold a schema.
+/// Keywords that hold one schema.
 const SINGLE: [&str; 8] = ["items", "additionalProperties", "propertyNames", "contains", "not", "if", "then", "else"];
 /// Keywords whose schemas are looked up by name or pattern.
 const NAMED: [&str; 2] = ["properties", "patternProperties"];
@@ -60,14 +61,15 @@ const REFUSED: [&str; 8] = [
     "unevaluatedProperties",
 ];
 
-/// One schema of the tree. `true` is one without keywords.
+/// One schema of the tree. The schema `true` is a node without keywords.
 #[derive(Clone, Default)]
 pub(super) struct Node<'a> {
     pub(super) pointer: Pointer,
-    /// What its plain values take, and what all takes with the schemas in it, in bytes, about.
+    /// About how many bytes the plain values of this schema take.
     pub(super) own: usize,
+    /// About how many bytes this schema takes with the schemas in it.
     pub(super) all: usize,
-    /// The schema `false`.
+    /// Whether this is the schema `false`.
     pub(super) never: bool,
     pub(super) plain: BTreeMap<&'a str, &'a Value>,
     pub(super) single: BTreeMap<&'a str, Node<'a>>,
@@ -76,7 +78,7 @@ pub(super) struct Node<'a> {
 }
 
 impl Node<'_> {
-    /// The place of one of its keywords.
+    /// The place of one of this schema's keywords.
     pub(super) fn keyword(&self, keyword: &str) -> Pointer {
         self.pointer.join(keyword)
     }
@@ -99,19 +101,19 @@ impl Node<'_> {
     }
 }
 
-/// What is left for the trees of all versions of an event type.
-pub(super) struct Room {
+/// The rest of the schemas and of the memory for the trees of all versions of an event type.
+pub(super) struct TreeBudget {
     nodes: usize,
     bytes: usize,
 }
 
-impl Default for Room {
+impl Default for TreeBudget {
     fn default() -> Self {
         Self { nodes: MAX_NODES, bytes: MAX_BYTES }
     }
 }
 
-impl Room {
+impl TreeBudget {
     fn node(&mut self, at: &Pointer, path: usize) -> Result<(), Flaw> {
         self.nodes = self.nodes.checked_sub(1).ok_or_else(|| {
             let what =
@@ -130,21 +132,22 @@ impl Room {
     }
 }
 
-/// Reads a document that the meta-schema has accepted.
-pub(super) fn read<'a>(root: &'a Value, draft: Draft, room: &mut Room) -> Result<Node<'a>, Flaw> {
-    let mut reader = Reader { root, draft, room, open: Vec::new() };
+/// Reads a document that the meta-schema has accepted into a tree.
+pub(super) fn read<'a>(root: &'a Value, draft: Draft, budget: &mut TreeBudget) -> Result<Node<'a>, Flaw> {
+    let mut reader = Reader { root, draft, budget, open: Vec::new() };
     reader.node(root, &Pointer::default(), Nesting::default())
 }
 
 struct Reader<'a, 'r> {
     root: &'a Value,
     draft: Draft,
-    room: &'r mut Room,
-    /// The references that are being followed.
+    budget: &'r mut TreeBudget,
+    /// The references that are being followed, as JSON pointers.
     open: Vec<String>,
 }
 
-/// Where a schema lies in the tree: each keyword compiled keeps the path to it as a text.
+/// The place of a schema in the tree: its depth, and the length of the path to it in bytes. Each compiled keyword keeps
+/// its path as a text.
 #[derive(Clone, Copy, Default)]
 struct Nesting {
     depth: usize,
@@ -163,7 +166,7 @@ impl Nesting {
 
 impl<'a> Reader<'a, '_> {
     fn node(&mut self, value: &'a Value, at: &Pointer, nesting: Nesting) -> Result<Node<'a>, Flaw> {
-        self.room.node(at, nesting.path)?;
+        self.budget.node(at, nesting.path)?;
         if nesting.depth > MAX_DEPTH {
             return Err(Flaw::at(at, format!("schemas are nested more than {MAX_DEPTH} deep")));
         }
@@ -186,7 +189,7 @@ impl<'a> Reader<'a, '_> {
         }
         let target =
             object.get("$ref").map(|reference| self.follow(reference, &at.join("$ref"), nesting)).transpose()?;
-        // Before 2019-09, nothing beside a reference counts.
+        // Before draft 2019-09, keywords beside a reference don't count.
         let ignored = target.is_some() && self.draft == Draft::Draft7;
         for (key, value) in object {
             if !ignored || key == "definitions" || key == "$defs" {
@@ -250,7 +253,7 @@ impl<'a> Reader<'a, '_> {
         at: &Pointer,
         nesting: Nesting,
     ) -> Result<(), Flaw> {
-        self.room.bytes(KEYWORD + nesting.path + size(value), at)?;
+        self.budget.bytes(KEYWORD + nesting.path + size(value), at)?;
         node.plain.insert(key, value);
         Ok(())
     }
@@ -313,22 +316,22 @@ impl<'a> Reader<'a, '_> {
     }
 }
 
-/// Keywords whose schemas are held against the value itself, not against what is in it.
+/// Keywords whose schemas apply to the value itself, not to something within it.
 const IN_PLACE: [&str; 8] = ["allOf", "anyOf", "oneOf", "not", "if", "then", "else", "dependentSchemas"];
 
 impl<'a> Node<'a> {
-    /// Whether it accepts everything.
+    /// Whether this schema accepts everything because it has no keyword.
     pub(super) fn is_open(&self) -> bool {
         !self.never && self.plain.is_empty() && self.single.is_empty() && self.lists.is_empty() && self.named.is_empty()
     }
 
-    /// The schemas in it.
+    /// The schemas directly in this one.
     fn children(&self) -> impl Iterator<Item = &Node<'a>> {
         let named = self.named.values().flat_map(BTreeMap::values);
         self.single.values().chain(self.lists.values().flatten()).chain(named)
     }
 
-    /// The schemas in it that are held against the same value.
+    /// The schemas directly in this one that apply to the same value.
     pub(super) fn in_place(&self) -> impl Iterator<Item = &Node<'a>> {
         let single = IN_PLACE.iter().filter_map(|key| self.single.get(key));
         let lists = IN_PLACE.iter().filter_map(|key| self.lists.get(key)).flatten();
@@ -336,7 +339,7 @@ impl<'a> Node<'a> {
     }
 }
 
-/// What a value takes in memory, in bytes, about.
+/// About how many bytes of memory a value takes.
 fn size(value: &Value) -> usize {
     let below = match value {
         Value::Null | Value::Bool(_) | Value::Number(_) => 0,
@@ -347,7 +350,7 @@ fn size(value: &Value) -> usize {
     size_of::<Value>() + below
 }
 
-/// Whether a value is nested deeper than this.
+/// Whether a value is nested deeper than `than` levels.
 pub(super) fn is_deeper(value: &Value, than: usize) -> bool {
     let below = |value: &Value| than == 0 || is_deeper(value, than - 1);
     match value {

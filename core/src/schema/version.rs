@@ -1,4 +1,4 @@
-//! Versions of event schemas, compared as numbers.
+//! Versions of event schemas, which are compared as numbers.
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -6,8 +6,8 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-/// One to three numbers of at most nine digits, such as `1`, `1.2` or `1.2.0`. Numbers that are left out are zero: `1.2`
-/// and `1.2.0` are the same version. The text is kept as it was written.
+/// A version: one to three numbers of at most nine digits, such as `1`, `1.2` or `1.2.0`. Missing numbers are zero, so
+/// `1.2` and `1.2.0` are the same version. The text is kept as it was written.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct SchemaVersion {
@@ -15,32 +15,32 @@ pub struct SchemaVersion {
     numbers: [u32; 3],
 }
 
-/// What the data of one version of an event type looks like.
+/// One version of an event type, with the JSON Schema of its data.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct VersionedSchema {
-    /// Which.
+    /// The version.
     pub version: SchemaVersion,
-    /// What events call it in `dataschema`.
+    /// The URI by which events name this version in `dataschema`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uri: Option<String>,
-    /// The JSON Schema.
+    /// The JSON Schema of the data.
     pub json_schema: Value,
-    /// Whether producers should move on from it.
+    /// Whether publishers should move on to another version.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub deprecated: bool,
 }
 
-/// The text is not a version.
+/// A text that is not a version.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is not a version: one to three numbers of at most nine digits, with dots between them")]
 pub struct InvalidVersion(String);
 
 impl SchemaVersion {
-    /// Reads a version.
+    /// Reads a version from its text.
     ///
     /// # Errors
-    /// If it doesn't match `^[0-9]{1,9}(\.[0-9]{1,9}){0,2}$`.
+    /// If the text doesn't match `^[0-9]{1,9}(\.[0-9]{1,9}){0,2}$`.
     pub fn parse(text: &str) -> Result<Self, InvalidVersion> {
         let invalid = || InvalidVersion(text.chars().take(40).collect());
         let mut numbers = [0; 3];
@@ -62,7 +62,7 @@ impl SchemaVersion {
         &self.text
     }
 
-    /// The first number: versions that share it are compatible with each other.
+    /// The first number, the major version. Within it, each version accepts everything that the older ones accept.
     #[must_use]
     pub fn major(&self) -> u32 {
         self.numbers[0]

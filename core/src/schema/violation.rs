@@ -1,17 +1,17 @@
-//! How an event violates its schema.
+//! Violations: how an event doesn't match its schema.
 
 use std::fmt;
 
-/// An event's data is not as its schema says. Never the value itself.
+/// How an event violates its schema. It names the place and the keyword, never the value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Violation {
-    /// The version it was held against.
+    /// The version that the event was validated by; `None` if no schema was reached.
     pub version: Option<String>,
-    /// Where in the data, as a JSON pointer; empty for the data as a whole.
+    /// The place in the data, as a JSON pointer; empty for the data as a whole.
     pub pointer: String,
-    /// The keyword of the schema that it violates; none if no schema was reached.
+    /// The keyword of the schema that the data violates; `None` if no schema was reached.
     pub keyword: Option<String>,
-    /// What is wrong, where no keyword says it.
+    /// The problem in words.
     pub problem: &'static str,
 }
 
@@ -20,19 +20,19 @@ impl Violation {
         Self { version: None, pointer: String::new(), keyword: None, problem }
     }
 
-    /// The event's type has no schema.
+    /// The violation of an event whose type has no EventSchema.
     #[must_use]
     pub fn no_schema() -> Self {
         Self::of_event("the event's type has no EventSchema")
     }
 
-    /// The EventSchema of the event's type can't be compiled by whoever validates.
+    /// The violation of an event whose EventSchema this dispatcher can't compile.
     #[must_use]
     pub fn unusable_schema() -> Self {
         Self::of_event("the EventSchema of the event's type can't be used by this dispatcher")
     }
 
-    /// Validating it came to no result.
+    /// The violation of an event whose validation came to no result.
     #[must_use]
     pub fn failed() -> Self {
         Self::of_event("validating the event failed")

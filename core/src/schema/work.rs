@@ -1,7 +1,7 @@
-//! What it costs to hold data against a schema: counted before it is done, so that it can be left undone.
+//! The cost of validating data, counted before the validation so that an event that costs too much is not validated.
 //!
-//! A schema and its data are walked together, as validating them does, and each keyword that would be looked at is
-//! counted, whether or not an earlier one settles the matter. The walk itself ends when the bound is reached.
+//! The count walks the schema and the data together, as the validation does. It counts each keyword that the validation
+//! might evaluate, even if an earlier keyword would already decide the result. The walk ends when the bound is reached.
 
 use std::collections::HashMap;
 
@@ -10,18 +10,18 @@ use serde_json::{Map, Value};
 use super::patterns::Costs;
 use super::tree::Node;
 
-/// The most steps that are taken for an event. What a step takes is measured in the tests: see
-/// docs/reference/event-schemas.md.
+/// The most steps that an event may take. The tests measure how long a step takes; docs/reference/event-schemas.md
+/// gives the figures.
 pub(super) const MAX_STEPS: u64 = 4_000_000;
-/// Up to here it takes a fraction of a millisecond.
+/// Up to this many steps, validating takes a fraction of a millisecond.
 pub(super) const FEW_STEPS: u64 = 20_000;
-/// What looking for a name in an object counts.
+/// How many steps it takes to look up a name in an object.
 const LOOKUP: u64 = 4;
-/// What dividing two numbers counts.
+/// How many steps it takes to divide two numbers.
 const DIVISION: u64 = 200;
-/// What copying or comparing a value counts, beside its texts.
+/// How many steps it takes to copy or compare a value, beside its texts.
 const COPY: u64 = 8;
-/// How many bytes of a text are counted, copied or compared in a step.
+/// How many bytes of a text one step counts, copies or compares.
 const TEXT: u64 = 16;
 
 /// The steps that are left.
@@ -42,22 +42,22 @@ impl Steps {
     }
 }
 
-/// What a schema's keywords cost, and those of the schemas in it.
+/// The cost of a schema's keywords in steps, with the costs of the schemas in it.
 #[derive(Debug, Default)]
 pub(super) struct Work {
-    /// For any value.
+    /// The steps for any value.
     here: u64,
-    /// For a number.
+    /// The steps for a number.
     number: u64,
-    /// For each byte of a text, in parts of [`TEXT`].
+    /// The steps for each byte of a text, in units of 1/[`TEXT`].
     byte: u64,
-    /// For an object.
+    /// The steps for an object.
     lookups: u64,
     /// Whether all items are compared with each other.
     unique: bool,
     in_place: Vec<Work>,
     properties: HashMap<Box<str>, Work>,
-    /// For names of objects: for each byte, and the schema of the value.
+    /// For each pattern of names: the steps for each byte of a name, in units of 1/[`TEXT`], and the cost of the value.
     patterns: Vec<(u64, Work)>,
     additional: Option<Box<Work>>,
     names: Option<Box<Work>>,
@@ -110,7 +110,7 @@ impl Work {
         }
     }
 
-    /// Takes the steps that a value needs.
+    /// Takes the steps that validating a value needs.
     pub(super) fn count(&self, value: &Value, left: &mut Steps) -> Result<(), Exhausted> {
         left.take(self.here)?;
         match value {
@@ -161,14 +161,14 @@ impl Work {
         }
     }
 
-    /// What a name of an object needs.
+    /// Takes the steps that validating a name of an object needs.
     fn text(&self, len: u64, left: &mut Steps) -> Result<(), Exhausted> {
         left.take(self.here + len / TEXT + self.byte * len / TEXT)?;
         self.in_place.iter().try_for_each(|work| work.text(len, left))
     }
 }
 
-/// What copying a value costs, to compare it with others.
+/// Takes the steps for copying a value in order to compare it with others.
 fn copy(value: &Value, left: &mut Steps) -> Result<(), Exhausted> {
     left.take(COPY)?;
     match value {
@@ -182,7 +182,7 @@ fn copy(value: &Value, left: &mut Steps) -> Result<(), Exhausted> {
     }
 }
 
-/// How many values there are in a value of a schema, itself included; a long text counts for more.
+/// The number of values within a value of a schema, itself included; a long text counts as several.
 pub(super) fn size(value: &Value) -> u64 {
     match value {
         Value::String(text) => 1 + text.len() as u64 / TEXT,

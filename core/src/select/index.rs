@@ -1,12 +1,14 @@
-//! The subscription index: from an event type to those who want it.
+//! The index of Subscriptions by the event types that they select.
 
 use std::collections::HashMap;
 use std::hash::Hash;
 
 use crate::event::event_type::EventTypePattern;
 
-/// Finds the entries whose patterns select an event type. Patterns without a wildcard cost one hash look-up together;
-/// those with one are tried in turn. Adding and removing an entry costs what its own patterns cost.
+/// An index that finds the entries whose patterns select an event type.
+///
+/// All patterns without a wildcard together cost one hash look-up; patterns with a wildcard are tried one by one.
+/// Adding or removing an entry without wildcards costs one look-up for each of its patterns.
 #[derive(Debug, Clone)]
 pub struct Matcher<K, T> {
     patterns: HashMap<K, Vec<EventTypePattern>>,
@@ -21,7 +23,7 @@ impl<K, T> Default for Matcher<K, T> {
 }
 
 impl<K: Clone + Eq + Hash + Ord, T: Clone> Matcher<K, T> {
-    /// Adds an entry under its patterns, or replaces it.
+    /// Adds an entry under its patterns, in place of the entry that has the same key.
     pub fn insert(&mut self, key: &K, patterns: &[EventTypePattern], entry: &T) {
         self.remove(key);
         for pattern in patterns {
@@ -35,7 +37,7 @@ impl<K: Clone + Eq + Hash + Ord, T: Clone> Matcher<K, T> {
         self.patterns.insert(key.clone(), patterns.to_vec());
     }
 
-    /// Removes an entry, if it is there.
+    /// Removes the entry with this key, if there is one.
     pub fn remove(&mut self, key: &K) {
         let Some(patterns) = self.patterns.remove(key) else { return };
         if patterns.iter().any(|pattern| !pattern.is_exact()) {
@@ -51,7 +53,7 @@ impl<K: Clone + Eq + Hash + Ord, T: Clone> Matcher<K, T> {
         }
     }
 
-    /// The entries that want this event type, each once.
+    /// The entries that select this event type, each once.
     #[must_use]
     pub fn matches(&self, event_type: &str) -> Vec<T> {
         let exact = self.exact.get(event_type);
@@ -66,7 +68,7 @@ impl<K: Clone + Eq + Hash + Ord, T: Clone> Matcher<K, T> {
         found
     }
 
-    /// Whether there is no entry.
+    /// Whether the index has no entry.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.patterns.is_empty()

@@ -1,13 +1,13 @@
-//! Which events a Subscription gets.
+//! The selection of a Subscription.
 
 use serde::{Deserialize, Serialize};
 
 use crate::event::event_type::EventTypePattern;
 
-/// Which events of its Producer a Subscription gets.
+/// The selection of a Subscription: which of its Producer's events it gets.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Selection {
-    /// Patterns of event types, of which one has to match.
+    /// Patterns of event types, at least one of which has to match.
     pub event_types: Vec<EventTypePattern>,
 }

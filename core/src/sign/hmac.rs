@@ -6,35 +6,35 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use ring::hmac;
 
-/// What a signing secret starts with.
+/// The prefix of every signing secret.
 pub const SECRET_PREFIX: &str = "whsec_";
 
-/// The length of a signature: `v1,` and the base64 of 32 bytes.
+/// The length of one signature in characters: `v1,` and the base64 of 32 bytes.
 const SIGNATURE: usize = 3 + 44;
 
-/// A key of the scheme `HmacSha256`, its HMAC state prepared once.
+/// A key of the scheme `HmacSha256`, whose HMAC state is prepared once.
 #[derive(Clone)]
 pub struct SigningKey(hmac::Key);
 
-/// The text is not a signing secret.
+/// Why a text is not a signing secret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidSecret {
     /// The prefix is missing.
     #[error("a signing secret starts with whsec_")]
     Prefix,
-    /// What follows the prefix is not base64.
+    /// The text after the prefix is not base64.
     #[error("a signing secret is whsec_ followed by base64")]
     Base64,
-    /// Too short or too long.
+    /// The secret has fewer than 24 or more than 64 bytes.
     #[error("a signing secret has 24 to 64 random bytes, this one has {0}")]
     Length(usize),
 }
 
 impl SigningKey {
-    /// Reads `whsec_<base64 of 24 to 64 bytes>`; white space around it is ignored.
+    /// Reads a secret of the form `whsec_<base64 of 24 to 64 bytes>`; white space around it is ignored.
     ///
     /// # Errors
-    /// If it is anything else.
+    /// If the text has another form.
     pub fn parse(secret: &str) -> Result<Self, InvalidSecret> {
         let encoded = secret.trim().strip_prefix(SECRET_PREFIX).ok_or(InvalidSecret::Prefix)?;
         let bytes = STANDARD.decode(encoded).map_err(|_| InvalidSecret::Base64)?;
@@ -60,13 +60,14 @@ impl fmt::Debug for SigningKey {
     }
 }
 
-/// The value of `webhook-signature`: one signature for each key, separated by a space. `timestamp` is this attempt's
-/// time in seconds since 1970, `body` the exact bytes that are sent.
+/// The value of the header `webhook-signature`: one signature for each key, with spaces between them. `id` is the value
+/// of `webhook-id`, `timestamp` the time of this attempt in seconds since 1970, and `body` the exact bytes that are
+/// sent.
 #[must_use]
 pub fn signature_header(keys: &[SigningKey], id: &str, timestamp: i64, body: &[u8]) -> String {
     let mut seconds = itoa::Buffer::new();
     let seconds = seconds.format(timestamp);
-    // Exactly as long as the text, which becomes the header without a copy.
+    // The capacity is exactly the length of the text, so that the text becomes the header without a copy.
     let mut header = String::with_capacity((keys.len() * (SIGNATURE + 1)).saturating_sub(1));
     for key in keys {
         header.push_str(if header.is_empty() { "v1," } else { " v1," });
@@ -75,7 +76,7 @@ pub fn signature_header(keys: &[SigningKey], id: &str, timestamp: i64, body: &[u
     header
 }
 
-/// The text of a new secret from 32 random bytes.
+/// The text of a new signing secret made of 32 random bytes.
 #[must_use]
 pub fn secret_text(random: &[u8; 32]) -> String {
     format!("{SECRET_PREFIX}{}", STANDARD.encode(random))
@@ -89,7 +90,7 @@ mod tests {
     const BODY: &[u8] = br#"{"test": 2432232314}"#;
     const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
-    /// The vector that the Standard Webhooks libraries test with.
+    /// The test vector of the Standard Webhooks libraries.
     #[test]
     fn published_vector() {
         let key = SigningKey::parse(SECRET).unwrap();

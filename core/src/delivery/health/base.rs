@@ -1,9 +1,10 @@
-//! The counts of dispatchers that have gone.
+//! The base: the counts of dispatchers that have gone.
 //!
-//! To fold a key: add what it says to the base, and note in the base how much that was, in one compare-and-set; then
-//! remove the key, if it is still at the revision that was read. As the sum takes from each key only what the base has
-//! not taken, it is the same before, between and after these steps, whoever does them, however often; and should a
-//! dispatcher that was taken for dead go on counting under its key, what it adds counts once.
+//! Folding a key takes two steps. The first adds the key's counts to the base and notes in the base how much was taken
+//! from the key, in one compare-and-set. The second removes the key if it is still at the revision that was read. The
+//! sum takes from each key only what the base has not taken. So the sum is the same before, between and after these
+//! steps, however often and by however many operators they are done. If a dispatcher that was taken for dead goes on
+//! counting under its key, what it adds counts once.
 
 use std::collections::BTreeMap;
 
@@ -13,36 +14,36 @@ use serde::{Deserialize, Serialize};
 use super::summary::gather;
 use super::{DeliveryCounts, Tally, Waiting};
 
-/// How long the base remembers from whom it has taken what once the key has gone: longer than a dispatcher can be
-/// frozen and come back. As long as there is a key, it is never forgotten.
+/// How long the base remembers what it took from a key after the key has gone. It is longer than a dispatcher can be
+/// frozen and come back. While the key exists, the base never forgets it.
 pub const REMEMBERED_FOR: SignedDuration = SignedDuration::from_hours(7 * 24);
-/// How many without a key it remembers at most; the newest stay.
+/// How many keys that have gone the base remembers at most; it forgets the oldest first.
 pub const REMEMBERED: usize = 64;
 
-/// What was folded, of all dispatchers that have gone.
+/// The counts of one Subscription by all dispatchers that have gone.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct BaseCounts {
-    /// [`crate::codec::VERSION`].
+    /// The record version, [`crate::codec::VERSION`].
     pub version: u32,
-    /// Their counts, added up. Corrections of `retrying` are in it, too.
+    /// The sum of their counts. It includes corrections of `retrying` and `retrying_bytes`.
     pub counts: DeliveryCounts,
-    /// What was taken from whom, by incarnation.
+    /// What was taken from each dispatcher, by its incarnation.
     pub folded: BTreeMap<String, Folded>,
 }
 
-/// What was taken from one dispatcher.
+/// What the base has taken from one dispatcher's key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Folded {
-    /// When it was last taken from.
+    /// When the base last took from the key.
     pub at: Timestamp,
-    /// All that was ever taken.
+    /// Everything that the base ever took from the key.
     pub taken: Tally,
 }
 
 impl BaseCounts {
-    /// What of a key's counts is not in the base yet; none if nothing is.
+    /// The part of a key's counts that is not in the base yet; `None` if all of it is.
     #[must_use]
     pub fn rest_of(&self, incarnation: &str, counts: &DeliveryCounts) -> Option<DeliveryCounts> {
         let Some(folded) = self.folded.get(incarnation) else { return Some(counts.clone()) };
@@ -56,7 +57,8 @@ impl BaseCounts {
         Some(rest)
     }
 
-    /// Takes over a key's counts at `now`; `present` tells whose keys are there. Returns whether that changed the base.
+    /// Takes over a key's counts at `now`. `present` tells whether the key of an incarnation exists. Returns whether
+    /// the base changed.
     pub fn fold(
         &mut self,
         incarnation: &str,
@@ -73,14 +75,14 @@ impl BaseCounts {
         true
     }
 
-    /// Corrects what waits by this much.
+    /// Corrects the amount of waiting deliveries by `drift`.
     pub const fn correct(&mut self, drift: Waiting) {
         self.version = crate::codec::VERSION;
         self.counts.version = crate::codec::VERSION;
         self.counts.tally.wait(drift);
     }
 
-    /// A key that is there, or comes back, counts anew in full once it is forgotten what was taken from it.
+    /// Forgets keys that have gone. A forgotten key that exists, or comes back, would count in full a second time.
     fn forget(&mut self, present: impl Fn(&str) -> bool, now: Timestamp) {
         let folded = self.folded.iter().filter(|(name, _)| !present(name));
         let mut gone: Vec<(Timestamp, String)> = folded.map(|(name, folded)| (folded.at, name.clone())).collect();
@@ -129,7 +131,7 @@ mod tests {
         assert_eq!(sum(&base, &[("dead", &dead), ("live", &live)]), (7, 1), "the base has it, the key is still there");
         assert!(!base.fold("dead", &dead, none_there, t(2)), "another operator does it again");
         assert_eq!(sum(&base, &[("live", &live)]), (7, 1), "the key has gone");
-        // It was not dead: it goes on counting under its key, and is folded again later.
+        // The dispatcher was not dead: it goes on counting under its key, and is folded again later.
         let back = counts(10, 5);
         assert_eq!(sum(&base, &[("dead", &back), ("live", &live)]), (14, 4));
         assert!(base.fold("dead", &back, none_there, t(3)));
@@ -174,11 +176,12 @@ mod tests {
         assert!(remembers(&base, "i-99") && remembers(&base, "i-0") && !remembers(&base, "i-34"));
         base.fold("late", &counts(1, 0), frozen, t(8 * 24 * 3600));
         assert!(base.folded.len() == 2 && remembers(&base, "i-0"), "{:?}", base.folded);
-        // It was frozen, and counts on under its key.
+        // The dispatcher was frozen, and goes on counting under its key.
         assert_eq!(sum(&base, &[("i-0", &counts(3, 0))]).0, 101 + 2);
     }
 
-    /// What two operators, crashes and a dispatcher that isn't as dead as it seemed do to one key and the base.
+    /// A step of two operators, which may crash, or of a dispatcher that was wrongly taken for dead, on one key and the
+    /// base.
     #[derive(Debug, Clone, Copy)]
     enum Step {
         Count(u8),
@@ -206,7 +209,7 @@ mod tests {
             let (mut key, mut key_revision, mut total) = (None::<DeliveryCounts>, 0u64, 0u64);
             let mut read_base = [(BaseCounts::default(), 0u64), (BaseCounts::default(), 0u64)];
             let mut read_key = [(None::<DeliveryCounts>, 0u64), (None, 0)];
-            // Only who has seen its own fold stored removes the key.
+            // Only an operator that has seen its own fold stored removes the key.
             let mut folded = [false; 2];
             for step in steps {
                 match step {

@@ -1,32 +1,33 @@
-//! How far the count of what waits is off: the counts of a dispatcher that died may lack what it parked or took up
-//! last, and what really waits is in the stream of parked deliveries.
+//! The correction of the count of waiting deliveries. The counts of a dispatcher that died may lack the deliveries that
+//! it parked or took up last. The stream of parked deliveries holds the deliveries that really wait.
 
 use super::Waiting;
 
-/// One look at a subscription: the stream, and then the counts.
+/// One look at a Subscription: at the stream of parked deliveries first, and then at the counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Look {
-    /// What waits, by the stream.
+    /// The number of waiting deliveries in the stream.
     pub waiting: i64,
-    /// What waits, by the counts; negative when a dispatcher died that parked.
+    /// The waiting deliveries by the counts. Negative if a dispatcher died before it had written what it parked.
     pub counted: Waiting,
-    /// Moves with each change of the counts.
+    /// A number that changes with each change of the counts.
     pub changes: u64,
 }
 
-/// Two looks, further apart than dispatchers take to write what they have counted.
+/// Two looks at a Subscription. They lie further apart than dispatchers take to write their counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Looks {
-    /// The first.
+    /// The earlier look.
     pub first: Look,
-    /// The second.
+    /// The later look.
     pub second: Look,
 }
 
-/// After this many pairs of looks that agree on the direction, traffic or not, the counts are off.
-const PATIENCE: u32 = 3;
+/// How many pairs of looks in a row have to find a drift in the same direction before the counts are corrected under
+/// traffic.
+const AGREEING_PAIRS: u32 = 3;
 
-/// What was found in busy times.
+/// The drift that pairs of looks under traffic have found so far.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Suspicion {
     drift: i64,
@@ -34,10 +35,11 @@ pub struct Suspicion {
 }
 
 impl Suspicion {
-    /// By how much the count of what waits has to change; by nothing if it is right.
+    /// By how much the count of waiting deliveries has to change; nothing if it is right.
     ///
-    /// If nothing changed between two looks, the counts are complete and the difference is exact. Under traffic, counts
-    /// lag behind the stream; then only what several pairs of looks agree on is corrected: the least that any of them saw.
+    /// If nothing changed between two looks, the counts are complete and the difference is exact. Under traffic, the
+    /// counts lag behind the stream. Then the correction is the smallest drift that three pairs of looks in a row saw,
+    /// if all of them saw one in the same direction.
     pub fn correction(&mut self, looks: Looks) -> Waiting {
         let drift = |look: Look| look.waiting - look.counted.deliveries;
         let (first, second) = (drift(looks.first), drift(looks.second));
@@ -52,7 +54,7 @@ impl Suspicion {
             return Waiting::default();
         }
         *self = Self { drift: seen, pairs: self.pairs + 1 };
-        if self.pairs < PATIENCE {
+        if self.pairs < AGREEING_PAIRS {
             return Waiting::default();
         }
         *self = Self::default();
@@ -60,8 +62,8 @@ impl Suspicion {
     }
 }
 
-/// The stream tells how many wait, not how large they are. So those that are too many or missing are taken to be as
-/// large as the others are on average; nothing has no bytes.
+/// The drift with an estimate of its bytes. The stream tells how many deliveries wait, not how large they are. So the
+/// deliveries to add or remove are assumed to be as large as the others on average. If none remain, no bytes remain.
 const fn with_bytes(drift: i64, counted: Waiting) -> Waiting {
     let bytes = if counted.deliveries + drift <= 0 || counted.bytes < 0 {
         counted.bytes.saturating_neg()
@@ -73,7 +75,7 @@ const fn with_bytes(drift: i64, counted: Waiting) -> Waiting {
     Waiting { deliveries: drift, bytes }
 }
 
-/// The one nearer to 0, if both are on the same side of it.
+/// The number that is nearer to 0, if both have the same sign; else 0.
 fn least(a: i64, b: i64) -> i64 {
     if a.signum() != b.signum() {
         0
@@ -104,11 +106,11 @@ mod tests {
             (vec![looks((5, 3, 1), (5, 3, 1))], 2),
             (vec![looks((0, 7, 1), (0, 7, 1))], -7),
             (vec![looks((0, -2, 1), (0, -2, 1))], 2),
-            // Something moved: what is not written yet looks like a drift.
+            // Something moved: counts that are not written yet look like a drift.
             (vec![looks((5, 3, 1), (5, 5, 2))], 0),
             (vec![looks((5, 3, 1), (5, 3, 2))], 0),
             (vec![looks((5, 3, 1), (6, 3, 1))], 0),
-            // It keeps moving, and it keeps being off on the same side.
+            // Under traffic, the counts stay off in the same direction.
             (vec![looks((9, 3, 1), (9, 4, 2)), looks((9, 5, 3), (8, 3, 4)), looks((7, 3, 5), (9, 3, 6))], 4),
             (vec![looks((9, 3, 1), (9, 4, 2)), looks((3, 5, 3), (8, 3, 4)), looks((7, 3, 5), (9, 3, 6))], 0),
             (vec![looks((9, 3, 1), (9, 4, 2)), looks((0, 1, 3), (0, 1, 4)), looks((7, 3, 5), (9, 3, 6))], 0),
@@ -126,10 +128,10 @@ mod tests {
             ((5, 500), 3, (-2, -200)),
             ((5, 500), 7, (2, 200)),
             ((5, 500), 0, (-5, -500)),
-            // What waited has gone, and was of other sizes than what was counted.
+            // The deliveries have gone, and had other sizes than were counted.
             ((0, 70), 0, (0, -70)),
             ((0, -70), 0, (0, 70)),
-            // Of unknown sizes.
+            // The sizes are unknown.
             ((0, 0), 4, (4, 0)),
             ((-2, -200), 4, (6, 200)),
             ((3, -10), 3, (0, 10)),

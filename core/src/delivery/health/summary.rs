@@ -1,4 +1,4 @@
-//! What all dispatchers counted for one subscription.
+//! The summary of all dispatchers' counts for one Subscription.
 
 use std::collections::HashMap;
 
@@ -7,31 +7,31 @@ use jiff::{SignedDuration, Timestamp};
 use super::verdict::Signs;
 use super::{BaseCounts, DeliveryCounts, Failing, GivenUp, LastAttempt, Waiting, remember};
 
-/// What all dispatchers counted for one subscription.
+/// The summary of all dispatchers' counts for one Subscription.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Summary {
-    /// Deliveries that ended with a 2xx.
+    /// Deliveries that the endpoint accepted with a 2xx.
     pub delivered: u64,
-    /// Attempts that did not.
+    /// Attempts that failed.
     pub failed_attempts: u64,
     /// Deliveries that wait for their next attempt.
     pub retrying: u64,
-    /// Deliveries given up.
+    /// Deliveries that were given up.
     pub dead_lettered: u64,
     /// The newest attempt.
     pub last_attempt: Option<LastAttempt>,
-    /// When the next of the waiting deliveries is due.
+    /// When the next waiting delivery is due.
     pub next_attempt: Option<Timestamp>,
     /// When the event of the oldest waiting delivery was published.
     pub oldest_pending: Option<Timestamp>,
-    /// What says whether the endpoint is healthy.
+    /// The signs that the health of the endpoint is judged by.
     pub signs: Signs,
     /// The last dead letters, oldest first.
     pub recent: Vec<GivenUp>,
 }
 
 impl Summary {
-    /// Sums up: the base, and of each incarnation's counts what the base has not taken over.
+    /// Sums up the base, and the part of each incarnation's counts that the base has not taken over.
     #[must_use]
     pub fn of(base: Option<&BaseCounts>, keys: &HashMap<String, DeliveryCounts>, now: Timestamp) -> Self {
         let all = gathered(base, keys, now);
@@ -56,7 +56,8 @@ impl Summary {
         }
     }
 
-    /// The sum of what dispatchers parked, less what they took up again: negative when one died that had parked.
+    /// The deliveries that dispatchers parked, less those that they took up again. Negative if a dispatcher died before
+    /// it had written what it parked.
     #[must_use]
     pub fn waiting(base: Option<&BaseCounts>, keys: &HashMap<String, DeliveryCounts>) -> Waiting {
         gathered(base, keys, Timestamp::MIN).tally.waiting()
@@ -70,7 +71,7 @@ fn gathered(base: Option<&BaseCounts>, keys: &HashMap<String, DeliveryCounts>, n
     gather(std::iter::once(&base.counts).chain(&rests), now)
 }
 
-/// Several counts as one. What was due before `now` is in someone's hands and waits no longer.
+/// Adds up several counts. A delivery that was due before `now` is in a dispatcher's hands and waits no longer.
 pub(super) fn gather<'a>(
     counts: impl IntoIterator<Item = &'a DeliveryCounts, IntoIter: Clone>,
     now: Timestamp,

@@ -1,37 +1,37 @@
-//! Whether an endpoint is healthy, with hysteresis: it doesn't flap with each attempt.
+//! The verdict on the health of an endpoint, with hysteresis so that it doesn't flap with each attempt.
 
 use jiff::{SignedDuration, Timestamp};
 
-/// An endpoint is unhealthy after this many failures in a row ...
+/// The number of failures in a row from which on an endpoint is unhealthy, if they span [`UNHEALTHY_SPAN`].
 pub const UNHEALTHY_FAILURES: u64 = 3;
-/// ... that lie at least this far apart.
+/// The least time from the first failure of a row to the last for which an endpoint is unhealthy.
 pub const UNHEALTHY_SPAN: SignedDuration = SignedDuration::from_secs(10);
-/// An unhealthy endpoint is healthy again when it has accepted a delivery and this long has passed without a failure.
+/// How long after its last failure an unhealthy endpoint is healthy again, if it has accepted a delivery since then.
 pub const HEALTHY_AFTER: SignedDuration = SignedDuration::from_secs(30);
 
-/// What all dispatchers together saw of an endpoint.
+/// The signs of an endpoint's health, from all dispatchers together.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Signs {
-    /// The failures since the last success.
+    /// The number of failures since the last success.
     pub failures: u64,
-    /// From the first of them to the last.
+    /// The time from the first of these failures to the last.
     pub span: SignedDuration,
-    /// The last success.
+    /// When an attempt last succeeded.
     pub last_success: Option<Timestamp>,
-    /// The last failure, also one before the last success.
+    /// When an attempt last failed, before or after the last success.
     pub last_failure: Option<Timestamp>,
 }
 
-/// What an endpoint is held for.
+/// The verdict on the health of an endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// It answers.
+    /// The endpoint accepts deliveries.
     Healthy,
-    /// It keeps failing.
+    /// Attempts keep failing.
     Unhealthy,
 }
 
-/// What the endpoint is held for now, and when to look again should nothing happen until then.
+/// Judges the health of an endpoint at `now`. Returns the verdict, and when to judge again if nothing happens before.
 #[must_use]
 pub fn judge(before: Option<Verdict>, signs: &Signs, now: Timestamp) -> (Verdict, Option<Timestamp>) {
     if signs.failures >= UNHEALTHY_FAILURES && signs.span >= UNHEALTHY_SPAN {
@@ -48,7 +48,7 @@ pub fn judge(before: Option<Verdict>, signs: &Signs, now: Timestamp) -> (Verdict
                 _ => (Verdict::Healthy, None),
             }
         }
-        // Nothing was accepted since: silence is no recovery.
+        // No delivery was accepted since: silence is no recovery.
         _ => (Verdict::Unhealthy, None),
     }
 }
@@ -74,12 +74,12 @@ mod tests {
             (None, signs(3, 10, None, Some(10)), 10, Unhealthy, None),
             (Some(Healthy), signs(1000, 9, Some(0), Some(10)), 10, Healthy, None),
             (Some(Healthy), signs(3, 10, Some(0), Some(10)), 10, Unhealthy, None),
-            // A success, and it stays unhealthy until 30 s have passed since the last failure.
+            // After a success, the endpoint stays unhealthy until 30 s have passed since the last failure.
             (Some(Unhealthy), signs(0, 0, Some(12), Some(10)), 12, Unhealthy, Some(40)),
             (Some(Unhealthy), signs(0, 0, Some(12), Some(10)), 39, Unhealthy, Some(40)),
             (Some(Unhealthy), signs(0, 0, Some(12), Some(10)), 40, Healthy, None),
             (Some(Unhealthy), signs(0, 0, Some(50), Some(10)), 50, Healthy, None),
-            // A failure meanwhile, of few: the time starts again, and a success is due.
+            // A failure meanwhile starts the time again, and another success is needed.
             (Some(Unhealthy), signs(1, 0, Some(12), Some(30)), 45, Unhealthy, None),
             (Some(Unhealthy), signs(0, 0, Some(46), Some(30)), 46, Unhealthy, Some(60)),
             // Silence is no recovery.

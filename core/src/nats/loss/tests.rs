@@ -5,7 +5,7 @@ fn t(second: i64) -> Timestamp {
     Timestamp::from_second(second).unwrap()
 }
 
-/// Delivered up to, number of deliveries, first sequence.
+/// A look at a whole stream: the sequence delivered up to, the number of deliveries, and the first sequence held.
 const fn look(delivered: u64, deliveries: u64, first: u64) -> Look {
     let consumer_created = Timestamp::UNIX_EPOCH;
     let last = if delivered < first { first - 1 } else { delivered };
@@ -20,7 +20,7 @@ fn anew(look: Look, start: u64) -> Look {
     Look { consumer_created: t(1), start: Some(start), ..look }
 }
 
-/// What each look finds, and whether all of it is exact.
+/// The number of events that each look finds, and whether all numbers are exact.
 fn found(looks: &[Look]) -> (Vec<u64>, bool) {
     let (mut position, mut all, mut exact) = (None, Vec::new(), true);
     for look in looks {
@@ -89,7 +89,7 @@ fn of_a_part_of_a_stream_only_what_waits_can_go() {
         let (counts, exact) = found(&looks);
         assert_eq!((counts.as_slice(), exact), (&want[..], counts == [0, 0, 0]), "{what}");
     }
-    // When nothing waited, what was there was others': it is not counted as it goes.
+    // If nothing waited, the events in the stream were not the consumer's: their removal doesn't count.
     let others = Look { last: 200, ..part(10, 10, 1, false) };
     assert_eq!(found(&[others, part(10, 10, 231, true), part(10, 10, 231, true)]).0, [0, 0, 30]);
 }
@@ -107,7 +107,7 @@ fn a_consumer_made_anew_starts_at_the_checkpoint() {
         let (counts, exact) = found(&looks);
         assert_eq!((counts.as_slice(), exact), (&[0, want][..], want == 0), "{what}");
     }
-    // One that was told to start with the first event starts a count of its own.
+    // A consumer that was created to start with the first event starts a count of its own.
     let other = Look { consumer_created: t(1), ..look(5, 5, 1) };
     assert_eq!(found(&[look(600, 600, 1), other]).0, [0, 0]);
     // The Producer's subjects were edited.
@@ -127,15 +127,15 @@ fn a_loss_is_told_for_a_day() {
     assert_eq!(Loss::with(None, found(0, true), t(0)), None);
 }
 
-/// What happens between looks.
+/// A step between looks, or a look.
 #[derive(Debug, Clone, Copy)]
 enum Step {
     Publish(u64),
-    /// The shared consumer gives this many to dispatchers.
+    /// The shared consumer delivers this many events to dispatchers.
     Deliver(u64),
-    /// A limit, or a purge: the front goes.
+    /// A limit or a purge removes this many events from the front.
     Drop(u64),
-    /// One of what is there goes.
+    /// The event at this index is deleted.
     Delete(u64),
     Look,
 }
@@ -152,7 +152,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 }
 
 proptest! {
-    /// The model has what NATS doesn't tell: which events went undelivered.
+    /// The model knows what NATS doesn't tell: which events were removed undelivered.
     #[test]
     fn no_look_counts_what_was_delivered_and_none_that_went_is_missed(steps in steps()) {
         let mut held = std::collections::BTreeSet::new();
@@ -168,7 +168,7 @@ proptest! {
                 Step::Deliver(n) => {
                     let next: Vec<u64> = held.range(delivered + 1..).take(n.min(1 << 20) as usize).copied().collect();
                     deliveries += next.len() as u64;
-                    // It has looked as far as the end if there was less than it wanted.
+                    // The consumer has come to the end if there were fewer events than it wanted.
                     delivered = if (next.len() as u64) < n { last } else { next[next.len() - 1] };
                 }
                 Step::Drop(n) => (0..n).for_each(|_| held.pop_first().into_iter().for_each(|s| went(s, delivered))),
