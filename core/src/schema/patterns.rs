@@ -39,7 +39,7 @@ const MAKING: u64 = 50;
 pub(super) struct Pattern {
     /// The steps for each byte of text.
     pub(super) steps: u64,
-    /// The bytes of memory: of the compiled pattern, and of what a thread that matches it keeps.
+    /// The bytes of memory that the compiled pattern and the caches of one thread take.
     pub(super) bytes: usize,
 }
 
