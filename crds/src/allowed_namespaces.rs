@@ -1,4 +1,4 @@
-//! Which namespaces' Subscriptions may refer to a Producer.
+//! The namespaces whose Subscriptions may refer to a Producer.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::patterns;
 use crate::schema::plain_enum;
 
-/// Which namespaces' Subscriptions may refer to a Producer.
+/// The namespaces whose Subscriptions may refer to a Producer.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = (
@@ -20,23 +20,24 @@ pub struct AllowedNamespaces {
     /// Where Subscriptions may be: Same (the Producer's own namespace), All (every namespace) or Selector (the
     /// namespaces whose labels match selector). The Producer's own namespace is always allowed.
     pub from: FromNamespaces,
-    /// The labels of allowed namespaces. A namespace has to fulfil everything that is given here, and at least one
-    /// requirement is needed. Required with from Selector, refused otherwise. Whoever may label a namespace may let
-    /// it in; the label `kubernetes.io/metadata.name`, which the API server sets, is the namespace's name.
+    /// The labels of allowed namespaces. A namespace has to fulfil every requirement that is given here, and at least
+    /// one has to be given. Required with from Selector, refused otherwise. A user who may label a namespace can let it
+    /// in, unless the requirement is on the label `kubernetes.io/metadata.name`: the API server sets it to the
+    /// namespace's name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub selector: Option<NamespaceSelector>,
 }
 
-/// Where Subscriptions may be.
+/// Which namespaces are allowed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[schemars(transform = plain_enum)]
 pub enum FromNamespaces {
-    /// In the Producer's own namespace.
+    /// Only the Producer's own namespace.
     #[default]
     Same,
-    /// Everywhere.
+    /// Every namespace.
     All,
-    /// Where the namespace's labels match.
+    /// The namespaces whose labels match the selector.
     Selector,
 }
 
@@ -70,8 +71,8 @@ pub struct LabelRequirement {
     /// The label's key.
     #[schemars(length(min = 1, max = 317))]
     pub key: String,
-    /// What has to hold: In (the label is there with one of values), NotIn (it isn't), Exists (it is there) or
-    /// DoesNotExist (it isn't).
+    /// What has to hold: In (the label is there with one of values), NotIn (the label is absent or has another value),
+    /// Exists (the label is there) or DoesNotExist (the label is absent).
     pub operator: LabelOperator,
     /// Values of the label: at most 32. Required with operators In and NotIn, refused otherwise.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -83,13 +84,13 @@ pub struct LabelRequirement {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[schemars(transform = plain_enum)]
 pub enum LabelOperator {
-    /// It has one of the values.
+    /// The label has one of the values.
     In,
-    /// It has none of the values, or isn't there.
+    /// The label has none of the values, or is absent.
     NotIn,
-    /// It is there.
+    /// The label is there.
     Exists,
-    /// It isn't there.
+    /// The label is absent.
     DoesNotExist,
 }
 
@@ -100,7 +101,7 @@ pub enum LabelOperator {
 pub struct LabelValue(#[schemars(length(max = 63), regex(pattern = patterns::LABEL_VALUE))] pub String);
 
 impl AllowedNamespaces {
-    /// Whether Subscriptions of another namespace, which has these labels, may refer to the Producer.
+    /// Whether Subscriptions of another namespace with these labels may refer to the Producer.
     pub fn admits(&self, labels: &BTreeMap<String, String>) -> bool {
         match (self.from, &self.selector) {
             (FromNamespaces::All, _) => true,

@@ -1,39 +1,39 @@
-//! Durations and numbers of `delivery`, read and written.
+//! Reading and writing the durations and numbers of `delivery`.
 
 use hookwright_core::delivery::millis::Millis;
 
 use crate::Duration;
 
-/// A field of `delivery` that can't be read; the API server admits none of these.
+/// Why a field of `delivery` can't be read. The API server admits no such object.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PolicyError {
-    /// A duration that can't be read, or is zero.
+    /// A duration can't be read, or is zero.
     #[error("delivery.{field}: {text:?} can't be used as a duration")]
     Duration {
-        /// Which field.
+        /// The path of the field within `delivery`.
         field: &'static str,
-        /// What it says.
+        /// The text of the field.
         text: String,
     },
-    /// A number beyond its bounds.
+    /// A number is beyond its bounds.
     #[error("delivery.{field}: {number} is out of range")]
     Number {
-        /// Which field.
+        /// The path of the field within `delivery`.
         field: &'static str,
-        /// What it says.
+        /// The number in the field.
         number: i32,
     },
-    /// A field that the type of backoff needs.
+    /// The backoff lacks a field that its type requires.
     #[error("delivery.retry.backoff.{field} is required with type {kind}")]
     Missing {
-        /// Which field.
+        /// The name of the field within `retry.backoff`.
         field: &'static str,
         /// The type of backoff.
         kind: &'static str,
     },
 }
 
-/// Writes a span as people do, such as `1h30m`.
+/// Writes a span of time in the form of the Gateway API, such as `1h30m`.
 pub(crate) fn text(Millis(millis): Millis) -> Duration {
     let parts =
         [(millis / 3_600_000, "h"), (millis / 60_000 % 60, "m"), (millis / 1000 % 60, "s"), (millis % 1000, "ms")];
@@ -46,12 +46,12 @@ pub(crate) fn positive(field: &'static str, number: i32) -> Result<u32, PolicyEr
     u32::try_from(number).ok().filter(|n| *n > 0).ok_or(PolicyError::Number { field, number })
 }
 
-/// Reads a duration, if it is given.
+/// Reads a duration above zero, if it is given.
 pub(crate) fn given(field: &'static str, value: Option<&Duration>) -> Result<Option<Millis>, PolicyError> {
     value.map(|value| duration(field, value)).transpose()
 }
 
-/// Reads a duration.
+/// Reads a duration above zero.
 pub(crate) fn duration(field: &'static str, value: &Duration) -> Result<Millis, PolicyError> {
     let read = value.to_std().filter(|duration| !duration.is_zero()).map(Millis::from);
     read.ok_or_else(|| PolicyError::Duration { field, text: value.to_string() })

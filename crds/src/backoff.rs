@@ -1,4 +1,4 @@
-//! The waits between attempts, and what they are in the domain.
+//! The waits between attempts, and their conversion from and to the domain's type.
 
 use hookwright_core::delivery::backoff as core;
 use hookwright_core::delivery::millis::Millis;
@@ -38,10 +38,10 @@ use crate::schema::plain_enum;
     "delay must not be longer than maxDelay"
 ))]
 pub struct Backoff {
-    /// How the waits grow: Exponential (delay, then multiplied by factor after each failed attempt, up to maxDelay),
-    /// Linear (delay, 2 delay, 3 delay and so on, up to maxDelay), Logarithmic (delay times 1 + log2 of the number of
-    /// failed attempts, so one delay more at each doubling of it, up to maxDelay), Fixed (delay each time) or Schedule
-    /// (the entries of schedule, one after the other).
+    /// How the waits grow: Exponential (delay at first, multiplied by factor after each failed attempt, up to
+    /// maxDelay), Linear (delay, 2 delay, 3 delay and so on, up to maxDelay), Logarithmic (delay times 1 + log2 of the
+    /// number of failed attempts, up to maxDelay: each doubling of that number adds one delay), Fixed (delay each time)
+    /// or Schedule (the entries of schedule, one after the other).
     #[serde(rename = "type")]
     pub type_: BackoffType,
     /// The wait after the first failed attempt, such as `10s`; at most 720h. Required with types Exponential,
@@ -49,12 +49,12 @@ pub struct Backoff {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = ("duration(self) <= duration('720h')", "must be at most 720h"))]
     pub delay: Option<Duration>,
-    /// What each wait is multiplied by to give the next: 2 to 10. Only with type Exponential. Default: 2.
+    /// The factor from each wait to the next: 2 to 10. Only with type Exponential. Default: 2.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 2, max = 10))]
     pub factor: Option<i32>,
-    /// The longest wait, before jitter; not shorter than delay, at most 720h. Only with types Exponential,
-    /// Linear and Logarithmic. Default: 24h, or delay where that is longer.
+    /// The longest wait, before jitter: not shorter than delay, at most 720h. Only with types Exponential, Linear and
+    /// Logarithmic. Default: 24h, or delay if that is longer.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = ("duration(self) <= duration('720h')", "must be at most 720h"))]
     pub max_delay: Option<Duration>,
@@ -69,24 +69,24 @@ pub struct Backoff {
     pub schedule: Option<Vec<Duration>>,
 }
 
-/// How waits between attempts grow.
+/// How the waits between attempts grow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[schemars(transform = plain_enum)]
 pub enum BackoffType {
     /// Each wait is a multiple of the one before.
     Exponential,
-    /// Each wait is longer than the one before by the same time.
+    /// Each wait is longer than the one before, always by the same time.
     Linear,
-    /// Each wait is longer than the one before by less and less.
+    /// Each wait is longer than the one before, by less and less.
     Logarithmic,
-    /// All waits are alike.
+    /// All waits are equal.
     Fixed,
-    /// The waits are listed.
+    /// The waits are taken from a list.
     Schedule,
 }
 
 impl Backoff {
-    /// What it is in the domain, with defaults filled in.
+    /// Converts the backoff to the domain's type, with defaults filled in.
     pub(crate) fn to_core(&self) -> Result<core::Backoff, PolicyError> {
         let delay = |kind| {
             given("retry.backoff.delay", self.delay.as_ref())?.ok_or(PolicyError::Missing { field: "delay", kind })
@@ -124,7 +124,7 @@ impl Backoff {
 }
 
 impl From<&core::Backoff> for Backoff {
-    /// With every field that applies.
+    /// Converts the backoff to the form of the API, with every field that applies to its type.
     fn from(backoff: &core::Backoff) -> Self {
         let of = |type_| Backoff { type_, delay: None, factor: None, max_delay: None, schedule: None };
         let growing = |type_, delay: &Millis, max_delay: &Millis| Backoff {

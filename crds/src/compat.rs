@@ -1,26 +1,27 @@
-//! Whether one definition admits everything that an earlier one admitted: a CRD never tightens between releases, for
-//! objects that are stored would become invalid at their next edit.
+//! The comparison of two CustomResourceDefinitions: whether the newer one admits everything that the older one
+//! admitted. A CRD never tightens between releases, because stored objects would become invalid at their next edit.
 //!
-//! What can't be shown to be looser counts as a tightening: a pattern that differs, a rule that is new, a keyword that is
-//! not known here and is new or differs.
+//! A change that can't be shown to loosen the definition counts as a tightening: a pattern that differs, a new rule, or
+//! an unknown keyword that is new or differs.
 
 use serde_json::{Map, Value};
 
-/// Keywords where a smaller number admits less, and those where a larger one does.
+/// Keywords whose smaller numbers admit less.
 const UPPER: [&str; 4] = ["maxLength", "maxItems", "maxProperties", "maximum"];
+/// Keywords whose larger numbers admit less.
 const LOWER: [&str; 4] = ["minLength", "minItems", "minProperties", "minimum"];
-/// Keywords that admit more when they are set.
+/// Keywords that admit more if they are set.
 const OPENING: [&str; 3] = ["nullable", "x-kubernetes-int-or-string", "x-kubernetes-preserve-unknown-fields"];
-/// Keywords that may not change.
+/// Keywords whose values must not change.
 const FIXED: [&str; 4] = ["type", "format", "x-kubernetes-list-type", "x-kubernetes-list-map-keys"];
-/// Keywords that are looked at one by one.
+/// Keywords that are each compared in their own way.
 const OTHERS: [&str; 7] =
     ["pattern", "enum", "required", "x-kubernetes-validations", "properties", "items", "additionalProperties"];
 /// Keywords that refuse nothing.
 const FREE: [&str; 5] = ["title", "description", "example", "externalDocs", "default"];
 
-/// What `new` no longer admits that `old` did; both are CustomResourceDefinitions. Each entry names the version, the
-/// field's path and what has become tighter.
+/// The tightenings from `old` to `new`, which are both CustomResourceDefinitions: everything that `old` admitted and
+/// `new` may refuse. Each entry names the version, the path of the field and the change.
 #[must_use]
 pub fn tightenings(old: &Value, new: &Value) -> Vec<String> {
     let mut found = Vec::new();
@@ -101,7 +102,7 @@ fn descend(path: &str, old: &Value, new: &Value, found: &mut Vec<String>) {
             None => found.push(format!("{path}.{name}: the field is gone")),
         }
     }
-    // Where anything is kept, what was not described was admitted.
+    // If unknown fields are preserved, any value of a field without a schema was admitted.
     let anything = old["x-kubernetes-preserve-unknown-fields"] == true;
     for name in after.as_object().into_iter().flat_map(Map::keys).filter(|name| anything && before[name].is_null()) {
         found.push(format!("{path}.{name}: the field is described now"));
@@ -117,7 +118,7 @@ fn descend(path: &str, old: &Value, new: &Value, found: &mut Vec<String>) {
     }
 }
 
-/// A bound that is new, or admits less.
+/// Whether a bound is new or admits less.
 fn is_tighter(old: Option<f64>, new: Option<f64>, upper: bool) -> bool {
     match (old, new) {
         (_, None) => false,

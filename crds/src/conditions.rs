@@ -1,31 +1,33 @@
-//! Conditions: their types, their reasons, and how one is written.
+//! Conditions: their types, their reasons, and how one is set.
 //!
-//! The vocabulary is the Gateway API's (Accepted, ResolvedRefs, Programmed), with Ready as the summary, and kstatus'
-//! Reconciling and Stalled. EndpointHealthy stays outside Ready: an outage of a receiver is not a fault of the object.
+//! The types are those of the Gateway API (Accepted, ResolvedRefs, Programmed), Ready as the summary, and those of
+//! kstatus (Reconciling, Stalled). EndpointHealthy doesn't count for Ready: an outage of a receiver is not a fault of
+//! the object.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
-/// Types of conditions.
+/// The type of a condition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ConditionType {
     /// The spec is valid and permitted.
     Accepted,
-    /// Everything that the spec refers to was found and may be used.
+    /// Everything that the spec refers to exists and may be used.
     ResolvedRefs,
-    /// Dispatchers have loaded this generation, and what it needs in NATS exists.
+    /// Dispatchers have loaded this generation, and everything that it needs in NATS exists.
     Programmed,
-    /// The summary: what is published now is delivered.
+    /// The summary: events that are published now are delivered.
     Ready,
-    /// How the endpoint answers. Not part of Ready.
+    /// Whether the endpoint accepts deliveries. It doesn't count for Ready.
     EndpointHealthy,
-    /// Events were removed from the stream before a dispatcher received them. There only when it is true; not part of
-    /// Ready.
+    /// Events were removed from the stream before a dispatcher received them. The condition is present only while it is
+    /// True, and doesn't count for Ready.
     EventsLost,
-    /// The stream is another one of the same name than before. There only when it is true; not part of Ready.
+    /// Another stream of the same name is in place of the one before. The condition is present only while it is True,
+    /// and doesn't count for Ready.
     StreamReplaced,
-    /// Nothing more happens without an edit (kstatus: Failed).
+    /// Nothing more happens until the object is edited (kstatus: Failed).
     Stalled,
-    /// Work is under way (kstatus: InProgress).
+    /// The operator is still working on the object (kstatus: InProgress).
     Reconciling,
 }
 
@@ -49,11 +51,11 @@ impl ConditionType {
 /// The status of a condition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ConditionStatus {
-    /// It holds.
+    /// The condition holds.
     True,
-    /// It doesn't: a real failure.
+    /// The condition doesn't hold: there is a real failure.
     False,
-    /// Not known yet.
+    /// It is not known yet whether the condition holds.
     Unknown,
 }
 
@@ -71,7 +73,7 @@ impl ConditionStatus {
 /// Declares [`Reason`], so that a variant and its text cannot differ.
 macro_rules! reasons {
     ($($(#[$doc:meta])* $name:ident,)*) => {
-        /// Reasons of conditions. Part of the API: scripts compare them.
+        /// The reason of a condition. The texts are part of the API, because scripts compare them.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum Reason {
             $($(#[$doc])* $name,)*
@@ -91,19 +93,19 @@ macro_rules! reasons {
 reasons! {
     /// The spec is valid and permitted.
     Accepted,
-    /// The spec says something that can't be done; the message says what.
+    /// The spec asks for something that can't be done; the message names it.
     Invalid,
-    /// The namespace may not use one of the subjects.
+    /// The namespace is not allowed to use one of the subjects.
     SubjectNotAllowed,
-    /// A subject overlaps with another stream's.
+    /// A subject overlaps with a subject of another stream.
     SubjectConflict,
-    /// The namespace may not use this stream name.
+    /// The namespace is not allowed to use this stream name.
     StreamNameNotAllowed,
-    /// A stream of this name exists and belongs to someone else.
+    /// A stream of this name exists and doesn't belong to this Producer.
     StreamOwnedByAnother,
     /// The stream that the Producer is to read doesn't exist.
     StreamNotFound,
-    /// The stream that the Producer is to read has another retention than Limits.
+    /// The stream that the Producer is to read has a retention other than Limits.
     StreamRetentionUnsupported,
     /// The stream that the Producer is to read doesn't take one of the subjects.
     SubjectNotInStream,
@@ -111,33 +113,33 @@ reasons! {
     StreamImmutable,
     /// A published version of an EventSchema was edited.
     VersionPublished,
-    /// A minor version doesn't accept what an older one accepts.
+    /// A minor version doesn't accept everything that an older one accepts.
     IncompatibleVersion,
-    /// An older EventSchema is for the same type.
+    /// An older EventSchema exists for the same event type.
     TypeConflict,
-    /// The Producer has as many EventSchemas as it may have.
+    /// The Producer already has as many EventSchemas as it may have.
     TooManyEventSchemas,
     /// No Producer of this name exists in the namespace.
     ProducerNotFound,
-    /// No Producer of this name exists in the other namespace, or it doesn't let this namespace in.
+    /// No Producer of this name exists in the other namespace, or it doesn't allow this namespace.
     RefNotPermitted,
-    /// The Producer exists and isn't ready.
+    /// The Producer exists, but isn't Ready.
     ProducerNotReady,
     /// A Secret doesn't exist.
     SecretNotFound,
     /// A Secret lacks the key.
     SecretKeyMissing,
-    /// A Secret lacks the label that permits its use.
+    /// A Secret lacks the label that permits Hookwright to use it.
     SecretNotLabelled,
-    /// A Secret's value can't be used as what it is meant for.
+    /// A Secret's value can't be used for its purpose, such as signing.
     SecretInvalid,
-    /// The name of the Secret to be generated is taken by one that isn't ours.
+    /// A Secret that Hookwright didn't create has the name of the Secret to be generated.
     SecretNameTaken,
-    /// Everything referred to was found.
+    /// Everything that the spec refers to was found and may be used.
     ResolvedRefs,
     /// All live dispatchers have loaded this generation.
     Programmed,
-    /// Waiting; the message says for what.
+    /// The operator waits for something that the message names.
     Pending,
     /// No dispatcher is alive.
     NoDispatchers,
@@ -145,11 +147,11 @@ reasons! {
     Unserved,
     /// NATS doesn't answer the operator.
     NatsUnavailable,
-    /// What is published now is delivered.
+    /// Events that are published now are delivered.
     Ready,
-    /// The endpoint answers well.
+    /// The endpoint accepts deliveries.
     EndpointHealthy,
-    /// The endpoint fails.
+    /// Attempts at the endpoint keep failing.
     EndpointFailing,
     /// The endpoint answered 410 Gone.
     EndpointGone,
@@ -159,7 +161,8 @@ reasons! {
     StreamReplaced,
 }
 
-/// A condition as it is now. Its transition time is `now` until [`set_condition`] finds that nothing changed.
+/// Makes a condition. Its transition time is `now`, until [`set_condition`] replaces it with the old one if the status
+/// is the same.
 pub fn condition(
     type_: ConditionType,
     status: ConditionStatus,
@@ -180,7 +183,8 @@ pub fn condition(
 
 /// Puts `new` into the list in place of the condition of its type, and returns whether the list changed.
 ///
-/// The transition time of the old condition is kept unless the status differs, as the Kubernetes API conventions ask.
+/// The transition time of the old condition is kept unless the status differs, as the Kubernetes API conventions
+/// require.
 pub fn set_condition(conditions: &mut Vec<Condition>, mut new: Condition) -> bool {
     let Some(old) = conditions.iter_mut().find(|old| old.type_ == new.type_) else {
         conditions.push(new);

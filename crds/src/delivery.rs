@@ -1,4 +1,4 @@
-//! How events are delivered.
+//! The delivery policy of Subscriptions.
 
 use kube::KubeSchema;
 use schemars::JsonSchema;
@@ -11,40 +11,41 @@ use crate::{Duration, Retry};
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Delivery {
-    /// How long one attempt may take, from looking up the host to the end of the response: 1s to 30s. An attempt that
-    /// takes longer has failed and is retried. Default: 15s. An edit applies to attempts started after it.
+    /// How long one attempt may take, from looking up the host to the end of the response: 1s to 30s. An attempt
+    /// without an answer by then has failed and is retried. If only the body of the answer takes longer, the HTTP
+    /// status counts. Default: 15s. An edit applies to attempts started after it.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = (
         "duration(self) >= duration('1s') && duration(self) <= duration('30s')",
         "must be from 1s to 30s"
     ))]
     pub timeout: Option<Duration>,
-    /// When a failed attempt is repeated, and when delivery is given up. Default: ten attempts in about three days,
-    /// after 5s, 5m, 30m, 2h, 5h, 10h, 14h, 20h and 24h, each 20% earlier or later.
+    /// When failed attempts are repeated, and when delivery is given up. Default: ten attempts in about three days,
+    /// with waits of 5s, 5m, 30m, 2h, 5h, 10h, 14h, 20h and 24h between them, each up to 20% shorter or longer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retry: Option<Retry>,
-    /// What becomes of an event that could not be delivered.
+    /// What becomes of an event whose delivery is given up. Default: policy Keep.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dead_letter: Option<DeadLetter>,
 }
 
-/// What becomes of an event that could not be delivered.
+/// What becomes of an event whose delivery is given up.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct DeadLetter {
-    /// What becomes of an event once delivery is given up: Keep (it is stored with the reason and its last attempts)
-    /// or Discard (it is counted and dropped). Default where deadLetter is absent: Keep. An edit applies to events
-    /// given up after it.
+    /// What becomes of an event once delivery is given up: Keep (it is stored with the reason and its last attempts) or
+    /// Discard (it is counted and dropped). Default if deadLetter is absent: Keep. An edit applies to events given up
+    /// after it.
     pub policy: DeadLetterPolicy,
 }
 
-/// What becomes of an event once delivery is given up.
+/// What becomes of an event whose delivery is given up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[schemars(transform = plain_enum)]
 pub enum DeadLetterPolicy {
-    /// It is stored as a dead letter.
+    /// The event is stored as a dead letter.
     #[default]
     Keep,
-    /// It is counted and dropped.
+    /// The event is counted and dropped.
     Discard,
 }

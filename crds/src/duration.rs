@@ -9,21 +9,21 @@ use serde::{Deserialize, Serialize};
 
 use crate::patterns;
 
-/// A duration in the Gateway API's form, such as `90s` or `1h30m`. It keeps the text, so that writing an object back
-/// changes nothing.
+/// A duration in the form of the Gateway API, such as `90s` or `1h30m`. It keeps the text, so that writing an object
+/// back changes nothing.
 ///
-/// The API server admits only what [`Duration::to_std`] can read and is longer than zero.
+/// The API server admits only texts that [`Duration::to_std`] can read, and that are longer than zero.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Duration(String);
 
 impl Duration {
-    /// Wraps a text, unchecked.
+    /// Wraps a text without checking it.
     pub fn new(text: impl Into<String>) -> Self {
         Self(text.into())
     }
 
-    /// The text as written.
+    /// The text as it was written.
     pub fn as_str(&self) -> &str {
         &self.0
     }

@@ -1,13 +1,13 @@
-//! Where webhooks are sent.
+//! The endpoint that webhooks are sent to.
 
 use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{SecretKeyRef, patterns};
 
-/// A host whose last label is a number, decimal or hexadecimal, is an IPv4 address to URL parsers, in forms that few
-/// expect (`2130706433`, `0x7f.1`). Only the usual form is admitted. The rule looks at the whole URL because the cost
-/// of what `url(self).getHostname()` returns can't be estimated.
+/// The rule that a host whose last label is a number has the usual form of an IPv4 address. URL parsers take every such
+/// host for an IPv4 address, also in forms that few people expect (`2130706433`, `0x7f.1`). The rule matches the whole
+/// URL, because the API server can't estimate the cost of a rule on the result of `url(self).getHostname()`.
 const NUMERIC_HOST_IS_IPV4: &str = "\
     !self.matches('^https?://([^/?:]*[.])?([0-9]+|0[xX][0-9a-fA-F]*)[.]?([:/?]|$)') || \
     self.matches('^https?://((25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])([.]|[:/?]|$)){4}') && \
@@ -17,11 +17,11 @@ const NUMERIC_HOST_IS_IPV4: &str = "\
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Endpoint {
-    /// The URL that receives each event as an HTTP POST, such as `https://shop.example.com/hooks`: `https` or `http`
-    /// in lower case, a host name or an address, in ASCII (an international host name in its `xn--` form), without
-    /// user and password and without a fragment. Addresses of private networks and plain http are refused when
-    /// sending, unless the installation allows them. Redirects are not followed. An edit takes effect within 5
-    /// seconds, also for events that are being retried.
+    /// The URL that receives each event as an HTTP POST, such as `https://shop.example.com/hooks`: `https` or `http` in
+    /// lower case, a host name or an address, in ASCII (an international host name in its `xn--` form), without user
+    /// and password and without a fragment. Unless the installation allows them, addresses of private networks, ports
+    /// other than 443 and plain http are refused when a webhook is sent. Redirects are not followed. An edit takes
+    /// effect within 5 seconds, also for events that are being retried.
     #[schemars(length(min = 1, max = 2048), regex(pattern = patterns::URL))]
     #[x_kube(validation = (
         "isURL(self) && (url(self).getPort() == '' || (int(url(self).getPort()) >= 1 && \
@@ -30,10 +30,10 @@ pub struct Endpoint {
     ))]
     #[x_kube(validation = (NUMERIC_HOST_IS_IPV4, "a numeric host must be an IPv4 address such as 192.0.2.1"))]
     pub url: String,
-    /// Headers to add to each request, at most 32; their names are unique without regard to case. Each has a value
-    /// here or takes it from a Secret. Refused are headers that Hookwright sets itself (`webhook-*`, `ce-*`, Host,
-    /// Content-Type, Content-Length) and those that belong to the connection (Connection, Keep-Alive, TE, Trailer,
-    /// Transfer-Encoding, Upgrade, `Proxy-*`). An edit takes effect within 5 seconds.
+    /// Headers to add to each request, at most 32. Their names must be unique without regard to case. Each header has a
+    /// value here or takes it from a Secret. Headers that Hookwright sets itself (`webhook-*`, `ce-*`, Host,
+    /// Content-Type, Content-Length) and headers that belong to the connection (Connection, Keep-Alive, TE, Trailer,
+    /// Transfer-Encoding, Upgrade, `Proxy-*`) are refused. Default: none. An edit takes effect within 5 seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
@@ -44,7 +44,7 @@ pub struct Endpoint {
     pub headers: Option<Vec<Header>>,
 }
 
-/// A header of each request.
+/// A header that is added to each request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = (
@@ -62,11 +62,11 @@ pub struct Header {
     ))]
     pub name: String,
     /// The value: visible ASCII characters, spaces and tabs, at most 4096. Anyone who may read Subscriptions can read
-    /// it; take a credential from a Secret instead. Exactly one of value and valueFrom is given.
+    /// it: use valueFrom for a credential. Exactly one of value and valueFrom must be given.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 4096), regex(pattern = patterns::HEADER_VALUE))]
     pub value: Option<String>,
-    /// Where the value comes from. Exactly one of value and valueFrom is given.
+    /// Where the value comes from. Exactly one of value and valueFrom must be given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub value_from: Option<HeaderSource>,
 }
@@ -75,7 +75,7 @@ pub struct Header {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct HeaderSource {
-    /// The Secret's key that holds the value. A change of the Secret is picked up within 5 minutes, and at once by an
-    /// edit of the Subscription.
+    /// The key of a Secret that holds the value. A change of the Secret takes effect within 5 minutes, or at once with
+    /// an edit of the Subscription.
     pub secret_key_ref: SecretKeyRef,
 }

@@ -1,4 +1,4 @@
-//! The kind EventSchema: what the data of an event type looks like, by version.
+//! The kind EventSchema: the JSON Schemas of an event type's data, by version.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use crate::patterns;
 
-/// What the data of an event type looks like, by version.
+/// The JSON Schemas of an event type's data, by version.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, CustomResource, KubeSchema)]
 #[kube(
     group = "hookwright.dev",
@@ -37,7 +37,7 @@ use crate::patterns;
         name = "Producer",
         type_ = "string",
         json_path = ".spec.producerRef.name",
-        description = "Whose events"
+        description = "The Producer of the events"
     ),
     printcolumn(name = "Type", type_ = "string", json_path = ".spec.type", description = "The type of the events"),
     printcolumn(
@@ -60,16 +60,16 @@ pub struct EventSchemaSpec {
     /// The Producer whose events these are. Immutable.
     #[x_kube(validation = ("self == oldSelf", "producerRef is immutable"))]
     pub producer_ref: LocalProducerRef,
-    /// The type of the events, without wildcards, such as `order.created`. Immutable. Of two EventSchemas for the same
-    /// type of a Producer the older one is in force, and the other is not accepted.
+    /// The type of the events, without wildcards, such as `order.created`. Immutable. If a Producer has two
+    /// EventSchemas for the same type, the older one is in force, and the other is not accepted.
     #[serde(rename = "type")]
     #[schemars(length(min = 1, max = 255), regex(pattern = patterns::CONCRETE_EVENT_TYPE))]
     #[x_kube(validation = ("self == oldSelf", "type is immutable"))]
     pub type_: String,
-    /// 1 to 20 versions, whose schemas have at most 256 KiB of JSON together. An event is held against the version that
-    /// its `ce-schemaversion` names, else the one whose `uri` is its `ce-dataschema`, else the highest. Versions are
-    /// compared as numbers; 1.2 and 1.2.0 are the same. An edit takes effect within 5 seconds for events not yet read.
-    /// A version that is removed is not known any more, and can come back only as it was.
+    /// The versions, 1 to 20, whose schemas together have at most 256 KiB of JSON. An event is validated by the version
+    /// that its `ce-schemaversion` names, else by the one whose `uri` is its `ce-dataschema`, else by the highest.
+    /// Versions are compared as numbers: 1.2 and 1.2.0 are the same. An edit takes effect within 5 seconds for events
+    /// not yet read. Events can't name a version that was removed, and it can come back only as it was.
     #[schemars(length(min = 1, max = 20))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["version".into()]))]
     pub versions: Vec<EventSchemaVersion>,
@@ -79,7 +79,8 @@ pub struct EventSchemaSpec {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct LocalProducerRef {
-    /// Name of a Producer in the same namespace. It may be created later; until then condition ResolvedRefs is False.
+    /// Name of a Producer in the same namespace. The Producer may be created later; until then condition ResolvedRefs
+    /// is False.
     #[schemars(length(min = 1, max = 63), regex(pattern = patterns::PRODUCER_NAME))]
     pub name: String,
 }
@@ -88,27 +89,27 @@ pub struct LocalProducerRef {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct EventSchemaVersion {
-    /// One to three numbers with dots between them, such as `1`, `1.2` or `1.2.0`. The first is the major version: within
-    /// it, each version has to accept everything that the older ones accept.
+    /// The version: one to three numbers with dots between them, such as `1`, `1.2` or `1.2.0`. The first number is the
+    /// major version. Each version has to accept everything that older ones of its major version accept.
     #[schemars(length(min = 1, max = 29), regex(pattern = patterns::SCHEMA_VERSION))]
     pub version: String,
-    /// What events call this version in `ce-dataschema`; nothing is read from there. Can't be edited once the version is
-    /// published. Default: none.
+    /// The URI by which events name this version in `ce-dataschema`. Nothing is read from it. It can't be edited once
+    /// the version is published. Default: none.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 2048), regex(pattern = patterns::VISIBLE))]
     pub uri: Option<String>,
     /// The JSON Schema of the data, 2020-12 or, where `$schema` says so, draft-07. References stay within the document
     /// and don't lead back to themselves; patterns have neither back-references nor look-around; `format` only
-    /// annotates. Can't be edited once the version is published.
+    /// annotates. It can't be edited once the version is published.
     #[schemars(schema_with = "json_object")]
     pub json_schema: Map<String, Value>,
-    /// Marks the version as one to move on from. Events of it are still accepted, and counted in the dispatchers' metric
-    /// `hookwright_dispatcher_deprecated_events_total`. Default: false.
+    /// Whether publishers should move on from this version. Events of a deprecated version are still accepted, and
+    /// counted in the dispatchers' metric `hookwright_dispatcher_deprecated_events_total`. Default: false.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub deprecated: Option<bool>,
 }
 
-/// Any JSON object.
+/// The schema of a field that holds any JSON object.
 fn json_object(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "type": "object", "x-kubernetes-preserve-unknown-fields": true })
 }
@@ -120,9 +121,10 @@ pub struct EventSchemaStatus {
     /// The `metadata.generation` that this status describes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// Accepted (every schema compiles, no published version is edited, minor versions are compatible; the message has
-    /// the JSON pointer of what is wrong), ResolvedRefs (the Producer exists), Programmed (all dispatchers have loaded
-    /// it), Ready (the summary); Reconciling and Stalled while that is pending or cannot happen without an edit.
+    /// The state in conditions: Accepted (every schema compiles, no published version was edited, minor versions are
+    /// compatible; the message has the JSON pointer of a problem), ResolvedRefs (the Producer exists), Programmed (all
+    /// dispatchers have loaded the EventSchema), Ready (the summary), Reconciling (readiness is pending) and Stalled
+    /// (it can't be reached without an edit).
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 16))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
@@ -130,22 +132,23 @@ pub struct EventSchemaStatus {
     /// The highest published version that is in force.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub latest: Option<String>,
-    /// What is published: it stays in force while an edit is not accepted.
+    /// The published versions. They stay in force while an edit is not accepted.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 220))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["version".into()]))]
     pub versions: Option<Vec<PublishedVersion>>,
 }
 
-/// A version that was accepted.
+/// A version that was accepted and so is published.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PublishedVersion {
     /// The version.
     pub version: String,
-    /// A digest of its schema and its uri, by which an edit is noticed.
+    /// A digest of the version's schema and uri, by which the operator notices an edit.
     pub digest: String,
-    /// True if it was removed: events can't name it, and it can come back only as it was. The 200 highest are remembered.
+    /// True if the version was removed: events can't name it, and it can come back only as it was. The 200 highest
+    /// removed versions are remembered.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub removed: Option<bool>,
 }

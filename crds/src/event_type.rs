@@ -1,4 +1,4 @@
-//! Event types: where a Producer's events carry theirs, and how a Subscription selects by it.
+//! Event types: where a Producer's events carry their type, and how a Subscription selects events by it.
 
 use kube::KubeSchema;
 use schemars::JsonSchema;
@@ -21,7 +21,7 @@ use crate::schema::plain_enum;
 pub struct EventType {
     /// Where the type is read from: CloudEvents (the event's `ce-type` header, or `type` in structured mode), Subject
     /// (the NATS subject, without stripPrefix) or Header (the NATS header named in `header`). With CloudEvents and
-    /// Header an event without its type is malformed and becomes a dead letter. Default: the CloudEvents type where
+    /// Header, an event without a type there is malformed and becomes a dead letter. Default: the CloudEvents type if
     /// the event has one, else the subject. An edit applies to events read after it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub from: Option<EventTypeFrom>,
@@ -30,8 +30,8 @@ pub struct EventType {
     #[schemars(length(min = 1, max = 128), regex(pattern = patterns::HEADER_NAME))]
     pub header: Option<String>,
     /// Leading tokens, ending with a dot, to cut from a subject before it becomes the type: with `shop.events.` the
-    /// subject `shop.events.order.created` gives the type `order.created`. A subject without this prefix is taken
-    /// whole. Default: nothing is cut. An edit applies to events read after it.
+    /// subject `shop.events.order.created` gives the type `order.created`. A subject without this prefix becomes the
+    /// type as it is. Default: nothing is cut. An edit applies to events read after it.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 2, max = 255), regex(pattern = patterns::SUBJECT_PREFIX))]
     pub strip_prefix: Option<String>,
@@ -49,7 +49,7 @@ pub enum EventTypeFrom {
     Header,
 }
 
-/// Selects events by their type.
+/// A selection of events by their type.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct EventTypeSelector {

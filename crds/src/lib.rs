@@ -1,15 +1,16 @@
 //! The Kubernetes API of Hookwright, `hookwright.dev/v1alpha1`: the kinds, their validation rules, their conditions.
 //!
-//! - [`Producer`]: a source of events, that is NATS subjects and the stream that keeps them.
-//! - [`EventSchema`]: what the data of an event type looks like, by version.
-//! - [`Subscription`]: who gets which events, where and how.
+//! - [`Producer`]: a source of events: NATS subjects, and the stream that keeps what is published to them.
+//! - [`EventSchema`]: the JSON Schemas of an event type's data, by version.
+//! - [`Subscription`]: which events are delivered, where and how.
 //!
-//! The Rust documentation of a field is what `kubectl explain` prints, so it is written for the person who edits YAML:
-//! what the field does, its unit, what holds when it is absent, and what an edit does. Defaults are applied when the
-//! operator reads an object, never written into `spec`, so that a GitOps tool sees no drift.
+//! `kubectl explain` prints the Rust documentation of a field. So it is written for the person who edits YAML: what the
+//! field does, its unit, its default, and the effect of an edit. The operator applies defaults when it reads an object
+//! and never writes them into `spec`, so that a GitOps tool sees no drift.
 //!
-//! What can be known from the object alone is refused by the API server (patterns, ranges, CEL rules). What needs
-//! anything else (another object, NATS, the operator's settings) is reported in `status.conditions`.
+//! The API server refuses every mistake that shows in the object alone (patterns, ranges, CEL rules). The operator
+//! reports mistakes that depend on anything else (another object, NATS, the operator's settings) in
+//! `status.conditions`.
 //!
 //! `crds/yaml` is generated from these types: `cargo run -p hookwright-crds --bin hookwright-crds-yaml`.
 

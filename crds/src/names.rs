@@ -1,22 +1,22 @@
-//! Names that users meet in manifests, and that operator and documentation must spell alike.
+//! Names that users write in manifests, and that operator and documentation have to spell alike.
 
 /// The API group of every kind.
 pub const GROUP: &str = "hookwright.dev";
 /// The API version of every kind.
 pub const VERSION: &str = "v1alpha1";
-/// The category: `kubectl get hookwright` lists all kinds.
+/// The category of all kinds: `kubectl get hookwright` lists them.
 pub const CATEGORY: &str = "hookwright";
 
-/// The label that permits the use of a Secret. Without it, whoever may create a Subscription could send any Secret of
-/// the namespace to a URL of theirs.
+/// The label that permits Subscriptions to use a Secret. Without it, anyone who may create a Subscription could send
+/// any Secret of the namespace to a URL of their own.
 pub const USE_LABEL: &str = "hookwright.dev/use";
 /// The value of [`USE_LABEL`] on a Secret that Subscriptions may refer to.
 pub const USE_SUBSCRIPTIONS: &str = "subscriptions";
 
-/// The annotation on a Subscription that asks for a test delivery: one for each new value.
+/// The annotation on a Subscription that asks for test deliveries: each new value asks for one.
 pub const SEND_TEST: &str = "hookwright.dev/send-test";
 
-/// The finalizer on a Producer or Subscription that has left something in NATS.
+/// The finalizer on a Producer or Subscription that has state in NATS to be removed.
 pub const FINALIZER: &str = "hookwright.dev/nats";
 
 /// The key within the Secret that the operator generates for a Subscription without `signing`.

@@ -1,47 +1,48 @@
-//! Patterns of the schemas. The API server compiles them with Go's `regexp`: linear time, `$` is the end of the text.
-//! They keep to what ECMA 262 has too, so that editors understand them.
+//! The patterns in the CRDs' schemas. The API server compiles them with Go's `regexp`: they run in linear time, and `$`
+//! matches the end of the text. They use only features that ECMA 262 has, too, so that editors understand them.
 
-/// The Gateway API's form of a duration.
+/// A duration in the form of the Gateway API.
 pub(crate) const DURATION: &str = r"^([0-9]{1,5}(h|m|s|ms)){1,4}$";
 
-/// Bytes as text: a number, at most three decimals, and a Kubernetes suffix.
+/// An amount of bytes as text: a number with at most three decimals, and a Kubernetes suffix.
 pub(crate) const QUANTITY: &str = r"^[0-9]{1,15}(\.[0-9]{1,3})?([kMGTPE]|[KMGTPE]i)?$";
 
-/// A name of a Producer: at most 63 characters (checked by length), no dot.
+/// The name of a Producer: at most 63 characters (checked by length) and no dot.
 pub(crate) const PRODUCER_NAME: &str = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$";
 
-/// A name of a namespace (a DNS label).
+/// The name of a namespace (a DNS label).
 pub(crate) const NAMESPACE: &str = PRODUCER_NAME;
 
-/// A value of a label.
+/// The value of a label.
 pub(crate) const LABEL_VALUE: &str = r"^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$";
 
-/// A name of a Secret (a DNS subdomain).
+/// The name of a Secret (a DNS subdomain).
 pub(crate) const SECRET_NAME: &str = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$";
 
 /// A key within a Secret.
 pub(crate) const SECRET_KEY: &str = r"^[-._a-zA-Z0-9]+$";
 
-/// A stream name: what NATS, its file store and its subjects all take without quoting.
+/// The name of a stream, of characters that NATS, its file store and its subjects all take without quoting.
 pub(crate) const STREAM_NAME: &str = r"^[A-Za-z0-9_-]+$";
 
-/// A NATS subject that a stream captures: printable ASCII tokens; `*` is a whole token, `>` the last. The first token
-/// is literal and doesn't begin with `$`: anything else could capture the server's own API subjects.
+/// A NATS subject that a stream captures: tokens of printable ASCII, where `*` is a whole token and `>` the last one.
+/// The first token is literal and doesn't begin with `$`, because the stream could capture the server's own API
+/// subjects otherwise.
 pub(crate) const SUBJECT: &str = r"^[!-#%-)+-\-/-=?-~][!-)+-\-/-=?-~]*(\.(\*|[!-)+-\-/-=?-~]+))*(\.>)?$";
 
-/// A pattern over an event's type: the same tokens, any of them a wildcard.
+/// A pattern over event types: tokens as in [`SUBJECT`], any of which may be a wildcard.
 pub(crate) const EVENT_TYPE: &str = r"^(>|(\*|[!-)+-\-/-=?-~]+)(\.(\*|[!-)+-\-/-=?-~]+))*(\.>)?)$";
 
-/// An event's type without wildcards.
+/// An event type, without wildcards.
 pub(crate) const CONCRETE_EVENT_TYPE: &str = r"^[!-)+-\-/-=?-~]+(\.[!-)+-\-/-=?-~]+)*$";
 
-/// A version of an event schema.
+/// The version of an event schema.
 pub(crate) const SCHEMA_VERSION: &str = r"^[0-9]{1,9}(\.[0-9]{1,9}){0,2}$";
 
-/// Visible ASCII.
+/// Visible ASCII characters.
 pub(crate) const VISIBLE: &str = r"^[!-~]+$";
 
-/// Literal tokens, each followed by its dot.
+/// The prefix of subjects: literal tokens, each with a dot after it.
 pub(crate) const SUBJECT_PREFIX: &str = r"^([!-)+-\-/-=?-~]+\.)+$";
 
 /// A header name: an RFC 9110 token.

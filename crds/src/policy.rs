@@ -1,4 +1,4 @@
-//! The effective delivery policy: the fields that are given, and for the others the documented defaults.
+//! The effective delivery policy: the fields that are given, and the documented defaults for the others.
 
 use hookwright_core::delivery::backoff::Backoff;
 use hookwright_core::delivery::policy::{DEFAULT_JITTER_PERCENT, DeadLetterPolicy, DeliveryPolicy, RetryPolicy};
@@ -6,10 +6,11 @@ use hookwright_core::delivery::policy::{DEFAULT_JITTER_PERCENT, DeadLetterPolicy
 use crate::amounts::{PolicyError, given, positive, text};
 use crate::{DeadLetter, Delivery, Retry};
 
-/// The policy that applies: the Subscription's own `delivery`, field by field before that of its Producer.
+/// The policy that applies to a Subscription. Each field comes from the Subscription's `own` delivery, else from the
+/// `inherited` one of its Producer, else from the default.
 ///
 /// # Errors
-/// If a field can't be read; the API server admits no such object.
+/// If a field can't be read. The API server admits no such object.
 pub fn effective(own: Option<&Delivery>, inherited: Option<&Delivery>) -> Result<DeliveryPolicy, PolicyError> {
     let default = DeliveryPolicy::default();
     let both = || own.into_iter().chain(inherited);
@@ -41,7 +42,7 @@ fn retry_policy(retry: &Retry) -> Result<RetryPolicy, PolicyError> {
     Ok(RetryPolicy { max_attempts, max_duration, backoff, jitter_percent })
 }
 
-/// A policy in the form of `spec.delivery`, with every field that applies.
+/// Converts a policy to the form of `spec.delivery`, with every field that applies.
 pub fn shown(policy: &DeliveryPolicy) -> Delivery {
     let retry = &policy.retry;
     let number = |n: u32| i32::try_from(n).unwrap_or(i32::MAX);

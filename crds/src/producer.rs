@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::schema::plain_enum;
 use crate::{AllowedNamespaces, Delivery, EventType, Stream, patterns};
 
-/// The events to deliver: the NATS subjects they are published to, and the stream that keeps them.
+/// The source of events: the NATS subjects that they are published to, and the stream that keeps them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, CustomResource, KubeSchema)]
 #[kube(
     group = "hookwright.dev",
@@ -83,10 +83,10 @@ use crate::{AllowedNamespaces, Delivery, EventType, Stream, patterns};
 pub struct ProducerSpec {
     /// The NATS subjects whose messages are events, 1 to 32, with the wildcards `*` (one token) and `>` (the rest, last
     /// only), such as `shop.events.>`. The first token is literal. Which subjects a namespace may use is a setting of
-    /// the operator; unless configured otherwise they begin with `<namespace>.`. No two may overlap, here or, with
-    /// a managed stream, with another stream's; with `stream.policy: Existing` each has to be within one of the
-    /// stream's. After an edit, messages on a removed subject are no longer kept by a managed stream, and those already
-    /// kept are still delivered; of an existing stream they are no longer read.
+    /// the operator; unless configured otherwise they begin with `<namespace>.`. No two may overlap. With a managed
+    /// stream, none may overlap with a subject of another stream; with `stream.policy: Existing`, each has to be within
+    /// a subject of that stream. When an edit removes a subject, a managed stream keeps no more messages on it, and
+    /// delivers those that it already has; from an existing stream, messages on it are no longer read.
     #[schemars(length(min = 1, max = 32), inner(length(min = 1, max = 255), regex(pattern = patterns::SUBJECT)))]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub subjects: Vec<String>,
@@ -94,20 +94,21 @@ pub struct ProducerSpec {
     /// replica and no limits.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stream: Option<Stream>,
-    /// Where events carry their type, which Subscriptions select by. Default: the CloudEvents type where an event has
+    /// Where events carry their type, by which Subscriptions select them. Default: the CloudEvents type if an event has
     /// one, else its subject.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub event_type: Option<EventType>,
-    /// Which namespaces' Subscriptions may refer to this Producer. Default: its own. An edit takes effect within
-    /// seconds: deliveries to a namespace that is no longer allowed stop, and what waits there for a retry is dropped.
+    /// The namespaces whose Subscriptions may refer to this Producer. Default: the Producer's own. An edit takes effect
+    /// within seconds: deliveries for Subscriptions in a namespace that is no longer allowed stop, and their events
+    /// that wait for a retry are dropped.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub allowed_namespaces: Option<AllowedNamespaces>,
-    /// What its Subscriptions' `delivery` is where they leave out a field: timeout, retry (as a whole) and deadLetter
-    /// each apply to the Subscriptions that don't give that field. Their `status.effectiveDelivery` shows the result.
+    /// The defaults for `delivery` in the Producer's Subscriptions. Each of timeout, retry (as a whole) and deadLetter
+    /// applies to the Subscriptions that don't give that field. Their `status.effectiveDelivery` shows the result.
     /// Default: see each field. An edit reaches the Subscriptions within seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub delivery: Option<Delivery>,
-    /// Whether the data of events is held against the EventSchemas of this Producer: Ignore (it is not), Warn (an event
+    /// Whether the data of events is validated by the EventSchemas of this Producer: Ignore (it is not), Warn (an event
     /// that violates its schema, or whose type has no EventSchema, is counted in `status.violations` and delivered) or
     /// Enforce (such an event is counted and becomes a dead letter). Data that isn't JSON violates any schema. Default:
     /// Ignore. An edit applies to events read after it.
@@ -115,16 +116,16 @@ pub struct ProducerSpec {
     pub validation: Option<Validation>,
 }
 
-/// Whether events are held against their schemas.
+/// Whether events are validated by their schemas.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[schemars(transform = plain_enum)]
 pub enum Validation {
-    /// They are not.
+    /// Events are not validated.
     #[default]
     Ignore,
-    /// Violations are counted.
+    /// Events that violate their schema are counted and delivered.
     Warn,
-    /// Violations become dead letters.
+    /// Events that violate their schema are counted and become dead letters.
     Enforce,
 }
 
@@ -135,15 +136,16 @@ pub struct ProducerStatus {
     /// The `metadata.generation` that this status describes; -1 before the operator has seen the object.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// Accepted (the spec is valid and permitted), Programmed (stream and consumer exist as written), Ready (events
-    /// published now can be delivered); Reconciling and Stalled while that is pending or cannot happen without an edit;
-    /// for a day after it happened, EventsLost (events were removed from the stream before they were received, how many
-    /// and when) and StreamReplaced (another stream of the same name is in place of the one before).
+    /// The state in conditions: Accepted (the spec is valid and permitted), Programmed (stream and consumer exist as
+    /// written), Ready (events published now can be delivered), Reconciling (readiness is pending) and Stalled (it
+    /// can't be reached without an edit). For a day after it happened also EventsLost (events were removed from the
+    /// stream before they were received; the message says how many and when) and StreamReplaced (another stream of the
+    /// same name is in place of the one before).
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 16))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Option<Vec<Condition>>,
-    /// The stream as last seen.
+    /// The stream, as the operator last saw it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stream: Option<StreamStatus>,
     /// How many Subscriptions refer to this Producer.
@@ -154,24 +156,24 @@ pub struct ProducerStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub schemas: Option<i32>,
-    /// How many events violated their schema, or had none where validation is Enforce, since the Producer was created.
-    /// Approximate: an event that is read again after a crash is counted again. Absent before the first.
+    /// How many events violated their schema, or had a type without an EventSchema, while validation was Warn or
+    /// Enforce. Approximate: an event that is read again after a crash is counted again. Absent before the first.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub violations: Option<i64>,
 }
 
-/// A stream as last seen.
+/// A stream, as the operator last saw it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct StreamStatus {
     /// Name of the stream.
     pub name: String,
-    /// How many events it holds.
+    /// How many events the stream holds.
     pub messages: i64,
-    /// How many bytes they take.
+    /// How many bytes these events take.
     pub bytes: i64,
-    /// Sequence number of the oldest event held.
+    /// Sequence number of the oldest event that the stream holds.
     pub first_sequence: i64,
-    /// Sequence number of the newest event.
+    /// Sequence number of the newest event that was published to the stream.
     pub last_sequence: i64,
 }

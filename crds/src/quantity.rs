@@ -8,22 +8,23 @@ use serde::{Deserialize, Serialize};
 
 use crate::patterns;
 
-/// A number of bytes, written as an integer (`1048576`) or as text with a suffix (`1Mi`, `1.5G`). It keeps what was
-/// written, so that writing an object back changes nothing.
+/// An amount of bytes, written as an integer (`1048576`) or as text with a suffix (`1Mi`, `1.5G`). It keeps the form in
+/// which it was written, so that writing an object back changes nothing.
 ///
-/// The API server admits only what [`Quantity::to_bytes`] can read, is above zero and fits into 63 bits.
+/// The API server admits only amounts that [`Quantity::to_bytes`] can read, are above zero and fit into 63 bits.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Quantity {
     /// A plain number of bytes.
     Int(i64),
-    /// Text: digits, at most three decimals, and one of k, M, G, T, P, E (powers of 1000) or Ki, Mi, Gi, Ti, Pi, Ei
-    /// (powers of 1024).
+    /// A text: digits, at most three decimals, and optionally one of k, M, G, T, P, E (powers of 1000) or Ki, Mi, Gi,
+    /// Ti, Pi, Ei (powers of 1024).
     Text(String),
 }
 
 impl Quantity {
-    /// The number of bytes, a fraction of a byte rounded up; `None` if it can't be read or is above 64 bits.
+    /// The number of bytes. A fraction of a byte is rounded up. `None` if the text can't be read or the number exceeds
+    /// 64 bits.
     pub fn to_bytes(&self) -> Option<u64> {
         match self {
             Self::Int(bytes) => u64::try_from(*bytes).ok(),

@@ -5,8 +5,8 @@ use serde_json::Value;
 
 /// Turns the schema of an enum of unit variants into `type: string` with `enum`, without descriptions.
 ///
-/// Otherwise kube puts the description of the enum in place of that of an optional field, and drops the variants'.
-/// The field's own documentation lists the values.
+/// Otherwise kube would replace the description of an optional field by the description of the enum. It drops the
+/// descriptions of variants in any case, so the documentation of each field lists the values.
 pub(crate) fn plain_enum(schema: &mut Schema) {
     let Some(object) = schema.as_object_mut() else { return };
     object.remove("description");

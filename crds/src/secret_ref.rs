@@ -9,8 +9,8 @@ use crate::patterns;
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SecretKeyRef {
-    /// Name of a Secret in the same namespace. The Secret must carry the label `hookwright.dev/use: subscriptions`;
-    /// without it the Secret is not read, and condition ResolvedRefs says so.
+    /// Name of a Secret in the same namespace. The Secret must have the label `hookwright.dev/use: subscriptions`.
+    /// Without it the Secret is not used, and condition ResolvedRefs is False with reason SecretNotLabelled.
     #[schemars(length(min = 1, max = 253), regex(pattern = patterns::SECRET_NAME))]
     pub name: String,
     /// Key within the Secret's data.

@@ -1,4 +1,4 @@
-//! How webhooks are signed.
+//! The signing of webhooks.
 
 use kube::KubeSchema;
 use schemars::JsonSchema;
@@ -11,9 +11,8 @@ use crate::schema::plain_enum;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Signing {
-    /// One to three keys. Every webhook carries a signature by each of them, so that a receiver can move from an old
-    /// key to a new one: add the new key, let the receiver learn it, remove the old one. No two may name the same
-    /// Secret and key.
+    /// The signing keys, one to three. Every webhook has a signature by each of them. To replace a key, add the new
+    /// one, let the receiver learn it, then remove the old one. No two entries may name the same Secret and key.
     #[schemars(length(min = 1, max = 3))]
     #[x_kube(validation = (
         "self.all(a, self.exists_one(b, b.secretRef == a.secretRef))",
@@ -29,8 +28,8 @@ pub struct SigningKey {
     /// How this key signs: HmacSha256 (HMAC-SHA256, a `v1,` signature). Default: HmacSha256.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub scheme: Option<SigningScheme>,
-    /// The Secret that holds the key: `whsec_` followed by base64 of 24 to 64 random bytes. A change of the Secret is
-    /// picked up within 5 minutes, and at once by an edit of the Subscription.
+    /// The key of a Secret that holds the signing key: `whsec_` followed by the base64 of 24 to 64 random bytes. A
+    /// change of the Secret takes effect within 5 minutes, or at once with an edit of the Subscription.
     pub secret_ref: SecretKeyRef,
 }
 

@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use crate::schema::plain_enum;
 use crate::{Duration, Quantity, patterns};
 
-/// The JetStream stream that keeps a Producer's events: one that the operator creates and keeps as written here, or
-/// with policy Existing one that is there and is only read.
+/// The JetStream stream that keeps a Producer's events: a stream that the operator creates and keeps as written here,
+/// or with policy Existing a stream that exists already and is only read.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = (
@@ -27,9 +27,10 @@ use crate::{Duration, Quantity, patterns};
      deletionPolicy: the stream is never changed"
 ))]
 pub struct Stream {
-    /// Whose the stream is: Managed (the operator creates it, keeps it as written here, and no other Producer uses it)
-    /// or Existing (it is there, with retention Limits, and is never changed or deleted; of it the Producer's subjects
-    /// are read, from the first event after the Producer was created). Default: Managed. Immutable.
+    /// Who manages the stream: Managed (the operator creates it and keeps it as written here, and no other Producer
+    /// uses it) or Existing (it exists already, with retention Limits, and the operator never changes or deletes it;
+    /// events on the Producer's subjects are read from the first one after the Producer was created). Default: Managed.
+    /// Immutable.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub policy: Option<StreamPolicy>,
     /// Name of the stream. Which names a namespace may use is a setting of the operator; unless configured otherwise
@@ -42,27 +43,27 @@ pub struct Stream {
         "names that begin with HOOKWRIGHT_, KV_ or OBJ_ are reserved"
     ))]
     pub name: Option<String>,
-    /// Where events are kept: File (on disk; survives a restart of NATS) or Memory (faster, lost when the servers that
-    /// hold it restart). Default: File. Immutable.
+    /// Where events are kept: File (on disk; they survive a restart of NATS) or Memory (faster; they are lost when the
+    /// servers that hold them restart). Default: File. Immutable.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub storage: Option<Storage>,
-    /// How many servers of the NATS cluster keep a copy, 1 to 5; more than the cluster has servers can't be placed.
-    /// Use 3 or 5 to survive the loss of a server. Default: 1. An edit moves the copies while the stream stays in use.
+    /// How many servers of the NATS cluster keep a copy: 1 to 5, and no more than the cluster has servers. Use 3 or 5
+    /// to survive the loss of a server. Default: 1. An edit moves the copies while the stream stays in use.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 5))]
     pub replicas: Option<i32>,
-    /// How long an event is kept, such as `168h`; at least 100ms. Events are kept this long whether or not they have
-    /// been delivered. Default: no limit. A shorter value drops the older events at once.
+    /// How long an event is kept, such as `168h`; at least 100ms. The time is the same whether or not the event has
+    /// been delivered. Default: no limit. An edit to a shorter time drops older events at once.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = ("duration(self) >= duration('100ms')", "must be at least 100ms"))]
     pub max_age: Option<Duration>,
-    /// How many bytes the stream keeps, such as `10Gi`; what happens beyond is chosen by discard. Default: no limit.
-    /// A smaller value drops the oldest events at once.
+    /// How many bytes the stream keeps, such as `10Gi`; discard says what happens beyond. Default: no limit. An edit to
+    /// a smaller size drops the oldest events at once.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_bytes: Option<Quantity>,
-    /// The largest event that may be published, headers included, such as `256Ki`; at most 64Mi. NATS refuses a larger
-    /// one to its publisher. Default: what the NATS server accepts less 32Ki, which Hookwright needs for headers of
-    /// its own. An edit applies to events published after it.
+    /// The largest event that may be published, headers included, such as `256Ki`; at most 64Mi. NATS refuses larger
+    /// events, and their publishers get an error. Default: the largest message that the NATS server accepts, less 32Ki,
+    /// which Hookwright needs for headers of its own. An edit applies to events published after it.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = (
         "type(self) == int ? self <= 67108864 : \
@@ -70,52 +71,52 @@ pub struct Stream {
         "must be at most 64Mi"
     ))]
     pub max_message_size: Option<Quantity>,
-    /// What gives way when maxBytes is reached: Old (the oldest event is dropped, delivered or not) or New (NATS
-    /// refuses further events to their publishers). Default: Old. An edit applies at once.
+    /// What happens when maxBytes is reached: Old (the oldest event is dropped, delivered or not) or New (NATS refuses
+    /// further events, and their publishers get an error). Default: Old. An edit applies at once.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub discard: Option<Discard>,
-    /// How long NATS remembers the `Nats-Msg-Id` of an event and drops a second one with the same id; at least 100ms
-    /// and not longer than maxAge. Default: 2m, or maxAge where that is shorter. An edit applies at once.
+    /// How long NATS remembers the `Nats-Msg-Id` of an event and drops further events with the same id; at least 100ms
+    /// and not longer than maxAge. Default: 2m, or maxAge if that is shorter. An edit applies at once.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = ("duration(self) >= duration('100ms')", "must be at least 100ms"))]
     pub duplicate_window: Option<Duration>,
     /// What becomes of the stream when the Producer is deleted: Retain (it stays with its events, and a new Producer
-    /// does not adopt it) or Delete (it is deleted with its events). Default: Retain. An edit counts until the
-    /// deletion.
+    /// does not adopt it) or Delete (it is deleted with its events). Default: Retain. An edit has an effect only before
+    /// the Producer is deleted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub deletion_policy: Option<DeletionPolicy>,
 }
 
-/// Whose a stream is.
+/// Who manages a stream.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[schemars(transform = plain_enum)]
 pub enum StreamPolicy {
-    /// The Producer's: the operator creates it and keeps it as the Producer says.
+    /// The operator creates the stream and keeps it as the Producer says.
     #[default]
     Managed,
-    /// Someone else's: it is read and never changed.
+    /// Someone else manages the stream: it is read and never changed.
     Existing,
 }
 
-/// Where a stream is kept.
+/// Where the events of a stream are kept.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[schemars(transform = plain_enum)]
 pub enum Storage {
-    /// On disk.
+    /// Events are kept on disk.
     #[default]
     File,
-    /// In memory.
+    /// Events are kept in memory.
     Memory,
 }
 
-/// What gives way when a stream is full.
+/// What happens when a stream is full.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[schemars(transform = plain_enum)]
 pub enum Discard {
-    /// The oldest event.
+    /// The oldest event is dropped.
     #[default]
     Old,
-    /// The event being published.
+    /// The event that is being published is refused.
     New,
 }
 
@@ -123,9 +124,9 @@ pub enum Discard {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[schemars(transform = plain_enum)]
 pub enum DeletionPolicy {
-    /// It stays.
+    /// The stream stays with its events.
     #[default]
     Retain,
-    /// It is deleted with its events.
+    /// The stream is deleted with its events.
     Delete,
 }

@@ -1,11 +1,11 @@
-//! The kind Subscription: who gets which events, where and how.
+//! The kind Subscription: which events are delivered, where and how.
 
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
 use crate::{Delivery, Endpoint, EventTypeSelector, Signing, SubscriptionStatus, patterns};
 
-/// Which events of which Producer are delivered, where and how.
+/// The events of a Producer that are delivered, and where and how.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, CustomResource, KubeSchema)]
 #[kube(
     group = "hookwright.dev",
@@ -57,7 +57,7 @@ use crate::{Delivery, Endpoint, EventTypeSelector, Signing, SubscriptionStatus, 
         name = "Next",
         type_ = "string",
         json_path = ".status.delivery.nextAttemptTime",
-        description = "When the next of the retried events is due"
+        description = "When the next retry is due"
     ),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp", description = "Age"),
     printcolumn(
@@ -99,19 +99,20 @@ pub struct SubscriptionSpec {
     ))]
     pub producer_ref: ProducerRef,
     /// Which of the Producer's events are delivered: 1 to 64 patterns over the event's type. An event that matches
-    /// several is delivered once. An edit takes effect within 5 seconds for events not yet read; what is being retried
-    /// stays.
+    /// several is delivered once. An edit takes effect within 5 seconds for events not yet read; events that are being
+    /// retried are still delivered.
     #[schemars(length(min = 1, max = 64))]
     pub event_types: Vec<EventTypeSelector>,
-    /// Where the webhooks are sent.
+    /// The endpoint that the webhooks are sent to.
     pub endpoint: Endpoint,
     /// The keys that sign the webhooks. Default: the operator generates one in the Secret `<name>-signing`, key
     /// `secret`, which is deleted with the Subscription. `status.signing` shows which keys are in use. An edit takes
     /// effect within 5 seconds, also for events that are being retried.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub signing: Option<Signing>,
-    /// Time limit, retries and what becomes of undeliverable events. A field that is not given here is the Producer's
-    /// (its `spec.delivery`), else the default that is named at the field. `status.effectiveDelivery` shows the result.
+    /// The time limit of an attempt, the retries, and what becomes of events that can't be delivered. A field that is
+    /// not given here comes from the Producer's `spec.delivery`, else it has the default that its description names.
+    /// `status.effectiveDelivery` shows the result.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub delivery: Option<Delivery>,
 }
@@ -120,12 +121,12 @@ pub struct SubscriptionSpec {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ProducerRef {
-    /// Name of the Producer. It may be created later; until then condition ResolvedRefs is False.
+    /// Name of the Producer. The Producer may be created later; until then condition ResolvedRefs is False.
     #[schemars(length(min = 1, max = 63), regex(pattern = patterns::PRODUCER_NAME))]
     pub name: String,
-    /// Namespace of the Producer, which has to allow that of the Subscription in `spec.allowedNamespaces`; until it
-    /// does, condition ResolvedRefs is False with reason RefNotPermitted and nothing is delivered. Default: the
-    /// Subscription's namespace.
+    /// Namespace of the Producer. The Producer has to allow the Subscription's namespace in `spec.allowedNamespaces`.
+    /// Until it does, condition ResolvedRefs is False with reason RefNotPermitted, and nothing is delivered. Default:
+    /// the Subscription's namespace.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 63), regex(pattern = patterns::NAMESPACE))]
     pub namespace: Option<String>,

@@ -1,4 +1,4 @@
-//! What the operator reports about a Subscription.
+//! The status of a Subscription.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::KubeSchema;
@@ -15,39 +15,40 @@ pub struct SubscriptionStatus {
     /// The `metadata.generation` that this status describes; -1 before the operator has seen the object.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// Accepted (the spec is valid), ResolvedRefs (the Producer and every Secret were found and may be used),
-    /// Programmed (all dispatchers have loaded this generation), Ready (events published now are delivered);
-    /// EndpointHealthy (how the endpoint answers; not part of Ready); Reconciling and Stalled while readiness is
-    /// pending or cannot be reached without an edit.
+    /// The state in conditions: Accepted (the spec is valid), ResolvedRefs (the Producer and every Secret were found
+    /// and may be used), Programmed (all dispatchers have loaded this generation), Ready (events published now are
+    /// delivered), EndpointHealthy (whether the endpoint accepts deliveries; it doesn't count for Ready), Reconciling
+    /// (readiness is pending) and Stalled (it can't be reached without an edit).
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 16))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Option<Vec<Condition>>,
-    /// How the endpoint answers: Healthy, Unhealthy (attempts have been failing; they are retried) or Inactive (nothing
-    /// is sent, because the endpoint answered 410 Gone; an edit of the Subscription resumes). Absent before the first
-    /// attempt.
+    /// How the endpoint answers: Healthy (attempts succeed), Unhealthy (attempts have been failing; they are retried)
+    /// or Inactive (nothing is sent, because the endpoint answered 410 Gone; an edit of the Subscription resumes
+    /// delivery). Absent before the first attempt.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub health: Option<Health>,
     /// The host of `spec.endpoint.url`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub endpoint_host: Option<String>,
-    /// The keys in use for signing.
+    /// The keys that sign webhooks.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub signing: Option<SigningStatus>,
-    /// How events are delivered: `spec.delivery`, then the Producer's, then the defaults, each field filled in. A limit
-    /// that is absent from retry doesn't apply. Absent while the Producer is not found or not permitted.
+    /// The delivery policy that applies: each field from `spec.delivery`, else from the Producer's, else the default. A
+    /// limit that is absent from retry doesn't apply. Absent while the Producer is not found or not permitted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub effective_delivery: Option<Delivery>,
     /// Counts and times of deliveries. Counts are approximate across a crash of a dispatcher.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub delivery: Option<DeliveryStatus>,
-    /// The last ten events in the life of the endpoint, the newest first: when its health turned, and what was given up.
-    /// Attempts that change neither leave no entry.
+    /// The last ten entries of activity, the newest first: each change of the endpoint's health, and each delivery that
+    /// was given up. Other attempts leave no entry.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 10))]
     pub recent_activity: Option<Vec<Activity>>,
-    /// What came of the last test delivery. Each new value of the annotation `hookwright.dev/send-test` asks for one: a
-    /// single attempt with an event of the type `hookwright.test`, which no count, no health and no retry knows of.
+    /// The result of the last test delivery. Each new value of the annotation `hookwright.dev/send-test` asks for one:
+    /// a single attempt with an event of the type `hookwright.test`. It is not counted, doesn't change the health and
+    /// is not retried.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_test: Option<LastTest>,
 }
@@ -60,24 +61,24 @@ pub enum Health {
     Healthy,
     /// Attempts have been failing.
     Unhealthy,
-    /// Nothing is sent.
+    /// Nothing is sent, because the endpoint answered 410 Gone.
     Inactive,
 }
 
-/// The keys in use for signing.
+/// The keys that sign webhooks.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SigningStatus {
-    /// The keys in use: those of the spec, or the generated one. A receiver verifies with any of them.
+    /// The keys in use: the ones of the spec, or the generated one. A receiver can verify a webhook with any of them.
     #[schemars(length(max = 3))]
     pub keys: Vec<SigningKeyStatus>,
 }
 
-/// A key in use for signing.
+/// A key that signs webhooks.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SigningKeyStatus {
-    /// The Secret that holds the key.
+    /// The key of a Secret that holds the signing key.
     pub secret_ref: SecretKeyRef,
 }
 
@@ -87,17 +88,18 @@ pub struct SigningKeyStatus {
 pub struct DeliveryStatus {
     /// Events that the endpoint accepted with a 2xx answer.
     pub delivered: i64,
-    /// Attempts that failed, each retry counted.
+    /// Attempts that failed; each retry counts.
     pub failed_attempts: i64,
-    /// Events that wait for their next attempt now.
+    /// Events that currently wait for their next attempt.
     pub retrying: i64,
-    /// Events whose delivery was given up, kept as dead letters or discarded.
+    /// Events whose delivery was given up, whether they were kept as dead letters or discarded.
     pub dead_lettered: i64,
-    /// When the oldest of the events that wait for their next attempt was published. Absent while none waits; with more
-    /// than 1,000 waiting at one dispatcher, and for a while after the crash of one, it may be a younger one.
+    /// When the oldest of the events that wait for their next attempt was published. Absent while none waits. If more
+    /// than 1,000 wait at one dispatcher, and for a while after a dispatcher crashed, it may be the time of a younger
+    /// event.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub oldest_pending_time: Option<Time>,
-    /// When the next of the retried events is due. Absent while none is.
+    /// When the next retry is due. Absent while no event waits for one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next_attempt_time: Option<Time>,
     /// The latest attempt.
@@ -109,19 +111,19 @@ pub struct DeliveryStatus {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Activity {
-    /// When.
+    /// When it happened.
     pub time: Time,
-    /// What: DeadLettered (a delivery was given up), or what the endpoint's health became (Healthy, Unhealthy,
-    /// Inactive).
+    /// What happened: DeadLettered (a delivery was given up), or the endpoint's health became Healthy, Unhealthy or
+    /// Inactive.
     pub activity: ActivityKind,
-    /// How the attempt ended that led to it, in the words of `delivery.lastAttempt.outcome`. Absent where there was no
-    /// attempt.
+    /// How the attempt that led to the entry ended, in the words of `delivery.lastAttempt.outcome`. Absent if there was
+    /// no attempt.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub outcome: Option<String>,
-    /// The HTTP status of the answer. Absent where there was none.
+    /// The HTTP status of the answer. Absent if there was none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub http_status: Option<i32>,
-    /// Which attempt of its delivery it was, from 1. Absent where there was none.
+    /// The number of the attempt within its delivery, from 1. Absent if there was no attempt.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub attempt: Option<i32>,
 }
@@ -136,7 +138,7 @@ pub enum ActivityKind {
     Healthy,
     /// The endpoint keeps failing.
     Unhealthy,
-    /// Nothing is sent any more.
+    /// Nothing is sent any more, because the endpoint answered 410 Gone.
     Inactive,
 }
 
@@ -144,39 +146,40 @@ pub enum ActivityKind {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct LastAttempt {
-    /// When it ended.
+    /// When the attempt ended.
     pub time: Time,
-    /// How it ended, in one word: Delivered, or why it failed (such as Rejected, TimedOut, Unreachable, Blocked).
+    /// How the attempt ended, in one word: Delivered, or why it failed (Rejected, TimedOut, Unreachable, TlsFailed,
+    /// Blocked or Unsignable).
     pub outcome: String,
-    /// The HTTP status of the answer. Absent where there was none.
+    /// The HTTP status of the answer. Absent if there was none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub http_status: Option<i32>,
-    /// How long it took, such as `152ms`.
+    /// How long the attempt took, such as `152ms`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub duration: Option<String>,
 }
 
-/// A test delivery that somebody asked for.
+/// A test delivery that the annotation `hookwright.dev/send-test` asked for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct LastTest {
-    /// The value of the annotation that asked for it; `sha256:` and its digest if it is longer than 64 bytes or has
-    /// other characters than printable ASCII.
+    /// The value of the annotation that asked for the test; `sha256:` and its digest if the value is longer than 64
+    /// bytes or has other characters than printable ASCII.
     #[schemars(length(max = 128))]
     pub value: String,
-    /// When it ended. Absent while it is Pending.
+    /// When the test ended. Absent while it is Pending.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub time: Option<Time>,
-    /// How it ended, in the words of `delivery.lastAttempt.outcome`; or Pending, as the Subscription is not Ready or
-    /// nobody is there to send it: it is sent once that is over.
+    /// How the test ended, in the words of `delivery.lastAttempt.outcome`; or Pending while it can't be sent, for
+    /// example because the Subscription is not Ready. A Pending test is sent as soon as it can be.
     pub outcome: String,
-    /// The HTTP status of the answer. Absent where there was none.
+    /// The HTTP status of the answer. Absent if there was none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub http_status: Option<i32>,
-    /// How long it took, such as `152ms`. Absent while it is Pending.
+    /// How long the test took, such as `152ms`. Absent while it is Pending.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub duration: Option<String>,
-    /// Why it is Pending. Absent for one that has ended.
+    /// Why the test is Pending. Absent once it has ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub message: Option<String>,

@@ -1,4 +1,4 @@
-//! The CustomResourceDefinitions as YAML files.
+//! The CustomResourceDefinitions as YAML files, as `crds/yaml` holds them.
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::CustomResourceExt;
@@ -8,7 +8,7 @@ use crate::{EventSchema, Producer, Subscription};
 
 const HEADER: &str = "# Generated from the Rust types: cargo run -p hookwright-crds --bin hookwright-crds-yaml\n";
 
-/// The definitions of all kinds, as they are installed.
+/// The CustomResourceDefinitions of all kinds, as they are installed.
 pub fn definitions() -> Result<Vec<CustomResourceDefinition>, Error> {
     [Producer::crd(), EventSchema::crd(), Subscription::crd()].iter().map(readable).collect()
 }
@@ -18,13 +18,13 @@ pub fn files() -> Result<Vec<(String, String)>, Error> {
     definitions()?.iter().map(file).collect()
 }
 
-/// A definition could not be written as YAML.
+/// Why a CustomResourceDefinition can't be written as YAML.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// It could not be turned into JSON.
+    /// The definition can't be converted to JSON.
     #[error("cannot write a CustomResourceDefinition as JSON")]
     Json(#[source] serde_json::Error),
-    /// The JSON could not be turned into YAML.
+    /// The definition can't be converted to YAML.
     #[error("cannot write a CustomResourceDefinition as YAML")]
     Yaml(#[source] serde_saphyr::SerializeError),
 }
@@ -36,8 +36,8 @@ fn readable(crd: &CustomResourceDefinition) -> Result<CustomResourceDefinition, 
     serde_json::from_value(value).map_err(Error::Json)
 }
 
-/// Lets the API server give each new object the status `observedGeneration: -1`. Without a status, kstatus, by which GitOps
-/// tools judge, takes an object for finished before the operator has seen it.
+/// Makes the API server give each new object the status `observedGeneration: -1`. GitOps tools judge objects by
+/// kstatus, which takes an object without a status for finished before the operator has seen it.
 fn begin_unobserved(crd: &mut Value) {
     let versions = crd.pointer_mut("/spec/versions").and_then(Value::as_array_mut);
     for version in versions.into_iter().flatten() {
@@ -53,10 +53,11 @@ fn file(crd: &CustomResourceDefinition) -> Result<(String, String), Error> {
     Ok((name, format!("{HEADER}{yaml}")))
 }
 
-/// Adapts what kube generates:
-/// - Joins the lines of each description: the breaks are the source's, and `kubectl explain` prints them as they are.
-/// - Takes `nullable` and the value `null` from optional enums: the API server (1.36) refuses a null there all the same.
-///   Without them it drops the null before it validates, except in a server-side apply.
+/// Adapts the definitions that kube generates:
+/// - It joins the lines of each description. The line breaks come from the source, and `kubectl explain` would print
+///   them.
+/// - It removes `nullable` and the value `null` from optional enums. The API server (1.36) refuses a null there all the
+///   same. Without them it drops the null before it validates, except in a server-side apply.
 fn tidy(value: &mut Value) {
     match value {
         Value::Object(map) => {

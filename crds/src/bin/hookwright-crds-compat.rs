@@ -1,5 +1,5 @@
-//! `hookwright-crds-compat OLD-FOLDER`: refuses CustomResourceDefinitions that are tighter than those of an earlier
-//! release, whose YAML files are in the folder.
+//! Compares the CustomResourceDefinitions with those of an earlier release, whose YAML files are in a folder, and fails
+//! if they have become tighter. Usage: `hookwright-crds-compat OLD-FOLDER`.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command line")]
 
 use std::path::Path;
@@ -16,12 +16,12 @@ fn main() -> ExitCode {
     };
     match check(Path::new(&folder)) {
         Ok(found) if found.is_empty() => {
-            println!("everything that was admitted is admitted");
+            println!("The CRDs admit everything that they admitted before.");
             ExitCode::SUCCESS
         }
         Ok(found) => {
             found.iter().for_each(|tightening| eprintln!("{tightening}"));
-            eprintln!("A CRD never tightens between releases: objects that are stored would become invalid.");
+            eprintln!("A CRD never tightens between releases, because stored objects would become invalid.");
             ExitCode::FAILURE
         }
         Err(error) => {
