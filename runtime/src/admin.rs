@@ -1,4 +1,4 @@
-//! The admin endpoint: `/healthz`, `/readyz`, `/metrics`.
+//! The admin endpoint of a process: `/healthz`, `/readyz` and `/metrics` over HTTP.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -14,15 +14,15 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tracing::info;
 
-/// Where the admin endpoint listens.
+/// The settings of the admin endpoint.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct AdminSettings {
-    /// Address and port; port 0 takes a free one, which the log names.
+    /// The address and port to listen on. Port 0 takes a free port, which the log names.
     pub listen: SocketAddr,
 }
 
-/// Why a process is not ready; none when it is.
+/// Why a process is not ready; `None` if it is ready.
 pub type NotReady = Option<String>;
 
 struct Shared {
@@ -30,7 +30,10 @@ struct Shared {
     registry: Registry,
 }
 
-/// Serves for as long as the process lives.
+/// Serves the admin endpoint for as long as the process lives.
+///
+/// # Errors
+/// If the address can't be listened on.
 pub async fn serve(
     settings: &AdminSettings,
     ready: watch::Receiver<NotReady>,

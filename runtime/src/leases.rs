@@ -1,12 +1,13 @@
-//! The bucket of the dispatchers' liveness leases.
+//! The KV bucket of the dispatchers' liveness leases.
 
 use async_nats::jetstream::kv::Config;
 use async_nats::jetstream::stream::StorageType;
 use hookwright_core::nats::names::LEASES_BUCKET;
 use hookwright_core::record::lease::TTL;
 
-/// How the bucket is made. In memory, as a full disk refuses writes: so a server that stands alone loses it when it
-/// restarts. Whoever misses it first makes it anew, operator or dispatcher: dispatchers deliver without an operator.
+/// The configuration of the bucket. The bucket is in memory, because a full disk refuses writes. So a single NATS
+/// server loses the bucket when it restarts. The operator and each dispatcher create the bucket again if they find it
+/// missing, because dispatchers also deliver without an operator.
 #[must_use]
 pub fn bucket() -> Config {
     Config {

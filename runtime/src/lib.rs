@@ -1,5 +1,5 @@
-//! What each Hookwright process needs and no domain rule is part of: settings, logs, the connection to NATS, mirrors of
-//! KV buckets, the admin endpoint.
+//! The parts of a Hookwright process that contain no domain rule: settings, logs, the connection to NATS, mirrors of KV
+//! buckets, and the admin endpoint.
 //!
 //! **Architecture invariant**: nothing here knows Kubernetes, subscriptions or webhooks.
 

@@ -1,4 +1,4 @@
-//! Logs: to standard error, one line an event.
+//! Logs: one line for each event, to standard error.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -7,43 +7,49 @@ use serde::Deserialize;
 use tokio::time::Instant;
 use tracing_subscriber::EnvFilter;
 
+/// The shortest time between two lines that [`Seldom`] lets through.
 const SELDOM: Duration = Duration::from_secs(10);
 
-/// How to log.
+/// The settings of the logs.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct LogSettings {
-    /// `Text` or `Json`.
+    /// The format of a line: `Text` or `Json`.
     pub format: Format,
-    /// What to log, in the form of `RUST_LOG`, which wins over it; if neither is given, `info`.
+    /// Which lines to log, in the form of `RUST_LOG`. The variable `RUST_LOG` wins over this setting. If neither is
+    /// given, the filter is `info,async_nats=warn`.
     pub filter: Option<String>,
 }
 
+/// The format of a log line.
 #[derive(Debug, Clone, Copy, Default, Deserialize)]
 pub enum Format {
+    /// Text for people, without colours.
     #[default]
     Text,
+    /// A JSON object.
     Json,
 }
 
-/// Starts logging; the first call counts.
+/// Starts logging. Only the first call in a process has an effect.
 pub fn init(settings: &LogSettings) {
     let filter = EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| EnvFilter::new(settings.filter.as_deref().unwrap_or("info,async_nats=warn")));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    // An error means that a subscriber is there already.
+    // An error means that logging was started already.
     let _ = match settings.format {
         Format::Text => builder.with_ansi(false).try_init(),
         Format::Json => builder.json().try_init(),
     };
 }
 
-/// Lets one in ten seconds of many like lines through: what fails for thousands of deliveries fails for one reason.
+/// A limit for a log line that may repeat: it lets one line through in ten seconds. If thousands of deliveries fail,
+/// they fail for one reason, and one line is enough.
 #[derive(Debug, Default)]
 pub struct Seldom(Mutex<Option<Instant>>);
 
 impl Seldom {
-    /// Whether this line is to be written.
+    /// Whether the line is to be written now.
     pub fn now(&self) -> bool {
         let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
@@ -55,7 +61,8 @@ impl Seldom {
     }
 }
 
-/// An error with all its causes, on one line.
+/// The text of an error and all its causes, on one line with colons between them. A cause that the text already ends
+/// with is not repeated.
 pub fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();

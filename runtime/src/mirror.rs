@@ -1,7 +1,8 @@
-//! A mirror of a KV bucket: what is there first, then each change, for as long as the process lives.
+//! A mirror of a KV bucket: it reports all keys first, then each change, for as long as the process lives.
 //!
-//! After each reconnect the mirror starts again with a full snapshot and reports what has gone meanwhile: a bucket in
-//! memory storage is another one after a restart of the server, and counts its revisions from 1 again.
+//! After each reconnect the mirror starts again with a full snapshot, and reports the keys that have vanished
+//! meanwhile. It has to, because a bucket in memory is a new one after a restart of the server, and counts its
+//! revisions from 1 again.
 
 use std::collections::HashSet;
 use std::convert::Infallible;
@@ -15,27 +16,27 @@ use tracing::warn;
 
 use crate::nats::Nats;
 
-/// A change of the bucket.
+/// A change that a mirror reports.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
-    /// A key has this value.
+    /// A key has this value, which was written at this revision.
     Put { key: String, value: Bytes, revision: u64 },
     /// A key was deleted.
     Delete { key: String },
-    /// A key is not in the bucket any more: it went while nobody looked, or with the bucket it was in.
+    /// A key is no longer in the bucket: it was removed while the mirror didn't watch, or the bucket is a new one.
     Vanished { key: String },
-    /// Everything up to this revision has been reported. After the snapshot, then after each change.
+    /// Everything up to this revision has been reported. It follows the snapshot, and then each change.
     Loaded { revision: u64 },
 }
 
-/// The watch broke; the mirror starts again.
+/// Why a watch ended. The mirror then starts again.
 #[derive(Debug, thiserror::Error)]
 enum WatchError {
-    #[error("the bucket is not there")]
+    #[error("the bucket can't be found")]
     Bucket(#[source] async_nats::jetstream::context::GetStreamError),
-    #[error("no information about the bucket")]
+    #[error("the state of the bucket can't be read")]
     Info(#[source] async_nats::jetstream::context::RequestError),
-    #[error("no consumer on the bucket")]
+    #[error("a consumer on the bucket can't be created")]
     Consumer(#[source] async_nats::jetstream::stream::ConsumerError),
     #[error("the consumer of the bucket can't be read")]
     Messages(#[source] async_nats::jetstream::consumer::StreamError),
@@ -47,7 +48,7 @@ enum WatchError {
     Ended,
 }
 
-/// A bucket to mirror.
+/// A mirror of the keys of one bucket.
 pub struct Mirror {
     nats: Nats,
     bucket: &'static str,
@@ -56,13 +57,13 @@ pub struct Mirror {
 }
 
 impl Mirror {
-    /// Of all keys in `bucket` that match `keys` (`>` for all).
+    /// Makes a mirror of all keys in `bucket` that match `keys` (`>` for all).
     #[must_use]
     pub fn new(nats: Nats, bucket: &'static str, keys: &'static str) -> Self {
         Self { nats, bucket, keys, known: HashSet::new() }
     }
 
-    /// Reports to `apply`, for ever.
+    /// Reports each change to `apply`. It never returns: if the watch breaks, it starts again.
     pub async fn run(mut self, mut apply: impl FnMut(Change)) -> Infallible {
         let mut failures = 0u32;
         loop {

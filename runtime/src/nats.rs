@@ -1,4 +1,4 @@
-//! The connection to NATS, and what the server must be able to do.
+//! The connection to NATS, and the check of the features that the server must have.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -10,52 +10,56 @@ use serde::Deserialize;
 use tokio::sync::watch;
 use tracing::{info, warn};
 
-/// How to reach NATS, and as whom.
+/// The settings of the connection to NATS.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct NatsSettings {
-    /// `nats://host:4222`, or several with commas between them.
+    /// The URL of the server, such as `nats://host:4222`, or several URLs with commas between them.
     pub url: String,
-    /// The user; with `passwordFile`.
+    /// The user name. It needs `passwordFile`.
     pub user: Option<String>,
     /// The file with the user's password.
     pub password_file: Option<PathBuf>,
     /// The file with the user's JWT and seed, instead of user and password.
     pub credentials_file: Option<PathBuf>,
-    /// The CA that signed the server's certificate, if it is no public one.
+    /// The file with the CA that signed the server's certificate, if it is not a public CA.
     pub ca_file: Option<PathBuf>,
-    /// The first token of the inboxes: each user has its own, so that none reads another's replies.
+    /// The prefix of the inbox subjects. Each user has its own, so that no user reads another's replies.
     pub inbox_prefix: String,
 }
 
-/// NATS can't be used.
+/// Why NATS can't be used.
 #[derive(Debug, thiserror::Error)]
 pub enum NatsError {
     #[error("can't read {path}")]
     File { path: PathBuf, source: std::io::Error },
-    #[error("nats needs user with passwordFile, or credentialsFile")]
+    #[error("the settings of nats need both user and passwordFile, or only credentialsFile, or none of them")]
     Credentials,
     #[error("NATS server {version} is too old: Hookwright needs 2.12 or newer, for scheduled messages")]
     TooOld { version: String },
     #[error(
-        "the NATS server has no JetStream, or not for this account: enable it (jetstream {{}} in the server's configuration)"
+        "JetStream is not enabled on the NATS server, or not for this account: enable it (jetstream {{}} in the \
+         server's configuration)"
     )]
     NoJetStream,
 }
 
-/// The connection, with JetStream and a counter that moves at each reconnect.
+/// The connection to NATS, with JetStream and a counter of connects.
 #[derive(Clone)]
 pub struct Nats {
     pub client: Client,
     pub jetstream: Context,
-    /// How often the connection was made.
+    /// How often the client has connected. The number changes with each reconnect.
     pub connected: watch::Receiver<u64>,
 }
 
-/// Longest wait between two tries to connect.
+/// The longest wait between two attempts to connect.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// Connects, waiting for the server as long as it takes, and checks what it can do.
+/// Connects to NATS and checks the features of the server. It waits for the server as long as it takes.
+///
+/// # Errors
+/// If the settings are wrong, a file can't be read, or the server lacks a feature that Hookwright needs.
 pub async fn connect(settings: &NatsSettings, name: &str) -> Result<Nats, NatsError> {
     let (counter, connected) = watch::channel(0);
     loop {
@@ -109,15 +113,15 @@ async fn options(settings: &NatsSettings) -> Result<ConnectOptions, NatsError> {
     })
 }
 
-/// Refuses servers that would silently ignore what the protocol needs: older ones accept unknown settings and drop
-/// them.
+/// Refuses servers without the features that Hookwright needs. Older servers would accept settings that they don't
+/// know, and silently drop them.
 async fn require_server(client: &Client) -> Result<Context, NatsError> {
     if !client.is_server_compatible(2, 12, 0) {
         return Err(NatsError::TooOld { version: client.server_info().version });
     }
     let jetstream = jetstream::new(client.clone());
     let disabled = |error: &AccountError| match error.kind() {
-        // Also what a cluster without a leader says, for a while: then the server says that it has JetStream.
+        // A cluster without a leader answers this, too, for a while. Its servers then still announce JetStream.
         AccountErrorKind::JetStreamUnavailable => !client.server_info().jetstream,
         AccountErrorKind::JetStream(error) => {
             matches!(

@@ -1,31 +1,34 @@
-//! The sealing key, from a file that is mounted into operator and dispatchers alike.
+//! The sealing key, which operator and dispatchers read from the same file.
 
 use std::path::PathBuf;
 
 use hookwright_core::seal::{SealError, SealingKey};
 use serde::Deserialize;
 
-/// Where the sealing key is.
+/// The settings of the sealing key.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct SealingSettings {
-    /// Names the key in what it sealed.
+    /// The id of the key, which each sealed value names.
     pub key_id: String,
-    /// The base64 of 32 random bytes.
+    /// The file with the key: the base64 of 32 random bytes.
     pub key_file: PathBuf,
 }
 
-/// The sealing key can't be read.
+/// Why the sealing key can't be read.
 #[derive(Debug, thiserror::Error)]
 pub enum SealingKeyError {
     #[error("can't read the sealing key file {path}")]
     File { path: PathBuf, source: std::io::Error },
-    #[error("the sealing key file {path} holds no key")]
+    #[error("the sealing key file {path} doesn't contain a key")]
     Key { path: PathBuf, source: SealError },
 }
 
 impl SealingSettings {
-    /// Reads the key.
+    /// Reads the key from its file.
+    ///
+    /// # Errors
+    /// If the file can't be read, or doesn't contain a key.
     pub fn load(&self) -> Result<SealingKey, SealingKeyError> {
         let path = self.key_file.clone();
         let text =

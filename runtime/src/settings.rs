@@ -1,7 +1,8 @@
-//! One YAML file of settings, plus overrides from the environment.
+//! Settings from one YAML file, with overrides from the environment.
 //!
-//! `HOOKWRIGHT__NATS__URL=nats://...` sets `nats.url`: two underscores go one level down, `SNAKE_CASE` is the
-//! `snakeCase` key, the value is read as YAML. A key that the process does not know is refused, wherever it stands.
+//! `HOOKWRIGHT__NATS__URL=nats://...` sets `nats.url`: two underscores go one level down, `SNAKE_CASE` stands for the
+//! key `snakeCase`, and the value is read as YAML. A key that the process doesn't know is refused, in the file and in
+//! the environment.
 
 use std::path::{Path, PathBuf};
 
@@ -12,7 +13,7 @@ use serde_json::{Map, Value};
 
 const PREFIX: &str = "HOOKWRIGHT__";
 
-/// Settings can't be read.
+/// Why settings can't be read.
 #[derive(Debug, thiserror::Error)]
 pub enum SettingsError {
     #[error("can't read the settings file {path}")]
@@ -25,7 +26,10 @@ pub enum SettingsError {
     Invalid { path: PathBuf, source: serde_json::Error },
 }
 
-/// Reads the file, then lays the environment's overrides over it.
+/// Reads the file, then applies the overrides from the environment.
+///
+/// # Errors
+/// If the file can't be read, or the file or a variable is not YAML or doesn't fit the settings.
 pub fn load<T: DeserializeOwned>(path: &Path) -> Result<T, SettingsError> {
     let text = std::fs::read_to_string(path).map_err(|source| SettingsError::File { path: path.to_owned(), source })?;
     parse(path, &text, std::env::vars())
@@ -72,7 +76,7 @@ fn camel_case(snake: &str) -> String {
     out
 }
 
-/// A duration as text, `35s` or `1h30m`, as the settings have it.
+/// The form of durations in settings: a text such as `35s` or `1h30m`.
 pub mod duration {
     use serde::{Deserialize, Deserializer};
     use std::time::Duration;
@@ -84,18 +88,18 @@ pub mod duration {
     }
 }
 
-/// An amount of bytes: a number, or text with a unit as `256Mi`.
+/// An amount of bytes in settings, above 0: a number, or a text with a unit such as `256Mi`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bytes(u64);
 
 impl Bytes {
-    /// So many.
+    /// Makes an amount of so many bytes.
     #[must_use]
     pub const fn new(bytes: u64) -> Self {
         Self(bytes)
     }
 
-    /// How many.
+    /// The number of bytes.
     #[must_use]
     pub const fn get(self) -> u64 {
         self.0

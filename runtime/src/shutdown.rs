@@ -1,4 +1,4 @@
-//! Waits for the signal to stop.
+//! The signal to stop the process.
 
 use tokio::signal::unix::{SignalKind, signal};
 

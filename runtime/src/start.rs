@@ -1,4 +1,4 @@
-//! The start of a process: its command line, its settings, its logs.
+//! The start of a process: its command line, its settings and its logs.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -9,7 +9,7 @@ use tracing::error;
 use crate::logging::{self, LogSettings};
 use crate::settings;
 
-/// What a process is told on the command line.
+/// The arguments of a process on the command line.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
     /// The settings file.
@@ -20,8 +20,8 @@ pub struct Arguments {
     pub check_config: bool,
 }
 
-/// Reads the settings, starts the logs, and runs the process to its end; with `check_config`, `run` only checks. An error is
-/// logged once, with all its causes.
+/// Reads the settings, starts the logs, and runs the process to its end. `run` gets the settings and whether it only
+/// has to check them. An error is logged once, with all its causes.
 pub async fn start<S, F>(
     arguments: &Arguments,
     log: impl Fn(&S) -> &LogSettings,
