@@ -30,9 +30,9 @@ pub struct Settings {
     /// How long a deletion waits for NATS.
     #[serde(default = "default_finalizer_timeout", deserialize_with = "duration::deserialize")]
     pub finalizer_timeout: Duration,
-    /// How many EventSchemas of one Producer are accepted: dispatchers hold all of them in memory.
-    #[serde(default = "default_event_schemas")]
-    pub event_schemas_per_producer: usize,
+    /// How much of each kind is accepted.
+    #[serde(default)]
+    pub limits: LimitSettings,
     /// How Hookwright's own streams are kept.
     #[serde(default)]
     pub system_streams: SystemStreams,
@@ -49,8 +49,18 @@ fn default_finalizer_timeout() -> Duration {
     Duration::from_secs(600)
 }
 
-fn default_event_schemas() -> usize {
-    100
+/// How much of each kind is accepted.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct LimitSettings {
+    /// How many EventSchemas of one Producer are accepted: dispatchers hold all of them in memory.
+    pub event_schemas_per_producer: usize,
+}
+
+impl Default for LimitSettings {
+    fn default() -> Self {
+        Self { event_schemas_per_producer: 100 }
+    }
 }
 
 /// How Hookwright's own streams are kept.

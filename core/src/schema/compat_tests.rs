@@ -283,6 +283,7 @@ pub(super) mod soundness {
 
     use super::super::compat::Comparison;
     use super::super::compiled::{self, SchemaBudget};
+    use super::super::tests::by_length;
     use super::*;
 
     pub(in super::super) fn schema() -> impl Strategy<Value = Value> {
@@ -368,7 +369,7 @@ pub(super) mod soundness {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig { cases: 4000, max_global_rejects: 1_000_000, ..ProptestConfig::default() })]
+        #![proptest_config(ProptestConfig { cases: by_length(500, 4000), max_global_rejects: 1_000_000, ..ProptestConfig::default() })]
 
         #[test]
         fn what_is_shown_compatible_is(old in schema(), change in schema(), values in prop::collection::vec(value(), 16), mix in 0..3) {

@@ -6,6 +6,11 @@ use super::*;
 use crate::event::event_type::EventTypeRule;
 use crate::event::{Event, Message, Reading, attribute_value, parse};
 
+/// The number of cases in the short form of a test, or in the long one (`make test-long`).
+pub(super) fn by_length(short: u32, long: u32) -> u32 {
+    if std::env::var_os("HOOKWRIGHT_TEST_LONG").is_some() { long } else { short }
+}
+
 pub(super) fn version(text: &str, json_schema: Value) -> VersionedSchema {
     VersionedSchema { version: SchemaVersion::parse(text).unwrap(), uri: None, json_schema, deprecated: false }
 }

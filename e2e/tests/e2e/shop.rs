@@ -71,7 +71,8 @@ pub(crate) async fn plane() -> (&'static ControlPlane, RwLockReadGuard<'static, 
 pub(crate) async fn shared() -> (Shop<'static>, RwLockReadGuard<'static, ()>) {
     let machine = MACHINE.read().await;
     let tenancy = json!({ TENANT: { "subjects": ["legacy.orders.>"], "streams": ["LEGACY", "tenant-*"] } });
-    let operator = json!({ "secretRefresh": "4s", "eventSchemasPerProducer": EVENT_SCHEMAS, "tenancy": tenancy });
+    let operator =
+        json!({ "secretRefresh": "4s", "limits": { "eventSchemasPerProducer": EVENT_SCHEMAS }, "tenancy": tenancy });
     let start = || World::start(Options { dispatchers: 2, operator, ..Options::default() });
     let world = WORLD.get_or_try_init(start).await.unwrap();
     (Shop::open(world, json!({})).await, machine)

@@ -50,7 +50,7 @@ pub(super) async fn fetch(schema: &EventSchema, uid: &EventSchemaUid, ctx: &Cont
         }
     }
     let rivals = ctx.schemas.of_producer(&schema.producer_ref());
-    let crowded = crowded(schema, &rivals, ctx).then_some(ctx.settings.event_schemas_per_producer);
+    let crowded = crowded(schema, &rivals, ctx).then_some(ctx.settings.limits.event_schemas_per_producer);
     Ok(Fetched { producer, older: older(schema, &rivals), crowded, published, in_force })
 }
 
@@ -62,7 +62,7 @@ fn age(schema: &EventSchema) -> impl Ord {
 /// Returns whether others leave no room for this EventSchema. The older ones count, whether they are accepted or not,
 /// and so do all that were accepted.
 fn crowded(schema: &EventSchema, rivals: &[Arc<EventSchema>], ctx: &Context) -> bool {
-    let most = ctx.settings.event_schemas_per_producer;
+    let most = ctx.settings.limits.event_schemas_per_producer;
     let accepted = |rival: &Arc<EventSchema>| {
         let latest = ctx.schemas.own_writes.newest(rival);
         latest.status.as_ref().is_some_and(|status| status.latest.is_some())
