@@ -1,9 +1,10 @@
-//! The wall clock, held against the NATS server's.
+//! The wall clock, compared with the NATS server's clock.
 //!
-//! Due times are the server's to keep, and receivers refuse a `webhook-timestamp` that is minutes off. So the clock of
-//! this machine is compared with the time in a reply of JetStream at the start and each minute: up to [`TOLERATED`] it
-//! is used as it is; beyond that the server's time is used; beyond [`HOPELESS`], and before the first comparison, the
-//! dispatcher takes in nothing and is not ready, as something is wrong with this machine.
+//! The server decides when a delivery is due, and receivers refuse a `webhook-timestamp` that is minutes off. So the
+//! dispatcher compares this machine's clock with the time in a reply of JetStream, at the start and every minute. While
+//! the difference is at most [`TOLERATED`], the clock is used as it is. Beyond that, the server's time is used. Beyond
+//! [`HOPELESS`], and before the first comparison, the dispatcher reads nothing and is not ready, because something is
+//! wrong with this machine.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -21,39 +22,39 @@ use tracing::{info, warn};
 
 use crate::metrics::Metrics;
 
-/// How far off the clock may be to be used as it is.
+/// The largest difference at which the clock is used as it is.
 const TOLERATED: SignedDuration = SignedDuration::from_secs(5);
-/// How far off the clock may be for the dispatcher to work.
+/// The largest difference at which the dispatcher works.
 const HOPELESS: SignedDuration = SignedDuration::from_secs(60);
-/// Tests set it to a duration, which is added to the system's clock.
+/// A variable of the environment that tests set to a duration, which is added to the system's clock.
 const SHIFT: &str = "HOOKWRIGHT_TEST_CLOCK_SHIFT";
 const EVERY: Duration = Duration::from_secs(60);
-/// After a comparison that failed.
+/// The wait after a failed comparison.
 const RETRY: Duration = Duration::from_secs(2);
 
-/// The time that this dispatcher goes by.
+/// The clock that the whole dispatcher uses.
 #[derive(Debug)]
 pub(crate) struct Clock {
-    /// Added to the system's clock: zero but in tests.
+    /// The duration that is added to the system's clock. It is zero except in tests.
     shift: SignedDuration,
-    /// Added to that: zero while the clock is tolerated. In milliseconds.
+    /// The correction in milliseconds, which is added to the shifted clock. It is zero while the clock is tolerated.
     correction: AtomicI64,
-    /// None before the first comparison.
+    /// Whether the dispatcher may work with this clock; `None` before the first comparison.
     usable: watch::Sender<Option<bool>>,
 }
 
-/// What the difference between server and clock means.
+/// The consequences of the difference between the server's clock and this machine's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Verdict {
+struct Assessment {
     correction: SignedDuration,
     usable: bool,
 }
 
-/// `ahead` is how far the server's clock is ahead of ours.
-fn judge(ahead: SignedDuration) -> Verdict {
+/// Decides what follows if the server's clock is `ahead` of this machine's.
+fn assess(ahead: SignedDuration) -> Assessment {
     let off = ahead.abs();
     let correction = if off > TOLERATED { ahead } else { SignedDuration::ZERO };
-    Verdict { correction, usable: off <= HOPELESS }
+    Assessment { correction, usable: off <= HOPELESS }
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -64,7 +65,7 @@ enum ClockError {
     Refused(#[source] async_nats::jetstream::Error),
 }
 
-/// What is read of a reply.
+/// The only field of a reply that is read.
 #[derive(Deserialize)]
 struct Reply {
     ts: Timestamp,
@@ -86,7 +87,7 @@ impl Clock {
         own.checked_add(correction).unwrap_or(own)
     }
 
-    #[expect(clippy::disallowed_methods, reason = "it is what all others are to go by")]
+    #[expect(clippy::disallowed_methods, reason = "all other code reads the time here")]
     fn own(&self) -> Timestamp {
         let system = Timestamp::now();
         system.checked_add(self.shift).unwrap_or(system)
@@ -97,22 +98,22 @@ impl Clock {
         *self.usable.borrow() == Some(true)
     }
 
-    /// Why it may not, if so.
+    /// Why the dispatcher may not work with this clock; `None` if it may.
     pub(crate) fn fault(&self) -> Option<&'static str> {
         match *self.usable.borrow() {
-            None => Some("the clock of this machine has not been compared with the NATS server's"),
-            Some(false) => Some("the clock of this machine is more than a minute off"),
+            None => Some("this machine's clock has not been compared with the NATS server's"),
+            Some(false) => Some("this machine's clock is more than a minute off"),
             Some(true) => None,
         }
     }
 
     /// Waits until [`Self::is_usable`].
     pub(crate) async fn usable(&self) {
-        // The sender is in self.
+        // The sender is a field of `self`, so the channel stays open.
         let _ = self.usable.subscribe().wait_for(|usable| *usable == Some(true)).await;
     }
 
-    /// Compares, for ever.
+    /// Compares the clocks every [`EVERY`], for as long as the process runs.
     pub(crate) async fn keep(self: Arc<Self>, nats: Nats, metrics: Arc<Metrics>) {
         loop {
             let wait = match self.compare(&nats).await {
@@ -121,7 +122,7 @@ impl Clock {
                     EVERY
                 }
                 Err(error) => {
-                    warn!(error = chain(&error), "can't compare the clock with NATS");
+                    warn!(error = chain(&error), "can't compare the clock with the NATS server's; retrying");
                     RETRY
                 }
             };
@@ -129,7 +130,7 @@ impl Clock {
         }
     }
 
-    /// Asks the server for its time, and goes by what it says.
+    /// Asks the server for its time and applies the difference. Returns how far the server's clock is ahead.
     async fn compare(&self, nats: &Nats) -> Result<SignedDuration, ClockError> {
         let before = self.own();
         let asked = nats.jetstream.request(format!("STREAM.INFO.{PARKED_STREAM}"), &serde_json::json!({})).await;
@@ -138,21 +139,21 @@ impl Clock {
             Response::Ok(reply) => reply,
             Response::Err { error } => return Err(ClockError::Refused(error)),
         };
-        // The server's time was read somewhere between.
+        // The server read its clock between these two moments.
         let ahead = ts.duration_since(before) - after.duration_since(before) / 2;
-        self.apply(judge(ahead), ahead);
+        self.apply(assess(ahead), ahead);
         Ok(ahead)
     }
 
-    fn apply(&self, verdict: Verdict, ahead: SignedDuration) {
-        let correction = i64::try_from(verdict.correction.as_millis()).unwrap_or_default();
+    fn apply(&self, assessment: Assessment, ahead: SignedDuration) {
+        let correction = i64::try_from(assessment.correction.as_millis()).unwrap_or_default();
         let before = self.correction.swap(correction, Ordering::Relaxed);
         if correction != 0 {
-            warn!(?ahead, usable = verdict.usable, "the clock of this machine is off: going by the NATS server's");
+            warn!(?ahead, usable = assessment.usable, "this machine's clock is off; using the NATS server's time");
         } else if before != 0 {
-            info!("the clock of this machine is right again");
+            info!("this machine's clock is right again");
         }
-        let usable = Some(verdict.usable);
+        let usable = Some(assessment.usable);
         self.usable.send_if_modified(|current| std::mem::replace(current, usable) != usable);
     }
 }
@@ -162,7 +163,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn verdicts() {
+    fn assessments() {
         for (seconds, corrected, usable) in [
             (0, false, true),
             (5, false, true),
@@ -173,19 +174,19 @@ mod tests {
         ] {
             let ahead = SignedDuration::from_secs(seconds);
             let correction = if corrected { ahead } else { SignedDuration::ZERO };
-            assert_eq!(judge(ahead), Verdict { correction, usable }, "{seconds}");
+            assert_eq!(assess(ahead), Assessment { correction, usable }, "{seconds}");
         }
     }
 
     #[test]
-    #[expect(clippy::disallowed_methods, reason = "the time as it is")]
+    #[expect(clippy::disallowed_methods, reason = "the test compares with the system's clock")]
     fn a_correction_moves_the_time() {
         let clock = Clock::shifted(SignedDuration::from_secs(90));
-        assert!(!clock.is_usable(), "nobody knows yet");
-        clock.apply(judge(SignedDuration::from_secs(-90)), SignedDuration::from_secs(-90));
+        assert!(!clock.is_usable(), "the clocks have not been compared");
+        clock.apply(assess(SignedDuration::from_secs(-90)), SignedDuration::from_secs(-90));
         assert!(clock.now().duration_since(Timestamp::now()).abs() < SignedDuration::from_secs(2));
         assert!(!clock.is_usable());
-        clock.apply(judge(SignedDuration::ZERO), SignedDuration::ZERO);
+        clock.apply(assess(SignedDuration::ZERO), SignedDuration::ZERO);
         assert!(clock.is_usable());
     }
 }

@@ -1,6 +1,6 @@
-//! The configuration as the dispatcher has it: records from NATS, each prepared once for all deliveries.
+//! The configuration as the dispatcher uses it. Each record from NATS is prepared once for all deliveries.
 //!
-//! `loader` and `disabled` follow NATS; every other room only reads the index.
+//! `loader` and `disabled` follow NATS. All other rooms only read the index.
 
 pub(crate) mod disabled;
 pub(crate) mod index;

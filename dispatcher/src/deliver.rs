@@ -1,10 +1,11 @@
-//! From an event, or a parked delivery that is due, to attempts and what follows them.
+//! Takes events and due deliveries, attempts them, and stores what follows.
 //!
 //! ```text
 //! fan_out | due -> queued (lane, then the dispatcher's attempts) -> attempt -> done | follow -> parked or given up
 //! ```
 //!
-//! `intake` calls [`deliverer::Deliverer::fan_out`] and [`deliverer::Deliverer::deliver_due`]; nobody else calls this room.
+//! `intake` calls [`deliverer::Deliverer::fan_out`] and [`deliverer::Deliverer::deliver_due`]. No other room calls this
+//! one.
 
 pub(crate) mod attempt;
 pub(crate) mod deliverer;

@@ -17,17 +17,17 @@ use tokio::time::Instant;
 
 pub(crate) use writer::HealthWriter;
 
-/// How often a subscription's counts are written, unless something turned.
+/// The shortest time between two writes of a Subscription's counts, unless the endpoint's health may have turned.
 const EVERY: Duration = Duration::from_secs(5);
-/// The shortest time between two writes, should much turn.
+/// The shortest time between two writes, however often the health may turn.
 const URGENT_EVERY: Duration = Duration::from_secs(1);
-/// Due times remembered for each subscription: enough to name the next one.
+/// How many due times are remembered for each Subscription: enough to name the next one.
 const DUE: usize = 32;
-/// Waiting deliveries remembered for each subscription: enough to name the oldest, unless more than this are retried at
-/// once.
+/// How many waiting deliveries are remembered for each Subscription: enough to name the oldest, unless more than this
+/// are retried at the same time.
 const WAITING: usize = 1_000;
 
-/// The counts of one subscription at this dispatcher.
+/// The counts of one Subscription at this dispatcher.
 #[derive(Debug)]
 pub(crate) struct HealthCell {
     uid: SubscriptionUid,
@@ -38,20 +38,21 @@ pub(crate) struct HealthCell {
 #[derive(Debug, Default)]
 struct State {
     counts: DeliveryCounts,
-    /// When the deliveries that this dispatcher parked are due, until then.
+    /// When deliveries that this dispatcher parked are due, until they are: the next [`DUE`].
     due: BTreeSet<Timestamp>,
-    /// The oldest of them.
+    /// The parked deliveries with the oldest events, until they are due.
     waiting: BTreeSet<Pending>,
-    /// What the others had parked at the last look, and when that was.
+    /// How much the other dispatchers had parked at the last look.
     elsewhere: Waiting,
+    /// When the last look was; `None` if there was none.
     looked: Option<Instant>,
-    /// What this dispatcher has parked since.
+    /// How much this dispatcher has parked since that look.
     parked_since: Waiting,
-    /// The writer has it on its list.
+    /// Whether the cell is on the writer's list.
     queued: bool,
-    /// Something is not written.
+    /// Whether a change is not written yet.
     dirty: bool,
-    /// It is to be written at once.
+    /// Whether the counts are to be written at once.
     urgent: bool,
     written: Option<Instant>,
 }
@@ -59,26 +60,27 @@ struct State {
 /// What the writer does with a cell.
 #[derive(Debug)]
 pub(crate) enum Take {
-    /// Writes this now.
+    /// Write these counts now.
     Write(Box<DeliveryCounts>),
-    /// Looks again.
+    /// Look at the cell again later.
     Later,
-    /// Nothing, until something changes.
+    /// Do nothing until the next change.
     Rest,
 }
 
 impl HealthCell {
-    /// An attempt was made.
+    /// Counts an attempt.
     pub(crate) fn attempt(self: &Arc<Self>, attempt: LastAttempt) {
         self.change(|state| state.counts.attempt(attempt));
     }
 
-    /// Whose counts these are.
+    /// The Subscription whose counts these are.
     pub(crate) fn uid(&self) -> &SubscriptionUid {
         &self.uid
     }
 
-    /// Counts a delivery among what waits, if there is room; told to look, the caller does, and asks again.
+    /// Counts a delivery as waiting, if the quota has room. If the answer is [`Room::Look`], the caller looks and asks
+    /// again.
     pub(crate) fn admit(self: &Arc<Self>, quota: ParkQuota, delivery: Waiting, now: Instant) -> Room {
         let mut room = Room::Free;
         self.change(|state| {
@@ -94,7 +96,8 @@ impl HealthCell {
                     state.parked_since = state.parked_since.plus(delivery);
                     state.counts.tally.retrying == 1
                 }
-                // From now on, so that one looks, not all who ask meanwhile. The others will look, too: they are told.
+                // The look counts from now on, so that one caller looks and not all that ask meanwhile. The other
+                // dispatchers will look, too, so this one's counts are written at once.
                 Room::Look => {
                     state.looked = Some(now);
                     state.parked_since = Waiting::default();
@@ -106,12 +109,12 @@ impl HealthCell {
         room
     }
 
-    /// What the others have parked, by a look.
+    /// Takes the result of a look: how much the other dispatchers have parked.
     pub(crate) fn looked(&self, elsewhere: Waiting) {
         self.state().elsewhere = elsewhere;
     }
 
-    /// The delivery of an event that was published at `since` waits until `at`.
+    /// Remembers that the delivery of an event, which was published at `since`, waits until `at`.
     pub(crate) fn parked(self: &Arc<Self>, since: Timestamp, at: Timestamp) {
         self.change(|state| {
             state.due.insert(at);
@@ -126,7 +129,7 @@ impl HealthCell {
         });
     }
 
-    /// A delivery has succeeded that was counted among what waits.
+    /// Counts a delivery that has succeeded. `waited` is the amount that it counted for as waiting.
     pub(crate) fn done(self: &Arc<Self>, waited: Waiting) {
         self.change(|state| {
             state.counts.tally.wait(waited.negated());
@@ -134,7 +137,8 @@ impl HealthCell {
         });
     }
 
-    /// A delivery was given up at that time, after that progress; `waited` is what it was counted for among what waits.
+    /// Counts a delivery that was given up at `time`, after this progress. `waited` is the amount that it counted for
+    /// as waiting.
     pub(crate) fn gave_up(self: &Arc<Self>, time: Timestamp, waited: Waiting, progress: &Progress) {
         let last = progress.history.last();
         let given_up = GivenUp {
@@ -150,7 +154,8 @@ impl HealthCell {
         });
     }
 
-    /// `change` returns whether something turned, which is written at once.
+    /// Changes the state and puts the cell on the writer's list. If `change` returns true, the counts are written at
+    /// once.
     fn change(self: &Arc<Self>, change: impl FnOnce(&mut State) -> bool) {
         let mut state = self.state();
         let turned = change(&mut state);
@@ -163,8 +168,8 @@ impl HealthCell {
         }
     }
 
-    /// What to write at this time, if anything. While something waits, its cell stays with the writer: what is due next
-    /// changes as time passes.
+    /// What to write now, if anything. While a delivery waits, the cell stays on the writer's list, because the next
+    /// due time changes as time passes.
     fn take(&self, now: Instant, wall: Timestamp, force: bool) -> Take {
         let mut state = self.state();
         state.due.retain(|at| *at >= wall);
@@ -188,24 +193,25 @@ impl HealthCell {
         Take::Write(Box::new(state.counts.clone()))
     }
 
-    /// It has turned, or the operator compares what waits with the stream.
-    fn presses(&self) -> bool {
+    /// Whether the write must not wait for a tick with room: the health may have turned, or deliveries wait, whose
+    /// number the operator compares with the stream.
+    fn is_pressing(&self) -> bool {
         let state = self.state();
         state.urgent || state.counts.tally.retrying != 0
     }
 
-    /// Not in the writer's hands any more, until the next change.
+    /// Takes the cell off the writer's list, until the next change.
     fn rest(&self) {
         self.state().queued = false;
     }
 
-    // A poisoned lock means a panic between two counts: they are approximate across a crash, too.
+    // A poisoned lock means a panic between two counts, which are approximate across a crash anyway.
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// All counts of this dispatcher.
+/// The counts of this dispatcher for all Subscriptions.
 pub(crate) struct Health {
     cells: Mutex<HashMap<SubscriptionUid, Arc<HealthCell>>>,
     dirty: mpsc::UnboundedSender<Arc<HealthCell>>,

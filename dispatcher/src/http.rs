@@ -1,5 +1,5 @@
-//! The signed request and how it is sent: the endpoint as requests need it, the one client, its connections, and the egress
-//! guard where it dials.
+//! Builds signed requests and sends them: the endpoint as requests need it, the one client, its connections, and the
+//! egress guard that vets each address before it is dialled.
 //!
 //! `config` prepares endpoints with this room, and `deliver` sends with it.
 

@@ -1,6 +1,7 @@
-//! From JetStream into memory: a reader for each Producer and one for due deliveries, and explicit pulls.
+//! Reads messages from JetStream: a reader for each Producer and one for due deliveries, and the explicit pulls that
+//! they use.
 //!
-//! `run` starts [`readers::run`] and the reader of due deliveries; nobody else calls this room.
+//! `run` starts [`readers::run`] and the reader of due deliveries. No other room calls this one.
 
 pub(crate) mod pull;
 pub(crate) mod reader;

@@ -1,7 +1,9 @@
-//! How much a dispatcher takes on: events and bytes in memory (`budget`), deliveries that wait (`read_ahead`), attempts of
-//! each Subscription (`lane`) and of the dispatcher (`attempts`). `slowness` tells when the dispatcher is the one that is slow.
+//! Limits how much a dispatcher takes on: events and bytes in memory (`budget`), deliveries that wait (`read_ahead`),
+//! attempts of each Subscription (`lane`) and of the whole dispatcher (`attempts`). `slowness` tells whether the
+//! dispatcher itself is slow.
 //!
-//! Both `intake` and `deliver` use this room. It knows nothing of deliveries: what waits is a type parameter.
+//! The rooms `intake` and `deliver` use this one. It knows nothing of deliveries: the type that waits is a type
+//! parameter.
 
 pub(crate) mod attempts;
 pub(crate) mod budget;

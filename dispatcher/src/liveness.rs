@@ -1,8 +1,8 @@
-//! The liveness lease, from the dispatcher's side: see `hookwright_core::record::lease` for the rule.
+//! The liveness lease, from the dispatcher's side. The rule is in `hookwright_core::record::lease`.
 //!
-//! To join, a dispatcher loads the config up to the leader's last revision, writes its lease, and catches up once more:
-//! a record written before the operator could see the lease is loaded, one written after waits for us. After a lapse it
-//! joins as new.
+//! To join, a dispatcher loads the config up to the leader's last revision, writes its lease, and loads up to the last
+//! revision once more. So it has loaded each record that was written before the operator could see the lease. For each
+//! later record, the operator waits for this dispatcher. After a lapse the dispatcher joins as new.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -21,16 +21,16 @@ use tracing::{info, warn};
 
 use crate::config::index::Index;
 
-/// One try to renew may take this long.
+/// How long one try to renew may take.
 const RENEWAL: Duration = Duration::from_millis(1500);
-/// Between a failed try and the next.
+/// The wait between a failed try and the next.
 const RETRY: Duration = Duration::from_millis(200);
 
-/// Whether this dispatcher may act.
+/// Whether this dispatcher may match events and start attempts.
 #[derive(Debug)]
 pub(crate) struct Liveness {
     origin: Instant,
-    /// Start of the last confirmed renewal, in milliseconds after `origin`, plus one; 0 if there is none.
+    /// The start of the last confirmed renewal, in milliseconds after `origin`, plus one; 0 if there is none.
     confirmed: AtomicU64,
     joined: AtomicBool,
     changed: watch::Sender<bool>,
@@ -38,13 +38,13 @@ pub(crate) struct Liveness {
 
 #[derive(Debug, thiserror::Error)]
 enum LeaseError {
-    #[error("the config bucket is not there")]
+    #[error("can't find the config bucket")]
     Config(#[source] context::GetStreamError),
-    #[error("the lease bucket can't be made")]
+    #[error("can't create the bucket of leases")]
     Leases(#[source] context::CreateKeyValueError),
-    #[error("the lease can't be renewed")]
+    #[error("NATS did not store the lease")]
     Renew(#[source] kv::PutError),
-    #[error("the lease can't be written")]
+    #[error("can't encode the lease")]
     Encode(#[source] RecordError),
     #[error("no answer in time")]
     Late(#[source] tokio::time::error::Elapsed),
@@ -76,12 +76,12 @@ impl Liveness {
     pub(crate) async fn live(&self) {
         let mut changed = self.changed.subscribe();
         while !self.is_live() {
-            // The sender lives as long as self.
+            // The sender is a field of `self`, so the channel stays open.
             let _ = timeout(RENEW, changed.changed()).await;
         }
     }
 
-    /// Reports when the dispatcher joins or lapses.
+    /// A receiver that is notified when the dispatcher joins or lapses.
     pub(crate) fn subscribe(&self) -> watch::Receiver<bool> {
         self.changed.subscribe()
     }
@@ -100,7 +100,7 @@ fn millis(span: Duration) -> u64 {
     u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Renews the lease.
+/// The task that renews the lease.
 pub(crate) struct Renewer {
     pub(crate) nats: Nats,
     pub(crate) liveness: Arc<Liveness>,
@@ -111,7 +111,7 @@ pub(crate) struct Renewer {
 }
 
 impl Renewer {
-    /// Joins, renews, joins again after a lapse; for ever.
+    /// Joins, renews, and joins again after a lapse, for as long as the process runs.
     pub(crate) async fn run(mut self) {
         loop {
             match self.join().await {
@@ -120,20 +120,20 @@ impl Renewer {
                     self.liveness.set_joined(true);
                     self.keep(confirmed).await;
                     self.liveness.set_joined(false);
-                    warn!("the lease has lapsed: nothing is delivered until it is back");
+                    warn!("the lease has lapsed; nothing is delivered until this dispatcher has joined again");
                 }
                 Err(error) => {
-                    warn!(error = chain(&error), "can't join yet");
+                    warn!(error = chain(&error), "can't join yet; retrying");
                     tokio::time::sleep(RETRY * 5).await;
                 }
             }
         }
     }
 
-    /// Removes the lease, so that nobody waits for this dispatcher.
+    /// Removes the lease, so that the operator does not wait for this dispatcher.
     pub(crate) async fn leave(nats: &Nats, incarnation: &str) {
         if let Ok(bucket) = nats.jetstream.get_key_value(LEASES_BUCKET).await {
-            // If it fails, the lease expires.
+            // If the removal fails, the lease expires.
             let _ = bucket.delete(incarnation).await;
         }
     }
@@ -145,13 +145,13 @@ impl Renewer {
         self.renew(None).await
     }
 
-    /// Waits until the config is loaded up to what its leader has now.
+    /// Waits until the config is loaded up to the last revision that its leader has now.
     async fn catch_up(&mut self) -> Result<(), LeaseError> {
         let name = format!("KV_{CONFIG_BUCKET}");
         let stream = self.nats.jetstream.get_stream(name).await.map_err(LeaseError::Config)?;
         let last = stream.cached_info().state.last_sequence;
         let wait = timeout(Duration::from_secs(30), self.loaded.wait_for(|loaded| *loaded >= last)).await;
-        // The sender lives as long as the process: only time runs out.
+        // The sender lives as long as the process, so the only possible error is that time runs out.
         wait.map(|_| ()).map_err(LeaseError::Late)
     }
 
@@ -170,14 +170,15 @@ impl Renewer {
                 }
                 Err(LeaseError::Lapsed) => return,
                 Err(error) => {
-                    warn!(error = chain(&error), "the lease is not renewed");
+                    warn!(error = chain(&error), "can't renew the lease; retrying");
                     RETRY
                 }
             };
         }
     }
 
-    /// Writes the lease; returns when it began. A dispatcher that was stopped for a while finds here that it lapsed.
+    /// Writes the lease and returns when the renewal began. A dispatcher that was paused for a while finds out here
+    /// that its lease has lapsed.
     async fn renew(&mut self, previous: Option<u64>) -> Result<u64, LeaseError> {
         let before = self.liveness.elapsed();
         if previous.is_some_and(|previous| before.saturating_sub(previous) >= millis(TRUST)) {

@@ -6,7 +6,8 @@ use clap::Parser;
 use hookwright_dispatcher::{run, settings::Settings};
 use hookwright_runtime::start;
 
-/// A delivery allocates some fifty times, which takes a sixth of its CPU with the system's allocator.
+/// A delivery allocates memory about fifty times. With the system's allocator this takes a sixth of the delivery's CPU
+/// time.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

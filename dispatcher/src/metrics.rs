@@ -18,7 +18,7 @@ fn outcome(kind: OutcomeKind) -> Label {
     [("outcome", kind.name())]
 }
 
-/// What is counted.
+/// The dispatcher's counters, gauges and histograms.
 pub(crate) struct Metrics {
     pub(crate) events: Counter,
     pub(crate) dropped: Counter,
@@ -29,12 +29,12 @@ pub(crate) struct Metrics {
     pub(crate) unreadable: Gauge,
     pub(crate) parked_bytes: Gauge,
     pub(crate) paused: Gauge,
-    /// Seconds.
+    /// The offset in seconds.
     pub(crate) clock_offset: Gauge<f64, AtomicU64>,
     pub(crate) config_revision: Gauge,
     pub(crate) live: Gauge,
     attempts: Family<Label, Counter>,
-    /// Of `attempts`: most of them.
+    /// The counter of `attempts` for successful deliveries, which are most of them.
     delivered: Counter,
     parked: Family<Label, Counter>,
     dead_letters: Family<Label, Counter>,
@@ -72,7 +72,11 @@ impl Metrics {
         registry.register("attempt_seconds", "How long attempts took", metrics.attempt_seconds.clone());
         registry.register("parked", "Deliveries parked, by cause", metrics.parked.clone());
         registry.register("dead_letters", "Deliveries and events given up, by reason", metrics.dead_letters.clone());
-        registry.register("dropped", "Deliveries dropped, as their subscription was deleted", metrics.dropped.clone());
+        registry.register(
+            "dropped",
+            "Deliveries dropped because their Subscription was deleted",
+            metrics.dropped.clone(),
+        );
         let (violations, deprecated) = (metrics.schema_violations.clone(), metrics.deprecated_events.clone());
         registry.register("schema_violations", "Events that violated their schema, by validation", violations);
         registry.register("deprecated_events", "Events of a deprecated schema version", deprecated);
@@ -85,7 +89,7 @@ impl Metrics {
             metrics.unreadable.clone(),
         );
         registry.register("parked_bytes", "Bytes of all parked deliveries", metrics.parked_bytes.clone());
-        registry.register("paused", "1 while too much is parked to take in events", metrics.paused.clone());
+        registry.register("paused", "1 while too much is parked to read new events", metrics.paused.clone());
         let help = "How far the NATS server's clock is ahead of this machine's";
         registry.register("clock_offset_seconds", help, metrics.clock_offset.clone());
         registry.register("config_revision", "The config revision that is loaded", metrics.config_revision.clone());

@@ -1,4 +1,4 @@
-//! What the dispatcher says of itself: readiness and gauges.
+//! What the dispatcher reports about itself: readiness and gauges.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,9 +14,9 @@ use crate::limits::budget::Budget;
 use crate::liveness::Liveness;
 use crate::metrics::Metrics;
 
-/// Keeps readiness and gauges true.
+/// Keeps readiness and gauges up to date.
 pub(crate) struct Observer {
-    /// How many events may be held.
+    /// The setting `limits.heldEvents`.
     pub(crate) held_events: usize,
     pub(crate) index: Arc<Index>,
     pub(crate) liveness: Arc<Liveness>,
@@ -34,7 +34,7 @@ fn gauge(value: usize) -> i64 {
 }
 
 impl Observer {
-    /// For ever.
+    /// Runs for as long as the process.
     pub(crate) async fn run(self) {
         let mut changed = self.liveness.subscribe();
         loop {

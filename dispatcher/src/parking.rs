@@ -1,6 +1,6 @@
-//! What is stored in NATS: deliveries to be tried again, dead letters, and how much of them there may be.
+//! Stores parked deliveries and dead letters in NATS, and limits how much may be parked.
 //!
-//! `deliver` stores; `intake` asks whether too much is parked to take in events.
+//! `deliver` stores; `intake` asks whether too much is parked to read new events.
 
 pub(crate) mod messages;
 pub(crate) mod parked_budget;

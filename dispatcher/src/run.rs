@@ -1,4 +1,4 @@
-//! Puts the parts together.
+//! Constructs the parts of a dispatcher, runs them and stops them.
 //!
 //! ```text
 //! config bucket -> config::loader -> index    liveness: the lease; without it nothing is matched or attempted
@@ -10,8 +10,8 @@
 //!                      attempt: request -> sender -> decide -> done | park | dead letter -> hold settled -> ack
 //! ```
 //!
-//! To stop: readers stop pulling, what waits is parked, what is under way is finished; then the counts are written and the
-//! lease is removed.
+//! To stop, the readers stop pulling, deliveries that wait for their turn are parked, and attempts under way are
+//! finished. Then the counts are written and the lease is removed.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -58,21 +58,21 @@ use crate::settings::Settings;
 use crate::validate::schema_violations::ViolationCounts;
 use crate::validate::validator::Validator;
 
-/// What a NATS message has beside its headers and body.
+/// The size of a NATS message besides its headers and body, in bytes.
 const MESSAGE_OVERHEAD: usize = 4096;
-/// How long saying goodbye to NATS may take.
-const GOODBYE: Duration = Duration::from_secs(2);
-/// Parked deliveries have a budget of their own: a share of the events' one.
+/// How long the last requests to NATS may take when the dispatcher stops.
+const FAREWELL_TIMEOUT: Duration = Duration::from_secs(2);
+/// Due deliveries have a budget of their own: the budget of events, divided by this.
 const DUE_SHARE: usize = 4;
-/// How often lanes of deleted Subscriptions are forgotten.
-const FORGET: Duration = Duration::from_secs(60);
+/// How often lanes of deleted Subscriptions are removed.
+const REMOVE_LANES: Duration = Duration::from_secs(60);
 
-/// Runs the dispatcher until it is asked to stop, or until something says that this can't work; with `check_config`, only
-/// reads what it is told.
+/// Runs the dispatcher until it is asked to stop, or until an error makes it impossible to go on. With `check_config`
+/// it only reads and checks the settings.
 pub async fn run(settings: Settings, check_config: bool) -> anyhow::Result<()> {
     settings.check()?;
     let key = settings.sealing.load()?;
-    // An error means that a provider is there already.
+    // An error means that a provider is installed already.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let sender = Sender::new(&settings.dns, settings.egress.clone())?;
     if check_config {
@@ -102,7 +102,8 @@ fn admin_ended(result: Result<std::io::Result<()>, tokio::task::JoinError>) -> a
     result.context("the admin endpoint panicked")?.context("the admin endpoint failed")
 }
 
-/// What waits for its turn; closed when dropped, as what waits may start nothing any more then.
+/// The queues of deliveries that wait for their turn. They are closed when dropped, because nothing may start after
+/// that.
 struct Queues {
     lanes: Arc<Lanes<Queued>>,
     attempts: Arc<Attempts<Admitted>>,
@@ -115,7 +116,8 @@ impl Queues {
         self.attempts.close();
     }
 
-    /// Runs for as long as the process: has those leave that wait too long, and forgets lanes of deleted Subscriptions.
+    /// Runs for as long as the process. Takes deliveries that have waited too long out of the queues, and removes the
+    /// lanes of deleted Subscriptions.
     async fn sweep(
         lanes: Arc<Lanes<Queued>>,
         attempts: Arc<Attempts<Admitted>>,
@@ -124,7 +126,7 @@ impl Queues {
     ) {
         let mut ticks = interval(lane::SWEEP);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let (mut forgot, mut slowness) = (Instant::now(), Slowness::default());
+        let (mut removed, mut slowness) = (Instant::now(), Slowness::default());
         loop {
             let due = ticks.tick().await;
             let now = Instant::now();
@@ -132,8 +134,8 @@ impl Queues {
             read_ahead.sweep(now, allowance);
             lanes.sweep(now, allowance);
             attempts.sweep(now, allowance);
-            if now.saturating_duration_since(forgot) >= FORGET {
-                forgot = now;
+            if now.saturating_duration_since(removed) >= REMOVE_LANES {
+                removed = now;
                 lanes.retain(|subscription| index.subscription(subscription).is_some());
             }
         }
@@ -146,7 +148,7 @@ impl Drop for Queues {
     }
 }
 
-/// What the parts of a dispatcher share.
+/// The state and the settings that the parts of a dispatcher share.
 struct Shared {
     settings: Settings,
     nats: Nats,
@@ -165,7 +167,7 @@ struct Shared {
 }
 
 impl Shared {
-    /// With the counts that have changed.
+    /// Constructs the shared parts; returns with them the receiver of changed counts.
     fn new(
         settings: Settings,
         nats: Nats,
@@ -195,7 +197,7 @@ impl Shared {
         (shared, changed)
     }
 
-    /// The tasks that follow NATS and keep time.
+    /// Starts the tasks that follow NATS and keep time.
     fn spawn_background(&self, key: SealingKey, vital: &mut JoinSet<()>) {
         let loader = ConfigLoader {
             index: Arc::clone(&self.index),
@@ -270,7 +272,8 @@ impl Shared {
         }
     }
 
-    /// Starts the reader of due deliveries and one for each Producer; returns the budget of the latter.
+    /// Starts the reader of due deliveries and a reader for each Producer. Returns the budget that the readers of
+    /// Producers share.
     fn start_readers(
         &self,
         deliverer: Deliverer,
@@ -305,12 +308,13 @@ impl Shared {
 /// A dispatcher at work.
 struct Running {
     shared: Shared,
-    /// What never ends before `stop`: if one of these does, it has panicked, and the dispatcher must not go on without it.
+    /// Tasks that never end before `stop`. If one of them ends, it has panicked, and the dispatcher must not go on
+    /// without it.
     vital: JoinSet<()>,
-    /// The readers, which end at `stop` only.
+    /// The readers and the task that sends acks, which end only after `stop`.
     readers: JoinSet<()>,
     writing: JoinHandle<()>,
-    /// Dropped to have the counts written for the last time.
+    /// Dropped to have the counts written a last time.
     stop_writing: oneshot::Sender<()>,
 }
 
@@ -324,7 +328,7 @@ impl Running {
     ) -> anyhow::Result<Self> {
         let incarnation = format!("{:016x}", rand::random::<u64>());
         let nats = nats::connect(&settings.nats, &format!("hookwright-dispatcher-{incarnation}")).await?;
-        ready.send_replace(Some(format!("waiting for stream {PARKED_STREAM}: the operator creates it")));
+        ready.send_replace(Some(format!("waiting for stream {PARKED_STREAM}, which the operator creates")));
         wait_for_parked_stream(&nats).await?;
         let budget = settings.parking.budget.get();
         let (shared, changed) = Shared::new(settings, nats, incarnation, metrics);
@@ -344,13 +348,15 @@ impl Running {
         Ok(Self { shared, vital, readers, writing, stop_writing })
     }
 
-    /// Stops pulling, parks what waits for its turn, finishes what is under way; then writes the counts and removes the lease.
+    /// Stops pulling, parks deliveries that wait for their turn, and finishes attempts under way. Then writes the
+    /// counts and removes the lease.
     async fn stop(mut self) {
         let deadline = Instant::now() + self.shared.settings.shutdown_grace;
         info!(held = self.shared.tracker.len(), "stopping");
         self.shared.stop.cancel();
         self.shared.queues.close();
-        // First the readers: what a pull has brought in is held, too. With them, the last acks.
+        // The readers end first, because messages that a pull has brought in are held, too. The task that sends acks
+        // ends after the last ack.
         let drained = async {
             while self.readers.join_next().await.is_some() {}
             self.shared.tracker.close();
@@ -359,34 +365,35 @@ impl Running {
         if timeout_at(deadline, drained).await.is_err() {
             warn!(
                 held = self.shared.tracker.len(),
-                "stopped before all was settled: it comes again at another dispatcher"
+                "stopped before all held messages were settled; they come again at another dispatcher"
             );
         }
         drop(self.stop_writing);
-        if timeout_at(deadline + GOODBYE, self.writing).await.is_err() {
+        if timeout_at(deadline + FAREWELL_TIMEOUT, self.writing).await.is_err() {
             warn!("stopped before all counts were written");
         }
-        // No renewal may come after the lease is removed.
+        // No renewal may follow the removal of the lease.
         self.vital.shutdown().await;
-        let goodbye = async {
+        let farewell = async {
             self.shared.violations.finish().await;
             Renewer::leave(&self.shared.nats, &self.shared.incarnation).await;
-            // The acks on their way: without them the events come again.
+            // Sends the last acks: without them the events come again.
             if let Err(error) = self.shared.nats.client.flush().await {
-                warn!(error = chain(&error), "can't flush");
+                warn!(error = chain(&error), "can't send the last acks to NATS");
             }
         };
-        let _ = tokio::time::timeout(GOODBYE, goodbye).await;
+        let _ = tokio::time::timeout(FAREWELL_TIMEOUT, farewell).await;
     }
 }
 
-/// The operator creates the stream. One with limits is refused: a full one would silently drop what waits in it.
+/// Waits until the operator has created the stream. A stream with limits is refused, because a full one would silently
+/// drop deliveries that wait in it.
 async fn wait_for_parked_stream(nats: &Nats) -> anyhow::Result<()> {
     loop {
         match nats.jetstream.get_stream(PARKED_STREAM).await {
             Ok(found) => return check_parked_stream(&found.cached_info().config),
             Err(error) => {
-                info!(error = chain(&error), "waiting for stream {PARKED_STREAM}: the operator creates it");
+                info!(error = chain(&error), "waiting for stream {PARKED_STREAM}, which the operator creates");
                 tokio::time::sleep(Duration::from_millis(500)).await;
             }
         }
@@ -396,13 +403,13 @@ async fn wait_for_parked_stream(nats: &Nats) -> anyhow::Result<()> {
 fn check_parked_stream(config: &stream::Config) -> anyhow::Result<()> {
     anyhow::ensure!(
         config.allow_message_schedules && config.retention == stream::RetentionPolicy::WorkQueue,
-        "stream {PARKED_STREAM} is not a work queue with message schedules: delete it, the operator creates it anew"
+        "stream {PARKED_STREAM} is not a work queue with message schedules; delete it, and the operator creates it anew"
     );
     let unlimited = config.max_bytes <= 0
         && config.max_messages <= 0
         && config.max_messages_per_subject <= 0
         && config.max_age.is_zero()
         && config.max_message_size <= 0;
-    anyhow::ensure!(unlimited, "stream {PARKED_STREAM} has limits: what waits in it could be dropped; remove them");
+    anyhow::ensure!(unlimited, "stream {PARKED_STREAM} has limits, so it could drop deliveries; remove the limits");
     Ok(())
 }

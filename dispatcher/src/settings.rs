@@ -12,17 +12,17 @@ use hookwright_runtime::sealing::SealingSettings;
 use hookwright_runtime::settings::{Bytes, duration};
 use serde::Deserialize;
 
-/// The settings. Each has a default but the first three.
+/// The settings. Each has a default, except `nats`, `http` and `sealing`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Settings {
     pub(crate) nats: NatsSettings,
     pub(crate) http: AdminSettings,
     pub(crate) sealing: SealingSettings,
-    /// How to log.
+    /// The format and the level of logs.
     #[serde(default)]
     pub log: LogSettings,
-    /// Which endpoints may be dialled.
+    /// The endpoints that may be dialled.
     #[serde(default)]
     pub(crate) egress: EgressPolicy,
     #[serde(default)]
@@ -33,7 +33,7 @@ pub struct Settings {
     pub(crate) lane: LaneSettings,
     #[serde(default)]
     pub(crate) parking: ParkingSettings,
-    /// How long a stop may take: what is in flight is finished or parked within it.
+    /// How long a stop may take. Within this time attempts under way are finished and waiting deliveries are parked.
     #[serde(default = "shutdown_grace", with = "duration")]
     pub(crate) shutdown_grace: Duration,
 }
@@ -42,43 +42,43 @@ pub struct Settings {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub(crate) struct DnsSettings {
-    /// The name servers to ask; none: those of the system, and its hosts file.
+    /// The name servers to ask. If there are none, the system's name servers and hosts file are used.
     pub(crate) nameservers: Vec<SocketAddr>,
 }
 
-/// What one dispatcher takes on.
+/// How much one dispatcher takes on.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub(crate) struct LimitSettings {
-    /// Attempts under way at the same time, over all Subscriptions.
+    /// The most attempts under way at the same time, over all Subscriptions.
     pub(crate) in_flight: usize,
-    /// Events held in memory at the same time.
+    /// The most events held in memory at the same time.
     pub(crate) held_events: usize,
-    /// How large these events may be together.
+    /// The most bytes of these events together.
     pub(crate) held_bytes: Bytes,
-    /// Deliveries that wait for their turn, over all Subscriptions; while there are about as many, each Producer reads one
-    /// event at a time.
+    /// The most deliveries that wait for their turn, over all Subscriptions. While about as many wait, each Producer
+    /// reads one event at a time.
     pub(crate) waiting: usize,
 }
 
-/// What one Subscription may take of a dispatcher.
+/// How much of a dispatcher one Subscription may take.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub(crate) struct LaneSettings {
-    /// Attempts under way at the same time; never more than a quarter of `limits.inFlight`.
+    /// The most attempts under way at the same time; never more than a quarter of `limits.inFlight`.
     pub(crate) in_flight: usize,
-    /// Deliveries that wait for one of these for up to 5 s at any pace; what is beyond is parked, unless the endpoint is
-    /// quick enough for all that wait.
+    /// The most deliveries that wait for an attempt for up to 5 s, however slow the endpoint is. Further deliveries are
+    /// parked, unless the endpoint is quick enough to take all that wait.
     pub(crate) waiting: usize,
 }
 
-/// What may be parked, over all dispatchers.
+/// How much may be parked, over all dispatchers.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub(crate) struct ParkingSettings {
-    /// How large all parked deliveries may be together; at 80% of it no new events are taken in.
+    /// The most bytes of all parked deliveries together. From 80% of it on, no new events are read.
     pub(crate) budget: Bytes,
-    /// How much of one Subscription may be parked; what is beyond is given up.
+    /// How much of one Subscription may be parked. A delivery beyond it becomes a dead letter.
     pub(crate) quota: QuotaSettings,
 }
 
@@ -86,9 +86,9 @@ pub(crate) struct ParkingSettings {
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub(crate) struct QuotaSettings {
-    /// How many deliveries.
+    /// The most deliveries.
     pub(crate) deliveries: u32,
-    /// How large they may be together.
+    /// The most bytes of these deliveries together.
     pub(crate) bytes: Bytes,
 }
 
@@ -128,22 +128,22 @@ fn shutdown_grace() -> Duration {
 }
 
 impl Settings {
-    /// Checks what the types can't say.
+    /// Checks the rules that the types can't express.
     pub(crate) fn check(&self) -> anyhow::Result<()> {
         let Self { limits, lane, parking, .. } = self;
-        anyhow::ensure!((1..=100_000).contains(&limits.in_flight), "limits.inFlight is 1 to 100000");
-        anyhow::ensure!((1..=1_000_000).contains(&limits.held_events), "limits.heldEvents is 1 to 1000000");
-        anyhow::ensure!((1..=1_000_000).contains(&limits.waiting), "limits.waiting is 1 to 1000000");
+        anyhow::ensure!((1..=100_000).contains(&limits.in_flight), "limits.inFlight must be 1 to 100000");
+        anyhow::ensure!((1..=1_000_000).contains(&limits.held_events), "limits.heldEvents must be 1 to 1000000");
+        anyhow::ensure!((1..=1_000_000).contains(&limits.waiting), "limits.waiting must be 1 to 1000000");
         let held_bytes = limits.held_bytes.get();
-        anyhow::ensure!((16 << 20..=1 << 36).contains(&held_bytes), "limits.heldBytes is 16Mi to 64Gi");
-        anyhow::ensure!(parking.quota.deliveries > 0, "parking.quota.deliveries is at least 1");
-        anyhow::ensure!(lane.in_flight > 0, "lane.inFlight is at least 1");
-        anyhow::ensure!(lane.waiting <= 1_000_000, "lane.waiting is at most 1000000");
-        anyhow::ensure!(!self.egress.allowed_ports.is_empty(), "egress.allowedPorts has at least one port");
+        anyhow::ensure!((16 << 20..=1 << 36).contains(&held_bytes), "limits.heldBytes must be 16Mi to 64Gi");
+        anyhow::ensure!(parking.quota.deliveries > 0, "parking.quota.deliveries must be at least 1");
+        anyhow::ensure!(lane.in_flight > 0, "lane.inFlight must be at least 1");
+        anyhow::ensure!(lane.waiting <= 1_000_000, "lane.waiting must be at most 1000000");
+        anyhow::ensure!(!self.egress.allowed_ports.is_empty(), "egress.allowedPorts must have at least one port");
         Ok(())
     }
 
-    /// Attempts of one Subscription under way at the same time.
+    /// The most attempts of one Subscription under way at the same time.
     pub(crate) fn lane_in_flight(&self) -> usize {
         self.lane.in_flight.min((self.limits.in_flight / 4).max(1))
     }

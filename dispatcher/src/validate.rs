@@ -1,6 +1,6 @@
-//! Events held against their schemas, off the hot path where that takes long, and how many violated them.
+//! Validates events against their schemas, off the hot path if that takes long, and counts violations.
 //!
-//! `deliver` asks for verdicts; `intake` asks whether a Producer's queue is long.
+//! `deliver` asks for violations; `intake` asks whether a Producer's queue is long.
 
 pub(crate) mod fair_queue;
 pub(crate) mod schema_violations;

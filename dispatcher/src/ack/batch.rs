@@ -1,9 +1,9 @@
-//! Acks. Those of settled messages are sent some at a time: each write to NATS is two system calls, one of them the
-//! server's, and costs more than all else about an ack. Those that keep what is worked on are sent for all messages at
-//! once, so none has a timer.
+//! Sends acks in batches. Each write to NATS is two system calls, one of them the server's, and costs more than
+//! everything else about an ack. So the acks of settled messages are sent some at a time. In-progress acks are sent for
+//! all held messages at once, so no message has a timer.
 //!
-//! The client library's messages ack themselves; for this each has its own copy of the connection's many counted
-//! references. These acks share one.
+//! The client library's messages can ack themselves, but then each has its own copy of the connection's many counted
+//! references. The acks here share one connection.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -18,17 +18,18 @@ use tracing::warn;
 
 use crate::limits::budget::Share;
 
-/// So many go at a time.
+/// The most acks that are sent together.
 const MOST: usize = 256;
 /// How long an ack that can't leave counts as under way.
 const UNDER_WAY: Duration = Duration::from_millis(500);
 
-/// A third of the consumers' `ack_wait`.
+/// How often in-progress acks are sent: a third of the consumers' `ack_wait`.
 const KEEP: Duration = Duration::from_secs(2);
 
-/// Where messages are kept, and handed over once they are settled. A settled message keeps its share of the budget until its
-/// ack is on its way, so there are never more than the budget allows. It also keeps `P`, the permit of its last attempt, so
-/// that what comes again after a dispatcher was killed is bounded by what the dispatcher may have under way.
+/// The acks of all messages that this dispatcher holds. A settled message keeps its share of the budget until its ack
+/// is on its way, so there are never more messages than the budget allows. It also keeps `P`, the permit of its last
+/// attempt. So the number of deliveries that come again after a kill is bounded by how many the dispatcher may have
+/// under way.
 pub(crate) struct Acks<P>(Arc<Inner<P>>);
 
 struct Inner<P> {
@@ -42,7 +43,7 @@ impl<P> Clone for Acks<P> {
     }
 }
 
-/// Where the messages that are worked on are acked.
+/// The reply subjects of the messages that are held.
 #[derive(Default)]
 struct Kept(Mutex<Slab<Subject>>);
 
@@ -53,7 +54,7 @@ pub(crate) struct Settled<P> {
 }
 
 impl<P> Acks<P> {
-    /// With the task that sends them, which ends when all of these are dropped.
+    /// The acks, and the task that sends them. The task ends when all clones of the acks are dropped.
     pub(crate) fn new(client: Client) -> (Self, impl Future<Output = ()>) {
         let (sender, settled) = mpsc::unbounded_channel();
         let kept = Arc::<Kept>::default();
@@ -61,17 +62,17 @@ impl<P> Acks<P> {
         (Self(Arc::new(Inner { kept, settled: sender })), sending)
     }
 
-    /// Keeps the message that is acked to `reply`, until it is released by what this returns.
+    /// Sends in-progress acks to `reply` until [`Self::release`] is called with the key that this returns.
     pub(crate) fn keep(&self, reply: Subject) -> usize {
         self.0.kept.replies().insert(reply)
     }
 
-    /// Keeps it no longer, and returns where it is acked.
+    /// Ends the in-progress acks of a message and returns its reply subject.
     pub(crate) fn release(&self, kept: usize) -> Subject {
         self.0.kept.replies().remove(kept)
     }
 
-    /// The message that is acked to `reply` is settled.
+    /// Acks the message whose reply subject is `reply`.
     pub(crate) fn settled(&self, reply: Subject, share: Share, permit: Option<P>) {
         // The receiver lives as long as a sender.
         let _ = self.0.settled.send(Settled { reply, _share: share, _permit: permit });
@@ -101,7 +102,7 @@ async fn run<P>(client: Client, settled: mpsc::UnboundedReceiver<Settled<P>>, ke
             kept.progress(&client).await;
         }
     };
-    // Beside each other: a settled message does not wait for those that are kept.
+    // The two run side by side: a settled message does not wait for the in-progress acks.
     tokio::select! {
         () = send(&client, settled) => {}
         () = keeping => {}
@@ -114,24 +115,24 @@ async fn send<P>(client: &Client, mut settled: mpsc::UnboundedReceiver<Settled<P
         for Settled { reply, .. } in &some {
             acknowledge(client, reply.clone(), AckKind::Ack).await;
         }
-        // Without NATS, what is in hand goes on for as long as the lease lasts.
+        // Without NATS, work goes on for as long as the lease lasts.
         let _ = timeout(UNDER_WAY, client.flush()).await;
         some.clear();
-        // What is settled in this round goes with the next ones, not one by one.
+        // Messages that are settled in this round are acked with the next batch, not one by one.
         yield_now().await;
     }
 }
 
-/// A lost ack is a duplicate with the same id, so it is not repeated.
+/// Sends one ack. It is not repeated, because a lost ack only causes a duplicate with the same id.
 async fn acknowledge(client: &Client, reply: Subject, kind: AckKind) {
     if let Err(error) = client.publish(reply, kind.into()).await {
-        warn!(error = %error, "can't ack");
+        warn!(error = %error, "can't ack a message");
     }
 }
 
 #[cfg(test)]
 impl<P> Acks<P> {
-    /// Acks that nobody sends, and what is settled.
+    /// Acks that nobody sends, and a receiver of the settled messages.
     pub(crate) fn unsent() -> (Self, mpsc::UnboundedReceiver<Settled<P>>) {
         let (sender, settled) = mpsc::unbounded_channel();
         (Self(Arc::new(Inner { kept: Arc::default(), settled: sender })), settled)

@@ -1,5 +1,6 @@
-//! Holding a message: kept by in-progress acks while work on any part of it goes on; it is acked when all parts are settled,
-//! and never NAKed. Left alone it comes again after the consumer's `ack_wait`, here or at another dispatcher.
+//! Holds a message while work on any part of it goes on. In-progress acks keep the message. It is acked when all parts
+//! are settled, and never NAKed. A message that is left alone comes again after the consumer's `ack_wait`, here or at
+//! another dispatcher.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,12 +11,12 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 use crate::ack::batch::Acks;
 use crate::limits::budget::Share;
 
-/// The work on a message was given up before all of it was settled: this dispatcher may not go on. The message is not
-/// acked.
+/// The work on a message was given up before all of it was settled, because this dispatcher may not go on. The message
+/// is not acked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Abandoned;
 
-/// A part of a message that is held. Dropped before it is settled, be it by a panic, it leaves the message abandoned.
+/// A part of a held message. If it is dropped before it is settled, by a panic for example, the message is abandoned.
 pub(crate) struct Hold<P>(Option<Arc<Held<P>>>);
 
 struct Held<P> {
@@ -27,20 +28,20 @@ struct Held<P> {
 }
 
 impl<P> Hold<P> {
-    /// All of the message that is acked to `reply`.
+    /// Holds the message whose reply subject is `reply`, as one part.
     pub(crate) fn new(acks: Acks<P>, reply: Subject, share: Share, tracked: TaskTrackerToken) -> Self {
         let kept = acks.keep(reply);
         let abandoned = AtomicBool::new(false);
         Self(Some(Arc::new(Held { acks, kept, share, abandoned, _tracked: tracked })))
     }
 
-    /// One more part.
+    /// One more part of the message.
     pub(crate) fn part(&self) -> Self {
         Self(self.0.clone())
     }
 
-    /// This part is done or stored. With the last part the message is acked, and the part's permit is free once the ack is on
-    /// its way. The permits of the other parts are free at once: none is kept while another part goes on, which may take long.
+    /// Settles this part, which is done or stored. The last part acks the message, and its permit is free once the ack
+    /// is on its way. The permits of the other parts are free at once, because the last part may take long.
     pub(crate) fn settled(mut self, permit: Option<P>) {
         self.end(permit);
     }

@@ -1,4 +1,4 @@
-//! Subscriptions whose endpoint answered 410: they get nothing more until their next edit.
+//! Subscriptions whose endpoint answered 410. They get no more events until their spec is edited.
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -12,7 +12,7 @@ use hookwright_runtime::nats::Nats;
 use tokio::sync::watch;
 use tracing::warn;
 
-/// The generations that are disabled.
+/// The disabled generation of each disabled Subscription.
 #[derive(Debug)]
 pub(crate) struct DisabledSet {
     generations: RwLock<HashMap<SubscriptionUid, i64>>,
@@ -24,33 +24,34 @@ impl DisabledSet {
         Arc::new(Self { generations: RwLock::default(), loaded: watch::Sender::new(false) })
     }
 
-    /// Waits until what was disabled before this dispatcher started is known.
+    /// Waits until all Subscriptions are known that were disabled before this dispatcher started.
     pub(crate) async fn loaded(&self) {
-        // The sender is in self.
+        // The sender is a field of `self`, so the channel stays open.
         let _ = self.loaded.subscribe().wait_for(|loaded| *loaded).await;
     }
 
-    /// Whether this generation of the subscription is disabled; an edit ends it.
+    /// Whether this generation of the Subscription is disabled. An edit makes another generation, which is not.
     pub(crate) fn contains(&self, uid: &SubscriptionUid, generation: i64) -> bool {
         let generations = self.generations.read().unwrap_or_else(PoisonError::into_inner);
         generations.get(uid) == Some(&generation)
     }
 
-    /// Returns whether this is news: of several generations the newest counts.
+    /// Adds a generation and returns whether it was new. If a Subscription has several disabled generations, the newest
+    /// counts.
     pub(crate) fn insert(&self, uid: &SubscriptionUid, generation: i64) -> bool {
         let mut generations = self.generations.write().unwrap_or_else(PoisonError::into_inner);
-        let news = generations.get(uid).is_none_or(|known| *known < generation);
-        if news {
+        let is_new = generations.get(uid).is_none_or(|known| *known < generation);
+        if is_new {
             generations.insert(uid.clone(), generation);
         }
-        news
+        is_new
     }
 
     fn remove(&self, uid: &SubscriptionUid) {
         self.generations.write().unwrap_or_else(PoisonError::into_inner).remove(uid);
     }
 
-    /// Follows what all dispatchers have found; for ever.
+    /// Follows the records that all dispatchers write, for as long as the process runs.
     pub(crate) async fn run(self: Arc<Self>, nats: Nats) {
         Mirror::new(nats, STATE_BUCKET, DISABLED_KEYS).run(|change| self.apply(change)).await;
     }
@@ -65,7 +66,9 @@ impl DisabledSet {
             }
             Change::Put { key, value, .. } => match (parse_disabled_key(&key), decode::<Disabled>(&value)) {
                 (Some(uid), Ok(disabled)) => drop(self.insert(&uid, disabled.generation)),
-                (_, Err(error)) => warn!(key, error = chain(&error), "can't read what is disabled"),
+                (_, Err(error)) => {
+                    warn!(key, error = chain(&error), "can't read the record of a disabled Subscription")
+                }
                 (None, Ok(_)) => {}
             },
         }

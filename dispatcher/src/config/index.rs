@@ -1,4 +1,4 @@
-//! The subscription index: what the config bucket says, ready to be matched and looked up.
+//! The subscription index: the records of the config bucket, ready for matching and look-ups.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,11 +16,11 @@ use tokio::sync::watch;
 use crate::config::schema::Schema;
 use crate::config::subscription::Subscription;
 
-/// A producer as the dispatcher serves it.
+/// A Producer as the dispatcher serves it.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Producer {
     pub(crate) record: ProducerRecord,
-    /// The CloudEvents `source` of its events that have none.
+    /// The CloudEvents `source` of events that have none.
     pub(crate) source: HeaderValue,
 }
 
@@ -31,32 +31,32 @@ impl Producer {
     }
 }
 
-/// What there is under a subscription's uid.
+/// The result of looking up a Subscription's uid.
 pub(crate) enum Lookup {
-    /// It is served.
+    /// The Subscription is served.
     Serving(Arc<Subscription>, Arc<Producer>),
-    /// It is there, and its producer can't be served now.
+    /// The Subscription exists, but its Producer can't be served now.
     Waiting,
-    /// No such subscription at this revision.
+    /// There is no such Subscription.
     Absent {
-        /// Up to where the config is loaded.
+        /// The config revision that was loaded at the look-up.
         loaded: u64,
     },
 }
 
-/// Who wants an event, as of a version of the index.
+/// The Subscriptions that want an event, as of a version of the index.
 pub(crate) struct Matches {
     pub(crate) subscriptions: Vec<Arc<Subscription>>,
     pub(crate) version: u64,
 }
 
-/// The producers to read from, by uid.
+/// The Producers to read from, by uid.
 pub(crate) type Serving = BTreeMap<ProducerUid, Arc<Producer>>;
 
 /// The index. Readers hold its lock for a look-up, never across an await.
 pub(crate) struct Index {
     inner: RwLock<Inner>,
-    /// Of `inner`: another one after each change.
+    /// The version of `inner`, which each change increases.
     version: AtomicU64,
     loaded: watch::Sender<u64>,
     serving: watch::Sender<Serving>,
@@ -72,11 +72,12 @@ struct Inner {
 struct Entry {
     producer: Option<Arc<Producer>>,
     matcher: Matcher<SubscriptionUid, Arc<Subscription>>,
-    /// By event type; the operator sees to it that there is one for each.
+    /// The schemas by event type. The operator ensures that an event type has only one.
     schemas: HashMap<String, BTreeMap<EventSchemaUid, Schema>>,
-    /// Those of them that can't be compiled. While there is one, a producer that enforces is not served.
+    /// The schemas that can't be compiled. While there is one, a Producer that enforces schemas is not served.
     unusable: BTreeSet<EventSchemaUid>,
-    /// The records of this producer that can't be read, and why. While there is one, the producer is not served.
+    /// The records of this Producer that can't be read, each with the reason. While there is one, the Producer is not
+    /// served.
     unreadable: BTreeMap<String, String>,
 }
 
@@ -85,7 +86,7 @@ impl Entry {
         self.producer.as_ref().filter(|_| !self.is_barred())
     }
 
-    /// Whether the producer can't be served as its records are.
+    /// Whether the state of its records keeps the Producer from being served.
     fn is_barred(&self) -> bool {
         let enforces = |producer: &Arc<Producer>| producer.record.validation == Validation::Enforce;
         !self.unreadable.is_empty() || !self.unusable.is_empty() && self.producer.as_ref().is_some_and(enforces)
@@ -115,12 +116,12 @@ impl Index {
         self.loaded.subscribe()
     }
 
-    /// The producers to read from.
+    /// The Producers to read from.
     pub(crate) fn serving(&self) -> watch::Receiver<Serving> {
         self.serving.subscribe()
     }
 
-    /// Who wants this event type; none if the producer is not served any more.
+    /// The Subscriptions that want this event type; `None` if the Producer is no longer served.
     pub(crate) fn matches(&self, producer: &ProducerUid, event_type: &str) -> Option<Matches> {
         let inner = self.read();
         let entry = inner.producers.get(producer)?;
@@ -128,17 +129,18 @@ impl Index {
         Some(Matches { subscriptions: entry.matcher.matches(event_type), version: self.version() })
     }
 
-    /// As long as it is the same, a look-up finds what was matched.
+    /// The version of the index. While it stays the same, a look-up finds the Subscription that was matched.
     pub(crate) fn version(&self) -> u64 {
         self.version.load(Ordering::Acquire)
     }
 
-    /// The producer, if it is served.
+    /// The Producer, if it is served.
     pub(crate) fn producer(&self, uid: &ProducerUid) -> Option<Arc<Producer>> {
         self.read().producers.get(uid).and_then(Entry::served).cloned()
     }
 
-    /// The schema of an event type; or as what an event violates that there is none to hold it against.
+    /// The schema of an event type. If there is none that can be used, returns the violation that an event of this type
+    /// counts as.
     pub(crate) fn schema(&self, producer: &ProducerUid, event_type: &str) -> Result<Arc<EventSchema>, Violation> {
         let inner = self.read();
         let schemas = inner.producers.get(producer).and_then(|entry| entry.schemas.get(event_type));
@@ -146,12 +148,12 @@ impl Index {
         schema.compiled.clone().ok_or_else(Violation::unusable_schema)
     }
 
-    /// Whether there is anything of this producer.
+    /// Whether the index has any record of this Producer.
     pub(crate) fn knows(&self, producer: &ProducerUid) -> bool {
         self.read().producers.contains_key(producer)
     }
 
-    /// Whoever needs the version of what is found asks for it before.
+    /// Looks up a Subscription. A caller that needs the version of the result asks for the version first.
     pub(crate) fn lookup(&self, subscription: &SubscriptionUid) -> Lookup {
         let inner = self.read();
         let Some(found) = inner.subscriptions.get(subscription) else {
@@ -163,7 +165,7 @@ impl Index {
         }
     }
 
-    /// The subscription, whatever its producer's state.
+    /// The Subscription, whatever the state of its Producer.
     pub(crate) fn subscription(&self, uid: &SubscriptionUid) -> Option<Arc<Subscription>> {
         self.read().subscriptions.get(uid).cloned()
     }
@@ -182,7 +184,7 @@ impl Index {
             known.producer != subscription.producer && known.revision > subscription.revision
         };
         if inner.subscriptions.get(&subscription.uid).is_some_and(newer) {
-            // Left over from another producer of the same name.
+            // The record is a leftover of an earlier Producer with the same name.
             return;
         }
         let former = inner.subscriptions.insert(subscription.uid.clone(), Arc::clone(&subscription));
@@ -196,7 +198,7 @@ impl Index {
         entry.matcher.insert(&subscription.uid, &subscription.select.event_types, &subscription);
     }
 
-    /// Whether the schema from this very record is there. Then it stays.
+    /// Whether the index has a schema that was made from this very record. If so, the schema stays.
     pub(crate) fn keep_schema(&self, producer: &ProducerUid, uid: &EventSchemaUid, record: &[u8]) -> bool {
         let mut inner = self.write();
         let Some(entry) = inner.producers.get_mut(producer) else { return false };
@@ -229,7 +231,7 @@ impl Index {
         let mut inner = self.write();
         let producer = key.producer();
         if let ConfigKey::Subscription(_, subscription) = key {
-            // Not if it lives on under another producer of the same name.
+            // The Subscription may live on under another Producer with the same name.
             if inner.subscriptions.get(subscription).is_some_and(|found| found.producer == *producer) {
                 inner.subscriptions.remove(subscription);
             }
@@ -246,7 +248,7 @@ impl Index {
         }
     }
 
-    /// Everything up to this revision is in.
+    /// Publishes that all records up to this revision are in the index.
     pub(crate) fn set_loaded(&self, revision: u64) {
         let serving: Serving = {
             let inner = self.read();
@@ -263,24 +265,24 @@ impl Index {
         self.loaded.send_replace(revision);
     }
 
-    /// How many subscriptions there are.
+    /// The number of Subscriptions.
     pub(crate) fn subscriptions(&self) -> usize {
         self.read().subscriptions.len()
     }
 
-    /// How many records can't be read or compiled.
+    /// The number of records that can't be read or compiled.
     pub(crate) fn unreadable(&self) -> usize {
         self.read().producers.values().map(|entry| entry.unreadable.len() + entry.unusable.len()).sum()
     }
 
-    /// The producers that are not served, as one of their records can't be read or compiled.
+    /// The Producers that are not served because one of their records can't be read or compiled.
     pub(crate) fn unserved(&self) -> Vec<ProducerUid> {
         let inner = self.read();
         let unserved = inner.producers.iter().filter(|(_, entry)| entry.is_barred());
         unserved.map(|(uid, _)| uid.clone()).collect()
     }
 
-    // A poisoned lock means a panic while the maps were whole: each update is complete in itself.
+    // A poisoned lock means a panic between updates, each of which leaves the maps whole.
     fn read(&self) -> RwLockReadGuard<'_, Inner> {
         self.inner.read().unwrap_or_else(PoisonError::into_inner)
     }

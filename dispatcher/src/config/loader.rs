@@ -1,4 +1,4 @@
-//! From the config bucket to the index.
+//! Loads the records of the config bucket into the index.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ use crate::config::subscription::Subscription;
 use crate::health::Health;
 use crate::http::endpoint::{Endpoint, Unusable};
 
-/// Keeps the index as the bucket is.
+/// Keeps the index equal to the bucket.
 pub(crate) struct ConfigLoader {
     pub(crate) index: Arc<Index>,
     pub(crate) health: Arc<Health>,
@@ -26,7 +26,7 @@ pub(crate) struct ConfigLoader {
 }
 
 impl ConfigLoader {
-    /// For ever.
+    /// Runs for as long as the process.
     pub(crate) async fn run(self, nats: Nats) {
         Mirror::new(nats, CONFIG_BUCKET, ">").run(|change| self.apply(change)).await;
     }
@@ -36,19 +36,19 @@ impl ConfigLoader {
             Change::Loaded { revision } => self.index.set_loaded(revision),
             Change::Delete { key } | Change::Vanished { key } => match ConfigKey::parse(&key) {
                 Some(key) => {
-                    debug!(%key, "removed");
+                    debug!(%key, "config record removed");
                     self.index.remove(&key);
                 }
-                None => warn!(key, "a key that is not ours was removed"),
+                None => warn!(key, "ignoring the removal of an unknown key from the config bucket"),
             },
             Change::Put { key, value, revision } => match ConfigKey::parse(&key) {
                 Some(key) => {
                     if let Err(reason) = self.put(&key, &value, revision) {
-                        error!(%key, reason, "a config record can't be read: its Producer is not served");
+                        error!(%key, reason, "can't read a config record; its Producer is not served");
                         self.index.put_unreadable(&key, reason);
                     }
                 }
-                None => warn!(key, "a key that is not ours was written"),
+                None => warn!(key, "ignoring an unknown key in the config bucket"),
             },
         }
     }
@@ -58,32 +58,36 @@ impl ConfigLoader {
             ConfigKey::Producer(uid) => {
                 let record: ProducerRecord = decode(value).map_err(|error| chain(&error))?;
                 if record.uid != *uid {
-                    return Err("the record is of another object".to_owned());
+                    return Err("the record belongs to another object".to_owned());
                 }
                 self.index.put_producer(record);
             }
             ConfigKey::Subscription(producer, uid) => {
                 let record: SubscriptionRecord<Sealed> = decode(value).map_err(|error| chain(&error))?;
                 if record.identity.uid != *uid || record.producer != *producer {
-                    return Err("the record is of another object".to_owned());
+                    return Err("the record belongs to another object".to_owned());
                 }
                 self.index.put_subscription(self.subscription(record, revision)?);
             }
-            // After each reconnect all records come again.
+            // The schema is unchanged: after each reconnect all records come again.
             ConfigKey::Schema(producer, uid) if self.index.keep_schema(producer, uid, value) => {}
             ConfigKey::Schema(producer, uid) => {
                 let record: EventSchemaRecord = decode(value).map_err(|error| chain(&error))?;
                 if record.uid != *uid || record.producer != *producer {
-                    return Err("the record is of another object".to_owned());
+                    return Err("the record belongs to another object".to_owned());
                 }
                 let (schema, error) = tokio::task::block_in_place(|| Schema::compile(&record, value));
                 if let Some(error) = error {
-                    error!(%key, error = chain(&error), "can't be compiled: its Producer is not served if it enforces");
+                    error!(
+                        %key,
+                        error = chain(&error),
+                        "can't compile an EventSchema; its Producer is not served if it enforces schemas"
+                    );
                 }
                 self.index.put_schema(producer, uid, schema);
             }
         }
-        debug!(%key, revision, "loaded");
+        debug!(%key, revision, "config record loaded");
         Ok(())
     }
 
@@ -95,7 +99,9 @@ impl ConfigLoader {
         match &endpoint {
             Ok(_) => {}
             Err(Unusable::Blocked(refusal)) => warn!(subscription = name, %refusal, "the endpoint is blocked"),
-            Err(Unusable::Unsignable) => warn!(subscription = name, "no request can be built"),
+            Err(Unusable::Unsignable) => {
+                warn!(subscription = name, "no request can be built: the URL, a header or a key is invalid")
+            }
         }
         Ok(Arc::new(Subscription {
             name,

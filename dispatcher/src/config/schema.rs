@@ -1,22 +1,23 @@
-//! An EventSchema as a dispatcher has it.
+//! An EventSchema as the dispatcher uses it.
 
 use std::sync::Arc;
 
 use hookwright_core::record::EventSchemaRecord;
 use hookwright_core::schema::{EventSchema, SchemaError};
 
-/// What became of a record.
+/// An EventSchema from its record, compiled if possible.
 pub(crate) struct Schema {
-    /// The type of the events.
+    /// The type of the events that the schema describes.
     pub(crate) event_type: String,
-    /// None if it can't be compiled. The operator checks first; a dispatcher of another release may have other bounds.
+    /// The compiled schema; `None` if it can't be compiled. The operator checks schemas first, but a dispatcher of
+    /// another release may have other bounds.
     pub(crate) compiled: Option<Arc<EventSchema>>,
-    /// As it is in the bucket.
+    /// The record's bytes in the bucket.
     record: Box<[u8]>,
 }
 
 impl Schema {
-    /// From the record, which was read from `bytes`; and why it can't be compiled, if so.
+    /// Compiles the schema of a record, which was read from `bytes`. Returns with it why it can't be compiled, if so.
     pub(crate) fn compile(record: &EventSchemaRecord, bytes: &[u8]) -> (Self, Option<SchemaError>) {
         let (compiled, error) = match EventSchema::compile(&record.versions) {
             Ok(schema) => (Some(Arc::new(schema)), None),
@@ -25,7 +26,7 @@ impl Schema {
         (Self { event_type: record.event_type.clone(), compiled, record: bytes.into() }, error)
     }
 
-    /// Whether it was made from this very record: compiling that would come to the same.
+    /// Whether the schema was made from this very record. Then compiling it again would give the same result.
     pub(crate) fn is_of(&self, bytes: &[u8]) -> bool {
         *self.record == *bytes
     }

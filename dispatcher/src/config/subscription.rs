@@ -1,4 +1,4 @@
-//! A Subscription as the dispatcher serves it: everything that an attempt needs, prepared once.
+//! A Subscription as the dispatcher serves it, with everything that an attempt needs prepared once.
 
 use std::sync::Arc;
 
@@ -9,19 +9,19 @@ use hookwright_core::select::Selection;
 use crate::health::HealthCell;
 use crate::http::endpoint::{Endpoint, Unusable};
 
-/// A Subscription, ready to be attempted.
+/// A Subscription that is ready for attempts.
 pub(crate) struct Subscription {
     pub(crate) uid: SubscriptionUid,
     pub(crate) producer: ProducerUid,
     pub(crate) generation: i64,
-    /// The revision of its record.
+    /// The revision of the Subscription's record.
     pub(crate) revision: u64,
     /// `namespace/name`, for logs.
     pub(crate) name: String,
-    /// Which events it gets.
+    /// Which events the Subscription gets.
     pub(crate) select: Selection,
     pub(crate) policy: DeliveryPolicy,
-    /// What an attempt needs, or why none can be made.
+    /// The prepared endpoint, or why no attempt can be made.
     pub(crate) endpoint: Result<Endpoint, Unusable>,
     pub(crate) health: Arc<HealthCell>,
 }

@@ -1,4 +1,4 @@
-//! A delivery that has its turn: one attempt.
+//! One attempt at a delivery whose turn has come.
 
 use std::sync::Arc;
 
@@ -19,8 +19,9 @@ use crate::http::request;
 use crate::limits::attempts::Permit;
 
 impl Deliverer {
-    /// Attempts the delivery and settles what follows: when this returns, the delivery is done or stored. If it is done, its
-    /// permits come back; else they are given back before anything is stored, as a store may take long.
+    /// Attempts the delivery and settles what follows: when this returns, the delivery is done or stored. If it is
+    /// done, its permits are returned. Otherwise they are given back before anything is stored, because a store may
+    /// take long.
     #[expect(clippy::manual_async_fn, reason = "an async fn has room for its arguments twice")]
     pub(crate) fn deliver(
         &self,
@@ -29,8 +30,8 @@ impl Deliverer {
         mut permits: Permits,
     ) -> impl Future<Output = Option<Permits>> {
         async move {
-            // Without its lease this dispatcher may not attempt anything. The event may be done with other receivers already,
-            // so it is not left to come again.
+            // Without its lease this dispatcher may not attempt anything. Other receivers may have the event already,
+            // so the delivery is parked; leaving the event unacked would send it to them again.
             let standing = self.standing(&mut delivery);
             if standing != Standing::Served || !self.liveness.is_live() {
                 drop(permits);
@@ -69,7 +70,7 @@ impl Deliverer {
         (started, outcome)
     }
 
-    /// Sends one request, signed as of `now`. It is counted nowhere yet.
+    /// Sends one request, signed as of `now`. The caller counts the outcome.
     pub(crate) async fn send(
         &self,
         subscription: &Subscription,

@@ -1,4 +1,4 @@
-//! What all deliveries share.
+//! The parts that all deliveries share.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,10 +20,10 @@ use crate::parking::store::Store;
 use crate::validate::schema_violations::ViolationCounts;
 use crate::validate::validator::Validator;
 
-/// How long a dispatcher whose config is behind waits for it.
+/// How long a delivery waits at a dispatcher whose config is behind.
 pub(crate) const BEHIND: Duration = Duration::from_secs(5);
 
-/// What all deliveries share.
+/// The parts that all deliveries share.
 pub(crate) struct Deliverer {
     pub(crate) index: Arc<Index>,
     pub(crate) disabled: Arc<DisabledSet>,
@@ -37,12 +37,13 @@ pub(crate) struct Deliverer {
     pub(crate) violations: Arc<ViolationCounts>,
     pub(crate) lanes: Arc<Lanes<Queued>>,
     pub(crate) attempts: Arc<Attempts<Admitted>>,
-    /// Once cancelled, no event waits for room any more.
+    /// Once cancelled, events no longer wait for room.
     pub(crate) stop: CancellationToken,
 }
 
 impl Deliverer {
-    /// Takes the Subscription as it is now, for an edit or a deletion since the match counts, and says what became of it.
+    /// Replaces the delivery's Subscription by the current one, because an edit or a deletion since the match counts.
+    /// Returns how the Subscription stands.
     pub(crate) fn standing(&self, delivery: &mut Delivery) -> Standing {
         let version = self.index.version();
         let mut standing = Standing::Served;

@@ -1,4 +1,4 @@
-//! A delivery in hand, and what became of its Subscription since it was matched.
+//! A delivery that is worked on, and how its Subscription stands.
 
 use std::sync::Arc;
 
@@ -10,46 +10,46 @@ use tokio::time::Instant;
 use crate::config::subscription::Subscription;
 use crate::parking::messages::Published;
 
-/// A delivery in hand.
+/// A delivery that is worked on.
 pub(crate) struct Delivery {
     pub(crate) id: DeliveryId,
     pub(crate) subscription: Arc<Subscription>,
     pub(crate) published: Arc<Published>,
     pub(crate) progress: Progress,
-    /// Whether it counts among the parked deliveries: it was parked before, or is about to be.
+    /// Whether the delivery counts among the parked deliveries: it was parked before, or is about to be.
     pub(crate) waited: bool,
-    /// When its message was received, and validated.
+    /// When the message was received or, for a new event, had been validated and found room.
     pub(crate) received: Instant,
     /// The version of the index in which the Subscription was found.
     pub(crate) version: u64,
 }
 
-/// What became of a Subscription since a delivery to it was matched.
+/// How a Subscription stands now, after a delivery was matched to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Standing {
-    /// It is served.
+    /// The Subscription is served.
     Served,
-    /// Its Producer can't be served now.
+    /// The Subscription's Producer can't be served now.
     Waits,
-    /// Its endpoint has answered 410.
+    /// The Subscription's endpoint has answered 410.
     Disabled,
-    /// It was deleted.
+    /// The Subscription was deleted.
     Gone,
 }
 
 impl Delivery {
-    /// What it counts for once it is parked.
+    /// The amount that the delivery counts for once it is parked.
     pub(crate) fn as_waiting(&self) -> Waiting {
         Waiting { deliveries: 1, bytes: i64::try_from(self.published.size()).unwrap_or(i64::MAX) }
     }
 
-    /// What it counts for among the parked deliveries now.
+    /// The amount that the delivery counts for among the parked deliveries now.
     pub(crate) fn counted(&self) -> Waiting {
         if self.waited { self.as_waiting() } else { Waiting::default() }
     }
 }
 
-/// The identity of the delivery of this event to this Subscription.
+/// The id of the delivery of this event to this Subscription.
 pub(crate) fn id(subscription: &Subscription, published: &Published) -> DeliveryId {
     let event = &published.event;
     let key = DeliveryKey {

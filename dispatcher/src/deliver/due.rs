@@ -1,4 +1,4 @@
-//! A parked delivery whose time has come.
+//! Takes parked deliveries that are due.
 
 use std::sync::Arc;
 
@@ -18,7 +18,8 @@ use crate::deliver::test_delivery::test_header;
 use crate::parking::messages::Published;
 
 impl Deliverer {
-    /// Has it attempted, under the endpoint and the policy of now.
+    /// Queues a due delivery, which is then attempted with the endpoint and the policy of now. A test delivery is sent
+    /// instead.
     pub(crate) async fn deliver_due(
         self: &Arc<Self>,
         message: async_nats::Message,
@@ -31,7 +32,7 @@ impl Deliverer {
             return Ok(());
         }
         let Some(parked) = read(&message) else {
-            // A newer dispatcher may be able to; until then it comes again.
+            // A newer dispatcher may be able to read it; until then it comes again.
             return Err(Abandoned);
         };
         let Some((version, subscription, producer)) = self.subscription_of(&parked).await? else {
@@ -45,7 +46,7 @@ impl Deliverer {
         let event = match published.with_message(|message| parse(message, reading)) {
             Ok(event) => Arc::new(event),
             Err(malformed) => {
-                error!(id = %parked.id, %malformed, "a parked event can't be read any more");
+                error!(id = %parked.id, %malformed, "can't read a parked event any more; it comes again");
                 return Err(Abandoned);
             }
         };
@@ -64,8 +65,8 @@ impl Deliverer {
         Ok(())
     }
 
-    /// Who is to get it, as of which version of the index; none if the subscription was deleted. A dispatcher whose config
-    /// is behind the delivery waits.
+    /// The Subscription of a parked delivery with its Producer, and the version of the index in which they were found;
+    /// `None` if the Subscription was deleted. If the config is behind the delivery, waits for it.
     async fn subscription_of(
         &self,
         parked: &ParkedDelivery,
@@ -80,7 +81,7 @@ impl Deliverer {
                 Lookup::Serving(subscription, producer) => return Ok(Some((version, subscription, producer))),
                 Lookup::Waiting => return Err(Abandoned),
                 Lookup::Absent { loaded } if loaded >= parked.revision => return Ok(None),
-                // It comes again, here or at a dispatcher that is not behind.
+                // If the wait fails, the delivery comes again, here or at a dispatcher that is not behind.
                 Lookup::Absent { .. } => {
                     timeout(BEHIND, loaded.changed()).await.map_err(|_| Abandoned)?.map_err(|_| Abandoned)?
                 }
@@ -94,7 +95,7 @@ fn read(message: &async_nats::Message) -> Option<ParkedDelivery> {
     match decode(header.map_or(b"", |value| value.as_str().as_bytes())) {
         Ok(parked) => Some(parked),
         Err(failure) => {
-            error!(subject = %message.subject, error = chain(&failure), "a parked delivery can't be read");
+            error!(subject = %message.subject, error = chain(&failure), "can't read a parked delivery; it comes again");
             None
         }
     }

@@ -1,4 +1,4 @@
-//! An event from a producer's stream: read once, matched once, delivered to all that want it.
+//! Fans an event out: it is read once, matched once, and delivered to each Subscription that wants it.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use crate::deliver::queued::{Permits, Queued};
 use crate::limits::read_ahead::Coming;
 use crate::parking::messages::Published;
 
-/// An event that has been read.
+/// An event that has been read and is not handed out yet.
 struct Arrived {
     producer: Arc<Producer>,
     published: Published,
@@ -26,7 +26,7 @@ struct Arrived {
 }
 
 impl Deliverer {
-    /// Hands each delivery of the event to its lane. Most events wait for nothing on the way there; the others do so in a
+    /// Hands each delivery of the event to its lane. Most events need not wait on the way there; the others wait in a
     /// task.
     pub(crate) fn fan_out(
         self: &Arc<Self>,
@@ -62,12 +62,12 @@ impl Deliverer {
         }
     }
 
-    /// To the lanes of all that want it; returned if it has to wait for room. If this dispatcher may not go on, it is
-    /// abandoned.
+    /// Queues a delivery for each Subscription that wants the event. Returns the event if it has to wait for room. If
+    /// this dispatcher may not go on, the event is abandoned.
     fn hand_out(self: &Arc<Self>, arrived: Arrived) -> Option<Arrived> {
         let Matches { mut subscriptions, version } =
             self.index.matches(&arrived.producer.record.uid, &arrived.event.event_type)?;
-        // After the match: were the lease lost before it, the index could be an old one.
+        // Checked after the match: if the lease was lost before, the index may have been out of date.
         if !self.liveness.is_live() {
             return None;
         }
@@ -77,7 +77,8 @@ impl Deliverer {
         drop(coming);
         self.metrics.events.inc();
         let (published, event) = (Arc::new(published), Arc::new(event));
-        // Not before: no endpoint is to blame for the time that validating or waiting for room takes.
+        // The clock starts here, because no endpoint is to blame for the time that validation and the wait for room
+        // take.
         let received = Instant::now();
         let queued = |subscription, published, event, place, hold| Queued {
             deliverer: Arc::clone(self),
@@ -120,18 +121,19 @@ impl Deliverer {
         }
     }
 
-    /// Whether the event is delivered, be it valid or not.
+    /// Whether the event is to be delivered: it is valid, or its Producer only warns.
     async fn passes(&self, producer: &Producer, published: &Published, event: &Event) -> Result<bool, Abandoned> {
         let Some(violation) = self.validator.violation(producer, event).await else { return Ok(true) };
-        // Were the lease lost, it could be judged by an old schema; were the producer not served any more, by one that
-        // can't be used.
+        // If the lease was lost, an old schema may have been used. If the Producer is no longer served, a schema may
+        // have been used that can't be compiled.
         if !self.liveness.is_live() || self.index.producer(&producer.record.uid).is_none() {
             return Err(Abandoned);
         }
         Ok(self.tolerates(producer, published, &violation).await)
     }
 
-    /// Counts a violation, and returns whether the event is delivered all the same; enforced, it is buried.
+    /// Counts a violation, and returns whether the event is delivered all the same. If the schema is enforced, the
+    /// event becomes a dead letter.
     async fn tolerates(&self, producer: &Producer, published: &Published, violation: &Violation) -> bool {
         let enforced = producer.record.validation == Validation::Enforce;
         self.metrics.schema_violation(if enforced { "Enforce" } else { "Warn" });

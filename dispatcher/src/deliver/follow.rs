@@ -1,4 +1,4 @@
-//! What follows an attempt that failed, and what becomes of a delivery that is not attempted now.
+//! Settles a delivery after a failed attempt, or without an attempt.
 
 use hookwright_core::delivery::backoff::{Jitter, lane_full_delay};
 use hookwright_core::delivery::dead_letter::DeadLetterReason;
@@ -13,15 +13,16 @@ use crate::deliver::delivery::{Delivery, Standing};
 use crate::limits::slowness::START_WITHIN;
 use crate::parking::store::TooLarge;
 
-/// Behind an endpoint that hangs, the waits begin as if after this many parks (16 s): each park is work for NATS.
+/// If the endpoint hangs, the first wait is as long as after this many parks (16 s), because each park is work for
+/// NATS.
 const STUCK_PARKS: u32 = 4;
 
-/// Why a delivery got no last attempt.
-const NO_PLACE: &str = "no place for an attempt was free since the deadline";
+/// The detail of a dead letter whose delivery got no last attempt.
+const NO_LAST_ATTEMPT: &str = "no attempt was free since the deadline";
 
 impl Deliverer {
-    /// Settles a delivery that is not attempted now: its lane is full, this dispatcher stops or has lost its lease, the
-    /// endpoint or the Subscription is gone.
+    /// Settles a delivery that is not attempted now: its lane is full, this dispatcher stops or has lost its lease, or
+    /// the endpoint or the Subscription is gone.
     pub(crate) async fn put_off(&self, delivery: Delivery, standing: Standing) {
         match standing {
             Standing::Gone => drop(self.metrics.dropped.inc()),
@@ -30,7 +31,7 @@ impl Deliverer {
         }
     }
 
-    /// Stores what follows an attempt that failed.
+    /// Stores what follows a failed attempt.
     pub(crate) async fn follow(&self, mut delivery: Delivery, started: Timestamp, outcome: Outcome) {
         let policy = &delivery.subscription.policy.retry;
         let progress = &mut delivery.progress;
@@ -42,7 +43,7 @@ impl Deliverer {
         let (kind, http_status) = (outcome.kind, outcome.http_status);
         progress.failed(AttemptRecord { time: started, outcome: kind, http_status });
         match next {
-            // Only an attempt that did not fail is done.
+            // Never the case here: only an attempt that succeeded is done.
             Next::Done => {}
             Next::Retry { at } => self.park(delivery, at, "retry").await,
             Next::DeadLetter { reason } => self.bury(&delivery, reason, None).await,
@@ -54,20 +55,20 @@ impl Deliverer {
     async fn park_unstarted(&self, mut delivery: Delivery) {
         let now = self.clock.now();
         if is_out_of_chances(&delivery.progress, now) {
-            return self.bury(&delivery, DeadLetterReason::DeadlineExceeded, Some(NO_PLACE)).await;
+            return self.bury(&delivery, DeadLetterReason::DeadlineExceeded, Some(NO_LAST_ATTEMPT)).await;
         }
         let lane = self.lanes.of(&delivery.subscription.uid);
         let stuck = lane.is_stuck() || delivery.received.elapsed() >= START_WITHIN;
         let parks = if stuck { delivery.progress.parks.max(STUCK_PARKS) } else { delivery.progress.parks };
         let wait = lane_full_delay(parks, Jitter::new(rand::random()));
         delivery.progress.parks = parks.saturating_add(1);
-        // What never gets its turn has a deadline, too.
+        // A delivery that never gets its turn has a deadline, too.
         let retry = &delivery.subscription.policy.retry;
         delivery.progress.deadline = delivery.progress.deadline.or_else(|| deadline(retry, now));
         self.park(delivery, now.checked_add(wait).unwrap_or(now), "lane").await;
     }
 
-    /// Parks a delivery until `at`. One that was parked before is parked again whatever the quota says.
+    /// Parks a delivery until `at`. A delivery that was parked before is parked again, even beyond the quota.
     async fn park(&self, mut delivery: Delivery, at: Timestamp, why: &'static str) {
         let mut parking = None;
         if !delivery.waited {

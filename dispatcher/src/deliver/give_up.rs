@@ -1,4 +1,4 @@
-//! What is given up: dead letters of deliveries and of events, and endpoints that are gone.
+//! Gives up deliveries and events, which become dead letters, and Subscriptions whose endpoint is gone.
 
 use hookwright_core::delivery::dead_letter::DeadLetter;
 use hookwright_core::delivery::dead_letter::DeadLetterReason;
@@ -11,7 +11,7 @@ use crate::deliver::delivery::Delivery;
 use crate::parking::messages::Published;
 
 impl Deliverer {
-    /// Gives a delivery up: it becomes a dead letter, unless its Subscription discards them.
+    /// Gives a delivery up. It becomes a dead letter, unless its Subscription discards dead letters.
     pub(crate) async fn bury(&self, delivery: &Delivery, reason: DeadLetterReason, detail: Option<&str>) {
         let subscription = &delivery.subscription;
         if subscription.policy.dead_letter == DeadLetterPolicy::Keep {
@@ -26,12 +26,12 @@ impl Deliverer {
             );
             self.store.bury(letter.with_detail(detail.map(str::to_owned)), &delivery.published).await;
         }
-        info!(subscription = subscription.name, id = %delivery.id, reason = reason.name(), "dead letter");
+        info!(subscription = subscription.name, id = %delivery.id, reason = reason.name(), "gave up a delivery");
         self.metrics.dead_letter(reason);
         subscription.health.gave_up(self.clock.now(), delivery.counted(), &delivery.progress);
     }
 
-    /// Gives an event up that is itself at fault: one dead letter, whoever is subscribed.
+    /// Gives up an event that is itself at fault. It becomes one dead letter, however many Subscriptions want it.
     pub(crate) async fn bury_event(
         &self,
         producer: &Producer,
@@ -43,15 +43,15 @@ impl Deliverer {
         let letter = DeadLetter::of_event(uid, event, reason, self.clock.now());
         self.store.bury(letter.with_detail(Some(detail)), published).await;
         let name = format!("{}/{}", producer.record.namespace, producer.record.name);
-        info!(producer = name, sequence = published.event.sequence, reason = reason.name(), "dead letter");
+        info!(producer = name, sequence = published.event.sequence, reason = reason.name(), "gave up an event");
         self.metrics.dead_letter(reason);
     }
 
-    /// Disables the Subscription, whose endpoint is gone: at once here, and by NATS for all dispatchers.
+    /// Disables a Subscription whose endpoint is gone: at once at this dispatcher, and through NATS at all others.
     pub(crate) async fn disable(&self, delivery: &Delivery) {
         let subscription = &delivery.subscription;
         if self.disabled.insert(&subscription.uid, subscription.generation) {
-            info!(subscription = subscription.name, "disabled: the endpoint answered 410");
+            info!(subscription = subscription.name, "disabled a Subscription: its endpoint answered 410");
             self.store.disable(&subscription.uid, subscription.generation, self.clock.now()).await;
         }
         self.bury(delivery, DeadLetterReason::EndpointGone, None).await;

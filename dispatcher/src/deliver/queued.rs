@@ -1,6 +1,6 @@
-//! A delivery that waits for its turn: for a permit of its lane, then for one of the dispatcher. The lane comes first, so that
-//! the deliveries of a slow endpoint wait among themselves, not in the way of others. There may be thousands, so each is a
-//! few words in a queue. With both permits it becomes a task.
+//! A delivery that waits for its turn, first for a permit of its lane, then for one of the dispatcher. The lane comes
+//! first, so that the deliveries of a slow endpoint wait among themselves and not in the way of others. Thousands may
+//! wait, so each is a few words in a queue. With both permits a delivery becomes a task.
 
 use std::sync::Arc;
 
@@ -19,19 +19,19 @@ use crate::limits::slowness::START_WITHIN;
 use crate::limits::{attempts, lane};
 use crate::parking::messages::Published;
 
-/// A delivery without any permit yet.
+/// A delivery that has no permit yet.
 pub(crate) struct Queued {
     pub(crate) deliverer: Arc<Deliverer>,
     pub(crate) subscription: Arc<Subscription>,
     pub(crate) published: Arc<Published>,
     pub(crate) event: Arc<Event>,
-    /// When its message was received, and validated.
+    /// When the message was received or, for a new event, had been validated and found room.
     pub(crate) received: Instant,
     /// The version of the index in which the Subscription was found.
     pub(crate) version: u64,
-    /// What was parked, if it was parked before.
+    /// The parked state, if the delivery was parked before.
     pub(crate) parked: Option<Box<Parked>>,
-    /// Its place among what is read ahead, until it starts or leaves; none if it was parked before.
+    /// The delivery's place among those that are read ahead, until it starts or leaves; `None` if it was parked before.
     pub(crate) place: Option<Places>,
     pub(crate) hold: Hold<Permits>,
 }
@@ -42,21 +42,22 @@ pub(crate) struct Parked {
     pub(crate) progress: Progress,
 }
 
-/// A delivery with its lane's permit, which waits for the dispatcher's.
+/// A delivery that has its lane's permit and waits for one of the dispatcher.
 pub(crate) struct Admitted {
     queued: Queued,
     lane: lane::Permit<Queued>,
 }
 
-/// The right to make an attempt: a permit of the dispatcher, and one of the lane.
+/// The right to make an attempt: a permit of the dispatcher and one of the lane.
 pub(crate) struct Permits {
-    // First, so that the lane's next delivery finds it free.
+    // Dropped before `lane`, so that the lane's next delivery finds it free.
     pub(crate) attempt: attempts::Permit<Admitted>,
     pub(crate) lane: lane::Permit<Queued>,
 }
 
 impl Queued {
-    /// Enters its lane; from here on it goes by itself. A delivery for an endpoint that is gone waits for nothing.
+    /// Enters the delivery's lane, which starts it or has it leave. A delivery for an endpoint that is gone does not
+    /// wait.
     pub(crate) fn enter(self) {
         let Subscription { uid, generation, .. } = &*self.subscription;
         if self.deliverer.disabled.contains(uid, *generation) {
@@ -65,7 +66,8 @@ impl Queued {
         self.deliverer.lanes.of(uid).enter(self);
     }
 
-    /// Settles it without an attempt. What became of its Subscription is looked up, unless the caller knows.
+    /// Settles the delivery without an attempt. If the caller does not know how the Subscription stands, it is looked
+    /// up.
     fn put_off(self, standing: Option<Standing>) {
         tokio::spawn(async move {
             let (deliverer, mut delivery, _, hold) = self.in_hand();
@@ -117,7 +119,7 @@ impl attempts::Waits for Admitted {
     fn start(self, permit: attempts::Permit<Self>) {
         let Self { queued, lane } = self;
         let permits = Permits { attempt: permit, lane };
-        // In a task of its own, as the caller is whoever gave the permit back.
+        // Runs in a task of its own, because the caller is some other delivery that gave its permit back.
         tokio::spawn(async move {
             let (deliverer, delivery, event, hold) = queued.in_hand();
             let attempt = delivery.progress.attempts.saturating_add(1);

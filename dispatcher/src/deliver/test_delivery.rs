@@ -1,8 +1,8 @@
-//! A test delivery: one attempt with the endpoint, the headers and the keys of now, because somebody has asked for it.
+//! A test delivery: one attempt with the endpoint, headers and keys of now, because a user has asked for it.
 //!
-//! Nothing follows from it but its result in the state bucket. It takes no place in the lane, so it doesn't wait behind
-//! what waits there, also where the endpoint is disabled: it is how to find out whether it is back. Should this
-//! dispatcher die before the result is stored, the test comes again, with the same `webhook-id`.
+//! Only the result in the state bucket follows from a test. A test does not enter the lane, so it doesn't wait behind
+//! other deliveries. It is sent even if the Subscription is disabled, so it shows whether the endpoint is back. If this
+//! dispatcher dies before the result is stored, the test comes again with the same `webhook-id`.
 
 use std::sync::Arc;
 
@@ -20,27 +20,27 @@ use crate::deliver::deliverer::{BEHIND, Deliverer};
 use crate::deliver::queued::Admitted;
 use crate::limits::attempts::Permit;
 
-/// What makes a due message a test.
+/// The header that makes a due message a test; `None` if the message is not one.
 pub(crate) fn test_header(message: &async_nats::Message) -> Option<&str> {
     Some(message.headers.as_ref()?.get(TEST_HEADER)?.as_str())
 }
 
 impl Deliverer {
-    /// Sends it, unless it was sent before, and stores what came of it.
+    /// Sends the test, unless it was sent before, and stores its result.
     pub(crate) async fn deliver_test(&self, header: &str) -> Result<(), Abandoned> {
         let test: TestDelivery = decode(header.as_bytes()).map_err(|failure| {
             // A newer dispatcher may be able to read it; until then it comes again.
-            error!(error = chain(&failure), "a test can't be read");
+            error!(error = chain(&failure), "can't read a test delivery; it comes again");
             Abandoned
         })?;
         let awaited = self.store.awaits(&test).await.map_err(|failure| {
-            warn!(error = chain(&failure), "a test waits");
+            warn!(error = chain(&failure), "can't prepare a test delivery; it comes again");
             Abandoned
         })?;
         if !awaited {
             return Ok(());
         }
-        // An edit that came with the request counts for it.
+        // An edit that came with the request counts for the test.
         let mut loaded = self.index.loaded();
         let loaded = timeout(BEHIND, loaded.wait_for(|loaded| *loaded >= test.revision)).await;
         if !loaded.is_ok_and(|loaded| loaded.is_ok()) {
@@ -70,7 +70,7 @@ impl Deliverer {
             Ok(event) => self.send(subscription, Arc::new(event), &id, self.clock.now(), permit).await,
             Err(_) => Outcome::without_response(OutcomeKind::Unsignable),
         };
-        info!(subscription = subscription.name, %id, outcome = outcome.kind.name(), "test");
+        info!(subscription = subscription.name, %id, outcome = outcome.kind.name(), "sent a test delivery");
         TestResult {
             time: self.clock.now(),
             outcome: outcome.kind,

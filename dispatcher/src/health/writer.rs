@@ -19,20 +19,20 @@ use tracing::warn;
 use super::{HealthCell, Take};
 use crate::clock::Clock;
 
-/// How often the writer looks for what to write.
+/// How often the writer looks for counts to write.
 const TICK: Duration = Duration::from_millis(200);
-/// Writes under way at the same time.
+/// The most writes under way at the same time.
 const CONCURRENCY: usize = 16;
-/// Writes of a tick, but for what presses: a thousand a second at the most. When very many subscriptions get something at
-/// the same time, their counts must not cost as much as their deliveries; each is written a little later then.
+/// The most writes in a tick, pressing ones excepted: a thousand a second. If very many Subscriptions get something at
+/// the same time, their counts must not cost as much as their deliveries; some are written a little later then.
 const MOST: usize = 200;
 
-/// Writes what has changed.
+/// Writes counts that have changed.
 pub(crate) struct HealthWriter<E> {
     pub(crate) nats: Nats,
-    /// Whether a Subscription exists: nothing is written of a deleted one.
+    /// Whether a Subscription exists. The counts of a deleted one are not written.
     pub(crate) exists: E,
-    /// What is due is due by it.
+    /// Decides which due times have passed.
     pub(crate) clock: Arc<Clock>,
     pub(crate) incarnation: String,
     pub(crate) changed: mpsc::UnboundedReceiver<Arc<HealthCell>>,
@@ -42,7 +42,7 @@ pub(crate) struct HealthWriter<E> {
 type Cells = Vec<Arc<HealthCell>>;
 type Writes = Vec<(Arc<HealthCell>, Box<DeliveryCounts>)>;
 
-/// What is to be looked at again, first what has no room now, and what is to be written.
+/// Sorts cells into those to look at again, first those that had no room in this tick, and the counts to write.
 fn sort(
     cells: Cells,
     exists: impl Fn(&HealthCell) -> bool,
@@ -52,12 +52,12 @@ fn sort(
 ) -> (Cells, Writes) {
     let (mut first, mut again, mut writes) = (Vec::new(), Vec::with_capacity(cells.len()), Vec::new());
     for cell in cells {
-        if writes.len() >= MOST && !force && !cell.presses() {
+        if writes.len() >= MOST && !force && !cell.is_pressing() {
             first.push(cell);
             continue;
         }
         if !exists(&cell) {
-            // Nothing is written of what is deleted; should it come back, it counts on from here.
+            // The counts of a deleted Subscription are not written. If it comes back, they go on from here.
             cell.rest();
             continue;
         }
@@ -73,7 +73,7 @@ fn sort(
 }
 
 impl<E: Fn(&SubscriptionUid) -> bool> HealthWriter<E> {
-    /// Until `stop`; then once more, for all that is not written.
+    /// Writes until `stop`; then once more, everything that is not written yet.
     pub(crate) async fn run(mut self, stop: impl Future<Output = ()>) {
         let mut waiting = Vec::new();
         let mut tick = interval(TICK);
@@ -94,7 +94,7 @@ impl<E: Fn(&SubscriptionUid) -> bool> HealthWriter<E> {
         }
     }
 
-    /// Returns what is to be looked at again.
+    /// Writes counts and returns the cells to look at again.
     async fn write(&self, cells: Cells, force: bool) -> Cells {
         let exists = |cell: &HealthCell| (self.exists)(&cell.uid);
         let (again, writes) = sort(cells, exists, Instant::now(), self.clock.now(), force);
@@ -119,10 +119,10 @@ impl<E: Fn(&SubscriptionUid) -> bool> HealthWriter<E> {
         }
     }
 
-    /// It is not pressing any more: NATS is away, or has no room.
+    /// Marks the counts as not written, but no longer as urgent: NATS is unreachable, or has no room.
     fn not_written(&self, cell: &Arc<HealthCell>, error: &dyn std::error::Error) {
         if self.complaints.now() {
-            warn!(error = chain(error), "health can't be written: trying on");
+            warn!(error = chain(error), "can't write delivery counts to NATS; retrying");
         }
         cell.change(|_| false);
     }
@@ -158,7 +158,7 @@ mod tests {
         let all = |cells: &Cells| cells.iter().for_each(delivered);
         all(&cells);
         cells[2 * MOST].change(|_| true);
-        // This one has turned long ago, and waits.
+        // This Subscription's health turned long ago, and a delivery waits.
         let waits = &cells[2 * MOST + 1];
         assert_eq!(waits.admit(ParkQuota::default(), Waiting { deliveries: 1, bytes: 1 }, start), Room::Free);
         waits.change(|state| {

@@ -1,4 +1,4 @@
-//! How connections to endpoints are made: the guard resolves, and all of it, TLS included, has a time.
+//! Opens connections to endpoints. The guard resolves names, and the whole connect, TLS included, has a time limit.
 
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -17,12 +17,12 @@ use crate::http::guard::Guard;
 
 type Https = HttpsConnector<HttpConnector<Guard>>;
 
-/// A connection is there within this time, or given up. The attempt may have less.
+/// How long opening a connection may take. The attempt may have less time.
 const CONNECT: Duration = Duration::from_secs(10);
-/// An idle connection is probed so often, and so many times before it is given up.
+/// How often an idle connection is probed, and after how many unanswered probes it is given up.
 const KEEPALIVE: (Duration, u32) = (Duration::from_secs(15), 3);
 #[cfg(target_os = "linux")]
-/// What was sent and is not acknowledged by the peer's kernel for so long ends the connection.
+/// How long sent bytes may stay unacknowledged by the peer's kernel before the connection ends.
 const UNACKNOWLEDGED: Duration = Duration::from_secs(30);
 
 /// The connector of the HTTP client, which clones it twice for each request.
@@ -34,7 +34,7 @@ impl Dial {
         let mut tcp = HttpConnector::new_with_resolver(guard);
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
-        // For each of a name's addresses its part of it.
+        // The connector divides this time among the addresses of a name.
         tcp.set_connect_timeout(Some(CONNECT));
         tcp.set_keepalive(Some(KEEPALIVE.0));
         tcp.set_keepalive_interval(Some(KEEPALIVE.0));
@@ -57,7 +57,7 @@ impl Service<Uri> for Dial {
     type Future = BoxFuture<'static, Result<Self::Response, BoxError>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        // That of the connector below is so, too.
+        // The connector below is always ready, too.
         Poll::Ready(Ok(()))
     }
 

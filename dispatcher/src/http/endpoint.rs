@@ -8,7 +8,7 @@ use http::Uri;
 use http::header::{ACCEPT, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
 use url::Url;
 
-/// Where and how attempts go.
+/// The URL, headers and keys that attempts use.
 #[derive(Debug)]
 pub(crate) struct Endpoint {
     pub(crate) uri: Uri,
@@ -16,7 +16,7 @@ pub(crate) struct Endpoint {
     pub(crate) keys: Vec<SigningKey>,
 }
 
-/// No attempt can be made.
+/// Why no attempt can be made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Unusable {
     /// The egress rules forbid the URL.

@@ -1,6 +1,5 @@
-//! The egress guard where it dials: names are resolved here, once, and only vetted addresses are handed to the
-//! connector. One forbidden address refuses the whole answer. IP literals never come here: `Endpoint::prepare` has
-//! checked them.
+//! The egress guard for names. It resolves each name once and hands only vetted addresses to the connector. One
+//! forbidden address refuses the whole answer. IP literals never come here: `Endpoint::prepare` has checked them.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -17,7 +16,7 @@ use tower::{BoxError, Service};
 
 use crate::settings::DnsSettings;
 
-/// The vetted addresses of a name. The port is the URL's.
+/// The vetted addresses of a name. The port is set later, from the URL.
 type Addresses = std::vec::IntoIter<SocketAddr>;
 
 /// Resolves names for the HTTP client.
@@ -42,7 +41,7 @@ impl Guard {
     }
 
     async fn resolve(self, host: Name) -> Result<Addresses, BoxError> {
-        // Fully qualified: a search domain must not turn `kubernetes.default` into a cluster service.
+        // The name is fully qualified: a search domain must not turn `kubernetes.default` into a cluster service.
         let host = host.as_str();
         let name = if host.ends_with('.') { host.to_owned() } else { format!("{host}.") };
         let answer = self.resolver.lookup_ip(name).await?;

@@ -1,4 +1,4 @@
-//! The request of an attempt: the event as published, with the Standard Webhooks headers over it.
+//! The request of an attempt: the published event with the Standard Webhooks headers.
 
 use std::sync::Arc;
 
@@ -17,10 +17,10 @@ const ID: HeaderName = HeaderName::from_static("webhook-id");
 const TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
 const SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
 
-/// Headers of a request beside the event's and the endpoint's: these three, and the HTTP client's two.
+/// The number of headers besides the event's and the endpoint's: these three, and two of the HTTP client.
 const OWN: usize = 5;
 
-/// Builds and signs; none if a header can't be written.
+/// Builds and signs the request; `None` if a header can't be written.
 pub(crate) fn build(
     endpoint: &Endpoint,
     event: Arc<Event>,
@@ -37,7 +37,7 @@ pub(crate) fn build(
         headers.insert(name, value.clone());
     }
     headers.insert(ID, HeaderValue::from_str(id.as_str()).ok()?);
-    // `HeaderValue::from` has room for more digits, which costs an allocation.
+    // `HeaderValue::from` reserves room for more digits, which costs an allocation.
     headers.insert(TIMESTAMP, HeaderValue::from_str(itoa::Buffer::new().format(seconds)).ok()?);
     headers.insert(SIGNATURE, HeaderValue::try_from(signature).ok()?);
     let mut request = Request::new(Full::new(body));
@@ -47,7 +47,7 @@ pub(crate) fn build(
     Some(request)
 }
 
-/// With room for `more`: a clone has none, and is moved twice as it grows.
+/// Copies the headers with room for `more`. A clone would have no room, and would be moved twice as it grows.
 fn copy(headers: &HeaderMap, more: usize) -> HeaderMap {
     let mut copy = HeaderMap::with_capacity(headers.len() + more);
     copy.extend(headers.iter().map(|(name, value)| (name.clone(), value.clone())));
@@ -71,7 +71,7 @@ mod tests {
         published.insert("content-type", HeaderValue::from_static("application/json"));
         let event = Event { event_type: "t".to_owned(), headers: published, body: Bytes::from_static(b"{}") };
         let event = Arc::new(event);
-        // The last delivery takes what the others copy.
+        // The last delivery moves what the others copy.
         for (event, headers, want) in [
             (Arc::clone(&event), &own[..], ["mine", "*/*", "Bearer x", "x/y"]),
             (event, &[], [concat!("hookwright/", env!("CARGO_PKG_VERSION")), "*/*", "", "application/json"]),

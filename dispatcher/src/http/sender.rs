@@ -1,5 +1,5 @@
-//! One attempt over HTTP. What comes of it is a value: `Err` does not exist here, as no failure is ours to hold
-//! against anybody but the endpoint.
+//! Makes one attempt over HTTP. The result is always an `Outcome` and never an `Err`, because each failure here is held
+//! against the endpoint.
 
 use std::error::Error;
 use std::pin::pin;
@@ -22,12 +22,12 @@ use crate::http::guard::Guard;
 use crate::limits::attempts::YOUNG;
 use crate::settings::DnsSettings;
 
-/// How much of a response's body is read, so that its connection can be used again; what is beyond closes it.
+/// How much of a response's body is read so that its connection can be used again. A longer body closes the connection.
 const MAX_BODY: usize = 64 << 10;
-/// Open connections kept for each host and for how long.
+/// The number of idle connections that are kept for each host, and for how long.
 const IDLE: (usize, Duration) = (64, Duration::from_secs(30));
 
-/// The one client of this dispatcher: its connections are shared by all subscriptions. It follows no redirect, and uses no
+/// The one client of this dispatcher. All Subscriptions share its connections. It follows no redirect and uses no
 /// proxy.
 #[derive(Clone)]
 pub(crate) struct Sender {
@@ -44,9 +44,9 @@ impl Sender {
         Ok(Self { client })
     }
 
-    /// Sends, and reads the response as far as needed, all within `timeout`. The status decides: a 2xx whose body then
-    /// breaks off, takes too long or is too large was received; the connection is closed. `ages` is called once it isn't
-    /// young any more.
+    /// Sends the request and reads as much of the response as needed, all within `timeout`. The status decides: a 2xx
+    /// counts as received even if its body then breaks off, takes too long or is too large; only the connection is
+    /// closed. `ages` is called once the attempt is no longer young.
     pub(crate) fn send(
         &self,
         request: Request<Full<Bytes>>,
@@ -54,13 +54,13 @@ impl Sender {
         clock: &Clock,
         ages: impl FnOnce(),
     ) -> impl Future<Output = Outcome> {
-        // Not within what follows, which would have room for it until the end.
+        // Called outside the future below, which would otherwise keep room for the request until its end.
         let response = self.client.request(request);
         async move {
             let mut outcome = Outcome::without_response(OutcomeKind::TimedOut);
             let start = Instant::now();
             {
-                // One timer at a time: there are many attempts.
+                // Only one timer runs at a time, because there are many attempts.
                 let mut exchange = pin!(exchange(response, clock, &mut outcome));
                 if timeout_at(start + timeout.min(YOUNG), &mut exchange).await.is_err() {
                     ages();
@@ -116,7 +116,8 @@ fn is_timeout(error: &(dyn Error + 'static)) -> bool {
     error.is::<Elapsed>() || io.is_some_and(|io| io.kind() == std::io::ErrorKind::TimedOut)
 }
 
-/// An I/O error hides what it wraps from `source`, and the TLS connector wraps it twice.
+/// Whether the error comes from TLS. An I/O error hides the error that it wraps from `source`, and the TLS connector
+/// wraps it twice.
 fn is_tls(error: &(dyn Error + 'static)) -> bool {
     let wrapped = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
     error.is::<rustls::Error>() || wrapped.is_some_and(|inner| is_tls(inner))

@@ -1,7 +1,7 @@
-//! Explicit pulls: each asks for what the budget has granted, none is refilled behind our back.
+//! Explicit pulls. A pull asks for as much as the budget has granted, and nothing refills it.
 //!
-//! The client library's batches make an error of a pull that ends because its bytes are used up, told from a real one
-//! by text only; so the answers are read here.
+//! If a pull ends because its bytes are used up, the client library's batches return an error that only its text tells
+//! from a real one. So the answers are read here.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,21 +18,21 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use crate::limits::budget::{Budget, Grant, Share};
-use crate::parking::messages::Place;
+use crate::parking::messages::StreamPosition;
 
-/// A pull that gets no room for this long makes do with the reserve.
-const PATIENCE: Duration = Duration::from_millis(100);
-/// A pull that finds nothing waits this long on the server.
+/// A pull that gets no room from the budget for this long uses the reserve.
+const RESERVE_AFTER: Duration = Duration::from_millis(100);
+/// How long a pull waits on the server for a first message.
 const IDLE: Duration = Duration::from_secs(5);
-/// A pull that hears nothing for this long beyond its wait is given up: its request or its answer was lost.
+/// A pull is given up if nothing comes for this long beyond its wait: its request or its answer was lost.
 const LOST: Duration = Duration::from_secs(2);
 
-/// A pull failed; the consumer may be gone, or NATS away.
+/// Why a pull failed. The consumer may be gone, or NATS may be unreachable.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum PullError {
-    #[error("no consumer {consumer} on stream {stream}")]
+    #[error("can't open consumer {consumer} of stream {stream}")]
     Consumer { stream: String, consumer: String, source: jetstream::stream::ConsumerError },
-    #[error("no inbox for messages")]
+    #[error("can't subscribe to an inbox for messages")]
     Subscribe(#[source] async_nats::SubscribeError),
     #[error("can't ask for messages")]
     Request(#[source] jetstream::consumer::pull::BatchRequestError),
@@ -40,24 +40,25 @@ pub(crate) enum PullError {
     Refused { status: StatusCode },
 }
 
-/// A message of the stream.
+/// A message of a stream, as a pull brought it.
 pub(crate) struct Pulled {
     pub(crate) message: Message,
-    pub(crate) place: Place,
-    /// Where it is acked.
+    pub(crate) position: StreamPosition,
+    /// The subject to which the ack goes.
     pub(crate) reply: Subject,
-    /// What it has of the budget.
+    /// The message's share of the budget.
     pub(crate) share: Share,
 }
 
-/// Takes messages from a durable consumer.
+/// Pulls messages from a durable consumer.
 pub(crate) struct Puller {
     client: Client,
     context: Context,
     consumer: PullConsumer,
     connected: watch::Receiver<u64>,
     budget: Arc<Budget>,
-    /// Room for one event beside the budget, so that a waiting pull of an idle producer takes nothing from the others.
+    /// Room for one event beside the budget. The waiting pull of an idle Producer uses it, so it takes nothing from
+    /// other Producers.
     reserve: Arc<Budget>,
 }
 
@@ -77,11 +78,11 @@ impl Puller {
         Ok(Self { client, context, consumer: found, connected: nats.connected.clone(), budget, reserve })
     }
 
-    /// What is there now, if anything, up to `wanted` events; else the next message, waiting for a while; or until `stop`.
-    /// Each message goes to `take` as soon as it is here.
+    /// Takes up to `wanted` messages that the consumer has now. If there are none, waits for the next message for up to
+    /// [`IDLE`], or until `stop`. Hands each message to `take` as soon as it arrives.
     ///
-    /// While all room is taken, by others or by endpoints that hang, the reserve lets in one event after the other, for as
-    /// long as `goes_on`: those of quick endpoints are delivered.
+    /// While the budget has no room, because of other Producers or endpoints that hang, the reserve lets in one event
+    /// after another for as long as `goes_on`. So events for quick endpoints are still delivered.
     pub(crate) async fn pull(
         &mut self,
         wanted: impl Future<Output = u32>,
@@ -93,7 +94,7 @@ impl Puller {
         let mut shared = Box::pin(async { budget.grant(wanted.await).await });
         loop {
             let own = async {
-                sleep(PATIENCE).await;
+                sleep(RESERVE_AFTER).await;
                 reserve.grant(1).await
             };
             let (grant, is_own) = tokio::select! {
@@ -120,7 +121,7 @@ impl Puller {
         self.request(grant, Some(IDLE), stop, &mut take).await.map(drop)
     }
 
-    /// Returns how many messages there were.
+    /// Sends one pull and hands its messages to `take`. Returns how many there were.
     async fn request(
         &mut self,
         mut grant: Grant,
@@ -141,34 +142,35 @@ impl Puller {
         self.consumer.request_batch(asked, inbox.into()).await.map_err(PullError::Request)?;
         let silence = wait.unwrap_or_default() + LOST;
         let mut taken = 0;
-        // One for all messages: it reads where each stands.
+        // One context serves all messages: it is only needed to read their metadata.
         let mut context = self.context.clone();
         while grant.events() > 0 {
             let answer = tokio::select! {
                 biased;
                 answer = timeout(silence, answers.next()) => answer.ok().flatten(),
-                // A pull does not survive its connection.
+                // The server forgets a pull when its connection ends.
                 _ = self.connected.changed() => None,
-                // What is here already is taken; the wait for more ends.
+                // Messages that have arrived are taken; only the wait for more ends.
                 () = stop.cancelled(), if wait.is_some() => None,
             };
             let Some(answer) = answer else { break };
-            // A message of the stream asks for an ack; whatever else it says, a status too, was its publisher's wish.
+            // A message of the stream has a reply subject. Everything else in it, even a status header, comes from its
+            // publisher.
             if let Some(reply) = answer.reply.clone() {
                 taken += 1;
                 let share = grant.share(answer.length);
                 let message = jetstream::Message { message: answer, context };
-                let place = message.info().map(|info| Place::of(&info));
+                let position = message.info().map(|info| StreamPosition::of(&info));
                 context = message.context;
-                match place {
-                    Ok(place) => take(Pulled { message: message.message, place, reply, share }),
-                    Err(error) => warn!(error, "a message without metadata"),
+                match position {
+                    Ok(position) => take(Pulled { message: message.message, position, reply, share }),
+                    Err(error) => warn!(error, "can't read the metadata of a message; leaving it unacked"),
                 }
                 continue;
             }
             match answer.status {
                 None => {}
-                // No messages, no more in time, or none that fits into what is left of the bytes.
+                // There are no messages, or no more in time, or none that fits into the bytes that are left.
                 Some(StatusCode::NOT_FOUND | StatusCode::TIMEOUT) => break,
                 Some(_) if taken > 0 => break,
                 Some(status) => return Err(PullError::Refused { status }),

@@ -1,5 +1,5 @@
-//! Reads one durable consumer, for as long as it is told to: pulls what the budget allows, and holds each message
-//! while it is worked on.
+//! Reads one durable consumer until it is stopped. It pulls as much as the budget allows, and holds each message while
+//! work on it goes on.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -25,21 +25,21 @@ use crate::parking::messages::Published;
 use crate::parking::parked_budget::ParkedBudget;
 use crate::validate::validator::QUICKLY_READ;
 
-/// A pull asks for at most this many messages.
+/// The most messages that one pull asks for.
 const MAX_EVENTS: u32 = 256;
-/// Between a failed pull and the next.
+/// The wait between a failed pull and the next.
 const RETRY: Duration = Duration::from_millis(250);
 
-/// What a reader needs.
+/// The parts that a reader needs.
 #[derive(Clone)]
 pub(crate) struct Reader {
     pub(crate) nats: Nats,
     pub(crate) deliverer: Arc<Deliverer>,
     pub(crate) budget: Arc<Budget>,
-    /// What waits for its turn.
+    /// Limits how many deliveries wait for their turn.
     pub(crate) read_ahead: Arc<ReadAhead>,
     pub(crate) acks: Acks<Permits>,
-    /// The messages that are held.
+    /// Tracks the messages that are held.
     pub(crate) tracker: TaskTracker,
     /// Keeps new events out while too much is parked.
     pub(crate) parked_budget: ParkedBudget,
@@ -47,10 +47,10 @@ pub(crate) struct Reader {
     pub(crate) max_message: u32,
 }
 
-/// What is read, and what becomes of it.
+/// The consumer that is read, and with it what happens to its messages.
 #[derive(Clone)]
 pub(crate) enum Source {
-    /// The events of a producer.
+    /// The events of a Producer.
     Events { producer: Arc<Producer>, intake: Arc<Intake> },
     /// The parked deliveries that are due.
     Due { stream: &'static str, consumer: &'static str },
@@ -66,7 +66,7 @@ impl Source {
 }
 
 impl Reader {
-    /// Reads until `stop`. What is held then goes on by itself.
+    /// Reads until `stop`. Work on messages that are held goes on after that.
     pub(crate) async fn run(self, source: Source, stop: CancellationToken) {
         while !stop.is_cancelled() {
             let allowed = async {
@@ -81,7 +81,7 @@ impl Reader {
             }
             if let Err(error) = self.read(&source, &stop).await {
                 let (stream, consumer) = source.names();
-                warn!(stream, consumer, error = chain(&error), "can't read");
+                warn!(stream, consumer, error = chain(&error), "can't read from the consumer; retrying");
                 stop.run_until_cancelled(tokio::time::sleep(RETRY)).await;
             }
         }
@@ -122,13 +122,13 @@ impl Reader {
         }
     }
 
-    /// Holds a message until it is settled.
+    /// Holds a message and starts the work on it.
     fn take(&self, source: &Source, pulled: Pulled) {
-        let Pulled { message, place, reply, share } = pulled;
+        let Pulled { message, position, reply, share } = pulled;
         let hold = Hold::new(self.acks.clone(), reply, share, self.tracker.token());
         match source {
             Source::Events { producer, intake } => {
-                let published = Published::from_stream(message, place, producer.record.stream.created);
+                let published = Published::from_stream(message, position, producer.record.stream.created);
                 self.fan_out(&producer.record.uid, published, intake.coming(), hold);
             }
             Source::Due { .. } => {
@@ -138,7 +138,8 @@ impl Reader {
         }
     }
 
-    /// A panic is the event's fault, not the end of the reader: its message comes again.
+    /// Fans an event out. A panic is the fault of the event and must not end the reader; the event's message comes
+    /// again.
     fn fan_out(&self, producer: &ProducerUid, published: Published, coming: Coming, hold: Hold<Permits>) {
         let deliverer = Arc::clone(&self.deliverer);
         if published.body.len() > QUICKLY_READ {
@@ -149,7 +150,7 @@ impl Reader {
         let sequence = published.event.sequence;
         let fan_out = || deliverer.fan_out(producer, published, coming, hold);
         if catch_unwind(AssertUnwindSafe(fan_out)).is_err() {
-            error!(%producer, sequence, "an event is left alone, as reading it panicked");
+            error!(producer_uid = %producer, sequence, "reading an event panicked; leaving it unacked");
         }
     }
 }

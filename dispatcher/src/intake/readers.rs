@@ -1,4 +1,4 @@
-//! A reader for each producer that is served: started, stopped and replaced as the config says.
+//! Starts a reader for each Producer that is served, and stops and replaces readers as the config changes.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,14 +13,14 @@ use crate::config::index::{Producer, Serving};
 use crate::intake::reader::{Reader, Source};
 use crate::limits::read_ahead::Intake;
 
-/// Until `stop`, and until all readers have stopped then; or until one of them has failed.
+/// Runs until `stop` and until all readers have ended after it, or until one of them has failed.
 pub(crate) async fn run(reader: Reader, mut serving: watch::Receiver<Serving>, stop: CancellationToken) {
     let mut running: BTreeMap<ProducerUid, (Arc<Producer>, CancellationToken)> = BTreeMap::new();
     let mut tasks = JoinSet::new();
     while !stop.is_cancelled() {
         let wanted = serving.borrow_and_update().clone();
         running.retain(|uid, (producer, token)| {
-            // Anything else of a record is looked up for each event.
+            // Other changes of a record need no new reader: the record is looked up for each event.
             let keep = wanted.get(uid).is_some_and(|new| {
                 new.record.stream == producer.record.stream && new.record.consumer == producer.record.consumer
             });

@@ -1,9 +1,9 @@
-//! How many attempts a dispatcher has under way, and what waits for one.
+//! Limits how many attempts a dispatcher has under way, and queues what waits for an attempt.
 //!
-//! Most of an attempt is waiting for its endpoint, so there may be many. But answers that come at once are work for this
-//! machine alone: the more connections take turns at it, the less of each is still in the caches when its turn comes. So of
-//! the attempts that are young, only as many are under way as keep the processors busy (`make bench ONLY=B`: 512 instead
-//! of 64 cost half as much CPU again).
+//! An attempt mostly waits for its endpoint, so there may be many. But answers that come at once are work for this
+//! machine alone. The more connections take turns, the less of each is still in the processor's caches when its turn
+//! comes. So only as many young attempts are under way as keep the processors busy (`make bench ONLY=B`: 512 attempts
+//! instead of 64 cost half as much CPU again).
 
 use std::collections::VecDeque;
 use std::num::NonZero;
@@ -14,31 +14,31 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use crate::limits::slowness::{Allowance, MOST_PATIENT, START_WITHIN};
+use crate::limits::slowness::{Allowance, START_WITHIN, START_WITHIN_WHEN_SLOW};
 
-/// An attempt is young for so long.
+/// How long an attempt counts as young.
 pub(crate) const YOUNG: Duration = Duration::from_millis(4);
-/// So many may be, for each processor.
+/// The most young attempts for each processor.
 const YOUNG_PER_CORE: usize = 32;
 
-/// What waits for a permit. Both calls must return soon.
+/// Something that waits for a permit. `start` and `leave` must return soon.
 pub(crate) trait Waits: Sized {
-    /// It has its turn.
+    /// Called with a permit when it is this one's turn.
     fn start(self, permit: Permit<Self>);
-    /// It won't have it in time.
+    /// Called if this one won't get a permit in time.
     fn leave(self);
-    /// Until when it waits.
+    /// The end of the wait.
     fn until(&self) -> Instant;
 }
 
-/// One for each attempt.
+/// The permits for attempts, one for each attempt under way.
 pub(crate) struct Attempts<W: Waits> {
     load: Arc<Load>,
     state: Mutex<State<W>>,
 }
 
 struct State<W: Waits> {
-    /// So many young ones may start.
+    /// How many more young attempts may start.
     young: usize,
     waiting: VecDeque<Waiter<W>>,
     closed: bool,
@@ -49,38 +49,38 @@ enum Waiter<W: Waits> {
     Task(oneshot::Sender<Permit<W>>),
 }
 
-/// How many attempts are taken. It changes under the lock of [`State`], and is read without.
+/// How many attempts are under way. The number changes under the lock of [`State`], and is read without it.
 #[derive(Debug)]
 pub(crate) struct Load {
     in_use: AtomicUsize,
     most: usize,
 }
 
-/// Free again when dropped.
+/// The right to have one attempt under way. It is given back when dropped.
 pub(crate) struct Permit<W: Waits> {
     attempts: Arc<Attempts<W>>,
     young: bool,
 }
 
 impl Load {
-    /// How many are taken.
+    /// The number of attempts under way.
     pub(crate) fn in_use(&self) -> usize {
         self.in_use.load(Ordering::Acquire)
     }
 
-    /// How many there are.
+    /// The most attempts under way at the same time.
     pub(crate) fn most(&self) -> usize {
         self.most
     }
 
-    /// Whether more than half of them are taken.
+    /// Whether more than half of all attempts are under way.
     pub(crate) fn is_high(&self) -> bool {
         self.in_use() > self.most / 2
     }
 }
 
 impl<W: Waits> State<W> {
-    /// Takes one, if there is one.
+    /// Takes a permit, if one is free, and returns whether it was.
     fn take(&mut self, load: &Load) -> bool {
         let free = load.in_use() < load.most && self.young > 0;
         if free {
@@ -102,19 +102,19 @@ impl<W: Waits> Attempts<W> {
         &self.load
     }
 
-    /// Starts this one once it has a permit, or has it leave.
+    /// Calls `start` once a permit is free, or `leave` if that is too late.
     pub(crate) fn enter(self: &Arc<Self>, waiting: W) {
         self.admit(Waiter::Queued(waiting));
     }
 
-    /// Waits for a permit, for as long as it takes. None once they are closed.
+    /// Waits for a permit for as long as it takes. Returns `None` once no more permits are given.
     pub(crate) async fn take(self: &Arc<Self>) -> Option<Permit<W>> {
         let (sender, permit) = oneshot::channel();
         self.admit(Waiter::Task(sender));
         permit.await.ok()
     }
 
-    /// From now on there are none: whoever waits has to do without.
+    /// Gives no permits from now on, and has everything leave that waits.
     pub(crate) fn close(&self) {
         let mut state = self.state();
         state.closed = true;
@@ -123,12 +123,12 @@ impl<W: Waits> Attempts<W> {
         waiting.into_iter().for_each(Waiter::leave);
     }
 
-    /// Has those leave whose time is over; to be called often.
+    /// Has everything leave whose wait has ended. To be called often.
     pub(crate) fn sweep(&self, now: Instant, allowance: Allowance) {
         let mut state = self.state();
-        // With permits left, it is the processors that all wait for.
+        // While permits are left, the processors are what everything waits for, not the endpoints.
         let wait = if allowance.is_slow() && self.load.in_use() < self.load.most {
-            MOST_PATIENT - START_WITHIN
+            START_WITHIN_WHEN_SLOW - START_WITHIN
         } else {
             allowance.duration()
         };
@@ -156,7 +156,7 @@ impl<W: Waits> Attempts<W> {
         }
     }
 
-    /// Whoever is next starts.
+    /// Gives back a permit (`one`), its youth (`young`) or both, and starts the next in the queue.
     fn give_back(self: &Arc<Self>, one: bool, young: bool) {
         let mut state = self.state();
         self.load.in_use.fetch_sub(usize::from(one), Ordering::AcqRel);
@@ -168,7 +168,7 @@ impl<W: Waits> Attempts<W> {
         }
     }
 
-    // A poisoned lock means a panic between two counts, which is none.
+    // A poisoned lock means a panic between two changes of counts, where nothing panics.
     fn state(&self) -> MutexGuard<'_, State<W>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -178,7 +178,7 @@ impl<W: Waits> Waiter<W> {
     fn start(self, permit: Permit<W>) {
         match self {
             Self::Queued(waiting) => waiting.start(permit),
-            // Should it have given up, the next one has its turn.
+            // If the task has given up waiting, the permit is dropped and goes to the next.
             Self::Task(sender) => drop(sender.send(permit)),
         }
     }
@@ -195,7 +195,7 @@ impl<W: Waits> Waiter<W> {
 }
 
 impl<W: Waits> Permit<W> {
-    /// Its attempt has been under way for [`YOUNG`], or has ended.
+    /// Ends the permit's youth: its attempt has ended, or has been under way for [`YOUNG`].
     pub(crate) fn ages(&mut self) {
         if std::mem::take(&mut self.young) {
             self.attempts.give_back(false, true);
@@ -218,7 +218,7 @@ mod tests {
 
     use super::*;
 
-    /// It tells whoever waits for it.
+    /// A waiter that reports the outcome of its wait to the test.
     struct Queued(oneshot::Sender<Option<Permit<Self>>>, Instant);
 
     impl Waits for Queued {
@@ -269,7 +269,7 @@ mod tests {
         let (now, second) = (Instant::now(), Duration::from_secs(1));
         let first = enter(&attempts, now).now_or_never().unwrap().unwrap();
         let (mut late, mut next) = (enter(&attempts, now + second), enter(&attempts, now + second * 2));
-        // One that has given up takes nothing from the others.
+        // A task that has given up takes nothing from the others.
         assert!(attempts.take().now_or_never().is_none());
         let mut last = enter(&attempts, now + second * 2);
         attempts.sweep(now, Allowance::default());

@@ -1,7 +1,8 @@
-//! How much a dispatcher takes in: permits for events and for their bytes, taken before a pull asks for them.
+//! Limits the events that a dispatcher holds, by number and by bytes. A pull takes permits before it asks for events.
 //!
-//! Of what several share, each may take while it has less than is left (dynamic thresholds, Choudhury and Hahne 1998): one
-//! alone has half, and the other half is there for whoever comes; of n that want all, each has an n+1st.
+//! If several readers share a budget, each may take more while it holds less than is free (dynamic thresholds,
+//! Choudhury and Hahne 1998). So a single reader holds half, and the other half is there for the next one. If n readers
+//! want everything, each gets one (n+1)th.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,15 +15,16 @@ use tokio::time::timeout;
 pub(crate) struct Budget {
     events: Arc<Semaphore>,
     bytes: Arc<Semaphore>,
-    /// A pull asks for at least this many, if it may: each is work for the server, however few it brings.
+    /// The fewest events that a pull asks for, if it may: each pull is work for the server, however few events it
+    /// brings.
     batch: u32,
-    /// The largest message that the server lets through: no pull may ask for less.
+    /// The largest message that the server lets through. No pull may ask for fewer bytes.
     max_message: u32,
-    /// What this one holds of it, if it has to leave some to others.
+    /// What this reader holds of the budget; `None` if it need not leave any to others.
     mine: Option<Arc<Held>>,
 }
 
-/// What one of several holds.
+/// What one of several readers holds of a budget.
 #[derive(Default)]
 pub(crate) struct Held {
     events: AtomicUsize,
@@ -30,35 +32,36 @@ pub(crate) struct Held {
     less: Notify,
 }
 
-/// What a pull may bring in.
+/// The events and bytes that a pull may bring in.
 pub(crate) struct Grant {
     events: OwnedSemaphorePermit,
     bytes: OwnedSemaphorePermit,
     of: Option<Arc<Held>>,
 }
 
-/// What one held event has of the budget; given back when dropped.
+/// One held event's part of the budget. It is given back when dropped.
 pub(crate) struct Share {
     event: Option<OwnedSemaphorePermit>,
     bytes: Option<OwnedSemaphorePermit>,
     of: Option<Arc<Held>>,
 }
 
-/// A pull asks for at most this many bytes.
+/// The most bytes that a pull asks for.
 const MAX_PULL: u32 = 16 << 20;
-/// And, once there is room, for at least this many events, or for a sixteenth of all.
+/// The fewest events that a pull asks for once there is room, unless a sixteenth of the budget is fewer.
 const BATCH: usize = 64;
-/// Who has more than is left looks again so often whether the others have given some back.
+/// How often a reader that holds more than is free looks whether others have given some back.
 pub(crate) const LOOK: Duration = Duration::from_millis(100);
 
-/// How much more may be taken by somebody who has `mine`, while `left` is left: then as much is left as they have. None
-/// until it is worth a pull.
+/// How much more a reader that holds `mine` may take while `left` is free: half of the difference, after which it holds
+/// as much as is free. `None` while it holds more than three quarters of what is free, as a pull would not be worth its
+/// cost.
 pub(crate) fn fair(mine: usize, left: usize) -> Option<usize> {
     (mine <= left - left.div_ceil(4)).then(|| (left - mine).div_ceil(2))
 }
 
 impl Budget {
-    /// `bytes` is at least `max_message`.
+    /// A budget of this many events and bytes. It has at least `max_message` bytes.
     pub(crate) fn new(events: usize, bytes: usize, max_message: u32) -> Self {
         let bytes = bytes.max(max_message as usize);
         let batch = u32::try_from((events / 16).clamp(1, BATCH)).unwrap_or(1);
@@ -66,13 +69,13 @@ impl Budget {
         Self { events, bytes, batch, max_message, mine: None }
     }
 
-    /// The same one, for one of several that share it.
+    /// The same budget for one of several readers, which leaves some of it to the others.
     pub(crate) fn shared(&self) -> Self {
         let (events, bytes) = (Arc::clone(&self.events), Arc::clone(&self.bytes));
         Self { events, bytes, mine: Some(Arc::default()), ..*self }
     }
 
-    /// Waits for room for some events, and takes room for up to `max_events`.
+    /// Waits for room for some events, then takes room for up to `max_events`.
     pub(crate) async fn grant(&self, max_events: u32) -> Option<Grant> {
         let max_events = self.fair().await.clamp(1, max_events);
         let least = max_events.min(self.batch);
@@ -84,7 +87,7 @@ impl Budget {
         Some(Grant { events, bytes, of: self.mine.clone() })
     }
 
-    /// Waits until this one has so little that it may take more, and returns how many events.
+    /// Waits until this reader may take more, and returns how many events.
     async fn fair(&self) -> u32 {
         let Some(mine) = &self.mine else { return u32::MAX };
         loop {
@@ -99,13 +102,13 @@ impl Budget {
         }
     }
 
-    /// Events held at this moment, out of `capacity`.
+    /// The number of events held now, if the budget has `capacity` events.
     pub(crate) fn held(&self, capacity: usize) -> usize {
         capacity.saturating_sub(self.events.available_permits())
     }
 }
 
-/// Halves its wish until it fits.
+/// Takes more permits: `wish`, or half of it, and so on, whichever is free first.
 fn take_more(semaphore: &Arc<Semaphore>, permit: &mut OwnedSemaphorePermit, mut wish: u32) {
     while wish > 0 {
         if let Ok(more) = Arc::clone(semaphore).try_acquire_many_owned(wish) {
@@ -125,7 +128,7 @@ impl Grant {
         self.bytes.num_permits()
     }
 
-    /// The share of an event of this size; the rest stays with the grant.
+    /// Splits off the share of an event of this size. The rest stays with the grant.
     pub(crate) fn share(&mut self, bytes: usize) -> Share {
         let bytes = bytes.min(self.bytes.num_permits());
         if let Some(held) = &self.of {
@@ -140,7 +143,7 @@ impl Drop for Share {
     fn drop(&mut self) {
         let bytes = self.bytes.take();
         let size = bytes.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
-        // Whoever is told that there is less has to find it given back.
+        // The permits are given back first, so that a reader that is woken finds them.
         drop((self.event.take(), bytes));
         if let Some(held) = &self.of {
             held.events.fetch_sub(1, Ordering::AcqRel);

@@ -1,19 +1,20 @@
-//! A subscription's lane: how much of a dispatcher one endpoint can take. A dead endpoint takes nothing from others;
-//! what will not have its turn in time leaves, to be parked.
+//! A Subscription's lane: how much of a dispatcher one endpoint can take. So a dead endpoint takes nothing from others.
+//! Deliveries that won't have their turn in time leave the lane and are parked.
 //!
-//! **Under way.** A lane starts with few permits, and gets one more for each answer while deliveries wait, up to its most, as
-//! TCP opens its window (RFC 5681, slow start). It gives back those that it does not use (RFC 7661), and lanes together
-//! never open into the second half of what the dispatcher may have under way: that is for those that have not opened. So
-//! endpoints that hang, however many attempts they took before, leave some to the others. After [`TRIP`] time-outs in a row
-//! a lane lets in one delivery at a time, until one is answered and it opens anew.
+//! **Under way.** A lane starts with few permits. It gets one more for each answer while deliveries wait, up to its
+//! maximum, as TCP opens its window (RFC 5681, slow start). It gives back permits that it does not use (RFC 7661).
+//! Lanes together never open into the second half of the dispatcher's attempts, which is kept for lanes that have not
+//! opened. So endpoints that hang leave some attempts to others, however many they took before. After [`TRIP`]
+//! time-outs in a row a lane lets in one delivery at a time, until one is answered and the lane opens anew.
 //!
-//! **Waiting.** To park is dear: NATS stores the event, it comes a second later at the soonest, and the park quota is for
-//! endpoints that fail. So a read_ahead waits as long as the lane, at its pace, will have taken all of it within
-//! [`START_WITHIN`]. Beyond a few, one that hangs keeps only what arrives for it within two seconds; and as each park is
-//! work for NATS, what it parks comes again later. What waits is data in a queue: neither a task nor a timer of its own.
+//! **Waiting.** Parking is expensive: NATS stores the event, the delivery comes back after a second at the earliest,
+//! and the park quota is meant for endpoints that fail. So a backlog waits if the lane, at its pace, will have taken
+//! all of it within [`START_WITHIN`]. A lane that hangs keeps up to `lane.waiting` deliveries, and those that arrived
+//! within the last two seconds. As each park is work for NATS, the deliveries that it parks come back later. A waiting
+//! delivery is data in a queue: it has neither a task nor a timer of its own.
 //!
-//! **Slow ourselves.** Where the dispatcher's own slowness explains how long a lane's attempts take, its deliveries wait on,
-//! for up to [`MOST_PATIENT`]: see [`slowness`](crate::limits::slowness).
+//! **A slow dispatcher.** If the dispatcher's own slowness explains how long a lane's attempts take, the lane's
+//! deliveries wait longer, up to [`START_WITHIN_WHEN_SLOW`]: see [`slowness`](crate::limits::slowness).
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -25,35 +26,35 @@ use hookwright_core::nats::ids::SubscriptionUid;
 use tokio::time::Instant;
 
 use crate::limits::attempts::Load;
-use crate::limits::slowness::{Allowance, MOST_PATIENT, START_WITHIN};
+use crate::limits::slowness::{Allowance, START_WITHIN, START_WITHIN_WHEN_SLOW};
 
-/// How often [`Lanes::sweep`] is to be called.
+/// How often [`Lanes::sweep`] has to be called.
 pub(crate) const SWEEP: Duration = Duration::from_millis(50);
 
-/// So many lanes that have not opened take all of a dispatcher's attempts.
+/// This many lanes that have not opened take all attempts of a dispatcher.
 const LANES: usize = 64;
-/// So many lanes take all room for what waits.
+/// This many lanes, each with as many waiting deliveries as it may ever have, use up `limits.waiting`.
 const WAITING_LANES: usize = 8;
-/// Time-outs in a row that narrow a lane to one delivery at a time.
+/// The time-outs in a row that narrow a lane to one delivery at a time.
 const TRIP: u32 = 5;
-/// What has waited for so long does not hinder the reading of more.
+/// A delivery that has waited for this long lingers: it no longer keeps further events from being read.
 const LINGER: Duration = Duration::from_millis(100);
-/// How often a lane where some linger is held to its pace.
+/// How often the pace of a lane is measured while deliveries linger in it.
 const PACE: Duration = Duration::from_secs(1);
 
-/// What waits in a lane. All calls must return soon.
+/// Something that waits in a lane. All of its functions must return soon.
 pub(crate) trait Waits: Sized {
-    /// It has its turn.
+    /// Called with a permit of the lane when it is this one's turn.
     fn start(self, permit: Permit<Self>);
-    /// It won't have it in time.
+    /// Called if this one won't have its turn in time.
     fn leave(self);
-    /// It has waited for a while; called again and again.
+    /// Called again and again once this one has waited for [`LINGER`].
     fn lingers(&mut self);
-    /// When its message was received.
+    /// When the message was received.
     fn received(&self) -> Instant;
-    /// Whether it comes again: then it shares a budget with those of other endpoints. Those that find as many waiting as may
-    /// be under way at the best wait for [`LINGER`], in which a quick lane takes all of them, and for one that hangs not at
-    /// all.
+    /// Whether this one was parked before. Then it shares a budget with due deliveries for other endpoints, and must
+    /// not wait long in a crowd. If as many wait as the lane may ever have under way, it waits for at most [`LINGER`],
+    /// in which a quick lane takes all of them. If the lane also hangs, it does not wait at all.
     fn parked_before(&self) -> bool;
 }
 
@@ -63,44 +64,44 @@ pub(crate) struct Lanes<W> {
     lanes: RwLock<HashMap<SubscriptionUid, Arc<Lane<W>>>>,
 }
 
-/// What each lane may have, and where something waits.
+/// The limits of each lane, and the lanes in which something waits.
 struct Shared<W> {
-    /// Permits of a lane that has not opened.
+    /// The permits of a lane that has not opened.
     first: usize,
-    /// And of one that has opened wide.
-    most: usize,
-    /// So many deliveries wait at any pace.
-    patience: usize,
-    /// And so many at the best.
+    /// The permits of a lane that has opened fully: the setting `lane.inFlight`, bounded.
+    in_flight: usize,
+    /// How many deliveries may wait at any pace: the setting `lane.waiting`.
+    waiting: usize,
+    /// How many deliveries may wait if the lane is quick.
     most_waiting: usize,
-    /// Of the dispatcher.
+    /// The attempts of the whole dispatcher.
     load: Arc<Load>,
     closed: AtomicBool,
-    /// The lanes to sweep.
+    /// The lanes in which something waits, which have to be swept.
     backlogged: Mutex<Vec<Arc<Lane<W>>>>,
 }
 
-/// Bounded under way, bounded waiting.
+/// The lane of a Subscription. It limits the attempts under way and the deliveries that wait.
 pub(crate) struct Lane<W> {
     shared: Arc<Shared<W>>,
     state: Mutex<State<W>>,
 }
 
 struct State<W> {
-    /// Permits, those in use too.
+    /// All permits of the lane, including those in use.
     open: usize,
     under_way: usize,
     waiting: VecDeque<Entry<W>>,
-    /// Whether it is among the lanes to sweep.
+    /// Whether the lane is among those to sweep.
     swept: bool,
-    /// Attempts that have ended.
+    /// The number of attempts that have ended.
     ended: usize,
-    /// How long they take of late; none before the first one has ended.
+    /// How long attempts have taken lately; `None` before the first one has ended.
     typical: Option<Duration>,
     timed_out: u32,
-    /// Deliveries waited while no attempt ended, and none was answered since.
+    /// Whether the lane hangs: deliveries waited while no attempt ended, and no attempt was answered since.
     hangs: bool,
-    /// While some linger.
+    /// The lane's pace, while deliveries linger.
     pace: Option<Pace>,
 }
 
@@ -109,26 +110,27 @@ struct Entry<W> {
     crowded: bool,
 }
 
-/// How fast the lane is of late.
+/// How fast a lane has taken deliveries lately.
 struct Pace {
     looked: Instant,
-    /// What had ended when it was looked at last, and before.
+    /// The number of attempts that had ended at the last look, and at the look before.
     ended: [usize; 2],
     looks: usize,
-    /// How many it will take in time.
+    /// How many deliveries the lane will take in time.
     in_time: usize,
 }
 
-/// A permit of the lane; free again when dropped.
+/// The right to have one attempt of the lane under way. It is given back when dropped.
 pub(crate) struct Permit<W: Waits>(Arc<Lane<W>>);
 
 impl<W: Waits> Lanes<W> {
-    /// Attempts under way, deliveries that wait at any pace, and those that may wait over all lanes.
-    pub(crate) fn new(in_flight: usize, patience: usize, all_waiting: usize, load: &Arc<Load>) -> Arc<Self> {
+    /// Lanes with these limits for each: attempts under way, and deliveries that wait at any pace. `all_waiting` is how
+    /// many deliveries may wait over all lanes (`limits.waiting`), and `load` counts the attempts of the dispatcher.
+    pub(crate) fn new(in_flight: usize, waiting: usize, all_waiting: usize, load: &Arc<Load>) -> Arc<Self> {
         let first = (load.most() / LANES).clamp(1, in_flight);
-        let most_waiting = patience.max(all_waiting / WAITING_LANES);
+        let most_waiting = waiting.max(all_waiting / WAITING_LANES);
         let (load, closed, backlogged) = (Arc::clone(load), AtomicBool::new(false), Mutex::default());
-        let shared = Shared { first, most: in_flight, patience, most_waiting, load, closed, backlogged };
+        let shared = Shared { first, in_flight, waiting, most_waiting, load, closed, backlogged };
         Arc::new(Self { shared: Arc::new(shared), lanes: RwLock::default() })
     }
 
@@ -142,17 +144,17 @@ impl<W: Waits> Lanes<W> {
         })
     }
 
-    /// Forgets the lanes of Subscriptions that no longer exist.
+    /// Removes the lanes of Subscriptions that no longer exist.
     pub(crate) fn retain(&self, exists: impl Fn(&SubscriptionUid) -> bool) {
         self.lanes.write().unwrap_or_else(PoisonError::into_inner).retain(|subscription, _| exists(subscription));
     }
 
-    /// From now on nothing starts: what waits leaves at the next sweep.
+    /// Starts nothing from now on. Everything that waits leaves at the next sweep.
     pub(crate) fn close(&self) {
         self.shared.close();
     }
 
-    /// Has those leave that won't have their turn in time.
+    /// Has everything leave that won't have its turn in time.
     pub(crate) fn sweep(&self, now: Instant, allowance: Allowance) {
         self.shared.sweep(now, allowance);
     }
@@ -194,11 +196,11 @@ impl<W: Waits> Lane<W> {
         Arc::new(Self { shared: Arc::clone(shared), state: Mutex::new(state) })
     }
 
-    /// Starts this one once it has a permit, or has it leave.
+    /// Calls `start` once a permit is free, or `leave` if that won't be in time.
     pub(crate) fn enter(self: &Arc<Self>, waiting: W) {
-        let Shared { most, most_waiting, .. } = *self.shared;
+        let Shared { in_flight, most_waiting, .. } = *self.shared;
         let mut state = self.state();
-        let crowded = waiting.parked_before() && state.waiting.len() >= most;
+        let crowded = waiting.parked_before() && state.waiting.len() >= in_flight;
         let full = if state.is_narrow() {
             state.under_way + state.waiting.len() > 0
         } else {
@@ -221,13 +223,13 @@ impl<W: Waits> Lane<W> {
         }
     }
 
-    /// Whether it is of no use to come back soon.
+    /// Whether a parked delivery should not come back soon.
     pub(crate) fn is_stuck(&self) -> bool {
         let state = self.state();
         state.is_narrow() || state.hangs
     }
 
-    /// An attempt has ended.
+    /// Counts an attempt that has ended.
     fn attempted(self: &Arc<Self>, outcome: OutcomeKind, took: Duration) {
         let scarce = self.shared.load.is_high();
         let mut state = self.state();
@@ -238,13 +240,13 @@ impl<W: Waits> Lane<W> {
             return;
         }
         (state.timed_out, state.hangs) = (0, false);
-        if !state.waiting.is_empty() && !scarce && state.open < self.shared.most {
+        if !state.waiting.is_empty() && !scarce && state.open < self.shared.in_flight {
             state.open += 1;
             self.start_next(state);
         }
     }
 
-    /// A permit is free.
+    /// Takes back a permit and starts the next in the queue.
     fn give_back(self: &Arc<Self>) {
         let scarce = self.shared.load.is_high();
         let mut state = self.state();
@@ -272,13 +274,13 @@ impl<W: Waits> Lane<W> {
         next.waiting.start(Permit(Arc::clone(self)));
     }
 
-    /// Returns whether something waits still.
+    /// Returns whether something still waits.
     fn sweep(&self, now: Instant, allowance: Allowance) -> bool {
         let mut state = self.state();
         let leaving = state.leaving(&self.shared, now, allowance);
         state.swept = !state.waiting.is_empty();
         if !state.swept {
-            // A burst takes no memory when it is over.
+            // After a burst the queue gives its memory back.
             state.waiting = VecDeque::new();
         }
         let swept = state.swept;
@@ -287,23 +289,23 @@ impl<W: Waits> Lane<W> {
         swept
     }
 
-    // A poisoned lock means a panic between two counts, which is none.
+    // A poisoned lock means a panic between two changes of counts, where nothing panics.
     fn state(&self) -> MutexGuard<'_, State<W>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl<W: Waits> State<W> {
-    /// Whether the endpoint lets attempts run into their timeout.
+    /// Whether the lane lets in only one delivery at a time, because the endpoint let attempts time out.
     fn is_narrow(&self) -> bool {
         self.timed_out >= TRIP
     }
 
-    /// Takes out those that won't have their turn in time, the oldest first.
+    /// Takes out everything that won't have its turn in time, the oldest first.
     fn leaving(&mut self, shared: &Shared<W>, now: Instant, allowance: Allowance) -> VecDeque<Entry<W>> {
         let ours = !self.hangs && self.typical.is_some_and(|typical| allowance.explains(typical));
         let (linger, start_within) =
-            if ours { (LINGER + allowance.duration(), MOST_PATIENT) } else { (LINGER, START_WITHIN) };
+            if ours { (LINGER + allowance.duration(), START_WITHIN_WHEN_SLOW) } else { (LINGER, START_WITHIN) };
         let age = |entry: &Entry<W>| now.saturating_duration_since(entry.waiting.received());
         let mut oldest = Duration::ZERO;
         for entry in &mut self.waiting {
@@ -319,15 +321,15 @@ impl<W: Waits> State<W> {
             return VecDeque::new();
         }
         let in_time = if ours { self.start_looking_anew() } else { self.look(now) };
-        let stay = in_time.clamp(shared.patience, shared.most_waiting);
-        // It is known by then how fast it is.
-        let known = linger + if self.hangs { PACE * 2 } else { PACE };
+        let stay = in_time.clamp(shared.waiting, shared.most_waiting);
+        // From this age on the pace of the lane is known.
+        let pace_known = linger + if self.hangs { PACE * 2 } else { PACE };
         let leaves = |left: &mut usize, entry: &Entry<W>| {
             let age = age(entry);
             let leaves = closed
                 || age >= start_within
-                || age >= linger && entry.crowded && *left > shared.most
-                || age >= known && *left > stay;
+                || age >= linger && entry.crowded && *left > shared.in_flight
+                || age >= pace_known && *left > stay;
             *left -= usize::from(leaves);
             leaves
         };
@@ -342,20 +344,21 @@ impl<W: Waits> State<W> {
         leaving
     }
 
-    /// The pace says nothing of an endpoint while the dispatcher is what is slow: all will have their turn.
+    /// Returns that everything will have its turn: while the dispatcher itself is slow, the pace says nothing about the
+    /// endpoint.
     fn start_looking_anew(&mut self) -> usize {
         self.pace = None;
         usize::MAX
     }
 
-    /// How many will have their turn in time, by the last two seconds.
+    /// Returns how many will have their turn in time, judged by the last two seconds.
     fn look(&mut self, now: Instant) -> usize {
         let ended = self.ended;
         let pace = self.pace.get_or_insert(Pace { looked: now, ended: [ended; 2], looks: 0, in_time: usize::MAX });
         if now >= pace.looked + PACE {
             let looks = (pace.looks + 1).min(2);
             let took = ended.wrapping_sub(pace.ended[1]);
-            // With one look only, it may just take its time.
+            // After only one look without an ended attempt, the endpoint may just be slow to answer.
             if took > 0 || looks == 2 {
                 pace.in_time = took * (START_WITHIN.as_millis() / PACE.as_millis()) as usize / looks;
                 self.hangs |= took == 0;
@@ -367,7 +370,7 @@ impl<W: Waits> State<W> {
 }
 
 impl<W: Waits> Permit<W> {
-    /// Its attempt has ended.
+    /// Counts the attempt, which has ended.
     pub(crate) fn attempted(&self, outcome: OutcomeKind, took: Duration) {
         self.0.attempted(outcome, took);
     }

@@ -1,8 +1,11 @@
-//! How far a dispatcher reads ahead: no further than keeps its endpoints busy until the next pull, as what waits in memory
-//! passes through the caches in vain, and is sent again if the dispatcher dies. What has waited for a while waits for an
-//! endpoint that is slow: it has a bound of its own, so that it does not keep the others' events out, of which each Producer
-//! leaves some to others. And an event may have ten thousand receivers. While the dispatcher itself is slow, it reads no
-//! further ahead than it got on with in the last second: what waits then waits for it.
+//! Limits how far a dispatcher reads ahead.
+//!
+//! It reads only as many deliveries ahead as keep its endpoints busy until the next pull. A delivery that waits in
+//! memory has left the processor's caches when its turn comes, and is sent again if the dispatcher dies. A delivery
+//! that has waited for a while waits for a slow endpoint. Such deliveries have a bound of their own, so that they don't
+//! keep events for other endpoints out, and each Producer leaves some of that bound to others. An event may have ten
+//! thousand receivers, so deliveries are counted, not events. While the dispatcher itself is slow, it reads no further
+//! ahead than it got in the last second, because deliveries then wait for the dispatcher.
 
 use std::ops::Deref;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,55 +17,58 @@ use tokio::time::{Duration, Instant, timeout};
 use crate::limits::budget::{LOOK, fair};
 use crate::limits::slowness::Allowance;
 
-/// Read ahead, in deliveries, at the most; and at the least, while the dispatcher is slow.
+/// The most deliveries that are read ahead.
 const AHEAD: usize = 512;
+/// The fewest deliveries that a slow dispatcher reads ahead.
 const LEAST: usize = 16;
-/// How often what is read ahead is held to the pace of a dispatcher that is slow.
+/// How often a slow dispatcher's reading ahead is limited to its pace.
 const PACE: Duration = Duration::from_secs(1);
 
-/// While there are more, no more are read. A quarter less, so that a pull is worth its while.
+/// While more deliveries than this are read ahead, no events are read. It is a quarter below `ahead`, so that a pull is
+/// worth its cost.
 const fn enough(ahead: usize) -> usize {
     ahead - ahead / 4
 }
 
-/// The deliveries that wait, over all subscriptions.
+/// The deliveries that wait, over all Subscriptions.
 #[derive(Debug)]
 pub(crate) struct ReadAhead {
     waiting: AtomicUsize,
-    most: usize,
-    /// Those that have not waited for long.
+    /// The setting `limits.waiting`.
+    all_waiting: usize,
+    /// How many of the waiting deliveries have not waited for long.
     fresh: AtomicUsize,
-    /// How many of these there may be, about.
+    /// About how many such fresh deliveries there may be.
     ahead: AtomicUsize,
     room: Notify,
-    /// Those that have had their turn, or have left.
+    /// How many deliveries have stopped waiting: they had their turn, or they left.
     ended: AtomicUsize,
     pace: Mutex<Pace>,
 }
 
-/// What had ended when the pace was looked at last.
+/// How many deliveries had stopped waiting when the pace was last measured.
 #[derive(Debug)]
 struct Pace {
     looked: Instant,
     ended: usize,
 }
 
-/// What one producer has of it.
+/// One Producer's part of the deliveries that wait.
 #[derive(Debug)]
 pub(crate) struct Intake {
     read_ahead: Arc<ReadAhead>,
-    /// Events that are here, and not matched yet.
+    /// How many events have arrived and are not matched yet.
     coming: AtomicUsize,
     waiting: AtomicUsize,
     less: Notify,
-    /// To how many subscriptions its events went of late: at most, forgotten slowly.
+    /// To how many Subscriptions the events of this Producer went lately: the most, which is forgotten slowly.
     fan_out: AtomicUsize,
 }
 
-/// An event that is here, and not matched yet, until dropped.
+/// An event that has arrived and is not matched yet. It counts until dropped.
 pub(crate) struct Coming(Arc<Intake>);
 
-/// Deliveries that wait for their turn, until dropped.
+/// The places of waiting deliveries. They are free again when dropped.
 pub(crate) struct Places {
     intake: Arc<Intake>,
     deliveries: usize,
@@ -70,10 +76,10 @@ pub(crate) struct Places {
 }
 
 impl ReadAhead {
-    pub(crate) fn new(most: usize) -> Arc<Self> {
+    pub(crate) fn new(all_waiting: usize) -> Arc<Self> {
         Arc::new(Self {
             waiting: AtomicUsize::new(0),
-            most,
+            all_waiting,
             fresh: AtomicUsize::new(0),
             ahead: AtomicUsize::new(AHEAD),
             room: Notify::new(),
@@ -82,9 +88,9 @@ impl ReadAhead {
         })
     }
 
-    /// Holds what is read ahead to the pace of a dispatcher that is slow; to be called often.
+    /// Limits a slow dispatcher's reading ahead to its pace. To be called often.
     pub(crate) fn sweep(&self, now: Instant, allowance: Allowance) {
-        // A poisoned lock means a panic between two numbers.
+        // A poisoned lock means a panic between the changes of two numbers.
         let mut pace = self.pace.lock().unwrap_or_else(PoisonError::into_inner);
         if now < pace.looked + PACE {
             return;
@@ -100,7 +106,7 @@ impl ReadAhead {
     }
 
     fn left(&self) -> usize {
-        self.most.saturating_sub(self.waiting.load(Ordering::Acquire))
+        self.all_waiting.saturating_sub(self.waiting.load(Ordering::Acquire))
     }
 
     /// Waits until there is room to read ahead, and returns for how many deliveries.
@@ -117,7 +123,7 @@ impl ReadAhead {
 }
 
 impl Intake {
-    /// Before anything is known of a producer: few of its events are read at first.
+    /// The fan-out that is assumed of a new Producer, so that few of its events are read at first.
     const FAN_OUT: usize = 128;
 
     pub(crate) fn new(read_ahead: &Arc<ReadAhead>) -> Arc<Self> {
@@ -126,20 +132,21 @@ impl Intake {
         Arc::new(Self { read_ahead: Arc::clone(read_ahead), coming, waiting, less, fan_out })
     }
 
-    /// An event has come.
+    /// Counts an event that has arrived.
     pub(crate) fn coming(self: &Arc<Self>) -> Coming {
         self.coming.fetch_add(1, Ordering::AcqRel);
         Coming(Arc::clone(self))
     }
 
-    /// How many more deliveries may wait, if any, when so many events are about to come.
+    /// How many more deliveries may wait if `coming` events are about to be matched; `None` if this Producer has its
+    /// share.
     fn fair(&self, coming: usize) -> Option<usize> {
         let coming = coming * self.fan_out.load(Ordering::Relaxed);
         fair(self.waiting.load(Ordering::Acquire) + coming, self.read_ahead.left())
     }
 
-    /// Places for all deliveries of an event, however many, unless this producer has its share. One is always let in: it
-    /// takes no more than its event, whose memory has a bound of its own.
+    /// Takes places for all deliveries of an event, however many; `None` if this Producer has its share. A single
+    /// delivery always gets a place: it takes no more memory than its event, which has a bound of its own.
     pub(crate) fn queue(self: &Arc<Self>, deliveries: usize) -> Option<Places> {
         if deliveries > 1 && self.fair(0).is_none() {
             return None;
@@ -161,20 +168,20 @@ impl Intake {
         }
     }
 
-    /// Waits until there is room for an event that goes to many.
+    /// Waits until there is room for an event with many receivers.
     pub(crate) async fn room_for_many(&self) {
         while self.fair(0).is_none() {
             let _ = timeout(LOOK, self.less.notified()).await;
         }
     }
 
-    /// An event went to this many.
+    /// Remembers that an event went to this many Subscriptions.
     pub(crate) fn saw(&self, matches: usize) {
         let known = self.fan_out.load(Ordering::Relaxed);
         self.fan_out.store(matches.max(known - known.div_ceil(8)), Ordering::Relaxed);
     }
 
-    /// How many events make about this many deliveries; one at least.
+    /// How many events make about this many deliveries; at least one.
     fn events(&self, deliveries: usize) -> u32 {
         let events = deliveries / self.fan_out.load(Ordering::Relaxed).max(1);
         u32::try_from(events).unwrap_or(u32::MAX).max(1)
@@ -197,14 +204,14 @@ impl Drop for Coming {
 }
 
 impl Places {
-    /// The place of one of them.
+    /// Splits off the place of one delivery.
     pub(crate) fn one(&mut self) -> Self {
         let deliveries = self.deliveries.min(1);
         self.deliveries -= deliveries;
         Self { intake: Arc::clone(&self.intake), deliveries, fresh: self.fresh }
     }
 
-    /// It has waited for long: others are read.
+    /// Marks these deliveries as having waited for long, so that others are read.
     pub(crate) fn lingers(&mut self) {
         if !std::mem::take(&mut self.fresh) {
             return;

@@ -1,4 +1,4 @@
-//! The NATS messages that carry an event: as the producer published it, parked, and as a dead letter.
+//! The NATS messages that carry an event: as the Producer's application published it, parked, and as a dead letter.
 
 use async_nats::HeaderMap;
 use async_nats::jetstream::message::Info;
@@ -19,20 +19,24 @@ pub(crate) struct Published {
 }
 
 impl Published {
-    /// From a producer's stream; its type is not known yet.
-    pub(crate) fn from_stream(message: async_nats::Message, place: Place, stream_created: Timestamp) -> Self {
+    /// Takes an event from a Producer's stream. Its type is not known yet.
+    pub(crate) fn from_stream(
+        message: async_nats::Message,
+        position: StreamPosition,
+        stream_created: Timestamp,
+    ) -> Self {
         let event = EventRef {
-            stream: place.stream,
+            stream: position.stream,
             stream_created,
-            sequence: place.sequence,
+            sequence: position.sequence,
             subject: message.subject.into_string(),
-            published: place.published,
+            published: position.published,
             event_type: String::new(),
         };
         Self { event, headers: message.headers.unwrap_or_default(), body: message.payload }
     }
 
-    /// From a parked delivery.
+    /// Takes the event out of a parked delivery.
     pub(crate) fn from_parked(message: async_nats::Message, event: EventRef) -> Self {
         let mut headers = HeaderMap::new();
         for (name, values) in message.headers.iter().flat_map(HeaderMap::iter) {
@@ -44,7 +48,7 @@ impl Published {
         Self { event, headers, body: message.payload }
     }
 
-    /// The message in the terms of the domain.
+    /// Calls `read` with the message as the domain crate describes it.
     pub(crate) fn with_message<T>(&self, read: impl FnOnce(&Message<'_>) -> T) -> T {
         let pairs: Vec<(&str, &str)> = self
             .headers
@@ -61,7 +65,7 @@ impl Published {
         })
     }
 
-    /// The bytes of headers and body, about.
+    /// The approximate number of bytes of headers and body.
     pub(crate) fn size(&self) -> usize {
         size(&self.headers) + self.body.len()
     }
@@ -75,7 +79,7 @@ impl Published {
         headers
     }
 
-    /// The message that parks a delivery: the server publishes it to `target` at `at` (ADR-51).
+    /// The headers of the message that parks a delivery. The server publishes the message to `target` at `at` (ADR-51).
     pub(crate) fn parked(
         &self,
         parked: &ParkedDelivery,
@@ -85,29 +89,30 @@ impl Published {
         Ok(with(self.prefixed_headers(), parked.headers(at, target)?))
     }
 
-    /// The message that keeps a dead letter; without the event's headers if it is only a reference.
+    /// The headers of the message that keeps a dead letter. A dead letter that is only a reference does not have the
+    /// event's headers.
     pub(crate) fn dead_letter(&self, letter: &DeadLetter) -> Result<HeaderMap, RecordError> {
         let headers = if letter.reference_only { HeaderMap::new() } else { self.prefixed_headers() };
         Ok(with(headers, letter.headers()?))
     }
 }
 
-/// Where a message stands in its stream.
+/// A message's position in its stream.
 #[derive(Debug, Clone)]
-pub(crate) struct Place {
+pub(crate) struct StreamPosition {
     pub(crate) stream: String,
     pub(crate) sequence: u64,
     pub(crate) published: Timestamp,
 }
 
-impl Place {
+impl StreamPosition {
     pub(crate) fn of(info: &Info<'_>) -> Self {
         let published = Timestamp::from_nanosecond(info.published.unix_timestamp_nanos()).unwrap_or_default();
         Self { stream: info.stream.to_owned(), sequence: info.stream_sequence, published }
     }
 }
 
-/// How many bytes these headers take on the wire, about.
+/// The approximate number of bytes that these headers take on the wire.
 pub(crate) fn size(headers: &HeaderMap) -> usize {
     let line = |name: &str, value: &str| name.len() + value.len() + ": \r\n".len();
     let lines =

@@ -1,7 +1,7 @@
-//! Back parked_budget from the parked deliveries. Their stream has no limits of its own, for a full one would drop or refuse
-//! what waits; so there is a configured budget. Long before it is used up, each subscription's quota shrinks (see
-//! `hookwright_core::delivery::quota`). Should that not be enough, dispatchers take in no new events. What is due goes on, and the
-//! events wait in their own streams.
+//! Back pressure from the parked deliveries. Their stream has no limits of its own, because a full stream would drop or
+//! refuse deliveries that wait in it. So there is a configured budget. Long before it is used up, each Subscription's
+//! quota shrinks (see `hookwright_core::delivery::quota`). If that is not enough, dispatchers read no new events, which
+//! wait in their own streams. Due deliveries go on.
 
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,13 +18,14 @@ use tracing::{info, warn};
 
 use crate::metrics::Metrics;
 
-/// How often the stream is looked at, at the least.
+/// The longest time between two looks at the stream.
 const EVERY: Duration = Duration::from_secs(2);
-/// Such a part of the budget a dispatcher may park of what was not parked before, until it looks again: the others park,
-/// too, and they learn of it by looking. So together they park beyond what is left by this much each, at the most.
+/// The part of the budget, as its divisor, that a dispatcher may park between two looks. Deliveries that were parked
+/// before don't count. The other dispatchers park, too, and a dispatcher learns of that only by looking. So together
+/// the dispatchers exceed what is left of the budget by at most this part each.
 const PART: u64 = 200;
 
-/// Whether new events may be taken in, and how much of one subscription may be parked.
+/// Whether new events may be read, and how much of one Subscription may be parked.
 #[derive(Debug, Clone)]
 pub(crate) struct ParkedBudget {
     high: watch::Receiver<bool>,
@@ -32,22 +33,22 @@ pub(crate) struct ParkedBudget {
     budget: u64,
 }
 
-/// What is used of the budget, in bytes.
+/// How much of the budget is used, in bytes.
 #[derive(Debug)]
 struct Used {
-    /// At the last look.
+    /// The bytes in the stream at the last look.
     stored: AtomicU64,
-    /// What may still be parked before the next one.
+    /// The bytes that may still be parked before the next look.
     room: Arc<Semaphore>,
-    /// Of `part` in all.
+    /// The bytes that may be parked between two looks: all permits of `room`.
     part: u32,
-    /// What was stored since the last look began.
+    /// The permits of bytes that were stored since the last look began.
     unseen: Mutex<Option<OwnedSemaphorePermit>>,
-    /// A look is due.
+    /// Notified when a look is due.
     look: Notify,
 }
 
-/// A delivery that is about to be parked counts among what is used, until dropped.
+/// A delivery that is about to be parked. It counts as used until dropped.
 #[derive(Debug)]
 pub(crate) struct Parking {
     used: Arc<Used>,
@@ -71,26 +72,27 @@ impl Used {
         self.unseen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A look begins: it sees what is taken out here.
+    /// Begins a look. Returns the permits of bytes that the look will see in the stream.
     fn begin(&self) -> Option<OwnedSemaphorePermit> {
         self.unseen().take()
     }
 
-    /// It has ended; without an answer, what was known holds.
+    /// Ends a look. Without an answer, the bytes known before are used, plus those that the look should have seen.
     fn looked(&self, seen: Option<OwnedSemaphorePermit>, stored: Option<u64>) {
         let guessed = || seen.as_ref().map_or(0, OwnedSemaphorePermit::num_permits) as u64;
         let stored = stored.unwrap_or_else(|| self.stored.load(Ordering::Acquire).saturating_add(guessed()));
         self.stored.store(stored, Ordering::Release);
     }
 
-    /// Waits until so many bytes more may be parked; no more than all that may be at once.
+    /// Waits until this many more bytes may be parked. More than may be parked between two looks counts as just that
+    /// much.
     async fn parking(self: &Arc<Self>, bytes: u64) -> Parking {
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX).min(self.part);
         let bytes = match Arc::clone(&self.room).try_acquire_many_owned(bytes) {
             Ok(bytes) => Some(bytes),
             Err(_) => {
                 self.look.notify_one();
-                // Never closed.
+                // The semaphore is never closed.
                 Arc::clone(&self.room).acquire_many_owned(bytes).await.ok()
             }
         };
@@ -99,7 +101,7 @@ impl Used {
 }
 
 impl Parking {
-    /// It is parked: it counts until a look has seen it.
+    /// Marks the delivery as parked. It counts until a look has seen it.
     pub(crate) fn stored(self) {
         let Self { used, bytes } = self;
         let Some(bytes) = bytes else { return };
@@ -113,18 +115,18 @@ impl Parking {
     }
 }
 
-/// Watches the stream.
+/// Watches the size of the stream.
 pub(crate) struct ParkedBudgetGauge {
     nats: Nats,
     metrics: Arc<Metrics>,
-    /// From this many bytes on, nothing new is taken in.
+    /// The number of bytes from which on no new events are read.
     limit: u64,
     high: watch::Sender<bool>,
     used: Arc<Used>,
 }
 
 impl ParkedBudgetGauge {
-    /// New events are taken in while less than 80% of `budget` (bytes) is used.
+    /// A gauge that lets new events be read while less than 80% of `budget` (bytes) is used.
     pub(crate) fn new(nats: Nats, metrics: Arc<Metrics>, budget: u64) -> (Self, ParkedBudget) {
         let (high, receiver) = watch::channel(false);
         let used = Used::new(budget);
@@ -132,7 +134,7 @@ impl ParkedBudgetGauge {
         (Self { nats, metrics, limit: pause_at(budget), high, used }, parked_budget)
     }
 
-    /// For ever.
+    /// Runs for as long as the process.
     pub(crate) async fn run(self) -> Infallible {
         loop {
             let seen = self.used.begin();
@@ -144,7 +146,7 @@ impl ParkedBudgetGauge {
                 }
                 Err(error) => {
                     self.used.looked(seen, None);
-                    warn!(error = chain(&error), "can't look at {PARKED_STREAM}");
+                    warn!(error = chain(&error), "can't read the size of stream {PARKED_STREAM}; retrying");
                 }
             }
             let _ = timeout(EVERY, self.used.look.notified()).await;
@@ -157,7 +159,7 @@ impl ParkedBudgetGauge {
         self.metrics.paused.set(i64::from(high));
         let turned = self.high.send_if_modified(|current| std::mem::replace(current, high) != high);
         match (turned, high) {
-            (true, true) => warn!(bytes, limit = self.limit, "too much is parked: no new events are taken in"),
+            (true, true) => warn!(bytes, limit = self.limit, "too much is parked; no new events are taken in"),
             (true, false) => info!(bytes, limit = self.limit, "new events are taken in again"),
             (false, _) => {}
         }
@@ -165,12 +167,13 @@ impl ParkedBudgetGauge {
 }
 
 impl ParkedBudget {
-    /// What is left of a subscription's quota.
+    /// The part of a Subscription's quota that is left.
     pub(crate) fn shrink(&self, quota: ParkQuota) -> ParkQuota {
         quota.shrunk(self.used.total(), self.budget)
     }
 
-    /// Waits until so many bytes more may be parked: not for less to be parked, but for what was parked to be known.
+    /// Waits until this many more bytes may be parked. This is not a wait for less to be parked, but for the dispatcher
+    /// to know how much is.
     pub(crate) async fn parking(&self, bytes: u64) -> Parking {
         self.used.parking(bytes).await
     }
@@ -179,7 +182,7 @@ impl ParkedBudget {
         *self.high.borrow()
     }
 
-    /// Waits until new events may be taken in.
+    /// Waits until new events may be read.
     pub(crate) async fn relieved(&self) {
         // The sender lives as long as the process.
         let _ = self.high.clone().wait_for(|high| !high).await;

@@ -1,4 +1,5 @@
-//! The park quota: see `hookwright_core::delivery::quota`. The others' counts are read from the health bucket, when needed.
+//! Applies the park quota (see `hookwright_core::delivery::quota`). The counts of other dispatchers are read from the
+//! health bucket when needed.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -21,38 +22,41 @@ use tracing::warn;
 use crate::health::HealthCell;
 use crate::parking::parked_budget::{ParkedBudget, Parking};
 
-/// How long a look may take; then what was known holds.
+/// How long a look may take. After that, the counts known before are used.
 const LOOK: Duration = Duration::from_secs(2);
-/// What is stored beside an event's own bytes: about so much.
+/// The approximate number of bytes that are stored besides an event's own.
 const STORED_WITH: u64 = 1024;
-/// The server has sent all that it found.
+/// The status with which the server ends its answers.
 const END_OF_BATCH: u16 = 204;
 
 #[derive(Debug, thiserror::Error)]
 enum LookError {
-    #[error("no inbox for the counts")]
+    #[error("can't subscribe to an inbox for the counts")]
     Subscribe(#[source] SubscribeError),
     #[error("can't ask for the counts")]
     Ask(#[source] PublishError),
-    #[error("the server answers with status {0}")]
+    #[error("the server answered with status {0}")]
     Refused(StatusCode),
-    #[error("a count can't be read")]
+    #[error("can't decode a count")]
     Record(#[source] RecordError),
-    #[error("the answer ends in the middle")]
+    #[error("the answer is incomplete")]
     Ended,
     #[error("no answer within {LOOK:?}")]
     Late,
 }
 
-/// The quota as it was when a delivery found it used up.
+/// The quota that a delivery found used up.
 #[derive(Debug, thiserror::Error)]
-#[error("{} deliveries of the Subscription, or {} bytes of them, wait already{note}", .quota.deliveries, .quota.bytes)]
+#[error(
+    "{} deliveries of the Subscription, or {} bytes of them, are parked already{note}",
+    .quota.deliveries, .quota.bytes
+)]
 pub(crate) struct UsedUp {
     quota: ParkQuota,
     note: &'static str,
 }
 
-/// Gives out what room there is.
+/// Admits deliveries to be parked, as far as the quotas have room.
 pub(crate) struct Quota {
     quota: ParkQuota,
     parked_budget: ParkedBudget,
@@ -68,7 +72,7 @@ impl Quota {
         Self { quota, parked_budget, nats, incarnation, bucket, complaints: Seldom::default() }
     }
 
-    /// Counts a delivery among what waits, unless the quota of its subscription is used up.
+    /// Counts a delivery as parked, unless the quota of its Subscription is used up.
     pub(crate) async fn admit(&self, cell: &Arc<HealthCell>, delivery: Waiting) -> Result<Parking, UsedUp> {
         let bytes = u64::try_from(delivery.bytes).unwrap_or_default().saturating_add(STORED_WITH);
         loop {
@@ -77,11 +81,15 @@ impl Quota {
             match cell.admit(quota, delivery, Instant::now()) {
                 Room::Free => return Ok(parking),
                 Room::UsedUp => {
-                    let note = if quota == self.quota { "" } else { ": quotas shrink while much is parked in all" };
+                    let note = if quota == self.quota {
+                        ""
+                    } else {
+                        "; the quota has shrunk because all Subscriptions together have parked much"
+                    };
                     return Err(UsedUp { quota, note });
                 }
                 Room::Look => {
-                    // Others go on meanwhile.
+                    // Dropped during the look, so that other deliveries can be parked meanwhile.
                     drop(parking);
                     self.look(cell).await;
                 }
@@ -93,13 +101,14 @@ impl Quota {
         match timeout(LOOK, self.elsewhere(cell.uid())).await.unwrap_or(Err(LookError::Late)) {
             Ok(elsewhere) => cell.looked(elsewhere),
             Err(error) if self.complaints.now() => {
-                warn!(subscription = %cell.uid(), error = chain(&error), "can't look what others have parked");
+                let uid = cell.uid();
+                warn!(subscription_uid = %uid, error = chain(&error), "can't read what other dispatchers have parked");
             }
             Err(_) => {}
         }
     }
 
-    /// What waits of the subscription, by all counts but one's own.
+    /// How much of the Subscription is parked by the counts of all other dispatchers.
     async fn elsewhere(&self, uid: &SubscriptionUid) -> Result<Waiting, LookError> {
         let prefix = format!("$KV.{HEALTH_BUCKET}.");
         let inbox = self.nats.client.new_inbox();
@@ -119,7 +128,7 @@ impl Quota {
             }
             let subject = answer.headers.as_ref().and_then(|headers| headers.get("Nats-Subject"));
             let key = subject.and_then(|subject| subject.as_str().strip_prefix(&prefix)).and_then(parse_health_key);
-            // What was removed leaves an empty mark.
+            // A removed key leaves an empty message.
             let Some((_, incarnation)) = key.filter(|_| !answer.payload.is_empty()) else { continue };
             if incarnation == BASE {
                 base = Some(decode(&answer.payload).map_err(LookError::Record)?);
@@ -127,7 +136,8 @@ impl Quota {
                 keys.insert(incarnation.to_owned(), decode(&answer.payload).map_err(LookError::Record)?);
             }
         }
-        // One's own is known better; but what the base has taken of it is not the others'.
+        // The dispatcher knows its own counts better. But the part of them that is in the base must not count as the
+        // others'.
         keys.insert(self.incarnation.clone(), DeliveryCounts::default());
         Ok(Summary::waiting(base.as_ref(), &keys))
     }

@@ -1,5 +1,5 @@
-//! Where deliveries go that did not succeed: parked, or to the dead letters. Nothing counts as stored before the server
-//! said so; a store that fails is repeated, the attempt is not.
+//! Stores deliveries that did not succeed: parked, or as dead letters. Nothing counts as stored before the server has
+//! acknowledged it. A store that fails is repeated; the attempt is not.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,21 +23,21 @@ use tracing::{error, warn};
 
 use crate::parking::messages::{Published, size};
 
-/// Room that a publish needs beside headers and body.
+/// The bytes that a publish needs besides headers and body.
 const SLACK: usize = 1024;
 
-/// NATS does not do what it is asked.
+/// Why NATS did not do as asked.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StoreError {
-    #[error("NATS does not store it")]
+    #[error("NATS did not store the message")]
     Publish(#[source] context::PublishError),
-    #[error("the state bucket is not there")]
+    #[error("can't find the state bucket")]
     Bucket(#[source] context::KeyValueError),
-    #[error("NATS does not store the state")]
+    #[error("NATS did not store that a Subscription is disabled")]
     Put(#[source] kv::PutError),
-    #[error("NATS does not say whether a test is still wanted")]
+    #[error("can't read whether a test is still wanted")]
     Read(#[source] kv::EntryError),
-    #[error("NATS does not store the result of a test")]
+    #[error("NATS did not store the result of a test")]
     Answer(#[source] kv::UpdateError),
 }
 
@@ -45,14 +45,14 @@ pub(crate) enum StoreError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct TooLarge;
 
-/// Stores.
+/// Stores in NATS whatever follows a delivery or a test.
 #[derive(Clone)]
 pub(crate) struct Store {
     nats: Nats,
     complaints: Arc<Seldom>,
 }
 
-fn patience() -> ExponentialBuilder {
+fn backoff() -> ExponentialBuilder {
     ExponentialBuilder::default()
         .with_min_delay(Duration::from_millis(50))
         .with_max_delay(Duration::from_secs(2))
@@ -65,7 +65,7 @@ impl Store {
         Self { nats, complaints: Arc::default() }
     }
 
-    /// Parks a delivery until `at`. One schedule per delivery: parking it again replaces it.
+    /// Parks a delivery until `at`. Each delivery has one schedule, so parking it again replaces the schedule.
     pub(crate) async fn park(
         &self,
         parked: &ParkedDelivery,
@@ -81,7 +81,7 @@ impl Store {
         Ok(())
     }
 
-    /// Keeps a dead letter: the event with the reason, or, if that is too large, the reason and where the event is.
+    /// Stores a dead letter: the event with the reason or, if that is too large, the reason and the event's position.
     pub(crate) async fn bury(&self, mut letter: DeadLetter, published: &Published) {
         let subject = match &letter.subscription {
             Some(subscription) => dead_delivery(subscription),
@@ -107,15 +107,15 @@ impl Store {
         self.persist(put).await;
     }
 
-    /// Whether a test is still to be sent: not if it was answered, or another request or a deletion has come after it.
-    /// A replica that is behind says yes.
+    /// Whether a test is still to be sent. It is not if it was answered, or if another request or a deletion came after
+    /// it. A replica that is behind says that it is.
     pub(crate) async fn awaits(&self, test: &TestDelivery) -> Result<bool, StoreError> {
         let bucket = self.nats.jetstream.get_key_value(STATE_BUCKET).await.map_err(StoreError::Bucket)?;
         let entry = bucket.entry(test_key(&test.subscription)).await.map_err(StoreError::Read)?;
         Ok(entry.is_none_or(|entry| entry.revision <= test.request))
     }
 
-    /// Keeps what came of a test, unless another request or a deletion has come after it.
+    /// Stores the result of a test, unless another request or a deletion came after the test.
     pub(crate) async fn answer(&self, test: &TestDelivery, result: TestResult) {
         let record = TestRecord { result: Some(result), ..test.test.clone() };
         let (key, value) = (test_key(&test.subscription), Bytes::from(self.encoded(encode(&record))));
@@ -141,19 +141,23 @@ impl Store {
         self.persist(publish).await;
     }
 
-    /// Repeats until it is stored. The message that it belongs to is kept by in-progress acks meanwhile.
+    /// Repeats a store until it succeeds. In-progress acks keep the message meanwhile.
     async fn persist<T, F: Future<Output = Result<T, StoreError>>>(&self, store: impl FnMut() -> F) {
         let notify = |error: &StoreError, _| {
             if self.complaints.now() {
-                warn!(error = chain(error), "NATS does not store what is to be parked or kept: trying on");
+                warn!(
+                    error = chain(error),
+                    "can't store a parked delivery, a dead letter or another record in NATS; retrying"
+                );
             }
         };
         let mut store = store;
-        // Without a bound on its tries, it only ends with success.
-        let _ = (&mut store).retry(patience()).notify(notify).await;
+        // The number of tries is unlimited, so this ends only with success.
+        let _ = (&mut store).retry(backoff()).notify(notify).await;
     }
 
-    /// The types of `core` always encode; were one not to, an empty value would be refused by whoever reads it.
+    /// Unwraps an encoded record. The types of `core` always encode; if one did not, its readers would refuse the empty
+    /// value.
     fn encoded<T: Default>(&self, result: Result<T, RecordError>) -> T {
         result.unwrap_or_else(|failure| {
             error!(error = chain(&failure), "can't encode a record");

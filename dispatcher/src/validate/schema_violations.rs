@@ -1,4 +1,4 @@
-//! How many events violated their schema, for each producer: added to a count that all dispatchers share, by
+//! Counts the events of each Producer that violated their schema. The dispatchers add to a shared count by
 //! compare-and-set, off the hot path.
 
 use std::collections::HashMap;
@@ -17,20 +17,20 @@ use tracing::debug;
 use crate::config::index::Index;
 
 const TICK: Duration = Duration::from_secs(1);
-/// How often the count of one producer is written; the first one at once.
+/// How often the count of one Producer is written. The first violation is written at once.
 const EVERY: Duration = Duration::from_secs(10);
-/// How often a dispatcher that ends tries to write the counts.
+/// How often a dispatcher that stops tries to write the counts.
 const LAST_TRIES: usize = 5;
 
 #[derive(Debug, thiserror::Error)]
 enum CountError {
-    #[error("the state bucket is not there")]
+    #[error("can't find the state bucket")]
     Bucket(#[source] context::KeyValueError),
-    #[error("the count can't be read")]
+    #[error("can't read the count")]
     Read(#[source] kv::EntryError),
-    #[error("the count can't be understood")]
+    #[error("can't decode or encode the count")]
     Record(#[from] RecordError),
-    #[error("the count can't be written")]
+    #[error("NATS did not store the count")]
     Write(#[source] kv::UpdateError),
 }
 
@@ -40,7 +40,7 @@ struct Pending {
     written: Option<Instant>,
 }
 
-/// What is not written yet.
+/// The violations that are not written yet, for each Producer.
 pub(crate) struct ViolationCounts {
     nats: Nats,
     index: Arc<Index>,
@@ -52,12 +52,12 @@ impl ViolationCounts {
         Arc::new(Self { nats, index, pending: Mutex::default() })
     }
 
-    /// Counts one.
+    /// Counts one violation.
     pub(crate) fn add(&self, producer: &ProducerUid) {
         self.pending().entry(producer.clone()).or_default().count += 1;
     }
 
-    /// Writes for ever.
+    /// Writes the counts for as long as the process runs.
     pub(crate) async fn run(self: Arc<Self>) {
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -67,7 +67,7 @@ impl ViolationCounts {
         }
     }
 
-    /// Writes all there is, before the end. Another dispatcher may be faster, but not every time.
+    /// Writes all counts before the dispatcher stops. Another dispatcher may write first, but not every time.
     pub(crate) async fn finish(&self) {
         for _ in 0..LAST_TRIES {
             self.flush(true).await;
@@ -77,7 +77,7 @@ impl ViolationCounts {
         }
     }
 
-    /// Writes what is due; with `force`, all there is.
+    /// Writes the counts that are due; with `force`, all of them.
     async fn flush(&self, force: bool) {
         for (producer, count) in self.take(force) {
             if !self.index.knows(&producer) {
@@ -85,8 +85,8 @@ impl ViolationCounts {
                 continue;
             }
             if let Err(error) = self.write(&producer, count).await {
-                // Another dispatcher was faster, or NATS is away: again at the next tick.
-                debug!(%producer, error = chain(&error), "violations are not counted yet");
+                // Another dispatcher wrote first, or NATS is unreachable: the count is written at the next tick.
+                debug!(producer_uid = %producer, error = chain(&error), "can't count violations; retrying");
                 let mut pending = self.pending();
                 let entry = pending.entry(producer).or_default();
                 (entry.count, entry.written) = (entry.count + count, None);
@@ -121,7 +121,7 @@ impl ViolationCounts {
         Ok(())
     }
 
-    // A poisoned lock means a panic between two counts: they are approximate across a crash, too.
+    // A poisoned lock means a panic between two counts, which are approximate across a crash anyway.
     fn pending(&self) -> MutexGuard<'_, HashMap<ProducerUid, Pending>> {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }

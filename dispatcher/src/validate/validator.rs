@@ -1,4 +1,4 @@
-//! Events held against their schemas.
+//! Validates events against their schemas.
 
 use std::num::NonZero;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -13,11 +13,11 @@ use crate::config::index::{Index, Producer};
 use crate::metrics::Metrics;
 use crate::validate::fair_queue::FairQueue;
 
-/// Reading a body that is larger takes longer than the runtime's threads should be kept.
+/// Reading a larger body takes longer than a thread of the runtime should be kept busy.
 pub(crate) const QUICKLY_READ: usize = 64 * 1024;
 
-/// Validates. What takes more than a fraction of a millisecond is done off the runtime: a tenant's schema must not keep
-/// the lease from being renewed, nor the other Producers waiting.
+/// Validates events. A validation that takes more than a fraction of a millisecond runs off the runtime: a tenant's
+/// schema must not keep the lease from being renewed, nor other Producers waiting.
 pub(crate) struct Validator {
     index: Arc<Index>,
     metrics: Arc<Metrics>,
@@ -26,17 +26,17 @@ pub(crate) struct Validator {
 
 impl Validator {
     pub(crate) fn new(index: Arc<Index>, metrics: Arc<Metrics>) -> Self {
-        // Half of the processors: the deliveries go on.
+        // Half of the processors are left for deliveries.
         let at_once = available_parallelism().map_or(1, NonZero::get).div_ceil(2);
         Self { index, metrics, fair_queue: FairQueue::new(at_once) }
     }
 
-    /// Who waits to have an event validated.
+    /// The queues of events that wait for an expensive validation.
     pub(crate) fn fair_queue(&self) -> &FairQueue {
         &self.fair_queue
     }
 
-    /// The first violation of an event, as far as its producer wants to know.
+    /// The first violation of an event; `None` if there is none, or if the Producer ignores violations.
     pub(crate) async fn violation(&self, producer: &Producer, event: &Event) -> Option<Violation> {
         if producer.record.validation == Validation::Ignore {
             return None;
@@ -45,19 +45,19 @@ impl Validator {
             Ok(schema) => schema,
             Err(violation) => return Some(violation),
         };
-        if let Some(judged) = self.at_once(&schema, event) {
-            return judged.err();
+        if let Some(validated) = self.at_once(&schema, event) {
+            return validated.err();
         }
         let turn = self.fair_queue.take(&producer.record.uid).await;
         let (event, metrics) = (event.clone(), Arc::clone(&self.metrics));
-        let judged = tokio::task::spawn_blocking(move || {
+        let validated = tokio::task::spawn_blocking(move || {
             let _turn = turn;
-            judge(&schema, &Instance::of(&event)?, &metrics)
+            check(&schema, &Instance::of(&event)?, &metrics)
         });
-        judged.await.unwrap_or_else(|_| Err(Violation::failed())).err()
+        validated.await.unwrap_or_else(|_| Err(Violation::failed())).err()
     }
 
-    /// None if it would take long.
+    /// Validates the event on this thread; `None` if that would take long.
     fn at_once(&self, schema: &EventSchema, event: &Event) -> Option<Result<(), Violation>> {
         if event.body.len() > QUICKLY_READ {
             return None;
@@ -69,13 +69,13 @@ impl Validator {
         if !schema.is_quick(&instance) {
             return None;
         }
-        // A panic in the library is this event's fault, not the end of the task that holds it.
-        let judged = catch_unwind(AssertUnwindSafe(|| judge(schema, &instance, &self.metrics)));
-        Some(judged.unwrap_or_else(|_| Err(Violation::failed())))
+        // A panic in the library is the fault of this event, and must not end the task that holds it.
+        let validated = catch_unwind(AssertUnwindSafe(|| check(schema, &instance, &self.metrics)));
+        Some(validated.unwrap_or_else(|_| Err(Violation::failed())))
     }
 }
 
-fn judge(schema: &EventSchema, instance: &Instance, metrics: &Metrics) -> Result<(), Violation> {
+fn check(schema: &EventSchema, instance: &Instance, metrics: &Metrics) -> Result<(), Violation> {
     if schema.is_deprecated(instance) {
         metrics.deprecated_events.inc();
     }

@@ -1,4 +1,4 @@
-//! The sender against real sockets.
+//! Tests the sender with real sockets.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use super::*;
 
 const TIMEOUT: Duration = Duration::from_secs(2);
 
-/// A server that answers each request by `answer`, and counts connections and the bytes that it was sent.
+/// A server that answers each request by `answer`, and counts its connections and the bytes that it received.
 struct Server {
     address: SocketAddr,
     connections: Arc<AtomicUsize>,
@@ -46,7 +46,7 @@ impl Server {
             let response = Arc::clone(&response);
             async move {
                 let _ = stream.write_all(response.as_bytes()).await;
-                // Held open, so that the client and not the server ends it.
+                // The connection is held open, so that the client ends it and not the server.
                 let _ = stream.read(&mut [0; 1]).await;
             }
         })
@@ -84,7 +84,7 @@ async fn a_redirect_is_not_followed() {
     assert_eq!(target.connections(), 0);
 }
 
-/// `localhost` resolves by the hosts file, as any name of a tenant's choice might, to an address that is forbidden.
+/// `localhost` resolves by the hosts file to a forbidden address, as a name that a tenant chooses might.
 #[tokio::test]
 async fn a_name_that_resolves_to_a_forbidden_address_is_blocked_before_it_is_dialled() {
     let server = Server::fixed("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await;
@@ -114,7 +114,7 @@ async fn an_endless_body_is_cut_and_its_status_counts() {
 }
 
 #[tokio::test]
-async fn a_slow_body_frees_the_slot_at_the_timeout() {
+async fn a_slow_body_ends_the_attempt_at_the_timeout() {
     let server = Server::fixed("HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nx").await;
     let start = Instant::now();
     let outcome = post(&loopback(), &format!("http://{}/", server.address)).await;
@@ -140,10 +140,10 @@ async fn failures_by_their_kind() {
     assert_eq!(post(&loopback(), "http://no-such-name.invalid/").await.kind, OutcomeKind::Unreachable);
 }
 
-/// Whoever has no certificate that the system trusts gets a TLS greeting, and nothing of the event.
+/// A server without a certificate that the system trusts gets a TLS greeting, but nothing of the event.
 #[tokio::test]
 async fn no_body_without_a_trusted_certificate() {
-    // An alert, as a server sends one that can't agree: the handshake fails for certain.
+    // A server that can't agree sends such an alert: the handshake fails for certain.
     let server = Server::start(|mut stream| async move {
         let _ = stream.write_all(&[0x15, 3, 3, 0, 2, 2, 40]).await;
         let _ = stream.read(&mut [0; 1]).await;

@@ -10,10 +10,10 @@ const MOST: usize = 4;
 const MOST_WAITING: usize = 100;
 const QUICK: Duration = Duration::from_millis(5);
 
-/// What it gets: a permit, or none.
+/// The outcome of a wait: a permit, or none.
 type Got = Option<Permit<Delivery>>;
 
-/// It tells whoever waits for it.
+/// A delivery that reports the outcome of its wait to the test.
 struct Delivery {
     got: oneshot::Sender<Got>,
     received: Instant,
@@ -43,7 +43,7 @@ impl Waits for Delivery {
     }
 }
 
-/// Takes permits of the dispatcher, which has so many.
+/// A type that never waits: with it, tests take permits of the dispatcher.
 struct Never;
 
 impl attempts::Waits for Never {
@@ -56,15 +56,15 @@ impl attempts::Waits for Never {
     }
 }
 
-fn lane(patience: usize, load: &Arc<Load>) -> Arc<Lane<Delivery>> {
-    let (first, most, most_waiting) = (FIRST, MOST, MOST_WAITING);
+fn lane(lane_waiting: usize, load: &Arc<Load>) -> Arc<Lane<Delivery>> {
+    let (first, in_flight, waiting, most_waiting) = (FIRST, MOST, lane_waiting, MOST_WAITING);
     let (load, closed, backlogged) = (Arc::clone(load), AtomicBool::new(false), Mutex::default());
-    Lane::new(&Arc::new(Shared { first, most, patience, most_waiting, load, closed, backlogged }))
+    Lane::new(&Arc::new(Shared { first, in_flight, waiting, most_waiting, load, closed, backlogged }))
 }
 
-/// Of a dispatcher that has enough.
-fn free_lane(patience: usize) -> Arc<Lane<Delivery>> {
-    lane(patience, Attempts::<Never>::new(100).load())
+/// A lane of a dispatcher that has attempts enough.
+fn free_lane(lane_waiting: usize) -> Arc<Lane<Delivery>> {
+    lane(lane_waiting, Attempts::<Never>::new(100).load())
 }
 
 fn enter(lane: &Arc<Lane<Delivery>>, parked_before: bool) -> oneshot::Receiver<Got> {
@@ -73,7 +73,7 @@ fn enter(lane: &Arc<Lane<Delivery>>, parked_before: bool) -> oneshot::Receiver<G
     receiver
 }
 
-/// Some that wait; none of them is told of.
+/// Deliveries that wait, whose flags the test does not look at.
 fn others(lane: &Arc<Lane<Delivery>>, n: usize) -> Vec<oneshot::Receiver<Got>> {
     (0..n).map(|_| enter(lane, false)).collect()
 }
@@ -87,7 +87,7 @@ fn forget_waiting(lane: &Lane<Delivery>) {
     (state.waiting, state.pace) = (VecDeque::new(), None);
 }
 
-/// Sweeps meanwhile.
+/// Waits for the outcome, and sweeps meanwhile.
 async fn wait(lane: &Arc<Lane<Delivery>>, mut entered: oneshot::Receiver<Got>) -> Got {
     let mut ticks = interval(SWEEP);
     loop {
@@ -111,13 +111,13 @@ fn all(lane: &Arc<Lane<Delivery>>) -> Vec<Permit<Delivery>> {
     std::iter::from_fn(|| at_once(lane)).collect()
 }
 
-/// Attempts end; some of those that wait get what they open.
+/// Ends attempts as answered. Returns how many permits the lane has then; deliveries that wait get the new ones.
 fn answered(lane: &Arc<Lane<Delivery>>, attempts: usize) -> usize {
     (0..attempts).for_each(|_| lane.attempted(OutcomeKind::Rejected, QUICK));
     lane.state().open
 }
 
-/// A sweep may come late, and two are needed to see who lingers.
+/// A sweep may come late, and it takes two to see which deliveries linger.
 fn assert_took(start: Instant, wanted: Duration) {
     let took = start.elapsed();
     assert!(took >= wanted && took <= wanted + SWEEP * 3, "{took:?}, not {wanted:?}");
@@ -209,7 +209,7 @@ async fn a_burst_leaves_no_memory_behind() {
 #[tokio::test(start_paused = true)]
 async fn a_lane_that_hangs_is_known_however_much_comes_due_for_it() {
     let lane = free_lane(3);
-    let _slots = all(&lane);
+    let _permits = all(&lane);
     let start = Instant::now();
     let mut entered = Vec::new();
     let mut ticks = interval(LINGER / 50);
@@ -225,7 +225,7 @@ async fn a_lane_that_hangs_is_known_however_much_comes_due_for_it() {
 async fn a_lane_that_goes_on_is_waited_for_as_long_as_its_pace_allows() {
     let lane = free_lane(0);
     let permits = all(&lane);
-    // About eight end between two looks: five seconds are enough for forty.
+    // About eight attempts end between two looks, so five seconds are enough for forty.
     let pace = async {
         let mut ticks = interval(PACE / 8);
         loop {
@@ -270,7 +270,7 @@ async fn a_lane_opens_while_it_is_used_and_closes_when_it_is_not() {
 }
 
 #[tokio::test]
-async fn a_slot_that_is_free_goes_to_the_one_that_waits_longest() {
+async fn a_permit_that_is_free_goes_to_the_one_that_waits_longest() {
     let lane = free_lane(8);
     let mut permits = all(&lane);
     let mut entered = others(&lane, 3).into_iter();
@@ -343,7 +343,7 @@ async fn what_waits_because_the_dispatcher_is_slow_is_not_parked() {
     for (allowance, took, waited) in [
         (Allowance::default(), QUICK, START_WITHIN),
         (Allowance::of(second / 2), second, START_WITHIN),
-        (Allowance::of(second), second, MOST_PATIENT),
+        (Allowance::of(second), second, START_WITHIN_WHEN_SLOW),
     ] {
         let lane = free_lane(3);
         let permits = all(&lane);
