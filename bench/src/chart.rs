@@ -1,4 +1,4 @@
-//! A chart of what a delivery costs.
+//! Draws a chart of what a delivery costs.
 
 use std::path::Path;
 
@@ -7,7 +7,7 @@ use plotters::prelude::*;
 
 use crate::report::{Report, Section};
 
-/// Each bar is a figure of this name.
+/// The name of the figure that each bar shows, and the bar's colour.
 const BARS: [(&str, RGBColor); 3] = [
     ("R1's CPU per delivery", RGBColor(170, 170, 170)),
     ("R2's CPU per delivery", RGBColor(110, 140, 190)),
@@ -15,11 +15,11 @@ const BARS: [(&str, RGBColor); 3] = [
 ];
 const LABELS: [&str; 3] = ["R1: sign and send, no queue", "R2: pull, send, ack", "Hookwright"];
 
-/// Draws an SVG file. None if no scenario has all the bars.
+/// Draws an SVG file. If no scenario has all the bars, there is no chart.
 pub(crate) fn draw(report: &Report, path: &Path) -> Result<()> {
     let groups: Vec<(&Section, [f64; 3])> = report.sections().iter().filter_map(|s| Some((s, bars(s)?))).collect();
     if groups.is_empty() {
-        // One of another run says nothing of this one.
+        // The chart of an earlier run says nothing about this one.
         let _ = std::fs::remove_file(path);
         return Ok(());
     }

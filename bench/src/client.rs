@@ -1,4 +1,4 @@
-//! The HTTP client of the references and of the bench itself: that of the dispatchers, without their guard.
+//! The HTTP client of the references and of the bench itself: the dispatchers' client without their egress guard.
 
 use std::sync::Arc;
 use std::task::{Context as Ready, Poll};
@@ -15,12 +15,12 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tokio::time::timeout;
 use tower::Service;
 
-/// An exchange may take so long, as an attempt may by default.
+/// How long an exchange may take: the default timeout of an attempt.
 const TIMEOUT: Duration = Duration::from_secs(15);
 
 type Https = HttpsConnector<HttpConnector>;
 
-/// The connector, which the client clones for each request: by one reference, as the dispatchers' is.
+/// The connector. The client clones it for each request, which costs one reference count, as in the dispatchers.
 #[derive(Clone)]
 struct Dial(Arc<Https>);
 
@@ -30,7 +30,7 @@ impl Service<Uri> for Dial {
     type Future = <Https as Service<Uri>>::Future;
 
     fn poll_ready(&mut self, _: &mut Ready<'_>) -> Poll<Result<(), Self::Error>> {
-        // That of the connector below is so, too.
+        // The connector below is always ready, too.
         Poll::Ready(Ok(()))
     }
 
@@ -39,7 +39,7 @@ impl Service<Uri> for Dial {
     }
 }
 
-/// Keeps 64 idle connections for each host.
+/// The HTTP client. It keeps 64 idle connections for each host.
 #[derive(Clone)]
 pub(crate) struct Client(legacy::Client<Dial, Full<Bytes>>);
 
@@ -62,7 +62,7 @@ impl Client {
         Ok(Self(client))
     }
 
-    /// The body of the answer; anything but a 2xx is an error.
+    /// Sends a request and returns the body of the answer. Any status but a 2xx is an error.
     pub(crate) async fn exchange(&self, request: Request<Full<Bytes>>) -> Result<Bytes> {
         let uri = request.uri().clone();
         let exchange = async {

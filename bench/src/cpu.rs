@@ -1,4 +1,4 @@
-//! The CPU time of processes, over stretches of time that are known only afterwards.
+//! Measures the CPU time of processes over spans of time that are known only afterwards.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::event::now;
 
 const EVERY: Duration = Duration::from_millis(5);
 
-/// A process to watch.
+/// A process whose CPU time is measured.
 #[derive(Clone)]
 pub(crate) struct Watched {
     name: &'static str,
@@ -21,19 +21,19 @@ pub(crate) struct Watched {
 }
 
 impl Watched {
-    /// Processes of the same name are added up.
+    /// Watches a process. The CPU times of processes with the same name are added up.
     pub(crate) fn new(name: &'static str, pid: u32) -> Result<Self> {
         let pid = Pid::from_raw(i32::try_from(pid)?);
         Ok(Self { name, clock: clock_getcpuclockid(pid).with_context(|| format!("the CPU clock of {name}"))? })
     }
 
-    /// What it has used; none if it has ended.
+    /// The CPU time that the process has used; `None` if it has ended.
     fn used(&self) -> Option<Duration> {
         self.clock.now().ok().map(Duration::from)
     }
 }
 
-/// Takes samples until stopped.
+/// Takes samples until it is stopped.
 pub(crate) struct Recorder {
     stop: CancellationToken,
     task: JoinHandle<CpuLog>,
@@ -69,20 +69,20 @@ async fn record(watched: Vec<Watched>, stop: CancellationToken) -> CpuLog {
     }
 }
 
-/// The CPU time that each process had used, at moments.
+/// The CPU time that each process had used, at certain moments.
 pub(crate) struct CpuLog {
     names: Vec<&'static str>,
     samples: Vec<(u64, Vec<Duration>)>,
 }
 
 impl CpuLog {
-    /// What the processes of this name used between two moments (nanoseconds since 1970).
+    /// The CPU time that the processes of this name used between two moments (nanoseconds since 1970).
     pub(crate) fn used(&self, name: &str, from: u64, until: u64) -> Duration {
         let of = |index: usize| self.at(index, until).saturating_sub(self.at(index, from));
         (0..self.names.len()).filter(|index| self.names[*index] == name).map(of).sum()
     }
 
-    /// Between two samples, as if it had been used evenly.
+    /// The CPU time at a moment between two samples, as if it had been used evenly.
     fn at(&self, process: usize, moment: u64) -> Duration {
         let next = self.samples.partition_point(|(at, _)| *at < moment);
         let value = |index: usize| self.samples.get(index).map(|(at, used)| (*at, used[process]));

@@ -1,5 +1,5 @@
-//! The events: JSON of a given size that says its own number, when it was published, and a checksum, so that the sink
-//! can tell at each arrival which event it is, how old, and whether it is whole.
+//! The events of the bench: JSON of a given size with its own number, its time of publication and a checksum. So the
+//! sink can tell of each arrival which event it is, how old it is, and whether it is whole.
 
 use std::hash::{DefaultHasher, Hasher};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -13,18 +13,18 @@ const SUM: usize = TIME + 16 + 9;
 const TEXT: usize = SUM + 16 + 10;
 const HEX: usize = 16;
 const END: &str = "\"}";
-/// Bytes of an event, but where a scenario is about size.
+/// The bytes of an event, except where a scenario is about size.
 pub(crate) const SIZE: usize = 1024;
 /// The smallest event, in bytes.
 pub(crate) const MIN_SIZE: usize = TEXT + END.len();
 
-/// Nanoseconds since 1970.
+/// The time now, in nanoseconds since 1970.
 pub(crate) fn now() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// Event `number`, published now, of `size` bytes.
+/// Writes event `number`, published now, of `size` bytes.
 pub(crate) fn write(number: u64, size: usize) -> Bytes {
     let at = now();
     let text: String =
@@ -36,15 +36,15 @@ pub(crate) fn write(number: u64, size: usize) -> Bytes {
     Bytes::from(format!(r#"{{"n":"{number:016x}","at":"{at:016x}","sum":"{sum:016x}","text":"{text}{END}"#))
 }
 
-/// What an event says of itself.
+/// The number and the time in an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Said {
     pub(crate) number: u64,
-    /// When it was published, in nanoseconds since 1970.
+    /// When the event was published, in nanoseconds since 1970.
     pub(crate) at: u64,
 }
 
-/// Reads an event; none if it is not as it was written.
+/// Reads an event; `None` if it is not as it was written.
 pub(crate) fn read(body: &[u8]) -> Option<Said> {
     let (number, at, sum) = (hex(body, NUMBER)?, hex(body, TIME)?, hex(body, SUM)?);
     let text = body.get(TEXT..)?.strip_suffix(END.as_bytes())?;

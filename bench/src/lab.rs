@@ -1,4 +1,4 @@
-//! Where it is measured: everything that Hookwright needs, started for real, a sink, and a publisher.
+//! The laboratory: everything that Hookwright needs, started for real, with a sink and a publisher.
 
 mod api_writes;
 mod dispatchers;
@@ -31,14 +31,14 @@ pub(crate) use objects::{Endpoint, Topic};
 pub(crate) const NATS: &str = "nats-server";
 /// The name under which a reference is watched.
 pub(crate) const REFERENCE: &str = "reference";
-/// How the names of R2's consumers begin.
+/// The prefix of the names of R2's consumers.
 const FLOOR: &str = "floor-";
-/// How long it may take until all have arrived.
+/// How long to wait until all webhooks have arrived.
 pub(crate) const ARRIVAL: Duration = Duration::from_secs(180);
-/// What is still done when the last webhook is accepted: acks.
+/// How long processes go on after the last webhook was accepted: they still ack.
 const SETTLING: Duration = Duration::from_millis(200);
 
-/// The laboratory.
+/// Everything that a scenario needs.
 pub(crate) struct Lab {
     pub(crate) world: World,
     pub(crate) sink: Sink,
@@ -50,7 +50,7 @@ pub(crate) struct Lab {
     running: Vec<bool>,
 }
 
-/// What was compared, at the references, too.
+/// How many deliveries were compared, those of the references included.
 #[derive(Debug, Clone, Copy, Default, Serialize)]
 pub(crate) struct Compared {
     pub(crate) deliveries: usize,
@@ -58,25 +58,26 @@ pub(crate) struct Compared {
     pub(crate) duplicates: usize,
 }
 
-/// What was measured of a run.
+/// The measurements of a run.
 pub(crate) struct Run {
     pub(crate) tally: Tally,
     cpu: CpuLog,
 }
 
 impl Run {
-    /// Microseconds of CPU that processes of this name took for each delivery, from the first acceptance to the last
-    /// arrival and [`SETTLING`].
+    /// The CPU time, in microseconds, that processes of this name took for each delivery, from the first acceptance
+    /// until [`SETTLING`] after the last arrival.
     pub(crate) fn cpu_per_delivery(&self, name: &str) -> f64 {
         self.cpu_micros(name) / self.tally.wanted as f64
     }
 
-    /// The same for each request, whatever its answer.
+    /// The CPU time, in microseconds, for each request, whatever its answer.
     pub(crate) fn cpu_per_request(&self, name: &str) -> f64 {
         self.cpu_micros(name) / (self.tally.wanted + self.tally.duplicates + self.tally.refused) as f64
     }
 
-    /// The same for each delivery from this moment on; none if that is less than a tenth of all.
+    /// The CPU time, in microseconds, for each delivery from this moment on; `None` if fewer than a tenth of all
+    /// deliveries came after it.
     pub(crate) fn cpu_per_delivery_since(&self, name: &str, moment: u64) -> Option<f64> {
         let since = self.tally.accepted_since(moment);
         (since * 10 >= self.tally.wanted).then(|| self.cpu_micros_since(name, moment) / since as f64)
@@ -95,7 +96,7 @@ impl Run {
 impl Lab {
     /// Starts everything, with one dispatcher that has these settings.
     pub(crate) async fn start(mut settings: Map<String, Value>, progress: fn(&str, Duration)) -> Result<Self> {
-        // A recovery is to drain all that has waited: none of it is given up.
+        // After a recovery everything that waited has to be delivered, so nothing may be given up.
         let parking = || json!({ "quota": { "deliveries": 1_000_000, "bytes": "8Gi" } });
         settings.entry("parking").or_insert_with(parking);
         let dispatcher = Value::Object(settings);
@@ -116,19 +117,19 @@ impl Lab {
         self.world.folder()
     }
 
-    /// An endpoint that nothing else uses.
+    /// A new endpoint.
     pub(crate) fn endpoint(&self, behaviour: Behaviour) -> Endpoint {
         let number = self.next_endpoint.fetch_add(1, Ordering::Relaxed);
         Endpoint { number, url: self.sink.url(number, behaviour) }
     }
 
-    /// Numbers of events that nothing else uses.
+    /// New numbers of events.
     pub(crate) fn numbers(&self, events: u64) -> Range<u64> {
         let first = self.next_event.fetch_add(events, Ordering::Relaxed);
         first..first + events
     }
 
-    /// The dispatchers that run, the server and the sink.
+    /// The running dispatchers, nats-server and the sink, to be watched.
     pub(crate) fn watched(&self) -> Result<Vec<Watched>> {
         let mut watched = vec![Watched::new(NATS, self.world.nats.id())?, self.sink.watched()?];
         for id in self.dispatcher_ids()? {
@@ -137,13 +138,14 @@ impl Lab {
         Ok(watched)
     }
 
-    /// Waits until as many were accepted as are wanted, and compares all of them.
+    /// Waits until as many webhooks were accepted as are wanted, and compares all that arrived.
     pub(crate) async fn collect(&self, recorder: Recorder, wanted: &[Wanted]) -> Result<Run> {
         let (cpu, receipts) = self.arrivals(recorder, wanted.len()).await?;
         Ok(Run { tally: self.compare(wanted, &receipts)?, cpu })
     }
 
-    /// The same where others accept nothing, as they hang: what comes to them is theirs, and whole.
+    /// Collects a run beside endpoints that hang. What arrives there has to be whole and meant for them, and is not
+    /// accepted.
     pub(crate) async fn collect_of(&self, recorder: Recorder, wanted: &[Wanted], hanging: &[Wanted]) -> Result<Run> {
         let (cpu, receipts) = self.arrivals(recorder, wanted.len()).await?;
         let (others, ours) = part(receipts, hanging);
@@ -151,7 +153,7 @@ impl Lab {
         Ok(Run { tally: self.compare(wanted, &ours)?, cpu })
     }
 
-    /// The same where others are to be refused, so many times each.
+    /// Collects a run beside endpoints that refuse each of their deliveries `times` times.
     pub(crate) async fn collect_refused(
         &self,
         recorder: Recorder,
@@ -161,20 +163,20 @@ impl Lab {
         times: u32,
     ) -> Result<Run> {
         let all = wanted.len() + refused.len() * times as usize;
-        wait_for("all to be refused as often as they are to be", ARRIVAL, async || {
+        wait_for("each refused delivery to be sent as often as it should", ARRIVAL, async || {
             let arrived = self.sink.arrived().await?;
             ensure!(arrived >= all, "{arrived} of {all} arrived");
             Ok(())
         })
         .await?;
-        // What would be sent once too often would have come by then.
+        // A request too many would have arrived by then.
         self.nothing_parked(topic).await?;
         let (cpu, receipts) = self.arrivals(recorder, wanted.len()).await?;
         let (others, ours) = part(receipts, refused);
         Ok(Run { tally: self.compare(wanted, &ours)?.with_refused(refused, times, &others)?, cpu })
     }
 
-    /// Every input against every output.
+    /// Compares every input with every output.
     pub(crate) fn compare(&self, wanted: &[Wanted], receipts: &[Receipt]) -> Result<Tally> {
         let tally = Tally::of(wanted, receipts)?;
         let mut compared = self.compared.lock().unwrap_or_else(PoisonError::into_inner);
@@ -184,7 +186,7 @@ impl Lab {
         Ok(tally)
     }
 
-    /// What was compared since the last time.
+    /// How much was compared since the last call.
     pub(crate) fn compared(&self) -> Compared {
         std::mem::take(&mut self.compared.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -197,7 +199,7 @@ impl Lab {
         Ok((cpu, self.sink.take().await?))
     }
 
-    /// Waits until so many were accepted.
+    /// Waits until this many webhooks were accepted.
     pub(crate) async fn all_accepted(&self, count: usize) -> Result<()> {
         wait_for("all webhooks to arrive", ARRIVAL, async || {
             let accepted = self.sink.accepted().await?;
@@ -207,8 +209,8 @@ impl Lab {
         .await
     }
 
-    /// Waits until no event waits for its ack: what was to come again has come. A reference's consumers count while
-    /// there are any, Hookwright's while dispatchers run.
+    /// Waits until no event waits for its ack, so everything that was to come again has come. A reference's consumers
+    /// count while there are any, Hookwright's while dispatchers run.
     pub(crate) async fn settled(&self) -> Result<()> {
         let dispatching = self.running.iter().any(|running| *running);
         wait_for("all events to be acked", ARRIVAL, async || {
@@ -221,7 +223,7 @@ impl Lab {
                 while let Some(consumer) = consumers.try_next().await? {
                     let left = consumer.num_pending + consumer.num_ack_pending as u64;
                     let counts = dispatching || consumer.name.starts_with(FLOOR);
-                    ensure!(left == 0 || !counts, "{left} of consumer {} are not", consumer.name);
+                    ensure!(left == 0 || !counts, "{left} events of consumer {} are not", consumer.name);
                 }
             }
             Ok(())
@@ -229,12 +231,12 @@ impl Lab {
         .await
     }
 
-    /// Nothing that was sent before arrives any more: what did is thrown away.
+    /// Discards everything that has arrived so far.
     pub(crate) async fn forget(&self) -> Result<()> {
         self.sink.take().await.map(drop)
     }
 
-    /// R1: this many events to an endpoint of its own.
+    /// Runs R1, which sends this many events to an endpoint of its own.
     pub(crate) async fn bare(&self, events: u64, size: usize, in_flight: usize) -> Result<Run> {
         let (endpoint, numbers) = (self.endpoint(Behaviour::Ok), self.numbers(events));
         let load = BareLoad { url: endpoint.url, first: numbers.start, events, size, in_flight };
@@ -246,7 +248,7 @@ impl Lab {
         run
     }
 
-    /// R2's consumers, one for each endpoint: each gets what is published to the topic from now on.
+    /// Creates R2's consumers, one for each endpoint. Each gets the events that are published to the topic from now on.
     pub(crate) async fn floor_routes(&self, topic: &Topic, endpoints: &[Endpoint]) -> Result<Routes> {
         let mut routes = Vec::new();
         for endpoint in endpoints {
@@ -263,13 +265,13 @@ impl Lab {
         Ok(routes)
     }
 
-    /// R2 at work on these.
+    /// Starts R2 with these consumers.
     pub(crate) fn floor(&self, topic: &Topic, routes: &Routes, in_flight: usize) -> Result<Reference> {
         let load = FloorLoad { stream: topic.stream.clone(), routes: routes.clone(), in_flight };
         Reference::floor(self.folder(), &self.world.nats, &load)
     }
 
-    /// Ends it, and removes its consumers.
+    /// Ends R2 and removes its consumers.
     pub(crate) async fn end_floor(&self, topic: &Topic, routes: Routes, reference: Reference) -> Result<()> {
         reference.check()?;
         drop(reference);
@@ -279,7 +281,7 @@ impl Lab {
         Ok(())
     }
 
-    /// R2 drains what was published since its consumers were made; then they are removed.
+    /// Lets R2 drain the events that were published since its consumers were created, and removes the consumers.
     pub(crate) async fn floor_drain(
         &self,
         topic: &Topic,
@@ -295,7 +297,7 @@ impl Lab {
         run
     }
 
-    /// An error if something of Hookwright's has ended by itself.
+    /// Returns an error if a dispatcher has panicked.
     pub(crate) fn check(&self) -> Result<()> {
         for log in self.world.dispatchers.iter().map(|dispatcher| dispatcher.logs()) {
             if let Some(line) = log.lines().find(|line| line.contains("panicked")) {
@@ -306,7 +308,7 @@ impl Lab {
     }
 }
 
-/// Those of these others, and the rest.
+/// Splits the receipts into those of `others` and the rest.
 pub(crate) fn part(receipts: Vec<Receipt>, others: &[Wanted]) -> (Vec<Receipt>, Vec<Receipt>) {
     let others: HashSet<&Wanted> = others.iter().collect();
     receipts.into_iter().partition(|receipt| others.contains(&(receipt.endpoint, receipt.number)))

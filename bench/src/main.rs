@@ -1,6 +1,6 @@
-//! What a delivery costs and how long it takes, for real: a Kubernetes API server, a nats-server, the operator,
-//! dispatchers, and a sink that compares every input with every output. Figures are ratios against references that are
-//! measured in the same run, as machines differ and are never quiet.
+//! Measures what a delivery costs and how long it takes, for real: with a Kubernetes API server, a nats-server, the
+//! operator, dispatchers, and a sink that compares every input with every output. The important figures are ratios to
+//! references that are measured in the same run, because machines differ and are never quiet.
 
 mod chart;
 mod client;
@@ -25,7 +25,7 @@ use reference::{BareArguments, FloorArguments};
 use report::Report;
 use scenario::{Scale, Scenario};
 
-/// That of the dispatcher: the references have what it has.
+/// The allocator of the dispatcher, so that the references have the same.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -51,10 +51,10 @@ struct RunArguments {
     /// Only these scenarios, with commas between them. Default: all.
     #[arg(long, value_delimiter = ',', ignore_case = true)]
     only: Vec<Scenario>,
-    /// So little of each that only its correctness counts.
+    /// Run so little of each scenario that only its correctness counts.
     #[arg(long)]
     smoke: bool,
-    /// Where the figures go as JSON; beside it, a chart as SVG.
+    /// The file to which the figures are written as JSON. A chart is written beside it as SVG.
     #[arg(long, default_value = "target/bench/bench.json")]
     json: PathBuf,
     /// Settings of the dispatchers, as JSON, in place of the defaults.
@@ -68,7 +68,7 @@ fn settings(text: &str) -> serde_json::Result<serde_json::Map<String, serde_json
 
 #[tokio::main]
 async fn main() -> Result<()> {
-    // The one crypto provider, as in the binaries.
+    // Installs the one crypto provider, as the binaries do.
     if rustls::crypto::ring::default_provider().install_default().is_err() {
         bail!("another TLS provider is installed");
     }
@@ -91,7 +91,7 @@ async fn run(arguments: RunArguments) -> Result<()> {
         report.begin(scenario);
         scenario.run(&mut lab, scale, &mut report).await?;
         report.end(lab.compared());
-        // What was measured stays, should a later scenario fail.
+        // Saved after each scenario, so that figures stay if a later scenario fails.
         report.save(&arguments.json)?;
     }
     chart::draw(&report, &arguments.json.with_extension("svg"))?;

@@ -1,5 +1,5 @@
-//! What Hookwright is measured against: the cost of the HTTP request alone, and the floor of any sender that reads from
-//! JetStream. Each is a process of its own, as a dispatcher is, with a runtime like a dispatcher's.
+//! The references for Hookwright's figures: the cost of the HTTP request alone (R1), and the floor of any sender that
+//! reads from JetStream (R2). Each is a process of its own with a runtime like a dispatcher's.
 
 mod bare;
 mod floor;

@@ -1,4 +1,4 @@
-//! The figures: on the terminal as they come, and as JSON.
+//! Reports the figures: on the terminal as they come, and as JSON.
 
 mod figure;
 
@@ -13,7 +13,7 @@ use crate::scenario::Scenario;
 
 pub(crate) use figure::Figure;
 
-/// All that was measured.
+/// Everything that was measured.
 #[derive(Debug, Default, Serialize)]
 pub(crate) struct Report {
     machine: Machine,
@@ -36,7 +36,7 @@ struct Machine {
     memory_gib: u64,
     kernel: String,
     started: String,
-    /// Of what is measured; empty outside of a git checkout.
+    /// The commit that is measured; empty outside of a git checkout.
     commit: String,
     nats_server: String,
 }
@@ -69,7 +69,7 @@ fn commit() -> Option<String> {
 
 #[expect(clippy::print_stdout, reason = "for a person at a terminal")]
 impl Report {
-    /// What it is measured on, known once that runs.
+    /// Sets the version of nats-server, which is known once the server runs.
     pub(crate) fn on(&mut self, nats_server: String) {
         self.machine.nats_server = nats_server;
     }
@@ -85,7 +85,7 @@ impl Report {
         });
     }
 
-    /// Figures of the scenario that has begun.
+    /// Adds figures of the current scenario.
     pub(crate) fn add(&mut self, figures: impl IntoIterator<Item = Figure>) {
         for figure in figures {
             println!("    {figure}");
@@ -95,7 +95,7 @@ impl Report {
         }
     }
 
-    /// Something to show that it goes on.
+    /// Prints a note of progress.
     pub(crate) fn progress(&self, what: &str) {
         println!("    ({what})");
     }
@@ -104,7 +104,7 @@ impl Report {
         &self.scenarios
     }
 
-    /// The scenario that has begun is done.
+    /// Ends the current scenario.
     pub(crate) fn end(&mut self, compared: Compared) {
         let Compared { deliveries, lost, duplicates } = compared;
         println!("    ({deliveries} deliveries compared: {lost} lost, {duplicates} came again)");
@@ -113,7 +113,7 @@ impl Report {
         }
     }
 
-    /// All figures again, as a table in Markdown, and how many miss their target.
+    /// Prints all figures as a table in Markdown, and how many miss their target.
     pub(crate) fn finish(&self) {
         println!("\n{}", self.markdown());
         let figures = || self.scenarios.iter().flat_map(|section| &section.figures);

@@ -1,4 +1,4 @@
-//! What is measured. Each scenario has a letter; each compares every input with every output.
+//! The scenarios. Each has a letter, and each compares every input with every output.
 
 mod drain;
 mod failing;
@@ -12,10 +12,10 @@ use anyhow::Result;
 use crate::lab::Lab;
 use crate::report::Report;
 
-/// Requests of a reference under way at the same time: those that a dispatcher allows an endpoint.
+/// How many requests of a reference are under way at the same time: as many as a dispatcher allows an endpoint.
 const IN_FLIGHT: usize = 64;
 
-/// What can be asked for.
+/// A scenario that can be asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Scenario {
     /// One endpoint, drain
@@ -42,26 +42,26 @@ pub(crate) enum Scenario {
     M,
 }
 
-/// How much of it.
+/// How much of each scenario is run.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Scale {
-    /// Interleaved runs of which the median counts.
+    /// The number of interleaved runs whose median is the figure.
     pub(crate) rounds: usize,
-    /// Deliveries of a drain.
+    /// The deliveries of a drain.
     pub(crate) deliveries: u64,
-    /// Subscriptions of the widest.
+    /// The Subscriptions of the widest scenario.
     pub(crate) subscriptions: u32,
-    /// Endpoints of the widest fan-out.
+    /// The endpoints of the widest fan-out.
     pub(crate) fan_out: u32,
-    /// Seconds of a steady load.
+    /// How long a steady load lasts, in seconds.
     pub(crate) seconds: u64,
 }
 
 impl Scale {
-    /// For figures.
+    /// The scale for figures.
     pub(crate) const FULL: Self =
         Self { rounds: 5, deliveries: 20_000, subscriptions: 10_000, fan_out: 1_000, seconds: 60 };
-    /// For correctness alone.
+    /// The scale for correctness alone.
     pub(crate) const SMOKE: Self = Self { rounds: 1, deliveries: 400, subscriptions: 50, fan_out: 20, seconds: 2 };
 }
 

@@ -1,6 +1,7 @@
-//! The receiver of all webhooks: a process of its own, so that its CPU time is nobody else's.
+//! The receiver of all webhooks. It is a process of its own, so that its CPU time is counted apart.
 //!
-//! An endpoint is a path, `/<number>/<behaviour>`. Each arrival is noted with its time; `POST /receipts` hands them over.
+//! An endpoint is a path, `/<number>/<behaviour>`. The sink notes each arrival with its time; `POST /receipts` returns
+//! the notes.
 
 mod behaviour;
 mod handle;
@@ -18,11 +19,11 @@ pub(crate) struct Receipt {
     pub(crate) number: u64,
     /// When the event was published, in nanoseconds since 1970.
     pub(crate) published: u64,
-    /// When it was here, the same way.
+    /// When the webhook arrived, in nanoseconds since 1970.
     pub(crate) at: u64,
-    /// Whether it was answered with 200.
+    /// Whether the webhook was answered with 200.
     pub(crate) accepted: bool,
-    /// Whether it is as it was written.
+    /// Whether the event is as it was written.
     pub(crate) whole: bool,
 }
 
@@ -40,7 +41,7 @@ impl Receipt {
         to.push(flags);
     }
 
-    /// Reads what [`Self::write`] wrote; none if the size is another.
+    /// Reads a receipt that [`Self::write`] wrote; `None` if the bytes end too early.
     fn read(bytes: &[u8; Self::SIZE]) -> Option<Self> {
         let (endpoint, rest) = bytes.split_first_chunk()?;
         let (number, rest) = rest.split_first_chunk()?;
@@ -57,7 +58,7 @@ impl Receipt {
         })
     }
 
-    /// Reads many, one after the other.
+    /// Reads several receipts, one after the other.
     fn read_all(bytes: &[u8]) -> Vec<Self> {
         bytes.as_chunks().0.iter().filter_map(Self::read).collect()
     }

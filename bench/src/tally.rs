@@ -1,4 +1,4 @@
-//! Every input against every output.
+//! Compares every input with every output.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
@@ -8,29 +8,29 @@ use anyhow::{Result, ensure};
 use crate::report::Figure;
 use crate::sink::Receipt;
 
-/// A delivery that is to be: an endpoint and the number of an event.
+/// A wanted delivery: the number of an endpoint and the number of an event.
 pub(crate) type Wanted = (u32, u64);
 
-/// What became of what was wanted.
+/// The result of comparing wanted deliveries with the webhooks that arrived.
 #[derive(Debug, Clone)]
 pub(crate) struct Tally {
     pub(crate) wanted: usize,
-    /// Not accepted by its endpoint even once.
+    /// Deliveries that their endpoint never accepted.
     pub(crate) lost: usize,
-    /// Accepted again.
+    /// Acceptances of deliveries that were accepted before.
     pub(crate) duplicates: usize,
-    /// Requests that were answered with something else than 200, or not at all.
+    /// Requests that were answered with another status than 200, or not at all.
     pub(crate) refused: usize,
-    /// When each was accepted, in order, in nanoseconds since 1970.
+    /// When each webhook was accepted, in order, in nanoseconds since 1970.
     times: Vec<u64>,
-    /// When the last request was there, whatever its answer.
+    /// When the last request arrived, whatever its answer.
     pub(crate) last_arrival: u64,
-    /// The longest time in which nothing was accepted.
+    /// The longest time between two acceptances.
     pub(crate) silence: Duration,
     pub(crate) latency: Latency,
 }
 
-/// Of (received - published), each delivery's first acceptance.
+/// The time from publication to the first acceptance, over all deliveries.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Latency {
     pub(crate) min_ms: f64,
@@ -41,7 +41,7 @@ pub(crate) struct Latency {
 }
 
 impl Tally {
-    /// An error if something arrived that was never sent, to that endpoint, or not whole.
+    /// Compares. Returns an error if an event arrived that is not whole, or that its endpoint is not to get.
     pub(crate) fn of(wanted: &[Wanted], receipts: &[Receipt]) -> Result<Self> {
         let mut open: HashMap<Wanted, u32> = wanted.iter().map(|wanted| (*wanted, 0)).collect();
         ensure!(open.len() == wanted.len(), "a delivery is wanted twice");
@@ -83,32 +83,32 @@ impl Tally {
         })
     }
 
-    /// When the first was accepted.
+    /// When the first webhook was accepted.
     pub(crate) fn first(&self) -> u64 {
         self.times.first().copied().unwrap_or_default()
     }
 
-    /// When the last was.
+    /// When the last webhook was accepted.
     pub(crate) fn last(&self) -> u64 {
         self.times.last().copied().unwrap_or_default()
     }
 
-    /// How many were from this moment on.
+    /// How many webhooks were accepted from this moment on.
     pub(crate) fn accepted_since(&self, moment: u64) -> usize {
         self.times.len() - self.times.partition_point(|time| *time < moment)
     }
 
-    /// From the first to the last acceptance.
+    /// The time from the first to the last acceptance.
     pub(crate) fn took(&self) -> Duration {
         Duration::from_nanos(self.last() - self.first())
     }
 
-    /// Deliveries a second between the first and the last.
+    /// The deliveries a second between the first and the last acceptance.
     pub(crate) fn rate(&self) -> f64 {
         self.wanted.saturating_sub(1) as f64 / self.took().as_secs_f64().max(f64::MIN_POSITIVE)
     }
 
-    /// With others that are to be refused, so many times each; an error if one is not.
+    /// Adds deliveries that are to be refused `times` times each. Returns an error if one is not.
     pub(crate) fn with_refused(mut self, refused: &[Wanted], times: u32, receipts: &[Receipt]) -> Result<Self> {
         let others = Self::of(refused, receipts)?.unaccepted()?;
         let mut attempts: HashMap<Wanted, u32> = HashMap::with_capacity(refused.len());
@@ -116,25 +116,25 @@ impl Tally {
             *attempts.entry((receipt.endpoint, receipt.number)).or_default() += 1;
         }
         let as_often = refused.iter().all(|one| attempts.get(one) == Some(&times));
-        ensure!(as_often, "not all that is refused was sent {times} times");
+        ensure!(as_often, "not each refused delivery was sent {times} times");
         self.refused += others.refused;
         self.last_arrival = self.last_arrival.max(others.last_arrival);
         Ok(self)
     }
 
-    /// An error if one was accepted.
+    /// Returns an error if a delivery was accepted.
     pub(crate) fn unaccepted(self) -> Result<Self> {
         ensure!(self.lost == self.wanted, "{} of {} deliveries were accepted", self.wanted - self.lost, self.wanted);
         Ok(self)
     }
 
-    /// An error if one is lost.
+    /// Returns an error if a delivery was lost.
     pub(crate) fn complete(self) -> Result<Self> {
         ensure!(self.lost == 0, "{} of {} deliveries were lost", self.lost, self.wanted);
         Ok(self)
     }
 
-    /// An error if one is lost, or was sent twice.
+    /// Returns an error if a delivery was lost or accepted twice.
     pub(crate) fn exact(self) -> Result<Self> {
         ensure!(self.duplicates == 0, "{} of {} deliveries arrived again", self.duplicates, self.wanted);
         self.complete()
@@ -142,7 +142,7 @@ impl Tally {
 }
 
 impl Latency {
-    /// All of it, with this before each name.
+    /// All latencies as figures, with `of` before each name.
     pub(crate) fn figures(&self, of: &str) -> [Figure; 5] {
         let figure = |name, value| Figure::new(format!("{of}{name}"), value, "ms");
         [
@@ -154,7 +154,7 @@ impl Latency {
         ]
     }
 
-    /// The middle of each.
+    /// The median of each latency.
     pub(crate) fn median(of: &[Self]) -> Self {
         let middle = |field: fn(&Self) -> f64| median(of.iter().map(field).collect());
         Self {
@@ -178,7 +178,7 @@ impl Latency {
     }
 }
 
-/// The middle one; of an even number, the lower of the two.
+/// The median; of an even number of values, the lower of the two in the middle.
 pub(crate) fn median(mut values: Vec<f64>) -> f64 {
     values.sort_unstable_by(f64::total_cmp);
     values.get(values.len().saturating_sub(1) / 2).copied().unwrap_or(f64::NAN)

@@ -1,4 +1,4 @@
-//! What the API server was asked to write.
+//! Counts what the API server was asked to write.
 
 use std::collections::BTreeMap;
 
@@ -6,8 +6,8 @@ use anyhow::Result;
 
 use super::Lab;
 
-/// How often each kind of write was served, by `VERB resource`, and with the code of those that were refused; but for
-/// leases.
+/// How often each kind of write was served, by `VERB resource`. Refused writes have their status code in the name.
+/// Leases don't count.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct ApiWrites(BTreeMap<String, u64>);
 
@@ -31,7 +31,7 @@ impl ApiWrites {
         writes
     }
 
-    /// Those since `before`.
+    /// The writes since `before`.
     pub(crate) fn since(mut self, before: &Self) -> Self {
         for (name, count) in &mut self.0 {
             *count -= before.0.get(name).copied().unwrap_or_default().min(*count);
@@ -40,7 +40,7 @@ impl ApiWrites {
         self
     }
 
-    /// Without those of this resource.
+    /// The writes of other resources than this one.
     pub(crate) fn without(mut self, resource: &str) -> Self {
         self.0.retain(|name, _| !name.contains(resource));
         self
@@ -57,7 +57,7 @@ impl ApiWrites {
 }
 
 impl Lab {
-    /// Since the API server started.
+    /// The writes since the API server started.
     pub(crate) async fn api_writes(&self) -> Result<ApiWrites> {
         let metrics = self.world.control_plane.kubectl(&["get", "--raw", "/metrics"]).await?;
         Ok(ApiWrites::parse(&metrics))

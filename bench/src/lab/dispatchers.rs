@@ -1,4 +1,4 @@
-//! Which dispatchers run.
+//! Starts and stops dispatchers.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ pub(crate) const HOOKWRIGHT: &str = "hookwright";
 const READY: Duration = Duration::from_secs(30);
 
 impl Lab {
-    /// Lets this many run, no more: those that stop finish what they hold.
+    /// Lets exactly this many dispatchers run. Those that stop finish the messages that they hold.
     pub(crate) async fn dispatch(&mut self, count: usize) -> Result<()> {
         while self.running.len() < count {
             self.world.add_dispatcher()?;
@@ -32,7 +32,7 @@ impl Lab {
         Ok(())
     }
 
-    /// The same, and waits until they are ready.
+    /// Lets exactly this many dispatchers run, and waits until they are ready.
     pub(crate) async fn dispatch_ready(&mut self, count: usize) -> Result<()> {
         self.dispatch(count).await?;
         for dispatcher in &self.world.dispatchers[..count] {
@@ -41,40 +41,40 @@ impl Lab {
         Ok(())
     }
 
-    /// Their process ids.
+    /// The process ids of the running dispatchers.
     pub(super) fn dispatcher_ids(&self) -> Result<Vec<u32>> {
         let running = self.world.dispatchers.iter().zip(&self.running).filter(|(_, running)| **running);
         running.map(|(dispatcher, _)| dispatcher.id()).collect()
     }
 
-    /// The process id of the first.
+    /// The process id of the first dispatcher.
     pub(crate) fn first_dispatcher(&self) -> Result<u32> {
         self.world.dispatchers.first().context("a dispatcher")?.id()
     }
 
-    /// How many attempts one has made since it started.
+    /// How many attempts a dispatcher has made since it started.
     pub(crate) async fn attempts(&self, index: usize) -> Result<u64> {
         Ok(metric(&self.world.dispatchers[index].metrics().await?, "dispatcher_attempts_total{"))
     }
 
-    /// How often the first of them, since it started, has parked a delivery as its lane was full.
+    /// How often the first dispatcher, since it started, has parked a delivery because its lane was full.
     pub(crate) async fn parks_of_full_lanes(&self) -> Result<u64> {
         Ok(metric(&self.world.dispatchers[0].metrics().await?, r#"dispatcher_parked_total{cause="lane""#))
     }
 
-    /// Ends one at once, and for good.
+    /// Kills a dispatcher, which is not started again.
     pub(crate) fn kill(&mut self, index: usize) -> Result<()> {
         self.running[index] = false;
         self.world.dispatchers[index].kill9()
     }
 }
 
-/// The memory that a process has resident, in MiB.
+/// The resident memory of a process, in MiB.
 pub(crate) fn resident_memory(pid: u32) -> Result<f64> {
     status_of(pid, "VmRSS:")
 }
 
-/// The most that it ever had.
+/// The most resident memory that a process ever had, in MiB.
 pub(crate) fn peak_memory(pid: u32) -> Result<f64> {
     status_of(pid, "VmHWM:")
 }

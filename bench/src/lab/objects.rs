@@ -1,4 +1,4 @@
-//! Producers and Subscriptions, as users apply them.
+//! Creates Producers and Subscriptions as users do.
 
 use std::time::Duration;
 
@@ -32,12 +32,12 @@ impl Topic {
         format!("{}.events.{kind}", self.namespace)
     }
 
-    /// Where the API has the namespace's objects of this plural.
+    /// The API path of the namespace's objects of this plural.
     fn path(&self, plural: &str) -> String {
         format!("/apis/hookwright.dev/v1alpha1/namespaces/{}/{plural}", self.namespace)
     }
 
-    /// A Subscription of one type of events; `spec` is laid over it.
+    /// A Subscription that wants one type of events. The fields of `spec` replace those of the default spec.
     pub(crate) fn subscription(&self, kind: &str, endpoint: &Endpoint, spec: &Value) -> Value {
         let mut object = json!({
             "apiVersion": "hookwright.dev/v1alpha1",
@@ -57,17 +57,17 @@ impl Topic {
     }
 }
 
-/// How the names of topics' streams end.
+/// The suffix of the names of topics' streams.
 pub(super) const STREAM: &str = "_orders";
-/// The Secret that all sign with.
+/// The Secret with the key that all Subscriptions sign with.
 const KEYS: &str = "bench";
-/// For what the operator does with all of them.
-const PATIENCE: Duration = Duration::from_secs(300);
-/// Requests to the API server at the same time.
+/// How long the operator may take for all objects together.
+const OPERATOR_DEADLINE: Duration = Duration::from_secs(300);
+/// The most requests to the API server at the same time.
 const AT_ONCE: usize = 16;
 
 impl Lab {
-    /// A namespace with a Producer, and a key to sign with.
+    /// Creates a namespace with a Producer and a key to sign with.
     pub(crate) async fn topic(&self) -> Result<Topic> {
         let (plane, namespace) = (&self.world.control_plane, self.world.namespace("bench").await?);
         let secret = json!({
@@ -91,7 +91,7 @@ impl Lab {
         Ok(topic)
     }
 
-    /// Creates Subscriptions, the only ones there are, and waits until all are Ready.
+    /// Creates Subscriptions and waits until all are Ready. No others may exist.
     pub(crate) async fn subscribe(&self, topic: &Topic, subscriptions: Vec<Value>) -> Result<()> {
         let count = subscriptions.len();
         self.create(topic, subscriptions).await?;
@@ -129,7 +129,7 @@ impl Lab {
 
     /// Waits until this many Subscriptions are Ready.
     pub(crate) async fn wait_subscribed(&self, count: usize) -> Result<()> {
-        wait_for("all Subscriptions to be Ready", PATIENCE, async || {
+        wait_for("all Subscriptions to be Ready", OPERATOR_DEADLINE, async || {
             let ready = metric(&self.world.operator.metrics().await?, "operator_subscriptions{ready=\"True\"}");
             ensure!(ready == count as u64, "{ready} of {count} are");
             Ok(())
@@ -137,7 +137,7 @@ impl Lab {
         .await
     }
 
-    /// Deletes the Producer with its stream, and all its Subscriptions.
+    /// Deletes the Producer with its stream and all of its Subscriptions.
     pub(crate) async fn delete(&self, topic: Topic) -> Result<()> {
         let client = self.world.control_plane.client().await?;
         for kind in ["subscriptions", "producers"] {
@@ -145,11 +145,11 @@ impl Lab {
             let all = client.request::<Value>(http::Request::get(&path).body(Vec::new())?).await?;
             let names =
                 all["items"].as_array().into_iter().flatten().filter_map(|item| item["metadata"]["name"].as_str());
-            // Many at once: kubectl asks for 50 a second, and the API server takes more than the minute that a request may
-            // last for thousands together.
+            // The bench deletes many objects at the same time. Kubectl sends only 50 requests a second, and deleting
+            // thousands in one request takes the API server longer than the minute that a request may last.
             let delete = |name: &str| http::Request::delete(format!("{path}/{name}")).body(Vec::new());
             send(&client, names.map(delete)).await.with_context(|| format!("delete {kind}"))?;
-            wait_for(&format!("no {kind} to be left"), PATIENCE, async || {
+            wait_for(&format!("no {kind} to be left"), OPERATOR_DEADLINE, async || {
                 let one = http::Request::get(format!("{path}?limit=1")).body(Vec::new())?;
                 let left = client.request::<Value>(one).await?;
                 ensure!(left["items"] == json!([]), "some are");
@@ -161,7 +161,7 @@ impl Lab {
     }
 }
 
-/// Sends some of them at the same time.
+/// Sends the requests, some at the same time.
 async fn send(client: &Client, requests: impl Iterator<Item = http::Result<http::Request<Vec<u8>>>>) -> Result<()> {
     let send = |request| async move {
         client.request::<Value>(request?).await?;

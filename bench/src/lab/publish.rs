@@ -1,4 +1,5 @@
-//! Publishing, the way an application does that waits for the server's word but not for each word.
+//! Publishes as an application does that waits for the server's acknowledgements, but not for one before the next
+//! publish.
 
 use std::time::Duration;
 
@@ -9,13 +10,14 @@ use tokio::time::{MissedTickBehavior, interval};
 use super::{Lab, Topic};
 use crate::event;
 
-/// Publishes without an answer yet.
+/// The most publishes without an acknowledgement at the same time.
 const AT_ONCE: usize = 256;
-/// And their bytes: from 128 MiB on the server refuses more.
+/// The most bytes of these publishes: from 128 MiB on the server refuses more.
 const BYTES_AT_ONCE: usize = 64 << 20;
 
 impl Lab {
-    /// Publishes events, as fast as the server takes them; `kind` says what type each is. Returns their numbers.
+    /// Publishes events as fast as the server takes them. `kind` says the type of each. Returns the numbers of the
+    /// events.
     pub(crate) async fn publish(
         &self,
         topic: &Topic,
@@ -28,7 +30,7 @@ impl Lab {
         futures::stream::iter(self.numbers(events)).map(publish).buffer_unordered(at_once).try_collect().await
     }
 
-    /// Publishes at a steady rate for a while.
+    /// Publishes at a steady rate for a while. Returns the numbers of the events.
     pub(crate) async fn publish_steadily(
         &self,
         topic: &Topic,

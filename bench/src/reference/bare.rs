@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 use crate::client::Client;
 use crate::event;
 
-/// Signs and sends events that are made up beforehand.
+/// Signs and sends events that are prepared in advance.
 #[derive(Debug, clap::Args)]
 pub(crate) struct BareArguments {
     #[arg(long)]
@@ -24,14 +24,14 @@ pub(crate) struct BareArguments {
     pub(crate) first: u64,
     #[arg(long)]
     pub(crate) events: u64,
-    /// Bytes of each.
+    /// The bytes of each event.
     #[arg(long)]
     pub(crate) size: usize,
     #[arg(long)]
     pub(crate) in_flight: usize,
 }
 
-/// What is known of a webhook before it is sent.
+/// A webhook without its signature.
 struct Prepared {
     body: Bytes,
     id: DeliveryId,
@@ -46,7 +46,7 @@ struct Work {
     uri: Uri,
 }
 
-/// Sends all, then waits to be ended.
+/// Sends all webhooks, then waits to be killed.
 pub(crate) async fn bare(arguments: BareArguments) -> Result<()> {
     let numbers = arguments.first..arguments.first + arguments.events;
     let work = Arc::new(Work {
@@ -99,7 +99,7 @@ impl Work {
         Ok(())
     }
 
-    /// The webhook that a dispatcher sends, header for header.
+    /// Sends the same webhook as a dispatcher, header for header.
     async fn send(&self, webhook: Prepared) -> Result<()> {
         let Prepared { body, id, ce_id, ce_time } = webhook;
         let now = jiff::Timestamp::now().as_second();

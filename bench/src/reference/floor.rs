@@ -1,4 +1,5 @@
-//! R2, the floor of any design on JetStream: pull, send, ack, and nothing else. No signature, no retry, no isolation.
+//! R2, the floor of any design on JetStream: it pulls, sends and acks, and does nothing else. It has no signature, no
+//! retry and no isolation.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -25,20 +26,20 @@ pub(crate) struct FloorArguments {
     pub(crate) inbox_prefix: String,
     #[arg(long)]
     pub(crate) stream: String,
-    /// One for each URL.
+    /// The name of a consumer; one for each URL.
     #[arg(long)]
     pub(crate) consumer: Vec<String>,
     #[arg(long)]
     pub(crate) url: Vec<String>,
-    /// Requests of each consumer under way at the same time.
+    /// The most requests of each consumer under way at the same time.
     #[arg(long)]
     pub(crate) in_flight: usize,
-    /// Events that each consumer asks for at a time.
+    /// How many events each consumer asks for at a time.
     #[arg(long)]
     pub(crate) batch: usize,
 }
 
-/// Runs until it is ended.
+/// Runs until it is killed.
 pub(crate) async fn floor(arguments: FloorArguments) -> Result<()> {
     let password = std::fs::read_to_string(&arguments.password_file).context("the password file")?;
     let connection = async_nats::ConnectOptions::with_user_and_password(arguments.user, password)
@@ -59,19 +60,19 @@ pub(crate) async fn floor(arguments: FloorArguments) -> Result<()> {
 }
 
 async fn read(consumer: PullConsumer, client: Client, url: String, in_flight: usize, batch: usize) -> Result<()> {
-    let slots = Arc::new(Semaphore::new(in_flight));
+    let permits = Arc::new(Semaphore::new(in_flight));
     let uri: Uri = url.parse()?;
     let mut messages = consumer.stream().max_messages_per_batch(batch).messages().await?;
     while let Some(message) = messages.next().await {
         let message = message?;
-        let slot = Arc::clone(&slots).acquire_owned().await?;
+        let permit = Arc::clone(&permits).acquire_owned().await?;
         let (client, uri) = (client.clone(), uri.clone());
         tokio::spawn(async move {
-            // One that fails isn't acked: it would come again, and the run says that it was not exact.
+            // An event that fails isn't acked. It comes again, and the run reports that it was not exact.
             if send(&client, uri, message.payload.clone()).await.is_ok() {
                 let _ = message.ack().await;
             }
-            drop(slot);
+            drop(permit);
         });
     }
     Ok(())

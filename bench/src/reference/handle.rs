@@ -1,4 +1,4 @@
-//! A reference as a process that this one has started.
+//! A reference as a child process.
 
 use std::path::Path;
 
@@ -8,12 +8,12 @@ use hookwright_e2e::{NatsServer, Process, User};
 use crate::cpu::Watched;
 use crate::role;
 
-/// A running reference; it ends when dropped.
+/// A running reference. It ends when dropped.
 pub(crate) struct Reference {
     process: Process,
 }
 
-/// What R1 is to send.
+/// The webhooks that R1 sends.
 pub(crate) struct BareLoad {
     pub(crate) url: String,
     pub(crate) first: u64,
@@ -22,21 +22,21 @@ pub(crate) struct BareLoad {
     pub(crate) in_flight: usize,
 }
 
-/// Consumers and where their events go.
+/// The names of consumers, each with the URL to which its events go.
 pub(crate) type Routes = Vec<(String, String)>;
 
-/// What R2 is to read and send.
+/// The consumers that R2 reads, and where it sends their events.
 pub(crate) struct FloorLoad {
     pub(crate) stream: String,
     pub(crate) routes: Routes,
     pub(crate) in_flight: usize,
 }
 
-/// Events in one pull, over all consumers of R2.
+/// How many events R2 pulls at a time, over all of its consumers.
 const BATCH: usize = 512;
 
 impl Reference {
-    /// Starts R1; its log is in `folder`.
+    /// Starts R1. Its log is in `folder`.
     pub(crate) fn bare(folder: &Path, load: &BareLoad) -> Result<Self> {
         let (first, events) = (load.first.to_string(), load.events.to_string());
         let (size, in_flight) = (load.size.to_string(), load.in_flight.to_string());
@@ -45,7 +45,7 @@ impl Reference {
         Ok(Self { process: role::spawn("bare", &arguments, &folder.join("bare.log"))? })
     }
 
-    /// Starts R2, with a dispatcher's rights; its log is in `folder`.
+    /// Starts R2 with a dispatcher's rights. Its log is in `folder`.
     pub(crate) fn floor(folder: &Path, nats: &NatsServer, load: &FloorLoad) -> Result<Self> {
         let user = User::Dispatcher;
         let (url, password, in_flight) = (nats.url(), nats.password_file(user), load.in_flight.to_string());
@@ -64,7 +64,7 @@ impl Reference {
         Watched::new(name, self.process.id())
     }
 
-    /// An error if it has ended.
+    /// Returns an error if the reference has ended.
     pub(crate) fn check(&self) -> Result<()> {
         self.process.check_running()
     }

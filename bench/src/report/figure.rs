@@ -1,4 +1,4 @@
-//! One figure, and what it is to be.
+//! One figure and its target.
 
 use std::fmt;
 
@@ -10,7 +10,7 @@ pub(crate) struct Figure {
     name: String,
     value: f64,
     unit: &'static str,
-    /// The smallest and the largest of the runs whose median it is.
+    /// The smallest and the largest of the runs whose median the figure is.
     #[serde(skip_serializing_if = "Option::is_none")]
     spread: Option<(f64, f64)>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -29,7 +29,7 @@ impl Figure {
         Self { name: name.into(), value, unit, spread: None, target: None }
     }
 
-    /// With the runs whose median it is.
+    /// Adds the spread of the runs whose median the figure is.
     pub(crate) fn spread(mut self, runs: &[f64]) -> Self {
         let smallest = runs.iter().copied().min_by(f64::total_cmp);
         self.spread = smallest.zip(runs.iter().copied().max_by(f64::total_cmp));
@@ -46,7 +46,7 @@ impl Figure {
         self
     }
 
-    /// None if it has no target.
+    /// Whether the target is met; `None` if there is no target.
     pub(crate) fn is_met(&self) -> Option<bool> {
         Some(match self.target? {
             Target::AtMost(most) => self.value <= most,
@@ -62,7 +62,7 @@ impl Figure {
         self.value
     }
 
-    /// The cells of a table in Markdown, but for the first.
+    /// The cells of a row of a table in Markdown, without the first cell.
     pub(super) fn row(&self) -> String {
         let Self { name, unit, .. } = self;
         let value = short(self.value);
@@ -97,7 +97,7 @@ impl fmt::Display for Figure {
     }
 }
 
-/// As many digits as it is worth.
+/// Prints a value with as many digits as matter.
 fn short(value: f64) -> String {
     match value.abs() {
         small if small < 10.0 && small.fract() != 0.0 => format!("{value:.2}"),

@@ -1,4 +1,4 @@
-//! One endpoint: events that are there already are drained.
+//! One endpoint drains events that were published before.
 
 use std::time::Duration;
 
@@ -14,10 +14,10 @@ use crate::report::{Figure, Report};
 use crate::sink::{Behaviour, SINK};
 use crate::tally::{Wanted, median};
 
-/// The type of the events, where there is one.
+/// The type of the events, unless a scenario has several types.
 pub(super) const KIND: &str = "drain";
 
-/// Publishes while no dispatcher runs.
+/// Publishes events while no dispatcher runs. Returns their numbers and the deliveries that are wanted.
 pub(super) async fn fill(
     lab: &mut Lab,
     topic: &Topic,
@@ -31,19 +31,19 @@ pub(super) async fn fill(
     Ok((published, wanted))
 }
 
-/// Each of these events for each of the endpoints.
+/// A delivery of each of these events to each of the endpoints.
 pub(super) fn pairs(endpoints: &[Endpoint], published: &[u64]) -> Vec<Wanted> {
     endpoints.iter().flat_map(|endpoint| published.iter().map(|number| (endpoint.number, *number))).collect()
 }
 
-/// Lets so many dispatchers run, for what is measured of them from now on.
+/// Starts measuring and lets exactly this many dispatchers run.
 pub(super) async fn start(lab: &mut Lab, dispatchers: usize) -> Result<Recorder> {
     lab.forget().await?;
     lab.dispatch(dispatchers).await?;
     Ok(Recorder::start(lab.watched()?))
 }
 
-/// Lets dispatchers drain it.
+/// Lets dispatchers drain the wanted deliveries.
 pub(super) async fn drain(lab: &mut Lab, dispatchers: usize, wanted: &[Wanted]) -> Result<Run> {
     let recorder = start(lab, dispatchers).await?;
     let run = lab.collect(recorder, wanted).await?;
@@ -55,7 +55,7 @@ pub(super) fn ratio(ours: &[f64], other: &[f64]) -> Vec<f64> {
     ours.iter().zip(other).map(|(ours, other)| ours / other).collect()
 }
 
-/// What runs of the same work gave.
+/// The measurements of several runs of the same work.
 #[derive(Default)]
 pub(super) struct Rounds {
     rates: Vec<f64>,
@@ -102,7 +102,7 @@ impl Rounds {
     }
 }
 
-/// The three in turn: R1, R2 and a dispatcher, as often as it says.
+/// Runs R1, R2 and a dispatcher in turn, once in each round.
 pub(super) async fn interleaved(
     lab: &mut Lab,
     topic: &Topic,
@@ -112,7 +112,8 @@ pub(super) async fn interleaved(
     report: &Report,
 ) -> Result<Rounds> {
     let mut rounds = Rounds::default();
-    // Of several consumers each has its share: with 512 under way in all, as a dispatcher may have, R2 makes half of it.
+    // R2's consumers share as many requests under way as one endpoint may have. With 512 in all, as a dispatcher may
+    // have, R2's throughput is half.
     let in_flight = (IN_FLIGHT / endpoints.len()).max(1);
     for round in 1..=scale.rounds {
         let bare = lab.bare(events * endpoints.len() as u64, SIZE, IN_FLIGHT).await?;
@@ -138,7 +139,7 @@ pub(super) async fn interleaved(
     Ok(rounds)
 }
 
-/// A topic with that many endpoints that want everything.
+/// Creates a topic and endpoints that want all of its events.
 pub(super) async fn topic(lab: &mut Lab, behaviours: &[Behaviour]) -> Result<(Topic, Vec<Endpoint>)> {
     lab.dispatch_ready(1).await?;
     let topic = lab.topic().await?;
@@ -148,7 +149,7 @@ pub(super) async fn topic(lab: &mut Lab, behaviours: &[Behaviour]) -> Result<(To
     Ok((topic, endpoints))
 }
 
-/// A.
+/// Scenario A: one endpoint.
 pub(super) async fn one_endpoint(lab: &mut Lab, scale: Scale, report: &mut Report) -> Result<()> {
     let (topic, endpoints) = topic(lab, &[Behaviour::Ok]).await?;
     let rounds = interleaved(lab, &topic, &endpoints, scale.deliveries, scale, report).await?;
@@ -164,10 +165,11 @@ pub(super) async fn one_endpoint(lab: &mut Lab, scale: Scale, report: &mut Repor
     lab.delete(topic).await
 }
 
-/// With fewer deliveries all may be done before the last dispatcher has started, or one is killed.
+/// The fewest deliveries of a drain. With fewer, all may be done before the last dispatcher has started, or before one
+/// is killed.
 const LEAST: u64 = 10_000;
 
-/// I.
+/// Scenario I: 1, 2 and 4 dispatchers.
 pub(super) async fn more_dispatchers(lab: &mut Lab, scale: Scale, report: &mut Report) -> Result<()> {
     let (topic, endpoints) = topic(lab, &[Behaviour::Ok]).await?;
     const COUNTS: [usize; 3] = [1, 2, 4];
@@ -175,7 +177,7 @@ pub(super) async fn more_dispatchers(lab: &mut Lab, scale: Scale, report: &mut R
     for round in 1..=scale.rounds {
         let mut each = Vec::new();
         for dispatchers in COUNTS {
-            // Those that start first drain while the others start: what is measured begins when all have.
+            // The first dispatchers drain while the others start, so the measurement begins when all have started.
             let events = (5 * scale.deliveries).max(LEAST);
             let (_, wanted) = fill(lab, &topic, events, SIZE, &endpoints).await?;
             let recorder = start(lab, dispatchers).await?;
@@ -205,7 +207,7 @@ pub(super) async fn more_dispatchers(lab: &mut Lab, scale: Scale, report: &mut R
     lab.delete(topic).await
 }
 
-/// J: two dispatchers, one of which is killed when a third is done.
+/// Scenario J: two dispatchers, one of which is killed when a third of the deliveries is done.
 pub(super) async fn kill(lab: &mut Lab, scale: Scale, report: &mut Report) -> Result<()> {
     let (topic, endpoints) = topic(lab, &[Behaviour::Ok]).await?;
     let (mut lost, mut duplicates, mut silence, mut attempts) = (0, 0, Duration::ZERO, u64::MAX);

@@ -13,11 +13,11 @@ use crate::report::{Figure, Report};
 use crate::sink::Behaviour;
 use crate::tally::median;
 
-/// Attempts at each delivery that fails.
+/// The attempts at each delivery that fails.
 const ATTEMPTS: u32 = 3;
 
-/// F: the same drain with ten healthy endpoints, and with two of the ten failing, in turn. The latter lasts until what
-/// fails is given up.
+/// Scenario F: the same drain with ten healthy endpoints, and with two of the ten failing, in turn. The second drain
+/// lasts until the failing deliveries are given up.
 pub(super) async fn a_fifth(lab: &mut Lab, scale: Scale, report: &mut Report) -> Result<()> {
     let events = scale.deliveries / 4;
     let (healthy_topic, all) = topic(lab, &[Behaviour::Ok; 10]).await?;
@@ -63,10 +63,11 @@ pub(super) async fn a_fifth(lab: &mut Lab, scale: Scale, report: &mut Report) ->
 }
 
 const RATE: u32 = 500;
-/// The waits of the one that is down: by the default schedule, the third would be of half an hour.
+/// The wait between attempts at the endpoint that is down. By the default schedule the third wait would be half an
+/// hour.
 const DELAY: &str = "10s";
 
-/// H: two endpoints get each event; one is down for the time of the load, then comes back.
+/// Scenario H: two endpoints get each event. One is down for the time of the load, then comes back.
 pub(super) async fn recovery(lab: &mut Lab, scale: Scale, report: &mut Report) -> Result<()> {
     lab.dispatch_ready(1).await?;
     let topic = lab.topic().await?;
@@ -81,10 +82,10 @@ pub(super) async fn recovery(lab: &mut Lab, scale: Scale, report: &mut Report) -
     report.progress("it comes back");
     let (parks, opened) = (lab.parks_of_full_lanes().await?, now());
     lab.sink.set_gate(true).await?;
-    // The load goes on while it catches up.
+    // The load goes on while the endpoint catches up.
     let later = lab.publish_steadily(&topic, RATE, lasting.div_f64(2.0), |_| KIND.to_owned()).await?;
     lab.all_accepted((waiting.len() + later.len()) * 2).await?;
-    // What is sent twice has come by then, too.
+    // A delivery that is sent twice has arrived by then, too.
     lab.settled().await?;
     lab.nothing_parked(&topic).await?;
     let parks = lab.parks_of_full_lanes().await? - parks;

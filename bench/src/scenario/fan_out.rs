@@ -10,7 +10,7 @@ use crate::report::{Figure, Report};
 use crate::sink::Behaviour;
 use crate::tally::median;
 
-/// B.
+/// Scenario B: ten endpoints.
 pub(super) async fn ten(lab: &mut Lab, scale: Scale, report: &mut Report) -> Result<()> {
     let (topic, endpoints) = topic(lab, &[Behaviour::Ok; 10]).await?;
     let rounds = interleaved(lab, &topic, &endpoints, scale.deliveries / 4, scale, report).await?;
@@ -19,7 +19,8 @@ pub(super) async fn ten(lab: &mut Lab, scale: Scale, report: &mut Report) -> Res
     lab.delete(topic).await
 }
 
-/// C: against R1 alone, as a consumer for each of so many endpoints is no design for JetStream.
+/// Scenario C: many endpoints, compared with R1 alone, because a consumer for each of so many endpoints is no design
+/// for JetStream.
 pub(super) async fn many(lab: &mut Lab, scale: Scale, report: &mut Report) -> Result<()> {
     let (topic, endpoints) = topic(lab, &vec![Behaviour::Ok; scale.fan_out as usize]).await?;
     let events = (scale.deliveries * 4 / u64::from(scale.fan_out)).max(1);

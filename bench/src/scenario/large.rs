@@ -1,4 +1,4 @@
-//! Large events beside an endpoint that hangs: what a dispatcher's memory grows to.
+//! Large events beside an endpoint that hangs: how large a dispatcher's memory grows.
 
 use std::time::Duration;
 
@@ -13,16 +13,17 @@ use crate::lab::{Lab, peak_memory};
 use crate::report::{Figure, Report};
 use crate::sink::Behaviour;
 
-/// Bytes; the server lets 1 MiB through, headers included.
+/// The bytes of an event. The server lets 1 MiB through, headers included.
 const SIZE: usize = 1_000_000;
 /// The default of `limits.heldBytes`.
 const BUDGET_MIB: f64 = 256.0;
-/// What may come on top.
+/// How much memory may be used beyond the budget.
 const ALLOWED_MIB: f64 = 64.0;
-/// An attempt at what hangs ends after 15 s; it comes again after 5 s more.
+/// How long memory is watched after the deliveries. An attempt at the endpoint that hangs ends after 15 s, and the next
+/// one starts 5 s later.
 const AFTERWARDS: Duration = Duration::from_secs(40);
 
-/// M.
+/// Scenario M.
 pub(super) async fn memory(lab: &mut Lab, scale: Scale, report: &mut Report) -> Result<()> {
     let (topic, endpoints) = topic(lab, &[Behaviour::Ok, Behaviour::Hang]).await?;
     let idle = idle_memory(lab).await?;
@@ -32,7 +33,7 @@ pub(super) async fn memory(lab: &mut Lab, scale: Scale, report: &mut Report) -> 
     let hanging = pairs(&endpoints[1..], &published);
     lab.collect_of(Recorder::start(vec![]), &wanted, &hanging).await?.tally.exact()?;
     report.progress("all is delivered to the one that answers");
-    // Not a wait for something: the most in this time is what is measured.
+    // This does not wait for a condition: the most memory within this time is what is measured.
     sleep(AFTERWARDS.min(Duration::from_secs(scale.seconds))).await;
     let peak = peak_memory(lab.first_dispatcher()?)?;
     report.add([

@@ -15,10 +15,10 @@ use crate::sink::Behaviour;
 use crate::tally::{Latency, Wanted};
 
 const RATE: u32 = 200;
-/// Turns between Hookwright and its reference.
+/// How often Hookwright and its reference take turns.
 const TURNS: u64 = 3;
 
-/// D: Hookwright and R2 in turn.
+/// Scenario D: Hookwright and R2 in turn.
 pub(super) async fn latency(lab: &mut Lab, scale: Scale, report: &mut Report) -> Result<()> {
     let (topic, endpoints) = topic(lab, &[Behaviour::Ok]).await?;
     let lasting = Duration::from_secs((scale.seconds / TURNS).max(1));
@@ -29,14 +29,14 @@ pub(super) async fn latency(lab: &mut Lab, scale: Scale, report: &mut Report) ->
         lab.dispatch(0).await?;
         let routes = lab.floor_routes(&topic, &endpoints).await?;
         let reference = lab.floor(&topic, &routes, IN_FLIGHT)?;
-        // The first of all waits for the reference to start.
+        // The first event waits for the reference to start, so it is not measured.
         let first = lab.publish(&topic, 1, SIZE, |_| KIND.to_owned()).await?;
         let first = (endpoints[0].number, first[0]);
         lab.collect(Recorder::start(vec![]), &[first]).await?;
         let (floor, mut wanted) = steady(lab, &topic, &endpoints, lasting).await?;
         floors.push(floor);
         lab.end_floor(&topic, routes, reference).await?;
-        // What was published for the reference is Hookwright's, too.
+        // The events that were published for the reference are Hookwright's, too.
         wanted.push(first);
         lab.dispatch_ready(1).await?;
         lab.collect(Recorder::start(vec![]), &wanted).await?.tally.exact()?;
@@ -60,10 +60,11 @@ async fn steady(lab: &Lab, topic: &Topic, endpoints: &[Endpoint], lasting: Durat
 
 const TEN: u32 = 10;
 
-/// Then so many hang.
+/// How many endpoints hang in the last part.
 const MANY: usize = 16;
 
-/// E: ten endpoints, each with a type of its own; then one of them hangs, and then others that want the same.
+/// Scenario E: ten endpoints, each with a type of its own. Then one of them hangs, and then others that want the same
+/// type.
 pub(super) async fn one_hangs(lab: &mut Lab, scale: Scale, report: &mut Report) -> Result<()> {
     lab.dispatch_ready(1).await?;
     let topic = lab.topic().await?;
@@ -73,7 +74,7 @@ pub(super) async fn one_hangs(lab: &mut Lab, scale: Scale, report: &mut Report) 
     let subscriptions = healthy.iter().chain(&hanging[..1]).enumerate().map(|(n, endpoint)| of_type(n, endpoint));
     lab.subscribe(&topic, subscriptions.collect()).await?;
     let lasting = Duration::from_secs((scale.seconds / 2).max(2));
-    // What may arrive at those that hang, again and again.
+    // The deliveries that may arrive at the endpoints that hang, any number of times.
     let mut arriving = Vec::new();
     report.progress("ten healthy");
     let without = healthy_latency(lab, &topic, &healthy, lasting, &mut arriving, &[]).await?;
@@ -104,7 +105,7 @@ async fn healthy_latency(
 ) -> Result<Latency> {
     lab.forget().await?;
     let recorder = Recorder::start(vec![]);
-    // If none hangs, the events of the tenth are of a type that nobody wants.
+    // If no endpoint hangs, every tenth event is of a type that no Subscription wants.
     let tenth = if hanging.is_empty() { "nobody" } else { "t.9" };
     let index = |number: u64| (number % u64::from(TEN)) as usize;
     let kind = |number| if index(number) < healthy.len() { format!("t.{}", index(number)) } else { tenth.to_owned() };

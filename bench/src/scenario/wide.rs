@@ -1,4 +1,4 @@
-//! G and K: very many Subscriptions, most of which want little.
+//! Scenarios G and K: very many Subscriptions, most of which want few events.
 
 use std::time::{Duration, Instant};
 
@@ -14,11 +14,11 @@ use crate::report::{Figure, Report};
 use crate::sink::Behaviour;
 use crate::tally::{Wanted, median};
 
-/// Subscriptions of each type.
+/// How many Subscriptions want the same type.
 const SHARE: u32 = 10;
-/// How long what is written is counted: while nothing is published, and under load.
+/// How long API writes are counted, once while nothing is published and once under load.
 const COUNTED: Duration = Duration::from_secs(60);
-/// Events a second of that load.
+/// The events a second of that load.
 const RATE: u32 = 100;
 
 pub(super) async fn run(lab: &mut Lab, scale: Scale, report: &mut Report) -> Result<()> {
@@ -33,7 +33,7 @@ pub(super) async fn run(lab: &mut Lab, scale: Scale, report: &mut Report) -> Res
     let wide = Rounds::run(lab, &topic, &endpoints, scale, report).await?;
     let dearer = ratio(&wide.ratios, &narrow.ratios);
     report.add([
-        // Minutes lie between the two: each is held against R1 in turn with it.
+        // Minutes lie between the two measurements, so each is compared with R1, which runs in turn with it.
         Figure::new("CPU per delivery / that of ten Subscriptions", median(dearer.clone()), "x")
             .spread(&dearer)
             .at_most(1.2),
@@ -50,18 +50,18 @@ pub(super) async fn run(lab: &mut Lab, scale: Scale, report: &mut Report) -> Res
     lab.delete(topic).await
 }
 
-/// A fresh dispatcher's memory, once it has loaded everything.
+/// The memory of a dispatcher that has just started and loaded everything.
 pub(super) async fn idle_memory(lab: &mut Lab) -> Result<f64> {
     lab.dispatch(0).await?;
     lab.dispatch_ready(1).await?;
     resident_memory(lab.first_dispatcher()?)
 }
 
-/// CPU for each delivery, of several drains in which each event goes to [`SHARE`] endpoints.
+/// The CPU time for each delivery in several drains in which each event goes to [`SHARE`] endpoints.
 #[derive(Default)]
 struct Rounds {
     cpu: Vec<f64>,
-    /// The same by R1's, in turn with it.
+    /// The CPU time divided by R1's, which runs in turn with it.
     ratios: Vec<f64>,
 }
 
@@ -90,7 +90,7 @@ impl Rounds {
     }
 }
 
-/// Each [`SHARE`] of the endpoints want a type of their own.
+/// The number of an event's type. Each type has [`SHARE`] endpoints of its own.
 fn of_type(endpoints: &[Endpoint], number: u64) -> usize {
     (number % (endpoints.len() as u64 / u64::from(SHARE))) as usize
 }
@@ -106,7 +106,7 @@ fn wanted(endpoints: &[Endpoint], published: &[u64]) -> Vec<Wanted> {
     published.iter().flat_map(|number| to(*number)).collect()
 }
 
-/// K: all Subscriptions are there, with keys to be generated, before the operator starts.
+/// Scenario K: all Subscriptions exist before the operator starts, and their keys have to be generated.
 async fn operator_start(lab: &mut Lab, scale: Scale, report: &mut Report) -> Result<(Topic, Vec<Endpoint>)> {
     lab.dispatch_ready(1).await?;
     let topic = lab.topic().await?;
@@ -123,7 +123,7 @@ async fn operator_start(lab: &mut Lab, scale: Scale, report: &mut Report) -> Res
     lab.world.operator.restart()?;
     lab.wait_subscribed(count as usize).await?;
     let took = start.elapsed();
-    // Not a wait for something: what is written late counts, and then the idleness is what is measured.
+    // This does not wait for a condition: late writes count, and afterwards the idleness is measured.
     let counted = COUNTED.min(Duration::from_secs(scale.seconds));
     tokio::time::sleep(counted).await;
     let settled = lab.api_writes().await?;

@@ -1,20 +1,20 @@
-//! How an endpoint answers.
+//! The ways in which an endpoint answers.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// The last part of an endpoint's path.
+/// How an endpoint answers: the last part of its path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Behaviour {
-    /// 200, at once.
+    /// The endpoint answers 200 at once.
     Ok,
-    /// 200, after this many milliseconds.
+    /// The endpoint answers 200 after this many milliseconds.
     Slow(u64),
-    /// No answer ever.
+    /// The endpoint never answers.
     Hang,
-    /// 503 to this many of a hundred, by chance.
+    /// The endpoint answers 503 to this many of a hundred requests, by chance, and 200 to the others.
     Failing(u32),
-    /// 503 while the gate is closed, else 200: see `POST /gate/open` and `/gate/closed`.
+    /// The endpoint answers 503 while the gate is closed, else 200: see `POST /gate/open` and `/gate/closed`.
     Gate,
 }
 
@@ -30,7 +30,7 @@ impl fmt::Display for Behaviour {
     }
 }
 
-/// There is no such behaviour.
+/// The error for a text that is no behaviour.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Unknown;
 

@@ -1,4 +1,4 @@
-//! The sink as a process that this one has started.
+//! The sink as a child process.
 
 use std::path::Path;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use super::{Behaviour, Receipt};
 use crate::client::Client;
 use crate::cpu::Watched;
 
-/// The name under which it is watched.
+/// The name under which the sink is watched.
 pub(crate) const SINK: &str = "sink";
 
 /// A running sink.
@@ -23,7 +23,7 @@ pub(crate) struct Sink {
 }
 
 impl Sink {
-    /// Starts one whose log is in `folder`.
+    /// Starts a sink whose log is in `folder`.
     pub(crate) async fn start(folder: &Path) -> Result<Self> {
         let process = crate::role::spawn("sink", &["sink"], &folder.join("sink.log"))?;
         let address = wait_for("the sink to listen", Duration::from_secs(10), async || {
@@ -45,7 +45,7 @@ impl Sink {
         self.count("accepted").await
     }
 
-    /// How many requests arrived since then, accepted or not.
+    /// How many requests arrived since the last [`Self::take`], accepted or not.
     pub(crate) async fn arrived(&self) -> Result<usize> {
         self.count("arrived").await
     }
@@ -55,7 +55,7 @@ impl Sink {
         Ok(std::str::from_utf8(&self.client.exchange(request).await?)?.parse()?)
     }
 
-    /// All that arrived since the last time.
+    /// Takes the receipts of all requests since the last call.
     pub(crate) async fn take(&self) -> Result<Vec<Receipt>> {
         Ok(Receipt::read_all(&self.post("receipts").await?))
     }

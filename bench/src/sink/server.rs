@@ -1,4 +1,4 @@
-//! The sink itself.
+//! The server of the sink.
 
 use std::collections::HashSet;
 use std::convert::Infallible;
@@ -23,19 +23,19 @@ use crate::event;
 #[derive(Default)]
 struct Received {
     receipts: Vec<Receipt>,
-    /// Endpoint and event of what was accepted.
+    /// The endpoint and the event of each webhook that was accepted.
     accepted: HashSet<(u32, u64)>,
 }
 
 #[derive(Default)]
 struct State {
     received: Mutex<Received>,
-    /// How many different ones.
+    /// The number of different webhooks that were accepted.
     accepted: AtomicUsize,
     gate_open: AtomicBool,
 }
 
-/// Serves for ever on a port of its own, which it prints.
+/// Serves for as long as the process runs, on a port of its own, which it prints.
 pub(crate) async fn serve() -> Result<()> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     writeln!(std::io::stdout(), "listening on {}", listener.local_addr()?)?;
@@ -46,7 +46,7 @@ pub(crate) async fn serve() -> Result<()> {
         let state = Arc::clone(&state);
         tokio::spawn(async move {
             let service = service_fn(|request| answer(request, &state));
-            // How a connection ends is the client's affair.
+            // An error here only means that the client ended the connection.
             let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
         });
     }
@@ -56,7 +56,7 @@ async fn answer(request: Request<Incoming>, state: &State) -> Result<Response<Fu
     let (head, body) = request.into_parts();
     let path = head.uri.path();
     if let Some((endpoint, behaviour)) = endpoint(path) {
-        // An arrival counts when it is here in full; one that breaks off never arrived.
+        // A request counts when it has arrived in full; a request that breaks off never arrived.
         let Ok(body) = body.collect().await else { return Ok(status(StatusCode::BAD_REQUEST)) };
         return Ok(status(receive(state, endpoint, behaviour, &body.to_bytes()).await));
     }
@@ -107,7 +107,7 @@ fn note(state: &State, receipt: Receipt) {
     }
 }
 
-/// Hands the receipts over, and begins anew.
+/// Returns the receipts and starts anew.
 fn take(state: &State) -> Vec<u8> {
     let mut received = lock(state);
     let Received { receipts, .. } = std::mem::take(&mut *received);
