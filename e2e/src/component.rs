@@ -1,4 +1,4 @@
-//! What the operator and a dispatcher have in common as processes.
+//! The operator or a dispatcher as a process.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -49,7 +49,7 @@ impl Component {
         Ok(component)
     }
 
-    /// Starts it again with the same settings, after ending it if it still runs.
+    /// Starts the binary again with the same settings. If it still runs, it is killed first.
     pub fn restart(&self) -> Result<()> {
         if let Ok(process) = self.process() {
             process.kill9()?;
@@ -57,32 +57,32 @@ impl Component {
         self.start()
     }
 
-    /// Ends it at once (SIGKILL).
+    /// Kills the process (SIGKILL).
     pub fn kill9(&self) -> Result<()> {
         self.process()?.kill9()
     }
 
-    /// Asks it to end (SIGTERM) and waits up to a minute.
+    /// Asks the process to end (SIGTERM) and waits for that, for up to a minute.
     pub async fn terminate(&self) -> Result<ExitStatus> {
         self.process()?.terminate(Duration::from_secs(60)).await
     }
 
-    /// Stops it from running without its knowing (SIGSTOP), as a paused machine would.
+    /// Pauses the process without its knowledge (SIGSTOP), as a paused machine would.
     pub fn freeze(&self) -> Result<()> {
         self.process()?.signal(Signal::STOP)
     }
 
-    /// Lets it run again after [`Self::freeze`].
+    /// Lets the process go on after [`Self::freeze`].
     pub fn thaw(&self) -> Result<()> {
         self.process()?.signal(Signal::CONT)
     }
 
-    /// What it wrote since its last start.
+    /// The output of the process since its last start.
     pub fn logs(&self) -> String {
         self.process().map(|process| process.logs()).unwrap_or_default()
     }
 
-    /// Its process id.
+    /// The process id.
     pub fn id(&self) -> Result<u32> {
         Ok(self.process()?.id())
     }
@@ -103,7 +103,7 @@ impl Component {
         .await?
     }
 
-    /// What `/metrics` says.
+    /// The text of `/metrics`.
     pub async fn metrics(&self) -> Result<String> {
         match self.get("/metrics").await? {
             (200, body) => Ok(body),
@@ -111,12 +111,12 @@ impl Component {
         }
     }
 
-    /// The status and the body of a GET of its admin endpoint.
+    /// Sends a GET to the admin endpoint and returns the status and the body.
     pub async fn get(&self, path: &str) -> Result<(u16, String)> {
         http_get(self.admin()?, path).await
     }
 
-    /// The address of its admin endpoint, from its log.
+    /// The address of the admin endpoint, as the log has it.
     pub fn admin(&self) -> Result<SocketAddr> {
         let logs = self.logs();
         let (_, rest) = logs.split_once(LISTENING).with_context(|| format!("{} listens on nothing yet", self.name))?;

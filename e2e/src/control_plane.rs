@@ -11,7 +11,7 @@ use tokio::io::AsyncWriteExt;
 
 use crate::{Process, Tools, wait_for, workspace};
 
-/// Cheaper than kubectl by far, which matters when it is asked again and again.
+/// Gets an object through the API client, which is much cheaper than kubectl when it is repeated often.
 async fn get(client: &kube::Client, namespace: &str, plural: &str, name: &str) -> Result<Value> {
     let api = match plural {
         "producers" | "subscriptions" | "eventschemas" => "apis/hookwright.dev/v1alpha1",
@@ -38,7 +38,8 @@ pub struct ControlPlane {
 }
 
 impl ControlPlane {
-    /// Starts one whose keys, data and logs are in `folder`; the log of the start itself is beside it.
+    /// Starts a control plane whose keys, data and logs are in `folder`. The log of the start itself is beside the
+    /// folder.
     pub async fn start(tools: &Tools, folder: &Path) -> Result<Self> {
         for server in ["etcd", "kube-apiserver"] {
             tools.tool(server)?;
@@ -54,7 +55,8 @@ impl ControlPlane {
         }
         let process = Process::spawn("the control plane", &command, &folder.with_extension("log"))?;
         let plane = Self { process, folder: folder.to_owned(), kubectl: tools.tool("kubectl")? };
-        // The script checks that its servers run; only then its word that it is ready counts.
+        // The script checks that its servers run. Only if the script itself runs does its line with `KUBECONFIG=`
+        // count.
         wait_for("the control plane to be ready", Duration::from_secs(150), async || {
             if let Err(error) = plane.process.check_running() {
                 return Ok(Err(error));
@@ -96,7 +98,7 @@ impl ControlPlane {
         self.wait_until(namespace, plural, name, "Ready", deadline, is_ready).await
     }
 
-    /// Waits until `check` says yes to an object, and returns it. A failure shows its status.
+    /// Waits until `check` returns true for an object, and returns the object. A failure shows the object's status.
     pub async fn wait_until(
         &self,
         namespace: &str,
@@ -121,8 +123,8 @@ impl ControlPlane {
         Ok(kube::Client::try_from(config)?)
     }
 
-    /// A kubeconfig file with the token of the operator's ServiceAccount, whose rights are those of
-    /// `deploy/operator-rbac.yaml`, which this applies.
+    /// Writes a kubeconfig file with the token of the operator's ServiceAccount. The rights of the ServiceAccount are
+    /// those of `deploy/operator-rbac.yaml`, which this applies.
     pub async fn operator_kubeconfig(&self) -> Result<PathBuf> {
         let manifest = workspace().join("deploy/operator-rbac.yaml");
         self.kubectl(&["apply", "-f", &manifest.to_string_lossy()]).await?;
@@ -136,7 +138,7 @@ impl ControlPlane {
         Ok(path)
     }
 
-    /// Runs kubectl as administrator with this on its standard input.
+    /// Runs kubectl as administrator with `input` on its standard input.
     pub async fn kubectl_stdin(&self, args: &[&str], input: &str) -> Result<String> {
         let mut child = tokio::process::Command::new(&self.kubectl)
             .env("KUBECONFIG", self.kubeconfig())
@@ -149,7 +151,7 @@ impl ControlPlane {
             .spawn()
             .context("start kubectl")?;
         if let Some(mut stdin) = child.stdin.take() {
-            // kubectl may end without having read it; its exit status tells.
+            // kubectl may end without reading its input; its exit status then shows the failure.
             let _ = stdin.write_all(input.as_bytes()).await;
         }
         let output = child.wait_with_output().await?;

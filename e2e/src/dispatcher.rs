@@ -10,12 +10,13 @@ use serde_json::{Value, json};
 use crate::settings::{common, merge};
 use crate::{Component, NatsServer, SealingKey, User};
 
-/// A running `hookwright-dispatcher`, which has no Kubernetes credential; see [`Component`] for what can be done.
+/// A running `hookwright-dispatcher`, which has no Kubernetes credential. [`Component`] has the functions of the
+/// process.
 pub struct Dispatcher(Component);
 
 impl Dispatcher {
-    /// Starts one that may send to loopback over plain HTTP. `name` names its files; `patch` changes its settings (a
-    /// JSON merge patch), and what it has under `environment` goes into the environment.
+    /// Starts a dispatcher that may send to loopback over plain HTTP. `name` names its files. `patch` changes its
+    /// settings (a JSON merge patch), except that the fields under `environment` become environment variables.
     pub fn spawn(folder: &Path, name: &str, nats: &NatsServer, sealing: &SealingKey, patch: &Value) -> Result<Self> {
         let mut settings = common(nats, User::Dispatcher, sealing);
         merge(

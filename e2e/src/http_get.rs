@@ -1,4 +1,4 @@
-//! A GET of an admin endpoint.
+//! Sends a GET to an admin endpoint.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-/// The status and the body. HTTP/1.0, so that the answer ends with the connection.
+/// Sends a GET and returns the status and the body. It uses HTTP/1.0, so that the answer ends with the connection.
 pub(crate) async fn http_get(address: SocketAddr, path: &str) -> Result<(u16, String)> {
     let exchange = async {
         let mut stream = TcpStream::connect(address).await?;

@@ -1,21 +1,21 @@
-//! How much the tests do that gain from doing more: those of kills, of long times, of large numbers.
+//! How much the tests do that gain from doing more, such as tests of kills, of long times and of large numbers.
 
 use std::fs::OpenOptions;
 use std::io::Write;
 
-/// One of the two: `short`, or `long` when `HOOKWRIGHT_TEST_LONG` is set to something but 0, as `make test-long` does.
+/// Returns `short`, or `long` if `HOOKWRIGHT_TEST_LONG` is set to something but 0, as `make test-long` does.
 pub fn by_length<T>(short: T, long: T) -> T {
     let asked = std::env::var("HOOKWRIGHT_TEST_LONG").is_ok_and(|value| !value.is_empty() && value != "0");
     if asked { long } else { short }
 }
 
-/// Prints a line of what a test found, and adds it to the file that `HOOKWRIGHT_TEST_SUMMARY` names.
+/// Prints a line about what a test found, and appends it to the file that `HOOKWRIGHT_TEST_SUMMARY` names.
 #[expect(clippy::print_stdout, reason = "for a person who runs tests")]
 pub fn report(line: &str) {
     println!("{line}");
     let Some(path) = std::env::var_os("HOOKWRIGHT_TEST_SUMMARY") else { return };
     let written = OpenOptions::new().create(true).append(true).open(path).and_then(|mut file| writeln!(file, "{line}"));
     if let Err(error) = written {
-        println!("the summary: {error}");
+        println!("can't write the summary: {error}");
     }
 }

@@ -1,15 +1,15 @@
-//! A harness that starts everything for real: a Kubernetes control plane, a nats-server, the operator, dispatchers,
+//! A harness that starts everything for real: a Kubernetes control plane, a nats-server, the operator, dispatchers and
 //! receivers.
 //!
 //! # Theory of operation
 //!
-//! [`World::start`] is the way in; its parts ([`ControlPlane`], [`NatsServer`], [`Operator`], [`Dispatcher`],
+//! [`World::start`] starts everything. Its parts ([`ControlPlane`], [`NatsServer`], [`Operator`], [`Dispatcher`],
 //! [`Receiver`]) also stand alone. Every server listens on a port of 127.0.0.1 that the kernel picks. Tests wait for
-//! what they expect with [`wait_for`], which reports what it saw last; nothing sleeps for a guessed time.
+//! what they expect with [`wait_for`], which reports what it saw last. Nothing sleeps for a guessed time.
 //!
-//! Nothing outlives the test: children are killed on drop, and by the kernel when this process dies, however it dies
-//! (`process.rs` tells how). The operator acts with its ServiceAccount's token and the rights of
-//! `deploy/operator-rbac.yaml`, NATS users with those of `deploy/nats.conf`, so a missing right fails a test.
+//! Nothing outlives the test. Children are killed on drop, and by the kernel when this process dies, however it dies
+//! (see `process.rs`). The operator acts with its ServiceAccount's token and the rights of `deploy/operator-rbac.yaml`.
+//! NATS users have the rights of `deploy/nats.conf`. So a missing right fails a test.
 //!
 //! A missing tool is an error, never a skipped test.
 //!

@@ -16,13 +16,13 @@ const CONFIG: &str = "nats.conf";
 /// The users of `deploy/nats.conf`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum User {
-    /// Manages streams, consumers and buckets.
+    /// The operator's user, which manages streams, consumers and buckets.
     Operator,
-    /// Reads events and stores what it couldn't deliver.
+    /// The dispatchers' user, which reads events and stores what could not be delivered.
     Dispatcher,
-    /// Publishes events.
+    /// The user of applications, which publish events.
     App,
-    /// Monitors the server itself.
+    /// The user that monitors the server itself.
     Sys,
 }
 
@@ -39,7 +39,7 @@ impl User {
         }
     }
 
-    /// The prefix of its inboxes, the only subjects that the restricted users may subscribe to.
+    /// The prefix of the user's inboxes, which are the only subjects that the restricted users may subscribe to.
     pub fn inbox_prefix(self) -> &'static str {
         match self {
             Self::Operator => "_INBOX_operator",
@@ -49,7 +49,8 @@ impl User {
     }
 }
 
-/// One server, file storage, with the rights of `deploy/nats.conf`. It keeps its port and its streams over restarts.
+/// A nats-server with file storage and the rights of `deploy/nats.conf`. It keeps its port and its streams over
+/// restarts.
 pub struct NatsServer {
     process: Mutex<Process>,
     binary: PathBuf,
@@ -59,8 +60,8 @@ pub struct NatsServer {
 }
 
 impl NatsServer {
-    /// Starts one whose data, passwords and log are in `folder`. `account_storage` limits the bytes that the account
-    /// may keep in files.
+    /// Starts a server whose data, passwords and log are in `folder`. `account_storage` limits the bytes that the
+    /// account may keep in files.
     pub async fn start(tools: &Tools, folder: &Path, account_storage: Option<u64>) -> Result<Self> {
         std::fs::create_dir_all(folder)?;
         std::fs::write(folder.join(CONFIG), config(account_storage)?)?;
@@ -75,12 +76,12 @@ impl NatsServer {
         Ok(Self { process: Mutex::new(process), binary, folder: folder.to_owned(), port, passwords })
     }
 
-    /// Ends it at once (SIGKILL).
+    /// Kills the server (SIGKILL).
     pub fn kill9(&self) -> Result<()> {
         self.process.lock().unwrap_or_else(PoisonError::into_inner).kill9()
     }
 
-    /// Starts it again, on the same port with the same data, and waits until it accepts connections.
+    /// Starts the server again, on the same port with the same data, and waits until it accepts connections.
     pub async fn restart(&self) -> Result<()> {
         self.kill9()?;
         let process = launch(&self.binary, &self.folder, &self.passwords, Some(self.port))?;
@@ -109,7 +110,7 @@ impl NatsServer {
         password_file(&self.folder, user)
     }
 
-    /// A connection as that user; it reconnects by itself.
+    /// A connection as that user. It reconnects by itself.
     pub async fn connect(&self, user: User) -> Result<async_nats::Client> {
         async_nats::ConnectOptions::with_user_and_password(user.name().to_owned(), self.password(user).to_owned())
             .custom_inbox_prefix(user.inbox_prefix())
@@ -123,23 +124,23 @@ impl NatsServer {
         Ok(async_nats::jetstream::new(self.connect(user).await?))
     }
 
-    /// What applications publish with: JetStream as [`User::App`].
+    /// JetStream as [`User::App`], with which applications publish.
     pub async fn publisher(&self) -> Result<Publisher> {
         Ok(Publisher::new(self.jetstream(User::App).await?))
     }
 
-    /// Its process id.
+    /// The process id.
     pub fn id(&self) -> u32 {
         self.process.lock().unwrap_or_else(PoisonError::into_inner).id()
     }
 
-    /// What it wrote since its last start.
+    /// The output of the server since its last start.
     pub fn logs(&self) -> String {
         self.process.lock().unwrap_or_else(PoisonError::into_inner).logs()
     }
 }
 
-/// `deploy/nats.conf`, with that limit.
+/// The text of `deploy/nats.conf` with this limit.
 fn config(account_storage: Option<u64>) -> Result<String> {
     let config = std::fs::read_to_string(workspace().join("deploy/nats.conf"))?;
     let Some(bytes) = account_storage else { return Ok(config) };
@@ -155,7 +156,7 @@ fn password_file(folder: &Path, user: User) -> PathBuf {
 fn launch(binary: &Path, folder: &Path, passwords: &[String; 4], port: Option<u16>) -> Result<Process> {
     let mut command = Command::new(binary);
     command.arg("--config").arg(folder.join(CONFIG));
-    // -1 lets the kernel pick one
+    // A port of -1 lets the kernel pick one.
     command.args(["--addr", "127.0.0.1", "--port", &port.map_or_else(|| "-1".to_owned(), |port| port.to_string())]);
     command.env("NATS_STORE", folder.join("store"));
     for (user, password) in User::ALL.iter().zip(passwords) {

@@ -9,11 +9,11 @@ use serde_json::{Value, json};
 use crate::settings::{common, merge};
 use crate::{Component, NatsServer, SealingKey, User};
 
-/// A running `hookwright-operator`; see [`Component`] for what can be done with it.
+/// A running `hookwright-operator`. [`Component`] has the functions of the process.
 pub struct Operator(Component);
 
 impl Operator {
-    /// Starts one. `patch` changes its settings (a JSON merge patch); `kubeconfig` should be the one of
+    /// Starts an operator. `patch` changes its settings (a JSON merge patch). `kubeconfig` should be the file of
     /// [`crate::ControlPlane::operator_kubeconfig`].
     pub fn spawn(
         folder: &Path,

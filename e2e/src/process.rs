@@ -1,8 +1,9 @@
 //! Child processes that don't outlive this one.
 //!
-//! Each is started through `setpriv --pdeathsig KILL`: the kernel kills it when its parent dies. "Parent" means the
-//! *thread* that forked, and a test's threads end before the test binary does, so one thread that lives as long as the
-//! process starts them all. Each is in a process group of its own: Ctrl-C reaches the demo, which stops the others.
+//! Each child is started through `setpriv --pdeathsig KILL`: the kernel kills it when its parent dies. "Parent" means
+//! the *thread* that forked, and a test's threads end before the test binary does. So one thread that lives as long as
+//! the process starts all children. Each child is in a process group of its own: Ctrl-C reaches the demo, which stops
+//! the others.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom};
@@ -18,17 +19,18 @@ use crate::wait_for;
 
 type Job = (Command, mpsc::Sender<std::io::Result<Child>>);
 
-/// A running child; its output is appended to a log file.
+/// A running child. Its output is appended to a log file.
 pub struct Process {
     name: String,
     log: PathBuf,
-    /// Where in the log the output of this start begins.
+    /// The position in the log at which the output of this start begins.
     log_start: u64,
     child: Mutex<Child>,
 }
 
 impl Process {
-    /// Starts `command`, with both outputs appended to `log`. Standard input is a pipe that closes with this process.
+    /// Starts `command` and appends its output and its errors to `log`. Standard input is a pipe that closes with this
+    /// process.
     pub fn spawn(name: &str, command: &Command, log: &Path) -> Result<Self> {
         let file = OpenOptions::new()
             .create(true)
@@ -42,7 +44,7 @@ impl Process {
         Ok(Self { name: name.to_owned(), log: log.to_owned(), log_start, child: Mutex::new(child) })
     }
 
-    /// What it wrote since this start.
+    /// The output of the child since this start.
     pub fn logs(&self) -> String {
         let mut text = Vec::new();
         let read = File::open(&self.log).and_then(|mut file| {
@@ -62,12 +64,12 @@ impl Process {
         format!("the end of {}:\n{}", self.log.display(), lines[lines.len().saturating_sub(20)..].join("\n"))
     }
 
-    /// Its process id.
+    /// The process id.
     pub fn id(&self) -> u32 {
         self.child().id()
     }
 
-    /// An error with the end of its log when it has exited.
+    /// Returns an error with the end of the log if the child has exited.
     pub fn check_running(&self) -> Result<()> {
         match self.child().try_wait()? {
             None => Ok(()),
@@ -75,7 +77,7 @@ impl Process {
         }
     }
 
-    /// Ends it at once, as a crash would (SIGKILL).
+    /// Kills the child, as a crash would (SIGKILL).
     pub fn kill9(&self) -> Result<()> {
         let mut child = self.child();
         child.kill()?;
@@ -83,7 +85,7 @@ impl Process {
         Ok(())
     }
 
-    /// Asks it to end (SIGTERM) and waits for that.
+    /// Asks the child to end (SIGTERM) and waits for that.
     pub async fn terminate(&self, deadline: Duration) -> Result<ExitStatus> {
         self.signal(Signal::TERM)?;
         wait_for(&format!("{} to end", self.name), deadline, async || self.child().try_wait()?.context("it is running"))
@@ -106,12 +108,12 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // Nothing is left to do for one that has ended already.
+        // A child that has ended already needs nothing more.
         let _ = self.kill9();
     }
 }
 
-/// The same command, killed by the kernel when the thread that starts it dies.
+/// Wraps a command so that the kernel kills it when the thread that starts it dies.
 fn die_with_us(command: &Command) -> Command {
     let mut guarded = Command::new("setpriv");
     guarded.args(["--pdeathsig", "KILL"]).arg(command.get_program()).args(command.get_args());

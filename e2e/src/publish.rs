@@ -1,4 +1,4 @@
-//! Publishing events the way an application does.
+//! Publishes events as an application does.
 
 use std::time::{Duration, Instant};
 
@@ -8,7 +8,7 @@ use async_nats::jetstream;
 use async_nats::jetstream::publish::PublishAck;
 use bytes::Bytes;
 
-/// Between a publish that failed and the next.
+/// The wait between a failed publish and the next.
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// A message to publish.
@@ -35,14 +35,14 @@ impl Event {
             .header("content-type", "application/json")
     }
 
-    /// With one more header.
+    /// Adds a header.
     #[must_use]
     pub fn header(mut self, name: &str, value: &str) -> Self {
         self.headers.append(name, value);
         self
     }
 
-    /// With a `Nats-Msg-Id`: the server keeps only the first with this id within its duplicate window.
+    /// Adds a `Nats-Msg-Id`: within its duplicate window the server keeps only the first message with this id.
     #[must_use]
     pub fn message_id(self, id: &str) -> Self {
         self.header("Nats-Msg-Id", id)
@@ -71,8 +71,8 @@ impl Publisher {
             .with_context(|| format!("no acknowledgement for {}", event.subject))
     }
 
-    /// Publishes until acknowledged, through crashes of the server. Give the event a [`Event::message_id`], or it may
-    /// be stored more than once.
+    /// Publishes until the server acknowledges, through crashes of the server. Give the event a [`Event::message_id`],
+    /// or it may be stored more than once.
     pub async fn publish_through_faults(&self, event: &Event, deadline: Duration) -> Result<PublishAck> {
         let start = Instant::now();
         loop {

@@ -1,4 +1,4 @@
-//! An HTTP endpoint that records what it gets and answers as a test says.
+//! An HTTP endpoint that records requests and answers as a test says.
 
 mod answer;
 mod server;
@@ -17,36 +17,36 @@ use tokio::task::JoinHandle;
 
 pub use answer::Answer;
 
-/// One request, as it arrived.
+/// A request that arrived.
 #[derive(Debug)]
 pub struct Received {
-    /// When its body was complete, by the monotonic clock.
+    /// When the body was complete, by the monotonic clock.
     pub at: Instant,
-    /// The same by the wall clock.
+    /// When the body was complete, by the wall clock.
     pub time: SystemTime,
-    /// Its place among the requests to this path, from 0.
+    /// The request's position among the requests to its path, from 0.
     pub nth: usize,
-    /// Its method.
+    /// The method.
     pub method: Method,
-    /// Its path, without a query.
+    /// The path, without a query.
     pub path: String,
-    /// Its query, if any.
+    /// The query, if any.
     pub query: Option<String>,
-    /// Its headers.
+    /// The headers.
     pub headers: HeaderMap,
-    /// Its body.
+    /// The body.
     pub body: Bytes,
-    /// The status that it was answered with; none when it was left hanging or closed.
+    /// The status of the answer; `None` if the request was left hanging or its connection was closed.
     pub answered: Option<u16>,
 }
 
 impl Received {
-    /// A header's value; empty when it is absent or no text.
+    /// A header's value; empty if the header is absent or is not text.
     pub fn header(&self, name: &str) -> &str {
         self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
     }
 
-    /// The `webhook-id`.
+    /// The value of the header `webhook-id`.
     pub fn webhook_id(&self) -> &str {
         self.header("webhook-id")
     }
@@ -57,7 +57,7 @@ impl Received {
     }
 }
 
-/// Decides an answer from the request and its place among those to its path.
+/// Decides an answer from the request and its position among those to its path.
 type Script = Arc<dyn Fn(&Received) -> Answer + Send + Sync>;
 
 #[derive(Default)]
@@ -68,7 +68,7 @@ struct Paths {
 
 struct State {
     paths: Mutex<Paths>,
-    /// Connections accepted and requests recorded so far.
+    /// The numbers of connections accepted and requests recorded so far.
     counts: watch::Sender<(usize, usize)>,
 }
 
@@ -78,8 +78,8 @@ impl State {
     }
 }
 
-/// An HTTP/1.1 server on a free port of 127.0.0.1. Each path has its own record and its own way to answer; 200 unless
-/// told otherwise.
+/// An HTTP/1.1 server on a free port of 127.0.0.1. Each path has its own record and its own way to answer, which is 200
+/// by default.
 pub struct Receiver {
     address: SocketAddr,
     state: Arc<State>,
@@ -87,12 +87,12 @@ pub struct Receiver {
 }
 
 impl Receiver {
-    /// Starts one on the current runtime.
+    /// Starts a receiver on a free port.
     pub async fn start() -> Result<Self> {
         Self::listen("127.0.0.1:0").await
     }
 
-    /// Starts one on a given address.
+    /// Starts a receiver on a given address.
     pub async fn listen(address: &str) -> Result<Self> {
         let listener = TcpListener::bind(address).await.with_context(|| format!("listen on {address}"))?;
         let address = listener.local_addr()?;
@@ -101,7 +101,7 @@ impl Receiver {
         Ok(Self { address, state, task })
     }
 
-    /// Its address.
+    /// The address on which the receiver listens.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
@@ -111,7 +111,7 @@ impl Receiver {
         format!("http://{}{path}", self.address)
     }
 
-    /// From now on answers requests to `path` with `answer`.
+    /// Answers requests to `path` with `answer` from now on.
     pub fn answer(&self, path: &str, answer: Answer) {
         self.script(path, move |_| answer.clone());
     }
@@ -121,7 +121,7 @@ impl Receiver {
         self.script(path, move |request| if request.nth < n { answer.clone() } else { Answer::status(200) });
     }
 
-    /// Answers each request to `path` with `answer` at this probability (0 to 1), else with 200.
+    /// Answers each request to `path` with `answer` at this probability (0 to 1), otherwise with 200.
     pub fn fail_sometimes(&self, path: &str, probability: f64, answer: Answer) {
         self.script(
             path,
@@ -139,12 +139,12 @@ impl Receiver {
         self.state.paths().received.get(path).cloned().unwrap_or_default()
     }
 
-    /// How many requests to a path there were.
+    /// The number of requests to a path so far.
     pub fn count(&self, path: &str) -> usize {
         self.state.paths().received.get(path).map_or(0, Vec::len)
     }
 
-    /// How many connections were accepted.
+    /// The number of connections accepted so far.
     pub fn connections(&self) -> usize {
         self.state.counts.borrow().0
     }

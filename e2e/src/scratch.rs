@@ -1,4 +1,4 @@
-//! A folder that goes away with its owner, also when the owner is killed.
+//! A folder that is removed with its owner, even if the owner is killed.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -7,15 +7,16 @@ use anyhow::{Context, Result};
 
 use crate::process;
 
-/// A fresh folder in the system's temporary folder. A small child process removes it when this value, or the whole
-/// process, ends: values in a `static` are never dropped. `HOOKWRIGHT_KEEP` in the environment keeps it.
+/// A new folder in the system's temporary folder. A small child process removes it when this value is dropped or the
+/// whole process ends, because values in a `static` are never dropped. If `HOOKWRIGHT_KEEP` is set in the environment,
+/// the folder stays.
 pub struct Scratch {
     path: PathBuf,
     janitor: Option<Child>,
 }
 
 impl Scratch {
-    /// Makes the folder.
+    /// Creates the folder.
     pub fn new() -> Result<Self> {
         let path = std::env::temp_dir().join(format!("hookwright-{:08x}", rand::random::<u32>()));
         std::fs::create_dir(&path).with_context(|| format!("create {}", path.display()))?;
@@ -26,7 +27,7 @@ impl Scratch {
         Ok(Self { path, janitor })
     }
 
-    /// Where it is.
+    /// The path of the folder.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -36,14 +37,14 @@ impl Drop for Scratch {
     fn drop(&mut self) {
         if let Some(mut janitor) = self.janitor.take() {
             drop(janitor.stdin.take());
-            // It removes the folder whether or not we see it end.
+            // The janitor removes the folder even if this process does not see it end.
             let _ = janitor.wait();
         }
     }
 }
 
-/// Waits for its standard input to close and removes the folder; servers that die at the same moment may still write,
-/// so it tries again.
+/// Starts a child that waits for its standard input to close and then removes the folder. Servers that die at the same
+/// moment may still write, so it tries several times.
 fn janitor(path: &Path) -> Result<Child> {
     let mut command = Command::new("sh");
     command

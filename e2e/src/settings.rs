@@ -1,4 +1,4 @@
-//! Settings files of the binaries.
+//! The settings files of the binaries.
 
 use std::path::{Path, PathBuf};
 
@@ -16,7 +16,7 @@ pub struct SealingKey {
 }
 
 impl SealingKey {
-    /// A random key in a file of `folder`.
+    /// Generates a random key in a file of `folder`.
     pub fn generate(folder: &Path) -> Result<Self> {
         let file = folder.join("sealing.key");
         std::fs::write(&file, BASE64_STANDARD.encode(rand::random::<[u8; 32]>()))?;
@@ -24,7 +24,7 @@ impl SealingKey {
     }
 }
 
-/// What both binaries need: NATS, the admin endpoint, the sealing key.
+/// The settings that both binaries need: NATS, the admin endpoint, the sealing key.
 pub(crate) fn common(nats: &NatsServer, user: User, sealing: &SealingKey) -> Value {
     json!({
         "nats": {
@@ -38,7 +38,7 @@ pub(crate) fn common(nats: &NatsServer, user: User, sealing: &SealingKey) -> Val
     })
 }
 
-/// Changes `target` as a JSON merge patch (RFC 7396) says.
+/// Changes `target` by a JSON merge patch (RFC 7396).
 pub(crate) fn merge(target: &mut Value, patch: &Value) {
     let Value::Object(fields) = patch else {
         *target = patch.clone();

@@ -1,4 +1,4 @@
-//! Where the servers and command lines are.
+//! Finds the servers and command lines.
 
 use std::path::{Path, PathBuf};
 
@@ -29,12 +29,12 @@ pub struct Tools {
 }
 
 impl Tools {
-    /// Finds all of them, and builds or installs what isn't there.
+    /// Finds all tools, and builds or installs those that are missing.
     pub async fn locate() -> Result<Self> {
         Self::locate_for(Use::Tests).await
     }
 
-    /// Finds what is used, and builds or installs what isn't there.
+    /// Finds the tools for this use, and builds or installs those that are missing.
     pub async fn locate_for(whom: Use) -> Result<Self> {
         let demo: &[&str] = if whom == Use::Demo { &["--demo"] } else { &[] };
         let bin = PathBuf::from(script("build.sh", &[&["--print-bin"], demo].concat()).await?.trim());
@@ -51,12 +51,13 @@ impl Tools {
         &self.bin
     }
 
-    /// Whether kube-controller-manager is one of them.
+    /// Whether kube-controller-manager is among the tools.
     pub fn has_controllers(&self) -> bool {
         self.whom == Use::Tests
     }
 
-    /// One of them: `etcd`, `kube-apiserver`, `kube-controller-manager`, `kubectl`, `nats-server`, `nats`, `kstatus`.
+    /// The path of a tool: `etcd`, `kube-apiserver`, `kube-controller-manager`, `kubectl`, `nats-server`, `nats` or
+    /// `kstatus`.
     pub fn tool(&self, name: &str) -> Result<PathBuf> {
         let path = self.bin.join(name);
         if !path.exists() {
@@ -65,12 +66,12 @@ impl Tools {
         Ok(path)
     }
 
-    /// A Python with `standardwebhooks` and `cloudevents`.
+    /// The path of a Python with `standardwebhooks` and `cloudevents`.
     pub fn python(&self) -> &Path {
         &self.python
     }
 
-    /// A `node_modules` with `standardwebhooks`.
+    /// The path of a `node_modules` with `standardwebhooks`.
     pub fn node_modules(&self) -> Result<&Path> {
         self.node_modules.as_deref().context("these are the demo's tools, without Node.js")
     }
@@ -91,7 +92,7 @@ async fn script(name: &str, args: &[&str]) -> Result<String> {
     String::from_utf8(output.stdout).with_context(|| format!("what tools/{name} printed"))
 }
 
-/// A binary of this workspace, from the target folder that the running executable is in.
+/// The path of a binary of this workspace, in the target folder that the running executable is in.
 pub fn workspace_binary(name: &str) -> Result<PathBuf> {
     let own = std::env::current_exe().context("where this executable is")?;
     own.ancestors()

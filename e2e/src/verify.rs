@@ -1,4 +1,4 @@
-//! Judgement by the official libraries: Standard Webhooks in Python and JavaScript, CloudEvents in Python.
+//! Verifies requests with the official libraries: Standard Webhooks in Python and JavaScript, CloudEvents in Python.
 
 use std::collections::BTreeMap;
 use std::process::Stdio;
@@ -22,53 +22,54 @@ pub struct Signed {
 }
 
 impl Signed {
-    /// From what a receiver got.
+    /// Takes a request that a receiver recorded.
     pub fn new(request: &Received, secret: &str) -> Self {
         let text = |value: &http::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
         let headers = request.headers.iter().map(|(name, value)| (name.to_string(), text(value))).collect();
         Self { headers, body: request.body.to_vec(), secret: secret.to_owned() }
     }
 
-    /// From parts.
+    /// Makes a request from its parts.
     pub fn from_parts(headers: &[(&str, &str)], body: &[u8], secret: &str) -> Self {
         let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         Self { headers, body: body.to_vec(), secret: secret.to_owned() }
     }
 }
 
-/// What a library says of one request.
+/// The verdict of a library on one request.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Verdict {
     /// Whether the signature is good.
     pub ok: bool,
-    /// Why not.
+    /// Why the signature is not good.
     pub error: Option<String>,
-    /// The CloudEvent in it (only from Python).
+    /// The CloudEvent in the request (only from Python).
     pub event: Option<ParsedEvent>,
-    /// Why there is none.
+    /// Why the request has no CloudEvent.
     pub event_error: Option<String>,
 }
 
 /// A CloudEvent as its SDK reads it.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
 pub struct ParsedEvent {
-    /// Its `id`.
+    /// The attribute `id`.
     pub id: String,
-    /// Its `type`.
+    /// The attribute `type`.
     #[serde(rename = "type")]
     pub kind: String,
-    /// Its `source`.
+    /// The attribute `source`.
     pub source: String,
-    /// Its data.
+    /// The data.
     pub data: serde_json::Value,
 }
 
-/// Verifies with Python's `standardwebhooks`, and parses with Python's `cloudevents`. One verdict per request, in order.
+/// Verifies with Python's `standardwebhooks`, and parses with Python's `cloudevents`. Returns a verdict for each
+/// request, in order.
 pub async fn verify_python(tools: &Tools, requests: &[Signed]) -> Result<Vec<Verdict>> {
     run(Command::new(tools.python()).arg(workspace().join("tools/receivers/verify.py")), requests).await
 }
 
-/// Verifies with JavaScript's `standardwebhooks`. One verdict per request, in order.
+/// Verifies with JavaScript's `standardwebhooks`. Returns a verdict for each request, in order.
 pub async fn verify_javascript(tools: &Tools, requests: &[Signed]) -> Result<Vec<Verdict>> {
     let script = workspace().join("tools/receivers/verify.mjs");
     run(Command::new("node").env("NODE_PATH", tools.node_modules()?).arg(script), requests).await
@@ -90,7 +91,7 @@ async fn run(command: &mut Command, requests: &[Signed]) -> Result<Vec<Verdict>>
     let stdin = child.stdin.take().context("the verifier's standard input")?;
     let feed = async move {
         let mut stdin = stdin;
-        // A verifier that ends early says why by its status.
+        // A verifier that ends early reports the reason by its status.
         let _ = stdin.write_all(lines.as_bytes()).await;
     };
     let ((), output) = tokio::join!(feed, child.wait_with_output());

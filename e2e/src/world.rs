@@ -1,4 +1,4 @@
-//! Everything together.
+//! Starts everything together.
 
 use std::time::{Duration, Instant};
 
@@ -12,17 +12,17 @@ const READY: Duration = Duration::from_secs(60);
 /// How to start a [`World`].
 #[derive(Clone)]
 pub struct Options {
-    /// How many dispatchers. Default: 1.
+    /// The number of dispatchers. Default: 1.
     pub dispatchers: usize,
     /// A JSON merge patch on the operator's settings.
     pub operator: Value,
     /// A JSON merge patch on each dispatcher's settings.
     pub dispatcher: Value,
-    /// Bytes that the account of everything may keep in files. Default: no limit.
+    /// The bytes that the account may keep in files. Default: no limit.
     pub account_storage: Option<u64>,
-    /// Which tools are there.
+    /// Who uses the tools, which decides which are needed. Default: tests.
     pub tools: Use,
-    /// Told about each step when it is done, with the time it took. Default: nobody.
+    /// Called with each step when it is done, and the time that it took. By default it does nothing.
     pub progress: fn(&str, Duration),
 }
 
@@ -83,7 +83,7 @@ impl World {
         Ok(world)
     }
 
-    /// Starts one more dispatcher; it is at the end of [`World::dispatchers`], and not ready yet.
+    /// Starts one more dispatcher. It is added at the end of [`World::dispatchers`], and is not ready yet.
     pub fn add_dispatcher(&mut self) -> Result<&Dispatcher> {
         let name = format!("dispatcher-{}", self.dispatchers.len() + 1);
         let patch = &self.options.dispatcher;
@@ -92,7 +92,7 @@ impl World {
         self.dispatchers.last().context("the one just added")
     }
 
-    /// Where settings, data and logs are.
+    /// The folder with settings, data and logs.
     pub fn folder(&self) -> &std::path::Path {
         self.scratch.path()
     }
@@ -102,7 +102,7 @@ impl World {
     pub async fn namespace(&self, prefix: &str) -> Result<String> {
         let name = format!("{prefix}-{:08x}", rand::random::<u32>());
         self.control_plane.kubectl(&["create", "namespace", &name]).await?;
-        // Its ServiceAccount comes a moment later, and nothing here needs it.
+        // The namespace's ServiceAccount appears a moment later, and nothing here needs it.
         Ok(name)
     }
 
@@ -112,7 +112,7 @@ impl World {
         ready.with_context(|| format!("the operator's log ends: {}", tail(&self.operator.logs())))
     }
 
-    /// The secret (`whsec_...`) that a subscription's deliveries are signed with, when the operator generated it.
+    /// The secret (`whsec_...`) that the operator generated to sign a Subscription's deliveries with.
     pub async fn signing_secret(&self, namespace: &str, subscription: &str) -> Result<String> {
         let secret = self.control_plane.get(namespace, "secrets", &format!("{subscription}-signing")).await?;
         let encoded = secret["data"]["secret"].as_str().context("the Secret has no key `secret`")?;
@@ -120,7 +120,7 @@ impl World {
         Ok(String::from_utf8(bytes)?)
     }
 
-    /// Waits until a subscription's status says what `check` wants, and returns the object.
+    /// Waits until `check` returns true for a Subscription's status, and returns the object.
     pub async fn wait_status(
         &self,
         namespace: &str,

@@ -1,4 +1,4 @@
-//! What a receiver answers.
+//! The answers of a receiver.
 
 use std::time::Duration;
 
@@ -17,22 +17,22 @@ pub(super) enum Kind {
 }
 
 impl Answer {
-    /// A status, without a body.
+    /// An answer with a status and no body.
     pub fn status(status: u16) -> Self {
         Self { delay: Duration::ZERO, kind: Kind::Reply { status, headers: Vec::new(), body: Vec::new() } }
     }
 
-    /// No answer, as long as the client waits.
+    /// No answer for as long as the client waits.
     pub fn hang() -> Self {
         Self { delay: Duration::ZERO, kind: Kind::Hang }
     }
 
-    /// No answer: the connection closes.
+    /// No answer: the connection is closed.
     pub fn close() -> Self {
         Self { delay: Duration::ZERO, kind: Kind::Close }
     }
 
-    /// With a header, such as `Retry-After` or `Location`.
+    /// Adds a header, such as `Retry-After` or `Location`.
     #[must_use]
     pub fn header(mut self, name: &str, value: &str) -> Self {
         if let Kind::Reply { headers, .. } = &mut self.kind {
@@ -41,7 +41,7 @@ impl Answer {
         self
     }
 
-    /// With a body.
+    /// Sets the body.
     #[must_use]
     pub fn body(mut self, bytes: impl Into<Vec<u8>>) -> Self {
         if let Kind::Reply { body, .. } = &mut self.kind {
@@ -50,7 +50,7 @@ impl Answer {
         self
     }
 
-    /// Given this long after the request.
+    /// Delays the answer by this long after the request.
     #[must_use]
     pub fn after(mut self, delay: Duration) -> Self {
         self.delay = delay;

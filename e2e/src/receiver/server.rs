@@ -17,13 +17,13 @@ use tokio::task::JoinSet;
 use super::answer::{Answer, Kind};
 use super::{Received, State};
 
-/// Accepts until it is dropped, and its connections with it.
+/// Accepts connections until the future is dropped, which ends the connections, too.
 pub(super) async fn serve(listener: TcpListener, state: Arc<State>) {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             accepted = listener.accept() => {
-                // An error is a connection that ended before it was accepted.
+                // An error means that a connection ended before it was accepted.
                 if let Ok((stream, _)) = accepted {
                     state.counts.send_modify(|(connections, _)| *connections += 1);
                     connections.spawn(connection(stream, Arc::clone(&state)));
@@ -36,11 +36,11 @@ pub(super) async fn serve(listener: TcpListener, state: Arc<State>) {
 
 async fn connection(stream: TcpStream, state: Arc<State>) {
     let service = service_fn(|request| handle(request, &state));
-    // How a connection ends is the client's affair.
+    // An error here only means that the connection has ended.
     let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
 }
 
-/// An error closes the connection without an answer.
+/// Answers a request. An error closes the connection without an answer.
 async fn handle(request: Request<Incoming>, state: &State) -> io::Result<Response<Full<Bytes>>> {
     let (head, body) = request.into_parts();
     let body = body.collect().await.map_err(io::Error::other)?.to_bytes();

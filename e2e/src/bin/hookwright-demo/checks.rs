@@ -1,4 +1,4 @@
-//! Whether what happened is what should have.
+//! Checks that everything happened as it should.
 
 use std::time::{Duration, Instant};
 
@@ -9,11 +9,12 @@ use crate::done;
 use crate::receiver::PythonReceiver;
 use crate::scenario::Publication;
 
-/// Each selected event arrived exactly once, nothing else did, each signature is good, and the status counts them.
+/// Checks that each selected event arrived exactly once, that no other event arrived, that each signature is good, and
+/// that the status counts the deliveries.
 pub(crate) async fn check(world: &World, receiver: &PythonReceiver, published: &[Publication]) -> Result<()> {
     let start = Instant::now();
     let wanted = published.iter().filter(|publication| publication.selected).count();
-    // Counts reach the status a while after the deliveries; by then a second delivery would have been seen.
+    // The counts reach the status a while after the deliveries. A second delivery would have arrived by then.
     world
         .wait_status("shop", "billing", &format!("{wanted} delivered"), Duration::from_secs(60), |status| {
             status["delivery"]["delivered"] == wanted

@@ -1,4 +1,4 @@
-//! How to go on by hand.
+//! Prints how to go on by hand.
 
 use hookwright_e2e::{User, World};
 

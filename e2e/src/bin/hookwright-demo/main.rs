@@ -1,7 +1,7 @@
-//! The main job of Hookwright, for real, on one machine: everything starts, `examples/quickstart` is applied, events
-//! are published with the `nats` CLI, and a receiver verifies each webhook with the official library.
+//! Shows the main job of Hookwright, for real, on one machine: everything starts, `examples/quickstart` is applied,
+//! events are published with the `nats` CLI, and a receiver verifies each webhook with the official library.
 //!
-//! Stays up until Ctrl-C; with `ONCE=1` it verifies what happened and exits.
+//! The demo stays up until Ctrl-C. With `ONCE=1` it verifies what happened and exits.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program for a person at a terminal")]
 
 mod checks;
@@ -33,7 +33,7 @@ async fn main() -> ExitCode {
         },
         () = interrupted() => {
             println!("\nStopped.");
-            // Once all is shown, Ctrl-C is how the demo ends.
+            // Once everything has been shown, Ctrl-C is how the demo ends.
             if up.load(Ordering::Relaxed) { ExitCode::SUCCESS } else { ExitCode::from(130) }
         }
     }

@@ -1,4 +1,4 @@
-//! The receiver: a Python program that knows nothing of Hookwright but the secret.
+//! The receiver: a Python program that knows nothing about Hookwright except the secret.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -23,7 +23,7 @@ pub(crate) struct Arrival {
     pub(crate) body: String,
 }
 
-/// `tools/receivers/receiver.py` on a free port.
+/// A running `tools/receivers/receiver.py` on a free port.
 pub(crate) struct PythonReceiver {
     process: Process,
     url: String,
@@ -52,28 +52,28 @@ impl PythonReceiver {
         Ok(Self { process, url, secret, record })
     }
 
-    /// Where it takes webhooks.
+    /// The URL to which webhooks are sent.
     pub(crate) fn url(&self) -> String {
         format!("{}/webhooks", self.url)
     }
 
-    /// Hands it the secret, as a person would copy it.
+    /// Hands the secret to the receiver, as a person would copy it.
     pub(crate) fn give_secret(&self, secret: &str) -> Result<()> {
         Ok(std::fs::write(&self.secret, secret)?)
     }
 
-    /// What has arrived so far.
+    /// The webhooks that have arrived so far.
     pub(crate) fn arrivals(&self) -> Result<Vec<Arrival>> {
         let text = match std::fs::read_to_string(&self.record) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
             text => text?,
         };
-        // A line may be half written.
+        // The last line may be half written.
         let whole = text.rfind('\n').map_or("", |end| &text[..end]);
         whole.lines().map(|line| serde_json::from_str(line).context("the receiver's record")).collect()
     }
 
-    /// Prints what arrives from now on, for as long as the receiver runs.
+    /// Prints the receiver's log from now on, for as long as the receiver runs.
     pub(crate) async fn follow(&self) -> Result<()> {
         let mut printed = self.process.logs().len();
         loop {

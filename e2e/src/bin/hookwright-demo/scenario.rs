@@ -1,4 +1,4 @@
-//! What a person would do: apply the example, wait, publish, look.
+//! Does what a person would do: applies the example, waits, publishes and looks.
 
 use std::time::{Duration, Instant};
 
@@ -20,7 +20,7 @@ pub(crate) struct Publication {
     pub(crate) selected: bool,
 }
 
-/// CloudEvents in binary mode, a plain message, and one that nobody wants.
+/// CloudEvents in binary mode, a plain message, and a message that no Subscription wants.
 const PUBLICATIONS: [Publication; 4] = [
     Publication {
         subject: "shop.events.order.created",
@@ -38,7 +38,7 @@ const PUBLICATIONS: [Publication; 4] = [
     Publication { subject: "shop.events.stock.low", headers: &[], body: r#"{"item":7}"#, selected: false },
 ];
 
-/// Applies the example, publishes, and waits for what should arrive.
+/// Applies the example, publishes, and waits for the webhooks that should arrive.
 pub(crate) async fn play(world: &World, receiver: &PythonReceiver) -> Result<[Publication; 4]> {
     println!("==> Applying examples/quickstart");
     let start = Instant::now();
@@ -67,7 +67,7 @@ pub(crate) async fn play(world: &World, receiver: &PythonReceiver) -> Result<[Pu
     Ok(PUBLICATIONS)
 }
 
-/// What arrived, and what `kubectl get` says.
+/// Prints the webhooks that arrived, and the output of `kubectl get`.
 pub(crate) async fn print_outcome(world: &World, receiver: &PythonReceiver) -> Result<()> {
     println!("==> What arrived");
     for arrival in receiver.arrivals()? {
@@ -80,7 +80,7 @@ pub(crate) async fn print_outcome(world: &World, receiver: &PythonReceiver) -> R
     Ok(())
 }
 
-/// The end of each log, after a failure.
+/// Prints the end of each log after a failure.
 pub(crate) fn print_logs(world: &World) {
     let logs = world.dispatchers.iter().map(|dispatcher| dispatcher.logs());
     for (name, log) in std::iter::once(world.operator.logs()).chain(logs).enumerate() {
@@ -105,7 +105,7 @@ async fn apply_example(world: &World, url: &str) -> Result<()> {
 
 async fn publish(world: &World, publication: &Publication) -> Result<()> {
     let mut command = Command::new(world.tools.tool("nats")?);
-    // A context that the user selected for other work must not take part.
+    // A context that the user selected for other work must not take effect here.
     command.env("XDG_CONFIG_HOME", world.folder());
     command.args(["--server", &world.nats.url_of(User::App), "publish", "--jetstream"]);
     for header in publication.headers {
