@@ -7,46 +7,144 @@ use crate::event::event_type::EventTypePattern;
 
 /// An index that finds the entries whose patterns select an event type.
 ///
-/// All patterns without a wildcard together cost one hash look-up; patterns with a wildcard are tried one by one.
-/// Adding or removing an entry without wildcards costs one look-up for each of its patterns.
+/// All patterns without a wildcard together cost one hash look-up. Patterns with a wildcard are in a trie of their tokens:
+/// an event type walks the branches that fit it, so the cost grows with what matches, not with what there is. An entry
+/// that matches by several of its patterns is found once.
 #[derive(Debug, Clone)]
 pub struct Matcher<K, T> {
-    patterns: HashMap<K, Vec<EventTypePattern>>,
-    exact: HashMap<String, HashMap<K, T>>,
-    wildcards: Vec<(EventTypePattern, K, T)>,
+    slots: HashMap<K, usize>,
+    entries: Vec<Option<Entry<T>>>,
+    free: Vec<usize>,
+    exact: HashMap<String, Vec<usize>>,
+    wildcards: Node,
+    /// How many entries have more than one pattern: while there is none, nothing can be found twice.
+    several: usize,
+}
+
+#[derive(Debug, Clone)]
+struct Entry<T> {
+    patterns: Vec<EventTypePattern>,
+    value: T,
+}
+
+/// What begins with the tokens on the way to this node.
+#[derive(Debug, Clone, Default)]
+struct Node {
+    /// The entries whose pattern ends here.
+    end: Vec<usize>,
+    /// The entries whose pattern goes on with `>`.
+    rest: Vec<usize>,
+    /// What goes on with `*`.
+    any: Option<Box<Node>>,
+    /// What goes on with a token.
+    tokens: HashMap<Box<str>, Node>,
+}
+
+impl Node {
+    fn is_empty(&self) -> bool {
+        self.end.is_empty() && self.rest.is_empty() && self.any.is_none() && self.tokens.is_empty()
+    }
+
+    fn insert(&mut self, pattern: &str, slot: usize) {
+        let mut node = self;
+        for token in pattern.split('.') {
+            match token {
+                ">" => return node.rest.push(slot),
+                "*" => node = node.any.get_or_insert_default(),
+                token => node = node.tokens.entry(token.into()).or_default(),
+            }
+        }
+        node.end.push(slot);
+    }
+
+    fn remove(&mut self, pattern: &str, slot: usize) {
+        let (token, tail) = pattern.split_once('.').map_or((pattern, None), |(token, tail)| (token, Some(tail)));
+        let within = |node: &mut Node| match tail {
+            Some(tail) => node.remove(tail, slot),
+            None => take_out(&mut node.end, slot),
+        };
+        match token {
+            ">" => take_out(&mut self.rest, slot),
+            "*" => {
+                if let Some(any) = &mut self.any {
+                    within(any);
+                    if any.is_empty() {
+                        self.any = None;
+                    }
+                }
+            }
+            token => {
+                if let Some(node) = self.tokens.get_mut(token) {
+                    within(node);
+                    if node.is_empty() {
+                        self.tokens.remove(token);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Adds the slots of what selects the tokens that are left, of which there is at least one.
+    fn find(&self, event_type: &str, found: &mut Vec<usize>) {
+        found.extend_from_slice(&self.rest);
+        let (token, tail) = event_type.split_once('.').map_or((event_type, None), |(token, tail)| (token, Some(tail)));
+        for node in self.any.as_deref().into_iter().chain(self.tokens.get(token)) {
+            match tail {
+                Some(tail) => node.find(tail, found),
+                None => found.extend_from_slice(&node.end),
+            }
+        }
+    }
+}
+
+fn take_out(slots: &mut Vec<usize>, slot: usize) {
+    if let Some(at) = slots.iter().position(|other| *other == slot) {
+        slots.swap_remove(at);
+    }
 }
 
 impl<K, T> Default for Matcher<K, T> {
     fn default() -> Self {
-        Self { patterns: HashMap::new(), exact: HashMap::new(), wildcards: Vec::new() }
+        let (slots, entries, free) = (HashMap::new(), Vec::new(), Vec::new());
+        Self { slots, entries, free, exact: HashMap::new(), wildcards: Node::default(), several: 0 }
     }
 }
 
-impl<K: Clone + Eq + Hash + Ord, T: Clone> Matcher<K, T> {
+impl<K: Clone + Eq + Hash, T: Clone> Matcher<K, T> {
     /// Adds an entry under its patterns, in place of the entry that has the same key.
-    pub fn insert(&mut self, key: &K, patterns: &[EventTypePattern], entry: &T) {
+    pub fn insert(&mut self, key: &K, patterns: &[EventTypePattern], value: &T) {
         self.remove(key);
-        for pattern in patterns {
+        let mut patterns = patterns.to_vec();
+        patterns.sort_unstable_by(|a, b| a.as_str().cmp(b.as_str()));
+        patterns.dedup();
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.entries.push(None);
+            self.entries.len() - 1
+        });
+        for pattern in &patterns {
             if pattern.is_exact() {
-                let entries = self.exact.entry(pattern.as_str().to_owned()).or_default();
-                entries.insert(key.clone(), entry.clone());
+                self.exact.entry(pattern.as_str().to_owned()).or_default().push(slot);
             } else {
-                self.wildcards.push((pattern.clone(), key.clone(), entry.clone()));
+                self.wildcards.insert(pattern.as_str(), slot);
             }
         }
-        self.patterns.insert(key.clone(), patterns.to_vec());
+        self.several += usize::from(patterns.len() > 1);
+        self.slots.insert(key.clone(), slot);
+        self.entries[slot] = Some(Entry { patterns, value: value.clone() });
     }
 
     /// Removes the entry with this key, if there is one.
     pub fn remove(&mut self, key: &K) {
-        let Some(patterns) = self.patterns.remove(key) else { return };
-        if patterns.iter().any(|pattern| !pattern.is_exact()) {
-            self.wildcards.retain(|(_, other, _)| other != key);
-        }
-        for pattern in patterns.iter().filter(|pattern| pattern.is_exact()) {
-            if let Some(entries) = self.exact.get_mut(pattern.as_str()) {
-                entries.remove(key);
-                if entries.is_empty() {
+        let Some(slot) = self.slots.remove(key) else { return };
+        let Some(entry) = self.entries[slot].take() else { return };
+        self.free.push(slot);
+        self.several -= usize::from(entry.patterns.len() > 1);
+        for pattern in &entry.patterns {
+            if !pattern.is_exact() {
+                self.wildcards.remove(pattern.as_str(), slot);
+            } else if let Some(slots) = self.exact.get_mut(pattern.as_str()) {
+                take_out(slots, slot);
+                if slots.is_empty() {
                     self.exact.remove(pattern.as_str());
                 }
             }
@@ -56,28 +154,33 @@ impl<K: Clone + Eq + Hash + Ord, T: Clone> Matcher<K, T> {
     /// The entries that select this event type, each once.
     #[must_use]
     pub fn matches(&self, event_type: &str) -> Vec<T> {
-        let exact = self.exact.get(event_type);
-        let mut found: Vec<T> = exact.map(|entries| entries.values().cloned().collect()).unwrap_or_default();
-        let mut seen: Vec<&K> = Vec::new();
-        for (pattern, key, entry) in &self.wildcards {
-            if pattern.matches(event_type) && !exact.is_some_and(|e| e.contains_key(key)) && !seen.contains(&key) {
-                seen.push(key);
-                found.push(entry.clone());
-            }
+        let value = |slot: &usize| self.entries[*slot].as_ref().map(|entry| entry.value.clone());
+        let exact = self.exact.get(event_type).map(Vec::as_slice).unwrap_or_default();
+        let mut found = Vec::new();
+        self.wildcards.find(event_type, &mut found);
+        if found.is_empty() {
+            return exact.iter().filter_map(value).collect();
         }
-        found
+        found.extend_from_slice(exact);
+        if self.several > 0 {
+            found.sort_unstable();
+            found.dedup();
+        }
+        found.iter().filter_map(value).collect()
     }
 
     /// Whether the index has no entry.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.patterns.is_empty()
+        self.slots.is_empty()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::collection::vec;
+    use proptest::prelude::*;
 
     fn patterns(texts: &[&str]) -> Vec<EventTypePattern> {
         texts.iter().map(|text| EventTypePattern::parse(text).unwrap()).collect()
@@ -105,6 +208,46 @@ mod tests {
         matcher.remove(&2);
         assert!(sorted(&matcher, "order.created").is_empty() && !matcher.is_empty());
         matcher.remove(&3);
-        assert!(matcher.is_empty());
+        assert!(matcher.is_empty() && matcher.wildcards.is_empty() && matcher.exact.is_empty());
+    }
+
+    fn pattern() -> impl Strategy<Value = EventTypePattern> {
+        let token = prop_oneof![Just("a"), Just("b"), Just("*")];
+        (vec(token, 1..4), any::<bool>()).prop_map(|(mut tokens, rest)| {
+            if rest {
+                tokens.push(">");
+            }
+            EventTypePattern::parse(&tokens.join(".")).unwrap()
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn finds_what_the_patterns_say_after_any_edits(
+            edits in vec((0..6u8, prop::option::of(vec(pattern(), 1..4))), 1..30),
+            types in vec(vec(prop_oneof![Just("a"), Just("b"), Just("c")], 1..5), 1..8),
+        ) {
+            let (mut matcher, mut plain) = (Matcher::default(), HashMap::new());
+            for (key, patterns) in edits {
+                match patterns {
+                    Some(patterns) => {
+                        matcher.insert(&key, &patterns, &key);
+                        plain.insert(key, patterns);
+                    }
+                    None => {
+                        matcher.remove(&key);
+                        plain.remove(&key);
+                    }
+                }
+            }
+            for event_type in types.iter().map(|tokens| tokens.join(".")) {
+                let selects = |patterns: &[EventTypePattern]| patterns.iter().any(|p| p.matches(&event_type));
+                let mut wanted: Vec<u8> = plain.iter().filter(|(_, p)| selects(p)).map(|(key, _)| *key).collect();
+                let mut found = matcher.matches(&event_type);
+                wanted.sort_unstable();
+                found.sort_unstable();
+                prop_assert_eq!(found, wanted, "{}", event_type);
+            }
+        }
     }
 }
