@@ -207,7 +207,7 @@ mod tests {
         assert_eq!(used.total(), 1070);
         used.looked(seen, Some(1040));
         assert_eq!(used.total(), 1070, "the second may not have been there yet");
-        assert!(used.look.notified().now_or_never().is_some(), "most of what may be parked is");
+        assert!(used.look.notified().now_or_never().is_some(), "most of the part is used, so a look is due");
 
         let large = used.parking(1 << 20);
         let mut large = std::pin::pin!(large);
