@@ -48,9 +48,9 @@ fn matching(criterion: &mut Criterion) {
 fn signing(criterion: &mut Criterion) {
     let key = SigningKey::parse(&secret_text(&[7; 32])).unwrap();
     let subscription = SubscriptionUid::parse("3f0a2c9e-0000-4000-8000-000000000000").unwrap();
-    let stream_created = Timestamp::UNIX_EPOCH;
-    let delivery =
-        DeliveryKey { subscription: &subscription, stream: "shop_orders", stream_created, sequence: 1_000_000 };
+    let (stream_created, stored) = (Timestamp::UNIX_EPOCH, Timestamp::UNIX_EPOCH);
+    let (subscription, stream) = (&subscription, "shop_orders");
+    let delivery = DeliveryKey { subscription, stream, stream_created, sequence: 1_000_000, stored };
     criterion.bench_function("id of a delivery", |bencher| bencher.iter(|| black_box(delivery).id()));
     let (id, body) = (delivery.id(), bodies());
     let mut group = criterion.benchmark_group("sign");

@@ -72,6 +72,7 @@ fn prepare(number: u64, size: usize) -> Result<Prepared> {
         stream: "bench_orders",
         stream_created: jiff::Timestamp::UNIX_EPOCH,
         sequence: number,
+        stored: jiff::Timestamp::UNIX_EPOCH,
     };
     Ok(Prepared {
         body: event::write(number, size),

@@ -139,10 +139,13 @@ impl DeadLetter {
     /// The `Nats-Msg-Id` of the dead letter. If it is published twice within the duplicate window, NATS keeps it once.
     #[must_use]
     pub fn message_id(&self) -> String {
-        let EventRef { stream_created, sequence, .. } = &self.event;
+        let EventRef { stream_created, sequence, published, .. } = &self.event;
         match &self.id {
             Some(id) => id.to_string(),
-            None => format!("{}:{}:{sequence}", self.producer, stream_created.as_nanosecond()),
+            None => {
+                let (created, stored) = (stream_created.as_nanosecond(), published.as_nanosecond());
+                format!("{}:{created}:{sequence}:{stored}", self.producer)
+            }
         }
     }
 }

@@ -90,7 +90,8 @@ impl TestDelivery {
     pub fn id(&self) -> DeliveryId {
         let (stream, stream_created) = (format!("KV_{STATE_BUCKET}"), self.test.requested);
         let subscription = &self.subscription;
-        DeliveryKey { subscription, stream: &stream, stream_created, sequence: self.request }.id()
+        DeliveryKey { subscription, stream: &stream, stream_created, sequence: self.request, stored: stream_created }
+            .id()
     }
 
     /// The names and values of the headers of the message that asks a dispatcher for the test. If it is published twice

@@ -21,6 +21,8 @@ pub struct DeliveryKey<'a> {
     pub stream_created: Timestamp,
     /// The event's sequence in that stream.
     pub sequence: u64,
+    /// The time at which the stream stored the event. After a crash of its server a stream may give a sequence out again.
+    pub stored: Timestamp,
 }
 
 /// The length of an id in characters: `msg_` and 52 characters of base32.
@@ -46,6 +48,7 @@ impl DeliveryKey<'_> {
         field(self.stream.as_bytes());
         field(&self.stream_created.as_nanosecond().to_be_bytes());
         field(&self.sequence.to_be_bytes());
+        field(&self.stored.as_nanosecond().to_be_bytes());
         let mut text = String::with_capacity(LENGTH);
         text.push_str("msg_");
         BASE32_NOPAD.encode_append(hash.finish().as_ref(), &mut text);
@@ -72,31 +75,34 @@ impl fmt::Display for DeliveryId {
 mod tests {
     use super::*;
 
-    fn id(uid: &str, stream: &str, created: &str, sequence: u64) -> DeliveryId {
+    fn id(uid: &str, stream: &str, created: &str, sequence: u64, stored: &str) -> DeliveryId {
         let subscription = SubscriptionUid::parse(uid).unwrap();
-        let stream_created = created.parse().unwrap();
-        DeliveryKey { subscription: &subscription, stream, stream_created, sequence }.id()
+        let (stream_created, stored) = (created.parse().unwrap(), stored.parse().unwrap());
+        DeliveryKey { subscription: &subscription, stream, stream_created, sequence, stored }.id()
     }
 
     /// A fixed example. It must never change, or receivers would take a repeated attempt for a new delivery.
     #[test]
     fn vector() {
-        let got = id("0e9a4a6e-6f0f-4a3e-9d6c-1f2e3d4c5b6a", "shop_orders", "2026-01-02T03:04:05.000000006Z", 42);
-        assert_eq!(got.as_str(), "msg_hi2blcfh66z4yxa4vbvbvnz5f7svso5xlxezkcu6wsl73mnfcsra");
+        let (uid, created) = ("0e9a4a6e-6f0f-4a3e-9d6c-1f2e3d4c5b6a", "2026-01-02T03:04:05.000000006Z");
+        let got = id(uid, "shop_orders", created, 42, "2026-03-01T09:30:00.123456789Z");
+        assert_eq!(got.as_str(), "msg_m7ek4y3k4l22ky5aj2zvcgfqs7d2ge3o7rk6vykijllbs6q5p6qq");
     }
 
     #[test]
     fn each_field_counts() {
-        let base = id("a", "s", "2026-01-01T00:00:00Z", 1);
+        let (day, later) = ("2026-01-01T00:00:00Z", "2026-01-01T00:00:00.000000001Z");
+        let base = id("a", "s", day, 1, day);
         for other in [
-            id("b", "s", "2026-01-01T00:00:00Z", 1),
-            id("a", "t", "2026-01-01T00:00:00Z", 1),
-            id("a", "s", "2026-01-01T00:00:00.000000001Z", 1),
-            id("a", "s", "2026-01-01T00:00:00Z", 2),
+            id("b", "s", day, 1, day),
+            id("a", "t", day, 1, day),
+            id("a", "s", later, 1, day),
+            id("a", "s", day, 2, day),
+            id("a", "s", day, 1, later),
         ] {
             assert_ne!(base, other);
         }
-        assert_ne!(id("ab", "c", "2026-01-01T00:00:00Z", 1), id("a", "bc", "2026-01-01T00:00:00Z", 1));
+        assert_ne!(id("ab", "c", day, 1, day), id("a", "bc", day, 1, day));
         assert_eq!(base.as_str().len(), 56);
     }
 }

@@ -57,6 +57,7 @@ pub(crate) fn id(subscription: &Subscription, published: &Published) -> Delivery
         stream: &event.stream,
         stream_created: event.stream_created,
         sequence: event.sequence,
+        stored: event.published,
     };
     key.id()
 }

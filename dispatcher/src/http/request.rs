@@ -88,7 +88,13 @@ mod tests {
             let endpoint = Endpoint::prepare(&destination, &Default::default()).unwrap();
             let subscription = SubscriptionUid::parse("7d8a6a0e-0000-4000-8000-000000000000").unwrap();
             let (stream, created) = ("s", Timestamp::UNIX_EPOCH);
-            let key = DeliveryKey { subscription: &subscription, stream, stream_created: created, sequence: 1 };
+            let key = DeliveryKey {
+                subscription: &subscription,
+                stream,
+                stream_created: created,
+                sequence: 1,
+                stored: created,
+            };
             let request = build(&endpoint, event, &key.id(), created).unwrap();
             let header = |name| request.headers().get(name).map_or("", |value| value.to_str().unwrap());
             let got = [header("user-agent"), header("accept"), header("authorization"), header("content-type")];

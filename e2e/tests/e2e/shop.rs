@@ -201,8 +201,8 @@ impl<'w> Shop<'w> {
             published: Timestamp::now(),
             event_type: "a".to_owned(),
         };
-        let EventRef { stream, stream_created, sequence, .. } = &event;
-        let key = DeliveryKey { subscription, stream, stream_created: *stream_created, sequence: *sequence };
+        let EventRef { ref stream, stream_created, sequence, published: stored, .. } = event;
+        let key = DeliveryKey { subscription, stream, stream_created, sequence, stored };
         let parked = ParkedDelivery {
             version: VERSION,
             subscription: subscription.clone(),
