@@ -51,7 +51,7 @@ test-servers: tools build ## Run the tests that need servers
 test-long: tools build ## Run the long form of the tests of kills, long times and large numbers; prints a summary
 	@rm -f target/test-long.txt
 	@HOOKWRIGHT_TEST_LONG=1 HOOKWRIGHT_TEST_SUMMARY=$(CURDIR)/target/test-long.txt \
-	  tools/step.sh "Long tests of schemas" $(TEST) --lib -- schema:: && \
+	  tools/step.sh "Long tests of schemas" $(TEST) --lib --test schema_memory -- schema:: memory && \
 	  HOOKWRIGHT_TEST_LONG=1 HOOKWRIGHT_TEST_SUMMARY=$(CURDIR)/target/test-long.txt \
 	  tools/step.sh "Long tests" $(TEST) --test e2e -- --test-threads=1 $(LONG); \
 	  rc=$$?; echo "==> Summary"; cat target/test-long.txt; exit $$rc

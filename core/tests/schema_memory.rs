@@ -126,8 +126,9 @@ fn measure(name: &str, versions: &[VersionedSchema]) {
     let compiled = so_far();
     schemas.iter().for_each(|schema| each(schema));
     let used = so_far();
-    // Two threads at once, replaced by new ones.
-    for _ in 0..16 {
+    // Two threads at once, replaced by new ones. The long form has more of them (`make test-long`).
+    let rounds = if std::env::var_os("HOOKWRIGHT_TEST_LONG").is_some() { 16 } else { 4 };
+    for _ in 0..rounds {
         std::thread::scope(|scope| {
             for _ in 0..2 {
                 scope.spawn(|| schemas.iter().for_each(|schema| each(schema)));
