@@ -9,10 +9,12 @@ export ONCE
 # alone. So all say the same, the whole workspace and a test; otherwise most dependencies are compiled twice.
 BUILD := $(CARGO) build --workspace --locked
 TEST := $(CARGO) test --workspace --locked
+TARGET := $(or $(CARGO_TARGET_DIR),target)
 # What needs no server: the tests beside the code, and these of tests/ folders.
 UNIT := --lib --bins --test schema_memory --test schema --test releases
 # Most end-to-end tests wait most of the time.
 E2E := RUST_TEST_THREADS=6 $(TEST) --test e2e --
+SUMMARY := $(abspath $(TARGET))/test-long.txt
 LONG := kills:: status::scale:: status::counts::a_time_without storage::
 
 .DEFAULT_GOAL := help
@@ -29,13 +31,13 @@ tools: prerequisites ## Build the servers and install the libraries that the dem
 	@tools/step.sh "Servers and command lines" tools/build.sh
 	@tools/step.sh "Receivers' libraries" tools/receivers.sh
 
-build: ## Build Hookwright
+build: prerequisites ## Build Hookwright
 	@tools/step.sh "Building Hookwright and its tests" $(BUILD) --bins --tests
 
 demo: ## Start everything and show the main job; ONCE=1 verifies and exits
 	@tools/demo.sh
 
-check: ## Check what needs no server: formatting, lints, unit tests
+check: prerequisites ## Check what needs no server: formatting, lints, unit tests
 	@tools/step.sh "Formatting" $(CARGO) fmt --all --check
 	@tools/step.sh "Import circles" tools/import-circles.py
 	@tools/step.sh "Lints" $(CARGO) clippy --workspace --all-targets --locked -- -D warnings
@@ -49,16 +51,16 @@ test-servers: tools build ## Run the tests that need servers
 	@tools/step.sh "End-to-end tests" env $(E2E)
 
 test-long: tools build ## Run the long form of the tests of kills, long times and large numbers; prints a summary
-	@rm -f target/test-long.txt
-	@HOOKWRIGHT_TEST_LONG=1 HOOKWRIGHT_TEST_SUMMARY=$(CURDIR)/target/test-long.txt \
+	@rm -f $(SUMMARY)
+	@HOOKWRIGHT_TEST_LONG=1 HOOKWRIGHT_TEST_SUMMARY=$(SUMMARY) \
 	  tools/step.sh "Long tests of schemas" $(TEST) --lib --test schema_memory -- schema:: memory && \
-	  HOOKWRIGHT_TEST_LONG=1 HOOKWRIGHT_TEST_SUMMARY=$(CURDIR)/target/test-long.txt \
+	  HOOKWRIGHT_TEST_LONG=1 HOOKWRIGHT_TEST_SUMMARY=$(SUMMARY) \
 	  tools/step.sh "Long tests" $(TEST) --test e2e -- --test-threads=1 $(LONG); \
-	  rc=$$?; echo "==> Summary"; cat target/test-long.txt; exit $$rc
+	  rc=$$?; echo "==> Summary"; cat $(SUMMARY); exit $$rc
 
 bench: tools ## Measure, against references in the same run; ONLY=A,B for some scenarios
 	@tools/step.sh "Building for measurement" $(CARGO) build --release --workspace --locked
-	@target/release/hookwright-bench run $(if $(ONLY),--only $(ONLY))
+	@$(TARGET)/release/hookwright-bench run $(if $(ONLY),--only $(ONLY))
 
 lint: ## Check formatting and lints
 	$(CARGO) fmt --all --check
@@ -68,9 +70,9 @@ lint: ## Check formatting and lints
 fmt: ## Format
 	$(CARGO) fmt --all
 
-generate: ## Generate the CRDs' YAML from the Rust types
+generate: prerequisites ## Generate the CRDs' YAML from the Rust types
 	@$(BUILD) --quiet --bin hookwright-crds-yaml --test releases
-	@target/debug/hookwright-crds-yaml
+	@$(TARGET)/debug/hookwright-crds-yaml
 
 audit: ## Check dependencies: bans, licences, sources
 	@tools/audit.sh

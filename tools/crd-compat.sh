@@ -11,7 +11,7 @@ if [ ${#compare[@]} = 0 ]; then
   cd "$here"
   # The whole workspace and a test, for the reason that the Makefile gives.
   cargo build --quiet --locked --workspace --bin hookwright-crds-compat --test releases
-  compare=(target/debug/hookwright-crds-compat)
+  compare=("${CARGO_TARGET_DIR:-target}/debug/hookwright-crds-compat")
 fi
 if [ "$(git -C "$repository" rev-parse --is-shallow-repository)" = true ]; then
   echo "This clone is shallow and may lack the tags of releases: run git fetch --unshallow --tags first." >&2

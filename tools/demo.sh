@@ -7,22 +7,25 @@ cd "$(dirname "$0")/.."
 . tools/lib.sh
 
 tools/prerequisites.sh --demo
-if [ ! -x target/debug/hookwright-demo ]; then
+TARGET=${CARGO_TARGET_DIR:-target}
+if [ ! -x "$TARGET/debug/hookwright-demo" ]; then
   say "The first time, servers and Hookwright are built: 8 minutes or so on two cores, most of it kube-apiserver."
   say "After that the demo takes half a minute. Servers that are on PATH, and new enough, are not built."
 fi
 
-# Where they are, the demo asks itself.
+# The demo asks tools/build.sh where the servers are.
 servers() {
   tools/step.sh "Servers and command lines" sh -c 'tools/build.sh --demo >/dev/null'
   tools/step.sh "Receiver's libraries" sh -c 'tools/receivers.sh --demo >/dev/null'
 }
+set -m # a process group of its own, so that all of it can be ended
 servers &
 servers=$!
-trap 'kill "$servers" 2>/dev/null || true' EXIT
+set +m
+trap 'kill -- "-$servers" 2>/dev/null || true' EXIT
 # The whole workspace and a small test, for the reason that the Makefile gives.
 tools/step.sh "Building Hookwright" "${CARGO:-cargo}" build --locked --workspace \
   --bin hookwright-operator --bin hookwright-dispatcher --bin hookwright-demo --test releases
 wait "$servers"
 trap - EXIT
-exec target/debug/hookwright-demo
+exec "$TARGET/debug/hookwright-demo"

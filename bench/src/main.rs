@@ -6,10 +6,12 @@ mod chart;
 mod client;
 mod cpu;
 mod event;
+mod figure;
 mod lab;
 mod reference;
 mod report;
 mod role;
+mod scale;
 mod scenario;
 mod sink;
 mod tally;
@@ -23,7 +25,8 @@ use clap::{Parser, ValueEnum};
 use lab::Lab;
 use reference::{BareArguments, FloorArguments};
 use report::Report;
-use scenario::{Scale, Scenario};
+use scale::Scale;
+use scenario::Scenario;
 
 /// The allocator of the dispatcher, so that the references have the same.
 #[global_allocator]
@@ -88,7 +91,7 @@ async fn run(arguments: RunArguments) -> Result<()> {
     let mut lab = Lab::start(arguments.dispatcher, done).await?;
     report.on(lab.nats_version());
     for scenario in scenarios {
-        report.begin(scenario);
+        report.begin(format!("{scenario:?}"), scenario.title());
         scenario.run(&mut lab, scale, &mut report).await?;
         report.end(lab.compared());
         // Saved after each scenario, so that figures stay if a later scenario fails.

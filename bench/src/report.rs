@@ -1,17 +1,13 @@
 //! Reports the figures: on the terminal as they come, and as JSON.
 
-mod figure;
-
 use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result};
 use serde::Serialize;
 
+use crate::figure::Figure;
 use crate::lab::Compared;
-use crate::scenario::Scenario;
-
-pub(crate) use figure::Figure;
 
 /// Everything that was measured.
 #[derive(Debug, Default, Serialize)]
@@ -74,15 +70,9 @@ impl Report {
         self.machine.nats_server = nats_server;
     }
 
-    pub(crate) fn begin(&mut self, scenario: Scenario) {
-        let letter = format!("{scenario:?}");
-        println!("\n==> {letter}: {}", scenario.title());
-        self.scenarios.push(Section {
-            letter,
-            title: scenario.title(),
-            figures: Vec::new(),
-            compared: Compared::default(),
-        });
+    pub(crate) fn begin(&mut self, letter: String, title: &'static str) {
+        println!("\n==> {letter}: {title}");
+        self.scenarios.push(Section { letter, title, figures: Vec::new(), compared: Compared::default() });
     }
 
     /// Adds figures of the current scenario.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 
-use crate::report::Figure;
+use crate::figure::Figure;
 use crate::sink::Receipt;
 
 /// A wanted delivery: the number of an endpoint and the number of an event.

@@ -15,4 +15,5 @@ pub(crate) mod fan_out;
 pub(crate) mod follow;
 pub(crate) mod give_up;
 pub(crate) mod queued;
+pub(crate) mod queues;
 pub(crate) mod test_delivery;

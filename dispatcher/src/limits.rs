@@ -2,7 +2,7 @@
 //! attempts of each Subscription (`lane`) and of the whole dispatcher (`attempts`). `slowness` tells whether the
 //! dispatcher itself is slow.
 //!
-//! The rooms `intake` and `deliver` use this one. It knows nothing of deliveries: the type that waits is a type
+//! It knows nothing of deliveries: the type that waits is a type
 //! parameter.
 
 pub(crate) mod attempts;

@@ -27,7 +27,7 @@ use hookwright_runtime::nats::{self, Nats};
 use hookwright_runtime::shutdown;
 use tokio::sync::{oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
-use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
+use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
@@ -38,16 +38,15 @@ use crate::config::disabled::DisabledSet;
 use crate::config::index::Index;
 use crate::config::loader::ConfigLoader;
 use crate::deliver::deliverer::Deliverer;
-use crate::deliver::queued::{Admitted, Queued};
+use crate::deliver::queues::Queues;
 use crate::health::{Health, HealthCell, HealthWriter};
 use crate::http::sender::Sender;
 use crate::intake::reader::{Reader, Source};
 use crate::intake::readers;
 use crate::limits::attempts::Attempts;
 use crate::limits::budget::Budget;
-use crate::limits::lane::{self, Lanes};
+use crate::limits::lane::Lanes;
 use crate::limits::read_ahead::ReadAhead;
-use crate::limits::slowness::Slowness;
 use crate::liveness::{Liveness, Renewer};
 use crate::metrics::Metrics;
 use crate::observer::Observer;
@@ -64,8 +63,6 @@ const MESSAGE_OVERHEAD: usize = 4096;
 const FAREWELL_TIMEOUT: Duration = Duration::from_secs(2);
 /// Due deliveries have a budget of their own: the budget of events, divided by this.
 const DUE_SHARE: usize = 4;
-/// How often lanes of deleted Subscriptions are removed.
-const REMOVE_LANES: Duration = Duration::from_secs(60);
 
 /// Runs the dispatcher until it is asked to stop, or until an error makes it impossible to go on. With `check_config`
 /// it only reads and checks the settings.
@@ -102,52 +99,6 @@ fn admin_ended(result: Result<std::io::Result<()>, tokio::task::JoinError>) -> a
     result.context("the admin endpoint panicked")?.context("the admin endpoint failed")
 }
 
-/// The queues of deliveries that wait for their turn. They are closed when dropped, because nothing may start after
-/// that.
-struct Queues {
-    lanes: Arc<Lanes<Queued>>,
-    attempts: Arc<Attempts<Admitted>>,
-    read_ahead: Arc<ReadAhead>,
-}
-
-impl Queues {
-    fn close(&self) {
-        self.lanes.close();
-        self.attempts.close();
-    }
-
-    /// Runs for as long as the process. Takes deliveries that have waited too long out of the queues, and removes the
-    /// lanes of deleted Subscriptions.
-    async fn sweep(
-        lanes: Arc<Lanes<Queued>>,
-        attempts: Arc<Attempts<Admitted>>,
-        read_ahead: Arc<ReadAhead>,
-        index: Arc<Index>,
-    ) {
-        let mut ticks = interval(lane::SWEEP);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let (mut removed, mut slowness) = (Instant::now(), Slowness::default());
-        loop {
-            let due = ticks.tick().await;
-            let now = Instant::now();
-            let allowance = slowness.measured(now.saturating_duration_since(due));
-            read_ahead.sweep(now, allowance);
-            lanes.sweep(now, allowance);
-            attempts.sweep(now, allowance);
-            if now.saturating_duration_since(removed) >= REMOVE_LANES {
-                removed = now;
-                lanes.retain(|subscription| index.subscription(subscription).is_some());
-            }
-        }
-    }
-}
-
-impl Drop for Queues {
-    fn drop(&mut self) {
-        self.close();
-    }
-}
-
 /// The state and the settings that the parts of a dispatcher share.
 struct Shared {
     settings: Settings,
@@ -173,15 +124,15 @@ impl Shared {
         nats: Nats,
         incarnation: String,
         metrics: Arc<Metrics>,
-    ) -> (Self, tokio::sync::mpsc::UnboundedReceiver<Arc<HealthCell>>) {
-        let index = Index::new();
+    ) -> anyhow::Result<(Self, tokio::sync::mpsc::UnboundedReceiver<Arc<HealthCell>>)> {
+        let (index, clock) = (Index::new(), Clock::new().context("the shift of the clock that a test asks for")?);
         let (health, changed) = Health::new();
         let limits = &settings.limits;
         let attempts = Attempts::new(limits.in_flight);
         let lanes = Lanes::new(settings.lane_in_flight(), settings.lane.waiting, limits.waiting, attempts.load());
         let shared = Self {
             violations: ViolationCounts::new(nats.clone(), Arc::clone(&index)),
-            clock: Clock::new(),
+            clock,
             liveness: Liveness::new(),
             disabled: DisabledSet::new(),
             queues: Queues { lanes, attempts, read_ahead: ReadAhead::new(limits.waiting) },
@@ -194,7 +145,7 @@ impl Shared {
             health,
             metrics,
         };
-        (shared, changed)
+        Ok((shared, changed))
     }
 
     /// Starts the tasks that follow NATS and keep time.
@@ -331,7 +282,7 @@ impl Running {
         ready.send_replace(Some(format!("waiting for stream {PARKED_STREAM}, which the operator creates")));
         wait_for_parked_stream(&nats).await?;
         let budget = settings.parking.budget.get();
-        let (shared, changed) = Shared::new(settings, nats, incarnation, metrics);
+        let (shared, changed) = Shared::new(settings, nats, incarnation, metrics)?;
         let mut vital = JoinSet::new();
         shared.spawn_background(key, &mut vital);
         shared.disabled.loaded().await;

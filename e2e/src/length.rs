@@ -5,8 +5,12 @@ use std::io::Write;
 
 /// Returns `short`, or `long` if `HOOKWRIGHT_TEST_LONG` is set to something but 0, as `make test-long` does.
 pub fn by_length<T>(short: T, long: T) -> T {
-    let asked = std::env::var("HOOKWRIGHT_TEST_LONG").is_ok_and(|value| !value.is_empty() && value != "0");
-    if asked { long } else { short }
+    if is_long() { long } else { short }
+}
+
+/// Whether the long form is asked for.
+pub fn is_long() -> bool {
+    std::env::var("HOOKWRIGHT_TEST_LONG").is_ok_and(|value| !value.is_empty() && value != "0")
 }
 
 /// Prints a line about what a test found, and appends it to the file that `HOOKWRIGHT_TEST_SUMMARY` names.

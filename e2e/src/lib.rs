@@ -36,7 +36,7 @@ mod world;
 pub use component::Component;
 pub use control_plane::ControlPlane;
 pub use dispatcher::Dispatcher;
-pub use length::{by_length, report};
+pub use length::{by_length, is_long, report};
 pub use nats::{NatsServer, User};
 pub use operator::Operator;
 pub use process::Process;

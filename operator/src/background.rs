@@ -1,6 +1,6 @@
 //! What runs beside the reconciles: the watch of namespaces, and work that is done again and again.
 //!
-//! `run` has the one list of what runs and how often, and only `run` calls this room. A failure costs nothing but time:
+//! `run` has the one list of what runs and how often, and `health` has two more works of this kind. A failure costs nothing but time:
 //! it is logged, and the next turn tries again.
 
 pub(crate) mod checkpoint;

@@ -1,6 +1,6 @@
 //! Conditions, Events, and the writes of status within their budget.
 //!
-//! The reconciles of the three kinds and `health` call this room. It knows `cache` and `metrics`, but not `Context`.
+//! The reconciles, `health` and `background` call this room. It knows `cache` and `metrics`, but not `Context`.
 
 pub(crate) mod budget;
 pub(crate) mod conditions;

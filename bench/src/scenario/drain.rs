@@ -6,11 +6,12 @@ use anyhow::{Context, Result, ensure};
 use serde_json::json;
 use tokio::time::{sleep, timeout};
 
-use super::{IN_FLIGHT, Scale};
 use crate::cpu::Recorder;
 use crate::event::{SIZE, now};
+use crate::figure::Figure;
 use crate::lab::{ARRIVAL, Endpoint, HOOKWRIGHT, Lab, NATS, REFERENCE, Run, Topic};
-use crate::report::{Figure, Report};
+use crate::report::Report;
+use crate::scale::{IN_FLIGHT, Scale};
 use crate::sink::{Behaviour, SINK};
 use crate::tally::{Wanted, median};
 

@@ -5,11 +5,12 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use serde_json::json;
 
-use super::Scale;
 use super::drain::{KIND, drain, fill, pairs, start, topic};
 use crate::event::{SIZE, now};
+use crate::figure::Figure;
 use crate::lab::{Endpoint, HOOKWRIGHT, Lab, part};
-use crate::report::{Figure, Report};
+use crate::report::Report;
+use crate::scale::Scale;
 use crate::sink::Behaviour;
 use crate::tally::median;
 

@@ -3,10 +3,11 @@
 use anyhow::Result;
 
 use super::drain::{drain, fill, interleaved, topic};
-use super::{IN_FLIGHT, Scale};
 use crate::event::SIZE;
+use crate::figure::Figure;
 use crate::lab::{HOOKWRIGHT, Lab, NATS, REFERENCE};
-use crate::report::{Figure, Report};
+use crate::report::Report;
+use crate::scale::{IN_FLIGHT, Scale};
 use crate::sink::Behaviour;
 use crate::tally::median;
 

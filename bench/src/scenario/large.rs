@@ -5,12 +5,13 @@ use std::time::Duration;
 use anyhow::Result;
 use tokio::time::sleep;
 
-use super::Scale;
 use super::drain::{fill, pairs, topic};
 use super::wide::idle_memory;
 use crate::cpu::Recorder;
+use crate::figure::Figure;
 use crate::lab::{Lab, peak_memory};
-use crate::report::{Figure, Report};
+use crate::report::Report;
+use crate::scale::Scale;
 use crate::sink::Behaviour;
 
 /// The bytes of an event. The server lets 1 MiB through, headers included.

@@ -6,11 +6,12 @@ use anyhow::Result;
 use serde_json::{Value, json};
 
 use super::drain::{KIND, drain, ratio, topic};
-use super::{IN_FLIGHT, Scale};
 use crate::cpu::Recorder;
 use crate::event::SIZE;
+use crate::figure::Figure;
 use crate::lab::{Endpoint, HOOKWRIGHT, Lab, REFERENCE, Topic, resident_memory};
-use crate::report::{Figure, Report};
+use crate::report::Report;
+use crate::scale::{IN_FLIGHT, Scale};
 use crate::sink::Behaviour;
 use crate::tally::{Wanted, median};
 

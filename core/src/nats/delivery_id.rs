@@ -35,8 +35,8 @@ pub struct DeliveryId(String);
 
 impl DeliveryKey<'_> {
     /// The id of this delivery: a SHA-256 over the fields in their order, each preceded by its length in bytes as a
-    /// big-endian `u32`. The creation time is written as its nanoseconds since 1970 (`i128`, big-endian), the sequence
-    /// as a big-endian `u64`.
+    /// big-endian `u32`. Both times are written as nanoseconds since 1970 (`i128`, big-endian), the sequence as a
+    /// big-endian `u64`.
     #[must_use]
     pub fn id(&self) -> DeliveryId {
         let mut hash = Context::new(&SHA256);

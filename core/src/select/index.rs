@@ -17,7 +17,7 @@ pub struct Matcher<K, T> {
     free: Vec<usize>,
     exact: HashMap<String, Vec<usize>>,
     wildcards: Node,
-    /// How many entries have more than one pattern: while there is none, nothing can be found twice.
+    /// The number of entries with more than one pattern. While it is zero, no entry can be found twice.
     several: usize,
 }
 
@@ -27,16 +27,16 @@ struct Entry<T> {
     value: T,
 }
 
-/// What begins with the tokens on the way to this node.
+/// A node of the trie: the patterns that begin with the tokens on the way to it.
 #[derive(Debug, Clone, Default)]
 struct Node {
     /// The entries whose pattern ends here.
     end: Vec<usize>,
     /// The entries whose pattern goes on with `>`.
     rest: Vec<usize>,
-    /// What goes on with `*`.
+    /// The patterns that go on with `*`.
     any: Option<Box<Node>>,
-    /// What goes on with a token.
+    /// The patterns that go on with a token.
     tokens: HashMap<Box<str>, Node>,
 }
 
@@ -84,7 +84,7 @@ impl Node {
         }
     }
 
-    /// Adds the slots of what selects the tokens that are left, of which there is at least one.
+    /// Adds the slots of the patterns that select the rest of an event type, which has at least one token.
     fn find(&self, event_type: &str, found: &mut Vec<usize>) {
         found.extend_from_slice(&self.rest);
         let (token, tail) = event_type.split_once('.').map_or((event_type, None), |(token, tail)| (token, Some(tail)));

@@ -138,7 +138,7 @@ impl Index {
             entry.served()?;
             (Arc::clone(&entry.matcher), self.version())
         };
-        // The version is that of before: what changes meanwhile is looked up again.
+        // The version was read before the match, so a Subscription that changes meanwhile is looked up again.
         let matcher = matcher.read().unwrap_or_else(PoisonError::into_inner);
         Some(Matches { subscriptions: matcher.matches(event_type), version })
     }

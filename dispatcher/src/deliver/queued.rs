@@ -13,7 +13,7 @@ use tracing::{Instrument, debug_span};
 use crate::ack::hold::Hold;
 use crate::config::subscription::Subscription;
 use crate::deliver::deliverer::Deliverer;
-use crate::deliver::delivery::{Delivery, Standing, id};
+use crate::deliver::delivery::{Delivery, id};
 use crate::limits::read_ahead::Places;
 use crate::limits::slowness::START_WITHIN;
 use crate::limits::{attempts, lane};
@@ -61,20 +61,9 @@ impl Queued {
     pub(crate) fn enter(self) {
         let Subscription { uid, generation, .. } = &*self.subscription;
         if self.deliverer.disabled.contains(uid, *generation) {
-            return self.put_off(Some(Standing::Disabled));
+            return lane::Waits::leave(self);
         }
         self.deliverer.lanes.of(uid).enter(self);
-    }
-
-    /// Settles the delivery without an attempt. If the caller does not know how the Subscription stands, it is looked
-    /// up.
-    fn put_off(self, standing: Option<Standing>) {
-        tokio::spawn(async move {
-            let (deliverer, mut delivery, _, hold) = self.in_hand();
-            let standing = standing.unwrap_or_else(|| deliverer.standing(&mut delivery));
-            deliverer.put_off(delivery, standing).await;
-            hold.settled(None);
-        });
     }
 
     fn in_hand(self) -> (Arc<Deliverer>, Delivery, Arc<Event>, Hold<Permits>) {
@@ -97,7 +86,12 @@ impl lane::Waits for Queued {
     }
 
     fn leave(self) {
-        self.put_off(None);
+        tokio::spawn(async move {
+            let (deliverer, mut delivery, _, hold) = self.in_hand();
+            let standing = deliverer.standing(&mut delivery);
+            deliverer.put_off(delivery, standing).await;
+            hold.settled(None);
+        });
     }
 
     fn lingers(&mut self) {

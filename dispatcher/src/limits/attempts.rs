@@ -42,6 +42,8 @@ struct State<W: Waits> {
     young: usize,
     waiting: VecDeque<Waiter<W>>,
     closed: bool,
+    /// When something last waited because the dispatcher was slow.
+    delayed_by_us: Option<Instant>,
 }
 
 enum Waiter<W: Waits> {
@@ -94,7 +96,7 @@ impl<W: Waits> State<W> {
 impl<W: Waits> Attempts<W> {
     pub(crate) fn new(most: usize) -> Arc<Self> {
         let young = std::thread::available_parallelism().map_or(1, NonZero::get) * YOUNG_PER_CORE;
-        let state = State { young, waiting: VecDeque::new(), closed: false };
+        let state = State { young, waiting: VecDeque::new(), closed: false, delayed_by_us: None };
         Arc::new(Self { load: Arc::new(Load { in_use: AtomicUsize::new(0), most }), state: Mutex::new(state) })
     }
 
@@ -126,18 +128,18 @@ impl<W: Waits> Attempts<W> {
     /// Has everything leave whose wait has ended. To be called often.
     pub(crate) fn sweep(&self, now: Instant, allowance: Allowance) {
         let mut state = self.state();
-        // While permits are left, the processors are what everything waits for, not the endpoints.
-        let wait = if allowance.is_slow() && self.load.in_use() < self.load.most {
-            START_WITHIN_WHEN_SLOW - START_WITHIN
-        } else {
-            allowance.duration()
-        };
-        let Some(now) = now.checked_sub(wait) else { return };
-        if !state.waiting.iter().any(|waiter| waiter.is_late(now)) {
+        // While permits are left, everything waits for the processors, and not for endpoints.
+        if allowance.is_slow() && self.load.in_use() < self.load.most {
+            state.delayed_by_us = Some(now);
+        }
+        let delayed = state.delayed_by_us.is_some_and(|until| now < until + START_WITHIN);
+        let more = if delayed { START_WITHIN_WHEN_SLOW - START_WITHIN } else { Duration::ZERO };
+        let is_late = |waiter: &Waiter<W>| waiter.is_late(now, more);
+        if !state.waiting.iter().any(is_late) {
             return;
         }
         let waiting = std::mem::take(&mut state.waiting).into_iter();
-        let (late, waiting): (VecDeque<_>, VecDeque<_>) = waiting.partition(|waiter| waiter.is_late(now));
+        let (late, waiting): (VecDeque<_>, VecDeque<_>) = waiting.partition(is_late);
         state.waiting = waiting;
         drop(state);
         late.into_iter().for_each(Waiter::leave);
@@ -189,8 +191,8 @@ impl<W: Waits> Waiter<W> {
         }
     }
 
-    fn is_late(&self, now: Instant) -> bool {
-        matches!(self, Self::Queued(waiting) if waiting.until() <= now)
+    fn is_late(&self, now: Instant, more: Duration) -> bool {
+        matches!(self, Self::Queued(waiting) if waiting.until() + more <= now)
     }
 }
 
@@ -285,5 +287,28 @@ mod tests {
         assert_eq!(attempts.load.in_use(), 0, "dropped with what held it");
         attempts.close();
         assert!(enter(&attempts, now + second).now_or_never().unwrap().unwrap().is_none());
+    }
+    #[tokio::test]
+    async fn what_waits_for_the_processors_does_not_leave_when_they_are_slow() {
+        let (now, second) = (Instant::now(), Duration::from_secs(1));
+        let slow = Allowance::of(second);
+        let attempts = Attempts::new(100_000);
+        let take = || unconstrained(attempts.take()).now_or_never().flatten();
+        let young: Vec<_> = std::iter::from_fn(take).collect();
+        let mut waits = enter(&attempts, now);
+        for (after, allowance, leaves) in
+            [(0, slow, false), (1, slow, false), (2, Allowance::default(), false), (7, Allowance::default(), true)]
+        {
+            attempts.sweep(now + second * after, allowance);
+            assert_eq!((&mut waits).now_or_never().is_some(), leaves, "after {after} s");
+        }
+        let mut waits = enter(&attempts, now + second * 7);
+        for after in 7..62 {
+            attempts.sweep(now + second * after, slow);
+            assert!((&mut waits).now_or_never().is_none(), "after {after} s");
+        }
+        attempts.sweep(now + second * 62, slow);
+        assert!((&mut waits).now_or_never().is_some(), "a minute after it came");
+        drop(young);
     }
 }

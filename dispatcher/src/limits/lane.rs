@@ -16,6 +16,8 @@
 //! **A slow dispatcher.** If the dispatcher's own slowness explains how long a lane's attempts take, the lane's
 //! deliveries wait longer, up to [`START_WITHIN_WHEN_SLOW`]: see [`slowness`](crate::limits::slowness).
 
+mod answers;
+
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
@@ -25,6 +27,7 @@ use hookwright_core::delivery::outcome::OutcomeKind;
 use hookwright_core::nats::ids::SubscriptionUid;
 use tokio::time::Instant;
 
+use self::answers::{Answers, PACE};
 use crate::limits::attempts::Load;
 use crate::limits::slowness::{Allowance, START_WITHIN, START_WITHIN_WHEN_SLOW};
 
@@ -35,12 +38,8 @@ pub(crate) const SWEEP: Duration = Duration::from_millis(50);
 const LANES: usize = 64;
 /// This many lanes, each with as many waiting deliveries as it may ever have, use up `limits.waiting`.
 const WAITING_LANES: usize = 8;
-/// The time-outs in a row that narrow a lane to one delivery at a time.
-const TRIP: u32 = 5;
 /// A delivery that has waited for this long lingers: it no longer keeps further events from being read.
 const LINGER: Duration = Duration::from_millis(100);
-/// How often the pace of a lane is measured while deliveries linger in it.
-const PACE: Duration = Duration::from_secs(1);
 
 /// Something that waits in a lane. All of its functions must return soon.
 pub(crate) trait Waits: Sized {
@@ -94,30 +93,14 @@ struct State<W> {
     waiting: VecDeque<Entry<W>>,
     /// Whether the lane is among those to sweep.
     swept: bool,
-    /// The number of attempts that have ended.
-    ended: usize,
-    /// How long attempts have taken lately; `None` before the first one has ended.
-    typical: Option<Duration>,
-    timed_out: u32,
-    /// Whether the lane hangs: deliveries waited while no attempt ended, and no attempt was answered since.
-    hangs: bool,
-    /// The lane's pace, while deliveries linger.
-    pace: Option<Pace>,
+    answers: Answers,
+    /// When deliveries last waited because the dispatcher was slow. Until then, their wait is no fault of the endpoint.
+    delayed_by_us: Option<Instant>,
 }
 
 struct Entry<W> {
     waiting: W,
     crowded: bool,
-}
-
-/// How fast a lane has taken deliveries lately.
-struct Pace {
-    looked: Instant,
-    /// The number of attempts that had ended at the last look, and at the look before.
-    ended: [usize; 2],
-    looks: usize,
-    /// How many deliveries the lane will take in time.
-    in_time: usize,
 }
 
 /// The right to have one attempt of the lane under way. It is given back when dropped.
@@ -146,7 +129,13 @@ impl<W: Waits> Lanes<W> {
 
     /// Removes the lanes of Subscriptions that no longer exist.
     pub(crate) fn retain(&self, exists: impl Fn(&SubscriptionUid) -> bool) {
-        self.lanes.write().unwrap_or_else(PoisonError::into_inner).retain(|subscription, _| exists(subscription));
+        let lanes = self.lanes.read().unwrap_or_else(PoisonError::into_inner);
+        let gone: Vec<_> = lanes.keys().filter(|subscription| !exists(subscription)).cloned().collect();
+        drop(lanes);
+        if !gone.is_empty() {
+            let mut lanes = self.lanes.write().unwrap_or_else(PoisonError::into_inner);
+            gone.iter().for_each(|subscription| drop(lanes.remove(subscription)));
+        }
     }
 
     /// Starts nothing from now on. Everything that waits leaves at the next sweep.
@@ -187,11 +176,8 @@ impl<W: Waits> Lane<W> {
             under_way: 0,
             waiting: VecDeque::new(),
             swept: false,
-            ended: 0,
-            typical: None,
-            timed_out: 0,
-            hangs: false,
-            pace: None,
+            answers: Answers::default(),
+            delayed_by_us: None,
         };
         Arc::new(Self { shared: Arc::clone(shared), state: Mutex::new(state) })
     }
@@ -201,10 +187,10 @@ impl<W: Waits> Lane<W> {
         let Shared { in_flight, most_waiting, .. } = *self.shared;
         let mut state = self.state();
         let crowded = waiting.parked_before() && state.waiting.len() >= in_flight;
-        let full = if state.is_narrow() {
+        let full = if state.answers.is_narrow() {
             state.under_way + state.waiting.len() > 0
         } else {
-            crowded && (state.waiting.len() >= most_waiting || state.hangs)
+            crowded && (state.waiting.len() >= most_waiting || state.answers.hangs())
         };
         if full || self.shared.is_closed() {
             drop(state);
@@ -226,20 +212,16 @@ impl<W: Waits> Lane<W> {
     /// Whether a parked delivery should not come back soon.
     pub(crate) fn is_stuck(&self) -> bool {
         let state = self.state();
-        state.is_narrow() || state.hangs
+        state.answers.is_narrow() || state.answers.hangs()
     }
 
     /// Counts an attempt that has ended.
     fn attempted(self: &Arc<Self>, outcome: OutcomeKind, took: Duration) {
         let scarce = self.shared.load.is_high();
         let mut state = self.state();
-        state.ended = state.ended.wrapping_add(1);
-        state.typical = Some(state.typical.map_or(took, |typical| typical - typical / 8 + took / 8));
-        if outcome == OutcomeKind::TimedOut {
-            state.timed_out = state.timed_out.saturating_add(1);
+        if !state.answers.attempted(outcome, took) {
             return;
         }
-        (state.timed_out, state.hangs) = (0, false);
         if !state.waiting.is_empty() && !scarce && state.open < self.shared.in_flight {
             state.open += 1;
             self.start_next(state);
@@ -250,7 +232,7 @@ impl<W: Waits> Lane<W> {
     fn give_back(self: &Arc<Self>) {
         let scarce = self.shared.load.is_high();
         let mut state = self.state();
-        let least = if state.is_narrow() {
+        let least = if state.answers.is_narrow() {
             1
         } else if scarce || state.waiting.is_empty() && state.open.saturating_sub(state.under_way) >= state.open / 2 {
             self.shared.first
@@ -296,16 +278,13 @@ impl<W: Waits> Lane<W> {
 }
 
 impl<W: Waits> State<W> {
-    /// Whether the lane lets in only one delivery at a time, because the endpoint let attempts time out.
-    fn is_narrow(&self) -> bool {
-        self.timed_out >= TRIP
-    }
-
     /// Takes out everything that won't have its turn in time, the oldest first.
     fn leaving(&mut self, shared: &Shared<W>, now: Instant, allowance: Allowance) -> VecDeque<Entry<W>> {
-        let ours = !self.hangs && self.typical.is_some_and(|typical| allowance.explains(typical));
-        let (linger, start_within) =
-            if ours { (LINGER + allowance.duration(), START_WITHIN_WHEN_SLOW) } else { (LINGER, START_WITHIN) };
+        let ours = self.answers.are_delayed_by_us(allowance);
+        if ours {
+            self.delayed_by_us = Some(now);
+        }
+        let linger = if ours { LINGER + PACE } else { LINGER };
         let age = |entry: &Entry<W>| now.saturating_duration_since(entry.waiting.received());
         let mut oldest = Duration::ZERO;
         for entry in &mut self.waiting {
@@ -317,19 +296,22 @@ impl<W: Waits> State<W> {
         }
         let closed = shared.is_closed();
         if oldest < linger && !closed {
-            self.pace = None;
+            self.answers.forget_pace();
             return VecDeque::new();
         }
-        let in_time = if ours { self.start_looking_anew() } else { self.look(now) };
-        let stay = in_time.clamp(shared.waiting, shared.most_waiting);
-        // From this age on the pace of the lane is known.
-        let pace_known = linger + if self.hangs { PACE * 2 } else { PACE };
+        let every = if ours { PACE + allowance.duration() } else { PACE };
+        let stay = self.answers.look(now, every).clamp(shared.waiting, shared.most_waiting);
+        // From then on the pace of the lane is known.
+        let pace_known = LINGER + if self.answers.hangs() { PACE * 2 } else { PACE };
+        let delayed_by_us = self.delayed_by_us;
         let leaves = |left: &mut usize, entry: &Entry<W>| {
             let age = age(entry);
+            let waited = delayed_by_us.map_or(age, |until| age.min(now.saturating_duration_since(until)));
             let leaves = closed
-                || age >= start_within
-                || age >= linger && entry.crowded && *left > shared.in_flight
-                || age >= pace_known && *left > stay;
+                || age >= START_WITHIN_WHEN_SLOW
+                || waited >= START_WITHIN
+                || waited >= LINGER && entry.crowded && *left > shared.in_flight
+                || waited >= pace_known && *left > stay;
             *left -= usize::from(leaves);
             leaves
         };
@@ -342,30 +324,6 @@ impl<W: Waits> State<W> {
         let (leaving, staying) = entries.partition(|entry| leaves(&mut left, entry));
         self.waiting = staying;
         leaving
-    }
-
-    /// Returns that everything will have its turn: while the dispatcher itself is slow, the pace says nothing about the
-    /// endpoint.
-    fn start_looking_anew(&mut self) -> usize {
-        self.pace = None;
-        usize::MAX
-    }
-
-    /// Returns how many will have their turn in time, judged by the last two seconds.
-    fn look(&mut self, now: Instant) -> usize {
-        let ended = self.ended;
-        let pace = self.pace.get_or_insert(Pace { looked: now, ended: [ended; 2], looks: 0, in_time: usize::MAX });
-        if now >= pace.looked + PACE {
-            let looks = (pace.looks + 1).min(2);
-            let took = ended.wrapping_sub(pace.ended[1]);
-            // After only one look without an ended attempt, the endpoint may just be slow to answer.
-            if took > 0 || looks == 2 {
-                pace.in_time = took * (START_WITHIN.as_millis() / PACE.as_millis()) as usize / looks;
-                self.hangs |= took == 0;
-            }
-            *pace = Pace { looked: now, ended: [ended, pace.ended[0]], looks, in_time: pace.in_time };
-        }
-        pace.in_time
     }
 }
 

@@ -15,6 +15,8 @@ pub(crate) const START_WITHIN_WHEN_SLOW: Duration = Duration::from_secs(60);
 const TURNS: u32 = 20;
 /// A smaller allowance counts as none: the dispatcher then hardly delays anything.
 const SLOW: Duration = Duration::from_millis(100);
+/// The largest allowance: a pause of the whole machine says nothing about the time after it.
+const MOST: Duration = Duration::from_secs(2);
 /// Each measurement reduces the remembered lateness by one part in this many, so it halves in about two seconds.
 const FORGET: u32 = 64;
 
@@ -29,7 +31,7 @@ pub(crate) struct Allowance(Option<Duration>);
 impl Slowness {
     /// Takes a measurement of how late a regular task started.
     pub(crate) fn measured(&mut self, late: Duration) -> Allowance {
-        self.0 = late.max(self.0 - self.0 / FORGET);
+        self.0 = late.min(MOST / TURNS).max(self.0 - self.0 / FORGET);
         Allowance(Some(self.0 * TURNS).filter(|allowance| *allowance >= SLOW))
     }
 }
@@ -70,6 +72,7 @@ mod tests {
         // Forty measurements take two seconds.
         let later = (0..40).map(|_| slowness.measured(Duration::ZERO)).last().unwrap();
         assert!((millis(450)..millis(600)).contains(&later.duration()), "{later:?}");
+        assert_eq!(slowness.measured(Duration::from_secs(30)).duration(), MOST, "a pause of the machine");
         let later = (0..400).map(|_| slowness.measured(Duration::ZERO)).last().unwrap();
         assert_eq!(later, Allowance::default());
     }

@@ -6,7 +6,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use hookwright_e2e::{Answer, Options, Received, World, by_length, report, wait_for};
+use hookwright_e2e::{Answer, Options, Received, World, by_length, is_long, report, wait_for};
 use serde_json::json;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep_until};
@@ -85,6 +85,7 @@ async fn what_a_dispatcher_killed_in_a_drain_sends_twice_was_under_way() {
         counted += duplicates;
         report(&format!("a dispatcher killed in a drain: {duplicates} duplicates, {parked} parked"));
         assert!(duplicates <= IN_FLIGHT + parked, "{duplicates} duplicates, {parked} parked");
+        assert!(parked * 50 <= EVENTS, "a backlog of a healthy endpoint waits in its stream: {parked} parked");
     }
 }
 
@@ -111,7 +112,7 @@ async fn survive(victim: Victim) {
         if name != "flaky" {
             let silence = longest_silence(&requests, &load);
             report(&format!("{victim:?} killed {} times: longest silence of {name} {silence:?}", kills()));
-            assert!(silence <= by_length(ARRIVAL, SILENCE), "{name}: {silence:?}");
+            assert!(!is_long() || silence <= SILENCE, "{name}: {silence:?}");
         }
     }
     // Whoever was killed is back and at work.
@@ -121,7 +122,7 @@ async fn survive(victim: Victim) {
     shop.status("fresh", "counted", |status| status["delivery"]["delivered"] == 1).await;
     let (times, events) = (kills(), acknowledged.len());
     report(&format!("{victim:?} killed {times} times: {events} events, 0 lost, {duplicates} duplicates"));
-    assert!(duplicates <= by_length(usize::MAX, kills() as usize * IN_FLIGHT), "{duplicates} duplicates");
+    assert!(!is_long() || duplicates <= kills() as usize * IN_FLIGHT, "{duplicates} duplicates");
 }
 
 /// Waits until each of these has been delivered at `/<name>`: in the end, nothing is lost.

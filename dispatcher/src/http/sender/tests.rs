@@ -69,7 +69,7 @@ fn loopback() -> Sender {
 
 async fn post(sender: &Sender, url: &str) -> Outcome {
     let request = Request::post(url).body(Full::from("a secret body")).unwrap();
-    sender.send(request, TIMEOUT, &Clock::new(), || {}).await
+    sender.send(request, TIMEOUT, &Clock::new().unwrap(), || {}).await
 }
 
 #[tokio::test]

@@ -84,7 +84,8 @@ fn waiting(lane: &Lane<Delivery>) -> usize {
 
 fn forget_waiting(lane: &Lane<Delivery>) {
     let mut state = lane.state();
-    (state.waiting, state.pace) = (VecDeque::new(), None);
+    state.waiting = VecDeque::new();
+    state.answers.forget_pace();
 }
 
 /// Waits for the outcome, and sweeps meanwhile.
@@ -159,7 +160,7 @@ async fn what_was_parked_lingers_at_a_lane_where_many_wait() {
         assert!(wait(&lane, entered).await.is_none());
         assert_took(start, waited);
         forget_waiting(&lane);
-        lane.state().hangs = false;
+        lane.attempted(OutcomeKind::Rejected, QUICK);
         drop(others);
     }
     let (others, start) = (others(&lane, MOST), Instant::now());
@@ -230,7 +231,7 @@ async fn a_lane_that_goes_on_is_waited_for_as_long_as_its_pace_allows() {
         let mut ticks = interval(PACE / 8);
         loop {
             ticks.tick().await;
-            lane.state().ended += 1;
+            lane.state().answers.attempted(OutcomeKind::Rejected, QUICK);
         }
     };
     tokio::pin!(pace);
@@ -309,7 +310,7 @@ async fn after_time_outs_one_at_a_time_until_it_is_answered() {
     let entered = others(&lane, 1);
     answered(&lane, 1);
     permits.extend(entered.into_iter().filter_map(|got| got.now_or_never()?.unwrap()));
-    (0..TRIP).for_each(|_| lane.attempted(OutcomeKind::TimedOut, QUICK));
+    (0..answers::TRIP).for_each(|_| lane.attempted(OutcomeKind::TimedOut, QUICK));
     drop(permits);
     let probe = at_once(&lane).unwrap();
     assert!(enter(&lane, false).await.unwrap().is_none() && lane.is_stuck());
@@ -337,25 +338,69 @@ async fn once_closed_nothing_starts_and_what_waits_leaves() {
     }
 }
 
+/// When the first of `waiting` deliveries leaves, if the endpoint has answered in this time and nothing ends any more, or
+/// `pace` attempts end each second.
+async fn first_leaves(allowance: Allowance, took: Duration, waiting: usize, pace: usize) -> Duration {
+    let lane = free_lane(3);
+    let permits = all(&lane);
+    lane.attempted(OutcomeKind::Delivered, took);
+    let start = Instant::now();
+    let mut entered = others(&lane, waiting);
+    let (mut ticks, mut ended) = (interval(SWEEP), 0);
+    while entered.iter_mut().all(|got| got.try_recv().is_err()) {
+        let now = ticks.tick().await;
+        while ended < pace * usize::try_from(start.elapsed().as_millis()).unwrap() / 1000 {
+            ended += 1;
+            lane.state().answers.attempted(OutcomeKind::Delivered, took);
+        }
+        lane.shared.sweep(now, allowance);
+    }
+    drop(permits);
+    start.elapsed()
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_waits_because_the_dispatcher_is_slow_is_not_parked() {
     let second = Duration::from_secs(1);
-    for (allowance, took, waited) in [
-        (Allowance::default(), QUICK, START_WITHIN),
-        (Allowance::of(second / 2), second, START_WITHIN),
-        (Allowance::of(second), second, START_WITHIN_WHEN_SLOW),
+    let (none, slow) = (Allowance::default(), Allowance::of(second));
+    let long = Duration::from_secs(3);
+    for (what, allowance, took, waiting, pace, wanted) in [
+        ("few, nobody is slow", none, QUICK, 3, 10, START_WITHIN),
+        ("many, the pace is known", none, QUICK, MOST_WAITING * 2, 1, LINGER + PACE),
+        ("few", slow, QUICK, 3, 10, START_WITHIN_WHEN_SLOW),
+        ("many", slow, QUICK, MOST_WAITING * 2, 1, START_WITHIN_WHEN_SLOW),
+        ("an endpoint that takes a while by itself", slow, second / 3, MOST_WAITING * 2, 1, START_WITHIN_WHEN_SLOW),
+        ("an endpoint that is slow by itself", slow, long, 3, 10, START_WITHIN),
     ] {
-        let lane = free_lane(3);
-        let permits = all(&lane);
-        lane.attempted(OutcomeKind::Delivered, took);
-        let start = Instant::now();
-        let mut entered = others(&lane, 3);
-        let mut ticks = interval(SWEEP);
-        while entered[0].try_recv().is_err() {
-            let now = ticks.tick().await;
-            lane.shared.sweep(now, allowance);
-        }
-        assert_took(start, waited);
-        drop(permits);
+        let took = first_leaves(allowance, took, waiting, pace).await;
+        assert!(took >= wanted && took <= wanted + SWEEP * 3, "{what}: {took:?}, not {wanted:?}");
     }
+    // One that was quick and hangs now is found out after two looks, and then has the usual time.
+    let took = first_leaves(slow, QUICK, 3, 0).await;
+    let known = LINGER + PACE + (PACE + second) * 2;
+    assert!(took >= known + LINGER && took <= known + START_WITHIN + SWEEP * 3, "{took:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn time_outs_are_no_fault_of_a_slow_dispatcher_and_its_slowness_counts_until_it_ends() {
+    let second = Duration::from_secs(1);
+    let lane = free_lane(3);
+    let permits = all(&lane);
+    lane.attempted(OutcomeKind::Delivered, QUICK);
+    let mut entered = others(&lane, 3);
+    let mut ticks = interval(SWEEP);
+    let start = Instant::now();
+    // Slow for ten seconds, then no more: nothing leaves at once.
+    while entered[0].try_recv().is_err() {
+        let now = ticks.tick().await;
+        lane.state().answers.attempted(OutcomeKind::Delivered, QUICK);
+        let slow = start.elapsed() < second * 10;
+        lane.shared.sweep(now, if slow { Allowance::of(second) } else { Allowance::default() });
+    }
+    let took = start.elapsed();
+    assert!(took >= second * 10 + START_WITHIN - SWEEP && took <= second * 10 + START_WITHIN + SWEEP * 3, "{took:?}");
+    forget_waiting(&lane);
+    lane.attempted(OutcomeKind::TimedOut, second / 2);
+    assert!(!lane.state().answers.are_delayed_by_us(Allowance::of(second)));
+    drop(permits);
 }
