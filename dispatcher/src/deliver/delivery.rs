@@ -6,6 +6,7 @@ use hookwright_core::delivery::health::Waiting;
 use hookwright_core::delivery::progress::Progress;
 use hookwright_core::nats::delivery_id::{DeliveryId, DeliveryKey};
 use tokio::time::Instant;
+use tracing::{Span, debug_span};
 
 use crate::config::subscription::Subscription;
 use crate::parking::messages::Published;
@@ -41,6 +42,12 @@ impl Delivery {
     /// The amount that the delivery counts for once it is parked.
     pub(crate) fn as_waiting(&self) -> Waiting {
         Waiting { deliveries: 1, bytes: i64::try_from(self.published.size()).unwrap_or(i64::MAX) }
+    }
+
+    /// The span of the delivery's next attempt, or of what becomes of it without one, at debug level.
+    pub(crate) fn span(&self) -> Span {
+        let attempt = self.progress.attempts.saturating_add(1);
+        debug_span!("delivery", subscription = self.subscription.name, id = %self.id, attempt)
     }
 
     /// The amount that the delivery counts for among the parked deliveries now.

@@ -8,7 +8,7 @@ use hookwright_core::delivery::progress::Progress;
 use hookwright_core::event::Event;
 use hookwright_core::nats::delivery_id::DeliveryId;
 use tokio::time::Instant;
-use tracing::{Instrument, debug_span};
+use tracing::Instrument;
 
 use crate::ack::hold::Hold;
 use crate::config::subscription::Subscription;
@@ -88,8 +88,8 @@ impl lane::Waits for Queued {
     fn leave(self) {
         tokio::spawn(async move {
             let (deliverer, mut delivery, _, hold) = self.in_hand();
-            let standing = deliverer.standing(&mut delivery);
-            deliverer.put_off(delivery, standing).await;
+            let (standing, span) = (deliverer.standing(&mut delivery), delivery.span());
+            deliverer.put_off(delivery, standing).instrument(span).await;
             hold.settled(None);
         });
     }
@@ -116,8 +116,7 @@ impl attempts::Waits for Admitted {
         // Runs in a task of its own, because the caller is some other delivery that gave its permit back.
         tokio::spawn(async move {
             let (deliverer, delivery, event, hold) = queued.in_hand();
-            let attempt = delivery.progress.attempts.saturating_add(1);
-            let span = debug_span!("delivery", subscription = delivery.subscription.name, id = %delivery.id, attempt);
+            let span = delivery.span();
             let permits = deliverer.deliver(delivery, event, permits).instrument(span).await;
             hold.settled(permits);
         });

@@ -97,14 +97,14 @@ async fn take(
     let (checkpoint, found) = Checkpoint::after(before, live.stream.created, floor, &seen, conditions::now());
     let replaced = before.is_some_and(|before| before.stream_created != checkpoint.stream_created);
     let Some(revision) = store(&ctx.js, uid, old.as_ref(), &checkpoint).await? else { return Ok(None) };
-    let (producer, name) = (ctx.producers.full_name(uid.as_str()), &live.stream.name);
+    let (producer, name) = (|| ctx.producers.full_name(uid.as_str()), &live.stream.name);
     if found.events > 0 {
-        let (events, exact) = (found.events, found.exact);
+        let (producer, events, exact) = (producer(), found.events, found.exact);
         warn!(producer, producer_uid = %uid, stream = name, events, exact, "events were removed before they were received");
         ctx.metrics.events_lost.inc_by(events);
     }
     if replaced {
-        warn!(producer, producer_uid = %uid, stream = name, "the stream was replaced");
+        warn!(producer = producer(), producer_uid = %uid, stream = name, "the stream was replaced");
         ctx.metrics.streams_replaced.inc();
     }
     if ctx.stream_incidents.note(uid, &checkpoint) {
