@@ -21,7 +21,7 @@ async fn a_nats_server_without_jetstream_is_refused_in_a_sentence() {
     let port = port.await.unwrap();
     let settings = settings(&scratch, &format!("nats://127.0.0.1:{port}"));
     let (status, said) = run("hookwright-dispatcher", &settings, &[]).await;
-    assert!(!status && said.contains("no JetStream") && said.contains("enable it"), "{said}");
+    assert!(!status && said.contains("JetStream is not enabled") && said.contains("enable it"), "{said}");
 }
 
 #[tokio::test]

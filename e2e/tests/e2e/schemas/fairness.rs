@@ -5,8 +5,9 @@ use serde_json::json;
 use super::{declare, schema, validation};
 use crate::shop::{Shop, shared};
 
-/// Each takes milliseconds to validate, so all of them take far longer than one event of another Producer.
-const HEAVY: usize = 200;
+/// Each takes tens of milliseconds to validate, and in a debug build a multiple of that: all of them take far longer than
+/// one event of another Producer.
+const HEAVY: usize = 20;
 
 #[tokio::test]
 async fn a_heavy_schema_of_one_producer_keeps_no_other_waiting() {
