@@ -71,8 +71,7 @@ struct Inner {
 #[derive(Default)]
 struct Entry {
     producer: Option<Arc<Producer>>,
-    /// A lock of its own, as matching an event for thousands takes longer than a look-up.
-    matcher: Arc<RwLock<Matcher<SubscriptionUid, Arc<Subscription>>>>,
+    matcher: Matcher<SubscriptionUid, Arc<Subscription>>,
     /// The schemas by event type. The operator ensures that an event type has only one.
     schemas: HashMap<String, BTreeMap<EventSchemaUid, Schema>>,
     /// The schemas that can't be compiled. While there is one, a Producer that enforces schemas is not served.
@@ -101,16 +100,8 @@ impl Entry {
         });
     }
 
-    fn matcher(&self) -> RwLockWriteGuard<'_, Matcher<SubscriptionUid, Arc<Subscription>>> {
-        self.matcher.write().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn matched(&self) -> RwLockReadGuard<'_, Matcher<SubscriptionUid, Arc<Subscription>>> {
-        self.matcher.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn is_empty(&self) -> bool {
-        self.producer.is_none() && self.matched().is_empty() && self.schemas.is_empty() && self.unreadable.is_empty()
+        self.producer.is_none() && self.matcher.is_empty() && self.schemas.is_empty() && self.unreadable.is_empty()
     }
 }
 
@@ -132,15 +123,10 @@ impl Index {
 
     /// The Subscriptions that want this event type; `None` if the Producer is no longer served.
     pub(crate) fn matches(&self, producer: &ProducerUid, event_type: &str) -> Option<Matches> {
-        let (matcher, version) = {
-            let inner = self.read();
-            let entry = inner.producers.get(producer)?;
-            entry.served()?;
-            (Arc::clone(&entry.matcher), self.version())
-        };
-        // The version was read before the match, so a Subscription that changes meanwhile is looked up again.
-        let matcher = matcher.read().unwrap_or_else(PoisonError::into_inner);
-        Some(Matches { subscriptions: matcher.matches(event_type), version })
+        let inner = self.read();
+        let entry = inner.producers.get(producer)?;
+        entry.served()?;
+        Some(Matches { subscriptions: entry.matcher.matches(event_type), version: self.version() })
     }
 
     /// The version of the index. While it stays the same, a look-up finds the Subscription that was matched.
@@ -204,12 +190,12 @@ impl Index {
         let former = inner.subscriptions.insert(subscription.uid.clone(), Arc::clone(&subscription));
         let former = former.filter(|former| former.producer != subscription.producer);
         if let Some(entry) = former.and_then(|former| inner.producers.get_mut(&former.producer)) {
-            entry.matcher().remove(&subscription.uid);
+            entry.matcher.remove(&subscription.uid);
         }
         let key = ConfigKey::Subscription(subscription.producer.clone(), subscription.uid.clone()).to_string();
         let entry = inner.producers.entry(subscription.producer.clone()).or_default();
         entry.unreadable.remove(&key);
-        entry.matcher().insert(&subscription.uid, &subscription.select.event_types, &subscription);
+        entry.matcher.insert(&subscription.uid, &subscription.select.event_types, &subscription);
     }
 
     /// Whether the index has a schema that was made from this very record. If so, the schema stays.
@@ -254,7 +240,7 @@ impl Index {
         entry.unreadable.remove(&key.to_string());
         match key {
             ConfigKey::Producer(_) => entry.producer = None,
-            ConfigKey::Subscription(_, subscription) => entry.matcher().remove(subscription),
+            ConfigKey::Subscription(_, subscription) => entry.matcher.remove(subscription),
             ConfigKey::Schema(_, schema) => entry.remove_schema(schema),
         }
         if entry.is_empty() {
