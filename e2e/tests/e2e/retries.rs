@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::shop::{schedule, shared};
 
 /// How late an attempt may be: the server's timer and a busy machine.
-const LATE: Duration = Duration::from_millis(2500);
+const LATE: Duration = Duration::from_secs(5);
 
 fn gaps(requests: &[std::sync::Arc<Received>]) -> Vec<Duration> {
     requests.windows(2).map(|pair| pair[1].at.duration_since(pair[0].at)).collect()
@@ -37,7 +37,7 @@ async fn fails_twice_then_succeeds_at_the_times_of_the_policy() {
     assert_eq!((&last["outcome"], &last["httpStatus"]), (&json!("Rejected"), &json!(503)));
     let next: jiff::Timestamp = next.as_str().unwrap().parse().unwrap();
     let ahead = SystemTime::from(next).duration_since(published).unwrap();
-    assert!((Duration::from_secs(2)..Duration::from_secs(9)).contains(&ahead), "{ahead:?}");
+    assert!((Duration::from_secs(2)..Duration::from_secs(12)).contains(&ahead), "{ahead:?}");
     let table = ["get", "subscriptions.hookwright.dev", "flaky", "-n", &shop.namespace];
     let table = shop.world.control_plane.kubectl(&table).await.unwrap();
     let rows: Vec<Vec<&str>> = table.lines().map(|line| line.split_whitespace().collect()).collect();

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::shop::{SOON, Shop, beside, condition, merge, shared};
 
 /// An outcome is there within this time after the answer, on a busy machine too.
-const PROMPT: Duration = Duration::from_secs(5);
+const PROMPT: Duration = Duration::from_secs(12);
 
 impl Shop<'_> {
     async fn ask_for_test(&self, name: &str, value: &str) {
