@@ -4,6 +4,7 @@
 //! them. A dispatcher that can't read a record in full stops serving the record's Producer and says why.
 
 mod checkpoint;
+mod deleted;
 mod disabled;
 pub mod lease;
 mod producer;
@@ -12,6 +13,7 @@ mod subscription;
 
 pub use crate::codec::{RecordError, VERSION, decode, encode, encode_header};
 pub use checkpoint::Checkpoint;
+pub use deleted::Deleted;
 pub use disabled::Disabled;
 pub use producer::{ProducerRecord, StreamRef};
 pub use schema::{EventSchemaRecord, Validation, Violations};

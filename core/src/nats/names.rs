@@ -9,7 +9,7 @@ use crate::nats::ids::{EventSchemaUid, ProducerUid, SubscriptionUid};
 /// The last token of the base's key in [`HEALTH_BUCKET`], where the keys of dispatchers have their incarnation.
 pub const BASE: &str = "base";
 
-/// The KV bucket of the records that dispatchers serve from. Its keys are [`ConfigKey`]s.
+/// The KV bucket of the records that dispatchers serve from. Its keys are [`ConfigKey`]s and those of [`deleted_key`].
 pub const CONFIG_BUCKET: &str = "HOOKWRIGHT_CONFIG";
 /// The KV bucket of the state that the running system remembers. Its keys are `disabled.<subscription>`,
 /// `checkpoint.<producer>`, `violations.<producer>` and `test.<subscription>`.
@@ -135,6 +135,22 @@ pub const TEST_KEYS: &str = "test.*";
 #[must_use]
 pub fn parse_test_key(key: &str) -> Option<SubscriptionUid> {
     SubscriptionUid::parse(key.strip_prefix("test.")?).ok()
+}
+
+/// The key of a deleted Subscription's [`Deleted`](crate::record::Deleted) in [`CONFIG_BUCKET`]. It is written before the
+/// Subscription's record is removed, and stays until nothing is parked for the Subscription any more.
+#[must_use]
+pub fn deleted_key(subscription: &SubscriptionUid) -> String {
+    format!("deleted.{subscription}")
+}
+
+/// All keys that [`deleted_key`] makes.
+pub const DELETED_KEYS: &str = "deleted.*";
+
+/// The Subscription of a [`deleted_key`]; `None` for any other key.
+#[must_use]
+pub fn parse_deleted_key(key: &str) -> Option<SubscriptionUid> {
+    SubscriptionUid::parse(key.strip_prefix("deleted.")?).ok()
 }
 
 /// The key of one dispatcher's counts for one Subscription in [`HEALTH_BUCKET`].
