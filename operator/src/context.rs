@@ -12,6 +12,7 @@ use crate::cache::health::Health;
 use crate::cache::kind::Kind;
 use crate::cache::leases::Leases;
 use crate::cache::namespaces::Namespaces;
+use crate::cache::orphans::Orphans;
 use crate::cache::producers::ProducerStates;
 use crate::cache::schema_checks::SchemaChecks;
 use crate::cache::schema_violations::SchemaViolations;
@@ -43,6 +44,7 @@ pub(crate) struct Context {
     pub(crate) schema_violations: SchemaViolations,
     pub(crate) stream_incidents: StreamIncidents,
     pub(crate) stream_numbers: StreamNumbers,
+    pub(crate) orphans: Orphans,
     pub(crate) triggers: Triggers,
     pub(crate) failures: Failures,
     pub(crate) status: StatusWriter,

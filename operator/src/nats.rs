@@ -8,3 +8,4 @@ pub(crate) mod drift;
 pub(crate) mod jetstream;
 pub(crate) mod kv;
 pub(crate) mod system;
+pub(crate) mod tombstones;
