@@ -22,6 +22,7 @@ use crate::cache::stream_numbers::StreamNumbers;
 use crate::metrics::Metrics;
 use crate::nats::jetstream::JetStream;
 use crate::reconcile::failures::Failures;
+use crate::reconcile::fenced::Records;
 use crate::reconcile::triggers::Triggers;
 use crate::settings::Settings;
 use crate::status::write::StatusWriter;
@@ -49,4 +50,11 @@ pub(crate) struct Context {
     pub(crate) failures: Failures,
     pub(crate) status: StatusWriter,
     pub(crate) metrics: Metrics,
+}
+
+impl Context {
+    /// Returns access to the records of an object.
+    pub(crate) fn records<'a, K>(&'a self, object: &'a K) -> Records<'a, K> {
+        Records { object, js: &self.js, client: &self.client }
+    }
 }

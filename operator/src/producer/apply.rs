@@ -4,13 +4,14 @@ use async_nats::jetstream::ErrorCode;
 use async_nats::jetstream::stream::Info;
 use hookwright_core::nats::names::{self, CONFIG_BUCKET, ConfigKey, STATE_BUCKET};
 use hookwright_core::record::{self, Checkpoint, ProducerRecord};
-use hookwright_crds::Reason;
+use hookwright_crds::{Producer, Reason};
 use jiff::Timestamp;
 use tracing::info;
 
 use super::build::Plan;
 use super::fetch::Current;
 use crate::cache::producers::LiveProducer;
+use crate::context::Context;
 use crate::nats::consumers::{self, Kept};
 use crate::nats::drift;
 use crate::nats::jetstream::{ConsumerAction, JetStream, JsError, JsResult, created};
@@ -25,7 +26,18 @@ pub(crate) enum Applied {
     Refused(Refusal),
 }
 
-pub(crate) async fn apply(plan: &Plan, current: Current, js: &JetStream) -> Result<Applied, ReconcileError> {
+pub(crate) async fn apply(
+    plan: &Plan,
+    current: Current,
+    producer: &Producer,
+    ctx: &Context,
+) -> Result<Applied, ReconcileError> {
+    let (js, records) = (&ctx.js, ctx.records(producer));
+    let key = ConfigKey::Producer(plan.producer.uid.clone()).to_string();
+    let entry = js.get(CONFIG_BUCKET, &key).await?;
+    // The stream is not changed back, either.
+    records.guard(entry.as_ref().map(|entry| &*entry.value)).await?;
+    let old = entry.and_then(|entry| record::decode::<ProducerRecord>(&entry.value).ok());
     let stream = if plan.is_existing() {
         existing(plan, current.stream)
     } else {
@@ -35,20 +47,18 @@ pub(crate) async fn apply(plan: &Plan, current: Current, js: &JetStream) -> Resu
         Ok(stream) => stream,
         Err(refusal) => return Ok(Applied::Refused(refusal)),
     };
-    let created = created(&stream);
-    let wanted = plan.record(created);
-    let key = ConfigKey::Producer(plan.producer.uid.clone()).to_string();
-    let entry = js.get(CONFIG_BUCKET, &key).await?;
-    let old = entry.as_ref().and_then(|entry| record::decode::<ProducerRecord>(&entry.value).ok());
+    let wanted = plan.record(created(&stream));
     // If the stream was replaced, dispatchers learn of the new one before they can read it.
     let replaced = old.as_ref().is_some_and(|old| old.stream != wanted.stream);
     if !replaced {
         ensure_consumer(plan, &stream, js).await?;
     }
-    let revision = match entry {
-        Some(entry) if old.as_ref() == Some(&wanted) => entry.revision,
-        _ => js.put(CONFIG_BUCKET, &key, record::encode(&wanted)?).await?,
-    };
+    let written = records.put(&key, |found| {
+        let same =
+            found.and_then(|value| record::decode(value).ok()).is_some_and(|found: ProducerRecord| found == wanted);
+        Ok(if same { None } else { Some(record::encode(&wanted)?) })
+    });
+    let revision = written.await?.revision;
     if replaced {
         ensure_consumer(plan, &stream, js).await?;
     }
