@@ -7,11 +7,13 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
-use crate::{Process, Publisher, Tools, wait_for, workspace};
+use crate::{Process, Publisher, Tools, Use, wait_for, workspace};
 
 const READY: Duration = Duration::from_secs(60);
 
 const CONFIG: &str = "nats.conf";
+
+const SYNC: &str = "sync_interval: always";
 
 /// The users of `deploy/nats.conf`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,7 +66,7 @@ impl NatsServer {
     /// account may keep in files.
     pub async fn start(tools: &Tools, folder: &Path, account_storage: Option<u64>) -> Result<Self> {
         std::fs::create_dir_all(folder)?;
-        std::fs::write(folder.join(CONFIG), config(account_storage)?)?;
+        std::fs::write(folder.join(CONFIG), config(tools.whom(), account_storage)?)?;
         let binary = tools.tool("nats-server")?;
         // nats.conf reads a value that starts with a letter as a string.
         let passwords = User::ALL.map(|_| format!("p{:032x}", rand::random::<u128>()));
@@ -140,9 +142,14 @@ impl NatsServer {
     }
 }
 
-/// The text of `deploy/nats.conf` with this limit.
-fn config(account_storage: Option<u64>) -> Result<String> {
-    let config = std::fs::read_to_string(workspace().join("deploy/nats.conf"))?;
+/// The text of `deploy/nats.conf` with this limit. Tests do without the sync of each write: they kill processes, not
+/// machines, and a disk of a test machine takes milliseconds for each.
+fn config(whom: Use, account_storage: Option<u64>) -> Result<String> {
+    let mut config = std::fs::read_to_string(workspace().join("deploy/nats.conf"))?;
+    if whom == Use::Tests {
+        anyhow::ensure!(config.contains(SYNC), "deploy/nats.conf has no `{SYNC}` to leave out");
+        config = config.replace(SYNC, "");
+    }
     let Some(bytes) = account_storage else { return Ok(config) };
     let limited = config.replace("jetstream: enabled", &format!("jetstream: {{ max_file: {bytes} }}"));
     anyhow::ensure!(limited != config, "deploy/nats.conf has no `jetstream: enabled` to limit");

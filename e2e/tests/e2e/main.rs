@@ -31,3 +31,4 @@ mod startup;
 mod status;
 mod storage;
 mod streams;
+mod system;
