@@ -102,8 +102,9 @@ impl Reader {
         stop: &CancellationToken,
     ) -> Result<(), PullError> {
         let (stream, consumer) = source.names();
-        let (nats, budget) = (connection.as_ref().map_or(&self.nats, |own| own.nats()), Arc::clone(&self.budget));
-        let mut puller = Puller::open(nats, stream, consumer, budget, self.max_message).await?;
+        let nats = connection.as_ref().map_or_else(|| self.nats.clone(), |connection| connection.nats());
+        let budget = Arc::clone(&self.budget);
+        let mut puller = Puller::open(&nats, stream, consumer, budget, self.max_message).await?;
         let may_read = || {
             let kept_out = matches!(source, Source::Events { .. }) && self.parked_budget.is_high();
             let deliverer = &self.deliverer;
