@@ -40,7 +40,10 @@ impl Deliverer {
             hold.settled(None);
             return Ok(());
         };
-        let published = Published::from_parked(message, parked.event);
+        let published = Published::from_parked(message, parked.event).map_err(|failure| {
+            error!(id = %parked.id, error = chain(&failure), "can't read a parked event's headers; it comes again");
+            Abandoned
+        })?;
         let known_type = Some(published.event.event_type.as_str());
         let reading = Reading { rule: &producer.record.event_type, source: &producer.source, known_type };
         let event = match published.with_message(|message| parse(message, reading)) {
