@@ -38,7 +38,7 @@ enum SystemError {
          remove the limit from the stream"
     )]
     Limited { stream: String, limit: &'static str },
-    #[error("the stream {stream} does not support scheduled messages: NATS 2.12 or newer is needed on every server")]
+    #[error("the stream {stream} does not support scheduled messages: NATS 2.12.7 or newer is needed on every server")]
     NoSchedules { stream: String },
     #[error("the stream {stream} exists with other subjects or another retention than Hookwright needs; delete it")]
     Foreign { stream: String },
