@@ -5,4 +5,5 @@
 pub(crate) mod messages;
 pub(crate) mod parked_budget;
 pub(crate) mod quota;
+pub(crate) mod refusal;
 pub(crate) mod store;
