@@ -16,6 +16,7 @@ use crate::config::schema::Schema;
 use crate::config::subscription::Subscription;
 use crate::health::Health;
 use crate::http::endpoint::{Endpoint, Unusable};
+use crate::panics;
 
 /// Keeps the index equal to the bucket.
 pub(crate) struct ConfigLoader {
@@ -43,7 +44,8 @@ impl ConfigLoader {
             },
             Change::Put { key, value, revision } => match ConfigKey::parse(&key) {
                 Some(key) => {
-                    if let Err(reason) = self.put(&key, &value, revision) {
+                    let put = panics::caught(|| self.put(&key, &value, revision));
+                    if let Err(reason) = put.unwrap_or_else(|panic| Err(format!("reading it panicked: {panic}"))) {
                         error!(%key, reason, "can't read a config record; its Producer is not served");
                         self.index.put_unreadable(&key, reason);
                     }

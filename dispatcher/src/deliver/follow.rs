@@ -69,7 +69,7 @@ impl Deliverer {
     }
 
     /// Parks a delivery until `at`. A delivery that was parked before is parked again, even beyond the quota.
-    async fn park(&self, mut delivery: Delivery, at: Timestamp, why: &'static str) {
+    pub(super) async fn park(&self, mut delivery: Delivery, at: Timestamp, why: &'static str) {
         let mut parking = None;
         if !delivery.waited {
             match self.quota.admit(&delivery.subscription.health, delivery.as_waiting()).await {
