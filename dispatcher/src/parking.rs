@@ -2,6 +2,7 @@
 //!
 //! `deliver` stores; `intake` asks whether too much is parked to read new events.
 
+pub(crate) mod elsewhere;
 pub(crate) mod messages;
 pub(crate) mod parked_budget;
 pub(crate) mod quota;
