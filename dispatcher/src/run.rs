@@ -30,7 +30,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use crate::ack::batch::Acks;
 use crate::clock::Clock;
@@ -163,6 +163,11 @@ impl Shared {
         vital.spawn(loader.run(self.nats.clone()));
         vital.spawn(Arc::clone(&self.disabled).run(self.nats.clone()));
         vital.spawn(Arc::clone(&self.violations).run());
+        let nats = self.nats.clone();
+        vital.spawn(async move {
+            nats.ended().await;
+            error!("the client of NATS has panicked; the dispatcher ends, and has to be started again");
+        });
     }
 
     fn deliverer(&self, sender: Sender, parked_budget: ParkedBudget) -> Deliverer {
