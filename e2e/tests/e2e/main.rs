@@ -10,6 +10,7 @@
 mod admission;
 mod clients;
 mod corners;
+mod dead_letters;
 mod disabled;
 mod egress;
 mod examples;
@@ -19,6 +20,7 @@ mod lifecycle;
 mod load;
 mod malformed;
 mod parking;
+mod poison;
 mod retries;
 mod routing;
 mod schemas;
