@@ -120,6 +120,7 @@ impl Reader {
         let (stream, consumer) = source.names();
         let budget = Arc::clone(&self.budget);
         let mut puller = Puller::open(&self.nats, stream, consumer, budget, self.max_message).await?;
+        bodiless.opened();
         let may_read = || {
             let kept_out = matches!(source, Source::Events { .. }) && self.parked_budget.is_high();
             let deliverer = &self.deliverer;
