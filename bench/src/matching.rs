@@ -18,7 +18,7 @@ const FEW: usize = 10;
 /// The runs whose median is a figure.
 const RUNS: usize = 5;
 /// The matches of a run.
-const MATCHES: usize = 5_000_000;
+const MATCHES: usize = 1_000_000;
 /// The type of all events.
 const EVENT: &str = "tenant-1.created";
 

@@ -72,7 +72,7 @@ impl Nats {
 }
 
 /// The oldest server that will do. Scheduled messages came with 2.12.0. Before 2.12.2 a server misses a header behind
-/// one whose name ends alike (nats-server #7465), and 2.12.0 may put its timer off for ever (#7347). 2.12.7 is the
+/// one whose name ends alike (nats-server #7465), and in 2.12.0 the timer of schedules may never fire (#7347). 2.12.7 is the
 /// lowest 2.12 with the known security fixes.
 const OLDEST: (i64, i64, i64) = (2, 12, 7);
 

@@ -5,7 +5,7 @@
 //! A publisher may have written the header itself, to an event that is empty. Such an event comes again without a body
 //! after the consumer was found in order, and is then at fault itself.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 
 use async_nats::Message;
 
@@ -28,31 +28,41 @@ pub(crate) enum Body {
 /// The events of one consumer that came without a body.
 #[derive(Default)]
 pub(crate) struct Bodiless {
-    suspected: HashSet<u64>,
+    /// The sequences of the suspected events, each with the value of `opened` when it came.
+    suspected: HashMap<u64, u64>,
+    /// How often the consumer was found in order.
+    opened: u64,
     reopen: bool,
 }
 
 impl Bodiless {
+    /// The consumer was opened and found in order. What comes from now on was asked for after that.
+    pub(crate) fn opened(&mut self) {
+        self.opened += 1;
+        self.reopen = false;
+    }
+
     /// Judges the message with this sequence.
     pub(crate) fn judge(&mut self, sequence: u64, message: &Message) -> Body {
         if !announces_a_body(message) {
             self.suspected.remove(&sequence);
             return Body::Whole;
         }
-        if self.suspected.remove(&sequence) {
+        if self.suspected.get(&sequence).is_some_and(|opened| *opened < self.opened) {
+            self.suspected.remove(&sequence);
             return Body::Missing;
         }
         if self.suspected.len() >= MOST {
             self.suspected.clear();
         }
-        self.suspected.insert(sequence);
+        self.suspected.insert(sequence, self.opened);
         self.reopen = true;
         Body::Withheld
     }
 
-    /// Whether the consumer has to be opened anew. It is asked once for each time.
-    pub(crate) fn reopens(&mut self) -> bool {
-        std::mem::take(&mut self.reopen)
+    /// Whether the consumer has to be opened anew.
+    pub(crate) fn reopens(&self) -> bool {
+        self.reopen
     }
 }
 
@@ -86,6 +96,7 @@ mod tests {
             let mut bodiless = Bodiless::default();
             assert_eq!(bodiless.judge(1, &message(size, body)), wanted, "{size:?} {body}");
             assert_eq!(bodiless.reopens(), wanted == Body::Withheld);
+            bodiless.opened();
             assert!(!bodiless.reopens());
         }
     }
@@ -95,6 +106,8 @@ mod tests {
         let (mut bodiless, empty) = (Bodiless::default(), message(Some("7"), ""));
         assert_eq!(bodiless.judge(1, &empty), Body::Withheld);
         assert_eq!(bodiless.judge(2, &empty), Body::Withheld, "another one");
+        assert_eq!(bodiless.judge(1, &empty), Body::Withheld, "the consumer was not opened anew");
+        bodiless.opened();
         assert_eq!(bodiless.judge(1, &empty), Body::Missing);
         assert_eq!(bodiless.judge(2, &message(Some("7"), "{}")), Body::Whole, "the consumer was put right");
         assert_eq!(bodiless.judge(2, &empty), Body::Withheld, "and set wrong again");

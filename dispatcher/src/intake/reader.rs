@@ -136,6 +136,7 @@ impl Reader {
         let nats = state.connection.as_ref().map_or_else(|| self.nats.clone(), |connection| connection.nats());
         let budget = Arc::clone(&self.budget);
         let mut puller = Puller::open(&nats, stream, consumer, budget, self.max_message).await?;
+        state.bodiless.opened();
         let may_read = || {
             let kept_out = matches!(source, Source::Events { .. }) && self.parked_budget.is_high();
             let deliverer = &self.deliverer;

@@ -143,13 +143,13 @@ impl Elsewhere {
 
 impl Counts {
     fn add(&mut self, incarnation: &str, value: &[u8]) -> Result<(), LookError> {
-        if value.is_empty() {
-            // A removed key leaves an empty message.
-            self.dispatchers.remove(incarnation);
-        } else if incarnation == BASE {
-            self.base = Some(decode(value).map_err(LookError::Record)?);
-        } else {
-            self.dispatchers.insert(incarnation.to_owned(), decode(value).map_err(LookError::Record)?);
+        // A removed key leaves an empty message.
+        let removed = value.is_empty();
+        match incarnation {
+            BASE if removed => self.base = None,
+            BASE => self.base = Some(decode(value).map_err(LookError::Record)?),
+            gone if removed => drop(self.dispatchers.remove(gone)),
+            other => drop(self.dispatchers.insert(other.to_owned(), decode(value).map_err(LookError::Record)?)),
         }
         Ok(())
     }

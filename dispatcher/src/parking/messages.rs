@@ -222,6 +222,6 @@ mod tests {
             description: None,
             length: 0,
         };
-        assert_eq!(Published::from_parked(message, event).unwrap().headers, headers);
+        assert_eq!(Published::from_parked(&message, event).unwrap().headers, headers);
     }
 }
