@@ -9,16 +9,21 @@
 
 mod admission;
 mod clients;
+mod cluster;
 mod corners;
 mod disabled;
+mod due;
+mod edits;
 mod egress;
 mod examples;
+mod faults;
 mod harness;
 mod kills;
 mod lifecycle;
 mod load;
 mod malformed;
 mod parking;
+mod poison;
 mod retries;
 mod routing;
 mod schemas;
