@@ -12,6 +12,7 @@ pub mod millis;
 pub mod outcome;
 pub mod parked;
 pub mod policy;
+pub mod postpone;
 pub mod progress;
 pub mod quota;
 pub mod test_delivery;

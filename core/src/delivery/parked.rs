@@ -45,10 +45,14 @@ impl ParkedDelivery {
     /// # Errors
     /// If the record can't be encoded, which doesn't happen.
     pub fn headers(&self, at: Timestamp, target: &str) -> Result<[(&'static str, String); 3], RecordError> {
-        Ok([
-            (PARKED_HEADER, encode_header(self)?),
-            ("Nats-Schedule", format!("@at {at}")),
-            ("Nats-Schedule-Target", target.to_owned()),
-        ])
+        let [schedule, target] = schedule_headers(at, target);
+        Ok([(PARKED_HEADER, encode_header(self)?), schedule, target])
     }
+}
+
+/// The names and values of the headers that have the NATS server publish a message to the subject `target` at the time
+/// `at` (NATS ADR-51).
+#[must_use]
+pub fn schedule_headers(at: Timestamp, target: &str) -> [(&'static str, String); 2] {
+    [("Nats-Schedule", format!("@at {at}")), ("Nats-Schedule-Target", target.to_owned())]
 }

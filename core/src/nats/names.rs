@@ -27,6 +27,10 @@ pub const DEAD_LETTER_STREAM: &str = "HOOKWRIGHT_DEAD_LETTERS";
 pub const DUE_CONSUMER: &str = "due";
 /// The subjects of [`PARKED_STREAM`].
 pub const PARKED_SUBJECTS: &str = "hookwright.parked.>";
+/// The beginning of the subjects that [`parked_at`] makes.
+pub const PARKED_AT_PREFIX: &str = "hookwright.parked.at.";
+/// The beginning of the subjects of due deliveries.
+pub const PARKED_DUE_PREFIX: &str = "hookwright.parked.due.any.";
 /// All subjects that [`parked_at`] makes.
 pub const PARKED_AT_SUBJECTS: &str = "hookwright.parked.at.>";
 /// The subjects of due deliveries, which any dispatcher may take.

@@ -1,8 +1,8 @@
 //! The parts that all deliveries share.
 
 use std::sync::Arc;
-use std::time::Duration;
 
+use hookwright_core::delivery::postpone::Postponed;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
@@ -19,9 +19,6 @@ use crate::parking::quota::Quota;
 use crate::parking::store::Store;
 use crate::validate::schema_violations::ViolationCounts;
 use crate::validate::validator::Validator;
-
-/// How long a delivery waits at a dispatcher whose config is behind.
-pub(crate) const BEHIND: Duration = Duration::from_secs(5);
 
 /// The parts that all deliveries share.
 pub(crate) struct Deliverer {
@@ -50,8 +47,9 @@ impl Deliverer {
         if version != delivery.version {
             match self.index.lookup(&delivery.subscription.uid) {
                 Lookup::Serving(current, _) => (delivery.subscription, delivery.version) = (current, version),
-                Lookup::Waiting => standing = Standing::Waits,
-                Lookup::Absent { .. } => return Standing::Gone,
+                Lookup::Barred(_) => standing = Standing::Waits(Postponed::ProducerBarred),
+                Lookup::Absent { .. } => return Standing::Waits(Postponed::SubscriptionAbsent),
+                Lookup::Deleted => return Standing::Gone,
             }
         }
         if self.disabled.contains(&delivery.subscription.uid, delivery.subscription.generation) {

@@ -18,6 +18,7 @@ use crate::ack::hold::Hold;
 use crate::config::index::Producer;
 use crate::deliver::deliverer::Deliverer;
 use crate::deliver::queued::Permits;
+use crate::intake::connections::{Connection, Connections};
 use crate::intake::pull::{PullError, Pulled, Puller};
 use crate::limits::budget::Budget;
 use crate::limits::read_ahead::{Coming, Intake, ReadAhead};
@@ -33,7 +34,9 @@ const RETRY: Duration = Duration::from_millis(250);
 /// The parts that a reader needs.
 #[derive(Clone)]
 pub(crate) struct Reader {
+    /// The connection over which due deliveries are read.
     pub(crate) nats: Nats,
+    pub(crate) connections: Arc<Connections>,
     pub(crate) deliverer: Arc<Deliverer>,
     pub(crate) budget: Arc<Budget>,
     /// Limits how many deliveries wait for their turn.
@@ -68,6 +71,10 @@ impl Source {
 impl Reader {
     /// Reads until `stop`. Work on messages that are held goes on after that.
     pub(crate) async fn run(self, source: Source, stop: CancellationToken) {
+        let mut connection = match source {
+            Source::Events { .. } => Some(Connection::new(Arc::clone(&self.connections))),
+            Source::Due { .. } => None,
+        };
         while !stop.is_cancelled() {
             let allowed = async {
                 self.deliverer.liveness.live().await;
@@ -79,7 +86,7 @@ impl Reader {
             if stop.run_until_cancelled(allowed).await.is_none() {
                 break;
             }
-            if let Err(error) = self.read(&source, &stop).await {
+            if let Err(error) = self.read(&source, connection.as_mut(), &stop).await {
                 let (stream, consumer) = source.names();
                 warn!(stream, consumer, error = chain(&error), "can't read from the consumer; retrying");
                 stop.run_until_cancelled(tokio::time::sleep(RETRY)).await;
@@ -88,10 +95,15 @@ impl Reader {
         debug!(source = ?source.names(), "stopped reading");
     }
 
-    async fn read(&self, source: &Source, stop: &CancellationToken) -> Result<(), PullError> {
+    async fn read(
+        &self,
+        source: &Source,
+        mut connection: Option<&mut Connection>,
+        stop: &CancellationToken,
+    ) -> Result<(), PullError> {
         let (stream, consumer) = source.names();
-        let budget = Arc::clone(&self.budget);
-        let mut puller = Puller::open(&self.nats, stream, consumer, budget, self.max_message).await?;
+        let (nats, budget) = (connection.as_ref().map_or(&self.nats, |own| own.nats()), Arc::clone(&self.budget));
+        let mut puller = Puller::open(nats, stream, consumer, budget, self.max_message).await?;
         let may_read = || {
             let kept_out = matches!(source, Source::Events { .. }) && self.parked_budget.is_high();
             let deliverer = &self.deliverer;
@@ -108,6 +120,12 @@ impl Reader {
             if let Some(producer) = long_queue() {
                 stop.run_until_cancelled(fair_queue.shortened(producer)).await;
                 continue;
+            }
+            if let Some(connection) = &mut connection
+                && connection.is_to_change()
+            {
+                stop.run_until_cancelled(connection.change(stream)).await;
+                return Ok(());
             }
             puller.pull(self.wanted(source), goes_on, stop, |pulled| self.take(source, pulled)).await?;
         }

@@ -5,8 +5,9 @@ use async_nats::jetstream::message::Info;
 use bytes::Bytes;
 use hookwright_core::delivery::dead_letter::DeadLetter;
 use hookwright_core::delivery::event_ref::{EVENT_HEADER_PREFIX, EventRef};
-use hookwright_core::delivery::parked::ParkedDelivery;
+use hookwright_core::delivery::parked::{ParkedDelivery, schedule_headers};
 use hookwright_core::event::Message;
+use hookwright_core::nats::names::{PARKED_AT_PREFIX, PARKED_DUE_PREFIX};
 use hookwright_core::record::RecordError;
 use jiff::Timestamp;
 
@@ -95,6 +96,41 @@ impl Published {
         let headers = if letter.reference_only { HeaderMap::new() } else { self.prefixed_headers() };
         Ok(with(headers, letter.headers()?))
     }
+}
+
+/// The header that counts how often a due message was parked again that could not be read.
+const UNREAD_PARKS: &str = "Hookwright-Unread-Parks";
+
+/// How often this due message was parked again before, because it could not be read.
+pub(crate) fn parks_before(message: &async_nats::Message) -> u32 {
+    let header = message.headers.as_ref().and_then(|headers| headers.get(UNREAD_PARKS));
+    header.and_then(|parks| parks.as_str().parse().ok()).unwrap_or_default()
+}
+
+/// The subject under which a due message waits again. The server says in a header under which it has waited. One that
+/// never waited, such as a test, waits under a subject of its own.
+pub(crate) fn schedule_of(message: &async_nats::Message) -> String {
+    let header = message.headers.as_ref().and_then(|headers| headers.get("Nats-Scheduler"));
+    match header {
+        Some(schedule) => schedule.as_str().to_owned(),
+        None => {
+            let subscription = message.subject.strip_prefix(PARKED_DUE_PREFIX).unwrap_or_default();
+            format!("{PARKED_AT_PREFIX}{subscription}.{:016x}", rand::random::<u64>())
+        }
+    }
+}
+
+/// The headers of a due message that waits again until `at`, without those by which the server delivered it.
+pub(crate) fn unread_headers(message: &async_nats::Message, at: Timestamp, parks: u32) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    for (name, values) in message.headers.iter().flat_map(HeaderMap::iter) {
+        let name: &str = name.as_ref();
+        if !name.starts_with("Nats-") && name != UNREAD_PARKS {
+            values.iter().for_each(|value| headers.append(name, value.clone()));
+        }
+    }
+    headers.insert(UNREAD_PARKS, parks.to_string());
+    with(headers, schedule_headers(at, &message.subject))
 }
 
 /// A message's position in its stream.

@@ -72,12 +72,17 @@ impl Quota {
         Self { quota, parked_budget, nats, incarnation, bucket, complaints: Seldom::default() }
     }
 
-    /// Counts a delivery as parked, unless the quota of its Subscription is used up.
-    pub(crate) async fn admit(&self, cell: &Arc<HealthCell>, delivery: Waiting) -> Result<Parking, UsedUp> {
+    /// Counts a delivery as parked, unless the quota of its Subscription applies and is used up.
+    pub(crate) async fn admit(
+        &self,
+        cell: &Arc<HealthCell>,
+        delivery: Waiting,
+        has_quota: bool,
+    ) -> Result<Parking, UsedUp> {
         let bytes = u64::try_from(delivery.bytes).unwrap_or_default().saturating_add(STORED_WITH);
         loop {
             let parking = self.parked_budget.parking(bytes).await;
-            let quota = self.parked_budget.shrink(self.quota);
+            let quota = if has_quota { self.parked_budget.shrink(self.quota) } else { ParkQuota::UNLIMITED };
             match cell.admit(quota, delivery, Instant::now()) {
                 Room::Free => return Ok(parking),
                 Room::UsedUp => {

@@ -21,7 +21,7 @@ use hookwright_runtime::nats::Nats;
 use jiff::Timestamp;
 use tracing::{error, warn};
 
-use crate::parking::messages::{Published, size};
+use crate::parking::messages::{Published, schedule_of, size, unread_headers};
 
 /// The bytes that a publish needs besides headers and body.
 const SLACK: usize = 1024;
@@ -79,6 +79,13 @@ impl Store {
         }
         self.publish(subject, headers, published.body.clone()).await;
         Ok(())
+    }
+
+    /// Parks a due message again until `at`, as it is: it can't be read. `parks` is how often it was parked so.
+    pub(crate) async fn park_unread(&self, message: async_nats::Message, at: Timestamp, parks: u32) {
+        let subject = schedule_of(&message);
+        let headers = unread_headers(&message, at, parks);
+        self.publish(subject, headers, message.payload).await;
     }
 
     /// Stores a dead letter: the event with the reason or, if that is too large, the reason and the event's position.
