@@ -53,7 +53,7 @@ async fn a_mirror_is_loaded_only_with_every_key_that_there_was() {
 
 /// Starts the server, and mirrors beside it one after the other. Returns when each had loaded, and with how many keys.
 async fn look_beside(victim: &NatsServer, connection: &runtime::Nats) -> Vec<(Duration, usize)> {
-    let (start, looking) = (Instant::now(), by_length(Duration::from_secs(5), Duration::from_secs(15)));
+    let (start, looking) = (Instant::now(), by_length(Duration::from_secs(3), Duration::from_secs(15)));
     let look = async |_| {
         let mut looks = Vec::new();
         while start.elapsed() < looking {
