@@ -4,5 +4,6 @@
 
 pub(crate) mod messages;
 pub(crate) mod parked_budget;
+pub(crate) mod parked_stream;
 pub(crate) mod quota;
 pub(crate) mod store;

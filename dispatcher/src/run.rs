@@ -17,7 +17,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use async_nats::jetstream::stream;
 use hookwright_core::nats::ids::SubscriptionUid;
 use hookwright_core::nats::names::{DUE_CONSUMER, PARKED_STREAM};
 use hookwright_core::seal::SealingKey;
@@ -52,6 +51,7 @@ use crate::liveness::{Liveness, Renewer};
 use crate::metrics::Metrics;
 use crate::observer::Observer;
 use crate::parking::parked_budget::{ParkedBudget, ParkedBudgetGauge};
+use crate::parking::parked_stream;
 use crate::parking::quota::Quota;
 use crate::parking::store::Store;
 use crate::settings::Settings;
@@ -289,8 +289,7 @@ impl Running {
         let nats = nats::connect(&settings.nats, &name).await?;
         let control = nats::connect(&settings.nats, &format!("{name}-control")).await?;
         let connections = Connections::open(settings.nats.clone(), format!("{name}-events")).await?;
-        ready.send_replace(Some(format!("waiting for stream {PARKED_STREAM}, which the operator creates")));
-        wait_for_parked_stream(&nats).await?;
+        parked_stream::wait_for(&nats, &ready).await;
         let budget = settings.parking.budget.get();
         let (shared, changed) = Shared::new(settings, (control, nats), incarnation, metrics)?;
         let mut vital = JoinSet::new();
@@ -345,32 +344,4 @@ impl Running {
         };
         let _ = tokio::time::timeout(FAREWELL_TIMEOUT, farewell).await;
     }
-}
-
-/// Waits until the operator has created the stream. A stream with limits is refused, because a full one would silently
-/// drop deliveries that wait in it.
-async fn wait_for_parked_stream(nats: &Nats) -> anyhow::Result<()> {
-    loop {
-        match nats.jetstream.get_stream(PARKED_STREAM).await {
-            Ok(found) => return check_parked_stream(&found.cached_info().config),
-            Err(error) => {
-                info!(error = chain(&error), "waiting for stream {PARKED_STREAM}, which the operator creates");
-                tokio::time::sleep(Duration::from_millis(500)).await;
-            }
-        }
-    }
-}
-
-fn check_parked_stream(config: &stream::Config) -> anyhow::Result<()> {
-    anyhow::ensure!(
-        config.allow_message_schedules && config.retention == stream::RetentionPolicy::WorkQueue,
-        "stream {PARKED_STREAM} is not a work queue with message schedules; delete it, and the operator creates it anew"
-    );
-    let unlimited = config.max_bytes <= 0
-        && config.max_messages <= 0
-        && config.max_messages_per_subject <= 0
-        && config.max_age.is_zero()
-        && config.max_message_size <= 0;
-    anyhow::ensure!(unlimited, "stream {PARKED_STREAM} has limits, so it could drop deliveries; remove the limits");
-    Ok(())
 }

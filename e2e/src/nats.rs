@@ -15,13 +15,14 @@ use tokio::time::timeout;
 
 use crate::nats::server::{Launch, free_port};
 use crate::nats::user::Passwords;
-use crate::{Publisher, Tools, wait_for, workspace};
+use crate::{Publisher, Tools, Use, wait_for, workspace};
 
 pub use server::NatsServer;
 pub use user::User;
 
 /// How long a cluster may take to elect leaders, and to catch up.
 const CURRENT: Duration = Duration::from_secs(60);
+const SYNC: &str = "sync_interval: always";
 /// How long one look at the cluster may take.
 const LOOK: Duration = Duration::from_secs(2);
 
@@ -37,7 +38,7 @@ impl Nats {
     pub async fn start(tools: &Tools, folder: &Path, servers: usize, account_storage: Option<u64>) -> Result<Self> {
         std::fs::create_dir_all(folder)?;
         let (config, passwords) = (folder.join("nats.conf"), Passwords::generate(folder)?);
-        std::fs::write(&config, configuration(account_storage.map(|bytes| bytes * servers as u64))?)?;
+        std::fs::write(&config, configuration(tools.whom(), account_storage.map(|bytes| bytes * servers as u64))?)?;
         let ports: Vec<u16> = (0..servers).map(|_| free_port()).collect::<Result<_>>()?;
         let routes = ports.iter().map(|port| format!("nats://127.0.0.1:{port}")).collect::<Vec<_>>().join(",");
         let spawn = |(n, port): (usize, &u16)| {
@@ -197,9 +198,14 @@ fn is_current(cluster: &ClusterInfo) -> bool {
     cluster.leader.is_some() && cluster.replicas.iter().all(|replica| replica.current && !replica.offline)
 }
 
-/// The text of `deploy/nats.conf` with this limit.
-fn configuration(account_storage: Option<u64>) -> Result<String> {
-    let config = std::fs::read_to_string(workspace().join("deploy/nats.conf"))?;
+/// The text of `deploy/nats.conf` with this limit. Tests do without the sync of each write: they kill processes, not
+/// machines, and a disk of a test machine takes milliseconds for each.
+fn configuration(whom: Use, account_storage: Option<u64>) -> Result<String> {
+    let mut config = std::fs::read_to_string(workspace().join("deploy/nats.conf"))?;
+    if whom == Use::Tests {
+        ensure!(config.contains(SYNC), "deploy/nats.conf has no `{SYNC}` to leave out");
+        config = config.replace(SYNC, "");
+    }
     let Some(bytes) = account_storage else { return Ok(config) };
     let limited = config.replace("jetstream: enabled", &format!("jetstream: {{ max_file: {bytes} }}"));
     ensure!(limited != config, "deploy/nats.conf has no `jetstream: enabled` to limit");

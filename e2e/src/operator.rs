@@ -1,5 +1,6 @@
 //! The operator as a process.
 
+use std::collections::HashMap;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
 
@@ -13,15 +14,18 @@ use crate::{Component, Nats, SealingKey, User};
 pub struct Operator(Component);
 
 impl Operator {
-    /// Starts an operator. `patch` changes its settings (a JSON merge patch). `kubeconfig` should be the file of
-    /// [`crate::ControlPlane::operator_kubeconfig`].
+    /// Starts an operator. `patch` changes its settings (a JSON merge patch), except that the fields under `environment`
+    /// become environment variables. `kubeconfig` should be the file of [`crate::ControlPlane::operator_kubeconfig`].
     pub fn spawn(folder: &Path, nats: &Nats, sealing: &SealingKey, kubeconfig: PathBuf, patch: &Value) -> Result<Self> {
         let mut settings = common(nats, User::Operator, sealing);
         let system_streams = json!({ "replicas": nats.replicas() });
         let own = json!({ "secretRefresh": "5m", "finalizerTimeout": "10m", "systemStreams": system_streams });
         merge(&mut settings, &own);
         merge(&mut settings, patch);
-        let environment = vec![("KUBECONFIG".to_owned(), kubeconfig.to_string_lossy().into_owned())];
+        let environment = settings.as_object_mut().and_then(|settings| settings.remove("environment"));
+        let mut environment = environment.map(serde_json::from_value::<HashMap<_, _>>).transpose()?.unwrap_or_default();
+        environment.insert("KUBECONFIG".to_owned(), kubeconfig.to_string_lossy().into_owned());
+        let environment = environment.into_iter().collect();
         Ok(Self(Component::spawn(folder, "operator", "hookwright-operator", &settings, environment)?))
     }
 }

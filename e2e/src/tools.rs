@@ -51,6 +51,11 @@ impl Tools {
         &self.bin
     }
 
+    /// Who uses the tools.
+    pub fn whom(&self) -> Use {
+        self.whom
+    }
+
     /// Whether kube-controller-manager is among the tools.
     pub fn has_controllers(&self) -> bool {
         self.whom == Use::Tests

@@ -8,6 +8,7 @@ pub(crate) mod namespaces;
 pub(crate) mod overdue;
 pub(crate) mod stream_numbers;
 pub(crate) mod sweep;
+pub(crate) mod tombstones;
 mod unreadable;
 
 use std::convert::Infallible;

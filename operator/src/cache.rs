@@ -8,6 +8,7 @@ pub(crate) mod health;
 pub(crate) mod kind;
 pub(crate) mod leases;
 pub(crate) mod namespaces;
+pub(crate) mod orphans;
 pub(crate) mod own_writes;
 pub(crate) mod producers;
 pub(crate) mod references;

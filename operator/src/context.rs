@@ -12,6 +12,7 @@ use crate::cache::health::Health;
 use crate::cache::kind::Kind;
 use crate::cache::leases::Leases;
 use crate::cache::namespaces::Namespaces;
+use crate::cache::orphans::Orphans;
 use crate::cache::producers::ProducerStates;
 use crate::cache::schema_checks::SchemaChecks;
 use crate::cache::schema_violations::SchemaViolations;
@@ -21,6 +22,7 @@ use crate::cache::stream_numbers::StreamNumbers;
 use crate::metrics::Metrics;
 use crate::nats::jetstream::JetStream;
 use crate::reconcile::failures::Failures;
+use crate::reconcile::fenced::Records;
 use crate::reconcile::triggers::Triggers;
 use crate::settings::Settings;
 use crate::status::write::StatusWriter;
@@ -43,8 +45,16 @@ pub(crate) struct Context {
     pub(crate) schema_violations: SchemaViolations,
     pub(crate) stream_incidents: StreamIncidents,
     pub(crate) stream_numbers: StreamNumbers,
+    pub(crate) orphans: Orphans,
     pub(crate) triggers: Triggers,
     pub(crate) failures: Failures,
     pub(crate) status: StatusWriter,
     pub(crate) metrics: Metrics,
+}
+
+impl Context {
+    /// Returns access to the records of an object.
+    pub(crate) fn records<'a, K>(&'a self, object: &'a K) -> Records<'a, K> {
+        Records { object, js: &self.js, client: &self.client }
+    }
 }

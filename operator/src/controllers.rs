@@ -24,11 +24,16 @@ use crate::context::Context;
 use crate::metrics::Reconcile;
 use crate::reconcile::deletion;
 use crate::reconcile::error::ReconcileError;
+use crate::reconcile::failures::jittered;
+use crate::reconcile::panics;
 use crate::reconcile::triggers::{self, Triggered};
 use crate::{event_schema, producer, subscription};
 
 /// How many objects of one kind are reconciled at the same time.
 const CONCURRENCY: u16 = 64;
+
+/// How soon an object is looked at again that has changed while it was worked on.
+const LOOK_ANEW: Duration = Duration::from_secs(2);
 
 /// A kind of object that the operator reconciles.
 trait Reconciled:
@@ -155,8 +160,8 @@ fn report<K: Reconciled>(
 async fn reconcile<K: Reconciled>(object: Arc<K>, ctx: Arc<Context>) -> Result<Action, Failed> {
     let api: Api<K> = Api::namespaced(ctx.client.clone(), &object.namespace().unwrap_or_default());
     let result = finalizer(&api, FINALIZER, object.clone(), async |event| match event {
-        Event::Apply(object) => K::reconcile(object, &ctx).await,
-        Event::Cleanup(object) => K::cleanup(&object, &ctx).await.map(|()| Action::await_change()),
+        Event::Apply(object) => panics::caught(K::reconcile(object, &ctx)).await,
+        Event::Cleanup(object) => panics::caught(K::cleanup(&object, &ctx)).await.map(|()| Action::await_change()),
     });
     let result = match result.await {
         Err(finalizer::Error::AddFinalizer(kube::Error::Api(status)))
@@ -165,6 +170,8 @@ async fn reconcile<K: Reconciled>(object: Arc<K>, ctx: Arc<Context>) -> Result<A
         {
             Ok(Action::await_change())
         }
+        // The watch brings what is newer; this is in case it doesn't.
+        Err(finalizer::Error::ApplyFailed(error)) if error.is_outdated() => Ok(Action::requeue(jittered(LOOK_ANEW))),
         result => result,
     };
     if result.is_ok() {

@@ -21,6 +21,7 @@ use crate::cache::references::RefersToProducer;
 use crate::context::Context;
 use crate::reconcile::error::ReconcileError;
 use crate::reconcile::failures::jittered;
+use crate::reconcile::panics;
 use crate::reconcile::programmed;
 use crate::status::conditions::holds_for;
 use crate::status::write::ReconciledObject;
@@ -41,8 +42,9 @@ pub(crate) async fn reconcile(schema: Arc<EventSchema>, ctx: &Context) -> Result
         // The Producer counts its EventSchemas.
         ctx.triggers.producer_soon(schema.producer_ref());
     }
-    let (found, error) = match attempt(&schema, &uid, ctx).await {
+    let (found, error) = match panics::caught(attempt(&schema, &uid, ctx)).await {
         Ok(found) => (found, None),
+        Err(error) if error.is_outdated() => return Err(error),
         Err(error) => (SchemaOutcome::failed(&error), Some(error)),
     };
     status::write(ctx, &schema, &found).await?;
@@ -65,6 +67,7 @@ async fn attempt(
     ctx: &Context,
 ) -> Result<SchemaOutcome, ReconcileError> {
     let fetched = Arc::new(fetch::fetch(schema, uid, ctx).await?);
+    panics::on_request(&**schema);
     let (object, for_check, published, checks) =
         (schema.clone(), uid.clone(), fetched.clone(), ctx.schema_checks.clone());
     // Compiling a large schema would block the runtime's threads.
@@ -76,7 +79,7 @@ async fn attempt(
         // A refused EventSchema must not keep its Producer waiting.
         settle(schema, uid, producer, ctx);
     }
-    let valid = match checked? {
+    let valid = match panics::joined(checked)? {
         Ok(valid) => valid,
         Err(refusal) => return Ok(SchemaOutcome::Refused(refusal)),
     };
@@ -85,7 +88,7 @@ async fn attempt(
         Err(refusal) => return Ok(SchemaOutcome::Unresolved(refusal)),
     };
     let versions = status::published(&record, &fetched);
-    let written = apply::apply(&record, ctx).await?;
+    let written = apply::apply(&record, schema, ctx).await?;
     settle(schema, uid, &record.producer, ctx);
     let this = ObjectRef::from_obj(&**schema);
     let generation = schema.meta().generation.unwrap_or_default();

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hookwright_core::nats::ids::ProducerUid;
-use hookwright_core::nats::names::{CONFIG_BUCKET, ConfigKey};
+use hookwright_core::nats::names::ConfigKey;
 use hookwright_crds::{Producer, StreamPolicy};
 use kube::ResourceExt;
 use kube::runtime::controller::Action;
@@ -26,6 +26,7 @@ use crate::cache::producers::ProducerState;
 use crate::context::Context;
 use crate::reconcile::error::ReconcileError;
 use crate::reconcile::failures::jittered;
+use crate::reconcile::panics;
 use crate::reconcile::programmed;
 use apply::Applied;
 use status::ProducerOutcome;
@@ -47,15 +48,16 @@ pub(crate) async fn reconcile(producer: Arc<Producer>, ctx: &Context) -> Result<
         // This comes before anything that may fail: a Subscription that loses its grant gets no events from now on.
         referrers::trigger(ctx, &producer);
     }
-    let (outcome, error) = match attempt(&producer, &uid, ctx).await {
+    let (outcome, error) = match panics::caught(attempt(&producer, &uid, ctx)).await {
         Ok(outcome) => (outcome, None),
+        Err(error) if error.is_outdated() => return Err(error),
         Err(error) => (ProducerOutcome::failed(&error), Some(error)),
     };
     let changed = remember(ctx, &uid, &outcome);
-    status::write(ctx, &producer, &uid, &outcome).await?;
     if changed {
         referrers::trigger(ctx, &producer);
     }
+    status::write(ctx, &producer, &uid, &outcome).await?;
     let rollout = match &outcome {
         ProducerOutcome::Live { rollout, .. } => Some(*rollout),
         _ => None,
@@ -72,6 +74,7 @@ pub(crate) async fn reconcile(producer: Arc<Producer>, ctx: &Context) -> Result<
 }
 
 async fn attempt(producer: &Producer, uid: &ProducerUid, ctx: &Context) -> Result<ProducerOutcome, ReconcileError> {
+    panics::on_request(producer);
     let current = fetch::fetch(producer, &ctx.js).await?;
     let valid = match validate::validate(producer, uid, current.max_payload, &ctx.settings.tenancy) {
         Ok(valid) => valid,
@@ -85,7 +88,7 @@ async fn attempt(producer: &Producer, uid: &ProducerUid, ctx: &Context) -> Resul
         return Ok(ProducerOutcome::Waiting { schemas: waits_for });
     }
     let plan = build::build(valid);
-    let (live, stream, fresh) = match apply::apply(&plan, current, &ctx.js).await? {
+    let (live, stream, fresh) = match apply::apply(&plan, current, producer, ctx).await? {
         Applied::Refused(refusal) => {
             withdraw(producer, uid, ctx).await?;
             return Ok(ProducerOutcome::Refused(refusal));
@@ -104,10 +107,7 @@ async fn withdraw(producer: &Producer, uid: &ProducerUid, ctx: &Context) -> Resu
     if validate::policy(producer) == StreamPolicy::Managed {
         return Ok(());
     }
-    let key = ConfigKey::Producer(uid.clone()).to_string();
-    if ctx.js.get(CONFIG_BUCKET, &key).await?.is_some() {
-        ctx.js.remove(CONFIG_BUCKET, &key).await?;
-    }
+    ctx.records(producer).remove(&ConfigKey::Producer(uid.clone()).to_string()).await?;
     ctx.producer_states.forget_live(uid);
     Ok(())
 }

@@ -23,6 +23,7 @@ use tracing::info;
 
 use crate::background::checkpoint::Checkpoints;
 use crate::background::overdue::Overdue;
+use crate::background::tombstones::Tombstones;
 use crate::background::{every, namespaces, stream_numbers, sweep};
 use crate::cache::kind::{Kind, watched};
 use crate::cache::namespaces::Namespaces;
@@ -117,7 +118,7 @@ async fn with_nats(ctx: &Context, readiness: &Readiness, connected: watch::Sende
     tokio::select! {
         never = mirrors(ctx, &nats, readiness) => match never {},
         never = forward(reconnects.clone(), connected) => match never {},
-        // After each reconnect, and every 30 s.
+        // After each reconnect, and every 5 s.
         never = system::keep(&ctx.js, ctx.settings.system_streams, reconnects.clone(), readiness) => match never {},
         // At the start and after each reconnect.
         never = sweep::keep(ctx, reconnects, readiness) => match never {},
@@ -128,6 +129,7 @@ async fn with_nats(ctx: &Context, readiness: &Readiness, connected: watch::Sende
         never = every(seconds(5), Fold::default(), ctx) => match never {},
         never = every(seconds(10), Checkpoints::default(), ctx) => match never {},
         never = every(seconds(10), Overdue::default(), ctx) => match never {},
+        never = every(seconds(60), Tombstones::default(), ctx) => match never {},
     }
 }
 
@@ -214,6 +216,7 @@ fn context(
         schema_violations: Default::default(),
         stream_incidents: Default::default(),
         stream_numbers: Default::default(),
+        orphans: Default::default(),
         triggers,
         failures: Default::default(),
         metrics,

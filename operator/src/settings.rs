@@ -1,5 +1,6 @@
 //! The operator's settings file.
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use hookwright_runtime::admin::AdminSettings;
@@ -71,11 +72,31 @@ pub struct SystemStreams {
     pub replicas: usize,
     /// Where the streams are kept.
     pub storage: Storage,
+    /// How long dead letters are kept.
+    pub dead_letters: DeadLetters,
 }
 
 impl Default for SystemStreams {
     fn default() -> Self {
-        Self { replicas: 1, storage: Storage::File }
+        Self { replicas: 1, storage: Storage::File, dead_letters: DeadLetters::default() }
+    }
+}
+
+/// How long dead letters are kept. The oldest go first.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct DeadLetters {
+    /// How old a dead letter may become; 0 means as old as it likes.
+    #[serde(deserialize_with = "duration::deserialize")]
+    pub max_age: Duration,
+    /// How many dead letters of one Subscription are kept, and how many of one Producer's own events.
+    pub per_subscription: NonZeroU32,
+}
+
+impl Default for DeadLetters {
+    fn default() -> Self {
+        const MOST: NonZeroU32 = NonZeroU32::new(10_000).expect("it is above 0");
+        Self { max_age: Duration::from_secs(14 * 24 * 3600), per_subscription: MOST }
     }
 }
 

@@ -26,6 +26,7 @@ use crate::context::Context;
 use crate::nats::kv::Written;
 use crate::reconcile::error::ReconcileError;
 use crate::reconcile::failures::jittered;
+use crate::reconcile::panics;
 use crate::reconcile::programmed;
 use build::Unresolved;
 use fetch::{Fetched, FoundProducer};
@@ -52,8 +53,9 @@ pub(crate) async fn reconcile(subscription: Arc<Subscription>, ctx: &Context) ->
         Ok(fetched) => {
             let policy = policy::effective(subscription.spec.delivery.as_ref(), fetched.delivery());
             let effective = fetched.producer.as_ref().and(policy.as_ref().ok()).map(policy::shown);
-            match attempt(&subscription, &uid, fetched, policy, ctx).await {
+            match panics::caught(attempt(&subscription, &uid, fetched, policy, ctx)).await {
                 Ok(outcome) => (outcome, effective, None),
+                Err(error) if error.is_outdated() => return Err(error),
                 Err(error) => (SubscriptionOutcome::failed(&error), effective, Some(error)),
             }
         }
@@ -87,9 +89,10 @@ async fn attempt(
     policy: Result<DeliveryPolicy, PolicyError>,
     ctx: &Context,
 ) -> Result<SubscriptionOutcome, ReconcileError> {
+    panics::on_request(subscription);
     if fetched.producer.is_none() && is_foreign(subscription) {
         // This comes before the spec is looked at: without a grant nothing is served, whatever else is wrong.
-        apply::withdraw(uid, ctx).await?;
+        apply::withdraw(uid, subscription, ctx).await?;
         ctx.triggers.subscriptions.settled(&ObjectRef::from_obj(subscription));
         return Ok(SubscriptionOutcome::Unresolved(build::not_permitted(&subscription.producer_ref())));
     }
@@ -102,7 +105,7 @@ async fn attempt(
         // The record stays as it was: deliveries go on as they last could, and Ready says why the spec can't be used.
         Err(unresolved) => return Ok(SubscriptionOutcome::Unresolved(unresolved)),
     };
-    let written = apply::apply(record, ctx).await?;
+    let written = apply::apply(record, subscription, ctx).await?;
     let rollout = rollout(subscription, fetched, &written, ctx).await?;
     Ok(SubscriptionOutcome::Applied { rollout, fresh: written.fresh, revision: written.revision })
 }

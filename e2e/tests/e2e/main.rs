@@ -36,3 +36,4 @@ mod startup;
 mod status;
 mod storage;
 mod streams;
+mod system;

@@ -1,5 +1,5 @@
 //! Looks at each shared consumer and its stream. It remembers how far the consumer has come, in case it vanishes,
-//! notices what happened to the stream, and puts unreadable events aside.
+//! notices what happened to the stream, has edits of both put right, and puts unreadable events aside.
 
 use std::collections::HashMap;
 
@@ -18,6 +18,7 @@ use crate::background::Periodic;
 use crate::background::unreadable::{self, UnreadableError};
 use crate::cache::producers::LiveProducer;
 use crate::context::Context;
+use crate::nats::drift;
 use crate::nats::jetstream::{JetStream, JsError, JsResult, consumer_created, created};
 use crate::status::conditions;
 
@@ -41,29 +42,34 @@ struct Stored {
     revision: u64,
 }
 
-/// The checkpoints as they were stored last. A failure leaves the stored checkpoint as it is.
+/// What a look leaves for the next one.
+#[derive(Clone, Default)]
+struct Memory {
+    /// The checkpoint as it was stored last. A failure leaves the stored checkpoint as it is.
+    stored: Option<Stored>,
+    /// The configuration of stream and consumer.
+    configs: Option<(stream::Config, consumer::Config)>,
+}
+
+/// The memory of the last look at each Producer.
 #[derive(Default)]
-pub(crate) struct Checkpoints(HashMap<ProducerUid, Stored>);
+pub(crate) struct Checkpoints(HashMap<ProducerUid, Memory>);
 
 impl Periodic for Checkpoints {
     async fn turn(&mut self, ctx: &Context) {
-        let taken: Vec<_> = futures::stream::iter(ctx.producer_states.live())
-            .map(|(uid, live)| {
-                let old = self.0.get(&uid).cloned();
-                async move { (take(ctx, &uid, &live, old).await, uid) }
-            })
-            .buffer_unordered(AT_ONCE)
-            .collect()
-            .await;
-        // A checkpoint that failed is read again: another operator may have written it.
-        self.0.clear();
-        for (result, uid) in taken {
-            match result {
-                Ok(Some(stored)) => drop(self.0.insert(uid, stored)),
-                Ok(None) => {}
-                Err(error) => debug!(producer_uid = %uid, error = logging::chain(&error), "can't take a checkpoint"),
+        let mut before = std::mem::take(&mut self.0);
+        let turns = ctx.producer_states.live().into_iter().map(|(uid, live)| {
+            let mut memory = before.remove(&uid).unwrap_or_default();
+            async move {
+                if let Err(error) = take(ctx, &uid, &live, &mut memory).await {
+                    debug!(producer_uid = %uid, error = logging::chain(&error), "can't take a checkpoint");
+                    // It is read again: another operator may have written it.
+                    memory.stored = None;
+                }
+                (uid, memory)
             }
-        }
+        });
+        self.0 = futures::stream::iter(turns).buffer_unordered(AT_ONCE).collect().await;
     }
 }
 
@@ -79,24 +85,47 @@ async fn take(
     ctx: &Context,
     uid: &ProducerUid,
     live: &LiveProducer,
-    old: Option<Stored>,
-) -> Result<Option<Stored>, CheckpointError> {
-    let old = match old {
-        Some(old) => Some(old),
-        None => stored(&ctx.js, uid).await?,
-    };
+    memory: &mut Memory,
+) -> Result<(), CheckpointError> {
+    if memory.stored.is_none() {
+        memory.stored = stored(&ctx.js, uid).await?;
+    }
     let Some((stream, consumer)) = look(&ctx.js, live).await? else {
         reconcile(ctx, uid);
-        return Ok(old);
+        return Ok(());
     };
+    let configs = Some((stream.config.clone(), consumer.config.clone()));
+    let edited = memory.configs.is_some() && memory.configs != configs;
+    memory.configs = configs;
+    let has_own_floor = drift::has_own_floor(&consumer.config);
+    if edited || !has_own_floor {
+        reconcile(ctx, uid);
+    }
+    if !has_own_floor {
+        return Ok(());
+    }
     let put_aside = unreadable::put_aside(&ctx.js, uid, live, &consumer).await?;
     ctx.metrics.unreadable_events.inc_by(put_aside);
-    let seen = seen(live, &stream, &consumer);
+    note(ctx, uid, live, memory, (&stream, &consumer)).await
+}
+
+/// Stores the checkpoint, and tells what it says of the stream.
+async fn note(
+    ctx: &Context,
+    uid: &ProducerUid,
+    live: &LiveProducer,
+    memory: &mut Memory,
+    (stream, consumer): (&stream::Info, &consumer::Info),
+) -> Result<(), CheckpointError> {
+    let seen = seen(live, stream, consumer);
     let floor = consumer.ack_floor.stream_sequence;
-    let before = old.as_ref().map(|old| &old.checkpoint);
+    let before = memory.stored.as_ref().map(|old| &old.checkpoint);
     let (checkpoint, found) = Checkpoint::after(before, live.stream.created, floor, &seen, conditions::now());
     let replaced = before.is_some_and(|before| before.stream_created != checkpoint.stream_created);
-    let Some(revision) = store(&ctx.js, uid, old.as_ref(), &checkpoint).await? else { return Ok(None) };
+    let Some(revision) = store(&ctx.js, uid, memory.stored.as_ref(), &checkpoint).await? else {
+        memory.stored = None;
+        return Ok(());
+    };
     let (producer, name) = (|| ctx.producers.full_name(uid.as_str()), &live.stream.name);
     if found.events > 0 {
         let (producer, events, exact) = (producer(), found.events, found.exact);
@@ -110,7 +139,8 @@ async fn take(
     if ctx.stream_incidents.note(uid, &checkpoint) {
         reconcile(ctx, uid);
     }
-    Ok(Some(Stored { checkpoint, revision }))
+    memory.stored = Some(Stored { checkpoint, revision });
+    Ok(())
 }
 
 /// Stores the checkpoint unless it is as before. Returns its revision, or none if another operator has stored one.

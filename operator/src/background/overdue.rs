@@ -4,11 +4,16 @@
 //! published until it restarts or another server leads (nats-server 2.12 to 2.15). Such a delivery would never be made.
 //! So the operator goes round the schedules, some at a time. It publishes a schedule that is long overdue again, unless
 //! the delivery was parked again or published meanwhile.
+//!
+//! On its way, it notes the Subscriptions that have no object any more.
+
+use std::collections::HashSet;
 
 use async_nats::jetstream::message::StreamMessage;
-use hookwright_core::nats::names::{PARKED_AT_SUBJECTS, PARKED_STREAM};
+use hookwright_core::nats::names::{PARKED_AT_SUBJECTS, PARKED_STREAM, parse_parked_at};
 use hookwright_runtime::logging;
 use jiff::{SignedDuration, Timestamp};
+use kube::ResourceExt;
 use tracing::{debug, warn};
 
 use crate::background::Periodic;
@@ -51,12 +56,17 @@ async fn look(ctx: &Context, round: Option<Round>) -> JsResult<Option<Round>> {
             Round { from: stream.state.first_sequence, until: stream.state.last_sequence }
         }
     };
+    ctx.subscriptions.listed.wait().await;
+    let living: HashSet<String> = ctx.subscriptions.store.state().iter().filter_map(|object| object.uid()).collect();
     let mut bytes = 0;
     for _ in 0..LOOK {
         let next = ctx.js.next_message(PARKED_STREAM, round.from, PARKED_AT_SUBJECTS).await?;
         let Some(raw) = next.filter(|raw| raw.sequence <= round.until) else { return Ok(None) };
         round.from = raw.sequence + 1;
         bytes += raw.payload.len();
+        if let Some(uid) = parse_parked_at(&raw.subject).filter(|uid| !living.contains(uid.as_str())) {
+            ctx.orphans.note(uid);
+        }
         match StreamMessage::try_from(raw) {
             Ok(message) => again(ctx, message).await?,
             Err(error) => warn!(%error, "can't read a parked delivery"),

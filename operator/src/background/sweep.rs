@@ -15,7 +15,8 @@ use tokio::sync::watch;
 use tracing::{info, warn};
 
 use crate::context::Context;
-use crate::nats::jetstream::JsError;
+use crate::nats::jetstream::{JsError, JsResult};
+use crate::nats::tombstones;
 use crate::producer;
 use crate::readiness::{Part, Readiness};
 
@@ -24,7 +25,7 @@ const PAGE: u32 = 500;
 
 /// A sweep failed.
 #[derive(Debug, thiserror::Error)]
-enum SweepError {
+pub(super) enum SweepError {
     #[error("can't read or clean the buckets")]
     Nats(#[from] JsError),
     #[error("can't list the {kind}s")]
@@ -55,38 +56,46 @@ async fn sweep(ctx: &Context) -> Result<usize, SweepError> {
     // The keys are read first. An object that has a key now, and isn't in the list that is made afterwards, has gone.
     let mut keys = Vec::new();
     for bucket in [CONFIG_BUCKET, STATE_BUCKET, HEALTH_BUCKET] {
-        keys.extend(ctx.js.keys(bucket).await?.into_iter().map(|key| (bucket, key)));
+        keys.extend(ctx.js.keys(bucket, ">").await?.into_iter().map(|key| (bucket, key)));
     }
     let producers = uids::<Producer>(ctx, "Producer").await?;
     let subscriptions = uids::<Subscription>(ctx, "Subscription").await?;
     let schemas = uids::<EventSchema>(ctx, "EventSchema").await?;
     let mut removed = 0;
     for (bucket, key) in keys {
-        if !is_alive(bucket, &key, [&producers, &subscriptions, &schemas]) {
-            if let Err(error) = leftover(ctx, bucket, &key).await {
-                // The record stays until the sweep after the next reconnect.
-                warn!(
-                    key,
-                    error = logging::chain(&error),
-                    "can't remove what a Producer left; retrying after the next reconnect"
-                );
-                continue;
+        if is_alive(bucket, &key, [&producers, &subscriptions, &schemas]) {
+            continue;
+        }
+        match remove(ctx, bucket, &key, &subscriptions).await {
+            Ok(was_there) => removed += usize::from(was_there),
+            Err(error) if error.is_unavailable() => return Err(error.into()),
+            // The key stays until the sweep after the next reconnect.
+            Err(error) => {
+                let error = logging::chain(&error);
+                warn!(key, error, "can't remove what a deletion left; retrying after the next reconnect");
             }
-            ctx.js.remove(bucket, &key).await?;
-            removed += 1;
         }
     }
     Ok(removed)
 }
 
-/// Removes the stream or the consumer that a Producer's record names, as they go with the record.
-async fn leftover(ctx: &Context, bucket: &str, key: &str) -> Result<(), JsError> {
-    let (CONFIG_BUCKET, Some(ConfigKey::Producer(_))) = (bucket, ConfigKey::parse(key)) else { return Ok(()) };
-    let record = ctx.js.get(bucket, key).await?.and_then(|entry| record::decode(&entry.value).ok());
-    match record {
-        Some(record) => producer::cleanup::leftover(&record, &ctx.js).await,
-        None => Ok(()),
+/// Removes a key, and what its object has left elsewhere. Returns whether the key had a value.
+async fn remove(ctx: &Context, bucket: &str, key: &str, subscriptions: &HashSet<String>) -> JsResult<bool> {
+    let Some(entry) = ctx.js.get(bucket, key).await? else { return Ok(false) };
+    match (bucket, ConfigKey::parse(key)) {
+        (CONFIG_BUCKET, Some(ConfigKey::Producer(_))) => {
+            if let Ok(record) = record::decode(&entry.value) {
+                producer::cleanup::leftover(&record, &ctx.js).await?;
+            }
+        }
+        // A Subscription that exists may get a new record, under another Producer.
+        (CONFIG_BUCKET, Some(ConfigKey::Subscription(_, uid))) if !subscriptions.contains(uid.as_str()) => {
+            tombstones::put(&ctx.js, &uid).await?;
+        }
+        _ => {}
     }
+    ctx.js.remove(bucket, key).await?;
+    Ok(true)
 }
 
 /// Returns whether a key belongs to an object that exists. A key that isn't understood is another release's, and stays.
@@ -114,7 +123,7 @@ fn is_alive(bucket: &str, key: &str, [producers, subscriptions, schemas]: [&Hash
 }
 
 /// Returns the uids of all objects of a kind, from a complete and current list.
-async fn uids<K>(ctx: &Context, kind: &'static str) -> Result<HashSet<String>, SweepError>
+pub(super) async fn uids<K>(ctx: &Context, kind: &'static str) -> Result<HashSet<String>, SweepError>
 where
     K: kube::Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>
         + Clone
@@ -152,6 +161,7 @@ mod tests {
             (CONFIG_BUCKET, "schema.q.e", false),
             (CONFIG_BUCKET, "schema.p.s", false),
             (CONFIG_BUCKET, "other.x", true),
+            (CONFIG_BUCKET, "deleted.t", true),
             (STATE_BUCKET, "violations.p", true),
             (STATE_BUCKET, "violations.q", false),
             (STATE_BUCKET, "disabled.s", true),

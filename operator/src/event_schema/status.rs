@@ -3,7 +3,6 @@
 use hookwright_core::record::EventSchemaRecord;
 use hookwright_core::schema::{SchemaVersion, digest};
 use hookwright_crds::{ConditionStatus, ConditionType, EventSchema, EventSchemaStatus, PublishedVersion, Reason};
-use hookwright_runtime::logging;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::Resource;
 
@@ -30,13 +29,13 @@ pub(super) enum SchemaOutcome {
     Unresolved(Refusal),
     /// NATS is away.
     Unavailable,
-    /// The reconcile failed for another reason, which the text says.
-    Failed(String),
+    /// The reconcile failed for another reason.
+    Failed(Refusal),
 }
 
 impl SchemaOutcome {
     pub(super) fn failed(error: &ReconcileError) -> Self {
-        if error.is_unavailable() { Self::Unavailable } else { Self::Failed(logging::chain(error)) }
+        if error.is_unavailable() { Self::Unavailable } else { Self::Failed(error.shown()) }
     }
 }
 
@@ -85,7 +84,7 @@ fn judge(outcome: &SchemaOutcome, before: &[Condition], generation: i64) -> Vec<
             Judgement::unknown(Reason::Pending, "Waiting for a spec that can be accepted and resolved.")
         }
         SchemaOutcome::Unavailable => Judgement::unavailable(),
-        SchemaOutcome::Failed(message) => Judgement::failed(message),
+        SchemaOutcome::Failed(failure) => Judgement::fails(failure),
     };
     let latch = !matches!(outcome, SchemaOutcome::Applied { fresh: true, .. });
     let programmed_before = find(before, ConditionType::Programmed).filter(|_| latch);

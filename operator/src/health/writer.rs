@@ -96,11 +96,14 @@ async fn write_next(ctx: &Context, permit: WritePermit<'_>) {
         }),
         Ok(false) => return,
         Err(error) => {
+            let weight = old.weight_of(&new);
+            ctx.health.with_agenda(|agenda| agenda.failed(uid, weight, Instant::now()));
+            if error.is_outdated() {
+                return;
+            }
             let (namespace, name) = (object.meta().namespace.as_deref(), object.meta().name.as_deref());
             let subscription = full_name(namespace, name);
-            warn!(subscription, error = logging::chain(&error), "can't write the health of a Subscription");
-            let weight = old.weight_of(&new);
-            return ctx.health.with_agenda(|agenda| agenda.failed(uid, weight, Instant::now()));
+            return warn!(subscription, error = logging::chain(&error), "can't write the health of a Subscription");
         }
     }
     ctx.status.emit(&*object, old.condition.as_slice(), new.condition.as_slice()).await;

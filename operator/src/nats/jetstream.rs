@@ -10,6 +10,7 @@ use async_nats::jetstream::stream::RawMessage;
 use async_nats::jetstream::{ErrorCode, consumer, stream};
 use bytes::Bytes;
 use futures::TryStreamExt as _;
+use hookwright_core::record::RecordError;
 use hookwright_runtime::nats::Nats;
 use jiff::Timestamp;
 use serde::Serialize;
@@ -27,10 +28,10 @@ pub(crate) enum JsError {
     Refused { what: String, source: async_nats::jetstream::Error },
     #[error("NATS did not store {what}")]
     NotStored { what: String, source: PublishError },
-    #[error("can't list the keys of {what}")]
+    #[error("can't list the subjects of {what}")]
     List { what: String, source: async_nats::jetstream::stream::InfoError },
-    #[error("can't list the keys of {what}")]
-    Keys { what: String, source: async_nats::Error },
+    #[error("{what} can't be written")]
+    Encode { what: String, source: RecordError },
     #[error("the reply to {what} can't be read")]
     Reply { what: String, source: async_nats::Error },
 }
@@ -48,10 +49,10 @@ impl JsError {
     /// as unavailable: it was just seen, or it is Hookwright's own, so it will be there again.
     pub(crate) fn is_unavailable(&self) -> bool {
         match self {
-            Self::Disconnected | Self::NotStored { .. } | Self::List { .. } | Self::Keys { .. } => true,
+            Self::Disconnected | Self::NotStored { .. } | Self::List { .. } => true,
             Self::NoAnswer { source, .. } => source.kind() != RequestErrorKind::InvalidSubject,
             Self::Refused { source, .. } => source.code() == 503 || source.error_code() == ErrorCode::STREAM_NOT_FOUND,
-            Self::Reply { .. } => false,
+            Self::Encode { .. } | Self::Reply { .. } => false,
         }
     }
 }
@@ -198,7 +199,7 @@ impl JetStream {
         Ok(found(answer, ErrorCode::NO_MESSAGE_FOUND)?.map(|stored| stored.message))
     }
 
-    /// Returns the subjects of a stream's messages that match `filter`.
+    /// Returns the subjects of a stream's messages that match `filter`. The leader answers, in as many pages as it takes.
     pub(crate) async fn subjects(&self, stream: &str, filter: &str) -> JsResult<Vec<String>> {
         let list = |source| JsError::List { what: stream.to_owned(), source };
         let handle = self.nats()?.jetstream.get_stream_no_info(stream).await;

@@ -1,16 +1,19 @@
-//! KV buckets. They are read from their leader: the operator compares what is there with what should be, and a
+//! KV buckets. They are read and listed by their leader: the operator compares what is there with what should be, and a
 //! follower's answer may be old.
+//!
+//! A removed key is a message without a value, the mark of its removal, which goes after an hour. By then every mirror
+//! has seen it, or starts again with a list of all keys.
 
 use async_nats::jetstream::ErrorCode;
 use async_nats::jetstream::context::PublishErrorKind;
 use async_nats::jetstream::message::StreamMessage;
 use async_nats::jetstream::stream::RawMessage;
 use bytes::Bytes;
-use futures::TryStreamExt;
+use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::json;
 
-use crate::nats::jetstream::{JetStream, JsError, JsResult, found};
+use crate::nats::jetstream::{JetStream, JsError, JsResult, found, header_map};
 
 #[derive(Deserialize)]
 struct Stored {
@@ -24,6 +27,17 @@ pub(crate) struct Entry {
     pub(crate) revision: u64,
 }
 
+/// The newest message of a key.
+#[derive(Debug, Default)]
+pub(crate) struct Newest {
+    /// The value; none if the key was removed, or never had one.
+    pub(crate) value: Option<Bytes>,
+    /// The message's revision; 0 if there is no message.
+    pub(crate) revision: u64,
+    /// When the message was stored.
+    pub(crate) stored: Timestamp,
+}
+
 /// A record that is in its bucket.
 pub(crate) struct Written {
     pub(crate) revision: u64,
@@ -34,11 +48,13 @@ pub(crate) struct Written {
 /// The header that makes a publish conditional on the subject's last sequence, which is the key's revision.
 pub(crate) const EXPECTED: &str = "Nats-Expected-Last-Subject-Sequence";
 
+/// How long the mark of a removal stays.
+const MARK_TTL: &str = "1h";
+
+/// The headers of a removal. It has no roll-up, as NATS may lose track of a time to live beside one (nats-server #8594).
+/// A bucket keeps one message for each key, so none is needed.
 fn removal() -> async_nats::HeaderMap {
-    let mut headers = async_nats::HeaderMap::new();
-    headers.insert("KV-Operation", "PURGE");
-    headers.insert("Nats-Rollup", "sub");
-    headers
+    header_map([("KV-Operation", "DEL".to_owned()), ("Nats-TTL", MARK_TTL.to_owned())])
 }
 
 /// Returns none if the last sequence was not the expected one.
@@ -55,16 +71,26 @@ fn subject(bucket: &str, key: &str) -> String {
 }
 
 impl JetStream {
-    pub(crate) async fn get(&self, bucket: &str, key: &str) -> JsResult<Option<Entry>> {
+    /// Returns the newest message of a key, or of all keys that match a filter such as `>`.
+    pub(crate) async fn newest(&self, bucket: &str, key: &str) -> JsResult<Newest> {
         let what = format!("STREAM.MSG.GET.KV_{bucket}");
         let request = json!({ "last_by_subj": subject(bucket, key) });
         let Some(Stored { message }) = found(self.ask(what.clone(), &request).await, ErrorCode::NO_MESSAGE_FOUND)?
         else {
-            return Ok(None);
+            return Ok(Newest::default());
         };
         let message = StreamMessage::try_from(message).map_err(|source| JsError::Reply { what, source })?;
         let removed = message.headers.get("KV-Operation").is_some();
-        Ok((!removed).then_some(Entry { value: message.payload, revision: message.sequence }))
+        Ok(Newest {
+            value: (!removed).then_some(message.payload),
+            revision: message.sequence,
+            stored: Timestamp::from_nanosecond(message.time.unix_timestamp_nanos()).unwrap_or_default(),
+        })
+    }
+
+    pub(crate) async fn get(&self, bucket: &str, key: &str) -> JsResult<Option<Entry>> {
+        let Newest { value, revision, .. } = self.newest(bucket, key).await?;
+        Ok(value.map(|value| Entry { value, revision }))
     }
 
     /// Writes a value and returns its revision.
@@ -72,8 +98,8 @@ impl JetStream {
         self.publish(subject(bucket, key), async_nats::HeaderMap::new(), value.into()).await
     }
 
-    /// Writes a value if the key is still at this revision, which is 0 for a key that never had a value. Returns the
-    /// new revision, or none if the key was at another revision.
+    /// Writes a value if the key is still at this revision, which is 0 for a key without a message. Returns the new
+    /// revision, or none if the key was at another revision.
     pub(crate) async fn put_at(&self, bucket: &str, key: &str, value: Vec<u8>, revision: u64) -> JsResult<Option<u64>> {
         let mut headers = async_nats::HeaderMap::new();
         headers.insert(EXPECTED, revision.to_string());
@@ -94,20 +120,18 @@ impl JetStream {
 
     /// Removes each key that matches `filter`, where `*` is one token.
     pub(crate) async fn remove_matching(&self, bucket: &str, filter: &str) -> JsResult<()> {
-        let prefix = subject(bucket, "");
-        for subject in self.subjects(&format!("KV_{bucket}"), &format!("{prefix}{filter}")).await? {
-            if let Some(key) = subject.strip_prefix(&prefix) {
-                self.remove(bucket, key).await?;
+        for key in self.keys(bucket, filter).await? {
+            if self.get(bucket, &key).await?.is_some() {
+                self.remove(bucket, &key).await?;
             }
         }
         Ok(())
     }
 
-    /// Returns all keys that have a value.
-    pub(crate) async fn keys(&self, bucket: &str) -> JsResult<Vec<String>> {
-        let failed = |source| JsError::Keys { what: bucket.to_owned(), source };
-        let store = self.nats()?.jetstream.get_key_value(bucket).await.map_err(|e| failed(e.into()))?;
-        let keys = store.keys().await.map_err(|e| failed(e.into()))?;
-        keys.try_collect().await.map_err(|e| failed(e.into()))
+    /// Returns the keys that match `filter`, those whose removal is still marked included.
+    pub(crate) async fn keys(&self, bucket: &str, filter: &str) -> JsResult<Vec<String>> {
+        let prefix = subject(bucket, "");
+        let subjects = self.subjects(&format!("KV_{bucket}"), &format!("{prefix}{filter}")).await?;
+        Ok(subjects.iter().filter_map(|subject| subject.strip_prefix(&prefix)).map(str::to_owned).collect())
     }
 }

@@ -1,5 +1,5 @@
-//! Hookwright's own streams, buckets and the consumer of due deliveries. The operator creates them at the start, and
-//! checks them after each reconnect and every 30 s.
+//! Keeps Hookwright's own streams, buckets and the consumer of due deliveries in place. The operator creates them at the
+//! start. After each reconnect and every 5 s, it creates what is missing and sets right what someone has changed.
 //!
 //! The bucket of leases is in memory, so it is lost when a single server restarts. Dispatchers deliver nothing until it
 //! is there again.
@@ -7,25 +7,20 @@
 use std::convert::Infallible;
 use std::time::Duration;
 
-use async_nats::jetstream::consumer::{self, AckPolicy, DeliverPolicy};
-use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, StorageType};
+use async_nats::jetstream::ErrorCode;
+use async_nats::jetstream::stream::Config;
 use hookwright_core::nats::names;
-use hookwright_core::record::lease;
 use hookwright_runtime::logging;
 use tokio::sync::watch;
 use tracing::{info, warn};
 
-use crate::nats::jetstream::{ConsumerAction, JetStream, JsError};
+use crate::nats::consumers::{self, Kept};
+use crate::nats::jetstream::{ConsumerAction, JetStream, JsError, JsResult};
+use crate::nats::{configs, drift};
 use crate::readiness::{Part, Readiness};
-use crate::settings::{Storage, SystemStreams};
+use crate::settings::SystemStreams;
 
-/// How long a consumer waits for an ack. The events of a dispatcher that died wait as long.
-pub(crate) const ACK_WAIT: Duration = Duration::from_secs(6);
-/// How many messages of a consumer may be unacked at the same time. It is high, so that slow endpoints don't stall the
-/// consumer.
-pub(crate) const MAX_ACK_PENDING: i64 = 50_000;
-
-const CHECK: Duration = Duration::from_secs(30);
+const CHECK: Duration = Duration::from_secs(5);
 const RETRY: Duration = Duration::from_millis(250);
 
 /// One of Hookwright's own streams is not as it has to be.
@@ -34,14 +29,25 @@ enum SystemError {
     #[error("can't check or create the stream {stream}")]
     Stream { stream: String, source: JsError },
     #[error(
-        "the stream {stream} has a limit ({limit}), which would silently drop deliveries that wait for a retry: \
-         remove the limit from the stream"
+        "the stream {stream} is not as Hookwright needs it ({fields}), and NATS can't change that in place: delete the \
+         stream, and the operator creates it anew. What it holds is lost then, so save it first \
+         (nats stream backup {stream})"
     )]
-    Limited { stream: String, limit: &'static str },
+    Unchangeable { stream: String, fields: String, source: JsError },
+    #[error(
+        "the stream {stream} is not as Hookwright needs it ({fields}), and NATS keeps it so: raise the limits of the \
+         server or the account that stand in the way"
+    )]
+    Kept { stream: String, fields: String },
     #[error("the stream {stream} does not support scheduled messages: NATS 2.12 or newer is needed on every server")]
     NoSchedules { stream: String },
-    #[error("the stream {stream} exists with other subjects or another retention than Hookwright needs; delete it")]
-    Foreign { stream: String },
+}
+
+impl SystemError {
+    /// Returns whether NATS is only away for the moment.
+    fn is_unavailable(&self) -> bool {
+        matches!(self, Self::Stream { source, .. } if source.is_unavailable())
+    }
 }
 
 /// Keeps the streams, the buckets and the consumer in place.
@@ -67,7 +73,7 @@ pub(crate) async fn keep(
                     warn!("{text}");
                     last = Some(text);
                 }
-                RETRY
+                if error.is_unavailable() { RETRY } else { CHECK }
             }
         };
         tokio::select! {
@@ -77,69 +83,20 @@ pub(crate) async fn keep(
     }
 }
 
+/// Sets everything right, and returns the first error.
 async fn ensure(js: &JetStream, settings: SystemStreams) -> Result<(), SystemError> {
-    // The leases come first: without them nothing is delivered.
-    for config in configs(settings) {
-        let stream = config.name.clone();
-        ensure_stream(js, &config).await?;
-        if stream == names::PARKED_STREAM {
-            ensure_due(js).await.map_err(|source| SystemError::Stream { stream, source })?;
-        }
+    let mut first = Ok(());
+    for config in configs::streams(settings) {
+        first = first.and(ensure_stream(js, &config).await);
     }
-    Ok(())
-}
-
-fn configs(settings: SystemStreams) -> Vec<Config> {
-    let storage = match settings.storage {
-        Storage::File => StorageType::File,
-        Storage::Memory => StorageType::Memory,
-    };
-    let base = Config { num_replicas: settings.replicas, storage, allow_direct: true, ..Config::default() };
-    let window = Duration::from_secs(120);
-    let bucket = |name: &str| Config {
-        name: format!("KV_{name}"),
-        subjects: vec![format!("$KV.{name}.>")],
-        max_messages_per_subject: 1,
-        allow_rollup: true,
-        deny_delete: true,
-        discard: DiscardPolicy::New,
-        duplicate_window: window,
-        ..base.clone()
-    };
-    let leases = Config {
-        storage: StorageType::Memory,
-        max_age: lease::TTL,
-        duplicate_window: lease::TTL,
-        ..bucket(names::LEASES_BUCKET)
-    };
-    let parked = Config {
-        name: names::PARKED_STREAM.into(),
-        subjects: vec![names::PARKED_SUBJECTS.into()],
-        retention: RetentionPolicy::WorkQueue,
-        discard: DiscardPolicy::Old,
-        allow_message_schedules: true,
-        ..base.clone()
-    };
-    let dead = Config {
-        name: names::DEAD_LETTER_STREAM.into(),
-        subjects: vec![names::DEAD_LETTER_SUBJECTS.into()],
-        discard: DiscardPolicy::Old,
-        max_messages_per_subject: 10_000,
-        max_age: Duration::from_secs(14 * 24 * 3600),
-        duplicate_window: window,
-        ..base.clone()
-    };
-    // The config bucket is never in memory. After a restart of NATS, dispatchers would serve while the operator writes
-    // the records again. Events would be acked that some Subscriptions never got.
-    let config = Config { storage: StorageType::File, ..bucket(names::CONFIG_BUCKET) };
-    let [state, health] = [names::STATE_BUCKET, names::HEALTH_BUCKET].map(bucket);
-    vec![leases, config, state, health, parked, dead]
+    let stream = names::PARKED_STREAM.to_owned();
+    first.and(ensure_due(js).await.map_err(|source| SystemError::Stream { stream, source }))
 }
 
 async fn ensure_stream(js: &JetStream, wanted: &Config) -> Result<(), SystemError> {
-    let stream = wanted.name.clone();
+    let stream = &wanted.name;
     let failed = |source| SystemError::Stream { stream: stream.clone(), source };
-    let live = match js.stream(&stream).await.map_err(failed)? {
+    let mut live = match js.stream(stream).await.map_err(failed)? {
         Some(info) => info.config,
         None => {
             let info = js.create_stream(wanted).await.map_err(failed)?;
@@ -147,62 +104,48 @@ async fn ensure_stream(js: &JetStream, wanted: &Config) -> Result<(), SystemErro
             info.config
         }
     };
+    if let Some(right) = drift::stream(wanted, &live) {
+        let fields = drift::differences(&right, &live);
+        live = match js.update_stream(&right).await {
+            Ok(info) => info.config,
+            Err(source) if is_for_good(&source) => {
+                return Err(SystemError::Unchangeable { stream: stream.clone(), fields, source });
+            }
+            Err(source) => return Err(failed(source)),
+        };
+        info!(stream, changed = fields, "set the stream right");
+    }
     check(wanted, &live)
 }
 
-/// Checks a stream. Limits of size, replicas and placement are up to the administrator, except limits that lose
-/// deliveries.
+fn is_for_good(error: &JsError) -> bool {
+    matches!(error.code(), Some(ErrorCode::STREAM_INVALID_CONFIG | ErrorCode::STREAM_UPDATE))
+}
+
+/// Checks what NATS has made of the configuration. An older server drops what it doesn't know.
 fn check(wanted: &Config, live: &Config) -> Result<(), SystemError> {
     let stream = wanted.name.clone();
-    if live.retention != wanted.retention || live.subjects != wanted.subjects {
-        return Err(SystemError::Foreign { stream });
-    }
-    if !wanted.allow_message_schedules {
-        return Ok(());
-    }
-    if !live.allow_message_schedules {
-        return Err(SystemError::NoSchedules { stream });
-    }
-    let limits = [
-        ("max_msgs", live.max_messages > 0),
-        ("max_bytes", live.max_bytes > 0),
-        ("max_msgs_per_subject", live.max_messages_per_subject > 0),
-        ("max_age", !live.max_age.is_zero()),
-        ("max_msg_size", live.max_message_size > 0),
-    ];
-    match limits.iter().find(|(_, limited)| *limited) {
-        Some((limit, _)) => Err(SystemError::Limited { stream, limit }),
+    match drift::stream(wanted, live) {
         None => Ok(()),
+        Some(right) if right.allow_message_schedules && !live.allow_message_schedules => {
+            Err(SystemError::NoSchedules { stream })
+        }
+        Some(right) => Err(SystemError::Kept { stream, fields: drift::differences(&right, live) }),
     }
 }
 
-async fn ensure_due(js: &JetStream) -> Result<(), JsError> {
-    let stream = names::PARKED_STREAM;
-    if js.consumer(stream, names::DUE_CONSUMER).await?.is_some() {
-        return Ok(());
+/// The deliveries are in the stream, so nothing is lost with a consumer that is created again.
+async fn ensure_due(js: &JetStream) -> JsResult<()> {
+    let (stream, name, wanted) = (names::PARKED_STREAM, names::DUE_CONSUMER, configs::due());
+    if let Some(live) = js.consumer(stream, name).await? {
+        if consumers::set_right(js, stream, &wanted, &live.config).await? == Kept::Right {
+            return Ok(());
+        }
+        js.delete_consumer(stream, name).await?;
     }
-    let config = consumer::Config {
-        filter_subject: names::PARKED_DUE_SUBJECTS.into(),
-        ..shared_consumer(names::DUE_CONSUMER.into(), DeliverPolicy::All)
-    };
-    js.put_consumer(stream, &config, ConsumerAction::Create).await?;
-    info!(stream, consumer = names::DUE_CONSUMER, "created the consumer");
+    js.put_consumer(stream, &wanted, ConsumerAction::Create).await?;
+    info!(stream, consumer = name, "created the consumer");
     Ok(())
-}
-
-/// Returns the config of a durable pull consumer that all dispatchers share.
-pub(crate) fn shared_consumer(name: String, deliver_policy: DeliverPolicy) -> consumer::Config {
-    consumer::Config {
-        durable_name: Some(name.clone()),
-        name: Some(name),
-        deliver_policy,
-        ack_policy: AckPolicy::Explicit,
-        ack_wait: ACK_WAIT,
-        // With a limit, messages would stay in the stream that nobody gets.
-        max_deliver: -1,
-        max_ack_pending: MAX_ACK_PENDING,
-        ..consumer::Config::default()
-    }
 }
 
 #[cfg(test)]
@@ -210,30 +153,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_config_is_always_in_files_and_the_leases_never() {
-        for (setting, rest) in [(Storage::File, StorageType::File), (Storage::Memory, StorageType::Memory)] {
-            for config in configs(SystemStreams { storage: setting, ..SystemStreams::default() }) {
-                let want = match config.name.strip_prefix("KV_") {
-                    Some(names::CONFIG_BUCKET) => StorageType::File,
-                    Some(names::LEASES_BUCKET) => StorageType::Memory,
-                    _ => rest,
-                };
-                assert_eq!(config.storage, want, "{}", config.name);
-            }
-        }
-    }
-
-    #[test]
-    fn parked_deliveries_must_not_be_limited() {
-        let parked = configs(SystemStreams::default()).into_iter().find(|c| c.name == names::PARKED_STREAM).unwrap();
+    fn what_a_server_drops_is_told() {
+        let parked = configs::streams(SystemStreams::default()).into_iter().find(|c| c.name == names::PARKED_STREAM);
+        let parked = parked.unwrap();
         assert!(check(&parked, &parked).is_ok());
-        let unlimited = Config { max_messages: -1, max_bytes: -1, max_messages_per_subject: -1, ..parked.clone() };
-        assert!(check(&parked, &unlimited).is_ok());
-        let limited = Config { max_bytes: 1, ..parked.clone() };
-        assert!(matches!(check(&parked, &limited), Err(SystemError::Limited { limit: "max_bytes", .. })));
         let old = Config { allow_message_schedules: false, ..parked.clone() };
         assert!(matches!(check(&parked, &old), Err(SystemError::NoSchedules { .. })));
-        let foreign = Config { retention: RetentionPolicy::Limits, ..parked.clone() };
-        assert!(matches!(check(&parked, &foreign), Err(SystemError::Foreign { .. })));
+        let limited = Config { max_bytes: 1, ..parked.clone() };
+        let error = check(&parked, &limited).unwrap_err().to_string();
+        assert!(error.contains("HOOKWRIGHT_PARKED") && error.contains("max_bytes: 1"), "{error}");
     }
 }

@@ -4,12 +4,16 @@ use async_nats::jetstream::ErrorCode;
 use async_nats::jetstream::stream::Info;
 use hookwright_core::nats::names::{self, CONFIG_BUCKET, ConfigKey, STATE_BUCKET};
 use hookwright_core::record::{self, Checkpoint, ProducerRecord};
-use hookwright_crds::Reason;
+use hookwright_crds::{Producer, Reason};
+use jiff::Timestamp;
 use tracing::info;
 
 use super::build::Plan;
 use super::fetch::Current;
 use crate::cache::producers::LiveProducer;
+use crate::context::Context;
+use crate::nats::consumers::{self, Kept};
+use crate::nats::drift;
 use crate::nats::jetstream::{ConsumerAction, JetStream, JsError, JsResult, created};
 use crate::reconcile::error::ReconcileError;
 use crate::refusal::Refusal;
@@ -22,7 +26,18 @@ pub(crate) enum Applied {
     Refused(Refusal),
 }
 
-pub(crate) async fn apply(plan: &Plan, current: Current, js: &JetStream) -> Result<Applied, ReconcileError> {
+pub(crate) async fn apply(
+    plan: &Plan,
+    current: Current,
+    producer: &Producer,
+    ctx: &Context,
+) -> Result<Applied, ReconcileError> {
+    let (js, records) = (&ctx.js, ctx.records(producer));
+    let key = ConfigKey::Producer(plan.producer.uid.clone()).to_string();
+    let entry = js.get(CONFIG_BUCKET, &key).await?;
+    // The stream is not changed back, either.
+    records.guard(entry.as_ref().map(|entry| &*entry.value)).await?;
+    let old = entry.and_then(|entry| record::decode::<ProducerRecord>(&entry.value).ok());
     let stream = if plan.is_existing() {
         existing(plan, current.stream)
     } else {
@@ -32,20 +47,18 @@ pub(crate) async fn apply(plan: &Plan, current: Current, js: &JetStream) -> Resu
         Ok(stream) => stream,
         Err(refusal) => return Ok(Applied::Refused(refusal)),
     };
-    let created = created(&stream);
-    let wanted = plan.record(created);
-    let key = ConfigKey::Producer(plan.producer.uid.clone()).to_string();
-    let entry = js.get(CONFIG_BUCKET, &key).await?;
-    let old = entry.as_ref().and_then(|entry| record::decode::<ProducerRecord>(&entry.value).ok());
+    let wanted = plan.record(created(&stream));
     // If the stream was replaced, dispatchers learn of the new one before they can read it.
     let replaced = old.as_ref().is_some_and(|old| old.stream != wanted.stream);
     if !replaced {
         ensure_consumer(plan, &stream, js).await?;
     }
-    let revision = match entry {
-        Some(entry) if old.as_ref() == Some(&wanted) => entry.revision,
-        _ => js.put(CONFIG_BUCKET, &key, record::encode(&wanted)?).await?,
-    };
+    let written = records.put(&key, |found| {
+        let same =
+            found.and_then(|value| record::decode(value).ok()).is_some_and(|found: ProducerRecord| found == wanted);
+        Ok(if same { None } else { Some(record::encode(&wanted)?) })
+    });
+    let revision = written.await?.revision;
     if replaced {
         ensure_consumer(plan, &stream, js).await?;
     }
@@ -119,10 +132,15 @@ async fn ensure_consumer(plan: &Plan, info: &Info, js: &JetStream) -> Result<(),
     let (stream, created) = (&plan.stream.name, created(info));
     let name = names::shared_consumer(&plan.producer.uid, created);
     if let Some(live) = js.consumer(stream, &name).await? {
-        if let Some(config) = plan.consumer_changed(&live.config) {
-            js.put_consumer(stream, &config, ConsumerAction::Update).await?;
+        let wanted = plan.consumer_like(&live.config, created);
+        if consumers::set_right(js, stream, &wanted, &live.config).await? == Kept::Right {
+            return Ok(());
         }
-        return Ok(());
+        if drift::has_own_floor(&live.config) {
+            save_floor(plan, created, live.ack_floor.stream_sequence, js).await?;
+        }
+        info!(stream, consumer = name, "deleting the consumer, as NATS can't set it right in place");
+        js.delete_consumer(stream, &name).await?;
     }
     let entry = js.get(STATE_BUCKET, &names::checkpoint_key(&plan.producer.uid)).await?;
     let checkpoint = match entry {
@@ -137,6 +155,21 @@ async fn ensure_consumer(plan: &Plan, info: &Info, js: &JetStream) -> Result<(),
         Err(error) if error.code() == Some(ErrorCode::CONSUMER_ALREADY_EXISTS) => Ok(()),
         answer => Ok(answer.map(drop)?),
     }
+}
+
+/// Raises the checkpoint to the floor of a consumer that is about to be created again.
+async fn save_floor(plan: &Plan, created: Timestamp, floor: u64, js: &JetStream) -> Result<(), ReconcileError> {
+    let key = names::checkpoint_key(&plan.producer.uid);
+    let (mut checkpoint, revision) = match js.get(STATE_BUCKET, &key).await? {
+        Some(entry) => (record::decode(&entry.value).map_err(ReconcileError::Checkpoint)?, entry.revision),
+        None => (Checkpoint::new(created, 0), 0),
+    };
+    if checkpoint.stream_created == created && checkpoint.ack_floor < floor {
+        checkpoint.ack_floor = floor;
+        // If another write came first, its floor is at most some seconds old.
+        js.put_at(STATE_BUCKET, &key, record::encode(&checkpoint)?, revision).await?;
+    }
+    Ok(())
 }
 
 /// Notes that the events in an existing stream came before the Producer. This is noted before the consumer exists, so

@@ -11,7 +11,8 @@ use hookwright_crds::{DeletionPolicy, Discard, Reason, Storage, StreamPolicy};
 use jiff::Timestamp;
 
 use super::validate::ValidatedProducer;
-use crate::nats::system::{ACK_WAIT, MAX_ACK_PENDING, shared_consumer};
+use crate::nats::configs::shared_consumer;
+use crate::nats::drift;
 use crate::refusal::Refusal;
 
 /// The stream, the consumer and the record that should be there. What depends on the stream's creation time is made
@@ -77,6 +78,9 @@ impl Plan {
         wanted.max_message_size = self.stream.max_message_size;
         wanted.discard = self.stream.discard;
         wanted.duplicate_window = self.stream.duplicate_window;
+        // With another retention, events go before dispatchers have seen them. Limits on consumers would end ours.
+        wanted.retention = self.stream.retention;
+        wanted.consumer_limits.clone_from(&self.stream.consumer_limits);
         wanted.metadata.extend(self.stream.metadata.clone());
         (wanted != *live).then_some(wanted)
     }
@@ -149,35 +153,11 @@ impl Plan {
         consumer::Config { filter_subjects: self.filter(), ..config }
     }
 
-    /// Returns the live configuration of a shared consumer with Hookwright's fields set right, or none if they are
-    /// right.
-    pub(crate) fn consumer_changed(&self, live: &consumer::Config) -> Option<consumer::Config> {
-        let filter = self.filter();
-        let right = live.ack_wait == ACK_WAIT
-            && live.max_deliver == -1
-            && live.max_ack_pending == MAX_ACK_PENDING
-            && sorted(filters(live)) == sorted(filter.clone());
-        let fix = || consumer::Config {
-            ack_wait: ACK_WAIT,
-            max_deliver: -1,
-            max_ack_pending: MAX_ACK_PENDING,
-            filter_subject: String::new(),
-            filter_subjects: filter,
-            ..live.clone()
-        };
-        (!right).then(fix)
+    /// Returns how the shared consumer that is there should be. It began where it began.
+    pub(crate) fn consumer_like(&self, live: &consumer::Config, created: Timestamp) -> consumer::Config {
+        let begun = if drift::has_own_floor(live) { live.deliver_policy } else { DeliverPolicy::All };
+        consumer::Config { deliver_policy: begun, ..self.consumer(created, None) }
     }
-}
-
-/// Returns the subjects that a consumer is restricted to. NATS has a field for one and a field for a list.
-fn filters(live: &consumer::Config) -> Vec<String> {
-    let one = (!live.filter_subject.is_empty()).then(|| live.filter_subject.clone());
-    live.filter_subjects.iter().cloned().chain(one).collect()
-}
-
-fn sorted(mut subjects: Vec<String>) -> Vec<String> {
-    subjects.sort();
-    subjects
 }
 
 #[cfg(test)]
@@ -200,10 +180,11 @@ mod tests {
         assert!(plan.owns(&live));
         assert_eq!(plan.changed(&live), None);
         live.max_bytes = 5;
+        live.retention = RetentionPolicy::Interest;
         live.subjects = vec!["shop.b".into()];
         let fixed = plan.changed(&live).unwrap();
         assert_eq!((fixed.max_bytes, fixed.subjects.as_slice()), (-1, ["shop.a".to_owned()].as_slice()));
-        assert_eq!(fixed.description.as_deref(), Some("kept"));
+        assert_eq!((fixed.description.as_deref(), fixed.retention), (Some("kept"), RetentionPolicy::Limits));
         live.metadata.insert(names::STREAM_OWNER.into(), "p-2".into());
         assert!(!plan.owns(&live));
     }
@@ -232,15 +213,19 @@ mod tests {
         let at = Timestamp::from_second(1).unwrap();
         assert_eq!(plan(&json!({ "subjects": ["shop.a"] })).consumer(at, None).filter_subjects, Vec::<String>::new());
         let plan = existing();
-        let mut live = plan.consumer(at, None);
-        assert_eq!(live.filter_subjects, ["shop.a.>", "shop.b"]);
-        assert_eq!(plan.consumer_changed(&live), None);
-        live.filter_subjects.reverse();
-        assert_eq!(plan.consumer_changed(&live), None, "the order says nothing");
-        live.filter_subjects.clear();
-        live.filter_subject = "shop.>".into();
-        let fixed = plan.consumer_changed(&live).unwrap();
-        assert_eq!((fixed.filter_subject.as_str(), fixed.filter_subjects.len()), ("", 2));
+        assert_eq!(plan.consumer(at, None).filter_subjects, ["shop.a.>", "shop.b"]);
+    }
+
+    #[test]
+    fn a_consumer_may_have_begun_anywhere_but_not_skip_what_there_was() {
+        let (plan, at) = (existing(), Timestamp::from_second(1).unwrap());
+        let like = |deliver_policy| {
+            let live = consumer::Config { deliver_policy, ..plan.consumer(at, None) };
+            drift::consumer(&plan.consumer_like(&live, at), &live)
+        };
+        assert_eq!(like(DeliverPolicy::All), None);
+        assert_eq!(like(DeliverPolicy::ByStartSequence { start_sequence: 9 }), None);
+        assert_eq!(like(DeliverPolicy::New), Some(drift::ConsumerFix::Recreate));
     }
 
     #[test]

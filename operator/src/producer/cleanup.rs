@@ -32,13 +32,14 @@ pub(crate) async fn cleanup(producer: &Producer, ctx: &Context) -> Result<(), Re
 }
 
 async fn remove(producer: &Producer, uid: &ProducerUid, js: &JetStream) -> JsResult<()> {
-    js.remove(CONFIG_BUCKET, &ConfigKey::Producer(uid.clone()).to_string()).await?;
-    // A new Producer of this name has another uid; its Subscriptions get new records under it.
+    js.remove_matching(CONFIG_BUCKET, &ConfigKey::Producer(uid.clone()).to_string()).await?;
+    // A new Producer of this name has another uid; its Subscriptions get new records under it. So they aren't marked as
+    // deleted.
     js.remove_matching(CONFIG_BUCKET, &format!("subscription.{uid}.*")).await?;
     js.remove_matching(CONFIG_BUCKET, &format!("schema.{uid}.*")).await?;
     remove_stream(producer, uid, js).await?;
-    js.remove(STATE_BUCKET, &names::violations_key(uid)).await?;
-    js.remove(STATE_BUCKET, &names::checkpoint_key(uid)).await
+    js.remove_matching(STATE_BUCKET, &names::violations_key(uid)).await?;
+    js.remove_matching(STATE_BUCKET, &names::checkpoint_key(uid)).await
 }
 
 async fn remove_stream(producer: &Producer, uid: &ProducerUid, js: &JetStream) -> JsResult<()> {

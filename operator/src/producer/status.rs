@@ -3,7 +3,6 @@
 use async_nats::jetstream::stream::Info;
 use hookwright_core::nats::ids::ProducerUid;
 use hookwright_crds::{ConditionType, Producer, ProducerStatus, Reason, StreamStatus, Subscription};
-use hookwright_runtime::logging;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::runtime::reflector::ObjectRef;
 use kube::{Resource, ResourceExt};
@@ -28,13 +27,13 @@ pub(crate) enum ProducerOutcome {
     Refused(Refusal),
     /// NATS is away.
     Unavailable,
-    /// The reconcile failed for another reason, which the text says.
-    Failed(String),
+    /// The reconcile failed for another reason.
+    Failed(Refusal),
 }
 
 impl ProducerOutcome {
     pub(crate) fn failed(error: &ReconcileError) -> Self {
-        if error.is_unavailable() { Self::Unavailable } else { Self::Failed(logging::chain(error)) }
+        if error.is_unavailable() { Self::Unavailable } else { Self::Failed(error.shown()) }
     }
 }
 
@@ -57,7 +56,7 @@ fn judge(outcome: &ProducerOutcome, before: &[Condition], generation: i64) -> Ve
             let accepted = if was_accepted { Judgement::accepted(Ok(())) } else { Judgement::unavailable() };
             (accepted, Judgement::unavailable())
         }
-        ProducerOutcome::Failed(message) => (Judgement::accepted(Ok(())), Judgement::failed(message)),
+        ProducerOutcome::Failed(failure) => (Judgement::accepted(Ok(())), Judgement::fails(failure)),
     };
     let programmed = programmed.latched(programmed_before, generation);
     summarize(vec![(ConditionType::Accepted, accepted), (ConditionType::Programmed, programmed)])
@@ -208,7 +207,7 @@ mod tests {
                     Ready=Unknown NatsUnavailable, Reconciling=True NatsUnavailable";
         assert_eq!(text(&ProducerOutcome::Unavailable, &[]), want);
         let want = "Accepted=True Accepted, Programmed=False Pending, Ready=False Pending";
-        assert_eq!(text(&ProducerOutcome::Failed("no room".into()), &programmed), want);
+        assert_eq!(text(&ProducerOutcome::Failed(Refusal::new(Reason::Pending, "no room")), &programmed), want);
         let want =
             "Accepted=True Accepted, Programmed=Unknown Pending, Ready=Unknown Pending, Reconciling=True Pending";
         assert_eq!(

@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
+use async_nats::jetstream::ErrorCode;
 use hookwright_core::nats::ids::ProducerUid;
 use hookwright_core::nats::names::LEASES_BUCKET;
 
 use crate::cache::leases::{Leases, Rollout};
-use crate::nats::jetstream::{JetStream, JsResult};
+use crate::nats::jetstream::{JetStream, JsResult, found};
+use crate::nats::kv::Newest;
 
 /// How long a reconcile waits for the dispatchers, which saves a write of status in between. They load one record
 /// within milliseconds, and thousands within a second.
@@ -17,8 +19,8 @@ const CATCH_UP: Duration = Duration::from_secs(2);
 /// Returns how far the live dispatchers have come with the record of this revision, which concerns this Producer.
 ///
 /// The mirror of the leases may lag, and a dispatcher that the operator has not heard of counts too. So after the
-/// record was written, the operator asks the bucket's leader how far the bucket goes, and waits until the mirror has
-/// come that far. A dispatcher whose lease is not among those joined after the record was written. It has loaded the
+/// record was written, the operator asks the bucket's leader for its last lease, and waits until the mirror has come that
+/// far. The bucket's last sequence would not do: it stays when the lease runs out, and no mirror sees that one any more. A dispatcher whose lease is not among those joined after the record was written. It has loaded the
 /// record, as it reads how far the config goes before it writes its first lease.
 pub(crate) async fn rollout(
     leases: &Leases,
@@ -31,8 +33,9 @@ pub(crate) async fn rollout(
         return Ok(rollout);
     }
     let epoch = js.epoch();
-    let Some(bucket) = js.stream(&format!("KV_{LEASES_BUCKET}")).await? else { return Ok(Rollout::Unheard) };
-    if leases.caught_up(epoch, bucket.state.last_sequence, CATCH_UP).await {
+    let last = found(js.newest(LEASES_BUCKET, ">").await, ErrorCode::STREAM_NOT_FOUND)?;
+    let Some(Newest { revision: last, .. }) = last else { return Ok(Rollout::Unheard) };
+    if leases.caught_up(epoch, last, CATCH_UP).await {
         Ok(leases.rollout(revision, producer))
     } else {
         Ok(Rollout::Unheard)

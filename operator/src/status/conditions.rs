@@ -64,11 +64,6 @@ impl Judgement {
         }
     }
 
-    /// Returns `Programmed` for a reconcile that failed, other than because NATS is away.
-    pub(crate) fn failed(message: &str) -> Self {
-        Self { status: ConditionStatus::False, reason: Reason::Pending, message: message.to_owned() }
-    }
-
     /// Returns the judgement of a condition that can't be known while NATS is away.
     pub(crate) fn unavailable() -> Self {
         Self::unknown(Reason::NatsUnavailable, "NATS doesn't answer the operator.")

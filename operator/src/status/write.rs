@@ -33,9 +33,14 @@ pub(crate) struct StatusError {
 }
 
 impl StatusError {
-    /// Returns whether the object has gone, or another object has its name.
+    /// Returns whether the object has gone.
     fn is_gone(&self) -> bool {
-        matches!(&self.source, kube::Error::Api(status) if status.is_not_found() || status.is_conflict())
+        matches!(&self.source, kube::Error::Api(status) if status.is_not_found())
+    }
+
+    /// Returns whether the object has changed since it was read, or another object has its name.
+    pub(crate) fn is_outdated(&self) -> bool {
+        matches!(&self.source, kube::Error::Api(status) if status.is_conflict())
     }
 }
 
@@ -97,8 +102,8 @@ impl StatusWriter {
         Ok(true)
     }
 
-    /// Writes the fields that `manager` owns. The uid goes along, so that a newer object of the same name is not written
-    /// to. Returns false if the object has gone.
+    /// Writes the fields that `manager` owns. Returns false if the object has gone. Uid and resource version go along, so
+    /// that neither a newer object of the same name is written to, nor what another operator has written meanwhile.
     pub(crate) async fn write<K: ReconciledObject>(
         &self,
         kind: &Kind<K>,
@@ -109,7 +114,11 @@ impl StatusWriter {
         let body = json!({
             "apiVersion": K::api_version(&()),
             "kind": K::kind(&()),
-            "metadata": { "name": object.name_any(), "uid": object.uid() },
+            "metadata": {
+                "name": object.name_any(),
+                "uid": object.uid(),
+                "resourceVersion": object.resource_version(),
+            },
             "status": status,
         });
         let api: Api<K> = Api::namespaced(self.client.clone(), &object.namespace().unwrap_or_default());

@@ -9,6 +9,7 @@ use kube::runtime::reflector::ObjectRef;
 use crate::cache::references::RefersToProducer;
 use crate::context::Context;
 use crate::nats::jetstream::{JetStream, JsResult};
+use crate::nats::tombstones;
 use crate::reconcile::deletion;
 use crate::reconcile::error::ReconcileError;
 
@@ -25,10 +26,11 @@ pub(crate) async fn cleanup(subscription: &Subscription, ctx: &Context) -> Resul
 
 async fn remove(uid: &SubscriptionUid, ctx: &Context) -> JsResult<()> {
     let js: &JetStream = &ctx.js;
+    tombstones::put(js, uid).await?;
     // The record may be under any Producer's uid, as a Producer of the same name may have been deleted and created
     // again.
     js.remove_matching(CONFIG_BUCKET, &format!("subscription.*.{uid}")).await?;
-    js.remove(STATE_BUCKET, &names::disabled_key(uid)).await?;
+    js.remove_matching(STATE_BUCKET, &names::disabled_key(uid)).await?;
     js.remove_matching(STATE_BUCKET, &names::test_key(uid)).await?;
     // Counts of this Subscription that come from now on are late.
     ctx.health.gone(uid);

@@ -3,7 +3,6 @@
 use hookwright_crds::{
     ConditionType, Delivery, LastTest, Reason, SigningKeyStatus, SigningStatus, Subscription, SubscriptionStatus,
 };
-use hookwright_runtime::logging;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::Resource;
 use url::Url;
@@ -29,13 +28,13 @@ pub(crate) enum SubscriptionOutcome {
     Unresolved(Unresolved),
     /// NATS is away.
     Unavailable,
-    /// The reconcile failed for another reason, which the text says.
-    Failed(String),
+    /// The reconcile failed for another reason.
+    Failed(Refusal),
 }
 
 impl SubscriptionOutcome {
     pub(crate) fn failed(error: &ReconcileError) -> Self {
-        if error.is_unavailable() { Self::Unavailable } else { Self::Failed(logging::chain(error)) }
+        if error.is_unavailable() { Self::Unavailable } else { Self::Failed(error.shown()) }
     }
 }
 
@@ -84,7 +83,7 @@ fn judge_after(
             Judgement::unknown(Reason::Pending, "Waiting for a spec that can be accepted and resolved.")
         }
         SubscriptionOutcome::Unavailable => Judgement::unavailable(),
-        SubscriptionOutcome::Failed(message) => Judgement::failed(message),
+        SubscriptionOutcome::Failed(failure) => Judgement::fails(failure),
     };
     let unlatched = matches!(
         outcome,

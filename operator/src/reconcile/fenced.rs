@@ -1,0 +1,111 @@
+//! Writes and removes records by compare-and-set, and never in place of a newer one.
+//!
+//! An operator that is on its way out may still work on an object as it was before the last edit, while the next
+//! operator has written the record of the edit already. The generation in the record tells. A record can also be newer
+//! than its object for good, after the cluster was restored from a backup. So the API server has the last word.
+
+use std::fmt::Debug;
+
+use hookwright_core::nats::names::CONFIG_BUCKET;
+use k8s_openapi::NamespaceResourceScope;
+use kube::{Api, Client, Resource, ResourceExt};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use crate::nats::jetstream::JetStream;
+use crate::nats::kv::Written;
+use crate::reconcile::error::ReconcileError;
+
+/// How often a write is tried when other operators write the record as well.
+const TRIES: usize = 5;
+
+/// The records of one object, which is one of the three kinds.
+pub(crate) struct Records<'a, K> {
+    pub(crate) object: &'a K,
+    pub(crate) js: &'a JetStream,
+    pub(crate) client: &'a Client,
+}
+
+/// The generation of the object that a record was made from. A Subscription's record has it in a group.
+#[derive(Deserialize)]
+struct Generation {
+    generation: Option<i64>,
+    identity: Option<Identity>,
+}
+
+#[derive(Deserialize)]
+struct Identity {
+    generation: i64,
+}
+
+fn generation(record: &[u8]) -> Option<i64> {
+    let found: Generation = serde_json::from_slice(record).ok()?;
+    found.generation.or(found.identity.map(|identity| identity.generation))
+}
+
+impl<K> Records<'_, K>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + DeserializeOwned + Debug,
+{
+    /// Writes what `wanted` makes of the record that is there, unless it makes nothing of it.
+    pub(crate) async fn put(
+        &self,
+        key: &str,
+        mut wanted: impl FnMut(Option<&[u8]>) -> Result<Option<Vec<u8>>, ReconcileError>,
+    ) -> Result<Written, ReconcileError> {
+        for _ in 0..TRIES {
+            let found = self.js.newest(CONFIG_BUCKET, key).await?;
+            let fresh = found.value.is_none();
+            let Some(record) = wanted(found.value.as_deref())? else {
+                return Ok(Written { revision: found.revision, fresh });
+            };
+            self.guard(found.value.as_deref()).await?;
+            if let Some(revision) = self.js.put_at(CONFIG_BUCKET, key, record, found.revision).await? {
+                return Ok(Written { revision, fresh });
+            }
+        }
+        Err(ReconcileError::Outdated)
+    }
+
+    /// Removes the record, if there is one.
+    pub(crate) async fn remove(&self, key: &str) -> Result<(), ReconcileError> {
+        for _ in 0..TRIES {
+            let Some(entry) = self.js.get(CONFIG_BUCKET, key).await? else { return Ok(()) };
+            self.guard(Some(&entry.value)).await?;
+            if self.js.remove_at(CONFIG_BUCKET, key, entry.revision).await? {
+                return Ok(());
+            }
+        }
+        Err(ReconcileError::Outdated)
+    }
+
+    /// Fails if the record was made from a newer generation than the object's, and the API server knows that one.
+    pub(crate) async fn guard(&self, record: Option<&[u8]>) -> Result<(), ReconcileError> {
+        let ours = self.object.meta().generation.unwrap_or_default();
+        if record.and_then(generation).is_none_or(|stored| stored <= ours) {
+            return Ok(());
+        }
+        let api: Api<K> = Api::namespaced(self.client.clone(), &self.object.namespace().unwrap_or_default());
+        let now = api.get_metadata_opt(&self.object.name_any()).await.map_err(ReconcileError::Read)?;
+        let is_current = now.is_some_and(|now| now.uid() == self.object.uid() && now.metadata.generation == Some(ours));
+        if is_current { Ok(()) } else { Err(ReconcileError::Outdated) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn finds_the_generation_in_each_kind_of_record() {
+        for (record, want) in [
+            (r#"{ "version": 1, "uid": "p-1", "generation": 7 }"#, Some(7)),
+            (r#"{ "version": 9, "identity": { "generation": 3, "name": "a" }, "later": true }"#, Some(3)),
+            (r#"{ "version": 1 }"#, None),
+            ("[]", None),
+            ("not JSON", None),
+        ] {
+            assert_eq!(generation(record.as_bytes()), want, "{record}");
+        }
+    }
+}
