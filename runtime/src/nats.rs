@@ -78,6 +78,9 @@ const OLDEST: (i64, i64, i64) = (2, 12, 7);
 
 /// The longest wait between two attempts to connect.
 const RETRY: Duration = Duration::from_secs(1);
+/// The time between two pings. When two have no answer, the client ends the connection instead of a third. So it notices
+/// within 6 s that its server hangs or is cut off, and goes over to another.
+const PING: Duration = Duration::from_secs(2);
 
 /// Connects to NATS and checks the features of the server. It waits for the server as long as it takes.
 ///
@@ -91,6 +94,7 @@ pub async fn connect(settings: &NatsSettings, name: &str) -> Result<Nats, NatsEr
             .await?
             .name(name)
             .custom_inbox_prefix(&settings.inbox_prefix)
+            .ping_interval(PING)
             .reconnect_delay_callback(|attempts| Duration::from_millis(50 << attempts.min(5)).min(RETRY))
             .event_callback(move |event| {
                 let counter = counter.clone();

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use hookwright_core::delivery::dead_letter::DeadLetterReason;
-use hookwright_e2e::{Answer, Event, NatsServer, Options, User, World, wait_for};
+use hookwright_e2e::{Answer, Event, Nats, Options, User, World, wait_for};
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -135,9 +135,8 @@ async fn a_lone_carriage_return_in_a_header_ends_dispatchers_only_until_it_is_pu
 }
 
 /// Publishes by the protocol itself: client libraries refuse to send this.
-pub(crate) async fn publish_raw(nats: &NatsServer, subject: &str, headers: &[u8], body: &[u8]) {
-    let address = nats.url().trim_start_matches("nats://").to_owned();
-    let mut connection = TcpStream::connect(address).await.unwrap();
+pub(crate) async fn publish_raw(nats: &Nats, subject: &str, headers: &[u8], body: &[u8]) {
+    let mut connection = TcpStream::connect(nats.servers()[0].address()).await.unwrap();
     let options = json!({ "user": "app", "pass": nats.password(User::App), "headers": true, "verbose": false });
     let publish = format!("HPUB {subject} {} {}\r\n", headers.len(), headers.len() + body.len());
     let connect = format!("CONNECT {options}\r\n");

@@ -1,5 +1,7 @@
 //! Bounds on what waits: the quota of each Subscription, and the budget of all. Each test has a world of its own.
 
+mod gone;
+
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
