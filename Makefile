@@ -15,7 +15,7 @@ UNIT := --lib --bins --test schema_memory --test schema --test releases
 # Most end-to-end tests wait most of the time.
 E2E := RUST_TEST_THREADS=6 $(TEST) --test e2e --
 SUMMARY := $(abspath $(TARGET))/test-long.txt
-LONG := kills:: status::scale:: status::counts::a_time_without storage::
+LONG := kills:: cluster:: due:: poison:: status::scale:: status::counts::a_time_without storage::
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
@@ -50,13 +50,17 @@ test-servers: tools build ## Run the tests that need servers
 	@tools/step.sh "The bench, a little of everything" $(TEST) --test smoke
 	@tools/step.sh "End-to-end tests" env $(E2E)
 
-test-long: tools build ## Run the long form of the tests of kills, long times and large numbers; prints a summary
+test-long: tools build ## Run the long form of the tests that have one, and all on three NATS servers; prints a summary
 	@rm -f $(SUMMARY)
-	@HOOKWRIGHT_TEST_LONG=1 HOOKWRIGHT_TEST_SUMMARY=$(SUMMARY) \
-	  tools/step.sh "Long tests of schemas" $(TEST) --lib --test schema_memory -- schema:: memory && \
-	  HOOKWRIGHT_TEST_LONG=1 HOOKWRIGHT_TEST_SUMMARY=$(SUMMARY) \
-	  tools/step.sh "Long tests" $(TEST) --test e2e -- --test-threads=1 $(LONG); \
-	  rc=$$?; echo "==> Summary"; cat $(SUMMARY); exit $$rc
+	@export HOOKWRIGHT_TEST_SUMMARY=$(SUMMARY); rc=0; \
+	  HOOKWRIGHT_TEST_LONG=1 \
+	  tools/step.sh "Long tests of schemas" $(TEST) --lib --test schema_memory -- schema:: memory || rc=1; \
+	  HOOKWRIGHT_TEST_LONG=1 \
+	  tools/step.sh "Long tests" $(TEST) --test e2e -- --test-threads=1 $(LONG) || rc=1; \
+	  echo "On three NATS servers:" >>$(SUMMARY); \
+	  HOOKWRIGHT_TEST_SERVERS=3 \
+	  tools/step.sh "End-to-end tests on three NATS servers" $(TEST) --test e2e -- --test-threads=3 || rc=1; \
+	  echo "==> Summary"; cat $(SUMMARY); exit $$rc
 
 bench: tools ## Measure, against references in the same run; ONLY=A,B for some scenarios
 	@tools/step.sh "Building for measurement" $(CARGO) build --release --workspace --locked

@@ -100,7 +100,7 @@ impl Lab {
         let parking = || json!({ "quota": { "deliveries": 1_000_000, "bytes": "8Gi" } });
         settings.entry("parking").or_insert_with(parking);
         let dispatcher = Value::Object(settings);
-        let world = World::start(Options { dispatcher, progress, ..Options::default() }).await?;
+        let world = World::start(Options { dispatcher, servers: 1, progress, ..Options::default() }).await?;
         let sink = Sink::start(world.folder()).await?;
         let (publisher, streams) =
             (world.nats.jetstream(User::App).await?, world.nats.jetstream(User::Operator).await?);
@@ -131,7 +131,7 @@ impl Lab {
 
     /// The running dispatchers, nats-server and the sink, to be watched.
     pub(crate) fn watched(&self) -> Result<Vec<Watched>> {
-        let mut watched = vec![Watched::new(NATS, self.world.nats.id())?, self.sink.watched()?];
+        let mut watched = vec![Watched::new(NATS, self.world.nats.servers()[0].id())?, self.sink.watched()?];
         for id in self.dispatcher_ids()? {
             watched.push(Watched::new(HOOKWRIGHT, id)?);
         }
@@ -290,7 +290,7 @@ impl Lab {
         in_flight: usize,
     ) -> Result<Run> {
         let reference = self.floor(topic, &routes, in_flight)?;
-        let nats = Watched::new(NATS, self.world.nats.id())?;
+        let nats = Watched::new(NATS, self.world.nats.servers()[0].id())?;
         let watched = vec![reference.watched(REFERENCE)?, nats, self.sink.watched()?];
         let run = self.collect(Recorder::start(watched), wanted).await;
         self.end_floor(topic, routes, reference).await?;

@@ -6,12 +6,14 @@
 pub mod backoff;
 pub mod dead_letter;
 pub mod decide;
+pub mod event_headers;
 pub mod event_ref;
 pub mod health;
 pub mod millis;
 pub mod outcome;
 pub mod parked;
 pub mod policy;
+pub mod postpone;
 pub mod progress;
 pub mod quota;
 pub mod test_delivery;

@@ -12,6 +12,7 @@ use async_nats::jetstream::{context, kv};
 use hookwright_core::nats::names::{CONFIG_BUCKET, LEASES_BUCKET};
 use hookwright_core::record::lease::{DispatcherLease, RENEW, TRUST};
 use hookwright_core::record::{RecordError, VERSION, encode};
+use hookwright_runtime::bucket::{Bucket, BucketError};
 use hookwright_runtime::leases;
 use hookwright_runtime::logging::chain;
 use hookwright_runtime::nats::Nats;
@@ -23,6 +24,9 @@ use crate::config::index::Index;
 
 /// How long one try to renew may take.
 const RENEWAL: Duration = Duration::from_millis(1500);
+/// How long the config may take to be loaded, and when the leader is asked again how far it goes.
+const CATCH_UP: Duration = Duration::from_secs(30);
+const AGAIN: Duration = Duration::from_secs(1);
 /// The wait between a failed try and the next.
 const RETRY: Duration = Duration::from_millis(200);
 
@@ -38,8 +42,8 @@ pub(crate) struct Liveness {
 
 #[derive(Debug, thiserror::Error)]
 enum LeaseError {
-    #[error("can't find the config bucket")]
-    Config(#[source] context::GetStreamError),
+    #[error("can't ask how far the config goes")]
+    Config(#[source] BucketError),
     #[error("can't create the bucket of leases")]
     Leases(#[source] context::CreateKeyValueError),
     #[error("NATS did not store the lease")]
@@ -105,8 +109,8 @@ pub(crate) struct Renewer {
     pub(crate) nats: Nats,
     pub(crate) liveness: Arc<Liveness>,
     pub(crate) index: Arc<Index>,
-    /// The config revision that is loaded.
-    pub(crate) loaded: watch::Receiver<u64>,
+    /// The config revision that is loaded; `None` while the index may be out of date.
+    pub(crate) loaded: watch::Receiver<Option<u64>>,
     pub(crate) incarnation: String,
 }
 
@@ -116,7 +120,7 @@ impl Renewer {
         loop {
             match self.join().await {
                 Ok(confirmed) => {
-                    info!(revision = *self.loaded.borrow(), "joined");
+                    info!(revision = self.loaded.borrow().unwrap_or_default(), "joined");
                     self.liveness.set_joined(true);
                     self.keep(confirmed).await;
                     self.liveness.set_joined(false);
@@ -145,23 +149,31 @@ impl Renewer {
         self.renew(None).await
     }
 
-    /// Waits until the config is loaded up to the last revision that its leader has now.
+    /// Waits until the config is loaded up to the last record that its leader has now.
     async fn catch_up(&mut self) -> Result<(), LeaseError> {
-        let name = format!("KV_{CONFIG_BUCKET}");
-        let stream = self.nats.jetstream.get_stream(name).await.map_err(LeaseError::Config)?;
-        let last = stream.cached_info().state.last_sequence;
-        let wait = timeout(Duration::from_secs(30), self.loaded.wait_for(|loaded| *loaded >= last)).await;
-        // The sender lives as long as the process, so the only possible error is that time runs out.
-        wait.map(|_| ()).map_err(LeaseError::Late)
+        let caught_up = async {
+            let bucket = Bucket::open(&self.nats, CONFIG_BUCKET).await.map_err(LeaseError::Config)?;
+            loop {
+                let last = bucket.last(">").await.map_err(LeaseError::Config)?;
+                // Asked again after a while: the mark of a removed record may have been the last, and expire.
+                if timeout(AGAIN, self.loaded.wait_for(|loaded| *loaded >= Some(last))).await.is_ok() {
+                    return Ok(());
+                }
+            }
+        };
+        timeout(CATCH_UP, caught_up).await.map_err(LeaseError::Late)?
     }
 
-    /// Renews until the last confirmed renewal, which started at `confirmed`, is too old.
+    /// Renews until the last confirmed renewal, which started at `confirmed`, is too old, or the config is behind.
     async fn keep(&mut self, mut confirmed: u64) {
         let mut due = Duration::ZERO;
         loop {
             tokio::select! {
                 _ = self.loaded.changed() => {}
                 () = tokio::time::sleep(due) => {}
+            }
+            if self.loaded.borrow().is_none() {
+                return;
             }
             due = match self.renew(Some(confirmed)).await {
                 Ok(renewed) => {
@@ -184,7 +196,7 @@ impl Renewer {
         if previous.is_some_and(|previous| before.saturating_sub(previous) >= millis(TRUST)) {
             return Err(LeaseError::Lapsed);
         }
-        let revision = *self.loaded.borrow_and_update();
+        let revision = self.loaded.borrow_and_update().unwrap_or_default();
         let lease = DispatcherLease { version: VERSION, revision, unserved: self.index.unserved() };
         let value = encode(&lease).map_err(LeaseError::Encode)?;
         let put = async {

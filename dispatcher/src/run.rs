@@ -29,7 +29,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use crate::ack::batch::Acks;
 use crate::clock::Clock;
@@ -40,6 +40,7 @@ use crate::deliver::deliverer::Deliverer;
 use crate::deliver::queues::Queues;
 use crate::health::{Health, HealthCell, HealthWriter};
 use crate::http::sender::Sender;
+use crate::intake::connections::Connections;
 use crate::intake::reader::{Reader, Source};
 use crate::intake::readers;
 use crate::limits::attempts::Attempts;
@@ -49,6 +50,7 @@ use crate::limits::read_ahead::ReadAhead;
 use crate::liveness::{Liveness, Renewer};
 use crate::metrics::Metrics;
 use crate::observer::Observer;
+use crate::parking::dead_letter_budget::DeadLetterBudget;
 use crate::parking::parked_budget::{ParkedBudget, ParkedBudgetGauge};
 use crate::parking::parked_stream;
 use crate::parking::quota::Quota;
@@ -102,11 +104,15 @@ fn admin_ended(result: Result<std::io::Result<()>, tokio::task::JoinError>) -> a
 /// The state and the settings that the parts of a dispatcher share.
 struct Shared {
     settings: Settings,
+    /// For leases and config alone, so that nothing that is stored or read keeps them waiting.
+    control: Nats,
+    /// For whatever is stored, acked and counted, and for due deliveries.
     nats: Nats,
     incarnation: String,
     index: Arc<Index>,
     liveness: Arc<Liveness>,
     disabled: Arc<DisabledSet>,
+    dead_letters: Arc<DeadLetterBudget>,
     health: Arc<Health>,
     clock: Arc<Clock>,
     metrics: Arc<Metrics>,
@@ -121,7 +127,7 @@ impl Shared {
     /// Constructs the shared parts; returns with them the receiver of changed counts.
     fn new(
         settings: Settings,
-        nats: Nats,
+        (control, nats): (Nats, Nats),
         incarnation: String,
         metrics: Arc<Metrics>,
     ) -> anyhow::Result<(Self, tokio::sync::mpsc::UnboundedReceiver<Arc<HealthCell>>)> {
@@ -132,6 +138,7 @@ impl Shared {
         let lanes = Lanes::new(settings.lane_in_flight(), settings.lane.waiting, limits.waiting, attempts.load());
         let shared = Self {
             violations: ViolationCounts::new(nats.clone(), Arc::clone(&index)),
+            dead_letters: DeadLetterBudget::new(nats.clone(), Arc::clone(&clock), settings.parking.dead_letters.get()),
             clock,
             liveness: Liveness::new(),
             disabled: DisabledSet::new(),
@@ -139,6 +146,7 @@ impl Shared {
             tracker: TaskTracker::new(),
             stop: CancellationToken::new(),
             settings,
+            control,
             nats,
             incarnation,
             index,
@@ -160,9 +168,17 @@ impl Shared {
         let Queues { lanes, attempts, read_ahead } = &self.queues;
         let (lanes, attempts, read_ahead) = (Arc::clone(lanes), Arc::clone(attempts), Arc::clone(read_ahead));
         vital.spawn(Queues::sweep(lanes, attempts, read_ahead, Arc::clone(&self.index)));
-        vital.spawn(loader.run(self.nats.clone()));
-        vital.spawn(Arc::clone(&self.disabled).run(self.nats.clone()));
+        vital.spawn(loader.run(self.control.clone()));
+        vital.spawn(Arc::clone(&self.disabled).run(self.control.clone()));
         vital.spawn(Arc::clone(&self.violations).run());
+        vital.spawn(Arc::clone(&self.dead_letters).follow());
+        vital.spawn(Arc::clone(&self.dead_letters).write());
+        for nats in [self.nats.clone(), self.control.clone()] {
+            vital.spawn(async move {
+                nats.ended().await;
+                error!("the client of NATS has panicked; the dispatcher ends, and has to be started again");
+            });
+        }
     }
 
     fn deliverer(&self, sender: Sender, parked_budget: ParkedBudget) -> Deliverer {
@@ -170,6 +186,7 @@ impl Shared {
         Deliverer {
             index: Arc::clone(&self.index),
             disabled: Arc::clone(&self.disabled),
+            dead_letters: Arc::clone(&self.dead_letters),
             liveness: Arc::clone(&self.liveness),
             clock: Arc::clone(&self.clock),
             sender,
@@ -186,7 +203,7 @@ impl Shared {
 
     fn renewer(&self) -> Renewer {
         Renewer {
-            nats: self.nats.clone(),
+            nats: self.control.clone(),
             liveness: Arc::clone(&self.liveness),
             loaded: self.index.loaded(),
             index: Arc::clone(&self.index),
@@ -229,6 +246,7 @@ impl Shared {
         &self,
         deliverer: Deliverer,
         parked_budget: ParkedBudget,
+        connections: Arc<Connections>,
     ) -> anyhow::Result<(JoinSet<()>, Arc<Budget>)> {
         let max_message = u32::try_from(self.nats.client.server_info().max_payload + MESSAGE_OVERHEAD)?;
         let limits = &self.settings.limits;
@@ -238,6 +256,7 @@ impl Shared {
         let (acks, sending) = Acks::new(self.nats.client.clone());
         let reader = Reader {
             nats: self.nats.clone(),
+            connections,
             deliverer: Arc::new(deliverer),
             parked_budget,
             budget: Arc::clone(&events),
@@ -278,16 +297,20 @@ impl Running {
         ready: watch::Sender<NotReady>,
     ) -> anyhow::Result<Self> {
         let incarnation = format!("{:016x}", rand::random::<u64>());
-        let nats = nats::connect(&settings.nats, &format!("hookwright-dispatcher-{incarnation}")).await?;
+        let name = format!("hookwright-dispatcher-{incarnation}");
+        let nats = nats::connect(&settings.nats, &name).await?;
+        let control = nats::connect(&settings.nats, &format!("{name}-control")).await?;
+        let connections = Connections::open(settings.nats.clone(), format!("{name}-events")).await?;
         parked_stream::wait_for(&nats, &ready).await;
         let budget = settings.parking.budget.get();
-        let (shared, changed) = Shared::new(settings, nats, incarnation, metrics)?;
+        let (shared, changed) = Shared::new(settings, (control, nats), incarnation, metrics)?;
         let mut vital = JoinSet::new();
         shared.spawn_background(key, &mut vital);
         shared.disabled.loaded().await;
         let (gauge, parked_budget) = ParkedBudgetGauge::new(shared.nats.clone(), Arc::clone(&shared.metrics), budget);
         let deliverer = shared.deliverer(sender, parked_budget.clone());
-        let (readers, events) = shared.start_readers(deliverer, parked_budget)?;
+        vital.spawn(Arc::clone(&connections).keep());
+        let (readers, events) = shared.start_readers(deliverer, parked_budget, connections)?;
         vital.spawn(async {
             gauge.run().await;
         });
@@ -326,7 +349,8 @@ impl Running {
         self.vital.shutdown().await;
         let farewell = async {
             self.shared.violations.finish().await;
-            Renewer::leave(&self.shared.nats, &self.shared.incarnation).await;
+            self.shared.dead_letters.flush().await;
+            Renewer::leave(&self.shared.control, &self.shared.incarnation).await;
             // Sends the last acks: without them the events come again.
             if let Err(error) = self.shared.nats.client.flush().await {
                 warn!(error = chain(&error), "can't send the last acks to NATS");

@@ -8,7 +8,7 @@ use anyhow::Result;
 use serde_json::{Value, json};
 
 use crate::settings::{common, merge};
-use crate::{Component, NatsServer, SealingKey, User};
+use crate::{Component, Nats, SealingKey, User};
 
 /// A running `hookwright-dispatcher`, which has no Kubernetes credential. [`Component`] has the functions of the
 /// process.
@@ -17,7 +17,7 @@ pub struct Dispatcher(Component);
 impl Dispatcher {
     /// Starts a dispatcher that may send to loopback over plain HTTP. `name` names its files. `patch` changes its
     /// settings (a JSON merge patch), except that the fields under `environment` become environment variables.
-    pub fn spawn(folder: &Path, name: &str, nats: &NatsServer, sealing: &SealingKey, patch: &Value) -> Result<Self> {
+    pub fn spawn(folder: &Path, name: &str, nats: &Nats, sealing: &SealingKey, patch: &Value) -> Result<Self> {
         let mut settings = common(nats, User::Dispatcher, sealing);
         merge(
             &mut settings,

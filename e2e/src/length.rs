@@ -1,4 +1,5 @@
-//! How much the tests do that gain from doing more, such as tests of kills, of long times and of large numbers.
+//! How much the tests do that gain from doing more, such as tests of kills, of long times and of large numbers; and on
+//! how many NATS servers.
 
 use std::fs::OpenOptions;
 use std::io::Write;
@@ -11,6 +12,11 @@ pub fn by_length<T>(short: T, long: T) -> T {
 /// Whether the long form is asked for.
 pub fn is_long() -> bool {
     std::env::var("HOOKWRIGHT_TEST_LONG").is_ok_and(|value| !value.is_empty() && value != "0")
+}
+
+/// How many NATS servers there are where a test doesn't say: `HOOKWRIGHT_TEST_SERVERS`, else 1.
+pub fn servers() -> usize {
+    std::env::var("HOOKWRIGHT_TEST_SERVERS").ok().and_then(|value| value.parse().ok()).unwrap_or(1)
 }
 
 /// Prints a line about what a test found, and appends it to the file that `HOOKWRIGHT_TEST_SUMMARY` names.

@@ -1,10 +1,10 @@
-//! A harness that starts everything for real: a Kubernetes control plane, a nats-server, the operator, dispatchers and
+//! A harness that starts everything for real: a Kubernetes control plane, NATS, the operator, dispatchers and
 //! receivers.
 //!
 //! # Theory of operation
 //!
-//! [`World::start`] starts everything. Its parts ([`ControlPlane`], [`NatsServer`], [`Operator`], [`Dispatcher`],
-//! [`Receiver`]) also stand alone. Every server listens on a port of 127.0.0.1 that the kernel picks. Tests wait for
+//! [`World::start`] starts everything. Its parts ([`ControlPlane`], [`Nats`], [`Operator`], [`Dispatcher`],
+//! [`Receiver`]) also stand alone. Every server listens on a free port of 127.0.0.1. Tests wait for
 //! what they expect with [`wait_for`], which reports what it saw last. Nothing sleeps for a guessed time.
 //!
 //! Nothing outlives the test. Children are killed on drop, and by the kernel when this process dies, however it dies
@@ -14,7 +14,8 @@
 //! A missing tool is an error, never a skipped test.
 //!
 //! `HOOKWRIGHT_KEEP=1` keeps the folder with configuration, data and logs. `HOOKWRIGHT_TEST_LONG=1` asks for the long
-//! form of the tests that have one ([`by_length`]).
+//! form of the tests that have one ([`by_length`]), `HOOKWRIGHT_TEST_SERVERS=3` for a cluster of NATS servers in place of
+//! one ([`servers`]).
 
 mod component;
 mod control_plane;
@@ -36,8 +37,8 @@ mod world;
 pub use component::Component;
 pub use control_plane::ControlPlane;
 pub use dispatcher::Dispatcher;
-pub use length::{by_length, is_long, report};
-pub use nats::{NatsServer, User};
+pub use length::{by_length, is_long, report, servers};
+pub use nats::{Nats, NatsServer, User};
 pub use operator::Operator;
 pub use process::Process;
 pub use publish::{Event, Publisher};

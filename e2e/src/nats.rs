@@ -1,129 +1,186 @@
-//! A nats-server with JetStream.
+//! NATS with JetStream: one server, or a cluster.
+
+mod server;
+mod user;
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, ensure};
+use async_nats::jetstream;
+use async_nats::jetstream::stream::ClusterInfo;
+use futures::TryStreamExt;
+use serde_json::Value;
+use tokio::time::timeout;
 
-use crate::{Process, Publisher, Tools, Use, wait_for, workspace};
+use crate::nats::server::{Launch, free_port};
+use crate::nats::user::Passwords;
+use crate::{Publisher, Tools, Use, wait_for, workspace};
 
-const READY: Duration = Duration::from_secs(60);
+pub use server::NatsServer;
+pub use user::User;
 
-const CONFIG: &str = "nats.conf";
-
+/// How long a cluster may take to elect leaders, and to catch up.
+const CURRENT: Duration = Duration::from_secs(60);
 const SYNC: &str = "sync_interval: always";
+/// How long one look at the cluster may take.
+const LOOK: Duration = Duration::from_secs(2);
 
-/// The users of `deploy/nats.conf`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum User {
-    /// The operator's user, which manages streams, consumers and buckets.
-    Operator,
-    /// The dispatchers' user, which reads events and stores what could not be delivered.
-    Dispatcher,
-    /// The user of applications, which publish events.
-    App,
-    /// The user that monitors the server itself.
-    Sys,
+/// NATS with file storage and the rights of `deploy/nats.conf`. Streams are on all servers.
+pub struct Nats {
+    servers: Vec<NatsServer>,
+    passwords: Passwords,
 }
 
-impl User {
-    const ALL: [Self; 4] = [Self::Operator, Self::Dispatcher, Self::App, Self::Sys];
-
-    /// The user's name.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Operator => "operator",
-            Self::Dispatcher => "dispatcher",
-            Self::App => "app",
-            Self::Sys => "sys",
-        }
-    }
-
-    /// The prefix of the user's inboxes, which are the only subjects that the restricted users may subscribe to.
-    pub fn inbox_prefix(self) -> &'static str {
-        match self {
-            Self::Operator => "_INBOX_operator",
-            Self::Dispatcher => "_INBOX_dispatcher",
-            Self::App | Self::Sys => "_INBOX",
-        }
-    }
-}
-
-/// A nats-server with file storage and the rights of `deploy/nats.conf`. It keeps its port and its streams over
-/// restarts.
-pub struct NatsServer {
-    process: Mutex<Process>,
-    binary: PathBuf,
-    folder: PathBuf,
-    port: u16,
-    passwords: [String; 4],
-}
-
-impl NatsServer {
-    /// Starts a server whose data, passwords and log are in `folder`. `account_storage` limits the bytes that the
-    /// account may keep in files.
-    pub async fn start(tools: &Tools, folder: &Path, account_storage: Option<u64>) -> Result<Self> {
+impl Nats {
+    /// Starts this many servers, whose data, passwords and logs are in `folder`, and waits until JetStream is there.
+    /// `account_storage` limits the bytes that the account may keep in files on each server.
+    pub async fn start(tools: &Tools, folder: &Path, servers: usize, account_storage: Option<u64>) -> Result<Self> {
         std::fs::create_dir_all(folder)?;
-        std::fs::write(folder.join(CONFIG), config(tools.whom(), account_storage)?)?;
-        let binary = tools.tool("nats-server")?;
-        // nats.conf reads a value that starts with a letter as a string.
-        let passwords = User::ALL.map(|_| format!("p{:032x}", rand::random::<u128>()));
-        for (user, password) in User::ALL.iter().zip(&passwords) {
-            std::fs::write(password_file(folder, *user), password)?;
+        let (config, passwords) = (folder.join("nats.conf"), Passwords::generate(folder)?);
+        std::fs::write(&config, configuration(tools.whom(), account_storage.map(|bytes| bytes * servers as u64))?)?;
+        let ports: Vec<u16> = (0..servers).map(|_| free_port()).collect::<Result<_>>()?;
+        let routes = ports.iter().map(|port| format!("nats://127.0.0.1:{port}")).collect::<Vec<_>>().join(",");
+        let spawn = |(n, port): (usize, &u16)| {
+            let name = format!("nats-{}", n + 1);
+            NatsServer::spawn(Launch {
+                binary: tools.tool("nats-server")?,
+                config: config.clone(),
+                folder: folder.join(&name),
+                name,
+                passwords: passwords.clone(),
+                port: free_port()?,
+                cluster: (servers > 1).then(|| (*port, routes.clone())),
+            })
+        };
+        let servers = ports.iter().enumerate().map(spawn).collect::<Result<_>>()?;
+        let nats = Self { servers, passwords };
+        nats.wait_ready().await?;
+        Ok(nats)
+    }
+
+    /// The servers.
+    pub fn servers(&self) -> &[NatsServer] {
+        &self.servers
+    }
+
+    /// On how many servers a stream should be: on all.
+    pub fn replicas(&self) -> usize {
+        self.servers.len()
+    }
+
+    /// The server that leads a stream.
+    pub async fn leader(&self, stream: &str) -> Result<&NatsServer> {
+        let jetstream = self.jetstream(User::Operator).await?;
+        let name = wait_for(&format!("a leader of {stream}"), CURRENT, async || {
+            let cluster = jetstream.get_stream(stream).await?.cached_info().cluster.clone();
+            cluster.map_or(Ok(None), |cluster| cluster.leader.context("none").map(Some))
+        })
+        .await?;
+        match name {
+            Some(name) => self.servers.iter().find(|server| server.name() == name).context(name),
+            None => Ok(&self.servers[0]),
         }
-        let process = launch(&binary, folder, &passwords, None)?;
-        let port = listening_port(&process).await?;
-        Ok(Self { process: Mutex::new(process), binary, folder: folder.to_owned(), port, passwords })
     }
 
-    /// Kills the server (SIGKILL).
-    pub fn kill9(&self) -> Result<()> {
-        self.process.lock().unwrap_or_else(PoisonError::into_inner).kill9()
+    /// A server that has a stream and doesn't lead it.
+    pub async fn follower(&self, stream: &str) -> Result<&NatsServer> {
+        let leader = self.leader(stream).await?.name();
+        self.servers.iter().find(|server| server.name() != leader).context("there is only one server")
     }
 
-    /// Starts the server again, on the same port with the same data, and waits until it accepts connections.
-    pub async fn restart(&self) -> Result<()> {
-        self.kill9()?;
-        let process = launch(&self.binary, &self.folder, &self.passwords, Some(self.port))?;
-        listening_port(&process).await?;
-        *self.process.lock().unwrap_or_else(PoisonError::into_inner) = process;
+    /// Waits until all servers are at work, and have all that there is of each stream.
+    pub async fn wait_current(&self) -> Result<()> {
+        let (jetstream, system) = (self.jetstream(User::Operator).await?, self.connect(User::Sys).await?);
+        wait_for("all replicas to be current", CURRENT, async || {
+            self.check_meta_group(&system).await?;
+            let mut names = jetstream.stream_names();
+            while let Some(name) = timeout(LOOK, names.try_next()).await?? {
+                let stream = timeout(LOOK, jetstream.get_stream(&name)).await??;
+                let cluster = stream.cached_info().cluster.as_ref();
+                ensure!(cluster.is_none_or(is_current), "{name}: {cluster:?}");
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// Whether the group that assigns streams to servers has a leader, and all servers follow it.
+    async fn check_meta_group(&self, system: &async_nats::Client) -> Result<()> {
+        if self.servers.len() == 1 {
+            return Ok(());
+        }
+        let leader = system.request("$SYS.REQ.SERVER.PING.JSZ", r#"{"leader_only": true}"#.into());
+        let answer: Value = serde_json::from_slice(&timeout(LOOK, leader).await??.payload)?;
+        let meta = &answer["data"]["meta_cluster"];
+        let replicas = meta["replicas"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let current = replicas.iter().filter(|replica| replica["current"] == true && replica["offline"] != true);
+        ensure!(current.count() + 1 == self.servers.len(), "{meta}");
         Ok(())
     }
 
-    /// `nats://127.0.0.1:PORT`
+    /// Kills all servers (SIGKILL).
+    pub fn kill9(&self) -> Result<()> {
+        self.servers.iter().try_for_each(NatsServer::kill9)
+    }
+
+    /// Starts all servers again, on the same ports with the same data, and waits until JetStream is there. Servers that
+    /// still run are killed first, all before the first starts.
+    pub async fn restart(&self) -> Result<()> {
+        self.kill9()?;
+        self.servers.iter().try_for_each(NatsServer::spawn_again)?;
+        self.wait_ready().await
+    }
+
+    async fn wait_ready(&self) -> Result<()> {
+        for server in &self.servers {
+            server.wait_ready().await?;
+        }
+        self.wait_current().await
+    }
+
+    /// `nats://127.0.0.1:PORT`, with commas between the servers.
     pub fn url(&self) -> String {
-        format!("nats://127.0.0.1:{}", self.port)
+        self.urls("")
     }
 
     /// The address with a user's name and password in it, as the `nats` CLI takes it.
     pub fn url_of(&self, user: User) -> String {
-        format!("nats://{}:{}@127.0.0.1:{}", user.name(), self.password(user), self.port)
+        self.urls(&format!("{}:{}@", user.name(), self.password(user)))
+    }
+
+    fn urls(&self, login: &str) -> String {
+        let url = |server: &NatsServer| format!("nats://{login}{}", server.address());
+        self.servers.iter().map(url).collect::<Vec<_>>().join(",")
     }
 
     /// A user's password.
     pub fn password(&self, user: User) -> &str {
-        &self.passwords[user as usize]
+        self.passwords.of(user)
     }
 
     /// A file that holds a user's password.
     pub fn password_file(&self, user: User) -> PathBuf {
-        password_file(&self.folder, user)
+        self.passwords.file(user)
     }
 
     /// A connection as that user. It reconnects by itself.
     pub async fn connect(&self, user: User) -> Result<async_nats::Client> {
+        self.connect_to(&self.servers.iter().collect::<Vec<_>>(), user).await
+    }
+
+    async fn connect_to(&self, servers: &[&NatsServer], user: User) -> Result<async_nats::Client> {
+        let addresses: Vec<String> = servers.iter().map(|server| server.address()).collect();
         async_nats::ConnectOptions::with_user_and_password(user.name().to_owned(), self.password(user).to_owned())
             .custom_inbox_prefix(user.inbox_prefix())
-            .connect(self.url())
+            .connect(&addresses)
             .await
-            .with_context(|| format!("connect to {} as {}", self.url(), user.name()))
+            .with_context(|| format!("connect to {addresses:?} as {}", user.name()))
     }
 
     /// JetStream as that user.
-    pub async fn jetstream(&self, user: User) -> Result<async_nats::jetstream::Context> {
-        Ok(async_nats::jetstream::new(self.connect(user).await?))
+    pub async fn jetstream(&self, user: User) -> Result<jetstream::Context> {
+        Ok(jetstream::new(self.connect(user).await?))
     }
 
     /// JetStream as [`User::App`], with which applications publish.
@@ -131,59 +188,26 @@ impl NatsServer {
         Ok(Publisher::new(self.jetstream(User::App).await?))
     }
 
-    /// The process id.
-    pub fn id(&self) -> u32 {
-        self.process.lock().unwrap_or_else(PoisonError::into_inner).id()
+    /// The same, connected to this server.
+    pub async fn publisher_at(&self, server: &NatsServer) -> Result<Publisher> {
+        Ok(Publisher::new(jetstream::new(self.connect_to(&[server], User::App).await?)))
     }
+}
 
-    /// The output of the server since its last start.
-    pub fn logs(&self) -> String {
-        self.process.lock().unwrap_or_else(PoisonError::into_inner).logs()
-    }
+fn is_current(cluster: &ClusterInfo) -> bool {
+    cluster.leader.is_some() && cluster.replicas.iter().all(|replica| replica.current && !replica.offline)
 }
 
 /// The text of `deploy/nats.conf` with this limit. Tests do without the sync of each write: they kill processes, not
 /// machines, and a disk of a test machine takes milliseconds for each.
-fn config(whom: Use, account_storage: Option<u64>) -> Result<String> {
+fn configuration(whom: Use, account_storage: Option<u64>) -> Result<String> {
     let mut config = std::fs::read_to_string(workspace().join("deploy/nats.conf"))?;
     if whom == Use::Tests {
-        anyhow::ensure!(config.contains(SYNC), "deploy/nats.conf has no `{SYNC}` to leave out");
+        ensure!(config.contains(SYNC), "deploy/nats.conf has no `{SYNC}` to leave out");
         config = config.replace(SYNC, "");
     }
     let Some(bytes) = account_storage else { return Ok(config) };
     let limited = config.replace("jetstream: enabled", &format!("jetstream: {{ max_file: {bytes} }}"));
-    anyhow::ensure!(limited != config, "deploy/nats.conf has no `jetstream: enabled` to limit");
+    ensure!(limited != config, "deploy/nats.conf has no `jetstream: enabled` to limit");
     Ok(limited)
-}
-
-fn password_file(folder: &Path, user: User) -> PathBuf {
-    folder.join(format!("{}.password", user.name()))
-}
-
-fn launch(binary: &Path, folder: &Path, passwords: &[String; 4], port: Option<u16>) -> Result<Process> {
-    let mut command = Command::new(binary);
-    command.arg("--config").arg(folder.join(CONFIG));
-    // A port of -1 lets the kernel pick one.
-    command.args(["--addr", "127.0.0.1", "--port", &port.map_or_else(|| "-1".to_owned(), |port| port.to_string())]);
-    command.env("NATS_STORE", folder.join("store"));
-    for (user, password) in User::ALL.iter().zip(passwords) {
-        command.env(format!("{}_PASSWORD", user.name().to_uppercase()), password);
-    }
-    Process::spawn("nats-server", &command, &folder.join("nats.log"))
-}
-
-async fn listening_port(process: &Process) -> Result<u16> {
-    wait_for("nats-server to be ready", READY, async || {
-        if let Err(error) = process.check_running() {
-            return Ok(Err(error));
-        }
-        let logs = process.logs();
-        if !logs.contains("Server is ready") {
-            bail!("{}", process.log_tail());
-        }
-        let (_, rest) = logs.split_once("Listening for client connections on 127.0.0.1:").context("no port")?;
-        let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
-        Ok(Ok(digits.parse()?))
-    })
-    .await?
 }

@@ -8,7 +8,7 @@ use anyhow::Result;
 use serde_json::{Value, json};
 
 use crate::settings::{common, merge};
-use crate::{Component, NatsServer, SealingKey, User};
+use crate::{Component, Nats, SealingKey, User};
 
 /// A running `hookwright-operator`. [`Component`] has the functions of the process.
 pub struct Operator(Component);
@@ -16,15 +16,11 @@ pub struct Operator(Component);
 impl Operator {
     /// Starts an operator. `patch` changes its settings (a JSON merge patch), except that the fields under `environment`
     /// become environment variables. `kubeconfig` should be the file of [`crate::ControlPlane::operator_kubeconfig`].
-    pub fn spawn(
-        folder: &Path,
-        nats: &NatsServer,
-        sealing: &SealingKey,
-        kubeconfig: PathBuf,
-        patch: &Value,
-    ) -> Result<Self> {
+    pub fn spawn(folder: &Path, nats: &Nats, sealing: &SealingKey, kubeconfig: PathBuf, patch: &Value) -> Result<Self> {
         let mut settings = common(nats, User::Operator, sealing);
-        merge(&mut settings, &json!({ "secretRefresh": "5m", "finalizerTimeout": "10m" }));
+        let system_streams = json!({ "replicas": nats.replicas() });
+        let own = json!({ "secretRefresh": "5m", "finalizerTimeout": "10m", "systemStreams": system_streams });
+        merge(&mut settings, &own);
         merge(&mut settings, patch);
         let environment = settings.as_object_mut().and_then(|settings| settings.remove("environment"));
         let mut environment = environment.map(serde_json::from_value::<HashMap<_, _>>).transpose()?.unwrap_or_default();

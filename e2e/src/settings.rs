@@ -7,7 +7,7 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use serde_json::{Value, json};
 
-use crate::{NatsServer, User};
+use crate::{Nats, User};
 
 /// The key that seals secrets on their way from the operator to the dispatchers.
 #[derive(Clone, Debug)]
@@ -25,7 +25,7 @@ impl SealingKey {
 }
 
 /// The settings that both binaries need: NATS, the admin endpoint, the sealing key.
-pub(crate) fn common(nats: &NatsServer, user: User, sealing: &SealingKey) -> Value {
+pub(crate) fn common(nats: &Nats, user: User, sealing: &SealingKey) -> Value {
     json!({
         "nats": {
             "url": nats.url(),

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
-use crate::{ControlPlane, Dispatcher, NatsServer, Operator, Scratch, SealingKey, Tools, Use};
+use crate::{ControlPlane, Dispatcher, Nats, Operator, Scratch, SealingKey, Tools, Use, servers};
 
 const READY: Duration = Duration::from_secs(60);
 
@@ -18,7 +18,10 @@ pub struct Options {
     pub operator: Value,
     /// A JSON merge patch on each dispatcher's settings.
     pub dispatcher: Value,
-    /// The bytes that the account may keep in files. Default: no limit.
+    /// The number of NATS servers, which form a cluster if there are several; then each stream is on all of them.
+    /// Default: what `HOOKWRIGHT_TEST_SERVERS` says, else 1.
+    pub servers: usize,
+    /// The bytes that the account may keep in files on each server. Default: no limit.
     pub account_storage: Option<u64>,
     /// Who uses the tools, which decides which are needed. Default: tests.
     pub tools: Use,
@@ -32,6 +35,7 @@ impl Default for Options {
             dispatchers: 1,
             operator: json!({}),
             dispatcher: json!({}),
+            servers: servers(),
             account_storage: None,
             tools: Use::Tests,
             progress: |_, _| {},
@@ -39,14 +43,14 @@ impl Default for Options {
     }
 }
 
-/// A control plane, a nats-server, the operator and dispatchers, all ready. The fields are dropped in this order.
+/// A control plane, NATS, the operator and dispatchers, all ready. The fields are dropped in this order.
 pub struct World {
     /// The dispatchers.
     pub dispatchers: Vec<Dispatcher>,
     /// The operator, with its ServiceAccount's rights.
     pub operator: Operator,
-    /// The nats-server.
-    pub nats: NatsServer,
+    /// NATS.
+    pub nats: Nats,
     /// The API server and its clients.
     pub control_plane: ControlPlane,
     /// The servers and command lines.
@@ -65,9 +69,10 @@ impl World {
         let scratch = Scratch::new()?;
         let folder = scratch.path().to_owned();
         let (plane_folder, nats_folder) = (folder.join("kube"), folder.join("nats"));
+        let start_nats = Nats::start(&tools, &nats_folder, options.servers, options.account_storage);
         let (control_plane, nats) = tokio::try_join!(
             timed(progress, "Kubernetes API server ready", ControlPlane::start(&tools, &plane_folder)),
-            timed(progress, "nats-server ready", NatsServer::start(&tools, &nats_folder, options.account_storage)),
+            timed(progress, "nats-server ready", start_nats),
         )?;
         let kubeconfig =
             timed(progress, "operator's ServiceAccount ready", control_plane.operator_kubeconfig()).await?;

@@ -4,6 +4,7 @@
 //! **Architecture invariant**: nothing here knows Kubernetes, subscriptions or webhooks.
 
 pub mod admin;
+pub mod bucket;
 pub mod leases;
 pub mod logging;
 pub mod mirror;

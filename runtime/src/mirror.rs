@@ -3,17 +3,30 @@
 //! After each reconnect the mirror starts again with a full snapshot, and reports the keys that have vanished
 //! meanwhile. It has to, because a bucket in memory is a new one after a restart of the server, and counts its
 //! revisions from 1 again.
+//!
+//! The consumer that feeds the mirror is at some replica, which may lag behind the leader of the bucket. So three rules
+//! hold. A snapshot ends only once the consumer has come to the last record that the leader has, and only what the
+//! leader doesn't have has vanished. What the mirror has passed it does not go back to: an older record of a key is
+//! ignored. And a replica that stays behind is left: the mirror asks the leader again and again how far it is.
 
-use std::collections::HashSet;
+mod lag;
+mod passed;
+
 use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use async_nats::jetstream::consumer::{DeliverPolicy, ReplayPolicy, push};
-use async_nats::jetstream::stream::Stream;
+use async_nats::jetstream::consumer::{Consumer, DeliverPolicy, ReplayPolicy, push};
+use async_nats::jetstream::{self, Message};
 use bytes::Bytes;
 use futures::StreamExt;
+use tokio::time::Instant;
 use tracing::warn;
 
+use crate::bucket::{Bucket, BucketError};
+use crate::mirror::lag::{Lag, looks};
+use crate::mirror::passed::{At, Passed};
 use crate::nats::Nats;
 
 /// A change that a mirror reports.
@@ -27,23 +40,26 @@ pub enum Change {
     Vanished { key: String },
     /// Everything up to this revision has been reported. It follows the snapshot, and then each change.
     Loaded { revision: u64 },
+    /// The mirror has fallen behind, or the bucket is a new one. What was reported may be out of date until the next
+    /// [`Change::Loaded`].
+    Behind,
 }
 
 /// Why a watch ended. The mirror then starts again.
 #[derive(Debug, thiserror::Error)]
 enum WatchError {
-    #[error("the bucket can't be found")]
-    Bucket(#[source] async_nats::jetstream::context::GetStreamError),
-    #[error("the state of the bucket can't be read")]
-    Info(#[source] async_nats::jetstream::context::RequestError),
+    #[error("the leader of the bucket can't be asked")]
+    Leader(#[source] BucketError),
     #[error("a consumer on the bucket can't be created")]
-    Consumer(#[source] async_nats::jetstream::stream::ConsumerError),
+    Consumer(#[source] jetstream::stream::ConsumerError),
     #[error("the consumer of the bucket can't be read")]
-    Messages(#[source] async_nats::jetstream::consumer::StreamError),
+    Messages(#[source] jetstream::consumer::StreamError),
     #[error("the watch broke")]
-    Broken(#[source] async_nats::jetstream::consumer::push::OrderedError),
+    Broken(#[source] push::OrderedError),
     #[error("a message of the bucket has no metadata")]
     Metadata(#[source] async_nats::Error),
+    #[error("the replica that feeds the watch is behind the leader")]
+    Behind,
     #[error("the watch ended")]
     Ended,
 }
@@ -51,16 +67,16 @@ enum WatchError {
 /// A mirror of the keys of one bucket.
 pub struct Mirror {
     nats: Nats,
-    bucket: &'static str,
+    name: &'static str,
     keys: &'static str,
-    known: HashSet<String>,
+    passed: Passed,
 }
 
 impl Mirror {
-    /// Makes a mirror of all keys in `bucket` that match `keys` (`>` for all).
+    /// Makes a mirror of all keys in the bucket `name` that match `keys` (`>` for all).
     #[must_use]
-    pub fn new(nats: Nats, bucket: &'static str, keys: &'static str) -> Self {
-        Self { nats, bucket, keys, known: HashSet::new() }
+    pub fn new(nats: Nats, name: &'static str, keys: &'static str) -> Self {
+        Self { nats, name, keys, passed: Passed::default() }
     }
 
     /// Reports each change to `apply`. It never returns: if the watch breaks, it starts again.
@@ -76,9 +92,12 @@ impl Mirror {
             match again {
                 None | Some(Ok(())) => failures = 0,
                 Some(Err(error)) => {
+                    if matches!(error, WatchError::Behind) {
+                        apply(Change::Behind);
+                    }
                     failures += 1;
                     if failures > 3 {
-                        warn!(bucket = self.bucket, error = crate::logging::chain(&error), "mirror starts again");
+                        warn!(bucket = self.name, error = crate::logging::chain(&error), "mirror starts again");
                     }
                     tokio::time::sleep(Duration::from_millis(100 << failures.min(4))).await;
                 }
@@ -87,65 +106,92 @@ impl Mirror {
     }
 
     async fn watch(&mut self, apply: &mut impl FnMut(Change)) -> Result<(), WatchError> {
-        let name = format!("KV_{}", self.bucket);
-        let stream = self.nats.jetstream.get_stream(name).await.map_err(WatchError::Bucket)?;
-        let prefix = format!("$KV.{}.", self.bucket);
-        let behind = stream.get_info().await.map_err(WatchError::Info)?.state.last_sequence;
-        let consumer = self.consumer(&stream, &prefix).await?;
-        let mut snapshot = Some(HashSet::new());
-        if consumer.cached_info().num_pending == 0 {
-            self.finish_snapshot(snapshot.take(), behind, apply);
+        let bucket = Bucket::open(&self.nats, self.name).await.map_err(WatchError::Leader)?;
+        if self.passed.enter(bucket.created) {
+            apply(Change::Behind);
         }
+        let mut lag = Lag::new(bucket.last(self.keys).await.map_err(WatchError::Leader)?, Instant::now());
+        let consumer = self.consumer(&bucket).await?;
         let mut messages = consumer.messages().await.map_err(WatchError::Messages)?;
-        while let Some(message) = messages.next().await {
-            let message = message.map_err(WatchError::Broken)?;
-            let info = message.info().map_err(WatchError::Metadata)?;
-            let (revision, pending) = (info.stream_sequence, info.pending);
-            let key = message.subject.strip_prefix(&prefix).unwrap_or(&message.subject).to_owned();
-            if is_removal(&message) {
-                self.known.remove(&key);
-                apply(Change::Delete { key });
-            } else {
-                self.known.insert(key.clone());
-                if let Some(seen) = &mut snapshot {
-                    seen.insert(key.clone());
-                }
-                apply(Change::Put { key, value: message.payload.clone(), revision });
+        let reached = Arc::new(AtomicU64::new(0));
+        let mut looks = Box::pin(looks(&bucket, self.keys, Arc::clone(&reached)));
+        let mut in_snapshot = true;
+        loop {
+            if in_snapshot && lag.has_caught_up() {
+                in_snapshot = false;
+                self.finish_snapshot(&bucket, lag.reached(), apply).await?;
             }
-            match snapshot.take() {
-                Some(seen) if pending > 0 => snapshot = Some(seen),
-                Some(seen) => self.finish_snapshot(Some(seen), behind.max(revision), apply),
-                None => apply(Change::Loaded { revision }),
+            let message = tokio::select! {
+                message = messages.next() => message.ok_or(WatchError::Ended)?.map_err(WatchError::Broken)?,
+                Some(last) = looks.next() => {
+                    lag.leader_has(last, Instant::now());
+                    if lag.is_behind(Instant::now()) {
+                        return Err(WatchError::Behind);
+                    }
+                    continue;
+                }
+            };
+            let at = At::of(&message).map_err(WatchError::Metadata)?;
+            self.report(bucket.key(&message.subject), &message, at, apply);
+            lag.reaches(at, Instant::now());
+            reached.store(at.revision, Ordering::Relaxed);
+            if !in_snapshot {
+                self.passed.pass(at);
+                apply(Change::Loaded { revision: at.revision });
             }
         }
-        Err(WatchError::Ended)
     }
 
-    async fn consumer(
-        &self,
-        stream: &Stream,
-        prefix: &str,
-    ) -> Result<async_nats::jetstream::consumer::Consumer<push::OrderedConfig>, WatchError> {
+    fn report(&mut self, key: &str, message: &Message, at: At, apply: &mut impl FnMut(Change)) {
+        if self.passed.is_stale(key, at) {
+            return;
+        }
+        let key = key.to_owned();
+        if is_removal(message) {
+            self.passed.known.remove(&key);
+            apply(Change::Delete { key });
+        } else {
+            self.passed.known.insert(key.clone(), at.revision);
+            apply(Change::Put { key, value: message.payload.clone(), revision: at.revision });
+        }
+    }
+
+    async fn consumer(&self, bucket: &Bucket) -> Result<Consumer<push::OrderedConfig>, WatchError> {
         let config = push::OrderedConfig {
             deliver_subject: self.nats.client.new_inbox(),
-            filter_subject: format!("{prefix}{}", self.keys),
+            filter_subject: bucket.subject(self.keys),
             replay_policy: ReplayPolicy::Instant,
             deliver_policy: DeliverPolicy::LastPerSubject,
             ..Default::default()
         };
-        stream.create_consumer(config).await.map_err(WatchError::Consumer)
+        bucket.stream().create_consumer(config).await.map_err(WatchError::Consumer)
     }
 
-    fn finish_snapshot(&mut self, seen: Option<HashSet<String>>, revision: u64, apply: &mut impl FnMut(Change)) {
-        let seen = seen.unwrap_or_default();
-        for key in self.known.extract_if(|key| !seen.contains(key)) {
-            apply(Change::Vanished { key });
+    /// Reports which keys the leader doesn't have, and that everything was reported up to where the consumer has come.
+    async fn finish_snapshot(
+        &mut self,
+        bucket: &Bucket,
+        reached: Option<At>,
+        apply: &mut impl FnMut(Change),
+    ) -> Result<(), WatchError> {
+        let there = bucket.keys(self.keys).await.map_err(WatchError::Leader)?;
+        let missing: Vec<String> = self.passed.known.keys().filter(|key| !there.contains(*key)).cloned().collect();
+        for key in missing {
+            // A list of many pages is not a view of one moment.
+            if bucket.last(&key).await.map_err(WatchError::Leader)? == 0 {
+                self.passed.known.remove(&key);
+                apply(Change::Vanished { key });
+            }
         }
-        apply(Change::Loaded { revision });
+        if let Some(at) = reached {
+            self.passed.pass(at);
+        }
+        apply(Change::Loaded { revision: reached.map_or(0, |at| at.revision) });
+        Ok(())
     }
 }
 
-fn is_removal(message: &async_nats::Message) -> bool {
+fn is_removal(message: &Message) -> bool {
     let header = |name: &str| message.headers.as_ref().and_then(|headers| headers.get(name));
     header("KV-Operation").is_some_and(|op| matches!(op.as_str(), "DEL" | "PURGE"))
         || header("Nats-Marker-Reason").is_some()

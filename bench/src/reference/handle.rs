@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::Result;
-use hookwright_e2e::{NatsServer, Process, User};
+use hookwright_e2e::{Nats, Process, User};
 
 use crate::cpu::Watched;
 use crate::role;
@@ -46,7 +46,7 @@ impl Reference {
     }
 
     /// Starts R2 with a dispatcher's rights. Its log is in `folder`.
-    pub(crate) fn floor(folder: &Path, nats: &NatsServer, load: &FloorLoad) -> Result<Self> {
+    pub(crate) fn floor(folder: &Path, nats: &Nats, load: &FloorLoad) -> Result<Self> {
         let user = User::Dispatcher;
         let (url, password, in_flight) = (nats.url(), nats.password_file(user), load.in_flight.to_string());
         let batch = (BATCH / load.routes.len().max(1)).max(load.in_flight).to_string();

@@ -121,16 +121,6 @@ impl Backoff {
     }
 }
 
-/// The first and the longest wait of a delivery that was parked because its lane was full.
-const LANE_FULL: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
-
-/// The wait of a delivery that is parked because its lane is full. `parks` is the number of parks in a row before this
-/// one. The wait is 1 s at first, doubles up to 60 s, and is varied by 20 % both ways. A park is not an attempt.
-#[must_use]
-pub fn lane_full_delay(parks: u32, jitter: Jitter) -> Duration {
-    jitter.vary(LANE_FULL.0.saturating_mul(1 << parks.min(6)).min(LANE_FULL.1), 20)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -199,12 +189,6 @@ mod tests {
             let b = Backoff::Schedule { delays: entries.iter().copied().map(Millis).collect() };
             let want = entries[(n as usize - 1).min(entries.len() - 1)];
             prop_assert_eq!(b.delay(n), Millis(want));
-        }
-
-        #[test]
-        fn lane_full_is_between_its_bounds(parks in 0..1000u32, u in 0.0..1.0f64) {
-            let got = lane_full_delay(parks, Jitter::new(u));
-            prop_assert!(got >= Duration::from_millis(800) && got <= Duration::from_secs(72));
         }
     }
 

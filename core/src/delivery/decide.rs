@@ -73,15 +73,15 @@ pub fn decide(policy: &RetryPolicy, attempt: Attempt, outcome: Outcome, now: Tim
     Next::Retry { at: attempt.deadline.map_or(at, |deadline| at.min(deadline)) }
 }
 
-/// Whether a delivery that can't be attempted at `now` because its lane is full is given up without an attempt. It is
-/// if its deadline has passed and it was parked at least [`LAST_CHANCES`] times in a row.
+/// Whether a delivery that can't be attempted at `now` is given up without an attempt. It is if its deadline has passed
+/// and it was parked at least [`LAST_CHANCES`] times in a row.
 #[must_use]
 pub fn is_out_of_chances(progress: &Progress, now: Timestamp) -> bool {
     progress.parks >= LAST_CHANCES && progress.deadline.is_some_and(|deadline| now >= deadline)
 }
 
 /// The number of parks in a row after which a delivery beyond its deadline is given up. With the waits of
-/// [`crate::delivery::backoff::lane_full_delay`] they take about an hour.
+/// [`crate::delivery::postpone`] they take about an hour.
 pub const LAST_CHANCES: u32 = 64;
 
 /// How long a receiver can delay the next attempt with `Retry-After`: as long as the default schedule's longest wait.

@@ -1,8 +1,7 @@
 //! Parked deliveries: deliveries that wait for their next attempt, as NATS messages.
 //!
-//! The body is the event's, as it was published. The event's headers have the prefix
-//! [`EVENT_HEADER_PREFIX`](crate::delivery::event_ref::EVENT_HEADER_PREFIX). One header holds the record of the
-//! delivery as JSON.
+//! The body is the event's, as it was published. One header holds the event's own headers
+//! ([`crate::delivery::event_headers`]), and another one the record of the delivery, both as JSON.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -45,10 +44,14 @@ impl ParkedDelivery {
     /// # Errors
     /// If the record can't be encoded, which doesn't happen.
     pub fn headers(&self, at: Timestamp, target: &str) -> Result<[(&'static str, String); 3], RecordError> {
-        Ok([
-            (PARKED_HEADER, encode_header(self)?),
-            ("Nats-Schedule", format!("@at {at}")),
-            ("Nats-Schedule-Target", target.to_owned()),
-        ])
+        let [schedule, target] = schedule_headers(at, target);
+        Ok([(PARKED_HEADER, encode_header(self)?), schedule, target])
     }
+}
+
+/// The names and values of the headers that have the NATS server publish a message to the subject `target` at the time
+/// `at` (NATS ADR-51).
+#[must_use]
+pub fn schedule_headers(at: Timestamp, target: &str) -> [(&'static str, String); 2] {
+    [("Nats-Schedule", format!("@at {at}")), ("Nats-Schedule-Target", target.to_owned())]
 }

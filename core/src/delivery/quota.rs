@@ -79,6 +79,9 @@ pub enum Room {
 }
 
 impl ParkQuota {
+    /// No quota.
+    pub const UNLIMITED: Self = Self { deliveries: u32::MAX, bytes: u64::MAX };
+
     /// The quota that is left while `used` bytes of the budget are used. The whole quota is left up to half of the
     /// budget. From there it shrinks linearly to nothing at three quarters. Even then one delivery of each Subscription
     /// may be parked.

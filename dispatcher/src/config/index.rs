@@ -1,6 +1,6 @@
 //! The subscription index: the records of the config bucket, ready for matching and look-ups.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
@@ -36,11 +36,13 @@ pub(crate) enum Lookup {
     /// The Subscription is served.
     Serving(Arc<Subscription>, Arc<Producer>),
     /// The Subscription exists, but its Producer can't be served now.
-    Waiting,
-    /// There is no such Subscription.
+    Barred(Arc<Subscription>),
+    /// The Subscription was deleted.
+    Deleted,
+    /// There is no record of the Subscription, and none that says that it was deleted.
     Absent {
         /// The config revision that was loaded at the look-up.
-        loaded: u64,
+        loaded: Option<u64>,
     },
 }
 
@@ -54,11 +56,15 @@ pub(crate) struct Matches {
 pub(crate) type Serving = BTreeMap<ProducerUid, Arc<Producer>>;
 
 /// The index. Readers hold its lock for a look-up, never across an await.
+///
+/// An event may match ten thousand Subscriptions, so each Producer's matcher has a lock of its own: neither look-ups nor
+/// the records of other Producers wait for a match. Nobody takes one of the locks while holding the other.
 pub(crate) struct Index {
     inner: RwLock<Inner>,
-    /// The version of `inner`, which each change increases.
+    /// The version of the index. A change increases it after the last part of it has been made, so that whoever finds
+    /// an old part finds an old version, too.
     version: AtomicU64,
-    loaded: watch::Sender<u64>,
+    loaded: watch::Sender<Option<u64>>,
     serving: watch::Sender<Serving>,
 }
 
@@ -66,12 +72,17 @@ pub(crate) struct Index {
 struct Inner {
     producers: HashMap<ProducerUid, Entry>,
     subscriptions: HashMap<SubscriptionUid, Arc<Subscription>>,
+    deleted: HashSet<SubscriptionUid>,
 }
+
+type SharedMatcher = Arc<RwLock<Matcher<SubscriptionUid, Arc<Subscription>>>>;
 
 #[derive(Default)]
 struct Entry {
     producer: Option<Arc<Producer>>,
-    matcher: Matcher<SubscriptionUid, Arc<Subscription>>,
+    matcher: SharedMatcher,
+    /// The Subscriptions that the matcher has, or is about to have.
+    members: HashSet<SubscriptionUid>,
     /// The schemas by event type. The operator ensures that an event type has only one.
     schemas: HashMap<String, BTreeMap<EventSchemaUid, Schema>>,
     /// The schemas that can't be compiled. While there is one, a Producer that enforces schemas is not served.
@@ -100,19 +111,25 @@ impl Entry {
         });
     }
 
+    /// Loses a member. The caller removes it from the matcher that this returns.
+    fn lose(&mut self, subscription: &SubscriptionUid) -> SharedMatcher {
+        self.members.remove(subscription);
+        Arc::clone(&self.matcher)
+    }
+
     fn is_empty(&self) -> bool {
-        self.producer.is_none() && self.matcher.is_empty() && self.schemas.is_empty() && self.unreadable.is_empty()
+        self.producer.is_none() && self.members.is_empty() && self.schemas.is_empty() && self.unreadable.is_empty()
     }
 }
 
 impl Index {
     pub(crate) fn new() -> Arc<Self> {
-        let (loaded, serving) = (watch::Sender::new(0), watch::Sender::new(Serving::new()));
+        let (loaded, serving) = (watch::Sender::new(None), watch::Sender::new(Serving::new()));
         Arc::new(Self { inner: RwLock::default(), version: AtomicU64::new(0), loaded, serving })
     }
 
-    /// The config revision that is loaded.
-    pub(crate) fn loaded(&self) -> watch::Receiver<u64> {
+    /// The config revision that is loaded; `None` while the index may be out of date.
+    pub(crate) fn loaded(&self) -> watch::Receiver<Option<u64>> {
         self.loaded.subscribe()
     }
 
@@ -123,10 +140,15 @@ impl Index {
 
     /// The Subscriptions that want this event type; `None` if the Producer is no longer served.
     pub(crate) fn matches(&self, producer: &ProducerUid, event_type: &str) -> Option<Matches> {
-        let inner = self.read();
-        let entry = inner.producers.get(producer)?;
-        entry.served()?;
-        Some(Matches { subscriptions: entry.matcher.matches(event_type), version: self.version() })
+        let version = self.version();
+        let matcher = {
+            let inner = self.read();
+            let entry = inner.producers.get(producer)?;
+            entry.served()?;
+            Arc::clone(&entry.matcher)
+        };
+        let subscriptions = matcher.read().unwrap_or_else(PoisonError::into_inner).matches(event_type);
+        Some(Matches { subscriptions, version })
     }
 
     /// The version of the index. While it stays the same, a look-up finds the Subscription that was matched.
@@ -157,11 +179,14 @@ impl Index {
     pub(crate) fn lookup(&self, subscription: &SubscriptionUid) -> Lookup {
         let inner = self.read();
         let Some(found) = inner.subscriptions.get(subscription) else {
+            if inner.deleted.contains(subscription) {
+                return Lookup::Deleted;
+            }
             return Lookup::Absent { loaded: *self.loaded.borrow() };
         };
         match inner.producers.get(&found.producer).and_then(Entry::served) {
             Some(producer) => Lookup::Serving(Arc::clone(found), Arc::clone(producer)),
-            None => Lookup::Waiting,
+            None => Lookup::Barred(Arc::clone(found)),
         }
     }
 
@@ -171,81 +196,114 @@ impl Index {
     }
 
     pub(crate) fn put_producer(&self, record: ProducerRecord) {
-        let mut inner = self.write();
-        let key = ConfigKey::Producer(record.uid.clone()).to_string();
-        let entry = inner.producers.entry(record.uid.clone()).or_default();
-        entry.unreadable.remove(&key);
-        entry.producer = Some(Arc::new(Producer::new(record)));
+        self.change(|inner| {
+            let key = ConfigKey::Producer(record.uid.clone()).to_string();
+            let entry = inner.producers.entry(record.uid.clone()).or_default();
+            entry.unreadable.remove(&key);
+            entry.producer = Some(Arc::new(Producer::new(record)));
+        });
     }
 
     pub(crate) fn put_subscription(&self, subscription: Arc<Subscription>) {
-        let mut inner = self.write();
-        let newer = |known: &Arc<Subscription>| {
-            known.producer != subscription.producer && known.revision > subscription.revision
-        };
-        if inner.subscriptions.get(&subscription.uid).is_some_and(newer) {
-            // The record is a leftover of an earlier Producer with the same name.
+        let Subscription { uid, producer, select, revision, .. } = &*subscription;
+        let Some((left, joined)) = self.write(|inner| {
+            let former = inner.subscriptions.get(uid).filter(|former| former.producer != *producer);
+            if former.is_some_and(|former| former.revision > *revision) {
+                // The record is a leftover of an earlier Producer with the same name.
+                return None;
+            }
+            let former = former.map(|former| former.producer.clone());
+            inner.subscriptions.insert(uid.clone(), Arc::clone(&subscription));
+            let left = former.and_then(|former| inner.producers.get_mut(&former)).map(|entry| entry.lose(uid));
+            let entry = inner.producers.entry(producer.clone()).or_default();
+            entry.unreadable.remove(&ConfigKey::Subscription(producer.clone(), uid.clone()).to_string());
+            entry.members.insert(uid.clone());
+            Some((left, Arc::clone(&entry.matcher)))
+        }) else {
             return;
-        }
-        let former = inner.subscriptions.insert(subscription.uid.clone(), Arc::clone(&subscription));
-        let former = former.filter(|former| former.producer != subscription.producer);
-        if let Some(entry) = former.and_then(|former| inner.producers.get_mut(&former.producer)) {
-            entry.matcher.remove(&subscription.uid);
-        }
-        let key = ConfigKey::Subscription(subscription.producer.clone(), subscription.uid.clone()).to_string();
-        let entry = inner.producers.entry(subscription.producer.clone()).or_default();
-        entry.unreadable.remove(&key);
-        entry.matcher.insert(&subscription.uid, &subscription.select.event_types, &subscription);
+        };
+        left.iter().for_each(|matcher| locked(matcher).remove(uid));
+        locked(&joined).insert(uid, &select.event_types, &subscription);
+        self.changed();
     }
 
     /// Whether the index has a schema that was made from this very record. If so, the schema stays.
     pub(crate) fn keep_schema(&self, producer: &ProducerUid, uid: &EventSchemaUid, record: &[u8]) -> bool {
-        let mut inner = self.write();
-        let Some(entry) = inner.producers.get_mut(producer) else { return false };
-        let mut known = entry.schemas.values().filter_map(|schemas| schemas.get(uid));
-        let kept = known.any(|schema| schema.is_of(record));
-        if kept {
-            entry.unreadable.remove(&ConfigKey::Schema(producer.clone(), uid.clone()).to_string());
-        }
-        kept
+        self.change(|inner| {
+            let Some(entry) = inner.producers.get_mut(producer) else { return false };
+            let mut known = entry.schemas.values().filter_map(|schemas| schemas.get(uid));
+            let kept = known.any(|schema| schema.is_of(record));
+            if kept {
+                entry.unreadable.remove(&ConfigKey::Schema(producer.clone(), uid.clone()).to_string());
+            }
+            kept
+        })
     }
 
     pub(crate) fn put_schema(&self, producer: &ProducerUid, uid: &EventSchemaUid, schema: Schema) {
-        let mut inner = self.write();
-        let key = ConfigKey::Schema(producer.clone(), uid.clone()).to_string();
-        let entry = inner.producers.entry(producer.clone()).or_default();
-        entry.unreadable.remove(&key);
-        entry.remove_schema(uid);
-        if schema.compiled.is_none() {
-            entry.unusable.insert(uid.clone());
-        }
-        entry.schemas.entry(schema.event_type.clone()).or_default().insert(uid.clone(), schema);
+        self.change(|inner| {
+            let key = ConfigKey::Schema(producer.clone(), uid.clone()).to_string();
+            let entry = inner.producers.entry(producer.clone()).or_default();
+            entry.unreadable.remove(&key);
+            entry.remove_schema(uid);
+            if schema.compiled.is_none() {
+                entry.unusable.insert(uid.clone());
+            }
+            entry.schemas.entry(schema.event_type.clone()).or_default().insert(uid.clone(), schema);
+        });
     }
 
     pub(crate) fn put_unreadable(&self, key: &ConfigKey, reason: String) {
-        let mut inner = self.write();
-        inner.producers.entry(key.producer().clone()).or_default().unreadable.insert(key.to_string(), reason);
+        self.change(|inner| {
+            inner.producers.entry(key.producer().clone()).or_default().unreadable.insert(key.to_string(), reason);
+        });
     }
 
     pub(crate) fn remove(&self, key: &ConfigKey) {
-        let mut inner = self.write();
         let producer = key.producer();
-        if let ConfigKey::Subscription(_, subscription) = key {
-            // The Subscription may live on under another Producer with the same name.
-            if inner.subscriptions.get(subscription).is_some_and(|found| found.producer == *producer) {
-                inner.subscriptions.remove(subscription);
+        let left = self.write(|inner| {
+            if let ConfigKey::Subscription(_, subscription) = key {
+                // The Subscription may live on under another Producer with the same name.
+                if inner.subscriptions.get(subscription).is_some_and(|found| found.producer == *producer) {
+                    inner.subscriptions.remove(subscription);
+                }
             }
-        }
-        let Some(entry) = inner.producers.get_mut(producer) else { return };
-        entry.unreadable.remove(&key.to_string());
-        match key {
-            ConfigKey::Producer(_) => entry.producer = None,
-            ConfigKey::Subscription(_, subscription) => entry.matcher.remove(subscription),
-            ConfigKey::Schema(_, schema) => entry.remove_schema(schema),
-        }
-        if entry.is_empty() {
-            inner.producers.remove(producer);
-        }
+            let entry = inner.producers.get_mut(producer)?;
+            entry.unreadable.remove(&key.to_string());
+            let left = match key {
+                ConfigKey::Producer(_) => {
+                    entry.producer = None;
+                    None
+                }
+                ConfigKey::Subscription(_, subscription) => Some((entry.lose(subscription), subscription)),
+                ConfigKey::Schema(_, schema) => {
+                    entry.remove_schema(schema);
+                    None
+                }
+            };
+            if entry.is_empty() {
+                inner.producers.remove(producer);
+            }
+            left
+        });
+        left.iter().for_each(|(matcher, subscription)| locked(matcher).remove(subscription));
+        self.changed();
+    }
+
+    /// Remembers that a Subscription was deleted, or forgets it. A record of the Subscription counts more.
+    pub(crate) fn set_deleted(&self, subscription: SubscriptionUid, deleted: bool) {
+        self.change(|inner| {
+            if deleted {
+                inner.deleted.insert(subscription);
+            } else {
+                inner.deleted.remove(&subscription);
+            }
+        });
+    }
+
+    /// Publishes that the index may be out of date.
+    pub(crate) fn set_behind(&self) {
+        self.loaded.send_replace(None);
     }
 
     /// Publishes that all records up to this revision are in the index.
@@ -262,7 +320,7 @@ impl Index {
             }
             changed
         });
-        self.loaded.send_replace(revision);
+        self.loaded.send_replace(Some(revision));
     }
 
     /// The number of Subscriptions.
@@ -287,9 +345,23 @@ impl Index {
         self.inner.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn write(&self) -> RwLockWriteGuard<'_, Inner> {
-        let inner = self.inner.write().unwrap_or_else(PoisonError::into_inner);
-        self.version.fetch_add(1, Ordering::AcqRel);
-        inner
+    /// Changes the index, except the matchers.
+    fn change<T>(&self, change: impl FnOnce(&mut Inner) -> T) -> T {
+        let result = self.write(change);
+        self.changed();
+        result
     }
+
+    /// Makes a part of a change. After the last part comes [`Self::changed`].
+    fn write<T>(&self, change: impl FnOnce(&mut Inner) -> T) -> T {
+        change(&mut self.inner.write().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn changed(&self) {
+        self.version.fetch_add(1, Ordering::AcqRel);
+    }
+}
+
+fn locked(matcher: &SharedMatcher) -> RwLockWriteGuard<'_, Matcher<SubscriptionUid, Arc<Subscription>>> {
+    matcher.write().unwrap_or_else(PoisonError::into_inner)
 }

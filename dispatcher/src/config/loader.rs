@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use hookwright_core::destination::egress::EgressPolicy;
-use hookwright_core::nats::names::{CONFIG_BUCKET, ConfigKey};
+use hookwright_core::nats::ids::SubscriptionUid;
+use hookwright_core::nats::names::{CONFIG_BUCKET, ConfigKey, parse_deleted_key};
 use hookwright_core::record::{EventSchemaRecord, ProducerRecord, SubscriptionRecord, decode};
 use hookwright_core::seal::{Sealed, SealingKey};
 use hookwright_runtime::logging::chain;
@@ -16,6 +17,20 @@ use crate::config::schema::Schema;
 use crate::config::subscription::Subscription;
 use crate::health::Health;
 use crate::http::endpoint::{Endpoint, Unusable};
+use crate::panics;
+
+/// A key of the config bucket.
+enum Key {
+    Record(ConfigKey),
+    /// The key whose value says that a Subscription was deleted.
+    Deleted(SubscriptionUid),
+}
+
+impl Key {
+    fn parse(key: &str) -> Option<Self> {
+        parse_deleted_key(key).map(Self::Deleted).or_else(|| ConfigKey::parse(key).map(Self::Record))
+    }
+}
 
 /// Keeps the index equal to the bucket.
 pub(crate) struct ConfigLoader {
@@ -34,16 +49,20 @@ impl ConfigLoader {
     fn apply(&self, change: Change) {
         match change {
             Change::Loaded { revision } => self.index.set_loaded(revision),
-            Change::Delete { key } | Change::Vanished { key } => match ConfigKey::parse(&key) {
-                Some(key) => {
+            Change::Behind => self.index.set_behind(),
+            Change::Delete { key } | Change::Vanished { key } => match Key::parse(&key) {
+                Some(Key::Deleted(uid)) => self.index.set_deleted(uid, false),
+                Some(Key::Record(key)) => {
                     debug!(%key, "config record removed");
                     self.index.remove(&key);
                 }
                 None => warn!(key, "ignoring the removal of an unknown key from the config bucket"),
             },
-            Change::Put { key, value, revision } => match ConfigKey::parse(&key) {
-                Some(key) => {
-                    if let Err(reason) = self.put(&key, &value, revision) {
+            Change::Put { key, value, revision } => match Key::parse(&key) {
+                Some(Key::Deleted(uid)) => self.index.set_deleted(uid, true),
+                Some(Key::Record(key)) => {
+                    let put = panics::caught(|| self.put(&key, &value, revision));
+                    if let Err(reason) = put.unwrap_or_else(|panic| Err(format!("reading it panicked: {panic}"))) {
                         error!(%key, reason, "can't read a config record; its Producer is not served");
                         self.index.put_unreadable(&key, reason);
                     }

@@ -1,8 +1,8 @@
 //! The parts that all deliveries share.
 
 use std::sync::Arc;
-use std::time::Duration;
 
+use hookwright_core::delivery::postpone::Postponed;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
@@ -15,13 +15,11 @@ use crate::limits::attempts::Attempts;
 use crate::limits::lane::Lanes;
 use crate::liveness::Liveness;
 use crate::metrics::Metrics;
+use crate::parking::dead_letter_budget::DeadLetterBudget;
 use crate::parking::quota::Quota;
 use crate::parking::store::Store;
 use crate::validate::schema_violations::ViolationCounts;
 use crate::validate::validator::Validator;
-
-/// How long a delivery waits at a dispatcher whose config is behind.
-pub(crate) const BEHIND: Duration = Duration::from_secs(5);
 
 /// The parts that all deliveries share.
 pub(crate) struct Deliverer {
@@ -32,6 +30,7 @@ pub(crate) struct Deliverer {
     pub(crate) sender: Sender,
     pub(crate) store: Store,
     pub(crate) quota: Quota,
+    pub(crate) dead_letters: Arc<DeadLetterBudget>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) validator: Validator,
     pub(crate) violations: Arc<ViolationCounts>,
@@ -50,8 +49,9 @@ impl Deliverer {
         if version != delivery.version {
             match self.index.lookup(&delivery.subscription.uid) {
                 Lookup::Serving(current, _) => (delivery.subscription, delivery.version) = (current, version),
-                Lookup::Waiting => standing = Standing::Waits,
-                Lookup::Absent { .. } => return Standing::Gone,
+                Lookup::Barred(_) => standing = Standing::Waits(Postponed::ProducerBarred),
+                Lookup::Absent { .. } => return Standing::Waits(Postponed::SubscriptionAbsent),
+                Lookup::Deleted => return Standing::Gone,
             }
         }
         if self.disabled.contains(&delivery.subscription.uid, delivery.subscription.generation) {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use hookwright_core::delivery::health::Waiting;
+use hookwright_core::delivery::postpone::Postponed;
 use hookwright_core::delivery::progress::Progress;
 use hookwright_core::nats::delivery_id::{DeliveryId, DeliveryKey};
 use tokio::time::Instant;
@@ -30,8 +31,8 @@ pub(crate) struct Delivery {
 pub(crate) enum Standing {
     /// The Subscription is served.
     Served,
-    /// The Subscription's Producer can't be served now.
-    Waits,
+    /// The Subscription can't be served now, for this reason.
+    Waits(Postponed),
     /// The Subscription's endpoint has answered 410.
     Disabled,
     /// The Subscription was deleted.

@@ -2,20 +2,27 @@
 
 use std::sync::Arc;
 
+use hookwright_core::delivery::backoff::Jitter;
+use hookwright_core::delivery::dead_letter::{DeadLetter, DeadLetterReason};
 use hookwright_core::delivery::parked::{PARKED_HEADER, ParkedDelivery};
+use hookwright_core::delivery::postpone::Postponed;
 use hookwright_core::event::{Reading, parse};
-use hookwright_core::record::decode;
+use hookwright_core::record::{RecordError, decode};
 use hookwright_runtime::logging::chain;
-use tokio::time::{Instant, timeout};
+use jiff::Timestamp;
+use tokio::time::Instant;
 use tracing::error;
 
 use crate::ack::hold::{Abandoned, Hold};
 use crate::config::index::{Lookup, Producer};
 use crate::config::subscription::Subscription;
-use crate::deliver::deliverer::{BEHIND, Deliverer};
+use crate::deliver::deliverer::Deliverer;
+use crate::deliver::delivery::Delivery;
+use crate::deliver::follow::TOO_LARGE;
 use crate::deliver::queued::{Parked, Permits, Queued};
 use crate::deliver::test_delivery::test_header;
-use crate::parking::messages::Published;
+use crate::panics;
+use crate::parking::messages::{Published, parks_before};
 
 impl Deliverer {
     /// Queues a due delivery, which is then attempted with the endpoint and the policy of now. A test delivery is sent
@@ -27,76 +34,119 @@ impl Deliverer {
         hold: Hold<Permits>,
     ) -> Result<(), Abandoned> {
         if let Some(header) = test_header(&message) {
-            self.deliver_test(header).await?;
+            if let Some(why) = self.deliver_test(header).await? {
+                self.postpone_unread(message, why).await;
+            }
             hold.settled(None);
             return Ok(());
         }
-        let Some(parked) = read(&message) else {
-            // A newer dispatcher may be able to read it; until then it comes again.
-            return Err(Abandoned);
-        };
-        let Some((version, subscription, producer)) = self.subscription_of(&parked).await? else {
-            self.metrics.dropped.inc();
-            hold.settled(None);
-            return Ok(());
-        };
-        let published = Published::from_parked(message, parked.event);
-        let known_type = Some(published.event.event_type.as_str());
-        let reading = Reading { rule: &producer.record.event_type, source: &producer.source, known_type };
-        let event = match published.with_message(|message| parse(message, reading)) {
-            Ok(event) => Arc::new(event),
-            Err(malformed) => {
-                error!(id = %parked.id, %malformed, "can't read a parked event any more; it comes again");
-                return Err(Abandoned);
+        let (parked, published) = match read(&message) {
+            Ok(parked) => parked,
+            Err(failure) => {
+                error!(subject = %message.subject, error = chain(&failure), "can't read a parked delivery; postponed");
+                self.postpone_unread(message, Postponed::DeliveryUnreadable).await;
+                hold.settled(None);
+                return Ok(());
             }
         };
-        let queued = Queued {
-            deliverer: Arc::clone(self),
-            subscription,
-            published: Arc::new(published),
-            event,
-            received,
-            version,
-            parked: Some(Box::new(Parked { id: parked.id, progress: parked.progress })),
-            place: None,
-            hold,
-        };
-        queued.enter();
+        if !self.liveness.is_live() {
+            return Err(Abandoned);
+        }
+        let version = self.index.version();
+        match self.index.lookup(&parked.subscription) {
+            Lookup::Serving(subscription, producer) => {
+                self.queue_due(parked, published, Due { version, subscription, received, hold }, &producer).await;
+                return Ok(());
+            }
+            Lookup::Deleted => drop(self.metrics.dropped.inc()),
+            Lookup::Barred(subscription) => {
+                let since = parked.event.published;
+                let at = self.postpone_due(parked, &published, Postponed::ProducerBarred).await;
+                at.into_iter().for_each(|at| subscription.health.parked(since, at));
+            }
+            Lookup::Absent { loaded } if loaded < Some(parked.revision) => {
+                self.postpone_due(parked, &published, Postponed::ConfigBehind).await;
+            }
+            Lookup::Absent { .. } => {
+                self.postpone_due(parked, &published, Postponed::SubscriptionAbsent).await;
+            }
+        }
+        hold.settled(None);
         Ok(())
     }
 
-    /// The Subscription of a parked delivery with its Producer, and the version of the index in which they were found;
-    /// `None` if the Subscription was deleted. If the config is behind the delivery, waits for it.
-    async fn subscription_of(
-        &self,
-        parked: &ParkedDelivery,
-    ) -> Result<Option<(u64, Arc<Subscription>, Arc<Producer>)>, Abandoned> {
-        let mut loaded = self.index.loaded();
-        loop {
-            if !self.liveness.is_live() {
-                return Err(Abandoned);
+    /// Queues a due delivery whose Subscription is served.
+    async fn queue_due(self: &Arc<Self>, parked: ParkedDelivery, published: Published, due: Due, producer: &Producer) {
+        let ParkedDelivery { id, progress, .. } = parked;
+        let Due { version, subscription, received, hold } = due;
+        let published = Arc::new(published);
+        let known_type = Some(published.event.event_type.as_str());
+        let reading = Reading { rule: &producer.record.event_type, source: &producer.source, known_type };
+        match panics::caught(|| published.with_message(|message| parse(message, reading))) {
+            Ok(Ok(event)) => {
+                let parked = Some(Box::new(Parked { id, progress }));
+                let (deliverer, event) = (Arc::clone(self), Arc::new(event));
+                let queued =
+                    Queued { deliverer, subscription, published, event, received, version, parked, place: None, hold };
+                queued.enter();
             }
-            let version = self.index.version();
-            match self.index.lookup(&parked.subscription) {
-                Lookup::Serving(subscription, producer) => return Ok(Some((version, subscription, producer))),
-                Lookup::Waiting => return Err(Abandoned),
-                Lookup::Absent { loaded } if loaded >= parked.revision => return Ok(None),
-                // If the wait fails, the delivery comes again, here or at a dispatcher that is not behind.
-                Lookup::Absent { .. } => {
-                    timeout(BEHIND, loaded.changed()).await.map_err(|_| Abandoned)?.map_err(|_| Abandoned)?
-                }
+            Ok(Err(malformed)) => {
+                error!(%id, %malformed, "can't read a parked event any more; postponed");
+                let delivery = Delivery { id, subscription, published, progress, waited: true, received, version };
+                self.postpone(delivery, Postponed::EventUnreadable).await;
+                hold.settled(None);
+            }
+            Err(panic) => {
+                let delivery = Delivery { id, subscription, published, progress, waited: true, received, version };
+                self.panicked(delivery, panic).await;
+                hold.settled(None);
             }
         }
+    }
+
+    /// Parks a due delivery again whose Subscription can't be served. It counts among the parked ones meanwhile. Returns
+    /// until when it waits, unless it has become too large to be parked.
+    async fn postpone_due(
+        &self,
+        mut parked: ParkedDelivery,
+        published: &Published,
+        why: Postponed,
+    ) -> Option<Timestamp> {
+        let now = self.clock.now();
+        let at = why.postpone(&mut parked.progress, None, now, Jitter::new(rand::random())).unwrap_or(now);
+        if self.store.park(&parked, published, at).await.is_ok() {
+            self.metrics.parked(why.name());
+            return Some(at);
+        }
+        let ParkedDelivery { subscription, producer, id, event, progress, .. } = parked;
+        let reason = DeadLetterReason::TooLarge;
+        let letter = DeadLetter::of_delivery(subscription, producer, id, event, progress, reason, now);
+        self.keep_as(false, letter.with_detail(Some(TOO_LARGE.to_owned())), published).await;
+        self.metrics.dead_letter(reason);
+        None
+    }
+
+    /// Parks a due message again that can't be handled as it is.
+    pub(crate) async fn postpone_unread(&self, message: async_nats::Message, why: Postponed) {
+        let parks = parks_before(&message);
+        let wait = why.wait(parks, Jitter::new(rand::random()));
+        let now = self.clock.now();
+        self.store.park_unread(message, now.checked_add(wait).unwrap_or(now), parks.saturating_add(1)).await;
+        self.metrics.parked(why.name());
     }
 }
 
-fn read(message: &async_nats::Message) -> Option<ParkedDelivery> {
+/// What a due delivery has beside its message.
+struct Due {
+    version: u64,
+    subscription: Arc<Subscription>,
+    received: Instant,
+    hold: Hold<Permits>,
+}
+
+fn read(message: &async_nats::Message) -> Result<(ParkedDelivery, Published), RecordError> {
     let header = message.headers.as_ref().and_then(|headers| headers.get(PARKED_HEADER));
-    match decode(header.map_or(b"", |value| value.as_str().as_bytes())) {
-        Ok(parked) => Some(parked),
-        Err(failure) => {
-            error!(subject = %message.subject, error = chain(&failure), "can't read a parked delivery; it comes again");
-            None
-        }
-    }
+    let parked: ParkedDelivery = decode(header.map_or(b"", |value| value.as_str().as_bytes()))?;
+    let published = Published::from_parked(message, parked.event.clone())?;
+    Ok((parked, published))
 }

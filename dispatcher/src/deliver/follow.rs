@@ -1,10 +1,11 @@
 //! Settles a delivery after a failed attempt, or without an attempt.
 
-use hookwright_core::delivery::backoff::{Jitter, lane_full_delay};
+use hookwright_core::delivery::backoff::Jitter;
 use hookwright_core::delivery::dead_letter::DeadLetterReason;
-use hookwright_core::delivery::decide::{Attempt, Next, deadline, decide, is_out_of_chances};
+use hookwright_core::delivery::decide::{Attempt, Next, deadline, decide};
 use hookwright_core::delivery::outcome::{AttemptRecord, Outcome};
 use hookwright_core::delivery::parked::ParkedDelivery;
+use hookwright_core::delivery::postpone::Postponed;
 use hookwright_core::record::VERSION;
 use jiff::Timestamp;
 
@@ -13,12 +14,15 @@ use crate::deliver::delivery::{Delivery, Standing};
 use crate::limits::slowness::START_WITHIN;
 use crate::parking::store::TooLarge;
 
-/// If the endpoint hangs, the first wait is as long as after this many parks (16 s), because each park is work for
-/// NATS.
-const STUCK_PARKS: u32 = 4;
+/// The cause of a park after a failed attempt, in metrics.
+const RETRY: &str = "retry";
 
 /// The detail of a dead letter whose delivery got no last attempt.
 const NO_LAST_ATTEMPT: &str = "no attempt was free since the deadline";
+
+/// The detail of a dead letter that is too large to be parked.
+pub(crate) const TOO_LARGE: &str =
+    "too large to be parked: the event and its headers exceed the NATS server's max_payload";
 
 impl Deliverer {
     /// Settles a delivery that is not attempted now: its lane is full, this dispatcher stops or has lost its lease, or
@@ -27,7 +31,11 @@ impl Deliverer {
         match standing {
             Standing::Gone => drop(self.metrics.dropped.inc()),
             Standing::Disabled => self.bury(&delivery, DeadLetterReason::EndpointGone, None).await,
-            Standing::Served | Standing::Waits => self.park_unstarted(delivery).await,
+            Standing::Waits(why) => self.postpone(delivery, why).await,
+            Standing::Served => {
+                let why = self.unstarted(&delivery);
+                self.postpone(delivery, why).await;
+            }
         }
     }
 
@@ -45,34 +53,41 @@ impl Deliverer {
         match next {
             // Never the case here: only an attempt that succeeded is done.
             Next::Done => {}
-            Next::Retry { at } => self.park(delivery, at, "retry").await,
+            Next::Retry { at } => self.park(delivery, at, None).await,
             Next::DeadLetter { reason } => self.bury(&delivery, reason, None).await,
             Next::Disable => self.disable(&delivery).await,
         }
     }
 
-    /// Parks a delivery that got no attempt. A park is not an attempt.
-    async fn park_unstarted(&self, mut delivery: Delivery) {
-        let now = self.clock.now();
-        if is_out_of_chances(&delivery.progress, now) {
-            return self.bury(&delivery, DeadLetterReason::DeadlineExceeded, Some(NO_LAST_ATTEMPT)).await;
+    /// Why a delivery of a Subscription that is served has not started.
+    fn unstarted(&self, delivery: &Delivery) -> Postponed {
+        if !self.liveness.is_live() {
+            Postponed::LeaseLapsed
+        } else if self.stop.is_cancelled() {
+            Postponed::Stopping
+        } else if delivery.received.elapsed() >= START_WITHIN || self.lanes.of(&delivery.subscription.uid).is_stuck() {
+            Postponed::LaneStuck
+        } else {
+            Postponed::LaneFull
         }
-        let lane = self.lanes.of(&delivery.subscription.uid);
-        let stuck = lane.is_stuck() || delivery.received.elapsed() >= START_WITHIN;
-        let parks = if stuck { delivery.progress.parks.max(STUCK_PARKS) } else { delivery.progress.parks };
-        let wait = lane_full_delay(parks, Jitter::new(rand::random()));
-        delivery.progress.parks = parks.saturating_add(1);
-        // A delivery that never gets its turn has a deadline, too.
-        let retry = &delivery.subscription.policy.retry;
-        delivery.progress.deadline = delivery.progress.deadline.or_else(|| deadline(retry, now));
-        self.park(delivery, now.checked_add(wait).unwrap_or(now), "lane").await;
     }
 
-    /// Parks a delivery until `at`. A delivery that was parked before is parked again, even beyond the quota.
-    async fn park(&self, mut delivery: Delivery, at: Timestamp, why: &'static str) {
+    /// Parks a delivery that got no attempt. A park is not an attempt.
+    pub(crate) async fn postpone(&self, mut delivery: Delivery, why: Postponed) {
+        let (retry, jitter) = (&delivery.subscription.policy.retry, Jitter::new(rand::random()));
+        match why.postpone(&mut delivery.progress, Some(retry), self.clock.now(), jitter) {
+            Some(at) => self.park(delivery, at, Some(why)).await,
+            None => self.bury(&delivery, DeadLetterReason::DeadlineExceeded, Some(NO_LAST_ATTEMPT)).await,
+        }
+    }
+
+    /// Parks a delivery until `at`, after a failed attempt or because it was postponed. A delivery that was parked
+    /// before is parked again, even beyond the quota.
+    async fn park(&self, mut delivery: Delivery, at: Timestamp, postponed: Option<Postponed>) {
         let mut parking = None;
         if !delivery.waited {
-            match self.quota.admit(&delivery.subscription.health, delivery.as_waiting()).await {
+            let has_quota = postponed.is_none_or(Postponed::has_quota);
+            match self.quota.admit(&delivery.subscription.health, delivery.as_waiting(), has_quota).await {
                 Ok(admitted) => parking = Some(admitted),
                 Err(used_up) => {
                     let reason = DeadLetterReason::RetryQuotaExceeded;
@@ -96,13 +111,12 @@ impl Deliverer {
                 if let Some(parking) = parking {
                     parking.stored();
                 }
-                self.metrics.parked(why);
+                self.metrics.parked(postponed.map_or(RETRY, Postponed::name));
                 subscription.health.parked(delivery.published.event.published, at);
             }
             Err(TooLarge) => {
                 drop(parking);
-                let detail = "too large to be parked: the event and its headers exceed the NATS server's max_payload";
-                self.bury(&delivery, DeadLetterReason::TooLarge, Some(detail)).await;
+                self.bury(&delivery, DeadLetterReason::TooLarge, Some(TOO_LARGE)).await;
             }
         }
     }

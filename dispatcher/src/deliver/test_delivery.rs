@@ -7,16 +7,17 @@
 use std::sync::Arc;
 
 use hookwright_core::delivery::outcome::{Outcome, OutcomeKind};
+use hookwright_core::delivery::postpone::Postponed;
 use hookwright_core::delivery::test_delivery::{TEST_HEADER, TestDelivery, TestResult};
 use hookwright_core::record::decode;
 use hookwright_runtime::logging::chain;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 use tracing::{error, info, warn};
 
 use crate::ack::hold::Abandoned;
 use crate::config::index::{Lookup, Producer};
 use crate::config::subscription::Subscription;
-use crate::deliver::deliverer::{BEHIND, Deliverer};
+use crate::deliver::deliverer::Deliverer;
 use crate::deliver::queued::Admitted;
 use crate::limits::attempts::Permit;
 
@@ -26,36 +27,38 @@ pub(crate) fn test_header(message: &async_nats::Message) -> Option<&str> {
 }
 
 impl Deliverer {
-    /// Sends the test, unless it was sent before, and stores its result.
-    pub(crate) async fn deliver_test(&self, header: &str) -> Result<(), Abandoned> {
-        let test: TestDelivery = decode(header.as_bytes()).map_err(|failure| {
-            // A newer dispatcher may be able to read it; until then it comes again.
-            error!(error = chain(&failure), "can't read a test delivery; it comes again");
-            Abandoned
-        })?;
+    /// Sends the test, unless it was sent before, and stores its result. Returns why it is postponed, if it is.
+    pub(crate) async fn deliver_test(&self, header: &str) -> Result<Option<Postponed>, Abandoned> {
+        let test: TestDelivery = match decode(header.as_bytes()) {
+            Ok(test) => test,
+            Err(failure) => {
+                // A newer dispatcher may be able to read it.
+                error!(error = chain(&failure), "can't read a test delivery; postponed");
+                return Ok(Some(Postponed::DeliveryUnreadable));
+            }
+        };
         let awaited = self.store.awaits(&test).await.map_err(|failure| {
             warn!(error = chain(&failure), "can't prepare a test delivery; it comes again");
             Abandoned
         })?;
         if !awaited {
-            return Ok(());
+            return Ok(None);
         }
         // An edit that came with the request counts for the test.
-        let mut loaded = self.index.loaded();
-        let loaded = timeout(BEHIND, loaded.wait_for(|loaded| *loaded >= test.revision)).await;
-        if !loaded.is_ok_and(|loaded| loaded.is_ok()) {
-            return Err(Abandoned);
+        if *self.index.loaded().borrow() < Some(test.revision) {
+            return Ok(Some(Postponed::ConfigBehind));
         }
         let permit = self.attempts.take().await;
         let Some(mut permit) = permit.filter(|_| self.liveness.is_live()) else { return Err(Abandoned) };
         let result = match self.index.lookup(&test.subscription) {
             Lookup::Serving(subscription, producer) => self.try_out(&test, &subscription, &producer, &mut permit).await,
-            Lookup::Waiting => return Err(Abandoned),
-            Lookup::Absent { .. } => return Ok(()),
+            Lookup::Barred(_) => return Ok(Some(Postponed::ProducerBarred)),
+            Lookup::Absent { .. } => return Ok(Some(Postponed::SubscriptionAbsent)),
+            Lookup::Deleted => return Ok(None),
         };
         drop(permit);
         self.store.answer(&test, result).await;
-        Ok(())
+        Ok(None)
     }
 
     async fn try_out(

@@ -26,12 +26,19 @@ const RESERVE_AFTER: Duration = Duration::from_millis(100);
 const IDLE: Duration = Duration::from_secs(5);
 /// A pull is given up if nothing comes for this long beyond its wait: its request or its answer was lost.
 const LOST: Duration = Duration::from_secs(2);
+/// The header of a status that says how many messages of the pull are not sent.
+const PENDING: &str = "Nats-Pending-Messages";
 
 /// Why a pull failed. The consumer may be gone, or NATS may be unreachable.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum PullError {
     #[error("can't open consumer {consumer} of stream {stream}")]
     Consumer { stream: String, consumer: String, source: jetstream::stream::ConsumerError },
+    #[error(
+        "consumer {consumer} of stream {stream} is set to headers_only, so its messages have no bodies; nothing is read \
+         until it is set right"
+    )]
+    HeadersOnly { stream: String, consumer: String },
     #[error("can't subscribe to an inbox for messages")]
     Subscribe(#[source] async_nats::SubscribeError),
     #[error("can't ask for messages")]
@@ -73,6 +80,9 @@ impl Puller {
         let found = nats.jetstream.get_consumer_from_stream(consumer, stream).await.map_err(|source| {
             PullError::Consumer { stream: stream.to_owned(), consumer: consumer.to_owned(), source }
         })?;
+        if found.cached_info().config.headers_only {
+            return Err(PullError::HeadersOnly { stream: stream.to_owned(), consumer: consumer.to_owned() });
+        }
         let reserve = Arc::new(Budget::new(1, max_message as usize, max_message));
         let (client, context) = (nats.client.clone(), nats.jetstream.clone());
         Ok(Self { client, context, consumer: found, connected: nats.connected.clone(), budget, reserve })
@@ -140,11 +150,12 @@ impl Puller {
             ..BatchConfig::default()
         };
         self.consumer.request_batch(asked, inbox.into()).await.map_err(PullError::Request)?;
-        let silence = wait.unwrap_or_default() + LOST;
-        let mut taken = 0;
+        let mut silence = wait.unwrap_or_default() + LOST;
+        let (asked, mut taken) = (grant.events(), 0);
+        let mut coming = asked;
         // One context serves all messages: it is only needed to read their metadata.
         let mut context = self.context.clone();
-        while grant.events() > 0 {
+        while taken < coming {
             let answer = tokio::select! {
                 biased;
                 answer = timeout(silence, answers.next()) => answer.ok().flatten(),
@@ -168,14 +179,52 @@ impl Puller {
                 }
                 continue;
             }
-            match answer.status {
-                None => {}
-                // There are no messages, or no more in time, or none that fits into the bytes that are left.
-                Some(StatusCode::NOT_FOUND | StatusCode::TIMEOUT) => break,
-                Some(_) if taken > 0 => break,
-                Some(status) => return Err(PullError::Refused { status }),
+            let Some(status) = answer.status else { continue };
+            // There are no more messages, or not in time, or none that fits into the bytes that are left.
+            (coming, silence) = (sent(&answer, asked).unwrap_or(taken), LOST);
+            let refused = !matches!(status, StatusCode::NOT_FOUND | StatusCode::TIMEOUT);
+            if refused && coming == 0 {
+                return Err(PullError::Refused { status });
             }
         }
         Ok(taken)
+    }
+}
+
+/// Returns how many of the messages that were asked for are sent by the time of a status, if it says that. With a
+/// consumer on several servers they may come after the status: the server that leads it holds each message back until
+/// the others know of its delivery, but not the status.
+fn sent(status: &Message, asked: usize) -> Option<usize> {
+    let unsent = status.headers.as_ref()?.get(PENDING)?.as_str().parse().ok()?;
+    Some(asked.saturating_sub(unsent))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_says_how_many_messages_come() {
+        let status = |pending: Option<&str>| {
+            let mut headers = async_nats::HeaderMap::new();
+            if let Some(pending) = pending {
+                headers.insert(PENDING, pending);
+            }
+            Message {
+                subject: "inbox".into(),
+                reply: None,
+                payload: bytes::Bytes::new(),
+                headers: Some(headers),
+                status: Some(StatusCode::TIMEOUT),
+                description: None,
+                length: 0,
+            }
+        };
+        for (pending, want) in
+            [(Some("0"), Some(64)), (Some("63"), Some(1)), (Some("64"), Some(0)), (Some("65"), Some(0)), (None, None)]
+        {
+            assert_eq!(sent(&status(pending), 64), want, "{pending:?}");
+        }
+        assert_eq!(sent(&status(Some("x")), 64), None);
     }
 }

@@ -7,8 +7,8 @@ use futures::{StreamExt, TryStreamExt, stream};
 use hookwright_core::delivery::health::DeliveryCounts;
 use hookwright_core::delivery::progress::Progress;
 use hookwright_core::nats::ids::SubscriptionUid;
-use hookwright_core::nats::names::{CONFIG_BUCKET, ConfigKey, HEALTH_BUCKET, health_key};
-use hookwright_core::record::decode;
+use hookwright_core::nats::names::{CONFIG_BUCKET, ConfigKey, HEALTH_BUCKET, deleted_key, health_key};
+use hookwright_core::record::{Deleted, VERSION, decode, encode};
 use hookwright_e2e::{Answer, Dispatcher, Options, Received, User, World, wait_for};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
@@ -248,9 +248,21 @@ async fn a_parked_delivery_waits_for_config_that_its_dispatcher_has_not_loaded()
     assert_eq!(bucket.put(&key, record).await.unwrap(), revision + 1);
     shop.requests("late", 1).await;
 
-    // One that has gone by the revision that the delivery names, or a later one, does not come back.
+    // A record that is missing means nothing: its Producer may be about to come again.
     let revision = remove().await;
     shop.publish_due(&uid, revision, Progress::default()).await;
+    wait_for("it to be parked again", SOON, async || {
+        let parked = count(&world, "parked_total{cause=\"subscription_absent\"}").await;
+        anyhow::ensure!(parked > 0);
+        Ok(())
+    })
+    .await
+    .unwrap();
+    assert_eq!(count(&world, "dropped_total").await, 0);
+
+    // Only one that was deleted is dropped.
+    let deleted = encode(&Deleted { version: VERSION }).unwrap();
+    bucket.put(deleted_key(&uid), deleted.into()).await.unwrap();
     wait_for("it to be dropped", SOON, async || {
         let dropped = count(&world, "dropped_total").await;
         anyhow::ensure!(dropped == 1, "{dropped}");

@@ -4,11 +4,9 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use hookwright_e2e::{
-    Answer, Event, NatsServer, Receiver, Scratch, Signed, Tools, User, verify_javascript, verify_python,
-};
+use hookwright_e2e::{Answer, Event, Nats, Receiver, Scratch, Signed, Tools, User, verify_javascript, verify_python};
 
-use crate::shop::plane;
+use crate::shop::{beside, plane};
 
 const SOON: Duration = Duration::from_secs(10);
 
@@ -38,7 +36,7 @@ async fn the_operators_identity_reads_secrets_one_at_a_time_only() {
 async fn nats_keeps_its_port_and_streams_over_a_crash_and_its_users_apart() {
     let tools = Tools::locate().await.unwrap();
     let scratch = Scratch::new().unwrap();
-    let nats = NatsServer::start(&tools, scratch.path(), None).await.unwrap();
+    let nats = Nats::start(&tools, scratch.path(), 1, None).await.unwrap();
     let operator = nats.jetstream(User::Operator).await.unwrap();
     for (name, subject) in [("shop_orders", "shop.>"), ("HOOKWRIGHT_PARKED", "hookwright.parked.>")] {
         let config = async_nats::jetstream::stream::Config {
@@ -68,6 +66,42 @@ async fn nats_keeps_its_port_and_streams_over_a_crash_and_its_users_apart() {
     dispatcher.publish("hookwright.parked.at.x", "".into()).await.unwrap().await.unwrap();
     assert!(dispatcher.delete_stream("shop_orders").await.is_err());
     assert!(dispatcher.publish("shop.order.created", "".into()).await.unwrap().await.is_err());
+}
+
+#[tokio::test]
+async fn a_cluster_keeps_what_it_acknowledged_when_one_server_is_killed_or_cut_off() {
+    let _machine = beside().await;
+    let (tools, scratch) = (Tools::locate().await.unwrap(), Scratch::new().unwrap());
+    let nats = Nats::start(&tools, scratch.path(), 3, None).await.unwrap();
+    let operator = nats.jetstream(User::Operator).await.unwrap();
+    let config = async_nats::jetstream::stream::Config {
+        name: "shop_orders".to_owned(),
+        subjects: vec!["shop.>".to_owned()],
+        num_replicas: nats.replicas(),
+        ..Default::default()
+    };
+    operator.create_stream(config).await.unwrap();
+    nats.wait_current().await.unwrap();
+    for id in ["killed", "cut off"] {
+        let (leader, follower) =
+            (nats.leader("shop_orders").await.unwrap(), nats.follower("shop_orders").await.unwrap());
+        let publisher = nats.publisher_at(follower).await.unwrap();
+        let event = Event::cloud_event("shop.order.created", id, "order.created", "/shop", "{}").message_id(id);
+        assert!(!publisher.publish(&event).await.unwrap().duplicate);
+        if id == "killed" {
+            leader.kill9().unwrap()
+        } else {
+            leader.freeze().unwrap()
+        }
+        assert!(publisher.publish_through_faults(&event, 3 * SOON).await.unwrap().duplicate);
+        assert_ne!(nats.leader("shop_orders").await.unwrap().name(), leader.name());
+        if id == "killed" {
+            leader.restart().await.unwrap()
+        } else {
+            leader.thaw().unwrap()
+        }
+        nats.wait_current().await.unwrap();
+    }
 }
 
 #[tokio::test]

@@ -9,16 +9,23 @@
 
 mod admission;
 mod clients;
+mod cluster;
 mod corners;
+mod cut_connections;
+mod dead_letters;
 mod disabled;
+mod due;
+mod edits;
 mod egress;
 mod examples;
+mod faults;
 mod harness;
 mod kills;
 mod lifecycle;
 mod load;
 mod malformed;
 mod parking;
+mod poison;
 mod retries;
 mod routing;
 mod schemas;

@@ -108,6 +108,10 @@ impl<'w> Shop<'w> {
                 "eventType": { "stripPrefix": format!("{}.{token}.", self.namespace) },
             },
         });
+        let replicas = self.world.nats.replicas();
+        if replicas > 1 && spec["stream"]["policy"] != "Existing" {
+            object["spec"]["stream"]["replicas"] = json!(replicas);
+        }
         merge(&mut object["spec"], spec);
         self.world.control_plane.apply_json(&object).await.unwrap();
         self.world.wait_ready(&self.namespace, "producers", name).await.unwrap();
@@ -193,6 +197,33 @@ impl<'w> Shop<'w> {
 
     /// Puts a delivery among those that are due: one that was parked under this revision of the config.
     pub(crate) async fn publish_due(&self, subscription: &SubscriptionUid, revision: u64, progress: Progress) {
+        self.publish_all_due(subscription, revision, &progress, 1).await;
+    }
+
+    /// The same with many, each of another event.
+    pub(crate) async fn publish_all_due(&self, to: &SubscriptionUid, revision: u64, progress: &Progress, n: usize) {
+        let (producer, jetstream) = (self.producer().await, self.world.nats.jetstream(User::Dispatcher).await.unwrap());
+        stream::iter(0..n)
+            .map(|_| {
+                let parked = self.parked(to.clone(), producer.clone(), revision, progress.clone());
+                let mut headers = HeaderMap::new();
+                headers.insert(PARKED_HEADER, serde_json::to_string(&parked).unwrap());
+                jetstream.publish_with_headers(parked_due(to), headers, "{}".into())
+            })
+            .buffered(1000)
+            .map(|stored| async { stored.unwrap().await.unwrap() })
+            .buffer_unordered(1000)
+            .for_each(async |_| ())
+            .await;
+    }
+
+    fn parked(
+        &self,
+        subscription: SubscriptionUid,
+        producer: ProducerUid,
+        revision: u64,
+        progress: Progress,
+    ) -> ParkedDelivery {
         let event = EventRef {
             stream: format!("{}_orders", self.namespace),
             stream_created: Timestamp::UNIX_EPOCH,
@@ -202,21 +233,8 @@ impl<'w> Shop<'w> {
             event_type: "a".to_owned(),
         };
         let EventRef { ref stream, stream_created, sequence, published: stored, .. } = event;
-        let key = DeliveryKey { subscription, stream, stream_created, sequence, stored };
-        let parked = ParkedDelivery {
-            version: VERSION,
-            subscription: subscription.clone(),
-            producer: self.producer().await,
-            id: key.id(),
-            revision,
-            event: event.clone(),
-            progress,
-        };
-        let mut headers = HeaderMap::new();
-        headers.insert(PARKED_HEADER, serde_json::to_string(&parked).unwrap());
-        let jetstream = self.world.nats.jetstream(User::Dispatcher).await.unwrap();
-        let stored = jetstream.publish_with_headers(parked_due(subscription), headers, "{}".into()).await.unwrap();
-        stored.await.unwrap();
+        let id = DeliveryKey { subscription: &subscription, stream, stream_created, sequence, stored }.id();
+        ParkedDelivery { version: VERSION, subscription, producer, id, revision, event, progress }
     }
 
     /// Waits until the path `/<name>` has had that many requests.

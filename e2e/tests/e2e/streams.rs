@@ -153,7 +153,8 @@ async fn events_that_go_unreceived_are_counted_and_those_that_went_later_are_not
 async fn existing(shop: &Shop<'_>) {
     let name = format!("{}_mixed", shop.namespace);
     let subjects = vec![format!("{}.mixed.>", shop.namespace)];
-    let config = Config { name: name.clone(), subjects, max_messages: 100, ..Config::default() };
+    let num_replicas = shop.world.nats.replicas();
+    let config = Config { name: name.clone(), subjects, num_replicas, max_messages: 100, ..Config::default() };
     shop.world.nats.jetstream(User::Operator).await.unwrap().create_stream(config).await.unwrap();
     let ours = format!("{}.mixed.ours.>", shop.namespace);
     shop.produce("mixed", "mixed", json!({ "subjects": [ours], "stream": { "policy": "Existing" } })).await;
@@ -178,7 +179,8 @@ async fn a_stream_in_place_of_another_is_told_of_and_read_from_its_first_event()
         jetstream.delete_stream(format!("{}_{name}", shop.namespace)).await.unwrap();
     }
     let name = format!("{}_mixed", shop.namespace);
-    let config = Config { name, subjects: vec![format!("{}.mixed.>", shop.namespace)], ..Config::default() };
+    let (subjects, num_replicas) = (vec![format!("{}.mixed.>", shop.namespace)], shop.world.nats.replicas());
+    let config = Config { name, subjects, num_replicas, ..Config::default() };
     jetstream.create_stream(config).await.unwrap();
     publish(&shop, "mixed.ours", 5..10).await;
     for n in 5..10 {

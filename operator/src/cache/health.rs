@@ -101,6 +101,8 @@ impl Health {
                 }
             }
             Change::Loaded { .. } => state.counts_loaded = true,
+            // The counts are cumulative, so those that are known stay true as far as they go.
+            Change::Behind => {}
         }
         drop(state);
         self.wake.notify_one();
@@ -117,6 +119,7 @@ impl Health {
                 }
             },
             Change::Delete { key } | Change::Vanished { key } => (key, None),
+            Change::Behind => return,
             Change::Loaded { .. } => {
                 state.disabled_loaded = true;
                 drop(state);

@@ -90,6 +90,7 @@ impl Leases {
             // The bucket is in memory. It is empty after a restart of NATS, but the dispatchers live on.
             Change::Vanished { .. } => {}
             Change::Loaded { revision } => self.state.lock().loaded = Some((epoch, revision)),
+            Change::Behind => self.state.lock().loaded = None,
         }
         self.changed.send_replace(());
     }

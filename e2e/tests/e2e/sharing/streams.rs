@@ -22,7 +22,8 @@ async fn stream(world: &World, name: &str) -> (Config, usize) {
 
 async fn create_stream(world: &World, config: Config) {
     let jetstream = world.nats.jetstream(User::Operator).await.unwrap();
-    jetstream.create_stream(config).await.unwrap();
+    let num_replicas = world.nats.replicas();
+    jetstream.create_stream(Config { num_replicas, ..config }).await.unwrap();
 }
 
 #[tokio::test]

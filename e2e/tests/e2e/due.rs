@@ -1,0 +1,99 @@
+//! Due deliveries that can't be handled now: they wait, and keep nobody else's waiting. Each test has a world of its own.
+
+use std::collections::HashSet;
+use std::time::{Duration, Instant};
+
+use async_nats::jetstream::consumer::{FromConsumer, pull};
+use hookwright_core::delivery::progress::Progress;
+use hookwright_core::nats::ids::SubscriptionUid;
+use hookwright_core::nats::names::{CONFIG_BUCKET, DUE_CONSUMER, PARKED_STREAM};
+use hookwright_e2e::{Answer, Options, User, World, by_length, report, wait_for};
+use serde_json::{Value, json};
+
+use crate::faults::all_received;
+use crate::shop::{SOON, Shop, beside, fixed, metric};
+
+/// What waits of the tenant whose Producer no dispatcher serves, and how much of all the consumer lets be unacked.
+fn stuck() -> (usize, i64) {
+    by_length((2_000, 1_000), (51_000, 50_000))
+}
+
+const OTHERS: usize = 100;
+
+#[tokio::test]
+async fn one_tenants_due_deliveries_that_cant_be_handled_keep_no_others_waiting() {
+    let _machine = beside().await;
+    let world = World::start(Options { dispatchers: 2, ..Options::default() }).await.unwrap();
+    let (barred, other) = (Shop::open(&world, json!({})).await, Shop::open(&world, json!({})).await);
+    let stuck_uid = SubscriptionUid::parse(&barred.subscribe("stuck", &[">"], json!({})).await).unwrap();
+    let other_uid = SubscriptionUid::parse(&other.subscribe("other", &[">"], json!({})).await).unwrap();
+    // From here on the consumer and the config are what this test makes of them.
+    world.operator.freeze().unwrap();
+    let (stuck, unacked) = stuck();
+    let jetstream = world.nats.jetstream(User::Operator).await.unwrap();
+    let parked = jetstream.get_stream(PARKED_STREAM).await.unwrap();
+    let config = parked.get_consumer::<pull::Config>(DUE_CONSUMER).await.unwrap().cached_info().config.clone();
+    let config = pull::Config::try_from_consumer_config(config).unwrap();
+    parked.update_consumer(pull::Config { max_ack_pending: unacked, ..config }).await.unwrap();
+    let bucket = jetstream.get_key_value(CONFIG_BUCKET).await.unwrap();
+    let key = format!("subscription.{}.newer", barred.producer().await);
+    let revision = bucket.put(&key, r#"{"version": 2}"#.into()).await.unwrap();
+    for dispatcher in &world.dispatchers {
+        wait_for("the Producer to be barred", SOON, async || {
+            let unreadable = metric(&dispatcher.metrics().await?, "hookwright_dispatcher_unreadable_records");
+            anyhow::ensure!(unreadable == 1, "{unreadable}");
+            Ok(())
+        })
+        .await
+        .unwrap();
+    }
+
+    barred.publish_all_due(&stuck_uid, revision, &Progress::default(), stuck).await;
+    let start = Instant::now();
+    other.publish_all_due(&other_uid, revision, &Progress::default(), OTHERS).await;
+    other.receiver.wait_count("/other", OTHERS, 2 * SOON).await.unwrap();
+    report(&format!("{OTHERS} due deliveries beside {stuck} that can't be handled: all came in {:?}", start.elapsed()));
+    assert_eq!(barred.receiver.count("/stuck"), 0);
+
+    // Nothing of what waited is lost.
+    bucket.delete(&key).await.unwrap();
+    barred.receiver.wait_count("/stuck", stuck, Duration::from_secs(300)).await.unwrap();
+}
+
+/// `kubectl replace --force` deletes the Producer and makes another one of the same name. Its Subscriptions stay.
+#[tokio::test]
+async fn a_producer_that_is_replaced_while_retries_are_due_drops_none() {
+    const EVENTS: usize = 200;
+    let _machine = beside().await;
+    let world = World::start(Options { dispatchers: 2, ..Options::default() }).await.unwrap();
+    let shop = Shop::open(&world, json!({ "stream": { "deletionPolicy": "Delete" } })).await;
+    shop.receiver.answer("/down", Answer::status(503));
+    shop.subscribe("down", &[">"], fixed("1s")).await;
+    let bodies: HashSet<String> = (0..EVENTS).map(|n| n.to_string()).collect();
+    let events: Vec<_> = bodies.iter().map(|body| shop.event("a", body.clone())).collect();
+    shop.publish_all(&events).await;
+    shop.receiver.wait_count("/down", 2 * EVENTS, SOON).await.unwrap();
+
+    let before = world.control_plane.get(&shop.namespace, "producers", "orders").await.unwrap();
+    let mut again = before.clone();
+    again["metadata"] = json!({ "name": "orders", "namespace": shop.namespace });
+    again["status"].take();
+    let replace = ["replace", "--force", "--timeout=60s", "-f", "-"];
+    world.control_plane.kubectl_stdin(&replace, &again.to_string()).await.unwrap();
+    let after = world.wait_ready(&shop.namespace, "producers", "orders").await.unwrap();
+    let uid = |producer: &Value| producer["metadata"]["uid"].clone();
+    assert_ne!(uid(&before), uid(&after));
+    shop.receiver.answer("/down", Answer::status(200));
+    all_received(&shop, "down", &bodies).await;
+    let (dropped, dead) = (count(&world, "dropped_total").await, count(&world, "dead_letters_total").await);
+    assert_eq!((dropped, dead), (0, 0), "dropped, given up");
+}
+
+/// The sum of a counter over all dispatchers.
+async fn count(world: &World, name: &str) -> u64 {
+    let mut sum = 0;
+    for dispatcher in &world.dispatchers {
+        sum += metric(&dispatcher.metrics().await.unwrap(), &format!("hookwright_dispatcher_{name}"));
+    }
+    sum
+}

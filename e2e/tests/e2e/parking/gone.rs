@@ -1,0 +1,48 @@
+//! The quota, once very many dispatchers have counted for a Subscription and gone.
+
+use std::time::Duration;
+
+use futures::{StreamExt, TryStreamExt, stream};
+use hookwright_core::nats::ids::SubscriptionUid;
+use hookwright_core::nats::names::{HEALTH_BUCKET, health_key};
+use hookwright_e2e::{Answer, Options, User, World, wait_for};
+use serde_json::json;
+
+use super::{QUOTA, UNSEEN, publish, publish_slowly, settled};
+use crate::shop::{SOON, Shop, beside, fixed};
+
+/// More than NATS answers together.
+const GONE: u64 = 1_100;
+
+#[tokio::test]
+async fn the_quota_counts_what_others_parked_after_very_many_have_gone() {
+    let _machine = beside().await;
+    let quota = json!({ "parking": { "quota": { "deliveries": QUOTA, "bytes": 100_000 } } });
+    let world = World::start(Options { dispatcher: quota, ..Options::default() }).await.unwrap();
+    let shop = Shop::open(&world, json!({})).await;
+    shop.receiver.answer("/down", Answer::status(503));
+    let uid = SubscriptionUid::parse(&shop.subscribe("down", &["small"], fixed("2s")).await).unwrap();
+    let bucket = world.nats.jetstream(User::Operator).await.unwrap().get_key_value(HEALTH_BUCKET).await.unwrap();
+    let counts = json!({ "version": 1, "delivered": 1, "failedAttempts": 0, "retrying": 0, "deadLettered": 0 });
+    let key = |n: u64| health_key(&uid, &format!("{n:016x}"));
+    let put = |n| bucket.put(key(n), counts.to_string().into());
+    stream::iter(0..GONE).map(put).buffer_unordered(100).try_for_each(async |_| Ok(())).await.unwrap();
+    publish(&shop, "small", "{}", 100).await;
+    assert_eq!(settled(&shop, "down", 100).await, (QUOTA, 80));
+    wait_for("the counts of the gone to be folded", Duration::from_secs(120), async || {
+        let keys: Vec<String> = bucket.keys().await?.try_collect().await?;
+        let left = keys.iter().filter(|key| key.starts_with(uid.as_str())).count();
+        anyhow::ensure!(left <= 2, "{left} keys");
+        Ok(())
+    })
+    .await
+    .unwrap();
+
+    // A dispatcher that has parked nothing yet.
+    assert!(world.dispatchers[0].terminate().await.unwrap().success());
+    world.dispatchers[0].restart().unwrap();
+    world.dispatchers[0].wait_ready(SOON).await.unwrap();
+    publish_slowly(&shop, 60).await;
+    let (parked, _) = settled(&shop, "down", 160).await;
+    assert!((QUOTA..=QUOTA + UNSEEN).contains(&parked), "{parked} wait");
+}

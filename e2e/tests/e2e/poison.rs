@@ -1,0 +1,94 @@
+//! What panics a dispatcher, or comes without its body, concerns no other event and no other Subscription.
+
+use hookwright_core::delivery::dead_letter::DeadLetterReason;
+use hookwright_core::delivery::progress::Progress;
+use hookwright_core::nats::ids::SubscriptionUid;
+use hookwright_e2e::{Options, User, World, wait_for};
+use serde_json::json;
+
+use crate::shop::{SOON, Shop, beside};
+
+#[tokio::test]
+async fn what_panics_is_given_up_and_nothing_else_comes_twice() {
+    const OTHERS: usize = 20;
+    let _machine = beside().await;
+    let dispatcher = json!({ "environment": { "HOOKWRIGHT_TEST_PANIC": "poisoned" } });
+    let world = World::start(Options { dispatchers: 2, dispatcher, ..Options::default() }).await.unwrap();
+    let shop = Shop::open(&world, json!({})).await;
+    shop.subscribe("good", &[">"], json!({})).await;
+    let uid = shop.subscribe("poisoned", &["a"], json!({})).await;
+    shop.publish(&shop.event("a", "for both")).await;
+    shop.publish(&shop.event("poisoned", "for nobody")).await;
+    for n in 0..OTHERS {
+        shop.publish(&shop.event("b", n.to_string())).await;
+    }
+
+    let (letter, body) = shop.dead_letter(&uid).await;
+    let found = (letter.reason, letter.progress.panics, letter.progress.attempts, body.as_str());
+    assert_eq!(found, (DeadLetterReason::Internal, 2, 0, "for both"));
+    assert!(letter.detail.unwrap().contains("a test asked"));
+    let (letter, body) = shop.dead_event("orders").await;
+    assert_eq!((letter.reason, body.as_str()), (DeadLetterReason::Internal, "for nobody"));
+    shop.requests("good", 1 + OTHERS).await;
+    shop.all_acked(SOON).await;
+    assert_eq!((shop.receiver.count("/good"), shop.receiver.count("/poisoned")), (1 + OTHERS, 0));
+
+    // A delivery that was parked before keeps what it has been through.
+    let progress = Progress { attempts: 3, panics: 1, ..Progress::default() };
+    shop.publish_due(&SubscriptionUid::parse(&uid).unwrap(), 1, progress).await;
+    wait_for("the other one to be given up", SOON, async || {
+        let (letter, _) = shop.dead_letter(&uid).await;
+        anyhow::ensure!(letter.progress.attempts == 3, "{letter:?}");
+        Ok(())
+    })
+    .await
+    .unwrap();
+}
+
+#[tokio::test]
+async fn an_event_whose_body_was_left_out_is_not_sent_without_it() {
+    const EVENTS: usize = 20;
+    let _machine = beside().await;
+    let world = World::start(Options { dispatchers: 2, ..Options::default() }).await.unwrap();
+    let shop = Shop::open(&world, json!({})).await;
+    shop.subscribe("all", &[">"], json!({})).await;
+    shop.publish(&shop.event("a", "first")).await;
+    shop.requests("all", 1).await;
+
+    // The operator would put it right.
+    world.operator.freeze().unwrap();
+    let jetstream = world.nats.jetstream(User::Operator).await.unwrap();
+    let stream = jetstream.get_stream(format!("{}_orders", shop.namespace)).await.unwrap();
+    let set = async |headers_only| {
+        let mut config = shop.consumer().await.unwrap().config;
+        config.headers_only = headers_only;
+        stream.update_consumer(config).await.unwrap();
+    };
+    set(true).await;
+    for n in 0..EVENTS {
+        shop.publish(&shop.event("a", format!("event {n}"))).await;
+    }
+    wait_for("all to say why they don't read", SOON, async || {
+        let say = world.dispatchers.iter().filter(|dispatcher| dispatcher.logs().contains("headers_only")).count();
+        anyhow::ensure!(say > 0, "{say} do");
+        Ok(())
+    })
+    .await
+    .unwrap();
+    assert_eq!(shop.receiver.count("/all"), 1);
+    set(false).await;
+    world.operator.thaw().unwrap();
+    shop.requests("all", 1 + EVENTS).await;
+    shop.all_acked(SOON).await;
+    let requests = shop.receiver.requests("/all");
+    assert!(requests.len() == 1 + EVENTS && requests.iter().all(|request| !request.body.is_empty()));
+
+    // A publisher may write the header itself.
+    shop.publish(&shop.event("a", "").header("Nats-Msg-Size", "7")).await;
+    let (letter, _) = shop.dead_event("orders").await;
+    assert_eq!(letter.reason, DeadLetterReason::Malformed);
+    assert!(letter.detail.unwrap().contains("Nats-Msg-Size"));
+    shop.all_acked(SOON).await;
+    shop.publish(&shop.event("a", "").header("Nats-Msg-Size", "0")).await;
+    shop.requests("all", 2 + EVENTS).await;
+}

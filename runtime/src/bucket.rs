@@ -1,0 +1,96 @@
+//! What the leader of a KV bucket has. A replica answers reads and feeds consumers, too, but it may lag behind the
+//! leader. So whatever decides something by the absence of a record asks the leader.
+
+use std::collections::HashSet;
+
+use async_nats::jetstream::context::GetStreamError;
+use async_nats::jetstream::stream::{InfoError, LastRawMessageError, LastRawMessageErrorKind, Stream};
+use futures::TryStreamExt;
+use jiff::Timestamp;
+
+use crate::nats::Nats;
+
+/// The leader of a bucket did not answer.
+#[derive(Debug, thiserror::Error)]
+pub enum BucketError {
+    #[error("can't find the bucket")]
+    Missing(#[source] GetStreamError),
+    #[error("can't read how far the bucket goes")]
+    Last(#[source] LastRawMessageError),
+    #[error("can't read the state and the keys of the bucket")]
+    Info(#[source] InfoError),
+}
+
+/// A bucket, of which the leader is asked.
+#[derive(Debug, Clone)]
+pub struct Bucket {
+    stream: Stream,
+    prefix: String,
+    /// When the bucket was created. Another bucket of the same name counts its revisions from 1 again.
+    pub created: Timestamp,
+}
+
+impl Bucket {
+    /// Finds the bucket.
+    ///
+    /// # Errors
+    /// If there is no such bucket, or its leader does not answer.
+    pub async fn open(nats: &Nats, name: &str) -> Result<Self, BucketError> {
+        let stream = nats.jetstream.get_stream(format!("KV_{name}")).await.map_err(BucketError::Missing)?;
+        let created = stream.cached_info().created.unix_timestamp_nanos();
+        // A time that jiff can't hold lies beyond the year 9999.
+        let created = Timestamp::from_nanosecond(created).unwrap_or_default();
+        Ok(Self { stream, prefix: format!("$KV.{name}."), created })
+    }
+
+    /// The revision of the last record or removal under a key that matches `keys`; 0 if there is none.
+    ///
+    /// The last sequence of the stream would not do: it stays when the message that had it expires.
+    ///
+    /// # Errors
+    /// If the leader does not answer.
+    pub async fn last(&self, keys: &str) -> Result<u64, BucketError> {
+        match self.stream.get_last_raw_message_by_subject(&self.subject(keys)).await {
+            Ok(message) => Ok(message.sequence),
+            Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => Ok(0),
+            Err(error) => Err(BucketError::Last(error)),
+        }
+    }
+
+    /// The same as [`Self::last`], without reading a record if `reached` is as far as the bucket goes: a record may be
+    /// large.
+    ///
+    /// # Errors
+    /// If the leader does not answer.
+    pub async fn last_after(&self, keys: &str, reached: u64) -> Result<u64, BucketError> {
+        let info = self.stream.get_info().await.map_err(BucketError::Info)?;
+        if info.state.last_sequence <= reached { Ok(reached) } else { self.last(keys).await }
+    }
+
+    /// The keys that match `keys`, those of removals included.
+    ///
+    /// # Errors
+    /// If the leader does not answer.
+    pub async fn keys(&self, keys: &str) -> Result<HashSet<String>, BucketError> {
+        let pages = self.stream.info_with_subjects(self.subject(keys)).await.map_err(BucketError::Info)?;
+        pages.map_ok(|(subject, _)| self.key(&subject).to_owned()).try_collect().await.map_err(BucketError::Info)
+    }
+
+    /// The stream of the bucket.
+    #[must_use]
+    pub fn stream(&self) -> &Stream {
+        &self.stream
+    }
+
+    /// The subject of a key.
+    #[must_use]
+    pub fn subject(&self, key: &str) -> String {
+        format!("{}{key}", self.prefix)
+    }
+
+    /// The key of a subject.
+    #[must_use]
+    pub fn key<'a>(&self, subject: &'a str) -> &'a str {
+        subject.strip_prefix(&self.prefix).unwrap_or(subject)
+    }
+}
