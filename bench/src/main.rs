@@ -8,6 +8,7 @@ mod cpu;
 mod event;
 mod figure;
 mod lab;
+mod matching;
 mod reference;
 mod report;
 mod role;
@@ -23,6 +24,7 @@ use anyhow::{Result, bail};
 use clap::{Parser, ValueEnum};
 
 use lab::Lab;
+use matching::MatchArguments;
 use reference::{BareArguments, FloorArguments};
 use report::Report;
 use scale::Scale;
@@ -38,6 +40,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 enum Role {
     /// Run scenarios and print their figures.
     Run(RunArguments),
+    /// Print what matching costs, with 10,000 Subscriptions of wildcards. It needs no server.
+    Match(MatchArguments),
     /// The receiver of all webhooks; started by `run`.
     #[command(hide = true)]
     Sink,
@@ -77,6 +81,7 @@ async fn main() -> Result<()> {
     }
     match Role::parse() {
         Role::Run(arguments) => run(arguments).await,
+        Role::Match(arguments) => matching::run(&arguments),
         Role::Sink => sink::serve().await,
         Role::Bare(arguments) => reference::bare(arguments).await,
         Role::Floor(arguments) => reference::floor(arguments).await,

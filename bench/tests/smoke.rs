@@ -5,6 +5,14 @@ use std::process::Command;
 use serde_json::Value;
 
 #[test]
+fn matching_finds_who_wants_an_event() {
+    let output = Command::new(env!("CARGO_BIN_EXE_hookwright-bench")).args(["match", "--smoke"]).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{said}\n{}", String::from_utf8_lossy(&output.stderr));
+    assert!(said.contains("10001 want an event") && said.contains("ns"), "{said}");
+}
+
+#[test]
 fn every_scenario_runs_and_loses_nothing() {
     let json = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("smoke.json");
     let mut bench = Command::new(env!("CARGO_BIN_EXE_hookwright-bench"));

@@ -46,7 +46,8 @@ pub fn encode<R: Serialize>(record: &R) -> Result<Vec<u8>, RecordError> {
     Ok(serde_json::to_vec(record)?)
 }
 
-/// Writes a record as JSON for the value of a NATS header.
+/// Writes a record as JSON for the value of a NATS header. JSON escapes line breaks and other control characters.
+/// Characters beyond ASCII stay as they are, in UTF-8, which NATS lets through.
 ///
 /// # Errors
 /// See [`encode`].

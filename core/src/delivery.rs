@@ -6,6 +6,7 @@
 pub mod backoff;
 pub mod dead_letter;
 pub mod decide;
+pub mod event_headers;
 pub mod event_ref;
 pub mod health;
 pub mod millis;

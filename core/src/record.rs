@@ -4,6 +4,7 @@
 //! them. A dispatcher that can't read a record in full stops serving the record's Producer and says why.
 
 mod checkpoint;
+mod dead_letter_bytes;
 mod deleted;
 mod disabled;
 pub mod lease;
@@ -13,6 +14,7 @@ mod subscription;
 
 pub use crate::codec::{RecordError, VERSION, decode, encode, encode_header};
 pub use checkpoint::Checkpoint;
+pub use dead_letter_bytes::DeadLetterBytes;
 pub use deleted::Deleted;
 pub use disabled::Disabled;
 pub use producer::{ProducerRecord, StreamRef};

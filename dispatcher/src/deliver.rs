@@ -14,6 +14,8 @@ pub(crate) mod due;
 pub(crate) mod fan_out;
 pub(crate) mod follow;
 pub(crate) mod give_up;
+pub(crate) mod panicked;
 pub(crate) mod queued;
 pub(crate) mod queues;
+pub(crate) mod spare;
 pub(crate) mod test_delivery;

@@ -3,6 +3,7 @@
 //!
 //! `run` starts [`readers::run`] and the reader of due deliveries. No other room calls this one.
 
+pub(crate) mod bodiless;
 pub(crate) mod connections;
 pub(crate) mod pull;
 pub(crate) mod reader;

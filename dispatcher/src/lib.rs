@@ -13,6 +13,7 @@ mod limits;
 mod liveness;
 mod metrics;
 mod observer;
+mod panics;
 mod parking;
 pub mod run;
 pub mod settings;

@@ -23,6 +23,7 @@ pub(crate) struct Metrics {
     pub(crate) events: Counter,
     pub(crate) dropped: Counter,
     pub(crate) deprecated_events: Counter,
+    pub(crate) dead_letter_references: Counter,
     pub(crate) held_events: Gauge,
     pub(crate) in_flight: Gauge,
     pub(crate) subscriptions: Gauge,
@@ -38,6 +39,7 @@ pub(crate) struct Metrics {
     delivered: Counter,
     parked: Family<Label, Counter>,
     dead_letters: Family<Label, Counter>,
+    dead_letters_refused: Family<Label, Counter>,
     schema_violations: Family<Label, Counter>,
     attempt_seconds: Histogram,
 }
@@ -50,6 +52,7 @@ impl Metrics {
             events: Counter::default(),
             dropped: Counter::default(),
             deprecated_events: Counter::default(),
+            dead_letter_references: Counter::default(),
             schema_violations: Family::default(),
             held_events: Gauge::default(),
             in_flight: Gauge::default(),
@@ -64,6 +67,7 @@ impl Metrics {
             attempts,
             parked: Family::default(),
             dead_letters: Family::default(),
+            dead_letters_refused: Family::default(),
             attempt_seconds: Histogram::new(exponential_buckets(0.001, 2.0, 15)),
         };
         let mut registry = Registry::with_prefix("hookwright_dispatcher");
@@ -72,6 +76,13 @@ impl Metrics {
         registry.register("attempt_seconds", "How long attempts took", metrics.attempt_seconds.clone());
         registry.register("parked", "Deliveries parked, by cause", metrics.parked.clone());
         registry.register("dead_letters", "Deliveries and events given up, by reason", metrics.dead_letters.clone());
+        let refused = metrics.dead_letters_refused.clone();
+        registry.register("dead_letters_refused", "Dead letters that NATS refused for good, by reason", refused);
+        registry.register(
+            "dead_letter_references",
+            "Dead letters kept as references, because their namespace has used up its bytes",
+            metrics.dead_letter_references.clone(),
+        );
         registry.register(
             "dropped",
             "Deliveries dropped because their Subscription was deleted",
@@ -111,6 +122,10 @@ impl Metrics {
 
     pub(crate) fn schema_violation(&self, validation: &'static str) {
         self.schema_violations.get_or_create(&[("validation", validation)]).inc();
+    }
+
+    pub(crate) fn dead_letter_refused(&self, reason: &'static str) {
+        self.dead_letters_refused.get_or_create(&[("reason", reason)]).inc();
     }
 
     pub(crate) fn dead_letter(&self, reason: DeadLetterReason) {

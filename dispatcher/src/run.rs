@@ -29,7 +29,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use crate::ack::batch::Acks;
 use crate::clock::Clock;
@@ -50,6 +50,7 @@ use crate::limits::read_ahead::ReadAhead;
 use crate::liveness::{Liveness, Renewer};
 use crate::metrics::Metrics;
 use crate::observer::Observer;
+use crate::parking::dead_letter_budget::DeadLetterBudget;
 use crate::parking::parked_budget::{ParkedBudget, ParkedBudgetGauge};
 use crate::parking::parked_stream;
 use crate::parking::quota::Quota;
@@ -111,6 +112,7 @@ struct Shared {
     index: Arc<Index>,
     liveness: Arc<Liveness>,
     disabled: Arc<DisabledSet>,
+    dead_letters: Arc<DeadLetterBudget>,
     health: Arc<Health>,
     clock: Arc<Clock>,
     metrics: Arc<Metrics>,
@@ -136,6 +138,7 @@ impl Shared {
         let lanes = Lanes::new(settings.lane_in_flight(), settings.lane.waiting, limits.waiting, attempts.load());
         let shared = Self {
             violations: ViolationCounts::new(nats.clone(), Arc::clone(&index)),
+            dead_letters: DeadLetterBudget::new(nats.clone(), Arc::clone(&clock), settings.parking.dead_letters.get()),
             clock,
             liveness: Liveness::new(),
             disabled: DisabledSet::new(),
@@ -168,6 +171,14 @@ impl Shared {
         vital.spawn(loader.run(self.control.clone()));
         vital.spawn(Arc::clone(&self.disabled).run(self.control.clone()));
         vital.spawn(Arc::clone(&self.violations).run());
+        vital.spawn(Arc::clone(&self.dead_letters).follow());
+        vital.spawn(Arc::clone(&self.dead_letters).write());
+        for nats in [self.nats.clone(), self.control.clone()] {
+            vital.spawn(async move {
+                nats.ended().await;
+                error!("the client of NATS has panicked; the dispatcher ends, and has to be started again");
+            });
+        }
     }
 
     fn deliverer(&self, sender: Sender, parked_budget: ParkedBudget) -> Deliverer {
@@ -175,6 +186,7 @@ impl Shared {
         Deliverer {
             index: Arc::clone(&self.index),
             disabled: Arc::clone(&self.disabled),
+            dead_letters: Arc::clone(&self.dead_letters),
             liveness: Arc::clone(&self.liveness),
             clock: Arc::clone(&self.clock),
             sender,
@@ -297,6 +309,7 @@ impl Running {
         shared.disabled.loaded().await;
         let (gauge, parked_budget) = ParkedBudgetGauge::new(shared.nats.clone(), Arc::clone(&shared.metrics), budget);
         let deliverer = shared.deliverer(sender, parked_budget.clone());
+        vital.spawn(Arc::clone(&connections).keep());
         let (readers, events) = shared.start_readers(deliverer, parked_budget, connections)?;
         vital.spawn(async {
             gauge.run().await;
@@ -336,6 +349,7 @@ impl Running {
         self.vital.shutdown().await;
         let farewell = async {
             self.shared.violations.finish().await;
+            self.shared.dead_letters.flush().await;
             Renewer::leave(&self.shared.control, &self.shared.incarnation).await;
             // Sends the last acks: without them the events come again.
             if let Err(error) = self.shared.nats.client.flush().await {

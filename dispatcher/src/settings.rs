@@ -80,6 +80,8 @@ pub(crate) struct ParkingSettings {
     pub(crate) budget: Bytes,
     /// How much of one Subscription may be parked. A delivery beyond it becomes a dead letter.
     pub(crate) quota: QuotaSettings,
+    /// The most bytes of a namespace's dead letters. Beyond it, dead letters are references without the event.
+    pub(crate) dead_letters: Bytes,
 }
 
 /// How much of one Subscription may be parked.
@@ -106,7 +108,7 @@ impl Default for LaneSettings {
 
 impl Default for ParkingSettings {
     fn default() -> Self {
-        Self { budget: Bytes::new(8 << 30), quota: QuotaSettings::default() }
+        Self { budget: Bytes::new(8 << 30), quota: QuotaSettings::default(), dead_letters: Bytes::new(1 << 30) }
     }
 }
 

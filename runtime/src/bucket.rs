@@ -17,8 +17,8 @@ pub enum BucketError {
     Missing(#[source] GetStreamError),
     #[error("can't read how far the bucket goes")]
     Last(#[source] LastRawMessageError),
-    #[error("can't list the keys of the bucket")]
-    Keys(#[source] InfoError),
+    #[error("can't read the state and the keys of the bucket")]
+    Info(#[source] InfoError),
 }
 
 /// A bucket, of which the leader is asked.
@@ -57,13 +57,23 @@ impl Bucket {
         }
     }
 
+    /// The same as [`Self::last`], without reading a record if `reached` is as far as the bucket goes: a record may be
+    /// large.
+    ///
+    /// # Errors
+    /// If the leader does not answer.
+    pub async fn last_after(&self, keys: &str, reached: u64) -> Result<u64, BucketError> {
+        let info = self.stream.get_info().await.map_err(BucketError::Info)?;
+        if info.state.last_sequence <= reached { Ok(reached) } else { self.last(keys).await }
+    }
+
     /// The keys that match `keys`, those of removals included.
     ///
     /// # Errors
     /// If the leader does not answer.
     pub async fn keys(&self, keys: &str) -> Result<HashSet<String>, BucketError> {
-        let pages = self.stream.info_with_subjects(self.subject(keys)).await.map_err(BucketError::Keys)?;
-        pages.map_ok(|(subject, _)| self.key(&subject).to_owned()).try_collect().await.map_err(BucketError::Keys)
+        let pages = self.stream.info_with_subjects(self.subject(keys)).await.map_err(BucketError::Info)?;
+        pages.map_ok(|(subject, _)| self.key(&subject).to_owned()).try_collect().await.map_err(BucketError::Info)
     }
 
     /// The stream of the bucket.

@@ -13,6 +13,8 @@ mod lag;
 mod passed;
 
 use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_nats::jetstream::consumer::{Consumer, DeliverPolicy, ReplayPolicy, push};
@@ -111,7 +113,8 @@ impl Mirror {
         let mut lag = Lag::new(bucket.last(self.keys).await.map_err(WatchError::Leader)?, Instant::now());
         let consumer = self.consumer(&bucket).await?;
         let mut messages = consumer.messages().await.map_err(WatchError::Messages)?;
-        let mut looks = Box::pin(looks(&bucket, self.keys));
+        let reached = Arc::new(AtomicU64::new(0));
+        let mut looks = Box::pin(looks(&bucket, self.keys, Arc::clone(&reached)));
         let mut in_snapshot = true;
         loop {
             if in_snapshot && lag.has_caught_up() {
@@ -131,6 +134,7 @@ impl Mirror {
             let at = At::of(&message).map_err(WatchError::Metadata)?;
             self.report(bucket.key(&message.subject), &message, at, apply);
             lag.reaches(at, Instant::now());
+            reached.store(at.revision, Ordering::Relaxed);
             if !in_snapshot {
                 self.passed.pass(at);
                 apply(Change::Loaded { revision: at.revision });

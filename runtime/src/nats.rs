@@ -8,7 +8,7 @@ use async_nats::jetstream::{self, Context, ErrorCode};
 use async_nats::{Client, ConnectOptions, Event};
 use serde::Deserialize;
 use tokio::sync::watch;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 /// The settings of the connection to NATS.
 #[derive(Debug, Clone, Deserialize)]
@@ -35,7 +35,10 @@ pub enum NatsError {
     File { path: PathBuf, source: std::io::Error },
     #[error("the settings of nats need both user and passwordFile, or only credentialsFile, or none of them")]
     Credentials,
-    #[error("NATS server {version} is too old: Hookwright needs 2.12 or newer, for scheduled messages")]
+    #[error(
+        "NATS server {version} is too old: upgrade every server to 2.12.7 or newer; older ones have no scheduled messages, \
+         or faults by which a scheduled message never comes due"
+    )]
     TooOld { version: String },
     #[error(
         "JetStream is not enabled on the NATS server, or not for this account: enable it (jetstream {{}} in the \
@@ -52,6 +55,26 @@ pub struct Nats {
     /// How often the client has connected. The number changes with each reconnect.
     pub connected: watch::Receiver<u64>,
 }
+
+impl Nats {
+    /// Whether the connection has ended for good; see [`Self::ended`].
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.connected.has_changed().is_err()
+    }
+
+    /// Waits until the connection has ended for good. The client reconnects as long as it takes, so this returns only if
+    /// the task of its connection has panicked, at a header that it can't represent for example.
+    pub async fn ended(&self) {
+        let mut connected = self.connected.clone();
+        while connected.changed().await.is_ok() {}
+    }
+}
+
+/// The oldest server that will do. Scheduled messages came with 2.12.0. Before 2.12.2 a server misses a header behind
+/// one whose name ends alike (nats-server #7465), and in 2.12.0 the timer of schedules may never fire (#7347). 2.12.7 is the
+/// lowest 2.12 with the known security fixes.
+const OLDEST: (i64, i64, i64) = (2, 12, 7);
 
 /// The longest wait between two attempts to connect.
 const RETRY: Duration = Duration::from_secs(1);
@@ -87,6 +110,7 @@ pub async fn connect(settings: &NatsSettings, name: &str) -> Result<Nats, NatsEr
             Ok(client) => {
                 let jetstream = require_server(&client).await?;
                 info!(server = client.server_info().version, "connected to NATS");
+                tokio::spawn(check_servers(client.clone(), connected.clone()));
                 return Ok(Nats { client, jetstream, connected });
             }
             Err(error) => {
@@ -117,12 +141,31 @@ async fn options(settings: &NatsSettings) -> Result<ConnectOptions, NatsError> {
     })
 }
 
+fn check_server(client: &Client) -> Result<(), NatsError> {
+    let (major, minor, patch) = OLDEST;
+    match client.is_server_compatible(major, minor, patch) {
+        true => Ok(()),
+        false => Err(NatsError::TooOld { version: client.server_info().version }),
+    }
+}
+
+/// Checks the server again after each reconnect, which may lead to another server of the cluster, and logs if it is too
+/// old. To end the process then would not help, because streams may be led by that server anyway.
+async fn check_servers(client: Client, mut connected: watch::Receiver<u64>) {
+    connected.mark_unchanged();
+    while connected.changed().await.is_ok() {
+        // The client knows the new server once it has processed this.
+        let _ = client.flush().await;
+        if let Err(too_old) = check_server(&client) {
+            error!("{too_old}");
+        }
+    }
+}
+
 /// Refuses servers without the features that Hookwright needs. Older servers would accept settings that they don't
 /// know, and silently drop them.
 async fn require_server(client: &Client) -> Result<Context, NatsError> {
-    if !client.is_server_compatible(2, 12, 0) {
-        return Err(NatsError::TooOld { version: client.server_info().version });
-    }
+    check_server(client)?;
     let jetstream = jetstream::new(client.clone());
     let disabled = |error: &AccountError| match error.kind() {
         // A cluster without a leader answers this, too, for a while. Its servers then still announce JetStream.

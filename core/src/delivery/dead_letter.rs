@@ -34,6 +34,8 @@ pub enum DeadLetterReason {
     Malformed,
     /// The event's data violates its schema, or the event's type has no EventSchema.
     SchemaViolation,
+    /// Work on the event or on the delivery has panicked, which is a fault of Hookwright.
+    Internal,
 }
 
 impl DeadLetterReason {
@@ -50,6 +52,7 @@ impl DeadLetterReason {
             Self::RetryQuotaExceeded => "RetryQuotaExceeded",
             Self::Malformed => "Malformed",
             Self::SchemaViolation => "SchemaViolation",
+            Self::Internal => "Internal",
         }
     }
 }

@@ -1,11 +1,7 @@
-//! The reference from a stored delivery to its event, and the prefix under which it keeps the event's own headers.
+//! The reference from a stored delivery to its event.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-
-/// The prefix of the event's own headers in a parked delivery or a dead letter. It prevents the NATS server from acting
-/// on these headers a second time.
-pub const EVENT_HEADER_PREFIX: &str = "Hookwright-Event-";
 
 /// A reference to the event of a delivery, with the type that was read from it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

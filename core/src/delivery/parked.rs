@@ -1,8 +1,7 @@
 //! Parked deliveries: deliveries that wait for their next attempt, as NATS messages.
 //!
-//! The body is the event's, as it was published. The event's headers have the prefix
-//! [`EVENT_HEADER_PREFIX`](crate::delivery::event_ref::EVENT_HEADER_PREFIX). One header holds the record of the
-//! delivery as JSON.
+//! The body is the event's, as it was published. One header holds the event's own headers
+//! ([`crate::delivery::event_headers`]), and another one the record of the delivery, both as JSON.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};

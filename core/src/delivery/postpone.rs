@@ -29,6 +29,8 @@ pub enum Postponed {
     SubscriptionAbsent,
     /// The parked delivery can't be read. A newer release may have parked it.
     DeliveryUnreadable,
+    /// The dispatcher has panicked at work on the delivery.
+    Panicked,
     /// The event can't be read any more, because its Producer's rules have changed.
     EventUnreadable,
 }
@@ -53,6 +55,7 @@ impl Postponed {
             Self::LaneFull => ("lane_full", 1, 60, true),
             Self::LaneStuck => ("lane_stuck", 16, 60, true),
             Self::EventUnreadable => ("event_unreadable", 5, 300, true),
+            Self::Panicked => ("panicked", 10, 10, false),
             Self::Stopping => ("stopping", 1, 60, false),
             Self::LeaseLapsed => ("lease_lapsed", 1, 60, false),
             Self::ConfigBehind => ("config_behind", 1, 60, false),

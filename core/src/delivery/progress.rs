@@ -17,6 +17,9 @@ pub struct Progress {
     /// The number of parks in a row because the delivery got no attempt, for example from a full lane. A park is not an
     /// attempt.
     pub parks: u32,
+    /// How often the dispatcher's work on the delivery has panicked.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub panics: u32,
     /// When the first attempt started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub first_attempt: Option<Timestamp>,
@@ -25,6 +28,10 @@ pub struct Progress {
     pub deadline: Option<Timestamp>,
     /// The last [`HISTORY`] failed attempts, oldest first.
     pub history: Vec<AttemptRecord>,
+}
+
+fn is_zero(panics: &u32) -> bool {
+    *panics == 0
 }
 
 impl Progress {

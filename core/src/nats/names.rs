@@ -12,7 +12,7 @@ pub const BASE: &str = "base";
 /// The KV bucket of the records that dispatchers serve from. Its keys are [`ConfigKey`]s and those of [`deleted_key`].
 pub const CONFIG_BUCKET: &str = "HOOKWRIGHT_CONFIG";
 /// The KV bucket of the state that the running system remembers. Its keys are `disabled.<subscription>`,
-/// `checkpoint.<producer>`, `violations.<producer>` and `test.<subscription>`.
+/// `checkpoint.<producer>`, `violations.<producer>`, `test.<subscription>` and `dead.<namespace>`.
 pub const STATE_BUCKET: &str = "HOOKWRIGHT_STATE";
 /// The KV bucket of delivery counts. Its keys are `<subscription>.<incarnation>` for each dispatcher, and
 /// `<subscription>.base` for the dispatchers that have gone.
@@ -131,6 +131,21 @@ pub const VIOLATIONS_KEYS: &str = "violations.*";
 #[must_use]
 pub fn parse_violations_key(key: &str) -> Option<ProducerUid> {
     ProducerUid::parse(key.strip_prefix("violations.")?).ok()
+}
+
+/// The key of a [`DeadLetterBytes`](crate::record::DeadLetterBytes) in [`STATE_BUCKET`].
+#[must_use]
+pub fn dead_letter_bytes_key(namespace: &str) -> String {
+    format!("dead.{namespace}")
+}
+
+/// All keys that [`dead_letter_bytes_key`] makes.
+pub const DEAD_LETTER_BYTES_KEYS: &str = "dead.*";
+
+/// The namespace of a [`dead_letter_bytes_key`]; `None` for any other key.
+#[must_use]
+pub fn parse_dead_letter_bytes_key(key: &str) -> Option<&str> {
+    key.strip_prefix("dead.")
 }
 
 /// The key of a [`TestRecord`](crate::delivery::test_delivery::TestRecord) in [`STATE_BUCKET`].

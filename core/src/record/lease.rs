@@ -18,9 +18,10 @@ pub const TRUST: Duration = Duration::from_secs(4);
 /// The longest time between two renewals of a dispatcher.
 pub const RENEW: Duration = Duration::from_secs(2);
 
-/// The value of a lease.
+/// The value of a lease. A reader ignores fields that it doesn't know: dispatchers are upgraded before the operator, and
+/// a lease that an older operator could not read would keep everything from becoming programmed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct DispatcherLease {
     /// The record version, [`crate::record::VERSION`].
     pub version: u32,
@@ -30,4 +31,16 @@ pub struct DispatcherLease {
     /// it, or a newer release wrote it. Records of these Producers count as not loaded, whatever the revision.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unserved: Vec<ProducerUid>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::decode;
+
+    #[test]
+    fn a_lease_of_a_newer_dispatcher_can_be_read() {
+        let lease: DispatcherLease = decode(br#"{"version":1,"revision":7,"positions":9}"#).unwrap();
+        assert_eq!(lease, DispatcherLease { version: 1, revision: 7, unserved: Vec::new() });
+    }
 }

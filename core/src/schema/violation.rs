@@ -31,12 +31,6 @@ impl Violation {
     pub fn unusable_schema() -> Self {
         Self::of_event("the EventSchema of the event's type can't be used by this dispatcher")
     }
-
-    /// The violation of an event whose validation came to no result.
-    #[must_use]
-    pub fn failed() -> Self {
-        Self::of_event("validating the event failed")
-    }
 }
 
 impl fmt::Display for Violation {

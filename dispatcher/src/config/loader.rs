@@ -17,6 +17,7 @@ use crate::config::schema::Schema;
 use crate::config::subscription::Subscription;
 use crate::health::Health;
 use crate::http::endpoint::{Endpoint, Unusable};
+use crate::panics;
 
 /// A key of the config bucket.
 enum Key {
@@ -60,7 +61,8 @@ impl ConfigLoader {
             Change::Put { key, value, revision } => match Key::parse(&key) {
                 Some(Key::Deleted(uid)) => self.index.set_deleted(uid, true),
                 Some(Key::Record(key)) => {
-                    if let Err(reason) = self.put(&key, &value, revision) {
+                    let put = panics::caught(|| self.put(&key, &value, revision));
+                    if let Err(reason) = put.unwrap_or_else(|panic| Err(format!("reading it panicked: {panic}"))) {
                         error!(%key, reason, "can't read a config record; its Producer is not served");
                         self.index.put_unreadable(&key, reason);
                     }

@@ -25,3 +25,9 @@ pub(crate) struct Subscription {
     pub(crate) endpoint: Result<Endpoint, Unusable>,
     pub(crate) health: Arc<HealthCell>,
 }
+
+impl Subscription {
+    pub(crate) fn namespace(&self) -> &str {
+        self.name.split_once('/').map_or("", |(namespace, _)| namespace)
+    }
+}

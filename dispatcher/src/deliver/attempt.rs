@@ -17,6 +17,7 @@ use crate::deliver::queued::{Admitted, Permits};
 use crate::http::endpoint::Unusable;
 use crate::http::request;
 use crate::limits::attempts::Permit;
+use crate::panics;
 
 impl Deliverer {
     /// Attempts the delivery and settles what follows: when this returns, the delivery is done or stored. If it is
@@ -54,6 +55,7 @@ impl Deliverer {
 
     async fn attempt(&self, delivery: &Delivery, event: Arc<Event>, permits: &mut Permits) -> (Timestamp, Outcome) {
         let subscription = &delivery.subscription;
+        panics::provoked(&subscription.name);
         let (started, clock) = (self.clock.now(), Instant::now());
         let outcome = self.send(subscription, event, &delivery.id, started, &mut permits.attempt).await;
         let took = clock.elapsed();

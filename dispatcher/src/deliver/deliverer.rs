@@ -15,6 +15,7 @@ use crate::limits::attempts::Attempts;
 use crate::limits::lane::Lanes;
 use crate::liveness::Liveness;
 use crate::metrics::Metrics;
+use crate::parking::dead_letter_budget::DeadLetterBudget;
 use crate::parking::quota::Quota;
 use crate::parking::store::Store;
 use crate::validate::schema_violations::ViolationCounts;
@@ -29,6 +30,7 @@ pub(crate) struct Deliverer {
     pub(crate) sender: Sender,
     pub(crate) store: Store,
     pub(crate) quota: Quota,
+    pub(crate) dead_letters: Arc<DeadLetterBudget>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) validator: Validator,
     pub(crate) violations: Arc<ViolationCounts>,

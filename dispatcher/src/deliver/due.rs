@@ -21,6 +21,7 @@ use crate::deliver::delivery::Delivery;
 use crate::deliver::follow::TOO_LARGE;
 use crate::deliver::queued::{Parked, Permits, Queued};
 use crate::deliver::test_delivery::test_header;
+use crate::panics;
 use crate::parking::messages::{Published, parks_before};
 
 impl Deliverer {
@@ -39,7 +40,7 @@ impl Deliverer {
             hold.settled(None);
             return Ok(());
         }
-        let parked = match read(&message) {
+        let (parked, published) = match read(&message) {
             Ok(parked) => parked,
             Err(failure) => {
                 error!(subject = %message.subject, error = chain(&failure), "can't read a parked delivery; postponed");
@@ -54,20 +55,20 @@ impl Deliverer {
         let version = self.index.version();
         match self.index.lookup(&parked.subscription) {
             Lookup::Serving(subscription, producer) => {
-                self.queue_due(message, parked, Due { version, subscription, received, hold }, &producer).await;
+                self.queue_due(parked, published, Due { version, subscription, received, hold }, &producer).await;
                 return Ok(());
             }
             Lookup::Deleted => drop(self.metrics.dropped.inc()),
             Lookup::Barred(subscription) => {
-                let published = parked.event.published;
-                let at = self.postpone_due(message, parked, Postponed::ProducerBarred).await;
-                at.into_iter().for_each(|at| subscription.health.parked(published, at));
+                let since = parked.event.published;
+                let at = self.postpone_due(parked, &published, Postponed::ProducerBarred).await;
+                at.into_iter().for_each(|at| subscription.health.parked(since, at));
             }
             Lookup::Absent { loaded } if loaded < Some(parked.revision) => {
-                self.postpone_due(message, parked, Postponed::ConfigBehind).await;
+                self.postpone_due(parked, &published, Postponed::ConfigBehind).await;
             }
             Lookup::Absent { .. } => {
-                self.postpone_due(message, parked, Postponed::SubscriptionAbsent).await;
+                self.postpone_due(parked, &published, Postponed::SubscriptionAbsent).await;
             }
         }
         hold.settled(None);
@@ -75,30 +76,29 @@ impl Deliverer {
     }
 
     /// Queues a due delivery whose Subscription is served.
-    async fn queue_due(
-        self: &Arc<Self>,
-        message: async_nats::Message,
-        parked: ParkedDelivery,
-        due: Due,
-        producer: &Producer,
-    ) {
-        let ParkedDelivery { id, event, progress, .. } = parked;
+    async fn queue_due(self: &Arc<Self>, parked: ParkedDelivery, published: Published, due: Due, producer: &Producer) {
+        let ParkedDelivery { id, progress, .. } = parked;
         let Due { version, subscription, received, hold } = due;
-        let published = Arc::new(Published::from_parked(message, event));
+        let published = Arc::new(published);
         let known_type = Some(published.event.event_type.as_str());
         let reading = Reading { rule: &producer.record.event_type, source: &producer.source, known_type };
-        match published.with_message(|message| parse(message, reading)) {
-            Ok(event) => {
+        match panics::caught(|| published.with_message(|message| parse(message, reading))) {
+            Ok(Ok(event)) => {
                 let parked = Some(Box::new(Parked { id, progress }));
                 let (deliverer, event) = (Arc::clone(self), Arc::new(event));
                 let queued =
                     Queued { deliverer, subscription, published, event, received, version, parked, place: None, hold };
                 queued.enter();
             }
-            Err(malformed) => {
+            Ok(Err(malformed)) => {
                 error!(%id, %malformed, "can't read a parked event any more; postponed");
                 let delivery = Delivery { id, subscription, published, progress, waited: true, received, version };
                 self.postpone(delivery, Postponed::EventUnreadable).await;
+                hold.settled(None);
+            }
+            Err(panic) => {
+                let delivery = Delivery { id, subscription, published, progress, waited: true, received, version };
+                self.panicked(delivery, panic).await;
                 hold.settled(None);
             }
         }
@@ -108,21 +108,20 @@ impl Deliverer {
     /// until when it waits, unless it has become too large to be parked.
     async fn postpone_due(
         &self,
-        message: async_nats::Message,
         mut parked: ParkedDelivery,
+        published: &Published,
         why: Postponed,
     ) -> Option<Timestamp> {
-        let published = Published::from_parked(message, parked.event.clone());
         let now = self.clock.now();
         let at = why.postpone(&mut parked.progress, None, now, Jitter::new(rand::random())).unwrap_or(now);
-        if self.store.park(&parked, &published, at).await.is_ok() {
+        if self.store.park(&parked, published, at).await.is_ok() {
             self.metrics.parked(why.name());
             return Some(at);
         }
         let ParkedDelivery { subscription, producer, id, event, progress, .. } = parked;
         let reason = DeadLetterReason::TooLarge;
         let letter = DeadLetter::of_delivery(subscription, producer, id, event, progress, reason, now);
-        self.store.bury(letter.with_detail(Some(TOO_LARGE.to_owned())), &published).await;
+        self.keep_as(false, letter.with_detail(Some(TOO_LARGE.to_owned())), published).await;
         self.metrics.dead_letter(reason);
         None
     }
@@ -145,7 +144,9 @@ struct Due {
     hold: Hold<Permits>,
 }
 
-fn read(message: &async_nats::Message) -> Result<ParkedDelivery, RecordError> {
+fn read(message: &async_nats::Message) -> Result<(ParkedDelivery, Published), RecordError> {
     let header = message.headers.as_ref().and_then(|headers| headers.get(PARKED_HEADER));
-    decode(header.map_or(b"", |value| value.as_str().as_bytes()))
+    let parked: ParkedDelivery = decode(header.map_or(b"", |value| value.as_str().as_bytes()))?;
+    let published = Published::from_parked(message, parked.event.clone())?;
+    Ok((parked, published))
 }

@@ -6,7 +6,6 @@ use hookwright_core::delivery::dead_letter::DeadLetterReason;
 use hookwright_core::event::{Event, Reading, parse};
 use hookwright_core::nats::ids::ProducerUid;
 use hookwright_core::record::Validation;
-use hookwright_core::schema::Violation;
 use tokio::time::Instant;
 
 use crate::ack::hold::{Abandoned, Hold};
@@ -14,6 +13,7 @@ use crate::config::index::{Matches, Producer};
 use crate::deliver::deliverer::Deliverer;
 use crate::deliver::queued::{Permits, Queued};
 use crate::limits::read_ahead::Coming;
+use crate::panics;
 use crate::parking::messages::Published;
 
 /// An event that has been read and is not handed out yet.
@@ -37,10 +37,13 @@ impl Deliverer {
     ) {
         let Some(producer) = self.index.producer(producer) else { return };
         let reading = Reading { rule: &producer.record.event_type, source: &producer.source, known_type: None };
-        let parsed = published.with_message(|message| parse(message, reading));
+        let read = panics::caught(|| {
+            let parsed = published.with_message(|message| parse(message, reading));
+            parsed.inspect(|event| panics::provoked(&event.event_type))
+        });
         let deliverer = Arc::clone(self);
-        match parsed {
-            Ok(event) => {
+        match read {
+            Ok(Ok(event)) => {
                 published.event.event_type.clone_from(&event.event_type);
                 let arrived = Arrived { producer, published, event, coming, hold };
                 if arrived.producer.record.validation != Validation::Ignore {
@@ -51,22 +54,45 @@ impl Deliverer {
                     tokio::spawn(async move { deliverer.wait_for_room(arrived).await });
                 }
             }
-            Err(_) if !self.liveness.is_live() => {}
-            Err(malformed) => {
-                tokio::spawn(async move {
-                    let (reason, detail) = (DeadLetterReason::Malformed, malformed.to_string());
-                    deliverer.bury_event(&producer, &published, reason, detail).await;
-                    hold.settled(None);
-                });
+            Ok(Err(malformed)) => {
+                self.reject(producer, published, DeadLetterReason::Malformed, malformed.to_string(), hold)
             }
+            Err(panic) => self.reject(producer, published, DeadLetterReason::Internal, panicked(&panic), hold),
         }
+    }
+
+    /// Gives up an event that is itself at fault, and settles it. If this dispatcher may not go on, the event is
+    /// abandoned.
+    pub(crate) fn reject(
+        self: &Arc<Self>,
+        producer: Arc<Producer>,
+        published: Published,
+        reason: DeadLetterReason,
+        detail: String,
+        hold: Hold<Permits>,
+    ) {
+        if !self.liveness.is_live() {
+            return;
+        }
+        let deliverer = Arc::clone(self);
+        tokio::spawn(async move {
+            deliverer.bury_event(&producer, &published, reason, detail).await;
+            hold.settled(None);
+        });
     }
 
     /// Queues a delivery for each Subscription that wants the event. Returns the event if it has to wait for room. If
     /// this dispatcher may not go on, the event is abandoned.
     fn hand_out(self: &Arc<Self>, arrived: Arrived) -> Option<Arrived> {
-        let Matches { mut subscriptions, version } =
-            self.index.matches(&arrived.producer.record.uid, &arrived.event.event_type)?;
+        let matches = panics::caught(|| self.index.matches(&arrived.producer.record.uid, &arrived.event.event_type));
+        let Matches { mut subscriptions, version } = match matches {
+            Ok(matches) => matches?,
+            Err(panic) => {
+                let Arrived { producer, published, hold, .. } = arrived;
+                self.reject(producer, published, DeadLetterReason::Internal, panicked(&panic), hold);
+                return None;
+            }
+        };
         // Checked after the match: if the lease was lost before, the index may have been out of date.
         if !self.liveness.is_live() {
             return None;
@@ -123,24 +149,39 @@ impl Deliverer {
 
     /// Whether the event is to be delivered: it is valid, or its Producer only warns.
     async fn passes(&self, producer: &Producer, published: &Published, event: &Event) -> Result<bool, Abandoned> {
-        let Some(violation) = self.validator.violation(producer, event).await else { return Ok(true) };
+        let (reason, detail) = match self.validator.violation(producer, event).await {
+            Ok(None) => return Ok(true),
+            Ok(Some(violation)) => (DeadLetterReason::SchemaViolation, violation.to_string()),
+            Err(panic) => (DeadLetterReason::Internal, format!("validating the event panicked: {panic}")),
+        };
         // If the lease was lost, an old schema may have been used. If the Producer is no longer served, a schema may
         // have been used that can't be compiled.
         if !self.liveness.is_live() || self.index.producer(&producer.record.uid).is_none() {
             return Err(Abandoned);
         }
-        Ok(self.tolerates(producer, published, &violation).await)
+        Ok(self.tolerates(producer, published, reason, detail).await)
     }
 
     /// Counts a violation, and returns whether the event is delivered all the same. If the schema is enforced, the
     /// event becomes a dead letter.
-    async fn tolerates(&self, producer: &Producer, published: &Published, violation: &Violation) -> bool {
+    async fn tolerates(
+        &self,
+        producer: &Producer,
+        published: &Published,
+        reason: DeadLetterReason,
+        detail: String,
+    ) -> bool {
         let enforced = producer.record.validation == Validation::Enforce;
         self.metrics.schema_violation(if enforced { "Enforce" } else { "Warn" });
         self.violations.add(&producer.record.uid);
         if enforced {
-            self.bury_event(producer, published, DeadLetterReason::SchemaViolation, violation.to_string()).await;
+            self.bury_event(producer, published, reason, detail).await;
         }
         !enforced
     }
+}
+
+/// The detail of a dead letter whose event could not be read or matched.
+fn panicked(message: &str) -> String {
+    format!("reading the event panicked: {message}")
 }

@@ -1,7 +1,6 @@
 //! Gives up deliveries and events, which become dead letters, and Subscriptions whose endpoint is gone.
 
-use hookwright_core::delivery::dead_letter::DeadLetter;
-use hookwright_core::delivery::dead_letter::DeadLetterReason;
+use hookwright_core::delivery::dead_letter::{DeadLetter, DeadLetterReason};
 use hookwright_core::delivery::policy::DeadLetterPolicy;
 use tracing::info;
 
@@ -9,6 +8,7 @@ use crate::config::index::Producer;
 use crate::deliver::deliverer::Deliverer;
 use crate::deliver::delivery::Delivery;
 use crate::parking::messages::Published;
+use crate::parking::store::NotKept;
 
 impl Deliverer {
     /// Gives a delivery up. It becomes a dead letter, unless its Subscription discards dead letters.
@@ -24,7 +24,8 @@ impl Deliverer {
                 reason,
                 self.clock.now(),
             );
-            self.store.bury(letter.with_detail(detail.map(str::to_owned)), &delivery.published).await;
+            let letter = letter.with_detail(detail.map(str::to_owned));
+            self.keep(subscription.namespace(), letter, &delivery.published).await;
         }
         info!(subscription = subscription.name, id = %delivery.id, reason = reason.name(), "gave up a delivery");
         self.metrics.dead_letter(reason);
@@ -41,10 +42,26 @@ impl Deliverer {
     ) {
         let (uid, event) = (producer.record.uid.clone(), published.event.clone());
         let letter = DeadLetter::of_event(uid, event, reason, self.clock.now());
-        self.store.bury(letter.with_detail(Some(detail)), published).await;
+        self.keep(&producer.record.namespace, letter.with_detail(Some(detail)), published).await;
         let name = format!("{}/{}", producer.record.namespace, producer.record.name);
         info!(producer = name, sequence = published.event.sequence, reason = reason.name(), "gave up an event");
         self.metrics.dead_letter(reason);
+    }
+
+    /// Stores a dead letter of this namespace: the whole event while the namespace has room for it.
+    async fn keep(&self, namespace: &str, letter: DeadLetter, published: &Published) {
+        let whole = self.dead_letters.take(namespace, published.size());
+        if !whole {
+            self.metrics.dead_letter_references.inc();
+        }
+        self.keep_as(whole, letter, published).await;
+    }
+
+    /// Stores a dead letter: the whole event, or only a reference.
+    pub(super) async fn keep_as(&self, whole: bool, letter: DeadLetter, published: &Published) {
+        if let Err(NotKept(refusal)) = self.store.bury(letter, published, whole).await {
+            self.metrics.dead_letter_refused(refusal.name());
+        }
     }
 
     /// Disables a Subscription whose endpoint is gone: at once at this dispatcher, and through NATS at all others.

@@ -14,6 +14,7 @@ use crate::ack::hold::Hold;
 use crate::config::subscription::Subscription;
 use crate::deliver::deliverer::Deliverer;
 use crate::deliver::delivery::{Delivery, id};
+use crate::deliver::spare::Spare;
 use crate::limits::read_ahead::Places;
 use crate::limits::slowness::START_WITHIN;
 use crate::limits::{attempts, lane};
@@ -88,9 +89,13 @@ impl lane::Waits for Queued {
     fn leave(self) {
         tokio::spawn(async move {
             let (deliverer, mut delivery, _, hold) = self.in_hand();
-            let (standing, span) = (deliverer.standing(&mut delivery), delivery.span());
-            deliverer.put_off(delivery, standing).instrument(span).await;
-            hold.settled(None);
+            let (spare, span) = (Spare::of(&delivery), delivery.span());
+            let put_off = async {
+                let standing = deliverer.standing(&mut delivery);
+                deliverer.put_off(delivery, standing).await;
+                None
+            };
+            hold.settled(deliverer.survive(spare, put_off.instrument(span)).await);
         });
     }
 
@@ -116,8 +121,8 @@ impl attempts::Waits for Admitted {
         // Runs in a task of its own, because the caller is some other delivery that gave its permit back.
         tokio::spawn(async move {
             let (deliverer, delivery, event, hold) = queued.in_hand();
-            let span = delivery.span();
-            let permits = deliverer.deliver(delivery, event, permits).instrument(span).await;
+            let (spare, span) = (Spare::of(&delivery), delivery.span());
+            let permits = deliverer.survive(spare, deliverer.deliver(delivery, event, permits).instrument(span)).await;
             hold.settled(permits);
         });
     }

@@ -34,6 +34,11 @@ const PENDING: &str = "Nats-Pending-Messages";
 pub(crate) enum PullError {
     #[error("can't open consumer {consumer} of stream {stream}")]
     Consumer { stream: String, consumer: String, source: jetstream::stream::ConsumerError },
+    #[error(
+        "consumer {consumer} of stream {stream} is set to headers_only, so its messages have no bodies; nothing is read \
+         until it is set right"
+    )]
+    HeadersOnly { stream: String, consumer: String },
     #[error("can't subscribe to an inbox for messages")]
     Subscribe(#[source] async_nats::SubscribeError),
     #[error("can't ask for messages")]
@@ -75,6 +80,9 @@ impl Puller {
         let found = nats.jetstream.get_consumer_from_stream(consumer, stream).await.map_err(|source| {
             PullError::Consumer { stream: stream.to_owned(), consumer: consumer.to_owned(), source }
         })?;
+        if found.cached_info().config.headers_only {
+            return Err(PullError::HeadersOnly { stream: stream.to_owned(), consumer: consumer.to_owned() });
+        }
         let reserve = Arc::new(Budget::new(1, max_message as usize, max_message));
         let (client, context) = (nats.client.clone(), nats.jetstream.clone());
         Ok(Self { client, context, consumer: found, connected: nats.connected.clone(), budget, reserve })

@@ -5,8 +5,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
+use backon::{BackoffBuilder, ExponentialBuilder};
+use hookwright_core::delivery::dead_letter::DeadLetterReason;
 use hookwright_core::nats::ids::ProducerUid;
-use hookwright_runtime::logging::chain;
+use hookwright_runtime::logging::{Seldom, chain};
 use hookwright_runtime::nats::Nats;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -18,6 +20,7 @@ use crate::ack::hold::Hold;
 use crate::config::index::Producer;
 use crate::deliver::deliverer::Deliverer;
 use crate::deliver::queued::Permits;
+use crate::intake::bodiless::{Bodiless, Body};
 use crate::intake::connections::{Connection, Connections};
 use crate::intake::pull::{PullError, Pulled, Puller};
 use crate::limits::budget::Budget;
@@ -28,8 +31,21 @@ use crate::validate::validator::QUICKLY_READ;
 
 /// The most messages that one pull asks for.
 const MAX_EVENTS: u32 = 256;
-/// The wait between a failed pull and the next.
-const RETRY: Duration = Duration::from_millis(250);
+/// The wait after a failed pull, when it begins and at most. The waits grow by [`GROWTH`], so that each is about a fourth
+/// of the time since the first: a consumer that the operator has created again after some seconds is read soon, and one
+/// that stays away costs little.
+const RETRY: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(30));
+const GROWTH: f32 = 1.25;
+/// The detail of a dead letter whose event is empty, although it says that it is not.
+const MISSING_BODY: &str = "the event has no body, although its header Nats-Msg-Size says that it has one";
+
+type Waits = <ExponentialBuilder as BackoffBuilder>::Backoff;
+
+fn backoff() -> Waits {
+    let (first, most) = RETRY;
+    let growing = ExponentialBuilder::new().with_min_delay(first).with_factor(GROWTH).with_max_delay(most);
+    growing.with_jitter().with_jitter_seed(rand::random()).without_max_times().build()
+}
 
 /// The parts that a reader needs.
 #[derive(Clone)]
@@ -68,13 +84,29 @@ impl Source {
     }
 }
 
+/// What a reader remembers from one opening of its consumer to the next.
+struct State {
+    /// The connection over which events are read. Due deliveries come over that of the dispatcher.
+    connection: Option<Connection>,
+    bodiless: Bodiless,
+    /// The waits after failures in a row, until a pull succeeds.
+    waits: Option<Waits>,
+}
+
+impl State {
+    fn new(source: &Source, connections: &Arc<Connections>) -> Self {
+        let connection = match source {
+            Source::Events { .. } => Some(Connection::new(Arc::clone(connections))),
+            Source::Due { .. } => None,
+        };
+        Self { connection, bodiless: Bodiless::default(), waits: None }
+    }
+}
+
 impl Reader {
     /// Reads until `stop`. Work on messages that are held goes on after that.
     pub(crate) async fn run(self, source: Source, stop: CancellationToken) {
-        let mut connection = match source {
-            Source::Events { .. } => Some(Connection::new(Arc::clone(&self.connections))),
-            Source::Due { .. } => None,
-        };
+        let (mut state, complaints) = (State::new(&source, &self.connections), Seldom::default());
         while !stop.is_cancelled() {
             let allowed = async {
                 self.deliverer.liveness.live().await;
@@ -86,24 +118,25 @@ impl Reader {
             if stop.run_until_cancelled(allowed).await.is_none() {
                 break;
             }
-            if let Err(error) = self.read(&source, connection.as_mut(), &stop).await {
+            if let Err(error) = self.read(&source, &mut state, &stop).await {
                 let (stream, consumer) = source.names();
-                warn!(stream, consumer, error = chain(&error), "can't read from the consumer; retrying");
-                stop.run_until_cancelled(tokio::time::sleep(RETRY)).await;
+                if complaints.now() || state.waits.is_none() {
+                    warn!(stream, consumer, error = chain(&error), "can't read from the consumer; retrying");
+                }
+                let wait = state.waits.get_or_insert_with(backoff).next().unwrap_or(RETRY.1);
+                stop.run_until_cancelled(tokio::time::sleep(wait)).await;
             }
         }
         debug!(source = ?source.names(), "stopped reading");
     }
 
-    async fn read(
-        &self,
-        source: &Source,
-        mut connection: Option<&mut Connection>,
-        stop: &CancellationToken,
-    ) -> Result<(), PullError> {
+    /// Opens the consumer and reads, until it has to be opened anew.
+    async fn read(&self, source: &Source, state: &mut State, stop: &CancellationToken) -> Result<(), PullError> {
         let (stream, consumer) = source.names();
-        let (nats, budget) = (connection.as_ref().map_or(&self.nats, |own| own.nats()), Arc::clone(&self.budget));
-        let mut puller = Puller::open(nats, stream, consumer, budget, self.max_message).await?;
+        let nats = state.connection.as_ref().map_or_else(|| self.nats.clone(), |connection| connection.nats());
+        let budget = Arc::clone(&self.budget);
+        let mut puller = Puller::open(&nats, stream, consumer, budget, self.max_message).await?;
+        state.bodiless.opened();
         let may_read = || {
             let kept_out = matches!(source, Source::Events { .. }) && self.parked_budget.is_high();
             let deliverer = &self.deliverer;
@@ -116,18 +149,20 @@ impl Reader {
         let fair_queue = self.deliverer.validator.fair_queue();
         let long_queue = || queue.filter(|producer| fair_queue.is_long(producer));
         let goes_on = || may_read() && long_queue().is_none();
-        while may_read() {
+        while may_read() && !state.bodiless.reopens() {
             if let Some(producer) = long_queue() {
                 stop.run_until_cancelled(fair_queue.shortened(producer)).await;
                 continue;
             }
-            if let Some(connection) = &mut connection
+            if let Some(connection) = &mut state.connection
                 && connection.is_to_change()
             {
                 stop.run_until_cancelled(connection.change(stream)).await;
                 return Ok(());
             }
-            puller.pull(self.wanted(source), goes_on, stop, |pulled| self.take(source, pulled)).await?;
+            let bodiless = &mut state.bodiless;
+            puller.pull(self.wanted(source), goes_on, stop, |pulled| self.take(source, pulled, bodiless)).await?;
+            state.waits = None;
         }
         Ok(())
     }
@@ -141,12 +176,23 @@ impl Reader {
     }
 
     /// Holds a message and starts the work on it.
-    fn take(&self, source: &Source, pulled: Pulled) {
+    fn take(&self, source: &Source, pulled: Pulled, bodiless: &mut Bodiless) {
         let Pulled { message, position, reply, share } = pulled;
+        let body = bodiless.judge(position.sequence, &message);
+        // A parked delivery has its event's headers in one of its own, so no publisher can have written that header.
+        if body == Body::Withheld || body == Body::Missing && matches!(source, Source::Due { .. }) {
+            let (stream, consumer) = source.names();
+            debug!(stream, consumer, sequence = position.sequence, "a message has no body; it comes again");
+            return;
+        }
         let hold = Hold::new(self.acks.clone(), reply, share, self.tracker.token());
         match source {
             Source::Events { producer, intake } => {
                 let published = Published::from_stream(message, position, producer.record.stream.created);
+                if body == Body::Missing {
+                    let (producer, detail) = (Arc::clone(producer), MISSING_BODY.to_owned());
+                    return self.deliverer.reject(producer, published, DeadLetterReason::Malformed, detail, hold);
+                }
                 self.fan_out(&producer.record.uid, published, intake.coming(), hold);
             }
             Source::Due { .. } => {

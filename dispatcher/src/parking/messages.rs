@@ -1,10 +1,11 @@
 //! The NATS messages that carry an event: as the Producer's application published it, parked, and as a dead letter.
 
-use async_nats::HeaderMap;
 use async_nats::jetstream::message::Info;
+use async_nats::{HeaderMap, HeaderName, HeaderValue};
 use bytes::Bytes;
 use hookwright_core::delivery::dead_letter::DeadLetter;
-use hookwright_core::delivery::event_ref::{EVENT_HEADER_PREFIX, EventRef};
+use hookwright_core::delivery::event_headers::{EVENT_HEADERS_HEADER, decode_event_headers, encode_event_headers};
+use hookwright_core::delivery::event_ref::EventRef;
 use hookwright_core::delivery::parked::{ParkedDelivery, schedule_headers};
 use hookwright_core::event::Message;
 use hookwright_core::nats::names::{PARKED_AT_PREFIX, PARKED_DUE_PREFIX};
@@ -38,24 +39,31 @@ impl Published {
     }
 
     /// Takes the event out of a parked delivery.
-    pub(crate) fn from_parked(message: async_nats::Message, event: EventRef) -> Self {
+    ///
+    /// # Errors
+    /// If its headers are not in the form that [`Self::parked`] gives them.
+    pub(crate) fn from_parked(message: &async_nats::Message, event: EventRef) -> Result<Self, RecordError> {
+        let encoded = message.headers.as_ref().and_then(|headers| headers.get(EVENT_HEADERS_HEADER));
+        let pairs = encoded.map_or(Ok(Vec::new()), |encoded| decode_event_headers(encoded.as_str()))?;
         let mut headers = HeaderMap::new();
-        for (name, values) in message.headers.iter().flat_map(HeaderMap::iter) {
-            let name: &str = name.as_ref();
-            if let Some(name) = name.strip_prefix(EVENT_HEADER_PREFIX) {
-                values.iter().for_each(|value| headers.append(name, value.clone()));
+        for (name, value) in pairs {
+            // A header that NATS doesn't allow was never published.
+            if let (Ok(name), Ok(value)) = (name.parse::<HeaderName>(), value.parse::<HeaderValue>()) {
+                headers.append(name, value);
             }
         }
-        Self { event, headers, body: message.payload }
+        Ok(Self { event, headers, body: message.payload.clone() })
+    }
+
+    /// The names and values of the event's own headers.
+    fn pairs(&self) -> Vec<(&str, &str)> {
+        let headers = self.headers.iter();
+        headers.flat_map(|(name, values)| values.iter().map(move |value| (name.as_ref(), value.as_str()))).collect()
     }
 
     /// Calls `read` with the message as the domain crate describes it.
     pub(crate) fn with_message<T>(&self, read: impl FnOnce(&Message<'_>) -> T) -> T {
-        let pairs: Vec<(&str, &str)> = self
-            .headers
-            .iter()
-            .flat_map(|(name, values)| values.iter().map(move |value| (name.as_ref(), value.as_str())))
-            .collect();
+        let pairs = self.pairs();
         read(&Message {
             subject: &self.event.subject,
             headers: &pairs,
@@ -71,13 +79,13 @@ impl Published {
         size(&self.headers) + self.body.len()
     }
 
-    fn prefixed_headers(&self) -> HeaderMap {
+    /// The header that keeps the event's own headers, if it has any.
+    fn kept_headers(&self) -> Result<HeaderMap, RecordError> {
         let mut headers = HeaderMap::new();
-        for (name, values) in self.headers.iter() {
-            let name = format!("{EVENT_HEADER_PREFIX}{name}");
-            values.iter().for_each(|value| headers.append(name.as_str(), value.clone()));
+        if !self.headers.is_empty() {
+            headers.insert(EVENT_HEADERS_HEADER, encode_event_headers(&self.pairs())?);
         }
-        headers
+        Ok(headers)
     }
 
     /// The headers of the message that parks a delivery. The server publishes the message to `target` at `at` (ADR-51).
@@ -87,13 +95,13 @@ impl Published {
         at: Timestamp,
         target: &str,
     ) -> Result<HeaderMap, RecordError> {
-        Ok(with(self.prefixed_headers(), parked.headers(at, target)?))
+        Ok(with(self.kept_headers()?, parked.headers(at, target)?))
     }
 
     /// The headers of the message that keeps a dead letter. A dead letter that is only a reference does not have the
     /// event's headers.
     pub(crate) fn dead_letter(&self, letter: &DeadLetter) -> Result<HeaderMap, RecordError> {
-        let headers = if letter.reference_only { HeaderMap::new() } else { self.prefixed_headers() };
+        let headers = if letter.reference_only { HeaderMap::new() } else { self.kept_headers()? };
         Ok(with(headers, letter.headers()?))
     }
 }
@@ -159,4 +167,61 @@ pub(crate) fn size(headers: &HeaderMap) -> usize {
 fn with(mut headers: HeaderMap, own: impl IntoIterator<Item = (&'static str, String)>) -> HeaderMap {
     own.into_iter().for_each(|(name, value)| headers.insert(name, value));
     headers
+}
+
+#[cfg(test)]
+mod tests {
+    use hookwright_core::nats::delivery_id::DeliveryKey;
+    use hookwright_core::nats::ids::{ProducerUid, SubscriptionUid};
+
+    use super::*;
+
+    #[test]
+    fn an_events_headers_come_back_and_none_of_them_is_a_header_of_the_parked_message() {
+        let mut headers = HeaderMap::new();
+        for (name, value) in [("Nats-Msg-Id", "1"), ("X-Nats-Schedule", "@at x"), ("x", "a, \"é\""), ("x", "")] {
+            headers.append(name, value);
+        }
+        let event = EventRef {
+            stream: "s".to_owned(),
+            stream_created: Timestamp::UNIX_EPOCH,
+            sequence: 7,
+            subject: "a.b".to_owned(),
+            published: Timestamp::UNIX_EPOCH,
+            event_type: "b".to_owned(),
+        };
+        let subscription = SubscriptionUid::parse("s-1").unwrap();
+        let key = DeliveryKey {
+            subscription: &subscription,
+            stream: &event.stream,
+            stream_created: event.stream_created,
+            sequence: event.sequence,
+            stored: event.published,
+        };
+        let parked = ParkedDelivery {
+            version: 1,
+            id: key.id(),
+            producer: ProducerUid::parse("p-1").unwrap(),
+            revision: 1,
+            event: event.clone(),
+            progress: hookwright_core::delivery::progress::Progress::default(),
+            subscription: subscription.clone(),
+        };
+        let published = Published { event: event.clone(), headers: headers.clone(), body: Bytes::from_static(b"x") };
+        let stored = published.parked(&parked, Timestamp::UNIX_EPOCH, "target").unwrap();
+        let mut names: Vec<&str> = stored.iter().map(|(name, _)| name.as_ref()).collect();
+        names.sort_unstable();
+        let own = ["Hookwright-Event-Headers", "Hookwright-Parked", "Nats-Schedule", "Nats-Schedule-Target"];
+        assert_eq!(names, own);
+        let message = async_nats::Message {
+            subject: "due".into(),
+            reply: None,
+            payload: published.body.clone(),
+            headers: Some(stored),
+            status: None,
+            description: None,
+            length: 0,
+        };
+        assert_eq!(Published::from_parked(&message, event).unwrap().headers, headers);
+    }
 }

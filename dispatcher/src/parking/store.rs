@@ -1,5 +1,6 @@
 //! Stores deliveries that did not succeed: parked, or as dead letters. Nothing counts as stored before the server has
-//! acknowledged it. A store that fails is repeated; the attempt is not.
+//! acknowledged it. A store that fails is repeated; the attempt is not. Only a dead letter that NATS refuses for good is
+//! let go, so that it does not hold up other deliveries.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,18 +14,24 @@ use hookwright_core::delivery::parked::ParkedDelivery;
 use hookwright_core::delivery::test_delivery::{TestDelivery, TestRecord, TestResult};
 use hookwright_core::nats::ids::SubscriptionUid;
 use hookwright_core::nats::names::{
-    STATE_BUCKET, dead_delivery, dead_event, disabled_key, parked_at, parked_due, test_key,
+    DEAD_LETTER_STREAM, STATE_BUCKET, dead_delivery, dead_event, disabled_key, parked_at, parked_due, test_key,
 };
 use hookwright_core::record::{Disabled, RecordError, VERSION, encode};
 use hookwright_runtime::logging::{Seldom, chain};
 use hookwright_runtime::nats::Nats;
 use jiff::Timestamp;
+use tokio::time::Instant;
 use tracing::{error, warn};
 
 use crate::parking::messages::{Published, schedule_of, size, unread_headers};
+use crate::parking::refusal::Refusal;
 
-/// The bytes that a publish needs besides headers and body.
+/// The bytes that a publish needs besides headers and body, and that the server adds to the headers.
 const SLACK: usize = 1024;
+/// The most bytes of headers that a stream takes (nats-server's `JSStreamHeaderExceedsMaximumErr`).
+const MAX_HEADERS: usize = u16::MAX as usize;
+/// How long a dead letter waits for room in a storage that is full.
+const ROOM: Duration = Duration::from_secs(60);
 
 /// Why NATS did not do as asked.
 #[derive(Debug, thiserror::Error)]
@@ -45,11 +52,25 @@ pub(crate) enum StoreError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct TooLarge;
 
+/// NATS did not take a dead letter, and it is not kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct NotKept(pub(crate) Refusal);
+
+impl StoreError {
+    fn refusal(&self) -> Refusal {
+        match self {
+            Self::Publish(error) => Refusal::of(error),
+            Self::Bucket(_) | Self::Put(_) | Self::Read(_) | Self::Answer(_) => Refusal::Outage,
+        }
+    }
+}
+
 /// Stores in NATS whatever follows a delivery or a test.
 #[derive(Clone)]
 pub(crate) struct Store {
     nats: Nats,
     complaints: Arc<Seldom>,
+    losses: Arc<Seldom>,
 }
 
 fn backoff() -> ExponentialBuilder {
@@ -57,12 +78,13 @@ fn backoff() -> ExponentialBuilder {
         .with_min_delay(Duration::from_millis(50))
         .with_max_delay(Duration::from_secs(2))
         .with_jitter()
+        .with_jitter_seed(rand::random())
         .without_max_times()
 }
 
 impl Store {
     pub(crate) fn new(nats: Nats) -> Self {
-        Self { nats, complaints: Arc::default() }
+        Self { nats, complaints: Arc::default(), losses: Arc::default() }
     }
 
     /// Parks a delivery until `at`. Each delivery has one schedule, so parking it again replaces the schedule.
@@ -77,7 +99,7 @@ impl Store {
         if !self.fits(&headers, &published.body) {
             return Err(TooLarge);
         }
-        self.publish(subject, headers, published.body.clone()).await;
+        self.persist(|| self.publish_once(&subject, &headers, &published.body)).await;
         Ok(())
     }
 
@@ -85,23 +107,56 @@ impl Store {
     pub(crate) async fn park_unread(&self, message: async_nats::Message, at: Timestamp, parks: u32) {
         let subject = schedule_of(&message);
         let headers = unread_headers(&message, at, parks);
-        self.publish(subject, headers, message.payload).await;
+        self.persist(|| self.publish_once(&subject, &headers, &message.payload)).await;
     }
 
-    /// Stores a dead letter: the event with the reason or, if that is too large, the reason and the event's position.
-    pub(crate) async fn bury(&self, mut letter: DeadLetter, published: &Published) {
-        let subject = match &letter.subscription {
-            Some(subscription) => dead_delivery(subscription),
-            None => dead_event(&letter.producer),
-        };
-        let mut headers = self.encoded(published.dead_letter(&letter));
-        let mut body = published.body.clone();
-        if !self.fits(&headers, &body) {
-            letter.reference_only = true;
-            headers = self.encoded(published.dead_letter(&letter));
-            body = Bytes::new();
+    /// Stores a dead letter: the event with the reason or, if NATS does not take that or the event is not to be kept
+    /// whole, the reason and the event's position.
+    pub(crate) async fn bury(&self, mut letter: DeadLetter, published: &Published, whole: bool) -> Result<(), NotKept> {
+        let mut full_since = None;
+        let headers = self.encoded(published.dead_letter(&letter));
+        if whole
+            && self.fits(&headers, &published.body)
+            && self.keep(&letter, headers, published.body.clone(), &mut full_since).await.is_ok()
+        {
+            return Ok(());
         }
-        self.publish(subject, headers, body).await;
+        letter.reference_only = true;
+        let headers = self.encoded(published.dead_letter(&letter));
+        self.keep(&letter, headers, Bytes::new(), &mut full_since).await.map_err(|(refusal, error)| {
+            if self.losses.now() {
+                error!(
+                    error = chain(&error),
+                    id = letter.message_id(),
+                    "NATS refuses a dead letter, even without the event; it is not kept: check the limits of stream \
+                     {DEAD_LETTER_STREAM} and of the account"
+                );
+            }
+            NotKept(refusal)
+        })
+    }
+
+    /// Publishes a dead letter in this form, until NATS has stored it or refuses it for good. Storage that has been full
+    /// for [`ROOM`], counted from `full_since`, counts as refused.
+    async fn keep(
+        &self,
+        letter: &DeadLetter,
+        headers: HeaderMap,
+        body: Bytes,
+        full_since: &mut Option<Instant>,
+    ) -> Result<(), (Refusal, StoreError)> {
+        let subject = letter.subscription.as_ref().map_or_else(|| dead_event(&letter.producer), dead_delivery);
+        let publish = || self.publish_once(&subject, &headers, &body);
+        let waits = |error: &StoreError| match error.refusal() {
+            Refusal::Outage => {
+                *full_since = None;
+                true
+            }
+            Refusal::NoRoom => full_since.get_or_insert_with(Instant::now).elapsed() < ROOM,
+            Refusal::Final => false,
+        };
+        let stored = publish.retry(backoff()).when(waits).notify(|error, _| self.complain(error)).await;
+        stored.map_err(|error| (error.refusal(), error))
     }
 
     /// Tells all dispatchers and the operator that this generation is disabled.
@@ -137,30 +192,29 @@ impl Store {
     }
 
     fn fits(&self, headers: &HeaderMap, body: &Bytes) -> bool {
-        size(headers) + body.len() + SLACK <= self.nats.client.server_info().max_payload
+        let headers = size(headers) + SLACK;
+        headers <= MAX_HEADERS && headers + body.len() <= self.nats.client.server_info().max_payload
     }
 
-    async fn publish(&self, subject: String, headers: HeaderMap, body: Bytes) {
-        let publish = || async {
-            let publish = self.nats.jetstream.publish_with_headers(subject.clone(), headers.clone(), body.clone());
-            publish.await.map_err(StoreError::Publish)?.await.map_err(StoreError::Publish)
-        };
-        self.persist(publish).await;
+    async fn publish_once(&self, subject: &str, headers: &HeaderMap, body: &Bytes) -> Result<(), StoreError> {
+        let publish = self.nats.jetstream.publish_with_headers(subject.to_owned(), headers.clone(), body.clone());
+        publish.await.map_err(StoreError::Publish)?.await.map_err(StoreError::Publish)?;
+        Ok(())
     }
 
     /// Repeats a store until it succeeds. In-progress acks keep the message meanwhile.
-    async fn persist<T, F: Future<Output = Result<T, StoreError>>>(&self, store: impl FnMut() -> F) {
-        let notify = |error: &StoreError, _| {
-            if self.complaints.now() {
-                warn!(
-                    error = chain(error),
-                    "can't store a parked delivery, a dead letter or another record in NATS; retrying"
-                );
-            }
-        };
-        let mut store = store;
+    async fn persist<T, F: Future<Output = Result<T, StoreError>>>(&self, mut store: impl FnMut() -> F) {
         // The number of tries is unlimited, so this ends only with success.
-        let _ = (&mut store).retry(backoff()).notify(notify).await;
+        let _ = (&mut store).retry(backoff()).notify(|error, _| self.complain(error)).await;
+    }
+
+    fn complain(&self, error: &StoreError) {
+        if self.complaints.now() {
+            warn!(
+                error = chain(error),
+                "can't store a parked delivery, a dead letter or another record in NATS; retrying"
+            );
+        }
     }
 
     /// Unwraps an encoded record. The types of `core` always encode; if one did not, its readers would refuse the empty

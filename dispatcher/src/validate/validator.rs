@@ -1,7 +1,6 @@
 //! Validates events against their schemas.
 
 use std::num::NonZero;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::available_parallelism;
 
@@ -11,6 +10,7 @@ use hookwright_core::schema::{EventSchema, Instance, Violation};
 
 use crate::config::index::{Index, Producer};
 use crate::metrics::Metrics;
+use crate::panics;
 use crate::validate::fair_queue::FairQueue;
 
 /// Reading a larger body takes longer than a thread of the runtime should be kept busy.
@@ -37,24 +37,28 @@ impl Validator {
     }
 
     /// The first violation of an event; `None` if there is none, or if the Producer ignores violations.
-    pub(crate) async fn violation(&self, producer: &Producer, event: &Event) -> Option<Violation> {
+    ///
+    /// # Errors
+    /// If the validation panicked: the panic's message.
+    pub(crate) async fn violation(&self, producer: &Producer, event: &Event) -> Result<Option<Violation>, String> {
         if producer.record.validation == Validation::Ignore {
-            return None;
+            return Ok(None);
         }
         let schema = match self.index.schema(&producer.record.uid, &event.event_type) {
             Ok(schema) => schema,
-            Err(violation) => return Some(violation),
+            Err(violation) => return Ok(Some(violation)),
         };
-        if let Some(validated) = self.at_once(&schema, event) {
-            return validated.err();
+        if let Some(validated) = panics::caught(|| self.at_once(&schema, event))? {
+            return Ok(validated.err());
         }
         let turn = self.fair_queue.take(&producer.record.uid).await;
         let (event, metrics) = (event.clone(), Arc::clone(&self.metrics));
         let validated = tokio::task::spawn_blocking(move || {
             let _turn = turn;
-            check(&schema, &Instance::of(&event)?, &metrics)
+            panics::caught(|| check(&schema, &Instance::of(&event)?, &metrics))
         });
-        validated.await.unwrap_or_else(|_| Err(Violation::failed())).err()
+        let validated = validated.await.unwrap_or_else(|failure| Err(failure.to_string()))?;
+        Ok(validated.err())
     }
 
     /// Validates the event on this thread; `None` if that would take long.
@@ -69,9 +73,7 @@ impl Validator {
         if !schema.is_quick(&instance) {
             return None;
         }
-        // A panic in the library is the fault of this event, and must not end the task that holds it.
-        let validated = catch_unwind(AssertUnwindSafe(|| check(schema, &instance, &self.metrics)));
-        Some(validated.unwrap_or_else(|_| Err(Violation::failed())))
+        Some(check(schema, &instance, &self.metrics))
     }
 }
 

@@ -11,6 +11,8 @@ mod admission;
 mod clients;
 mod cluster;
 mod corners;
+mod cut_connections;
+mod dead_letters;
 mod disabled;
 mod due;
 mod edits;

@@ -96,6 +96,44 @@ async fn unreadable_headers_are_put_aside_and_a_false_status_is_ignored() {
     .unwrap();
 }
 
+/// The client's connection panics at such a header, so the dispatchers end. What starts them again is a kubelet otherwise.
+#[tokio::test]
+async fn a_lone_carriage_return_in_a_header_ends_dispatchers_only_until_it_is_put_aside() {
+    let _machine = beside().await;
+    let world = World::start(Options { dispatchers: 2, ..Options::default() }).await.unwrap();
+    let shop = Shop::open(&world, json!({})).await;
+    shop.subscribe("all", &[">"], json!({})).await;
+    let subject = format!("{}.events.x", shop.namespace);
+    publish_raw(&world.nats, &subject, b"NATS/1.0\r\nname: lone\rreturn\r\n\r\n", b"poison").await;
+    for n in 0..20 {
+        shop.publish(&shop.event("good", format!("{n}"))).await;
+    }
+    wait_for("it to be put aside", Duration::from_secs(60), async || {
+        for dispatcher in &world.dispatchers {
+            if dispatcher.get("/healthz").await.is_err() && dispatcher.logs().contains("a part of the dispatcher ended")
+            {
+                dispatcher.restart()?;
+            }
+        }
+        let metrics = world.operator.metrics().await?;
+        anyhow::ensure!(metrics.contains("hookwright_operator_unreadable_events_total 1"), "{metrics}");
+        Ok(())
+    })
+    .await
+    .unwrap();
+    let (letter, body) = shop.dead_event("orders").await;
+    assert_eq!((letter.reason, body.as_str()), (DeadLetterReason::Malformed, "poison"));
+    for dispatcher in &world.dispatchers {
+        if dispatcher.get("/healthz").await.is_err() {
+            dispatcher.restart().unwrap();
+        }
+    }
+    shop.all_acked(Duration::from_secs(60)).await;
+    let bodies: std::collections::HashSet<_> =
+        shop.receiver.requests("/all").iter().map(|request| request.body.clone()).collect();
+    assert_eq!(bodies.len(), 20);
+}
+
 /// Publishes by the protocol itself: client libraries refuse to send this.
 pub(crate) async fn publish_raw(nats: &Nats, subject: &str, headers: &[u8], body: &[u8]) {
     let mut connection = TcpStream::connect(nats.servers()[0].address()).await.unwrap();

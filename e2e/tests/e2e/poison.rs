@@ -1,87 +1,94 @@
-//! Events with headers that no client can read end the connection that gets them. Whoever publishes them to one Producer
-//! takes nothing from another.
+//! What panics a dispatcher, or comes without its body, concerns no other event and no other Subscription.
 
-use std::time::{Duration, Instant};
-
-use hookwright_e2e::{Event, NatsServer, Options, User, World, by_length, report};
+use hookwright_core::delivery::dead_letter::DeadLetterReason;
+use hookwright_core::delivery::progress::Progress;
+use hookwright_core::nats::ids::SubscriptionUid;
+use hookwright_e2e::{Options, User, World, wait_for};
 use serde_json::json;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
-use tokio::time::{MissedTickBehavior, interval};
 
-use crate::faults::Load;
-use crate::shop::{Shop, alone};
+use crate::shop::{SOON, Shop, beside};
 
-const UNREADABLE: &[u8] = b"NATS/1.0\r\nname: \xff\r\n\r\n";
+#[tokio::test]
+async fn what_panics_is_given_up_and_nothing_else_comes_twice() {
+    const OTHERS: usize = 20;
+    let _machine = beside().await;
+    let dispatcher = json!({ "environment": { "HOOKWRIGHT_TEST_PANIC": "poisoned" } });
+    let world = World::start(Options { dispatchers: 2, dispatcher, ..Options::default() }).await.unwrap();
+    let shop = Shop::open(&world, json!({})).await;
+    shop.subscribe("good", &[">"], json!({})).await;
+    let uid = shop.subscribe("poisoned", &["a"], json!({})).await;
+    shop.publish(&shop.event("a", "for both")).await;
+    shop.publish(&shop.event("poisoned", "for nobody")).await;
+    for n in 0..OTHERS {
+        shop.publish(&shop.event("b", n.to_string())).await;
+    }
 
-fn good_rate() -> u64 {
-    by_length(100, 500)
-}
+    let (letter, body) = shop.dead_letter(&uid).await;
+    let found = (letter.reason, letter.progress.panics, letter.progress.attempts, body.as_str());
+    assert_eq!(found, (DeadLetterReason::Internal, 2, 0, "for both"));
+    assert!(letter.detail.unwrap().contains("a test asked"));
+    let (letter, body) = shop.dead_event("orders").await;
+    assert_eq!((letter.reason, body.as_str()), (DeadLetterReason::Internal, "for nobody"));
+    shop.requests("good", 1 + OTHERS).await;
+    shop.all_acked(SOON).await;
+    assert_eq!((shop.receiver.count("/good"), shop.receiver.count("/poisoned")), (1 + OTHERS, 0));
 
-fn span() -> Duration {
-    by_length(Duration::from_secs(15), Duration::from_secs(45))
+    // A delivery that was parked before keeps what it has been through.
+    let progress = Progress { attempts: 3, panics: 1, ..Progress::default() };
+    shop.publish_due(&SubscriptionUid::parse(&uid).unwrap(), 1, progress).await;
+    wait_for("the other one to be given up", SOON, async || {
+        let (letter, _) = shop.dead_letter(&uid).await;
+        anyhow::ensure!(letter.progress.attempts == 3, "{letter:?}");
+        Ok(())
+    })
+    .await
+    .unwrap();
 }
 
 #[tokio::test]
-async fn unreadable_events_of_one_producer_take_nothing_from_another() {
-    let _machine = alone().await;
+async fn an_event_whose_body_was_left_out_is_not_sent_without_it() {
+    const EVENTS: usize = 20;
+    let _machine = beside().await;
     let world = World::start(Options { dispatchers: 2, ..Options::default() }).await.unwrap();
     let shop = Shop::open(&world, json!({})).await;
-    shop.produce("poisoned", "poisoned", json!({})).await;
-    shop.subscribe("poisoned", &[">"], json!({ "producerRef": { "name": "poisoned" } })).await;
-    shop.subscribe("good", &[">"], json!({})).await;
-    for bad_rate in by_length(&[10][..], &[10, 40]) {
-        let before = shop.receiver.count("/good");
-        let subject = format!("{}.poisoned.x", shop.namespace);
-        let mut raw = Raw::connect(&world).await;
-        let mut arrived = 0;
-        let start = Instant::now();
-        let poison = async {
-            let mut tick = interval(Duration::from_secs(1) / *bad_rate);
-            tick.set_missed_tick_behavior(MissedTickBehavior::Burst);
-            while start.elapsed() < span() {
-                tick.tick().await;
-                raw.publish(&subject, UNREADABLE).await;
-            }
-            arrived = shop.receiver.count("/good") - before;
-        };
-        let load = Load::during(&shop, &shop.publisher, good_rate(), poison).await;
-        let published = load.acknowledged.len();
-        let requests = load.all_received(&shop, "good").await;
-        let silence = load.longest_silence(&requests);
-        report(&format!(
-            "{bad_rate}/s unreadable beside {}/s good ones: {arrived} of {published} had arrived in time; longest \
-             silence {silence:?}",
-            good_rate()
-        ));
-        assert!(arrived * 10 >= published * 9, "{arrived} of {published}");
-        let lapsed = world.dispatchers.iter().filter(|d| d.logs().contains("the lease has lapsed")).count();
-        assert_eq!(lapsed, 0, "a lease has lapsed");
-    }
-    // The readable ones among the unreadable ones arrive, too.
-    shop.publish(&Event::new(format!("{}.poisoned.x", shop.namespace), "readable")).await;
-    shop.receiver.wait_count("/poisoned", 1, Duration::from_secs(300)).await.unwrap();
-}
+    shop.subscribe("all", &[">"], json!({})).await;
+    shop.publish(&shop.event("a", "first")).await;
+    shop.requests("all", 1).await;
 
-/// A publisher by the protocol itself, without acknowledgements: client libraries refuse to send such headers.
-struct Raw(TcpStream);
-
-impl Raw {
-    async fn connect(world: &World) -> Self {
-        let server: &NatsServer = &world.nats.servers()[0];
-        let mut stream = TcpStream::connect(server.address()).await.unwrap();
-        let login = json!({ "user": "app", "pass": world.nats.password(User::App), "headers": true, "verbose": false });
-        stream.write_all(format!("CONNECT {login}\r\nPING\r\n").as_bytes()).await.unwrap();
-        Self(stream)
+    // The operator would put it right.
+    world.operator.freeze().unwrap();
+    let jetstream = world.nats.jetstream(User::Operator).await.unwrap();
+    let stream = jetstream.get_stream(format!("{}_orders", shop.namespace)).await.unwrap();
+    let set = async |headers_only| {
+        let mut config = shop.consumer().await.unwrap().config;
+        config.headers_only = headers_only;
+        stream.update_consumer(config).await.unwrap();
+    };
+    set(true).await;
+    for n in 0..EVENTS {
+        shop.publish(&shop.event("a", format!("event {n}"))).await;
     }
+    wait_for("all to say why they don't read", SOON, async || {
+        let say = world.dispatchers.iter().filter(|dispatcher| dispatcher.logs().contains("headers_only")).count();
+        anyhow::ensure!(say > 0, "{say} do");
+        Ok(())
+    })
+    .await
+    .unwrap();
+    assert_eq!(shop.receiver.count("/all"), 1);
+    set(false).await;
+    world.operator.thaw().unwrap();
+    shop.requests("all", 1 + EVENTS).await;
+    shop.all_acked(SOON).await;
+    let requests = shop.receiver.requests("/all");
+    assert!(requests.len() == 1 + EVENTS && requests.iter().all(|request| !request.body.is_empty()));
 
-    async fn publish(&mut self, subject: &str, headers: &[u8]) {
-        let size = headers.len();
-        let publish = format!("HPUB {subject} {size} {size}\r\n");
-        self.0.write_all(&[publish.as_bytes(), headers, b"\r\nPING\r\n"].concat()).await.unwrap();
-        let mut answer = [0; 4096];
-        let n = self.0.read(&mut answer).await.unwrap();
-        let answer = String::from_utf8_lossy(&answer[..n]);
-        assert!(n > 0 && !answer.contains("-ERR"), "{answer}");
-    }
+    // A publisher may write the header itself.
+    shop.publish(&shop.event("a", "").header("Nats-Msg-Size", "7")).await;
+    let (letter, _) = shop.dead_event("orders").await;
+    assert_eq!(letter.reason, DeadLetterReason::Malformed);
+    assert!(letter.detail.unwrap().contains("Nats-Msg-Size"));
+    shop.all_acked(SOON).await;
+    shop.publish(&shop.event("a", "").header("Nats-Msg-Size", "0")).await;
+    shop.requests("all", 2 + EVENTS).await;
 }

@@ -13,11 +13,12 @@ use tokio_util::sync::CancellationToken;
 use crate::shop::{SOON, Shop, alone, fixed};
 
 const STORAGE: u64 = 64 << 20;
-const FILLER: &str = "FILLER";
+/// The stream of the subject `filler`.
+pub(crate) const FILLER: &str = "FILLER";
 const MINUTE: Duration = Duration::from_secs(60);
 
 /// Keeps the storage full until `stop`: also what others free.
-async fn fill(shop: &Shop<'_>, stop: &CancellationToken) {
+pub(crate) async fn fill(shop: &Shop<'_>, stop: &CancellationToken) {
     while !stop.is_cancelled() {
         for size in [500_000, 20_000, 1_000, 1] {
             let filler = Event::new("filler", vec![b'x'; size]);
@@ -27,7 +28,7 @@ async fn fill(shop: &Shop<'_>, stop: &CancellationToken) {
     }
 }
 
-async fn wait_full(shop: &Shop<'_>) {
+pub(crate) async fn wait_full(shop: &Shop<'_>) {
     wait_for("the storage to be full", SOON, async || {
         let refused = shop.publisher.publish(&Event::new("filler", "x")).await;
         anyhow::ensure!(refused.is_err(), "there is room");

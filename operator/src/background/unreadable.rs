@@ -1,15 +1,16 @@
 //! Puts aside events that no dispatcher can read.
 //!
 //! NATS stores what a publisher sends as subject and headers. The client library ends the connection at a header block
-//! that is not UTF-8 or has a space in a name, and at a subject with white space that only Unicode knows. So such an
-//! event comes again after each `ack_wait` and interrupts every dispatcher. The operator reads it as JSON, keeps it as
-//! a dead letter of its Producer, and acks it in place of the dispatchers.
+//! that is not UTF-8 or has a space in a name, and at a subject with white space that only Unicode knows. At a lone
+//! carriage return in a value it panics, and the dispatcher ends. So such an event comes again after each `ack_wait` and
+//! interrupts every dispatcher. The operator reads it as JSON, keeps it as a dead letter of its Producer, and acks it in
+//! place of the dispatchers.
 
 use std::str::FromStr;
 
 use async_nats::jetstream::consumer;
 use async_nats::jetstream::stream::RawMessage;
-use async_nats::{HeaderName, StatusCode};
+use async_nats::{HeaderName, HeaderValue, StatusCode};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
@@ -27,8 +28,8 @@ use crate::nats::jetstream::{JetStream, JsError, JsResult, header_map};
 
 /// How many events behind the ack floor a turn looks at.
 const LOOK: u64 = 256;
-const DETAIL: &str =
-    "the message's subject or headers can't be read: not UTF-8, or white space or a control character in a name";
+const DETAIL: &str = "the message's subject or headers can't be read: not UTF-8, white space or a control character in a name, \
+     or a lone carriage return in a value";
 
 /// An unreadable event can't be put aside.
 #[derive(Debug, thiserror::Error)]
@@ -107,11 +108,14 @@ fn are_readable(block: &[u8]) -> bool {
         if line.is_empty() {
             continue;
         }
-        let Some((name, _)) = line.split_once(':') else { return false };
-        if HeaderName::from_str(name).is_err() {
+        let Some((name, value)) = line.split_once(':') else { return false };
+        let mut value = value.trim_start().to_owned();
+        while let Some(more) = lines.next_if(|line| line.starts_with(char::is_whitespace)) {
+            value.push_str(more);
+        }
+        if HeaderName::from_str(name).is_err() || HeaderValue::from_str(value.trim_end()).is_err() {
             return false;
         }
-        while lines.next_if(|line| line.starts_with(char::is_whitespace)).is_some() {}
     }
     true
 }
@@ -154,7 +158,9 @@ mod tests {
             (&b"NATS/1.0\r\nname: value\r\n more\r\n\r\n"[..], true),
             (b"NATS/1.0\r\n\r\n", true),
             (b"NATS/1.0 404 No Messages\r\n\r\n", true),
-            (b"NATS/1.0\r\nname: lone\rreturn\r\n\r\n", true),
+            (b"NATS/1.0\r\nname: \rtrimmed\r\r\n\r\n", true),
+            (b"NATS/1.0\r\nname: lone\rreturn\r\n\r\n", false),
+            (b"NATS/1.0\r\nname: more\r\n lone\rreturn\r\n\r\n", false),
             (b"NATS/1.0 nonsense\r\n\r\n", false),
             (b"NATS/1.0\r\nbad name: 1\r\n\r\n", false),
             (b"NATS/1.0\r\nno colon\r\n\r\n", false),

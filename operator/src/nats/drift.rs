@@ -23,7 +23,7 @@ pub(crate) enum ConsumerFix {
 pub(crate) fn stream(wanted: &stream::Config, live: &stream::Config) -> Option<stream::Config> {
     let right = stream::Config {
         storage: live.storage,
-        persist_mode: live.persist_mode.clone(),
+        persist_mode: live.persist_mode,
         first_sequence: live.first_sequence,
         template_owner: live.template_owner.clone(),
         placement: live.placement.clone(),

@@ -39,7 +39,7 @@ enum SystemError {
          server or the account that stand in the way"
     )]
     Kept { stream: String, fields: String },
-    #[error("the stream {stream} does not support scheduled messages: NATS 2.12 or newer is needed on every server")]
+    #[error("the stream {stream} does not support scheduled messages: NATS 2.12.7 or newer is needed on every server")]
     NoSchedules { stream: String },
 }
 

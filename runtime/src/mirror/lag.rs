@@ -1,6 +1,8 @@
 //! How far the replica that feeds a mirror is behind the leader.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures::Stream;
@@ -15,14 +17,14 @@ const LOOK: Duration = Duration::from_secs(2);
 /// A mirror that lacks a record which its leader had this long ago, and still has, is behind.
 const TOLERATED: Duration = Duration::from_secs(10);
 
-/// Asks the leader every [`LOOK`] for the revision of its last record. A look that fails is left out: without the
-/// leader, nobody knows how far it is.
-pub(super) fn looks(bucket: &Bucket, keys: &'static str) -> impl Stream<Item = u64> {
-    unfold(bucket.clone(), move |bucket| async move {
+/// Asks the leader every [`LOOK`] for the revision of its last record, given how far the mirror has come. A look that
+/// fails is left out: without the leader, nobody knows how far it is.
+pub(super) fn looks(bucket: &Bucket, keys: &'static str, reached: Arc<AtomicU64>) -> impl Stream<Item = u64> {
+    unfold((bucket.clone(), reached), move |(bucket, reached)| async move {
         loop {
             sleep(LOOK).await;
-            if let Ok(last) = bucket.last(keys).await {
-                return Some((last, bucket));
+            if let Ok(last) = bucket.last_after(keys, reached.load(Ordering::Relaxed)).await {
+                return Some((last, (bucket, reached)));
             }
         }
     })

@@ -153,9 +153,9 @@ async fn a_schema_that_can_not_be_compiled_stops_only_a_producer_that_enforces()
     ] {
         loader.receive("producer.p-1", &encode(&producer(validation)).unwrap());
         assert_eq!(loader.is_served(), served, "{validation:?}");
-        assert_eq!(violation(validation, "created").await, violated, "{validation:?}");
+        assert_eq!(violation(validation, "created").await, Ok(violated), "{validation:?}");
     }
-    assert_eq!(violation(Validation::Warn, "undeclared").await, Some(Violation::no_schema()));
+    assert_eq!(violation(Validation::Warn, "undeclared").await, Ok(Some(Violation::no_schema())));
     assert_eq!(loader.index.unreadable(), 1);
     loader.receive(KEY, &schema(json!({ "type": "object" })));
     assert!(loader.is_served() && loader.index.unreadable() == 0, "healed");

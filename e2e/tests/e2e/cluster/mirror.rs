@@ -1,6 +1,7 @@
 //! A mirror of a bucket, beside a replica that was away while keys were written.
 
 use std::ops::Range;
+use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use async_nats::jetstream::kv;
@@ -73,12 +74,13 @@ async fn loaded(connection: &runtime::Nats) -> usize {
     let mirror = Mirror::new(connection.clone(), CONFIG_BUCKET, ">");
     let mirror = mirror.run(move |change| report.send(change).unwrap());
     let count = async {
-        let mut keys = 0;
+        let mut keys = HashSet::new();
         loop {
             match changes.recv().await.unwrap() {
-                Change::Put { .. } => keys += 1,
-                Change::Loaded { .. } => return keys,
-                other => panic!("{other:?}"),
+                Change::Put { key, .. } => drop(keys.insert(key)),
+                Change::Delete { key } | Change::Vanished { key } => drop(keys.remove(&key)),
+                Change::Loaded { .. } => return keys.len(),
+                Change::Behind => {}
             }
         }
     };

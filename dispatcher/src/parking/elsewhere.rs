@@ -1,0 +1,175 @@
+//! Reads how much of a Subscription other dispatchers have parked, from their counts in the health bucket.
+//!
+//! The counts come by direct gets, which any replica answers, also one that is behind. So the stream's leader is asked
+//! first for the last of the counts, and an answer from before that is asked for again.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use async_nats::client::Request;
+use async_nats::jetstream::context::GetStreamError;
+use async_nats::jetstream::stream::{InfoError, LastRawMessageError, LastRawMessageErrorKind, Stream};
+use async_nats::{HeaderMap, PublishError, StatusCode, SubscribeError};
+use futures::{StreamExt, TryStreamExt};
+use hookwright_core::delivery::health::{BaseCounts, DeliveryCounts, Summary, Waiting};
+use hookwright_core::nats::ids::SubscriptionUid;
+use hookwright_core::nats::names::{BASE, HEALTH_BUCKET, health_key, parse_health_key};
+use hookwright_core::record::{RecordError, decode};
+use hookwright_runtime::nats::Nats;
+use tokio::time::{sleep, timeout};
+
+/// How long a look may take.
+const LOOK: Duration = Duration::from_secs(2);
+/// How often a replica that is behind is asked, and the wait before it is asked again.
+const TRIES: usize = 10;
+const PAUSE: Duration = Duration::from_millis(100);
+/// The status with which the server ends its answers.
+const END_OF_BATCH: u16 = 204;
+/// The status of an answer that would be too long: the server gives at most 1,024 messages at once.
+const TOO_MANY: u16 = 413;
+/// How many messages are asked for at once if there are too many.
+const MOST: usize = 1_000;
+
+/// Why it is not known what other dispatchers have parked.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LookError {
+    #[error("can't find the bucket of counts")]
+    Bucket(#[source] GetStreamError),
+    #[error("can't read the last count from the leader")]
+    Last(#[source] LastRawMessageError),
+    #[error("can't list the counts")]
+    List(#[source] InfoError),
+    #[error("can't subscribe to an inbox for the counts")]
+    Subscribe(#[source] SubscribeError),
+    #[error("can't ask for the counts")]
+    Ask(#[source] PublishError),
+    #[error("the server answered with status {0}")]
+    Refused(StatusCode),
+    #[error("can't decode a count")]
+    Record(#[source] RecordError),
+    #[error("the answer is incomplete")]
+    Ended,
+    #[error("the replica that answers is behind the leader")]
+    Behind,
+    #[error("no answer within {LOOK:?}")]
+    Late,
+}
+
+/// The counts of one Subscription.
+#[derive(Default)]
+struct Counts {
+    base: Option<BaseCounts>,
+    dispatchers: HashMap<String, DeliveryCounts>,
+}
+
+/// Reads what other dispatchers have parked.
+pub(crate) struct Elsewhere {
+    nats: Nats,
+    incarnation: String,
+}
+
+impl Elsewhere {
+    /// `incarnation` is this dispatcher's.
+    pub(crate) fn new(nats: Nats, incarnation: String) -> Self {
+        Self { nats, incarnation }
+    }
+
+    /// How much of the Subscription is parked by the counts of all other dispatchers.
+    pub(crate) async fn look(&self, uid: &SubscriptionUid) -> Result<Waiting, LookError> {
+        timeout(LOOK, self.read(uid)).await.unwrap_or(Err(LookError::Late))
+    }
+
+    async fn read(&self, uid: &SubscriptionUid) -> Result<Waiting, LookError> {
+        let bucket = self.nats.jetstream.get_stream_no_info(stream()).await.map_err(LookError::Bucket)?;
+        let keys = format!("{}{}", prefix(), health_key(uid, "*"));
+        let last = last(&bucket, &keys).await?;
+        let mut counts = Counts::default();
+        match self.ask(std::slice::from_ref(&keys), last, &mut counts).await {
+            Err(LookError::Refused(status)) if status.as_u16() == TOO_MANY => {
+                let listed = bucket.info_with_subjects(&keys).await.map_err(LookError::List)?;
+                let subjects: Vec<String> =
+                    listed.map_ok(|(subject, _)| subject).try_collect().await.map_err(LookError::List)?;
+                for some in subjects.chunks(MOST) {
+                    self.ask(some, last, &mut counts).await?;
+                }
+            }
+            answered => answered?,
+        }
+        // The dispatcher knows its own counts better. But the part of them that is in the base must not count as the
+        // others'.
+        counts.dispatchers.insert(self.incarnation.clone(), DeliveryCounts::default());
+        Ok(Summary::waiting(counts.base.as_ref(), &counts.dispatchers))
+    }
+
+    /// Adds the counts under these subjects, as of sequence `last` or later.
+    async fn ask(&self, subjects: &[String], last: u64, counts: &mut Counts) -> Result<(), LookError> {
+        for _ in 0..TRIES {
+            if self.ask_once(subjects, counts).await? >= last {
+                return Ok(());
+            }
+            sleep(PAUSE).await;
+        }
+        Err(LookError::Behind)
+    }
+
+    /// Adds the counts under these subjects by one replica. Returns the last sequence that it has, or 0 if it has none of
+    /// the counts.
+    async fn ask_once(&self, subjects: &[String], counts: &mut Counts) -> Result<u64, LookError> {
+        let inbox = self.nats.client.new_inbox();
+        let mut answers = self.nats.client.subscribe(inbox.clone()).await.map_err(LookError::Subscribe)?;
+        let wanted = serde_json::json!({ "multi_last": subjects });
+        let request = Request::new().inbox(inbox).payload(wanted.to_string().into());
+        let asked = self.nats.jetstream.send_request(format!("DIRECT.GET.{}", stream()), request).await;
+        asked.map_err(LookError::Ask)?;
+        loop {
+            let answer = answers.next().await.ok_or(LookError::Ended)?;
+            let header = |name: &str| answer.headers.as_ref().and_then(|headers: &HeaderMap| headers.get(name));
+            match answer.status {
+                None => {}
+                Some(StatusCode::NOT_FOUND) => return Ok(0),
+                Some(status) if status.as_u16() == END_OF_BATCH => {
+                    let up_to = header("Nats-UpTo-Sequence").and_then(|sequence| sequence.as_str().parse().ok());
+                    return up_to.ok_or(LookError::Ended);
+                }
+                Some(status) => return Err(LookError::Refused(status)),
+            }
+            let key = header("Nats-Subject").and_then(|subject| subject.as_str().strip_prefix(&prefix()));
+            if let Some((_, incarnation)) = key.and_then(parse_health_key) {
+                counts.add(incarnation, &answer.payload)?;
+            }
+        }
+    }
+}
+
+impl Counts {
+    fn add(&mut self, incarnation: &str, value: &[u8]) -> Result<(), LookError> {
+        // A removed key leaves an empty message.
+        let removed = value.is_empty();
+        match incarnation {
+            BASE if removed => self.base = None,
+            BASE => self.base = Some(decode(value).map_err(LookError::Record)?),
+            gone if removed => drop(self.dispatchers.remove(gone)),
+            other => drop(self.dispatchers.insert(other.to_owned(), decode(value).map_err(LookError::Record)?)),
+        }
+        Ok(())
+    }
+}
+
+/// The name of the stream under the bucket.
+fn stream() -> String {
+    format!("KV_{HEALTH_BUCKET}")
+}
+
+/// What stands before a key in the bucket's subjects.
+fn prefix() -> String {
+    format!("$KV.{HEALTH_BUCKET}.")
+}
+
+/// The sequence of the last message under these keys that the leader has, or 0 if it has none.
+async fn last(bucket: &Stream<()>, keys: &str) -> Result<u64, LookError> {
+    match bucket.get_last_raw_message_by_subject(keys).await {
+        Ok(message) => Ok(message.sequence),
+        Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => Ok(0),
+        Err(error) => Err(LookError::Last(error)),
+    }
+}

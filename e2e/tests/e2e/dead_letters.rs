@@ -1,0 +1,103 @@
+//! Dead letters that NATS refuses. The limits of their stream are the user's.
+
+use std::time::{Duration, Instant};
+
+use async_nats::jetstream::stream::{Config, DiscardPolicy};
+use hookwright_core::nats::names::DEAD_LETTER_STREAM;
+use hookwright_e2e::{Answer, Options, User, World, wait_for};
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+
+use crate::shop::{SOON, Shop, beside, metric};
+use crate::storage::{FILLER, fill, wait_full};
+
+fn once() -> Value {
+    json!({ "delivery": { "retry": { "maxAttempts": 1 } } })
+}
+
+/// Waits until that many dead letters were refused for this reason.
+async fn refused(world: &World, reason: &str, n: u64, deadline: Duration) {
+    let name = format!("hookwright_dispatcher_dead_letters_refused_total{{reason=\"{reason}\"}}");
+    wait_for(&format!("{n} to be refused"), deadline, async || {
+        let found = metric(&world.dispatchers[0].metrics().await?, &name);
+        anyhow::ensure!(found == n, "{found} are");
+        Ok(())
+    })
+    .await
+    .unwrap();
+}
+
+#[tokio::test]
+async fn a_dead_letter_that_nats_refuses_becomes_a_reference_or_is_let_go() {
+    let _machine = beside().await;
+    let world = World::start(Options::default()).await.unwrap();
+    let shop = Shop::open(&world, json!({})).await;
+    shop.receiver.answer("/down", Answer::status(500));
+    let uid = shop.subscribe("down", &[">"], once()).await;
+    let jetstream = world.nats.jetstream(User::Operator).await.unwrap();
+    let limit = async |change: &dyn Fn(Config) -> Config| {
+        let config = jetstream.get_stream(DEAD_LETTER_STREAM).await.unwrap().cached_info().config.clone();
+        jetstream.update_stream(change(config)).await.unwrap();
+    };
+
+    limit(&|config| Config { max_message_size: 2048, ..config }).await;
+    shop.publish(&shop.event("a", "x".repeat(4096))).await;
+    let (letter, body) = shop.dead_letter(&uid).await;
+    assert!(letter.reference_only && body.is_empty(), "{letter:?}");
+    refused(&world, "Refused", 0, SOON).await;
+
+    // No room for another one, ever.
+    limit(&|config| Config { max_messages: 1, discard: DiscardPolicy::New, ..config }).await;
+    for _ in 0..3 {
+        shop.publish(&shop.event("a", "{}")).await;
+    }
+    refused(&world, "Refused", 3, SOON).await;
+    shop.all_acked(SOON).await;
+    shop.status("down", "four to be given up", |status| status["delivery"]["deadLettered"] == 4).await;
+    assert!(world.dispatchers[0].logs().contains(DEAD_LETTER_STREAM), "it says which limits to look at");
+
+    limit(&|config| Config { max_messages: -1, discard: DiscardPolicy::Old, ..config }).await;
+    shop.publish(&shop.event("a", "kept")).await;
+    wait_for("it to be kept", SOON, async || {
+        let (letter, body) = shop.dead_letter(&uid).await;
+        anyhow::ensure!(body == "kept", "{letter:?}");
+        Ok(())
+    })
+    .await
+    .unwrap();
+    refused(&world, "Refused", 3, SOON).await;
+}
+
+#[tokio::test]
+async fn a_dead_letter_waits_a_minute_for_room_and_then_holds_up_nothing() {
+    let _machine = beside().await;
+    let options = Options { account_storage: Some(64 << 20), ..Options::default() };
+    let world = World::start(options).await.unwrap();
+    let shop = Shop::open(&world, json!({})).await;
+    shop.receiver.answer("/down", Answer::status(500));
+    let uid = shop.subscribe("down", &["a"], once()).await;
+    let jetstream = world.nats.jetstream(User::Operator).await.unwrap();
+    let filler = Config { name: FILLER.into(), subjects: vec!["filler".into()], ..Config::default() };
+    jetstream.create_stream(filler).await.unwrap();
+
+    // It is published while there is room, and given up when there is none.
+    world.dispatchers[0].freeze().unwrap();
+    shop.publish(&shop.event("a", "{}")).await;
+    let stop = CancellationToken::new();
+    let full = async {
+        wait_full(&shop).await;
+        world.dispatchers[0].thaw().unwrap();
+        shop.requests("down", 1).await;
+        let start = Instant::now();
+        refused(&world, "NoRoom", 1, Duration::from_secs(120)).await;
+        assert!(start.elapsed() > Duration::from_secs(45), "after {:?}", start.elapsed());
+        stop.cancel();
+    };
+    tokio::join!(fill(&shop, &stop), full);
+    shop.all_acked(SOON).await;
+
+    assert!(jetstream.delete_stream(FILLER).await.unwrap().success);
+    shop.publish(&shop.event("a", "kept")).await;
+    assert_eq!(shop.dead_letter(&uid).await.1, "kept");
+    assert_eq!(shop.receiver.count("/down"), 2);
+}
