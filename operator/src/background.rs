@@ -1,7 +1,7 @@
 //! What runs beside the reconciles: the watch of namespaces, and work that is done again and again.
 //!
 //! `run` has the one list of what runs and how often, and `health` has two more works of this kind. A failure costs nothing but time:
-//! it is logged, and the next turn tries again.
+//! it is logged, and the next turn tries again. So is a panic.
 
 pub(crate) mod checkpoint;
 pub(crate) mod namespaces;
@@ -12,11 +12,15 @@ pub(crate) mod tombstones;
 mod unreadable;
 
 use std::convert::Infallible;
+use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
+use futures::FutureExt;
 use tokio::time::MissedTickBehavior;
+use tracing::error;
 
 use crate::context::Context;
+use crate::reconcile::panics;
 
 /// Work that is done again and again while NATS is connected.
 pub(crate) trait Periodic {
@@ -30,8 +34,12 @@ pub(crate) async fn every(interval: Duration, mut work: impl Periodic, ctx: &Con
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        if ctx.js.nats().is_ok() {
-            work.turn(ctx).await;
+        if ctx.js.nats().is_err() {
+            continue;
+        }
+        if let Err(panic) = AssertUnwindSafe(work.turn(ctx)).catch_unwind().await {
+            let (work, panic) = (std::any::type_name_of_val(&work), panics::message(&*panic));
+            error!(work, panic, "a fault in Hookwright ended this work; it is tried again at its next turn");
         }
     }
 }

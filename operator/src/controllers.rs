@@ -27,6 +27,7 @@ use crate::reconcile::error::ReconcileError;
 use crate::reconcile::failures::jittered;
 use crate::reconcile::panics;
 use crate::reconcile::triggers::{self, Triggered};
+use crate::refusal::Refusal;
 use crate::{event_schema, producer, subscription};
 
 /// How many objects of one kind are reconciled at the same time.
@@ -48,6 +49,12 @@ trait Reconciled:
 {
     fn reconcile(object: Arc<Self>, ctx: &Context) -> impl Future<Output = Result<Action, ReconcileError>> + Send;
     fn cleanup(object: &Self, ctx: &Context) -> impl Future<Output = Result<(), ReconcileError>> + Send;
+    /// Shows in the status why a reconcile ended without a result.
+    fn tell(
+        object: &Arc<Self>,
+        failure: Refusal,
+        ctx: &Context,
+    ) -> impl Future<Output = Result<(), ReconcileError>> + Send;
 }
 
 impl Reconciled for Producer {
@@ -57,6 +64,14 @@ impl Reconciled for Producer {
 
     fn cleanup(object: &Self, ctx: &Context) -> impl Future<Output = Result<(), ReconcileError>> + Send {
         producer::cleanup::cleanup(object, ctx)
+    }
+
+    fn tell(
+        object: &Arc<Self>,
+        failure: Refusal,
+        ctx: &Context,
+    ) -> impl Future<Output = Result<(), ReconcileError>> + Send {
+        producer::tell(object, failure, ctx)
     }
 }
 
@@ -68,6 +83,14 @@ impl Reconciled for Subscription {
     fn cleanup(object: &Self, ctx: &Context) -> impl Future<Output = Result<(), ReconcileError>> + Send {
         subscription::cleanup::cleanup(object, ctx)
     }
+
+    fn tell(
+        object: &Arc<Self>,
+        failure: Refusal,
+        ctx: &Context,
+    ) -> impl Future<Output = Result<(), ReconcileError>> + Send {
+        subscription::tell(object, failure, ctx)
+    }
 }
 
 impl Reconciled for EventSchema {
@@ -77,6 +100,14 @@ impl Reconciled for EventSchema {
 
     fn cleanup(object: &Self, ctx: &Context) -> impl Future<Output = Result<(), ReconcileError>> + Send {
         event_schema::cleanup::cleanup(object, ctx)
+    }
+
+    fn tell(
+        object: &Arc<Self>,
+        failure: Refusal,
+        ctx: &Context,
+    ) -> impl Future<Output = Result<(), ReconcileError>> + Send {
+        event_schema::tell(object, failure, ctx)
     }
 }
 
@@ -160,7 +191,7 @@ fn report<K: Reconciled>(
 async fn reconcile<K: Reconciled>(object: Arc<K>, ctx: Arc<Context>) -> Result<Action, Failed> {
     let api: Api<K> = Api::namespaced(ctx.client.clone(), &object.namespace().unwrap_or_default());
     let result = finalizer(&api, FINALIZER, object.clone(), async |event| match event {
-        Event::Apply(object) => panics::caught(K::reconcile(object, &ctx)).await,
+        Event::Apply(object) => apply(object, &ctx).await,
         Event::Cleanup(object) => panics::caught(K::cleanup(&object, &ctx)).await.map(|()| Action::await_change()),
     });
     let result = match result.await {
@@ -178,6 +209,15 @@ async fn reconcile<K: Reconciled>(object: Arc<K>, ctx: Arc<Context>) -> Result<A
         ctx.failures.succeeded(&object.uid().unwrap_or_default());
     }
     result.map_err(Box::new)
+}
+
+/// Reconciles. A panic is caught, and shown in the object's status.
+async fn apply<K: Reconciled>(object: Arc<K>, ctx: &Context) -> Result<Action, ReconcileError> {
+    let result = panics::caught(K::reconcile(object.clone(), ctx)).await;
+    if let Err(error @ ReconcileError::Panicked(_)) = &result {
+        panics::caught(K::tell(&object, error.shown(), ctx)).await?;
+    }
+    result
 }
 
 /// Says when to try again. An object that is being deleted is looked at again as soon as it has waited long enough for

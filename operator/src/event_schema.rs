@@ -23,6 +23,7 @@ use crate::reconcile::error::ReconcileError;
 use crate::reconcile::failures::jittered;
 use crate::reconcile::panics;
 use crate::reconcile::programmed;
+use crate::refusal::Refusal;
 use crate::status::conditions::holds_for;
 use crate::status::write::ReconciledObject;
 use status::SchemaOutcome;
@@ -42,7 +43,7 @@ pub(crate) async fn reconcile(schema: Arc<EventSchema>, ctx: &Context) -> Result
         // The Producer counts its EventSchemas.
         ctx.triggers.producer_soon(schema.producer_ref());
     }
-    let (found, error) = match panics::caught(attempt(&schema, &uid, ctx)).await {
+    let (found, error) = match attempt(&schema, &uid, ctx).await {
         Ok(found) => (found, None),
         Err(error) if error.is_outdated() => return Err(error),
         Err(error) => (SchemaOutcome::failed(&error), Some(error)),
@@ -59,6 +60,12 @@ pub(crate) async fn reconcile(schema: Arc<EventSchema>, ctx: &Context) -> Result
             _ => LOOK_FOR_DISPATCHERS,
         })),
     }
+}
+
+/// Shows in the status why a reconcile ended without a result.
+pub(crate) async fn tell(schema: &Arc<EventSchema>, failure: Refusal, ctx: &Context) -> Result<(), ReconcileError> {
+    let schema = ctx.schemas.own_writes.newest(schema);
+    Ok(status::write(ctx, &schema, &SchemaOutcome::Failed(failure)).await?)
 }
 
 async fn attempt(

@@ -28,6 +28,7 @@ use crate::reconcile::error::ReconcileError;
 use crate::reconcile::failures::jittered;
 use crate::reconcile::panics;
 use crate::reconcile::programmed;
+use crate::refusal::Refusal;
 use apply::Applied;
 use status::ProducerOutcome;
 
@@ -48,7 +49,7 @@ pub(crate) async fn reconcile(producer: Arc<Producer>, ctx: &Context) -> Result<
         // This comes before anything that may fail: a Subscription that loses its grant gets no events from now on.
         referrers::trigger(ctx, &producer);
     }
-    let (outcome, error) = match panics::caught(attempt(&producer, &uid, ctx)).await {
+    let (outcome, error) = match attempt(&producer, &uid, ctx).await {
         Ok(outcome) => (outcome, None),
         Err(error) if error.is_outdated() => return Err(error),
         Err(error) => (ProducerOutcome::failed(&error), Some(error)),
@@ -71,6 +72,13 @@ pub(crate) async fn reconcile(producer: Arc<Producer>, ctx: &Context) -> Result<
         None if refused || rollout == Some(Rollout::Loaded) => Ok(Action::requeue(jittered(LOOK_AGAIN))),
         None => Ok(Action::requeue(LOOK_SOON)),
     }
+}
+
+/// Shows in the status why a reconcile ended without a result.
+pub(crate) async fn tell(producer: &Arc<Producer>, failure: Refusal, ctx: &Context) -> Result<(), ReconcileError> {
+    let producer = ctx.producers.own_writes.newest(producer);
+    let uid = ProducerUid::parse(&producer.uid().unwrap_or_default())?;
+    Ok(status::write(ctx, &producer, &uid, &ProducerOutcome::Failed(failure)).await?)
 }
 
 async fn attempt(producer: &Producer, uid: &ProducerUid, ctx: &Context) -> Result<ProducerOutcome, ReconcileError> {

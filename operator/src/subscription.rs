@@ -28,6 +28,7 @@ use crate::reconcile::error::ReconcileError;
 use crate::reconcile::failures::jittered;
 use crate::reconcile::panics;
 use crate::reconcile::programmed;
+use crate::refusal::Refusal;
 use build::Unresolved;
 use fetch::{Fetched, FoundProducer};
 
@@ -53,7 +54,7 @@ pub(crate) async fn reconcile(subscription: Arc<Subscription>, ctx: &Context) ->
         Ok(fetched) => {
             let policy = policy::effective(subscription.spec.delivery.as_ref(), fetched.delivery());
             let effective = fetched.producer.as_ref().and(policy.as_ref().ok()).map(policy::shown);
-            match panics::caught(attempt(&subscription, &uid, fetched, policy, ctx)).await {
+            match attempt(&subscription, &uid, fetched, policy, ctx).await {
                 Ok(outcome) => (outcome, effective, None),
                 Err(error) if error.is_outdated() => return Err(error),
                 Err(error) => (SubscriptionOutcome::failed(&error), effective, Some(error)),
@@ -80,6 +81,19 @@ pub(crate) async fn reconcile(subscription: Arc<Subscription>, ctx: &Context) ->
             Ok(Action::requeue(test.again.map_or(again, |soon| soon.min(again))))
         }
     }
+}
+
+/// Shows in the status why a reconcile ended without a result.
+pub(crate) async fn tell(
+    subscription: &Arc<Subscription>,
+    failure: Refusal,
+    ctx: &Context,
+) -> Result<(), ReconcileError> {
+    let subscription = ctx.subscriptions.own_writes.newest(subscription);
+    let judgements = status::judge(&subscription, &SubscriptionOutcome::Failed(failure));
+    let effective = subscription.status.as_ref().and_then(|status| status.effective_delivery.clone());
+    let test = test_delivery::unchanged(&subscription).last;
+    Ok(status::write(ctx, &subscription, judgements, effective, test).await?)
 }
 
 async fn attempt(

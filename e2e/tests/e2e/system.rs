@@ -12,7 +12,7 @@ use hookwright_core::nats::names::{
 use hookwright_e2e::{Answer, Options, User, World, wait_for};
 use serde_json::{Value, json};
 
-use crate::shop::{SOON, Shop, beside, condition, fixed};
+use crate::shop::{SOON, Shop, beside, condition, fixed, shared};
 
 /// The operator looks at its own streams every 5 s, and at the Producers' streams and consumers every 10 s.
 const PUT_RIGHT: Duration = Duration::from_secs(15);
@@ -256,4 +256,24 @@ async fn a_fault_that_one_object_brings_out_harms_no_other() {
     shop.subscribe("all", &[">"], json!({})).await;
     shop.publish(&shop.event("a", "{}")).await;
     shop.requests("all", 1).await;
+}
+
+/// As after the cluster was restored from a backup.
+#[tokio::test]
+async fn a_record_of_a_generation_that_the_api_server_does_not_know_is_written_again() {
+    let (shop, _machine) = shared().await;
+    let uid = shop.subscribe("restored", &[">"], json!({})).await;
+    let key = format!("subscription.{}.{uid}", shop.producer().await);
+    let bucket = jetstream(shop.world).await.get_key_value(CONFIG_BUCKET).await.unwrap();
+    let before: Value = serde_json::from_slice(&bucket.get(&key).await.unwrap().unwrap()).unwrap();
+    let mut later = before.clone();
+    later["identity"]["generation"] = json!(9);
+    bucket.put(&key, later.to_string().into()).await.unwrap();
+    wait_for("the record to be as it was", SOON, async || {
+        let now: Value = serde_json::from_slice(&bucket.get(&key).await?.unwrap_or_default())?;
+        anyhow::ensure!(now["identity"] == before["identity"], "{now}");
+        Ok(())
+    })
+    .await
+    .unwrap();
 }

@@ -49,7 +49,7 @@ mod tests {
         orphans.note(uid.clone());
         assert!(orphans.ripe(9).is_empty());
         tokio::time::advance(RIPE / 2).await;
-        assert_eq!(orphans.ripe(9), [uid.clone()]);
+        assert_eq!(orphans.ripe(9), std::slice::from_ref(&uid));
         orphans.forget(&uid);
         assert!(orphans.ripe(9).is_empty());
     }

@@ -36,7 +36,8 @@ pub(crate) fn on_request(object: &impl Resource) {
     }
 }
 
-fn message(panic: &(dyn Any + Send)) -> String {
+/// Returns what a panic says.
+pub(crate) fn message(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
     text.unwrap_or("no message").to_owned()
 }
