@@ -17,6 +17,7 @@ use hookwright_core::nats::names::{
     DEAD_LETTER_STREAM, STATE_BUCKET, dead_delivery, dead_event, disabled_key, parked_at, parked_due, test_key,
 };
 use hookwright_core::record::{Disabled, RecordError, VERSION, encode};
+use hookwright_runtime::bucket::{Bucket, BucketError};
 use hookwright_runtime::logging::{Seldom, chain};
 use hookwright_runtime::nats::Nats;
 use jiff::Timestamp;
@@ -43,7 +44,7 @@ pub(crate) enum StoreError {
     #[error("NATS did not store that a Subscription is disabled")]
     Put(#[source] kv::PutError),
     #[error("can't read whether a test is still wanted")]
-    Read(#[source] kv::EntryError),
+    Read(#[source] BucketError),
     #[error("NATS did not store the result of a test")]
     Answer(#[source] kv::UpdateError),
 }
@@ -170,11 +171,11 @@ impl Store {
     }
 
     /// Whether a test is still to be sent. It is not if it was answered, or if another request or a deletion came after
-    /// it. A replica that is behind says that it is.
+    /// it. The leader is asked, because a replica that is behind would say that it is.
     pub(crate) async fn awaits(&self, test: &TestDelivery) -> Result<bool, StoreError> {
-        let bucket = self.nats.jetstream.get_key_value(STATE_BUCKET).await.map_err(StoreError::Bucket)?;
-        let entry = bucket.entry(test_key(&test.subscription)).await.map_err(StoreError::Read)?;
-        Ok(entry.is_none_or(|entry| entry.revision <= test.request))
+        let bucket = Bucket::open(&self.nats, STATE_BUCKET).await.map_err(StoreError::Read)?;
+        let last = bucket.last(&test_key(&test.subscription)).await.map_err(StoreError::Read)?;
+        Ok(last == test.request)
     }
 
     /// Stores the result of a test, unless another request or a deletion came after the test.

@@ -1,9 +1,12 @@
-//! Dead letters that NATS refuses. The limits of their stream are the user's.
+//! Dead letters that NATS refuses, and those for which their namespace has no room.
 
 use std::time::{Duration, Instant};
 
+use anyhow::Context;
 use async_nats::jetstream::stream::{Config, DiscardPolicy};
-use hookwright_core::nats::names::DEAD_LETTER_STREAM;
+use hookwright_core::delivery::dead_letter::{DEAD_LETTER_HEADER, DeadLetter};
+use hookwright_core::nats::names::{DEAD_LETTER_STREAM, STATE_BUCKET, dead_delivery, dead_letter_bytes_key};
+use hookwright_core::record::{DeadLetterBytes, decode};
 use hookwright_e2e::{Answer, Options, User, World, wait_for};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
@@ -40,6 +43,8 @@ async fn a_dead_letter_that_nats_refuses_becomes_a_reference_or_is_let_go() {
         jetstream.update_stream(change(config)).await.unwrap();
     };
 
+    // The operator would put the limits right.
+    world.operator.freeze().unwrap();
     limit(&|config| Config { max_message_size: 2048, ..config }).await;
     shop.publish(&shop.event("a", "x".repeat(4096))).await;
     let (letter, body) = shop.dead_letter(&uid).await;
@@ -53,10 +58,17 @@ async fn a_dead_letter_that_nats_refuses_becomes_a_reference_or_is_let_go() {
     }
     refused(&world, "Refused", 3, SOON).await;
     shop.all_acked(SOON).await;
-    shop.status("down", "four to be given up", |status| status["delivery"]["deadLettered"] == 4).await;
     assert!(world.dispatchers[0].logs().contains(DEAD_LETTER_STREAM), "it says which limits to look at");
 
-    limit(&|config| Config { max_messages: -1, discard: DiscardPolicy::Old, ..config }).await;
+    world.operator.thaw().unwrap();
+    shop.status("down", "four to be given up", |status| status["delivery"]["deadLettered"] == 4).await;
+    wait_for("the limits to be put right", SOON, async || {
+        let config = jetstream.get_stream(DEAD_LETTER_STREAM).await?.cached_info().config.clone();
+        anyhow::ensure!(config.max_messages <= 0 && config.discard == DiscardPolicy::Old, "{config:?}");
+        Ok(())
+    })
+    .await
+    .unwrap();
     shop.publish(&shop.event("a", "kept")).await;
     wait_for("it to be kept", SOON, async || {
         let (letter, body) = shop.dead_letter(&uid).await;
@@ -66,6 +78,67 @@ async fn a_dead_letter_that_nats_refuses_becomes_a_reference_or_is_let_go() {
     .await
     .unwrap();
     refused(&world, "Refused", 3, SOON).await;
+}
+
+#[tokio::test]
+async fn a_namespace_keeps_so_many_bytes_of_dead_letters_and_then_references() {
+    let _machine = beside().await;
+    let dispatcher = json!({ "parking": { "deadLetters": "40Ki" } });
+    let world = World::start(Options { dispatchers: 2, dispatcher, ..Options::default() }).await.unwrap();
+    // One that works, and one that knows only what the other has written.
+    world.dispatchers[1].freeze().unwrap();
+    let shop = Shop::open(&world, json!({})).await;
+    shop.receiver.answer("/down", Answer::status(500));
+    let uid = shop.subscribe("down", &[">"], once()).await;
+    let publish = async |n: usize| shop.publish(&shop.event("a", format!("{n}{}", "x".repeat(10_000)))).await;
+    for n in 0..6 {
+        publish(n).await;
+    }
+    shop.status("down", "all to be given up", |status| status["delivery"]["deadLettered"] == 6).await;
+    assert_eq!(kept(&world, &uid).await, (4, 2));
+
+    // Another namespace has room of its own.
+    let other = Shop::open(&world, json!({})).await;
+    other.receiver.answer("/down", Answer::status(500));
+    let other_uid = other.subscribe("down", &[">"], once()).await;
+    other.publish(&other.event("a", "x".repeat(10_000))).await;
+    assert!(!other.dead_letter(&other_uid).await.0.reference_only);
+
+    wait_for("the bytes to be written", SOON, async || {
+        let bucket = world.nats.jetstream(User::Operator).await?.get_key_value(STATE_BUCKET).await?;
+        let value = bucket.get(dead_letter_bytes_key(&shop.namespace)).await?.context("nothing")?;
+        let total: u64 = decode::<DeadLetterBytes>(&value)?.days.values().sum();
+        anyhow::ensure!(total > 40_000, "{total}");
+        Ok(())
+    })
+    .await
+    .unwrap();
+    world.dispatchers[0].freeze().unwrap();
+    world.dispatchers[1].thaw().unwrap();
+    publish(6).await;
+    wait_for("one more reference", SOON, async || {
+        let found = kept(&world, &uid).await;
+        anyhow::ensure!(found == (4, 3), "{found:?}");
+        Ok(())
+    })
+    .await
+    .unwrap();
+    world.dispatchers[0].thaw().unwrap();
+}
+
+/// How many dead letters of a Subscription have their event, and how many are references.
+async fn kept(world: &World, uid: &str) -> (usize, usize) {
+    let jetstream = world.nats.jetstream(User::Operator).await.unwrap();
+    let stream = jetstream.get_stream(DEAD_LETTER_STREAM).await.unwrap();
+    let subject = dead_delivery(&uid.to_owned().try_into().unwrap());
+    let (mut whole, mut references, mut next) = (0, 0, 1);
+    while let Ok(message) = stream.get_first_raw_message_by_subject(&subject, next).await {
+        let letter: DeadLetter =
+            serde_json::from_str(message.headers.get(DEAD_LETTER_HEADER).unwrap().as_str()).unwrap();
+        *(if letter.reference_only { &mut references } else { &mut whole }) += 1;
+        next = message.sequence + 1;
+    }
+    (whole, references)
 }
 
 #[tokio::test]

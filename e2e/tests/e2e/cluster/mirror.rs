@@ -1,7 +1,7 @@
 //! A mirror of a bucket, beside a replica that was away while keys were written.
 
-use std::ops::Range;
 use std::collections::HashSet;
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use async_nats::jetstream::kv;
