@@ -15,7 +15,7 @@ UNIT := --lib --bins --test schema_memory --test schema --test releases
 # Most end-to-end tests wait most of the time.
 E2E := RUST_TEST_THREADS=6 $(TEST) --test e2e --
 SUMMARY := $(abspath $(TARGET))/test-long.txt
-LONG := kills:: cluster:: due:: poison:: status::scale:: status::counts::a_time_without storage::
+LONG := kills:: cluster:: cut_connections:: due:: status::scale:: status::counts::a_time_without storage::
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:

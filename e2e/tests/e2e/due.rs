@@ -15,7 +15,7 @@ use crate::shop::{SOON, Shop, beside, fixed, metric};
 
 /// What waits of the tenant whose Producer no dispatcher serves, and how much of all the consumer lets be unacked.
 fn stuck() -> (usize, i64) {
-    by_length((2_000, 1_000), (51_000, 50_000))
+    by_length((600, 300), (51_000, 50_000))
 }
 
 const OTHERS: usize = 100;
