@@ -198,11 +198,14 @@ fn is_current(cluster: &ClusterInfo) -> bool {
     cluster.leader.is_some() && cluster.replicas.iter().all(|replica| replica.current && !replica.offline)
 }
 
+/// A variable of the environment with which tests and the bench keep `sync_interval: always`.
+const KEEP_SYNC: &str = "HOOKWRIGHT_TEST_SYNC";
+
 /// The text of `deploy/nats.conf` with this limit. Tests do without the sync of each write: they kill processes, not
 /// machines, and a disk of a test machine takes milliseconds for each.
 fn configuration(whom: Use, account_storage: Option<u64>) -> Result<String> {
     let mut config = std::fs::read_to_string(workspace().join("deploy/nats.conf"))?;
-    if whom == Use::Tests {
+    if whom == Use::Tests && std::env::var_os(KEEP_SYNC).is_none() {
         ensure!(config.contains(SYNC), "deploy/nats.conf has no `{SYNC}` to leave out");
         config = config.replace(SYNC, "");
     }
