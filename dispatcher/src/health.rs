@@ -230,6 +230,13 @@ impl Health {
         });
         Arc::clone(cell)
     }
+
+    /// Removes the counts of deleted Subscriptions that nobody uses any more. Those of a Subscription that is merely
+    /// missing stay: its counts must never go back.
+    pub(crate) fn forget(&self, is_deleted: impl Fn(&SubscriptionUid) -> bool) {
+        let mut cells = self.cells.lock().unwrap_or_else(PoisonError::into_inner);
+        cells.retain(|uid, cell| Arc::strong_count(cell) > 1 || !is_deleted(uid));
+    }
 }
 
 #[cfg(test)]

@@ -118,11 +118,13 @@ impl Renewer {
     /// Joins, renews, and joins again after a lapse, for as long as the process runs.
     pub(crate) async fn run(mut self) {
         loop {
+            // Counted, because the index may be up to date again before anybody looks.
+            let behinds = self.index.behinds();
             match self.join().await {
                 Ok(confirmed) => {
                     info!(revision = self.loaded.borrow().unwrap_or_default(), "joined");
                     self.liveness.set_joined(true);
-                    self.keep(confirmed).await;
+                    self.keep(confirmed, behinds).await;
                     self.liveness.set_joined(false);
                     warn!("the lease has lapsed; nothing is delivered until this dispatcher has joined again");
                 }
@@ -165,14 +167,14 @@ impl Renewer {
     }
 
     /// Renews until the last confirmed renewal, which started at `confirmed`, is too old, or the config is behind.
-    async fn keep(&mut self, mut confirmed: u64) {
+    async fn keep(&mut self, mut confirmed: u64, behinds: u64) {
         let mut due = Duration::ZERO;
         loop {
             tokio::select! {
                 _ = self.loaded.changed() => {}
                 () = tokio::time::sleep(due) => {}
             }
-            if self.loaded.borrow().is_none() {
+            if self.index.behinds() != behinds {
                 return;
             }
             due = match self.renew(Some(confirmed)).await {

@@ -167,7 +167,8 @@ impl Shared {
         vital.spawn(Arc::clone(&self.clock).keep(self.nats.clone(), Arc::clone(&self.metrics)));
         let Queues { lanes, attempts, read_ahead } = &self.queues;
         let (lanes, attempts, read_ahead) = (Arc::clone(lanes), Arc::clone(attempts), Arc::clone(read_ahead));
-        vital.spawn(Queues::sweep(lanes, attempts, read_ahead, Arc::clone(&self.index)));
+        let (index, health) = (Arc::clone(&self.index), Arc::clone(&self.health));
+        vital.spawn(Queues::sweep(lanes, attempts, read_ahead, index, health));
         vital.spawn(loader.run(self.control.clone()));
         vital.spawn(Arc::clone(&self.disabled).run(self.control.clone()));
         vital.spawn(Arc::clone(&self.violations).run());

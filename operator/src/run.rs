@@ -116,6 +116,7 @@ async fn with_nats(ctx: &Context, readiness: &Readiness, connected: watch::Sende
     ctx.js.connected(nats.clone());
     let seconds = Duration::from_secs;
     tokio::select! {
+        () = nats.ended() => anyhow::bail!("the client of NATS has panicked"),
         never = mirrors(ctx, &nats, readiness) => match never {},
         never = forward(reconnects.clone(), connected) => match never {},
         // After each reconnect, and every 5 s.

@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 
 use async_nats::jetstream::context::GetStreamError;
-use async_nats::jetstream::stream::{InfoError, LastRawMessageError, LastRawMessageErrorKind, Stream};
+use async_nats::jetstream::stream::{Info, InfoError, LastRawMessageError, LastRawMessageErrorKind, Stream};
 use futures::TryStreamExt;
 use jiff::Timestamp;
 
@@ -28,6 +28,13 @@ pub struct Bucket {
     prefix: String,
     /// When the bucket was created. Another bucket of the same name counts its revisions from 1 again.
     pub created: Timestamp,
+    /// The last revision that was given out when the bucket was opened.
+    pub end: u64,
+}
+
+fn created(info: &Info) -> Timestamp {
+    // A time that jiff can't hold lies beyond the year 9999.
+    Timestamp::from_nanosecond(info.created.unix_timestamp_nanos()).unwrap_or_default()
 }
 
 impl Bucket {
@@ -37,10 +44,8 @@ impl Bucket {
     /// If there is no such bucket, or its leader does not answer.
     pub async fn open(nats: &Nats, name: &str) -> Result<Self, BucketError> {
         let stream = nats.jetstream.get_stream(format!("KV_{name}")).await.map_err(BucketError::Missing)?;
-        let created = stream.cached_info().created.unix_timestamp_nanos();
-        // A time that jiff can't hold lies beyond the year 9999.
-        let created = Timestamp::from_nanosecond(created).unwrap_or_default();
-        Ok(Self { stream, prefix: format!("$KV.{name}."), created })
+        let (created, end) = (created(stream.cached_info()), stream.cached_info().state.last_sequence);
+        Ok(Self { stream, prefix: format!("$KV.{name}."), created, end })
     }
 
     /// The revision of the last record or removal under a key that matches `keys`; 0 if there is none.
@@ -57,14 +62,18 @@ impl Bucket {
         }
     }
 
-    /// The same as [`Self::last`], without reading a record if `reached` is as far as the bucket goes: a record may be
-    /// large.
+    /// The same as [`Self::last`] for a reader that has come to `reached`, without reading a record if the bucket goes no
+    /// further: a record may be large. Returns `None` if the bucket has been replaced by another one, or by an older
+    /// copy of itself.
     ///
     /// # Errors
     /// If the leader does not answer.
-    pub async fn last_after(&self, keys: &str, reached: u64) -> Result<u64, BucketError> {
+    pub async fn last_after(&self, keys: &str, reached: u64) -> Result<Option<u64>, BucketError> {
         let info = self.stream.get_info().await.map_err(BucketError::Info)?;
-        if info.state.last_sequence <= reached { Ok(reached) } else { self.last(keys).await }
+        if created(&info) != self.created || info.state.last_sequence < reached {
+            return Ok(None);
+        }
+        if info.state.last_sequence == reached { Ok(Some(reached)) } else { self.last(keys).await.map(Some) }
     }
 
     /// The keys that match `keys`, those of removals included.

@@ -60,6 +60,8 @@ enum WatchError {
     Metadata(#[source] async_nats::Error),
     #[error("the replica that feeds the watch is behind the leader")]
     Behind,
+    #[error("the bucket was replaced")]
+    Replaced,
     #[error("the watch ended")]
     Ended,
 }
@@ -92,7 +94,7 @@ impl Mirror {
             match again {
                 None | Some(Ok(())) => failures = 0,
                 Some(Err(error)) => {
-                    if matches!(error, WatchError::Behind) {
+                    if matches!(error, WatchError::Behind | WatchError::Replaced) {
                         apply(Change::Behind);
                     }
                     failures += 1;
@@ -107,7 +109,7 @@ impl Mirror {
 
     async fn watch(&mut self, apply: &mut impl FnMut(Change)) -> Result<(), WatchError> {
         let bucket = Bucket::open(&self.nats, self.name).await.map_err(WatchError::Leader)?;
-        if self.passed.enter(bucket.created) {
+        if self.passed.enter(bucket.created, bucket.end) {
             apply(Change::Behind);
         }
         let mut lag = Lag::new(bucket.last(self.keys).await.map_err(WatchError::Leader)?, Instant::now());
@@ -124,7 +126,7 @@ impl Mirror {
             let message = tokio::select! {
                 message = messages.next() => message.ok_or(WatchError::Ended)?.map_err(WatchError::Broken)?,
                 Some(last) = looks.next() => {
-                    lag.leader_has(last, Instant::now());
+                    lag.leader_has(last.ok_or(WatchError::Replaced)?, Instant::now());
                     if lag.is_behind(Instant::now()) {
                         return Err(WatchError::Behind);
                     }

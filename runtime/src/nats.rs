@@ -64,10 +64,19 @@ impl Nats {
     }
 
     /// Waits until the connection has ended for good. The client reconnects as long as it takes, so this returns only if
-    /// the task of its connection has panicked, at a header that it can't represent for example.
+    /// the task of its connection has panicked, at a header that it can't represent for example. Meanwhile it logs if a
+    /// reconnect has led to a server that is too old: to end the process then would not help, because streams may be led
+    /// by that server anyway.
     pub async fn ended(&self) {
         let mut connected = self.connected.clone();
-        while connected.changed().await.is_ok() {}
+        connected.mark_unchanged();
+        while connected.changed().await.is_ok() {
+            // The client knows the new server once it has processed this.
+            let _ = self.client.flush().await;
+            if let Err(too_old) = check_server(&self.client) {
+                error!("{too_old}");
+            }
+        }
     }
 }
 
@@ -110,7 +119,6 @@ pub async fn connect(settings: &NatsSettings, name: &str) -> Result<Nats, NatsEr
             Ok(client) => {
                 let jetstream = require_server(&client).await?;
                 info!(server = client.server_info().version, "connected to NATS");
-                tokio::spawn(check_servers(client.clone(), connected.clone()));
                 return Ok(Nats { client, jetstream, connected });
             }
             Err(error) => {
@@ -146,19 +154,6 @@ fn check_server(client: &Client) -> Result<(), NatsError> {
     match client.is_server_compatible(major, minor, patch) {
         true => Ok(()),
         false => Err(NatsError::TooOld { version: client.server_info().version }),
-    }
-}
-
-/// Checks the server again after each reconnect, which may lead to another server of the cluster, and logs if it is too
-/// old. To end the process then would not help, because streams may be led by that server anyway.
-async fn check_servers(client: Client, mut connected: watch::Receiver<u64>) {
-    connected.mark_unchanged();
-    while connected.changed().await.is_ok() {
-        // The client knows the new server once it has processed this.
-        let _ = client.flush().await;
-        if let Err(too_old) = check_server(&client) {
-            error!("{too_old}");
-        }
     }
 }
 

@@ -97,16 +97,19 @@ impl Postponed {
         now: Timestamp,
         jitter: Jitter,
     ) -> Option<Timestamp> {
-        let wait = SignedDuration::try_from(self.wait(progress.parks, jitter)).unwrap_or(SignedDuration::MAX);
-        if self.rule().counts {
-            if is_out_of_chances(progress, now) {
-                return None;
-            }
+        let counts = self.rule().counts;
+        if counts && is_out_of_chances(progress, now) {
+            return None;
+        }
+        let parks = if counts { &mut progress.parks } else { &mut progress.waits };
+        let wait = SignedDuration::try_from(self.wait(*parks, jitter)).unwrap_or(SignedDuration::MAX);
+        *parks = parks.saturating_add(1);
+        if counts {
+            progress.waits = 0;
             progress.deadline = progress.deadline.or_else(|| deadline(retry?, now));
         } else {
             progress.deadline = progress.deadline.map(|end| end.checked_add(wait).unwrap_or(Timestamp::MAX));
         }
-        progress.parks = progress.parks.saturating_add(1);
         Some(now.checked_add(wait).unwrap_or(now))
     }
 }
@@ -149,7 +152,7 @@ mod tests {
         ] {
             let mut progress = Progress { deadline: before, ..Progress::default() };
             let until = why.postpone(&mut progress, Some(&policy), at(1000), Jitter::new(MIDDLE)).unwrap();
-            assert_eq!((progress.deadline, progress.parks), (after, 1), "{why:?}");
+            assert_eq!((progress.deadline, progress.parks + progress.waits), (after, 1), "{why:?}");
             assert_eq!(until, at(1000).checked_add(why.wait(0, Jitter::new(MIDDLE))).unwrap());
         }
     }

@@ -20,6 +20,9 @@ pub struct Progress {
     /// How often the dispatcher's work on the delivery has panicked.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub panics: u32,
+    /// The number of parks in a row for which neither the endpoint nor the Subscription is to blame.
+    #[serde(default)]
+    pub waits: u32,
     /// When the first attempt started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub first_attempt: Option<Timestamp>,
@@ -39,6 +42,7 @@ impl Progress {
     pub fn failed(&mut self, attempt: AttemptRecord) {
         self.attempts = self.attempts.saturating_add(1);
         self.parks = 0;
+        self.waits = 0;
         self.first_attempt.get_or_insert(attempt.time);
         if self.history.len() >= HISTORY {
             self.history.remove(0);

@@ -65,6 +65,8 @@ pub(crate) struct Index {
     /// an old part finds an old version, too.
     version: AtomicU64,
     loaded: watch::Sender<Option<u64>>,
+    /// How often the index was out of date.
+    behinds: AtomicU64,
     serving: watch::Sender<Serving>,
 }
 
@@ -125,12 +127,23 @@ impl Entry {
 impl Index {
     pub(crate) fn new() -> Arc<Self> {
         let (loaded, serving) = (watch::Sender::new(None), watch::Sender::new(Serving::new()));
-        Arc::new(Self { inner: RwLock::default(), version: AtomicU64::new(0), loaded, serving })
+        Arc::new(Self {
+            inner: RwLock::default(),
+            version: AtomicU64::new(0),
+            loaded,
+            behinds: AtomicU64::new(0),
+            serving,
+        })
     }
 
     /// The config revision that is loaded; `None` while the index may be out of date.
     pub(crate) fn loaded(&self) -> watch::Receiver<Option<u64>> {
         self.loaded.subscribe()
+    }
+
+    /// How often the index was out of date.
+    pub(crate) fn behinds(&self) -> u64 {
+        self.behinds.load(Ordering::Acquire)
     }
 
     /// The Producers to read from.
@@ -303,6 +316,7 @@ impl Index {
 
     /// Publishes that the index may be out of date.
     pub(crate) fn set_behind(&self) {
+        self.behinds.fetch_add(1, Ordering::AcqRel);
         self.loaded.send_replace(None);
     }
 

@@ -1,6 +1,9 @@
 //! Takes parked deliveries that are due.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+
+use futures::FutureExt;
 
 use hookwright_core::delivery::backoff::Jitter;
 use hookwright_core::delivery::dead_letter::{DeadLetter, DeadLetterReason};
@@ -34,16 +37,28 @@ impl Deliverer {
         hold: Hold<Permits>,
     ) -> Result<(), Abandoned> {
         if let Some(header) = test_header(&message) {
-            if let Some(why) = self.deliver_test(header).await? {
-                self.postpone_unread(message, why).await;
+            match AssertUnwindSafe(self.deliver_test(header)).catch_unwind().await {
+                Ok(tested) => {
+                    if let Some(why) = tested? {
+                        self.postpone_unread(message, why).await;
+                    }
+                }
+                Err(panic) => {
+                    let (panic, again) = (panics::message(&*panic), parks_before(&message) == 0);
+                    error!(subject = %message.subject, panic, again, "a test delivery panicked");
+                    if again {
+                        self.postpone_unread(message, Postponed::Panicked).await;
+                    }
+                }
             }
             hold.settled(None);
             return Ok(());
         }
-        let (parked, published) = match read(&message) {
+        let read = panics::caught(|| read(&message).map_err(|failure| chain(&failure)));
+        let (parked, published) = match read.and_then(|read| read) {
             Ok(parked) => parked,
             Err(failure) => {
-                error!(subject = %message.subject, error = chain(&failure), "can't read a parked delivery; postponed");
+                error!(subject = %message.subject, error = failure, "can't read a parked delivery; postponed");
                 self.postpone_unread(message, Postponed::DeliveryUnreadable).await;
                 hold.settled(None);
                 return Ok(());

@@ -5,15 +5,16 @@ use std::time::Duration;
 
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use crate::config::index::Index;
+use crate::config::index::{Index, Lookup};
 use crate::deliver::queued::{Admitted, Queued};
+use crate::health::Health;
 use crate::limits::attempts::Attempts;
 use crate::limits::lane::{self, Lanes};
 use crate::limits::read_ahead::ReadAhead;
 use crate::limits::slowness::Slowness;
 
-/// How often lanes of deleted Subscriptions are removed.
-const REMOVE_LANES: Duration = Duration::from_secs(60);
+/// How often lanes and counts of deleted Subscriptions are removed.
+const REMOVE_DELETED: Duration = Duration::from_secs(60);
 
 /// The queues of deliveries that wait for their turn. They are closed when dropped, because nothing may start after
 /// that.
@@ -31,12 +32,13 @@ impl Queues {
     }
 
     /// Runs for as long as the process. Takes deliveries that have waited too long out of the queues, and removes the
-    /// lanes of deleted Subscriptions.
+    /// lanes and counts of deleted Subscriptions.
     pub(crate) async fn sweep(
         lanes: Arc<Lanes<Queued>>,
         attempts: Arc<Attempts<Admitted>>,
         read_ahead: Arc<ReadAhead>,
         index: Arc<Index>,
+        health: Arc<Health>,
     ) {
         let mut ticks = interval(lane::SWEEP);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -48,9 +50,10 @@ impl Queues {
             read_ahead.sweep(now, allowance);
             lanes.sweep(now, allowance);
             attempts.sweep(now, allowance);
-            if now.saturating_duration_since(removed) >= REMOVE_LANES {
+            if now.saturating_duration_since(removed) >= REMOVE_DELETED {
                 removed = now;
                 lanes.retain(|subscription| index.subscription(subscription).is_some());
+                health.forget(|subscription| matches!(index.lookup(subscription), Lookup::Deleted));
             }
         }
     }

@@ -14,6 +14,10 @@ const SIZE: &str = "Nats-Msg-Size";
 /// How many suspected events are remembered: more than a consumer has unacked at the same time.
 const MOST: usize = 1 << 16;
 
+/// How often the consumer has to be found in order before an event that still comes without a body is at fault itself.
+/// More than once, because somebody may set it wrong again and again.
+const OPENINGS: u64 = 3;
+
 /// What to do with a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Body {
@@ -28,7 +32,7 @@ pub(crate) enum Body {
 /// The events of one consumer that came without a body.
 #[derive(Default)]
 pub(crate) struct Bodiless {
-    /// The sequences of the suspected events, each with the value of `opened` when it came.
+    /// The sequences of the suspected events, each with the value of `opened` when it first came.
     suspected: HashMap<u64, u64>,
     /// How often the consumer was found in order.
     opened: u64,
@@ -48,14 +52,14 @@ impl Bodiless {
             self.suspected.remove(&sequence);
             return Body::Whole;
         }
-        if self.suspected.get(&sequence).is_some_and(|opened| *opened < self.opened) {
+        if self.suspected.get(&sequence).is_some_and(|first| self.opened - first >= OPENINGS) {
             self.suspected.remove(&sequence);
             return Body::Missing;
         }
         if self.suspected.len() >= MOST {
             self.suspected.clear();
         }
-        self.suspected.insert(sequence, self.opened);
+        self.suspected.entry(sequence).or_insert(self.opened);
         self.reopen = true;
         Body::Withheld
     }
@@ -107,6 +111,10 @@ mod tests {
         assert_eq!(bodiless.judge(1, &empty), Body::Withheld);
         assert_eq!(bodiless.judge(2, &empty), Body::Withheld, "another one");
         assert_eq!(bodiless.judge(1, &empty), Body::Withheld, "the consumer was not opened anew");
+        for _ in 1..OPENINGS {
+            bodiless.opened();
+            assert_eq!(bodiless.judge(1, &empty), Body::Withheld, "somebody may set it wrong again and again");
+        }
         bodiless.opened();
         assert_eq!(bodiless.judge(1, &empty), Body::Missing);
         assert_eq!(bodiless.judge(2, &message(Some("7"), "{}")), Body::Whole, "the consumer was put right");

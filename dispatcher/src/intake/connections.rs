@@ -3,8 +3,8 @@
 //! The client library ends a connection on which a message comes whose headers it can't read, and connects again; at some
 //! headers its task panics, and the connection is gone for good. The pulls that were under way are lost, and what the
 //! server had sent comes again after the consumer's `ack_wait`. Any publisher of a Producer can cause that as often as it
-//! likes. So nothing but the reading of events uses these connections, and a reader whose connection is cut repeatedly
-//! gets one of its own. The readers that were beside it come back to the shared connection as soon as theirs stay whole.
+//! likes. So nothing but the reading of events uses these connections, and a reader whose connection is cut twice within two
+//! minutes gets one of its own. The readers that were beside it come back to the shared connection as soon as theirs stay whole.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -106,11 +106,11 @@ impl Connection {
         }
         let connects = self.connects();
         match self.cuts.see(connects, Instant::now()) {
-            Cut::Often if self.own.is_some() => {
+            Cut::Often if self.own.is_none() && self.all.own.available_permits() > 0 => true,
+            Cut::Often => {
                 self.cuts = Cuts::new(connects, Instant::now());
                 false
             }
-            Cut::Often => self.all.own.available_permits() > 0,
             Cut::No => self.own.is_some(),
             Cut::Seldom => false,
         }

@@ -22,7 +22,9 @@ impl Refusal {
             PublishErrorKind::MaxPayloadExceeded => Self::Final,
             PublishErrorKind::Other => {
                 let answer = error.source().and_then(|source| source.downcast_ref::<jetstream::Error>());
-                answer.map_or(Self::Outage, |answer| Self::of_answer(answer.code(), answer.error_code()))
+                answer.map_or(Self::Outage, |answer| {
+                    Self::of_answer(answer.code(), answer.error_code(), &answer.to_string())
+                })
             }
             // No answer, no stream, no connection, or no leader.
             _ => Self::Outage,
@@ -31,19 +33,37 @@ impl Refusal {
 
     /// What an answer of the server with this status and error code means. Codes that are not named here go by their
     /// status, which is like one of HTTP.
-    fn of_answer(status: usize, code: ErrorCode) -> Self {
+    fn of_answer(status: usize, code: ErrorCode, text: &str) -> Self {
         match code {
             ErrorCode::ACCOUNT_RESOURCES_EXCEEDED
             | ErrorCode::INSUFFICIENT_RESOURCES
             | ErrorCode::MEMORY_RESOURCES_EXCEEDED
             | ErrorCode::STORAGE_RESOURCES_EXCEEDED => Self::NoRoom,
-            // A limit of the stream that discards new messages. A disk that fails gives no answer at all.
-            ErrorCode::STREAM_STORE_FAILED => Self::Final,
+            // Any error of the store: a limit of a stream that discards new messages, but also a disk that fails, and a
+            // stream that is about to be closed. Only the text tells.
+            ErrorCode::STREAM_STORE_FAILED => Self::of_store_error(text),
             _ => match status {
                 408 | 409 | 429 => Self::Outage,
                 400..500 => Self::Final,
                 _ => Self::Outage,
             },
+        }
+    }
+
+    /// What an error of the store means, by its text (nats-server's `store.go`).
+    fn of_store_error(text: &str) -> Self {
+        const LIMITS: [&str; 4] = [
+            "maximum messages exceeded",
+            "maximum bytes exceeded",
+            "maximum messages per subject exceeded",
+            "message to large",
+        ];
+        if LIMITS.iter().any(|limit| text.contains(limit)) {
+            Self::Final
+        } else if text.contains("no space left") {
+            Self::NoRoom
+        } else {
+            Self::Outage
         }
     }
 
@@ -64,13 +84,22 @@ mod tests {
     /// The statuses and codes are those of nats-server's `errors.json`.
     #[test]
     fn answers() {
+        for (text, refusal) in [
+            ("maximum messages exceeded", Refusal::Final),
+            ("maximum bytes exceeded", Refusal::Final),
+            ("maximum messages per subject exceeded", Refusal::Final),
+            ("message to large", Refusal::Final),
+            ("write 7.blk: no space left on device", Refusal::NoRoom),
+            ("store is closed", Refusal::Outage),
+            ("write 7.blk: input/output error", Refusal::Outage),
+        ] {
+            assert_eq!(Refusal::of_answer(503, ErrorCode::STREAM_STORE_FAILED, text), refusal, "{text}");
+        }
         for (status, code, refusal) in [
             (400, 10002, Refusal::NoRoom),
             (503, 10023, Refusal::NoRoom),
             (500, 10028, Refusal::NoRoom),
             (500, 10047, Refusal::NoRoom),
-            // The stream is full and discards new messages.
-            (503, 10077, Refusal::Final),
             // The message, or its headers, are too large.
             (400, 10054, Refusal::Final),
             (400, 10097, Refusal::Final),
@@ -85,7 +114,7 @@ mod tests {
             // Another publish of the same message is under way.
             (409, 10158, Refusal::Outage),
         ] {
-            assert_eq!(Refusal::of_answer(status, ErrorCode(code)), refusal, "{code}");
+            assert_eq!(Refusal::of_answer(status, ErrorCode(code), ""), refusal, "{code}");
         }
     }
 

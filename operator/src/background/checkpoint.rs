@@ -104,9 +104,11 @@ async fn take(
     if !has_own_floor {
         return Ok(());
     }
-    let put_aside = unreadable::put_aside(&ctx.js, uid, live, &consumer).await?;
-    ctx.metrics.unreadable_events.inc_by(put_aside);
-    note(ctx, uid, live, memory, (&stream, &consumer)).await
+    let put_aside = unreadable::put_aside(&ctx.js, uid, live, &consumer).await;
+    ctx.metrics.unreadable_events.inc_by(*put_aside.as_ref().unwrap_or(&0));
+    // The checkpoint goes on, whatever stands in the way of an unreadable event.
+    note(ctx, uid, live, memory, (&stream, &consumer)).await?;
+    Ok(put_aside.map(drop)?)
 }
 
 /// Stores the checkpoint, and tells what it says of the stream.
@@ -153,8 +155,13 @@ async fn store(
     if let Some(old) = old.filter(|old| old.checkpoint == *checkpoint) {
         return Ok(Some(old.revision));
     }
-    let revision = old.map_or(0, |old| old.revision);
-    Ok(js.put_at(STATE_BUCKET, &names::checkpoint_key(uid), record::encode(checkpoint)?, revision).await?)
+    let key = names::checkpoint_key(uid);
+    // A key that somebody has removed has a mark, whose revision counts.
+    let revision = match old {
+        Some(old) => old.revision,
+        None => js.newest(STATE_BUCKET, &key).await?.revision,
+    };
+    Ok(js.put_at(STATE_BUCKET, &key, record::encode(checkpoint)?, revision).await?)
 }
 
 async fn stored(js: &JetStream, uid: &ProducerUid) -> Result<Option<Stored>, CheckpointError> {

@@ -28,6 +28,8 @@ use crate::nats::jetstream::{JetStream, JsError, JsResult, header_map};
 
 /// How many events behind the ack floor a turn looks at.
 const LOOK: u64 = 256;
+/// A larger event is kept as a reference. Such events are rare, so there is no account of how much of them is kept.
+const LARGEST: usize = 8 << 10;
 const DETAIL: &str = "the message's subject or headers can't be read: not UTF-8, white space or a control character in a name, \
      or a lone carriage return in a value";
 
@@ -136,8 +138,10 @@ async fn bury(
         event_type: String::new(),
     };
     let letter = DeadLetter::of_event(uid.clone(), event, DeadLetterReason::Malformed, Timestamp::now());
-    let headers = header_map(letter.with_detail(Some(DETAIL.to_owned())).headers()?);
-    js.publish(names::dead_event(uid), headers, body.into()).await?;
+    let reference_only = body.len() > LARGEST;
+    let letter = DeadLetter { reference_only, ..letter.with_detail(Some(DETAIL.to_owned())) };
+    let body = if reference_only { Bytes::new() } else { body.into() };
+    js.publish(names::dead_event(uid), header_map(letter.headers()?), body).await?;
     Ok(())
 }
 

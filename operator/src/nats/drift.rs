@@ -1,12 +1,13 @@
 //! Compares the configuration of a stream or a consumer with the one that Hookwright would create, all fields of it.
 //!
 //! A few fields stay as an administrator has them, because any value serves: placement, compression, description and
-//! metadata, and where a stream is stored.
+//! metadata, and where a stream is stored, other than the config bucket.
 
 use std::collections::BTreeMap;
 
 use async_nats::jetstream::consumer::{self, DeliverPolicy};
 use async_nats::jetstream::stream;
+use hookwright_core::nats::names::CONFIG_BUCKET;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -21,8 +22,10 @@ pub(crate) enum ConsumerFix {
 
 /// Returns the configuration that sets the stream right, or none if the stream is right.
 pub(crate) fn stream(wanted: &stream::Config, live: &stream::Config) -> Option<stream::Config> {
+    // In memory, the config would be gone after a restart of NATS, while dispatchers serve.
+    let is_config = wanted.name.strip_prefix("KV_") == Some(CONFIG_BUCKET);
     let right = stream::Config {
-        storage: live.storage,
+        storage: if is_config { wanted.storage } else { live.storage },
         persist_mode: live.persist_mode,
         first_sequence: live.first_sequence,
         template_owner: live.template_owner.clone(),

@@ -29,9 +29,9 @@ enum SystemError {
     #[error("can't check or create the stream {stream}")]
     Stream { stream: String, source: JsError },
     #[error(
-        "the stream {stream} is not as Hookwright needs it ({fields}), and NATS can't change that in place: delete the \
-         stream, and the operator creates it anew. What it holds is lost then, so save it first \
-         (nats stream backup {stream})"
+        "the stream {stream} is not as Hookwright needs it ({fields}), and NATS can't change that in place: stop the \
+         dispatchers, delete the stream, and start them when the operator has created it anew. What it holds is lost \
+         then, so save it first (nats stream backup {stream})"
     )]
     Unchangeable { stream: String, fields: String, source: JsError },
     #[error(

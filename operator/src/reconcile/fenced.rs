@@ -59,7 +59,11 @@ where
             let Some(record) = wanted(found.value.as_deref())? else {
                 return Ok(Written { revision: found.revision, fresh });
             };
-            self.guard(found.value.as_deref()).await?;
+            match found.value.as_deref() {
+                Some(record) => self.guard(Some(record)).await?,
+                // There may have been a record until the object was deleted or lost its rights.
+                None => self.current().await?,
+            }
             if let Some(revision) = self.js.put_at(CONFIG_BUCKET, key, record, found.revision).await? {
                 return Ok(Written { revision, fresh });
             }
@@ -85,9 +89,19 @@ where
         if record.and_then(generation).is_none_or(|stored| stored <= ours) {
             return Ok(());
         }
+        self.current().await
+    }
+
+    /// Fails unless the API server has the object in the same generation, and it is not about to be deleted.
+    async fn current(&self) -> Result<(), ReconcileError> {
+        let ours = self.object.meta();
         let api: Api<K> = Api::namespaced(self.client.clone(), &self.object.namespace().unwrap_or_default());
         let now = api.get_metadata_opt(&self.object.name_any()).await.map_err(ReconcileError::Read)?;
-        let is_current = now.is_some_and(|now| now.uid() == self.object.uid() && now.metadata.generation == Some(ours));
+        let is_current = now.map(|now| now.metadata).is_some_and(|now| {
+            now.uid == ours.uid
+                && now.generation == ours.generation
+                && now.deletion_timestamp == ours.deletion_timestamp
+        });
         if is_current { Ok(()) } else { Err(ReconcileError::Outdated) }
     }
 }

@@ -18,8 +18,8 @@ const LOOK: Duration = Duration::from_secs(2);
 const TOLERATED: Duration = Duration::from_secs(10);
 
 /// Asks the leader every [`LOOK`] for the revision of its last record, given how far the mirror has come. A look that
-/// fails is left out: without the leader, nobody knows how far it is.
-pub(super) fn looks(bucket: &Bucket, keys: &'static str, reached: Arc<AtomicU64>) -> impl Stream<Item = u64> {
+/// fails is left out: without the leader, nobody knows how far it is. `None`: the bucket is another one.
+pub(super) fn looks(bucket: &Bucket, keys: &'static str, reached: Arc<AtomicU64>) -> impl Stream<Item = Option<u64>> {
     unfold((bucket.clone(), reached), move |(bucket, reached)| async move {
         loop {
             sleep(LOOK).await;

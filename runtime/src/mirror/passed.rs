@@ -33,10 +33,11 @@ pub(super) struct Passed {
 }
 
 impl Passed {
-    /// Enters a bucket that was created at this time. Returns whether it has taken the place of another one, so that
-    /// nothing of it was passed.
-    pub(super) fn enter(&mut self, created: Timestamp) -> bool {
-        let replaced = self.created.replace(created).is_some_and(|former| former != created);
+    /// Enters a bucket that was created at this time and has given out revisions up to `end`. Returns whether it has taken
+    /// the place of another one, or is an older copy of what it was, so that nothing of it was passed.
+    pub(super) fn enter(&mut self, created: Timestamp, end: u64) -> bool {
+        let another = self.created.replace(created).is_some_and(|former| former != created);
+        let replaced = another || self.at.is_some_and(|passed| end < passed.revision);
         if replaced {
             self.at = None;
         }
@@ -68,7 +69,7 @@ mod tests {
     #[test]
     fn what_was_passed_is_stale_unless_it_is_known() {
         let mut passed = Passed::default();
-        assert!(!passed.enter(Timestamp::UNIX_EPOCH));
+        assert!(!passed.enter(Timestamp::UNIX_EPOCH, 9));
         assert!(!passed.is_stale("a", at(5, 5)), "nothing was passed");
         passed.known.insert("a".into(), 5);
         passed.pass(at(9, 9));
@@ -81,9 +82,12 @@ mod tests {
         ] {
             assert_eq!(passed.is_stale(key, at), stale, "{why}");
         }
-        assert!(!passed.enter(Timestamp::UNIX_EPOCH));
+        assert!(!passed.enter(Timestamp::UNIX_EPOCH, 9));
         assert!(passed.is_stale("b", at(7, 7)));
-        assert!(passed.enter(Timestamp::MAX));
+        assert!(passed.enter(Timestamp::MAX, 9));
         assert!(!passed.is_stale("b", at(7, 7)), "the bucket is another one");
+        passed.pass(at(9, 9));
+        assert!(passed.enter(Timestamp::MAX, 8));
+        assert!(!passed.is_stale("b", at(7, 7)), "the bucket is an older copy");
     }
 }

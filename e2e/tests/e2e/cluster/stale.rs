@@ -6,11 +6,10 @@ use futures::future::join_all;
 use hookwright_core::nats::names::CONFIG_BUCKET;
 use hookwright_e2e::{World, by_length, report};
 use serde_json::json;
-use tokio::time::sleep;
 
 use super::{publisher_beside, rate, world};
 use crate::faults::Load;
-use crate::shop::{Shop, beside};
+use crate::shop::{SOON, Shop, beside};
 
 /// How many Subscriptions become Ready while the replica is away.
 const FRESH: usize = 20;
@@ -45,16 +44,14 @@ async fn what_is_ready_is_served_by_dispatchers_that_start_beside_a_replica_that
     }
 }
 
-/// Each as soon as it has joined, or after a moment.
+/// One after the other, each until it has joined, so that one of them always serves.
 async fn restart_dispatchers(world: &World) {
-    let start = Instant::now();
-    while start.elapsed() < RESTARTS {
-        for dispatcher in &world.dispatchers {
-            dispatcher.restart().unwrap();
-            sleep(Duration::from_millis(300)).await;
-        }
+    let (start, mut joins) = (Instant::now(), 0);
+    while start.elapsed() < RESTARTS || joins < world.dispatchers.len() {
+        let dispatcher = &world.dispatchers[joins % world.dispatchers.len()];
+        dispatcher.restart().unwrap();
+        dispatcher.wait_ready(SOON).await.unwrap();
+        joins += 1;
     }
-    for dispatcher in &world.dispatchers {
-        dispatcher.wait_ready(crate::shop::SOON).await.unwrap();
-    }
+    report(&format!("{joins} joins within {:?} after the replica's return", start.elapsed()));
 }
