@@ -56,7 +56,7 @@ impl Refusal {
             "maximum messages exceeded",
             "maximum bytes exceeded",
             "maximum messages per subject exceeded",
-            "message to large",
+            "message too large",
         ];
         if LIMITS.iter().any(|limit| text.contains(limit)) {
             Self::Final
@@ -88,7 +88,7 @@ mod tests {
             ("maximum messages exceeded", Refusal::Final),
             ("maximum bytes exceeded", Refusal::Final),
             ("maximum messages per subject exceeded", Refusal::Final),
-            ("message to large", Refusal::Final),
+            ("message too large", Refusal::Final),
             ("write 7.blk: no space left on device", Refusal::NoRoom),
             ("store is closed", Refusal::Outage),
             ("write 7.blk: input/output error", Refusal::Outage),
