@@ -18,8 +18,8 @@ use hookwright_core::record::{RecordError, decode};
 use hookwright_runtime::nats::Nats;
 use tokio::time::{sleep, timeout};
 
-/// How long a look may take.
-const LOOK: Duration = Duration::from_secs(2);
+/// How long a look may take. It is long, because a look that fails lets more be parked than the quota.
+const LOOK: Duration = Duration::from_secs(6);
 /// How often a replica that is behind is asked, and the wait before it is asked again.
 const TRIES: usize = 10;
 const PAUSE: Duration = Duration::from_millis(100);
