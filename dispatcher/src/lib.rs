@@ -17,4 +17,5 @@ mod panics;
 mod parking;
 pub mod run;
 pub mod settings;
+mod shared_count;
 mod validate;

@@ -9,11 +9,10 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use async_nats::jetstream::{context, kv};
 use hookwright_core::nats::names::{
     DEAD_LETTER_BYTES_KEYS, DEAD_LETTER_STREAM, STATE_BUCKET, dead_letter_bytes_key, parse_dead_letter_bytes_key,
 };
-use hookwright_core::record::{DeadLetterBytes, RecordError, decode, encode};
+use hookwright_core::record::{DeadLetterBytes, decode};
 use hookwright_runtime::logging::chain;
 use hookwright_runtime::mirror::{Change, Mirror};
 use hookwright_runtime::nats::Nats;
@@ -21,23 +20,12 @@ use tokio::time::{MissedTickBehavior, interval};
 use tracing::{debug, warn};
 
 use crate::clock::Clock;
+use crate::shared_count::{self, CountError};
 
 /// How often what was added is written.
 const EVERY: Duration = Duration::from_secs(5);
 /// The ticks between two looks at how long the stream keeps dead letters.
 const LOOK: u32 = 12;
-
-#[derive(Debug, thiserror::Error)]
-enum CountError {
-    #[error("can't find the state bucket")]
-    Bucket(#[source] context::KeyValueError),
-    #[error("can't read the count")]
-    Read(#[source] kv::EntryError),
-    #[error("can't decode or encode the count")]
-    Record(#[from] RecordError),
-    #[error("NATS did not store the count")]
-    Write(#[source] kv::UpdateError),
-}
 
 #[derive(Debug, Default)]
 struct Namespace {
@@ -124,18 +112,9 @@ impl DeadLetterBudget {
     }
 
     async fn add(&self, namespace: &str, bytes: u64) -> Result<DeadLetterBytes, CountError> {
-        let bucket = self.nats.jetstream.get_key_value(STATE_BUCKET).await.map_err(CountError::Bucket)?;
-        let key = dead_letter_bytes_key(namespace);
-        let entry = bucket.entry(&key).await.map_err(CountError::Read)?;
-        let revision = entry.as_ref().map_or(0, |entry| entry.revision);
-        let mut stored = match entry.filter(|entry| entry.operation == kv::Operation::Put) {
-            Some(entry) => decode::<DeadLetterBytes>(&entry.value)?,
-            None => DeadLetterBytes::default(),
-        };
-        let age = self.state().age;
-        stored.add(bytes, self.clock.now(), age);
-        bucket.update(&key, encode(&stored)?.into(), revision).await.map_err(CountError::Write)?;
-        Ok(stored)
+        let (now, age) = (self.clock.now(), self.state().age);
+        let add = |stored: &mut DeadLetterBytes| stored.add(bytes, now, age);
+        shared_count::change(&self.nats, &dead_letter_bytes_key(namespace), add).await
     }
 
     async fn look(&self) {

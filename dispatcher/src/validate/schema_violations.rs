@@ -5,34 +5,22 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use async_nats::jetstream::{context, kv};
 use hookwright_core::nats::ids::ProducerUid;
-use hookwright_core::nats::names::{STATE_BUCKET, violations_key};
-use hookwright_core::record::{RecordError, VERSION, Violations, decode, encode};
+use hookwright_core::nats::names::violations_key;
+use hookwright_core::record::{VERSION, Violations};
 use hookwright_runtime::logging::chain;
 use hookwright_runtime::nats::Nats;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tracing::debug;
 
 use crate::config::index::Index;
+use crate::shared_count::{self, CountError};
 
 const TICK: Duration = Duration::from_secs(1);
 /// How often the count of one Producer is written. The first violation is written at once.
 const EVERY: Duration = Duration::from_secs(10);
 /// How often a dispatcher that stops tries to write the counts.
 const LAST_TRIES: usize = 5;
-
-#[derive(Debug, thiserror::Error)]
-enum CountError {
-    #[error("can't find the state bucket")]
-    Bucket(#[source] context::KeyValueError),
-    #[error("can't read the count")]
-    Read(#[source] kv::EntryError),
-    #[error("can't decode or encode the count")]
-    Record(#[from] RecordError),
-    #[error("NATS did not store the count")]
-    Write(#[source] kv::UpdateError),
-}
 
 #[derive(Debug, Default)]
 struct Pending {
@@ -108,17 +96,10 @@ impl ViolationCounts {
     }
 
     async fn write(&self, producer: &ProducerUid, count: u64) -> Result<(), CountError> {
-        let bucket = self.nats.jetstream.get_key_value(STATE_BUCKET).await.map_err(CountError::Bucket)?;
-        let key = violations_key(producer);
-        let entry = bucket.entry(&key).await.map_err(CountError::Read)?;
-        let revision = entry.as_ref().map_or(0, |entry| entry.revision);
-        let before = match entry.filter(|entry| entry.operation == kv::Operation::Put) {
-            Some(entry) => decode::<Violations>(&entry.value)?.count,
-            None => 0,
+        let add = |before: &mut Violations| {
+            *before = Violations { version: VERSION, count: before.count.saturating_add(count) };
         };
-        let value = encode(&Violations { version: VERSION, count: before.saturating_add(count) })?;
-        bucket.update(&key, value.into(), revision).await.map_err(CountError::Write)?;
-        Ok(())
+        shared_count::change(&self.nats, &violations_key(producer), add).await.map(drop)
     }
 
     // A poisoned lock means a panic between two counts, which are approximate across a crash anyway.
