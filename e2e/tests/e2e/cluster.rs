@@ -12,7 +12,7 @@ use hookwright_e2e::{Answer, Nats, NatsServer, Options, Publisher, World, by_len
 use serde_json::json;
 use tokio::time::sleep;
 
-use crate::faults::{Load, count_duplicates};
+use crate::faults::{ENDPOINTS, Load};
 use crate::shop::{SOON, Shop, beside, fixed};
 
 const SERVERS: usize = 3;
@@ -50,7 +50,7 @@ async fn survive(what: &str, tolerated_silence: Duration, fault: impl AsyncFnOnc
     let world = world().await;
     let shop = Shop::open(&world, json!({})).await;
     shop.receiver.fail_sometimes("/flaky", 0.2, Answer::status(503));
-    for name in ["one", "two", "flaky"] {
+    for name in ENDPOINTS {
         shop.subscribe(name, &[">"], fixed("1s")).await;
     }
     world.nats.wait_current().await.unwrap();
@@ -58,16 +58,7 @@ async fn survive(what: &str, tolerated_silence: Duration, fault: impl AsyncFnOnc
     let publisher = publisher_beside(&world.nats, leader).await;
     let load = Load::during(&shop, &publisher, rate(), fault(&shop, leader)).await;
 
-    let mut duplicates = 0;
-    for name in ["one", "two", "flaky"] {
-        let requests = load.all_received(&shop, name).await;
-        duplicates += count_duplicates(&requests);
-        if name != "flaky" {
-            let silence = load.longest_silence(&requests);
-            report(&format!("{what}: longest silence of {name} {silence:?}"));
-            assert!(!is_long() || silence <= tolerated_silence, "{name}: {silence:?}");
-        }
-    }
+    let duplicates = load.survived(&shop, what, tolerated_silence).await;
     shop.all_acked(SOON).await;
     report(&format!("{what}: {} events, 0 lost, {duplicates} duplicates", load.acknowledged.len()));
     assert!(!is_long() || duplicates <= 5 * IN_FLIGHT, "{duplicates} duplicates");

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use hookwright_e2e::{Publisher, Received, wait_for};
+use hookwright_e2e::{Publisher, Received, is_long, report, wait_for};
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
 
@@ -12,6 +12,9 @@ use crate::shop::Shop;
 
 /// For everything to arrive: it may take a retry or two, and on a slow machine longer. It is no measure of speed.
 pub(crate) const ARRIVAL: Duration = Duration::from_secs(180);
+
+/// The endpoints that [`Load::survived`] looks at. `flaky` fails now and then by itself.
+pub(crate) const ENDPOINTS: [&str; 3] = ["one", "two", "flaky"];
 
 /// What was published under load, and when.
 pub(crate) struct Load {
@@ -49,6 +52,22 @@ impl Load {
     /// Waits until each event has been delivered at `/<name>`: in the end, nothing is lost.
     pub(crate) async fn all_received(&self, shop: &Shop<'_>, name: &str) -> Vec<Arc<Received>> {
         all_received(shop, name, &self.acknowledged).await
+    }
+
+    /// Waits until each event has been delivered at the three [`ENDPOINTS`]. Reports how long `what` was felt, which the
+    /// long form judges, at those that don't fail by themselves. Returns how many deliveries came twice.
+    pub(crate) async fn survived(&self, shop: &Shop<'_>, what: &str, tolerated_silence: Duration) -> usize {
+        let mut duplicates = 0;
+        for name in ENDPOINTS {
+            let requests = self.all_received(shop, name).await;
+            duplicates += count_duplicates(&requests);
+            if name != "flaky" {
+                let silence = self.longest_silence(&requests);
+                report(&format!("{what}: longest silence of {name} {silence:?}"));
+                assert!(!is_long() || silence <= tolerated_silence, "{name}: {silence:?}");
+            }
+        }
+        duplicates
     }
 
     /// The longest time without a request while there was load.

@@ -9,7 +9,7 @@ use hookwright_e2e::{Answer, Options, World, by_length, is_long, report, servers
 use serde_json::json;
 use tokio::time::sleep_until;
 
-use crate::faults::{ARRIVAL, Load, all_received, count_duplicates};
+use crate::faults::{ARRIVAL, ENDPOINTS, Load, all_received, count_duplicates};
 use crate::shop::{Shop, alone, metric};
 
 const RATE: u64 = 200;
@@ -92,28 +92,19 @@ async fn survive(victim: Victim) {
     let shop = Shop::open(&world, json!({})).await;
     shop.receiver.fail_sometimes("/flaky", 0.2, Answer::status(503));
     let retry = json!({ "maxAttempts": 30, "backoff": { "type": "Fixed", "delay": "1s" }, "jitterPercent": 20 });
-    for name in ["one", "two", "flaky"] {
+    for name in ENDPOINTS {
         shop.subscribe(name, &[">"], json!({ "delivery": { "retry": retry } })).await;
     }
     let load = Load::during(&shop, &shop.publisher, RATE, kill(&world, victim)).await;
 
-    let mut duplicates = 0;
-    for name in ["one", "two", "flaky"] {
-        let requests = load.all_received(&shop, name).await;
-        duplicates += count_duplicates(&requests);
-        if name != "flaky" {
-            let silence = load.longest_silence(&requests);
-            report(&format!("{victim:?} killed {} times: longest silence of {name} {silence:?}", kills()));
-            assert!(!is_long() || silence <= tolerated_silence(victim), "{name}: {silence:?}");
-        }
-    }
+    let what = format!("{victim:?} killed {} times", kills());
+    let duplicates = load.survived(&shop, &what, tolerated_silence(victim)).await;
     // Whoever was killed is back and at work.
     shop.subscribe("fresh", &["fresh"], json!({})).await;
     shop.publish(&shop.event("fresh", "{}")).await;
     shop.requests("fresh", 1).await;
     shop.status("fresh", "counted", |status| status["delivery"]["delivered"] == 1).await;
-    let (times, events) = (kills(), load.acknowledged.len());
-    report(&format!("{victim:?} killed {times} times: {events} events, 0 lost, {duplicates} duplicates"));
+    report(&format!("{what}: {} events, 0 lost, {duplicates} duplicates", load.acknowledged.len()));
     assert!(!is_long() || duplicates <= kills() as usize * IN_FLIGHT, "{duplicates} duplicates");
 }
 
