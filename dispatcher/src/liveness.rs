@@ -154,7 +154,7 @@ impl Renewer {
     /// Waits until the config is loaded up to the last record that its leader has now.
     async fn catch_up(&mut self) -> Result<(), LeaseError> {
         let caught_up = async {
-            let bucket = Bucket::open(&self.nats, CONFIG_BUCKET).await.map_err(LeaseError::Config)?;
+            let bucket = Bucket::named(&self.nats, CONFIG_BUCKET).await.map_err(LeaseError::Config)?;
             loop {
                 let last = bucket.last(">").await.map_err(LeaseError::Config)?;
                 // Asked again after a while: the mark of a removed record may have been the last, and expire.

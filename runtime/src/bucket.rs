@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 
 use async_nats::jetstream::context::GetStreamError;
-use async_nats::jetstream::stream::{Info, InfoError, LastRawMessageError, LastRawMessageErrorKind, Stream};
+use async_nats::jetstream::stream::{InfoError, LastRawMessageError, LastRawMessageErrorKind, Stream};
 use futures::TryStreamExt;
 use jiff::Timestamp;
 
@@ -13,8 +13,8 @@ use crate::nats::Nats;
 /// The leader of a bucket did not answer.
 #[derive(Debug, thiserror::Error)]
 pub enum BucketError {
-    #[error("can't find the bucket")]
-    Missing(#[source] GetStreamError),
+    #[error("a bucket can't have this name")]
+    Name(#[source] GetStreamError),
     #[error("can't read how far the bucket goes")]
     Last(#[source] LastRawMessageError),
     #[error("can't read the state and the keys of the bucket")]
@@ -24,28 +24,38 @@ pub enum BucketError {
 /// A bucket, of which the leader is asked.
 #[derive(Debug, Clone)]
 pub struct Bucket {
-    stream: Stream,
+    stream: Stream<()>,
     prefix: String,
+}
+
+/// The state of a bucket.
+#[derive(Debug, Clone, Copy)]
+pub struct State {
     /// When the bucket was created. Another bucket of the same name counts its revisions from 1 again.
     pub created: Timestamp,
-    /// The last revision that was given out when the bucket was opened.
+    /// The last revision that was given out.
     pub end: u64,
 }
 
-fn created(info: &Info) -> Timestamp {
-    // A time that jiff can't hold lies beyond the year 9999.
-    Timestamp::from_nanosecond(info.created.unix_timestamp_nanos()).unwrap_or_default()
-}
-
 impl Bucket {
-    /// Finds the bucket.
+    /// The bucket of this name. Nothing is asked yet.
+    ///
+    /// # Errors
+    /// If a bucket can't have this name.
+    pub async fn named(nats: &Nats, name: &str) -> Result<Self, BucketError> {
+        let stream = nats.jetstream.get_stream_no_info(format!("KV_{name}")).await.map_err(BucketError::Name)?;
+        Ok(Self { stream, prefix: format!("$KV.{name}.") })
+    }
+
+    /// The state of the bucket.
     ///
     /// # Errors
     /// If there is no such bucket, or its leader does not answer.
-    pub async fn open(nats: &Nats, name: &str) -> Result<Self, BucketError> {
-        let stream = nats.jetstream.get_stream(format!("KV_{name}")).await.map_err(BucketError::Missing)?;
-        let (created, end) = (created(stream.cached_info()), stream.cached_info().state.last_sequence);
-        Ok(Self { stream, prefix: format!("$KV.{name}."), created, end })
+    pub async fn state(&self) -> Result<State, BucketError> {
+        let info = self.stream.get_info().await.map_err(BucketError::Info)?;
+        // A time that jiff can't hold lies beyond the year 9999.
+        let created = Timestamp::from_nanosecond(info.created.unix_timestamp_nanos()).unwrap_or_default();
+        Ok(State { created, end: info.state.last_sequence })
     }
 
     /// The revision of the last record or removal under a key that matches `keys`; 0 if there is none.
@@ -62,18 +72,18 @@ impl Bucket {
         }
     }
 
-    /// The same as [`Self::last`] for a reader that has come to `reached`, without reading a record if the bucket goes no
-    /// further: a record may be large. Returns `None` if the bucket has been replaced by another one, or by an older
-    /// copy of itself.
+    /// The same as [`Self::last`] for a reader that has come to `reached` in the bucket that was created at `created`,
+    /// without reading a record if the bucket goes no further: a record may be large. Returns `None` if the bucket has
+    /// been replaced by another one, or by an older copy of itself.
     ///
     /// # Errors
     /// If the leader does not answer.
-    pub async fn last_after(&self, keys: &str, reached: u64) -> Result<Option<u64>, BucketError> {
-        let info = self.stream.get_info().await.map_err(BucketError::Info)?;
-        if created(&info) != self.created || info.state.last_sequence < reached {
+    pub async fn last_after(&self, keys: &str, created: Timestamp, reached: u64) -> Result<Option<u64>, BucketError> {
+        let state = self.state().await?;
+        if state.created != created || state.end < reached {
             return Ok(None);
         }
-        if info.state.last_sequence == reached { Ok(Some(reached)) } else { self.last(keys).await.map(Some) }
+        if state.end == reached { Ok(Some(reached)) } else { self.last(keys).await.map(Some) }
     }
 
     /// The keys that match `keys`, those of removals included.
@@ -87,7 +97,7 @@ impl Bucket {
 
     /// The stream of the bucket.
     #[must_use]
-    pub fn stream(&self) -> &Stream {
+    pub fn stream(&self) -> &Stream<()> {
         &self.stream
     }
 

@@ -24,7 +24,7 @@ use futures::StreamExt;
 use tokio::time::Instant;
 use tracing::warn;
 
-use crate::bucket::{Bucket, BucketError};
+use crate::bucket::{Bucket, BucketError, State};
 use crate::mirror::lag::{Lag, looks};
 use crate::mirror::passed::{At, Passed};
 use crate::nats::Nats;
@@ -108,15 +108,16 @@ impl Mirror {
     }
 
     async fn watch(&mut self, apply: &mut impl FnMut(Change)) -> Result<(), WatchError> {
-        let bucket = Bucket::open(&self.nats, self.name).await.map_err(WatchError::Leader)?;
-        if self.passed.enter(bucket.created, bucket.end) {
+        let bucket = Bucket::named(&self.nats, self.name).await.map_err(WatchError::Leader)?;
+        let State { created, end } = bucket.state().await.map_err(WatchError::Leader)?;
+        if self.passed.enter(created, end) {
             apply(Change::Behind);
         }
         let mut lag = Lag::new(bucket.last(self.keys).await.map_err(WatchError::Leader)?, Instant::now());
         let consumer = self.consumer(&bucket).await?;
         let mut messages = consumer.messages().await.map_err(WatchError::Messages)?;
         let reached = Arc::new(AtomicU64::new(0));
-        let mut looks = Box::pin(looks(&bucket, self.keys, Arc::clone(&reached)));
+        let mut looks = Box::pin(looks(&bucket, self.keys, created, Arc::clone(&reached)));
         let mut in_snapshot = true;
         loop {
             if in_snapshot && lag.has_caught_up() {

@@ -101,7 +101,11 @@ impl Connection {
 
     /// Whether the reader has to go over to another connection.
     pub(crate) fn is_to_change(&mut self) -> bool {
-        if self.nats().has_ended() {
+        let ended = match &self.own {
+            Some((nats, _)) => nats.has_ended(),
+            None => self.shared.borrow().nats.has_ended(),
+        };
+        if ended {
             return true;
         }
         let connects = self.connects();

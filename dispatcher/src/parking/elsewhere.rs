@@ -7,14 +7,13 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use async_nats::client::Request;
-use async_nats::jetstream::context::GetStreamError;
-use async_nats::jetstream::stream::{InfoError, LastRawMessageError, LastRawMessageErrorKind, Stream};
 use async_nats::{HeaderMap, PublishError, StatusCode, SubscribeError};
-use futures::{StreamExt, TryStreamExt};
+use futures::StreamExt;
 use hookwright_core::delivery::health::{BaseCounts, DeliveryCounts, Summary, Waiting};
 use hookwright_core::nats::ids::SubscriptionUid;
 use hookwright_core::nats::names::{BASE, HEALTH_BUCKET, health_key, parse_health_key};
 use hookwright_core::record::{RecordError, decode};
+use hookwright_runtime::bucket::{Bucket, BucketError};
 use hookwright_runtime::nats::Nats;
 use tokio::time::{sleep, timeout};
 
@@ -33,12 +32,8 @@ const MOST: usize = 1_000;
 /// Why it is not known what other dispatchers have parked.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LookError {
-    #[error("can't find the bucket of counts")]
-    Bucket(#[source] GetStreamError),
-    #[error("can't read the last count from the leader")]
-    Last(#[source] LastRawMessageError),
-    #[error("can't list the counts")]
-    List(#[source] InfoError),
+    #[error("can't ask the leader for the counts")]
+    Leader(#[source] BucketError),
     #[error("can't subscribe to an inbox for the counts")]
     Subscribe(#[source] SubscribeError),
     #[error("can't ask for the counts")]
@@ -80,17 +75,16 @@ impl Elsewhere {
     }
 
     async fn read(&self, uid: &SubscriptionUid) -> Result<Waiting, LookError> {
-        let bucket = self.nats.jetstream.get_stream_no_info(stream()).await.map_err(LookError::Bucket)?;
-        let keys = format!("{}{}", prefix(), health_key(uid, "*"));
-        let last = last(&bucket, &keys).await?;
+        let bucket = Bucket::named(&self.nats, HEALTH_BUCKET).await.map_err(LookError::Leader)?;
+        let keys = health_key(uid, "*");
+        let last = bucket.last(&keys).await.map_err(LookError::Leader)?;
         let mut counts = Counts::default();
-        match self.ask(std::slice::from_ref(&keys), last, &mut counts).await {
+        match self.ask(&bucket, &[bucket.subject(&keys)], last, &mut counts).await {
             Err(LookError::Refused(status)) if status.as_u16() == TOO_MANY => {
-                let listed = bucket.info_with_subjects(&keys).await.map_err(LookError::List)?;
-                let subjects: Vec<String> =
-                    listed.map_ok(|(subject, _)| subject).try_collect().await.map_err(LookError::List)?;
+                let keys = bucket.keys(&keys).await.map_err(LookError::Leader)?;
+                let subjects: Vec<String> = keys.iter().map(|key| bucket.subject(key)).collect();
                 for some in subjects.chunks(MOST) {
-                    self.ask(some, last, &mut counts).await?;
+                    self.ask(&bucket, some, last, &mut counts).await?;
                 }
             }
             answered => answered?,
@@ -102,9 +96,9 @@ impl Elsewhere {
     }
 
     /// Adds the counts under these subjects, as of sequence `last` or later.
-    async fn ask(&self, subjects: &[String], last: u64, counts: &mut Counts) -> Result<(), LookError> {
+    async fn ask(&self, bucket: &Bucket, subjects: &[String], last: u64, counts: &mut Counts) -> Result<(), LookError> {
         for _ in 0..TRIES {
-            if self.ask_once(subjects, counts).await? >= last {
+            if self.ask_once(bucket, subjects, counts).await? >= last {
                 return Ok(());
             }
             sleep(PAUSE).await;
@@ -114,12 +108,12 @@ impl Elsewhere {
 
     /// Adds the counts under these subjects by one replica. Returns the last sequence that it has, or 0 if it has none of
     /// the counts.
-    async fn ask_once(&self, subjects: &[String], counts: &mut Counts) -> Result<u64, LookError> {
+    async fn ask_once(&self, bucket: &Bucket, subjects: &[String], counts: &mut Counts) -> Result<u64, LookError> {
         let inbox = self.nats.client.new_inbox();
         let mut answers = self.nats.client.subscribe(inbox.clone()).await.map_err(LookError::Subscribe)?;
         let wanted = serde_json::json!({ "multi_last": subjects });
         let request = Request::new().inbox(inbox).payload(wanted.to_string().into());
-        let asked = self.nats.jetstream.send_request(format!("DIRECT.GET.{}", stream()), request).await;
+        let asked = self.nats.jetstream.send_request(format!("DIRECT.GET.KV_{HEALTH_BUCKET}"), request).await;
         asked.map_err(LookError::Ask)?;
         loop {
             let answer = answers.next().await.ok_or(LookError::Ended)?;
@@ -133,7 +127,7 @@ impl Elsewhere {
                 }
                 Some(status) => return Err(LookError::Refused(status)),
             }
-            let key = header("Nats-Subject").and_then(|subject| subject.as_str().strip_prefix(&prefix()));
+            let key = header("Nats-Subject").map(|subject| bucket.key(subject.as_str()));
             if let Some((_, incarnation)) = key.and_then(parse_health_key) {
                 counts.add(incarnation, &answer.payload)?;
             }
@@ -152,24 +146,5 @@ impl Counts {
             other => drop(self.dispatchers.insert(other.to_owned(), decode(value).map_err(LookError::Record)?)),
         }
         Ok(())
-    }
-}
-
-/// The name of the stream under the bucket.
-fn stream() -> String {
-    format!("KV_{HEALTH_BUCKET}")
-}
-
-/// What stands before a key in the bucket's subjects.
-fn prefix() -> String {
-    format!("$KV.{HEALTH_BUCKET}.")
-}
-
-/// The sequence of the last message under these keys that the leader has, or 0 if it has none.
-async fn last(bucket: &Stream<()>, keys: &str) -> Result<u64, LookError> {
-    match bucket.get_last_raw_message_by_subject(keys).await {
-        Ok(message) => Ok(message.sequence),
-        Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => Ok(0),
-        Err(error) => Err(LookError::Last(error)),
     }
 }

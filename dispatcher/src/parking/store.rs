@@ -173,7 +173,7 @@ impl Store {
     /// Whether a test is still to be sent. It is not if it was answered, or if another request or a deletion came after
     /// it. The leader is asked, because a replica that is behind would say that it is.
     pub(crate) async fn awaits(&self, test: &TestDelivery) -> Result<bool, StoreError> {
-        let bucket = Bucket::open(&self.nats, STATE_BUCKET).await.map_err(StoreError::Read)?;
+        let bucket = Bucket::named(&self.nats, STATE_BUCKET).await.map_err(StoreError::Read)?;
         let last = bucket.last(&test_key(&test.subscription)).await.map_err(StoreError::Read)?;
         Ok(last == test.request)
     }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use futures::Stream;
 use futures::stream::unfold;
+use jiff::Timestamp;
 use tokio::time::{Instant, sleep};
 
 use crate::bucket::Bucket;
@@ -19,11 +20,16 @@ const TOLERATED: Duration = Duration::from_secs(10);
 
 /// Asks the leader every [`LOOK`] for the revision of its last record, given how far the mirror has come. A look that
 /// fails is left out: without the leader, nobody knows how far it is. `None`: the bucket is another one.
-pub(super) fn looks(bucket: &Bucket, keys: &'static str, reached: Arc<AtomicU64>) -> impl Stream<Item = Option<u64>> {
+pub(super) fn looks(
+    bucket: &Bucket,
+    keys: &'static str,
+    created: Timestamp,
+    reached: Arc<AtomicU64>,
+) -> impl Stream<Item = Option<u64>> {
     unfold((bucket.clone(), reached), move |(bucket, reached)| async move {
         loop {
             sleep(LOOK).await;
-            if let Ok(last) = bucket.last_after(keys, reached.load(Ordering::Relaxed)).await {
+            if let Ok(last) = bucket.last_after(keys, created, reached.load(Ordering::Relaxed)).await {
                 return Some((last, (bucket, reached)));
             }
         }
@@ -87,8 +93,6 @@ impl Lag {
 
 #[cfg(test)]
 mod tests {
-    use jiff::Timestamp;
-
     use super::*;
 
     fn at(revision: u64) -> At {
