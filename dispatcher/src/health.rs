@@ -12,7 +12,7 @@ use hookwright_core::delivery::quota::{Known, ParkQuota, Room};
 use hookwright_core::nats::ids::SubscriptionUid;
 use hookwright_core::record::VERSION;
 use jiff::Timestamp;
-use tokio::sync::mpsc;
+use tokio::sync::{Mutex as AsyncMutex, MutexGuard as AsyncMutexGuard, mpsc};
 use tokio::time::Instant;
 
 pub(crate) use writer::HealthWriter;
@@ -32,6 +32,8 @@ const WAITING: usize = 1_000;
 pub(crate) struct HealthCell {
     uid: SubscriptionUid,
     state: Mutex<State>,
+    /// Held during a look, so that one looks for all that ask.
+    looking: AsyncMutex<()>,
     dirty: mpsc::UnboundedSender<Arc<HealthCell>>,
 }
 
@@ -96,22 +98,30 @@ impl HealthCell {
                     state.parked_since = state.parked_since.plus(delivery);
                     state.counts.tally.retrying == 1
                 }
-                // The look counts from now on, so that one caller looks and not all that ask meanwhile. The other
-                // dispatchers will look, too, so this one's counts are written at once.
-                Room::Look => {
-                    state.looked = Some(now);
-                    state.parked_since = Waiting::default();
-                    true
-                }
+                // The other dispatchers will look, too, so this one's counts are written at once.
+                Room::Look => true,
                 Room::UsedUp => false,
             }
         });
         room
     }
 
-    /// Takes the result of a look: how much the other dispatchers have parked.
-    pub(crate) fn looked(&self, elsewhere: Waiting) {
-        self.state().elsewhere = elsewhere;
+    /// Waits until no one looks. Returns the right to look, or nothing if another caller has looked meanwhile.
+    pub(crate) async fn look(&self) -> Option<AsyncMutexGuard<'_, ()>> {
+        let right = self.looking.try_lock().ok();
+        if right.is_none() {
+            drop(self.looking.lock().await);
+        }
+        right
+    }
+
+    /// Takes the result of a look: how much the other dispatchers have parked. After a look that failed, what was known
+    /// before is used.
+    pub(crate) fn looked(&self, elsewhere: Option<Waiting>, now: Instant) {
+        let mut state = self.state();
+        state.elsewhere = elsewhere.unwrap_or(state.elsewhere);
+        state.looked = Some(now);
+        state.parked_since = Waiting::default();
     }
 
     /// Remembers that the delivery of an event, which was published at `since`, waits until `at`.
@@ -226,7 +236,8 @@ impl Health {
     pub(crate) fn cell(&self, uid: &SubscriptionUid) -> Arc<HealthCell> {
         let mut cells = self.cells.lock().unwrap_or_else(PoisonError::into_inner);
         let cell = cells.entry(uid.clone()).or_insert_with(|| {
-            Arc::new(HealthCell { uid: uid.clone(), state: Mutex::default(), dirty: self.dirty.clone() })
+            let (state, looking) = (Mutex::default(), AsyncMutex::default());
+            Arc::new(HealthCell { uid: uid.clone(), state, looking, dirty: self.dirty.clone() })
         });
         Arc::clone(cell)
     }
@@ -295,17 +306,24 @@ mod tests {
         assert!(matches!(take(26, after(26)), Take::Rest));
     }
 
-    #[test]
-    fn one_looks_for_all_that_ask() {
+    #[tokio::test]
+    async fn one_looks_for_all_that_ask() {
         let (cell, now) = (cell(), Instant::now());
         let quota = ParkQuota { deliveries: 20, bytes: u64::MAX };
         let admit = || cell.admit(quota, Waiting { deliveries: 1, bytes: 1 }, now);
-        assert_eq!([admit(), admit(), admit(), admit()], [Room::Free, Room::Free, Room::Look, Room::Free]);
-        cell.looked(Waiting { deliveries: 17, bytes: 17 });
+        assert_eq!([admit(), admit(), admit(), admit()], [Room::Free, Room::Free, Room::Look, Room::Look]);
+        let right = cell.look().await.unwrap();
+        let mut other = Box::pin(cell.look());
+        assert!(futures::poll!(&mut other).is_pending(), "the other waits for the answer");
+        cell.looked(Some(Waiting { deliveries: 17, bytes: 17 }), now);
+        drop(right);
+        assert!(other.await.is_none());
+        assert_eq!(admit(), Room::Free);
         assert_eq!(admit(), Room::UsedUp);
         cell.done(Waiting { deliveries: 1, bytes: 1 });
         assert_eq!([admit(), admit()], [Room::Free, Room::Look], "a tenth since the look");
-        assert_eq!(admit(), Room::UsedUp, "until it is answered, what was known holds");
+        cell.looked(None, now);
+        assert_eq!(admit(), Room::UsedUp, "a look that failed changes nothing");
         assert_eq!(cell.state().counts.tally.waiting(), Waiting { deliveries: 3, bytes: 3 });
     }
 }

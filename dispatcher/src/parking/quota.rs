@@ -72,15 +72,15 @@ impl Quota {
         }
     }
 
-    /// Looks at what others have parked. If that fails, the counts known before are used.
+    /// Looks at what others have parked, or waits until another delivery of the Subscription has looked.
     async fn look(&self, cell: &HealthCell) {
-        match self.elsewhere.look(cell.uid()).await {
-            Ok(elsewhere) => cell.looked(elsewhere),
-            Err(error) if self.complaints.now() => {
+        let Some(_right) = cell.look().await else { return };
+        let elsewhere = self.elsewhere.look(cell.uid()).await.inspect_err(|error| {
+            if self.complaints.now() {
                 let uid = cell.uid();
-                warn!(subscription_uid = %uid, error = chain(&error), "can't read what other dispatchers have parked");
+                warn!(subscription_uid = %uid, error = chain(error), "can't read what other dispatchers have parked");
             }
-            Err(_) => {}
-        }
+        });
+        cell.looked(elsewhere.ok(), Instant::now());
     }
 }
