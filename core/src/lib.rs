@@ -13,6 +13,7 @@ pub mod delivery;
 pub mod destination;
 pub mod event;
 pub mod nats;
+pub mod position;
 pub mod quantity;
 pub mod record;
 pub mod schema;

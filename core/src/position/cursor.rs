@@ -1,0 +1,76 @@
+//! How far the dedicated reader of a Subscription has come.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::codec::VERSION;
+
+/// How far the dedicated reader has come: the value of `<subscription>` in the bucket of cursors. The owner of the
+/// Subscription writes it about once a second.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Cursor {
+    /// The record version, [`crate::codec::VERSION`].
+    pub version: u32,
+    /// When the stream was created.
+    pub stream_created: Timestamp,
+    /// The first sequence that was not read yet.
+    pub next: u64,
+    /// The sequences before `next` whose deliveries were under way.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub under_way: Vec<u64>,
+    /// The last sequence of the stream when the cursor was written.
+    #[serde(default)]
+    pub last: u64,
+    /// The time of the oldest event that was not delivered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oldest: Option<Timestamp>,
+    /// The events that the stream dropped before they were read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub missed: Option<Missed>,
+    /// How many sequences were left out on request.
+    #[serde(default)]
+    pub skipped: u64,
+}
+
+/// Events that the stream dropped before they were read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Missed {
+    /// The first sequence that was missed.
+    pub first: u64,
+    /// The last sequence that was missed.
+    pub last: u64,
+    /// How many sequences were missed. Some of them may have been no events of the Subscription.
+    pub count: u64,
+    /// When the reader found out first and last.
+    pub since: Timestamp,
+    /// When the reader found out last.
+    pub time: Timestamp,
+}
+
+impl Cursor {
+    /// A cursor at the beginning of a stream.
+    #[must_use]
+    pub fn new(stream_created: Timestamp) -> Self {
+        Self {
+            version: VERSION,
+            stream_created,
+            next: 1,
+            under_way: Vec::new(),
+            last: 0,
+            oldest: None,
+            missed: None,
+            skipped: 0,
+        }
+    }
+
+    /// Remembers that the stream dropped the sequences from `first` to `last`.
+    pub fn miss(&mut self, first: u64, last: u64, now: Timestamp) {
+        let count = (last + 1).saturating_sub(first);
+        let missed = self.missed.get_or_insert(Missed { first, last, count: 0, since: now, time: now });
+        missed.last = missed.last.max(last);
+        missed.count = missed.count.saturating_add(count);
+        missed.time = now;
+    }
+}

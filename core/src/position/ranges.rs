@@ -1,0 +1,200 @@
+//! The position of a Subscription: the ranges of sequences that its dedicated reader delivers.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::codec::VERSION;
+
+/// The position of a Subscription in its Producer's stream: the value of `<subscription>` in the bucket of positions.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Position {
+    /// The record version, [`crate::codec::VERSION`].
+    pub version: u32,
+    /// When the stream was created. The ranges say nothing about another stream of the same name.
+    pub stream_created: Timestamp,
+    /// At most two ranges, in order. Without any, the Subscription is live.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ranges: Vec<Range>,
+    /// When the Subscription went behind.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Timestamp>,
+    /// Why it went behind. It is there for people; nothing depends on it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<Reason>,
+}
+
+/// A range of sequences that the dedicated reader delivers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Range {
+    /// The first sequence.
+    pub from: u64,
+    /// The first sequence after those that the shared reader skips; none while the range is open.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<u64>,
+    /// The last sequence that the dedicated reader delivers; known once all dispatchers know of `to`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<u64>,
+    /// Whether the dedicated reader has begun with the range. From then on `from` stays.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub begun: bool,
+}
+
+/// Why a Subscription went behind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Reason {
+    /// `spec.suspend` is true.
+    Suspended,
+    /// The endpoint answered 410 Gone.
+    EndpointGone,
+    /// Deliveries failed for so long that the Subscription was disabled.
+    Disabled,
+    /// The endpoint has failed several times in a row.
+    EndpointFailing,
+    /// The endpoint has asked for a pause.
+    RetryAfter,
+    /// The endpoint takes events more slowly than they come.
+    EndpointSlow,
+    /// `spec.startFrom` names earlier events.
+    StartFrom,
+}
+
+/// What became of an event that must not be delivered now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Gone {
+    /// The position covers it already: nothing is to be stored.
+    Covered,
+    /// The position covers it now, and has to be stored before the event is settled.
+    Behind,
+    /// The position can't cover it: the delivery has to be parked.
+    Park,
+}
+
+/// What the owner of a Subscription sees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Seen {
+    /// The sequence from which the dedicated reader goes on: everything before it was delivered or stored.
+    pub next: u64,
+    /// Whether the Subscription's events may be delivered now.
+    pub may_read: bool,
+    /// The last sequence of the stream, by its leader.
+    pub last: u64,
+    /// How many sequences the range is closed ahead of the last: about as many as come until all dispatchers know of it.
+    pub ahead: u64,
+    /// Whether all live dispatchers have loaded the newest position.
+    pub all_loaded: bool,
+    /// The sequence up to which the shared reader has settled all events.
+    pub floor: u64,
+}
+
+/// What the owner of a Subscription does next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// There is nothing to do: the Subscription is live.
+    Live,
+    /// Deliver events from this sequence on, up to the last one if it is known.
+    Read {
+        /// The first sequence.
+        from: u64,
+        /// The last sequence.
+        upto: Option<u64>,
+    },
+    /// Store the position, which [`Position::next`] has changed, and go on.
+    Store,
+    /// Wait until something changes.
+    Wait,
+}
+
+impl Position {
+    /// The position of a live Subscription.
+    #[must_use]
+    pub fn live(stream_created: Timestamp) -> Self {
+        Self { version: VERSION, stream_created, ranges: Vec::new(), since: None, reason: None }
+    }
+
+    /// Whether the shared reader skips this sequence of the stream that was created at this time.
+    #[must_use]
+    pub fn covers(&self, stream_created: Timestamp, sequence: u64) -> bool {
+        self.stream_created == stream_created && self.ranges.iter().any(|range| range.covers(sequence))
+    }
+
+    /// Whether the last range is open.
+    #[must_use]
+    pub fn is_behind(&self) -> bool {
+        self.ranges.last().is_some_and(|range| range.to.is_none())
+    }
+
+    /// Makes the position cover an event that must not be delivered now, if it can.
+    ///
+    /// A range that was begun keeps its `from`, because the reader may have passed the event already. An event before
+    /// the end of an earlier range may have been skipped by others and delivered by the reader, so it can't be covered
+    /// by a new one.
+    #[must_use]
+    pub fn go_behind(&mut self, sequence: u64, now: Timestamp, reason: Reason) -> Gone {
+        if self.ranges.iter().any(|range| range.covers(sequence)) {
+            return Gone::Covered;
+        }
+        let is_open = self.is_behind();
+        let closed = &self.ranges[..self.ranges.len() - usize::from(is_open)];
+        if closed.iter().any(|range| range.to.is_some_and(|to| sequence < to)) {
+            return Gone::Park;
+        }
+        let ranges = self.ranges.len();
+        match self.ranges.last_mut().filter(|_| is_open) {
+            Some(open) if open.begun => return Gone::Park,
+            Some(open) => open.from = sequence,
+            None if ranges >= 2 => return Gone::Park,
+            None => {
+                self.ranges.push(Range { from: sequence, to: None, until: None, begun: false });
+                (self.since, self.reason) = (Some(now), Some(reason));
+            }
+        }
+        Gone::Behind
+    }
+
+    /// What the owner does next. The second range has its turn when the first is gone.
+    #[must_use]
+    pub fn next(&mut self, seen: &Seen) -> Step {
+        let Some(range) = self.ranges.first_mut() else { return Step::Live };
+        let from = seen.next.max(range.from);
+        let reads = seen.may_read && from <= seen.last;
+        let last = match (range.to, range.until) {
+            (None, _) => None,
+            (Some(to), None) => Some(to.saturating_sub(1)),
+            (Some(_), Some(until)) => Some(until),
+        };
+        if reads && last.is_none_or(|last| from <= last) {
+            if !range.begun {
+                range.begun = true;
+                return Step::Store;
+            }
+            return Step::Read { from, upto: last };
+        }
+        match (range.to, range.until) {
+            (None, _) if seen.may_read => {
+                range.to = Some(seen.last.saturating_add(1).saturating_add(seen.ahead));
+                range.begun = true;
+                Step::Store
+            }
+            (Some(to), None) if seen.all_loaded => {
+                range.until = Some(to.saturating_sub(1).max(seen.last));
+                Step::Store
+            }
+            (Some(_), Some(until)) if from > until && seen.floor >= until => {
+                self.ranges.remove(0);
+                if self.ranges.is_empty() {
+                    (self.since, self.reason) = (None, None);
+                }
+                Step::Store
+            }
+            _ => Step::Wait,
+        }
+    }
+}
+
+impl Range {
+    fn covers(&self, sequence: u64) -> bool {
+        self.from <= sequence && self.to.is_none_or(|to| sequence < to)
+    }
+}
