@@ -24,8 +24,10 @@
 //! functions.
 
 mod cursor;
+mod flow;
 mod ranges;
 pub mod slots;
 
 pub use cursor::{Cursor, Missed};
+pub use flow::{Flow, SkipTo};
 pub use ranges::{Gone, Position, Range, Reason, Seen, Step};

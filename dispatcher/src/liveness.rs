@@ -199,7 +199,7 @@ impl Renewer {
             return Err(LeaseError::Lapsed);
         }
         let revision = self.loaded.borrow_and_update().unwrap_or_default();
-        let lease = DispatcherLease { version: VERSION, revision, unserved: self.index.unserved() };
+        let lease = DispatcherLease { version: VERSION, revision, positions: 0, unserved: self.index.unserved() };
         let value = encode(&lease).map_err(LeaseError::Encode)?;
         let put = async {
             let jetstream = &self.nats.jetstream;

@@ -17,8 +17,13 @@ pub const STATE_BUCKET: &str = "HOOKWRIGHT_STATE";
 /// The KV bucket of delivery counts. Its keys are `<subscription>.<incarnation>` for each dispatcher, and
 /// `<subscription>.base` for the dispatchers that have gone.
 pub const HEALTH_BUCKET: &str = "HOOKWRIGHT_HEALTH";
-/// The KV bucket of the dispatchers' liveness leases, in memory. Its keys are `<incarnation>`.
+/// The KV bucket of the dispatchers' liveness leases, in memory. Its keys are `<incarnation>`, and those of
+/// [`slot_key`].
 pub const LEASES_BUCKET: &str = "HOOKWRIGHT_LEASES";
+/// The KV bucket of positions ([`Position`](crate::position::Position)). Its keys are `<subscription>`.
+pub const POSITIONS_BUCKET: &str = "HOOKWRIGHT_POSITIONS";
+/// The KV bucket of the dedicated readers' cursors ([`Cursor`](crate::position::Cursor)). Its keys are `<subscription>`.
+pub const CURSORS_BUCKET: &str = "HOOKWRIGHT_CURSORS";
 /// The stream of the deliveries that wait for their next attempt, as scheduled messages. It is a work queue.
 pub const PARKED_STREAM: &str = "HOOKWRIGHT_PARKED";
 /// The stream of dead letters.
@@ -196,6 +201,18 @@ pub fn health_base_key(subscription: &SubscriptionUid) -> String {
 pub fn parse_health_key(key: &str) -> Option<(SubscriptionUid, &str)> {
     let (uid, incarnation) = key.split_once('.')?;
     Some((SubscriptionUid::parse(uid).ok()?, incarnation))
+}
+
+/// The key of a slot's lease in [`LEASES_BUCKET`].
+#[must_use]
+pub fn slot_key(slot: u8) -> String {
+    format!("slot.{slot}")
+}
+
+/// The slot of a [`slot_key`]; `None` for any other key.
+#[must_use]
+pub fn parse_slot_key(key: &str) -> Option<u8> {
+    key.strip_prefix("slot.")?.parse().ok()
 }
 
 /// A key in [`CONFIG_BUCKET`]. It names the Producer, so that a dispatcher knows which Producer a record belongs to

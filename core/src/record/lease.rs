@@ -27,10 +27,23 @@ pub struct DispatcherLease {
     pub version: u32,
     /// The revision of the config bucket up to which this dispatcher has loaded all records.
     pub revision: u64,
+    /// The revision of the bucket of positions up to which this dispatcher has loaded all positions.
+    #[serde(default)]
+    pub positions: u64,
     /// The Producers that the dispatcher doesn't serve because it can't read one of their records: another key sealed
     /// it, or a newer release wrote it. Records of these Producers count as not loaded, whatever the revision.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unserved: Vec<ProducerUid>,
+}
+
+/// The value of a slot's lease: the dispatcher that does the owned work of the slot's Subscriptions.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SlotLease {
+    /// The record version, [`crate::record::VERSION`].
+    pub version: u32,
+    /// The incarnation of the dispatcher.
+    pub dispatcher: String,
 }
 
 #[cfg(test)]
@@ -40,7 +53,7 @@ mod tests {
 
     #[test]
     fn a_lease_of_a_newer_dispatcher_can_be_read() {
-        let lease: DispatcherLease = decode(br#"{"version":1,"revision":7,"positions":9}"#).unwrap();
-        assert_eq!(lease, DispatcherLease { version: 1, revision: 7, unserved: Vec::new() });
+        let lease: DispatcherLease = decode(br#"{"version":1,"revision":7,"features":9}"#).unwrap();
+        assert_eq!(lease, DispatcherLease { version: 1, revision: 7, positions: 0, unserved: Vec::new() });
     }
 }

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::delivery::policy::DeliveryPolicy;
 use crate::destination::Destination;
 use crate::nats::ids::{ProducerUid, SubscriptionUid};
+use crate::position::Flow;
 use crate::seal::{SealError, Sealed, SealingKey, Secret, SecretPlace};
 use crate::select::Selection;
 
@@ -25,6 +26,9 @@ pub struct SubscriptionRecord<S> {
     pub destination: Destination<S>,
     /// How the events are delivered.
     pub delivery: DeliveryPolicy,
+    /// Whether the events are delivered now.
+    #[serde(default, skip_serializing_if = "Flow::is_default")]
+    pub flow: Flow,
 }
 
 /// The identity of the Subscription that a record belongs to.
@@ -43,9 +47,9 @@ pub struct Identity {
 
 impl<S> SubscriptionRecord<S> {
     fn try_map<T, E>(self, turn: impl FnMut(S, &str) -> Result<T, E>) -> Result<SubscriptionRecord<T>, E> {
-        let Self { version, identity, producer, select, destination, delivery } = self;
+        let Self { version, identity, producer, select, destination, delivery, flow } = self;
         let destination = destination.try_map(turn)?;
-        Ok(SubscriptionRecord { version, identity, producer, select, destination, delivery })
+        Ok(SubscriptionRecord { version, identity, producer, select, destination, delivery, flow })
     }
 }
 
@@ -101,6 +105,7 @@ mod tests {
                 signing: vec![Secret::new("whsec_hush".into())],
             },
             delivery: DeliveryPolicy::default(),
+            flow: Flow::default(),
         }
     }
 

@@ -1,6 +1,6 @@
 //! When an attempt fails.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use hookwright_core::delivery::dead_letter::DeadLetterReason;
 use hookwright_core::delivery::outcome::OutcomeKind;

@@ -7,6 +7,7 @@ use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use hookwright_core::nats::ids::ProducerUid;
+use hookwright_core::nats::names::parse_slot_key;
 use hookwright_core::record;
 use hookwright_core::record::lease::{DispatcherLease, TTL};
 use hookwright_runtime::logging;
@@ -74,6 +75,8 @@ impl Leases {
     /// Takes a change of the lease bucket that was reported in this epoch of the connection.
     pub(crate) fn apply(&self, change: Change, epoch: u64) {
         match change {
+            // Whose a slot is doesn't concern the operator.
+            Change::Put { key, .. } | Change::Delete { key } if parse_slot_key(&key).is_some() => {}
             Change::Put { key, value, .. } => {
                 let (revision, unserved) = match record::decode::<DispatcherLease>(&value) {
                     Ok(lease) => (lease.revision, lease.unserved),
@@ -177,7 +180,7 @@ mod tests {
     }
 
     fn put(leases: &Leases, key: &str, revision: u64, unserved: &[ProducerUid]) {
-        let lease = DispatcherLease { version: record::VERSION, revision, unserved: unserved.to_vec() };
+        let lease = DispatcherLease { version: record::VERSION, revision, positions: 0, unserved: unserved.to_vec() };
         let value = record::encode(&lease).unwrap().into();
         leases.apply(Change::Put { key: key.into(), value, revision: 1 }, 1);
     }

@@ -71,9 +71,12 @@ pub(crate) fn streams(settings: SystemStreams) -> Vec<Config> {
     };
     // The config bucket is never in memory. After a restart of NATS, dispatchers would serve while the operator writes
     // the records again. Events would be acked that some Subscriptions never got.
-    let config = Config { storage: StorageType::File, ..bucket(names::CONFIG_BUCKET) };
+    // Positions and cursors likewise: what a position covers was acked, and only the position says that it is still to be
+    // delivered.
+    let kept = |name| Config { storage: StorageType::File, ..bucket(name) };
+    let [config, positions, cursors] = [names::CONFIG_BUCKET, names::POSITIONS_BUCKET, names::CURSORS_BUCKET].map(kept);
     let [state, health] = [names::STATE_BUCKET, names::HEALTH_BUCKET].map(bucket);
-    vec![leases, config, state, health, parked, dead]
+    vec![leases, config, positions, cursors, state, health, parked, dead]
 }
 
 /// Returns the consumer of due deliveries.

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use async_nats::jetstream::consumer::{self, DeliverPolicy};
 use async_nats::jetstream::stream;
-use hookwright_core::nats::names::CONFIG_BUCKET;
+use hookwright_core::nats::names::{CONFIG_BUCKET, CURSORS_BUCKET, POSITIONS_BUCKET};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -22,10 +22,8 @@ pub(crate) enum ConsumerFix {
 
 /// Returns the configuration that sets the stream right, or none if the stream is right.
 pub(crate) fn stream(wanted: &stream::Config, live: &stream::Config) -> Option<stream::Config> {
-    // In memory, the config would be gone after a restart of NATS, while dispatchers serve.
-    let is_config = wanted.name.strip_prefix("KV_") == Some(CONFIG_BUCKET);
     let right = stream::Config {
-        storage: if is_config { wanted.storage } else { live.storage },
+        storage: if is_kept(&wanted.name) { wanted.storage } else { live.storage },
         persist_mode: live.persist_mode,
         first_sequence: live.first_sequence,
         template_owner: live.template_owner.clone(),
@@ -41,6 +39,12 @@ pub(crate) fn stream(wanted: &stream::Config, live: &stream::Config) -> Option<s
         ..wanted.clone()
     };
     (normal_stream(&right) != normal_stream(live)).then_some(right)
+}
+
+/// Whether the stream is always in files. In memory, config and positions would be gone after a restart of NATS, while
+/// dispatchers serve.
+fn is_kept(stream: &str) -> bool {
+    stream.strip_prefix("KV_").is_some_and(|name| [CONFIG_BUCKET, POSITIONS_BUCKET, CURSORS_BUCKET].contains(&name))
 }
 
 /// Returns the same configuration with one value for each meaning. NATS has two values for "no limit", 0 and -1.
@@ -210,8 +214,8 @@ mod tests {
             for (field, edit) in &edits {
                 let mut live = wanted.clone();
                 edit(&mut live);
-                let config_in_memory = *field == "storage" && wanted.name == format!("KV_{CONFIG_BUCKET}");
-                assert_eq!(stream(&wanted, &live).is_some(), config_in_memory, "{}: {field}", wanted.name);
+                let kept_in_memory = *field == "storage" && is_kept(&wanted.name);
+                assert_eq!(stream(&wanted, &live).is_some(), kept_in_memory, "{}: {field}", wanted.name);
             }
         }
     }

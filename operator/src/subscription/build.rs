@@ -1,5 +1,6 @@
 //! Step 3: builds the record, with its secrets in the clear.
 
+use hookwright_core::position::Flow;
 use hookwright_core::record::{Identity, SubscriptionRecord, VERSION};
 use hookwright_core::seal::Secret;
 use hookwright_crds::{DEFAULT_SIGNING_KEY, Producer, Reason, SecretKeyRef, signing_secret_name};
@@ -59,6 +60,7 @@ pub(crate) fn build(
         select: subscription.select.clone(),
         destination: subscription.destination.clone().try_map(read)?,
         delivery: subscription.delivery.clone(),
+        flow: Flow::default(),
     })
 }
 
