@@ -30,4 +30,4 @@ pub mod slots;
 
 pub use cursor::{Cursor, Missed};
 pub use flow::{Flow, SkipTo};
-pub use ranges::{Gone, Position, Range, Reason, Seen, Step};
+pub use ranges::{Gone, Position, Range, Reason, Seen, Step, Waits};

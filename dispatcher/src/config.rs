@@ -4,6 +4,7 @@
 
 pub(crate) mod disabled;
 pub(crate) mod index;
+pub(crate) mod loaded;
 pub(crate) mod loader;
 pub(crate) mod schema;
 pub(crate) mod subscription;

@@ -4,10 +4,11 @@
 //! fan_out | due -> queued (lane, then the dispatcher's attempts) -> attempt -> done | follow -> parked or given up
 //! ```
 //!
-//! `intake` calls [`deliverer::Deliverer::fan_out`] and [`deliverer::Deliverer::deliver_due`]. No other room calls this
-//! one.
+//! `intake` calls [`deliverer::Deliverer::fan_out`] and [`deliverer::Deliverer::deliver_due`], and `catch_up` queues the
+//! deliveries of Subscriptions that are behind. No other room calls this one.
 
 pub(crate) mod attempt;
+pub(crate) mod behind;
 pub(crate) mod deliverer;
 pub(crate) mod delivery;
 pub(crate) mod due;

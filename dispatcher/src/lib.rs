@@ -3,6 +3,7 @@
 //! It is a library with a small binary, as the operator is.
 
 mod ack;
+mod catch_up;
 mod clock;
 mod config;
 mod deliver;
@@ -15,6 +16,7 @@ mod metrics;
 mod observer;
 mod panics;
 mod parking;
+mod position;
 pub mod run;
 pub mod settings;
 mod shared_count;

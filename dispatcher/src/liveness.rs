@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use async_nats::jetstream::{context, kv};
-use hookwright_core::nats::names::{CONFIG_BUCKET, LEASES_BUCKET};
+use hookwright_core::nats::names::{CONFIG_BUCKET, LEASES_BUCKET, POSITIONS_BUCKET};
 use hookwright_core::record::lease::{DispatcherLease, RENEW, TRUST};
 use hookwright_core::record::{RecordError, VERSION, encode};
 use hookwright_runtime::bucket::{Bucket, BucketError};
@@ -21,6 +21,7 @@ use tokio::time::timeout;
 use tracing::{info, warn};
 
 use crate::config::index::Index;
+use crate::position::cells::Cells;
 
 /// How long one try to renew may take.
 const RENEWAL: Duration = Duration::from_millis(1500);
@@ -42,7 +43,7 @@ pub(crate) struct Liveness {
 
 #[derive(Debug, thiserror::Error)]
 enum LeaseError {
-    #[error("can't ask how far the config goes")]
+    #[error("can't ask how far the config or the positions go")]
     Config(#[source] BucketError),
     #[error("can't create the bucket of leases")]
     Leases(#[source] context::CreateKeyValueError),
@@ -109,8 +110,11 @@ pub(crate) struct Renewer {
     pub(crate) nats: Nats,
     pub(crate) liveness: Arc<Liveness>,
     pub(crate) index: Arc<Index>,
+    pub(crate) positions: Arc<Cells>,
     /// The config revision that is loaded; `None` while the index may be out of date.
     pub(crate) loaded: watch::Receiver<Option<u64>>,
+    /// The same of the positions.
+    pub(crate) loaded_positions: watch::Receiver<Option<u64>>,
     pub(crate) incarnation: String,
 }
 
@@ -119,7 +123,7 @@ impl Renewer {
     pub(crate) async fn run(mut self) {
         loop {
             // Counted, because the index may be up to date again before anybody looks.
-            let behinds = self.index.behinds();
+            let behinds = self.behinds();
             match self.join().await {
                 Ok(confirmed) => {
                     info!(revision = self.loaded.borrow().unwrap_or_default(), "joined");
@@ -151,30 +155,41 @@ impl Renewer {
         self.renew(None).await
     }
 
-    /// Waits until the config is loaded up to the last record that its leader has now.
-    async fn catch_up(&mut self) -> Result<(), LeaseError> {
-        let caught_up = async {
-            let bucket = Bucket::named(&self.nats, CONFIG_BUCKET).await.map_err(LeaseError::Config)?;
-            loop {
-                let last = bucket.last(">").await.map_err(LeaseError::Config)?;
-                // Asked again after a while: the mark of a removed record may have been the last, and expire.
-                if timeout(AGAIN, self.loaded.wait_for(|loaded| *loaded >= Some(last))).await.is_ok() {
-                    return Ok(());
-                }
-            }
-        };
-        timeout(CATCH_UP, caught_up).await.map_err(LeaseError::Late)?
+    /// How often config or positions were out of date.
+    fn behinds(&self) -> (u64, u64) {
+        (self.index.loaded.behinds(), self.positions.loaded.behinds())
     }
 
-    /// Renews until the last confirmed renewal, which started at `confirmed`, is too old, or the config is behind.
-    async fn keep(&mut self, mut confirmed: u64, behinds: u64) {
+    /// Waits until config and positions are loaded up to the last records that their leaders have now.
+    async fn catch_up(&mut self) -> Result<(), LeaseError> {
+        let nats = self.nats.clone();
+        for (bucket, loaded) in [(CONFIG_BUCKET, &mut self.loaded), (POSITIONS_BUCKET, &mut self.loaded_positions)] {
+            let caught_up = async {
+                let bucket = Bucket::named(&nats, bucket).await.map_err(LeaseError::Config)?;
+                loop {
+                    let last = bucket.last(">").await.map_err(LeaseError::Config)?;
+                    // Asked again after a while: the mark of a removed record may have been the last, and expire.
+                    if timeout(AGAIN, loaded.wait_for(|loaded| *loaded >= Some(last))).await.is_ok() {
+                        return Ok(());
+                    }
+                }
+            };
+            timeout(CATCH_UP, caught_up).await.map_err(LeaseError::Late)??;
+        }
+        Ok(())
+    }
+
+    /// Renews until the last confirmed renewal, which started at `confirmed`, is too old, or config or positions are
+    /// behind.
+    async fn keep(&mut self, mut confirmed: u64, behinds: (u64, u64)) {
         let mut due = Duration::ZERO;
         loop {
             tokio::select! {
                 _ = self.loaded.changed() => {}
+                _ = self.loaded_positions.changed() => {}
                 () = tokio::time::sleep(due) => {}
             }
-            if self.index.behinds() != behinds {
+            if self.behinds() != behinds {
                 return;
             }
             due = match self.renew(Some(confirmed)).await {
@@ -199,7 +214,8 @@ impl Renewer {
             return Err(LeaseError::Lapsed);
         }
         let revision = self.loaded.borrow_and_update().unwrap_or_default();
-        let lease = DispatcherLease { version: VERSION, revision, positions: 0, unserved: self.index.unserved() };
+        let positions = self.loaded_positions.borrow_and_update().unwrap_or_default();
+        let lease = DispatcherLease { version: VERSION, revision, positions, unserved: self.index.unserved() };
         let value = encode(&lease).map_err(LeaseError::Encode)?;
         let put = async {
             let jetstream = &self.nats.jetstream;

@@ -6,6 +6,7 @@
 //!
 //! producer's stream -> reader -> hold: fan_out -> queued ...
 //! parked deliveries -> reader -> hold: due     -> queued
+//! producer's stream -> catch_up -> queued      for Subscriptions that are behind (positions bucket), whose slot is ours
 //!                      queued: lane -> attempts -> attempt
 //!                      attempt: request -> sender -> decide -> done | park | dead letter -> hold settled -> ack
 //! ```
@@ -32,6 +33,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
 use crate::ack::batch::Acks;
+use crate::catch_up;
 use crate::clock::Clock;
 use crate::config::disabled::DisabledSet;
 use crate::config::index::Index;
@@ -55,6 +57,8 @@ use crate::parking::parked_budget::{ParkedBudget, ParkedBudgetGauge};
 use crate::parking::parked_stream;
 use crate::parking::quota::Quota;
 use crate::parking::store::Store;
+use crate::position::positions::Positions;
+use crate::position::slots::Slots;
 use crate::settings::Settings;
 use crate::validate::schema_violations::ViolationCounts;
 use crate::validate::validator::Validator;
@@ -63,7 +67,8 @@ use crate::validate::validator::Validator;
 const MESSAGE_OVERHEAD: usize = 4096;
 /// How long the last requests to NATS may take when the dispatcher stops.
 const FAREWELL_TIMEOUT: Duration = Duration::from_secs(2);
-/// Due deliveries have a budget of their own: the budget of events, divided by this.
+/// Due deliveries have a budget of their own, and so have Subscriptions that are behind: the budget of events, divided by
+/// this.
 const DUE_SHARE: usize = 4;
 
 /// Runs the dispatcher until it is asked to stop, or until an error makes it impossible to go on. With `check_config`
@@ -112,6 +117,8 @@ struct Shared {
     index: Arc<Index>,
     liveness: Arc<Liveness>,
     disabled: Arc<DisabledSet>,
+    positions: Arc<Positions>,
+    slots: Arc<Slots>,
     dead_letters: Arc<DeadLetterBudget>,
     health: Arc<Health>,
     clock: Arc<Clock>,
@@ -133,15 +140,17 @@ impl Shared {
     ) -> anyhow::Result<(Self, tokio::sync::mpsc::UnboundedReceiver<Arc<HealthCell>>)> {
         let (index, clock) = (Index::new(), Clock::new().context("the shift of the clock that a test asks for")?);
         let (health, changed) = Health::new();
-        let limits = &settings.limits;
+        let (limits, liveness) = (&settings.limits, Liveness::new());
         let attempts = Attempts::new(limits.in_flight);
         let lanes = Lanes::new(settings.lane_in_flight(), settings.lane.waiting, limits.waiting, attempts.load());
         let shared = Self {
             violations: ViolationCounts::new(nats.clone(), Arc::clone(&index)),
             dead_letters: DeadLetterBudget::new(nats.clone(), Arc::clone(&clock), settings.parking.dead_letters.get()),
             clock,
-            liveness: Liveness::new(),
             disabled: DisabledSet::new(),
+            positions: Positions::new(nats.clone()),
+            slots: Slots::new(control.clone(), Arc::clone(&liveness), incarnation.clone()),
+            liveness,
             queues: Queues { lanes, attempts, read_ahead: ReadAhead::new(limits.waiting) },
             tracker: TaskTracker::new(),
             stop: CancellationToken::new(),
@@ -161,6 +170,7 @@ impl Shared {
         let loader = ConfigLoader {
             index: Arc::clone(&self.index),
             health: Arc::clone(&self.health),
+            positions: Arc::clone(&self.positions.cells),
             key,
             egress: self.settings.egress.clone(),
         };
@@ -171,6 +181,9 @@ impl Shared {
         vital.spawn(Queues::sweep(lanes, attempts, read_ahead, index, health));
         vital.spawn(loader.run(self.control.clone()));
         vital.spawn(Arc::clone(&self.disabled).run(self.control.clone()));
+        vital.spawn(Arc::clone(&self.positions).run(self.control.clone()));
+        vital.spawn(Arc::clone(&self.slots).follow());
+        vital.spawn(Arc::clone(&self.slots).keep());
         vital.spawn(Arc::clone(&self.violations).run());
         vital.spawn(Arc::clone(&self.dead_letters).follow());
         vital.spawn(Arc::clone(&self.dead_letters).write());
@@ -187,6 +200,7 @@ impl Shared {
         Deliverer {
             index: Arc::clone(&self.index),
             disabled: Arc::clone(&self.disabled),
+            positions: Arc::clone(&self.positions),
             dead_letters: Arc::clone(&self.dead_letters),
             liveness: Arc::clone(&self.liveness),
             clock: Arc::clone(&self.clock),
@@ -206,7 +220,9 @@ impl Shared {
         Renewer {
             nats: self.control.clone(),
             liveness: Arc::clone(&self.liveness),
-            loaded: self.index.loaded(),
+            positions: Arc::clone(&self.positions.cells),
+            loaded: self.index.loaded.revision(),
+            loaded_positions: self.positions.cells.loaded.revision(),
             index: Arc::clone(&self.index),
             incarnation: self.incarnation.clone(),
         }
@@ -253,12 +269,23 @@ impl Shared {
         let limits = &self.settings.limits;
         let (held, bytes) = (limits.held_events, usize::try_from(limits.held_bytes.get())?);
         let events = Arc::new(Budget::new(held, bytes, max_message));
-        let due = Arc::new(Budget::new((held / DUE_SHARE).max(1), bytes / DUE_SHARE, max_message));
+        let part = || Budget::new((held / DUE_SHARE).max(1), bytes / DUE_SHARE, max_message);
+        let due = Arc::new(part());
         let (acks, sending) = Acks::new(self.nats.client.clone());
+        let deliverer = Arc::new(deliverer);
+        let catch_up = catch_up::reader::Parts {
+            nats: self.nats.clone(),
+            positions: Arc::clone(&self.positions),
+            slots: Arc::clone(&self.slots),
+            deliverer: Arc::clone(&deliverer),
+            connections: Arc::clone(&connections),
+            budget: part(),
+            tracker: self.tracker.clone(),
+        };
         let reader = Reader {
             nats: self.nats.clone(),
             connections,
-            deliverer: Arc::new(deliverer),
+            deliverer,
             parked_budget,
             budget: Arc::clone(&events),
             read_ahead: Arc::clone(&self.queues.read_ahead),
@@ -272,6 +299,7 @@ impl Shared {
         let source = Source::Due { stream: PARKED_STREAM, consumer: DUE_CONSUMER };
         tasks.spawn(due_reader.run(source, self.stop.clone()));
         tasks.spawn(readers::run(reader, self.index.serving(), self.stop.clone()));
+        tasks.spawn(catch_up::owner::run(Arc::new(catch_up), self.stop.clone()));
         Ok((tasks, events))
     }
 }
@@ -351,6 +379,7 @@ impl Running {
         let farewell = async {
             self.shared.violations.finish().await;
             self.shared.dead_letters.flush().await;
+            self.shared.slots.leave().await;
             Renewer::leave(&self.shared.control, &self.shared.incarnation).await;
             // Sends the last acks: without them the events come again.
             if let Err(error) = self.shared.nats.client.flush().await {

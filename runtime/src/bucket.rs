@@ -3,8 +3,11 @@
 
 use std::collections::HashSet;
 
-use async_nats::jetstream::context::GetStreamError;
+use async_nats::HeaderMap;
+use async_nats::jetstream::Context;
+use async_nats::jetstream::context::{GetStreamError, PublishError, PublishErrorKind};
 use async_nats::jetstream::stream::{InfoError, LastRawMessageError, LastRawMessageErrorKind, Stream};
+use bytes::Bytes;
 use futures::TryStreamExt;
 use jiff::Timestamp;
 
@@ -19,11 +22,26 @@ pub enum BucketError {
     Last(#[source] LastRawMessageError),
     #[error("can't read the state and the keys of the bucket")]
     Info(#[source] InfoError),
+    #[error("NATS did not store the record")]
+    Write(#[source] PublishError),
 }
+
+/// The newest message under a key.
+#[derive(Debug, Clone, Default)]
+pub struct Newest {
+    /// The message's revision; 0 if there is none.
+    pub revision: u64,
+    /// The value; none if the key was removed, or never had one.
+    pub value: Option<Bytes>,
+}
+
+/// The header that makes a publish conditional on the subject's last sequence, which is the key's revision.
+const EXPECTED: &str = "Nats-Expected-Last-Subject-Sequence";
 
 /// A bucket, of which the leader is asked.
 #[derive(Debug, Clone)]
 pub struct Bucket {
+    context: Context,
     stream: Stream<()>,
     prefix: String,
 }
@@ -44,7 +62,7 @@ impl Bucket {
     /// If a bucket can't have this name.
     pub async fn named(nats: &Nats, name: &str) -> Result<Self, BucketError> {
         let stream = nats.jetstream.get_stream_no_info(format!("KV_{name}")).await.map_err(BucketError::Name)?;
-        Ok(Self { stream, prefix: format!("$KV.{name}.") })
+        Ok(Self { context: nats.jetstream.clone(), stream, prefix: format!("$KV.{name}.") })
     }
 
     /// The state of the bucket.
@@ -69,6 +87,59 @@ impl Bucket {
             Ok(message) => Ok(message.sequence),
             Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => Ok(0),
             Err(error) => Err(BucketError::Last(error)),
+        }
+    }
+
+    /// The newest message under a key.
+    ///
+    /// # Errors
+    /// If the leader does not answer.
+    pub async fn newest(&self, key: &str) -> Result<Newest, BucketError> {
+        match self.stream.get_last_raw_message_by_subject(&self.subject(key)).await {
+            Ok(message) => {
+                let removed = message.headers.get("KV-Operation").is_some();
+                Ok(Newest { revision: message.sequence, value: (!removed).then_some(message.payload) })
+            }
+            Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => Ok(Newest::default()),
+            Err(error) => Err(BucketError::Last(error)),
+        }
+    }
+
+    /// Writes a value if the key is still at this revision, which is 0 for a key without a message. Returns the new
+    /// revision, or none if the key was at another revision.
+    ///
+    /// # Errors
+    /// If NATS does not store the value.
+    pub async fn put_at(&self, key: &str, value: Bytes, revision: u64) -> Result<Option<u64>, BucketError> {
+        self.write_at(key, HeaderMap::new(), value, revision).await
+    }
+
+    /// Removes a key if it is still at this revision. Returns whether it was.
+    ///
+    /// # Errors
+    /// If NATS does not store the removal.
+    pub async fn remove_at(&self, key: &str, revision: u64) -> Result<bool, BucketError> {
+        let mut headers = HeaderMap::new();
+        headers.insert("KV-Operation", "DEL");
+        Ok(self.write_at(key, headers, Bytes::new(), revision).await?.is_some())
+    }
+
+    async fn write_at(
+        &self,
+        key: &str,
+        mut headers: HeaderMap,
+        value: Bytes,
+        revision: u64,
+    ) -> Result<Option<u64>, BucketError> {
+        headers.insert(EXPECTED, revision.to_string().as_str());
+        let stored = match self.context.publish_with_headers(self.subject(key), headers, value).await {
+            Ok(stored) => stored.await,
+            Err(error) => Err(error),
+        };
+        match stored {
+            Ok(ack) => Ok(Some(ack.sequence)),
+            Err(error) if error.kind() == PublishErrorKind::WrongLastSequence => Ok(None),
+            Err(error) => Err(BucketError::Write(error)),
         }
     }
 

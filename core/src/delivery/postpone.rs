@@ -25,6 +25,8 @@ pub enum Postponed {
     ConfigBehind,
     /// The Subscription's Producer can't be served, because one of its records is missing, unreadable or can't be used.
     ProducerBarred,
+    /// The Subscription is suspended, disabled, or waits for its endpoint.
+    Behind,
     /// There is no record of the Subscription, and none that says that it was deleted.
     SubscriptionAbsent,
     /// The parked delivery can't be read. A newer release may have parked it.
@@ -60,6 +62,8 @@ impl Postponed {
             Self::LeaseLapsed => ("lease_lapsed", 1, 60, false),
             Self::ConfigBehind => ("config_behind", 1, 60, false),
             Self::ProducerBarred => ("producer_barred", 5, 300, false),
+            // It is brought forward when the Subscription's events flow again.
+            Self::Behind => ("behind", 300, 6 * 3600, false),
             Self::SubscriptionAbsent => ("subscription_absent", 5, 300, false),
             Self::DeliveryUnreadable => ("delivery_unreadable", 5, 300, false),
         };

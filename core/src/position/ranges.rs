@@ -16,12 +16,29 @@ pub struct Position {
     /// At most two ranges, in order. Without any, the Subscription is live.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ranges: Vec<Range>,
+    /// What the Subscription waits for. Meanwhile its parked deliveries are parked again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waits: Option<Waits>,
     /// When the Subscription went behind.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<Timestamp>,
     /// Why it went behind. It is there for people; nothing depends on it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<Reason>,
+}
+
+/// What a Subscription waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Waits {
+    /// Since when parked deliveries wait. Their deadlines are moved by this time.
+    pub since: Timestamp,
+    /// Whether the endpoint's breaker is open: only probes are attempted.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub breaker: bool,
+    /// Until when the endpoint has asked for a pause.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Timestamp>,
 }
 
 /// A range of sequences that the dedicated reader delivers.
@@ -110,7 +127,7 @@ impl Position {
     /// The position of a live Subscription.
     #[must_use]
     pub fn live(stream_created: Timestamp) -> Self {
-        Self { version: VERSION, stream_created, ranges: Vec::new(), since: None, reason: None }
+        Self { version: VERSION, stream_created, ranges: Vec::new(), waits: None, since: None, reason: None }
     }
 
     /// Whether the shared reader skips this sequence of the stream that was created at this time.
@@ -190,6 +207,14 @@ impl Position {
             }
             _ => Step::Wait,
         }
+    }
+}
+
+impl Waits {
+    /// Whether nothing but probes may be attempted.
+    #[must_use]
+    pub fn is_closed(&self, now: Timestamp) -> bool {
+        self.breaker || self.until.is_some_and(|until| now < until)
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_nats::Subject;
+use tokio::sync::mpsc;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use crate::ack::batch::Acks;
@@ -16,28 +17,68 @@ use crate::limits::budget::Share;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Abandoned;
 
+/// An event that a dedicated reader has handed out is settled, or comes back without an attempt.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Back {
+    pub(crate) sequence: u64,
+    pub(crate) settled: bool,
+}
+
 /// A part of a held message. If it is dropped before it is settled, by a panic for example, the message is abandoned.
 pub(crate) struct Hold<P>(Option<Arc<Held<P>>>);
 
 struct Held<P> {
-    acks: Acks<P>,
-    kept: usize,
+    source: Source<P>,
     share: Share,
     abandoned: AtomicBool,
     _tracked: TaskTrackerToken,
+}
+
+/// Where a message came from, which learns what became of it.
+enum Source<P> {
+    /// A consumer. The message is acked.
+    Consumer { acks: Acks<P>, kept: usize },
+    /// A dedicated reader.
+    Reader { reports: mpsc::UnboundedSender<Back>, sequence: u64 },
 }
 
 impl<P> Hold<P> {
     /// Holds the message whose reply subject is `reply`, as one part.
     pub(crate) fn new(acks: Acks<P>, reply: Subject, share: Share, tracked: TaskTrackerToken) -> Self {
         let kept = acks.keep(reply);
-        let abandoned = AtomicBool::new(false);
-        Self(Some(Arc::new(Held { acks, kept, share, abandoned, _tracked: tracked })))
+        Self::of(Source::Consumer { acks, kept }, share, tracked)
+    }
+
+    /// Holds an event that a dedicated reader has handed out, as one part.
+    pub(crate) fn reported(
+        reports: mpsc::UnboundedSender<Back>,
+        sequence: u64,
+        share: Share,
+        tracked: TaskTrackerToken,
+    ) -> Self {
+        Self::of(Source::Reader { reports, sequence }, share, tracked)
+    }
+
+    fn of(source: Source<P>, share: Share, tracked: TaskTrackerToken) -> Self {
+        Self(Some(Arc::new(Held { source, share, abandoned: AtomicBool::new(false), _tracked: tracked })))
+    }
+
+    /// Whether a dedicated reader has handed the event out. Then a delivery that isn't attempted goes back to it.
+    pub(crate) fn is_of_reader(&self) -> bool {
+        self.0.as_ref().is_some_and(|held| matches!(held.source, Source::Reader { .. }))
     }
 
     /// One more part of the message.
     pub(crate) fn part(&self) -> Self {
         Self(self.0.clone())
+    }
+
+    /// Settles this part, or abandons it.
+    pub(crate) fn ended(self, result: Result<Option<P>, Abandoned>) {
+        match result {
+            Ok(permit) => self.settled(permit),
+            Err(Abandoned) => drop(self),
+        }
     }
 
     /// Settles this part, which is done or stored. The last part acks the message, and its permit is free once the ack
@@ -47,12 +88,19 @@ impl<P> Hold<P> {
     }
 
     fn end(&mut self, permit: Option<P>) {
-        let Some(Held { acks, kept, share, abandoned, _tracked }) = self.0.take().and_then(Arc::into_inner) else {
+        let Some(Held { source, share, abandoned, _tracked }) = self.0.take().and_then(Arc::into_inner) else {
             return;
         };
-        let reply = acks.release(kept);
-        if !abandoned.into_inner() {
-            acks.settled(reply, share, permit);
+        let settled = !abandoned.into_inner();
+        match source {
+            Source::Consumer { acks, kept } => {
+                let reply = acks.release(kept);
+                if settled {
+                    acks.settled(reply, share, permit);
+                }
+            }
+            // A reader that has ended has no use for it: the event is read again.
+            Source::Reader { reports, sequence } => drop(reports.send(Back { sequence, settled })),
         }
     }
 }

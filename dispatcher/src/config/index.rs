@@ -13,6 +13,7 @@ use hookwright_core::select::index::Matcher;
 use http::HeaderValue;
 use tokio::sync::watch;
 
+use crate::config::loaded::Loaded;
 use crate::config::schema::Schema;
 use crate::config::subscription::Subscription;
 
@@ -64,9 +65,7 @@ pub(crate) struct Index {
     /// The version of the index. A change increases it after the last part of it has been made, so that whoever finds
     /// an old part finds an old version, too.
     version: AtomicU64,
-    loaded: watch::Sender<Option<u64>>,
-    /// How often the index was out of date.
-    behinds: AtomicU64,
+    pub(crate) loaded: Loaded,
     serving: watch::Sender<Serving>,
 }
 
@@ -126,24 +125,8 @@ impl Entry {
 
 impl Index {
     pub(crate) fn new() -> Arc<Self> {
-        let (loaded, serving) = (watch::Sender::new(None), watch::Sender::new(Serving::new()));
-        Arc::new(Self {
-            inner: RwLock::default(),
-            version: AtomicU64::new(0),
-            loaded,
-            behinds: AtomicU64::new(0),
-            serving,
-        })
-    }
-
-    /// The config revision that is loaded; `None` while the index may be out of date.
-    pub(crate) fn loaded(&self) -> watch::Receiver<Option<u64>> {
-        self.loaded.subscribe()
-    }
-
-    /// How often the index was out of date.
-    pub(crate) fn behinds(&self) -> u64 {
-        self.behinds.load(Ordering::Acquire)
+        let (loaded, serving) = (Loaded::default(), watch::Sender::new(Serving::new()));
+        Arc::new(Self { inner: RwLock::default(), version: AtomicU64::new(0), loaded, serving })
     }
 
     /// The Producers to read from.
@@ -195,7 +178,7 @@ impl Index {
             if inner.deleted.contains(subscription) {
                 return Lookup::Deleted;
             }
-            return Lookup::Absent { loaded: *self.loaded.borrow() };
+            return Lookup::Absent { loaded: *self.loaded.revision().borrow() };
         };
         match inner.producers.get(&found.producer).and_then(Entry::served) {
             Some(producer) => Lookup::Serving(Arc::clone(found), Arc::clone(producer)),
@@ -314,12 +297,6 @@ impl Index {
         });
     }
 
-    /// Publishes that the index may be out of date.
-    pub(crate) fn set_behind(&self) {
-        self.behinds.fetch_add(1, Ordering::AcqRel);
-        self.loaded.send_replace(None);
-    }
-
     /// Publishes that all records up to this revision are in the index.
     pub(crate) fn set_loaded(&self, revision: u64) {
         let serving: Serving = {
@@ -334,7 +311,7 @@ impl Index {
             }
             changed
         });
-        self.loaded.send_replace(Some(revision));
+        self.loaded.set(revision);
     }
 
     /// The number of Subscriptions.

@@ -18,6 +18,7 @@ use crate::config::subscription::Subscription;
 use crate::health::Health;
 use crate::http::endpoint::{Endpoint, Unusable};
 use crate::panics;
+use crate::position::cells::Cells;
 
 /// A key of the config bucket.
 enum Key {
@@ -36,6 +37,7 @@ impl Key {
 pub(crate) struct ConfigLoader {
     pub(crate) index: Arc<Index>,
     pub(crate) health: Arc<Health>,
+    pub(crate) positions: Arc<Cells>,
     pub(crate) key: SealingKey,
     pub(crate) egress: EgressPolicy,
 }
@@ -49,7 +51,7 @@ impl ConfigLoader {
     fn apply(&self, change: Change) {
         match change {
             Change::Loaded { revision } => self.index.set_loaded(revision),
-            Change::Behind => self.index.set_behind(),
+            Change::Behind => self.index.loaded.set_behind(),
             Change::Delete { key } | Change::Vanished { key } => match Key::parse(&key) {
                 Some(Key::Deleted(uid)) => self.index.set_deleted(uid, false),
                 Some(Key::Record(key)) => {
@@ -112,7 +114,7 @@ impl ConfigLoader {
 
     fn subscription(&self, record: SubscriptionRecord<Sealed>, revision: u64) -> Result<Arc<Subscription>, String> {
         let record = record.open(&self.key).map_err(|error| chain(&error))?;
-        let SubscriptionRecord { identity, producer, select, destination, delivery, .. } = record;
+        let SubscriptionRecord { identity, producer, select, destination, delivery, flow, .. } = record;
         let name = format!("{}/{}", identity.namespace, identity.name);
         let endpoint = Endpoint::prepare(&destination, &self.egress);
         match &endpoint {
@@ -127,6 +129,8 @@ impl ConfigLoader {
             endpoint,
             revision,
             health: self.health.cell(&identity.uid),
+            position: self.positions.cell(&identity.uid),
+            flow,
             uid: identity.uid,
             producer,
             generation: identity.generation,

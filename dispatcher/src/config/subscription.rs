@@ -4,10 +4,12 @@ use std::sync::Arc;
 
 use hookwright_core::delivery::policy::DeliveryPolicy;
 use hookwright_core::nats::ids::{ProducerUid, SubscriptionUid};
+use hookwright_core::position::Flow;
 use hookwright_core::select::Selection;
 
 use crate::health::HealthCell;
 use crate::http::endpoint::{Endpoint, Unusable};
+use crate::position::cell::PositionCell;
 
 /// A Subscription that is ready for attempts.
 pub(crate) struct Subscription {
@@ -24,6 +26,9 @@ pub(crate) struct Subscription {
     /// The prepared endpoint, or why no attempt can be made.
     pub(crate) endpoint: Result<Endpoint, Unusable>,
     pub(crate) health: Arc<HealthCell>,
+    pub(crate) position: Arc<PositionCell>,
+    /// Whether its events are delivered now.
+    pub(crate) flow: Flow,
 }
 
 impl Subscription {

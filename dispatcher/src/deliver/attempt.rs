@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 use tracing::debug;
 
+use crate::ack::hold::Abandoned;
 use crate::config::subscription::Subscription;
 use crate::deliver::deliverer::Deliverer;
 use crate::deliver::delivery::{Delivery, Standing};
@@ -20,8 +21,8 @@ use crate::limits::attempts::Permit;
 use crate::panics;
 
 impl Deliverer {
-    /// Attempts the delivery and settles what follows: when this returns, the delivery is done or stored. If it is
-    /// done, its permits are returned. Otherwise they are given back before anything is stored, because a store may
+    /// Attempts the delivery and settles what follows: when this returns, the delivery is done or stored, or goes back to
+    /// its dedicated reader. If it is done, its permits are returned. Otherwise they are given back before anything is stored, because a store may
     /// take long.
     #[expect(clippy::manual_async_fn, reason = "an async fn has room for its arguments twice")]
     pub(crate) fn deliver(
@@ -29,27 +30,26 @@ impl Deliverer {
         mut delivery: Delivery,
         event: Arc<Event>,
         mut permits: Permits,
-    ) -> impl Future<Output = Option<Permits>> {
+    ) -> impl Future<Output = Result<Option<Permits>, Abandoned>> {
         async move {
             // Without its lease this dispatcher may not attempt anything. Other receivers may have the event already,
             // so the delivery is parked; leaving the event unacked would send it to them again.
             let standing = self.standing(&mut delivery);
             if standing != Standing::Served || !self.liveness.is_live() {
                 drop(permits);
-                Box::pin(self.put_off(delivery, standing)).await;
-                return None;
+                return Box::pin(self.put_off(delivery, standing)).await.map(|()| None);
             }
             let (started, outcome) = self.attempt(&delivery, event, &mut permits).await;
             permits.attempt.ages();
             if outcome.kind != OutcomeKind::Delivered {
                 drop(permits);
                 Box::pin(self.follow(delivery, started, outcome)).await;
-                return None;
+                return Ok(None);
             }
             if delivery.waited {
                 delivery.subscription.health.done(delivery.counted());
             }
-            Some(permits)
+            Ok(Some(permits))
         }
     }
 

@@ -18,6 +18,7 @@ use crate::metrics::Metrics;
 use crate::parking::dead_letter_budget::DeadLetterBudget;
 use crate::parking::quota::Quota;
 use crate::parking::store::Store;
+use crate::position::positions::Positions;
 use crate::validate::schema_violations::ViolationCounts;
 use crate::validate::validator::Validator;
 
@@ -25,6 +26,7 @@ use crate::validate::validator::Validator;
 pub(crate) struct Deliverer {
     pub(crate) index: Arc<Index>,
     pub(crate) disabled: Arc<DisabledSet>,
+    pub(crate) positions: Arc<Positions>,
     pub(crate) liveness: Arc<Liveness>,
     pub(crate) clock: Arc<Clock>,
     pub(crate) sender: Sender,
@@ -45,18 +47,14 @@ impl Deliverer {
     /// Returns how the Subscription stands.
     pub(crate) fn standing(&self, delivery: &mut Delivery) -> Standing {
         let version = self.index.version();
-        let mut standing = Standing::Served;
         if version != delivery.version {
             match self.index.lookup(&delivery.subscription.uid) {
                 Lookup::Serving(current, _) => (delivery.subscription, delivery.version) = (current, version),
-                Lookup::Barred(_) => standing = Standing::Waits(Postponed::ProducerBarred),
+                Lookup::Barred(_) => return Standing::Waits(Postponed::ProducerBarred),
                 Lookup::Absent { .. } => return Standing::Waits(Postponed::SubscriptionAbsent),
                 Lookup::Deleted => return Standing::Gone,
             }
         }
-        if self.disabled.contains(&delivery.subscription.uid, delivery.subscription.generation) {
-            return Standing::Disabled;
-        }
-        standing
+        self.flow(&delivery.subscription, &delivery.published, delivery.origin)
     }
 }

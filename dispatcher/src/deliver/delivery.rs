@@ -6,6 +6,7 @@ use hookwright_core::delivery::health::Waiting;
 use hookwright_core::delivery::postpone::Postponed;
 use hookwright_core::delivery::progress::Progress;
 use hookwright_core::nats::delivery_id::{DeliveryId, DeliveryKey};
+use hookwright_core::position::Reason;
 use tokio::time::Instant;
 use tracing::{Span, debug_span};
 
@@ -20,10 +21,23 @@ pub(crate) struct Delivery {
     pub(crate) progress: Progress,
     /// Whether the delivery counts among the parked deliveries: it was parked before, or is about to be.
     pub(crate) waited: bool,
+    /// Where the delivery came from.
+    pub(crate) origin: Origin,
     /// When the message was received or, for a new event, had been validated and found room.
     pub(crate) received: Instant,
     /// The version of the index in which the Subscription was found.
     pub(crate) version: u64,
+}
+
+/// Where a delivery came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// The reader that all Subscriptions of a Producer share.
+    Shared,
+    /// The parked deliveries that are due.
+    Due,
+    /// The Subscription's own reader. A delivery that is not attempted goes back to it.
+    Dedicated,
 }
 
 /// How a Subscription stands now, after a delivery was matched to it.
@@ -33,8 +47,10 @@ pub(crate) enum Standing {
     Served,
     /// The Subscription can't be served now, for this reason.
     Waits(Postponed),
-    /// The Subscription's endpoint has answered 410.
-    Disabled,
+    /// The dedicated reader delivers the event.
+    Covered,
+    /// Nothing may be delivered to the Subscription now, for this reason.
+    Behind(Reason),
     /// The Subscription was deleted.
     Gone,
 }

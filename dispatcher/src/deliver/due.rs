@@ -20,7 +20,7 @@ use crate::ack::hold::{Abandoned, Hold};
 use crate::config::index::{Lookup, Producer};
 use crate::config::subscription::Subscription;
 use crate::deliver::deliverer::Deliverer;
-use crate::deliver::delivery::Delivery;
+use crate::deliver::delivery::{Delivery, Origin};
 use crate::deliver::follow::TOO_LARGE;
 use crate::deliver::queued::{Parked, Permits, Queued};
 use crate::deliver::test_delivery::test_header;
@@ -107,12 +107,30 @@ impl Deliverer {
             }
             Ok(Err(malformed)) => {
                 error!(%id, %malformed, "can't read a parked event any more; postponed");
-                let delivery = Delivery { id, subscription, published, progress, waited: true, received, version };
+                let delivery = Delivery {
+                    id,
+                    subscription,
+                    published,
+                    progress,
+                    waited: true,
+                    origin: Origin::Due,
+                    received,
+                    version,
+                };
                 self.postpone(delivery, Postponed::EventUnreadable).await;
                 hold.settled(None);
             }
             Err(panic) => {
-                let delivery = Delivery { id, subscription, published, progress, waited: true, received, version };
+                let delivery = Delivery {
+                    id,
+                    subscription,
+                    published,
+                    progress,
+                    waited: true,
+                    origin: Origin::Due,
+                    received,
+                    version,
+                };
                 self.panicked(delivery, panic).await;
                 hold.settled(None);
             }

@@ -9,8 +9,9 @@ use hookwright_core::delivery::postpone::Postponed;
 use hookwright_core::record::VERSION;
 use jiff::Timestamp;
 
+use crate::ack::hold::Abandoned;
 use crate::deliver::deliverer::Deliverer;
-use crate::deliver::delivery::{Delivery, Standing};
+use crate::deliver::delivery::{Delivery, Origin, Standing};
 use crate::limits::slowness::START_WITHIN;
 use crate::parking::store::TooLarge;
 
@@ -25,22 +26,30 @@ pub(crate) const TOO_LARGE: &str =
     "too large to be parked: the event and its headers exceed the NATS server's max_payload";
 
 impl Deliverer {
-    /// Settles a delivery that is not attempted now: its lane is full, this dispatcher stops or has lost its lease, or
-    /// the endpoint or the Subscription is gone.
-    pub(crate) async fn put_off(&self, delivery: Delivery, standing: Standing) {
+    /// Settles a delivery that is not attempted now: its lane is full, this dispatcher stops or has lost its lease, the
+    /// Subscription is behind or gone. A dedicated reader gets it back.
+    pub(crate) async fn put_off(&self, delivery: Delivery, standing: Standing) -> Result<(), Abandoned> {
         match standing {
             Standing::Gone => drop(self.metrics.dropped.inc()),
-            Standing::Disabled => self.bury(&delivery, DeadLetterReason::EndpointGone, None).await,
+            _ if delivery.origin == Origin::Dedicated => return Err(Abandoned),
+            Standing::Covered => {}
+            Standing::Behind(reason) => self.stay_behind(delivery, reason).await,
             Standing::Waits(why) => self.postpone(delivery, why).await,
             Standing::Served => {
                 let why = self.unstarted(&delivery);
                 self.postpone(delivery, why).await;
             }
         }
+        Ok(())
     }
 
-    /// Stores what follows a failed attempt.
+    /// Stores what follows a failed attempt. If the Subscription has gone behind meanwhile, its own reader delivers the
+    /// event.
     pub(crate) async fn follow(&self, mut delivery: Delivery, started: Timestamp, outcome: Outcome) {
+        let (cell, event) = (&delivery.subscription.position, &delivery.published.event);
+        if delivery.origin == Origin::Shared && cell.covers(event.stream_created, event.sequence) {
+            return;
+        }
         let policy = &delivery.subscription.policy.retry;
         let progress = &mut delivery.progress;
         let number = progress.attempts.saturating_add(1);

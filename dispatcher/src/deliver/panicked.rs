@@ -8,6 +8,7 @@ use hookwright_core::delivery::dead_letter::DeadLetterReason;
 use hookwright_core::delivery::postpone::Postponed;
 use tracing::error;
 
+use crate::ack::hold::Abandoned;
 use crate::deliver::deliverer::Deliverer;
 use crate::deliver::delivery::Delivery;
 use crate::deliver::spare::Spare;
@@ -15,12 +16,16 @@ use crate::panics;
 
 impl Deliverer {
     /// Does the work on a delivery. If it panics, the delivery is settled all the same, and there is no result.
-    pub(crate) async fn survive<T>(&self, spare: Spare, work: impl Future<Output = Option<T>>) -> Option<T> {
+    pub(crate) async fn survive<T>(
+        &self,
+        spare: Spare,
+        work: impl Future<Output = Result<Option<T>, Abandoned>>,
+    ) -> Result<Option<T>, Abandoned> {
         match AssertUnwindSafe(work).catch_unwind().await {
             Ok(done) => done,
             Err(panic) => {
                 Box::pin(self.panicked(spare.delivery(), panics::message(&*panic))).await;
-                None
+                Ok(None)
             }
         }
     }

@@ -13,7 +13,7 @@ use tracing::Instrument;
 use crate::ack::hold::Hold;
 use crate::config::subscription::Subscription;
 use crate::deliver::deliverer::Deliverer;
-use crate::deliver::delivery::{Delivery, id};
+use crate::deliver::delivery::{Delivery, Origin, Standing, id};
 use crate::deliver::spare::Spare;
 use crate::limits::read_ahead::Places;
 use crate::limits::slowness::START_WITHIN;
@@ -57,17 +57,28 @@ pub(crate) struct Permits {
 }
 
 impl Queued {
-    /// Enters the delivery's lane, which starts it or has it leave. A delivery for an endpoint that is gone does not
+    /// Enters the delivery's lane, which starts it or has it leave. A delivery that must not be attempted now does not
     /// wait.
     pub(crate) fn enter(self) {
-        let Subscription { uid, generation, .. } = &*self.subscription;
-        if self.deliverer.disabled.contains(uid, *generation) {
-            return lane::Waits::leave(self);
+        match self.deliverer.flow(&self.subscription, &self.published, self.origin()) {
+            Standing::Served => self.deliverer.lanes.of(&self.subscription.uid).enter(self),
+            Standing::Covered => self.hold.settled(None),
+            _ => lane::Waits::leave(self),
         }
-        self.deliverer.lanes.of(uid).enter(self);
+    }
+
+    fn origin(&self) -> Origin {
+        if self.parked.is_some() {
+            Origin::Due
+        } else if self.hold.is_of_reader() {
+            Origin::Dedicated
+        } else {
+            Origin::Shared
+        }
     }
 
     fn in_hand(self) -> (Arc<Deliverer>, Delivery, Arc<Event>, Hold<Permits>) {
+        let origin = self.origin();
         let Self { deliverer, subscription, published, event, received, version, parked, place, hold } = self;
         drop(place);
         let waited = parked.is_some();
@@ -75,7 +86,7 @@ impl Queued {
             Some(parked) => (parked.id, parked.progress),
             None => (id(&subscription, &published), Progress::default()),
         };
-        let delivery = Delivery { id, subscription, published, progress, waited, received, version };
+        let delivery = Delivery { id, subscription, published, progress, waited, origin, received, version };
         (deliverer, delivery, event, hold)
     }
 }
@@ -92,10 +103,9 @@ impl lane::Waits for Queued {
             let (spare, span) = (Spare::of(&delivery), delivery.span());
             let put_off = async {
                 let standing = deliverer.standing(&mut delivery);
-                deliverer.put_off(delivery, standing).await;
-                None
+                deliverer.put_off(delivery, standing).await.map(|()| None)
             };
-            hold.settled(deliverer.survive(spare, put_off.instrument(span)).await);
+            hold.ended(deliverer.survive(spare, put_off.instrument(span)).await);
         });
     }
 
@@ -122,8 +132,8 @@ impl attempts::Waits for Admitted {
         tokio::spawn(async move {
             let (deliverer, delivery, event, hold) = queued.in_hand();
             let (spare, span) = (Spare::of(&delivery), delivery.span());
-            let permits = deliverer.survive(spare, deliverer.deliver(delivery, event, permits).instrument(span)).await;
-            hold.settled(permits);
+            let ended = deliverer.survive(spare, deliverer.deliver(delivery, event, permits).instrument(span)).await;
+            hold.ended(ended);
         });
     }
 

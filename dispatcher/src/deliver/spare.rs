@@ -7,7 +7,7 @@ use hookwright_core::nats::delivery_id::DeliveryId;
 use tokio::time::Instant;
 
 use crate::config::subscription::Subscription;
-use crate::deliver::delivery::{Delivery, id};
+use crate::deliver::delivery::{Delivery, Origin, id};
 use crate::parking::messages::Published;
 
 /// A copy of a delivery, kept while work on the delivery goes on. To copy one that was never parked allocates nothing.
@@ -15,6 +15,7 @@ pub(crate) struct Spare {
     subscription: Arc<Subscription>,
     published: Arc<Published>,
     parked: Option<(DeliveryId, Progress)>,
+    origin: Origin,
     received: Instant,
     version: u64,
 }
@@ -25,6 +26,7 @@ impl Spare {
             subscription: Arc::clone(&delivery.subscription),
             published: Arc::clone(&delivery.published),
             parked: delivery.waited.then(|| (delivery.id.clone(), delivery.progress.clone())),
+            origin: delivery.origin,
             received: delivery.received,
             version: delivery.version,
         }
@@ -32,9 +34,9 @@ impl Spare {
 
     /// The delivery again.
     pub(crate) fn delivery(self) -> Delivery {
-        let Self { subscription, published, parked, received, version } = self;
+        let Self { subscription, published, parked, origin, received, version } = self;
         let waited = parked.is_some();
         let (id, progress) = parked.unwrap_or_else(|| (id(&subscription, &published), Progress::default()));
-        Delivery { id, subscription, published, progress, waited, received, version }
+        Delivery { id, subscription, published, progress, waited, origin, received, version }
     }
 }

@@ -45,7 +45,7 @@ impl Deliverer {
             return Ok(None);
         }
         // An edit that came with the request counts for the test.
-        if *self.index.loaded().borrow() < Some(test.revision) {
+        if *self.index.loaded.revision().borrow() < Some(test.revision) {
             return Ok(Some(Postponed::ConfigBehind));
         }
         let permit = self.attempts.take().await;

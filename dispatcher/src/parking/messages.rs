@@ -27,15 +27,21 @@ impl Published {
         position: StreamPosition,
         stream_created: Timestamp,
     ) -> Self {
-        let event = EventRef {
-            stream: position.stream,
-            stream_created,
-            sequence: position.sequence,
-            subject: message.subject.into_string(),
-            published: position.published,
-            event_type: String::new(),
-        };
-        Self { event, headers: message.headers.unwrap_or_default(), body: message.payload }
+        let (subject, headers) = (message.subject.into_string(), message.headers.unwrap_or_default());
+        Self::of(subject, headers, message.payload, position, stream_created)
+    }
+
+    /// An event that was stored under this subject, at this position. Its type is not known yet.
+    pub(crate) fn of(
+        subject: String,
+        headers: HeaderMap,
+        body: Bytes,
+        position: StreamPosition,
+        stream_created: Timestamp,
+    ) -> Self {
+        let StreamPosition { stream, sequence, published } = position;
+        let event = EventRef { stream, stream_created, sequence, subject, published, event_type: String::new() };
+        Self { event, headers, body }
     }
 
     /// Takes the event out of a parked delivery.

@@ -2,6 +2,7 @@ use hookwright_core::delivery::policy::DeliveryPolicy;
 use hookwright_core::event::event_type::EventTypeRule;
 use hookwright_core::event::{Event, Message, Reading, attribute_value, parse};
 use hookwright_core::nats::ids::{EventSchemaUid, ProducerUid, SubscriptionUid};
+use hookwright_core::position::Flow;
 use hookwright_core::record::{StreamRef, VERSION, Validation, encode};
 use hookwright_core::schema::VersionedSchema;
 use hookwright_core::schema::{SchemaVersion, Violation};
@@ -20,7 +21,7 @@ fn loader() -> ConfigLoader {
     let key = SealingKey::parse("test", "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=").unwrap();
     let (health, _) = Health::new();
     let (egress, index) = (EgressPolicy::default(), Index::new());
-    ConfigLoader { index, health, key, egress }
+    ConfigLoader { index, health, positions: Arc::default(), key, egress }
 }
 
 fn uid() -> ProducerUid {
@@ -102,6 +103,8 @@ fn what_moves_to_another_producer_is_matched_there_alone() {
         let uid = SubscriptionUid::parse("s-1").unwrap();
         Arc::new(Subscription {
             health: loader.health.cell(&uid),
+            position: loader.positions.cell(&uid),
+            flow: Flow::default(),
             uid,
             producer: producer.clone(),
             generation: 1,

@@ -1,0 +1,55 @@
+//! Runs a reader for each Subscription that is not live and whose slot this dispatcher has.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hookwright_core::nats::ids::SubscriptionUid;
+use tokio::task::{Id, JoinSet};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tracing::error;
+
+use crate::catch_up::reader::{Parts, Reader};
+
+/// How long a change may go unnoticed.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Runs until `stop` and until all readers have ended after it.
+pub(crate) async fn run(parts: Arc<Parts>, stop: CancellationToken) {
+    let mut running: HashMap<SubscriptionUid, Id> = HashMap::new();
+    let mut tasks: JoinSet<SubscriptionUid> = JoinSet::new();
+    let (mut positions, mut slots) = (parts.positions.cells.changes(), parts.slots.changes());
+    while !stop.is_cancelled() {
+        positions.borrow_and_update();
+        slots.borrow_and_update();
+        for cell in parts.positions.cells.behind() {
+            let uid = cell.uid().clone();
+            if !running.contains_key(&uid) && parts.slots.owns(&uid) {
+                let reader = Reader::new(Arc::clone(&parts), cell, stop.clone());
+                let task = tasks.spawn(async move {
+                    let uid = reader.uid().clone();
+                    reader.run().await;
+                    uid
+                });
+                running.insert(uid, task.id());
+            }
+        }
+        let changed = async {
+            tokio::select! {
+                _ = positions.changed() => {}
+                _ = slots.changed() => {}
+                Some(ended) = tasks.join_next_with_id() => match ended {
+                    Ok((_, uid)) => drop(running.remove(&uid)),
+                    Err(failure) => {
+                        // Its Subscription gets another one.
+                        error!(%failure, "a dedicated reader failed");
+                        running.retain(|_, id| *id != failure.id());
+                    }
+                },
+            }
+        };
+        let _ = stop.run_until_cancelled(timeout(LOOK, changed)).await;
+    }
+    while tasks.join_next().await.is_some() {}
+}

@@ -1,0 +1,181 @@
+//! Reads some events and hands them out: each one that the Subscription wants goes into its lane, like a live one.
+
+use std::sync::Arc;
+
+use hookwright_core::event::{Event, Reading, parse};
+use hookwright_core::nats::ids::SubscriptionUid;
+use hookwright_core::record::Validation;
+use hookwright_core::select::index::Matcher;
+use jiff::Timestamp;
+use tokio::time::Instant;
+
+use super::{Next, ReadError, Reader, Serving, Work};
+use crate::ack::hold::Hold;
+use crate::catch_up::stream::Stored;
+use crate::config::subscription::Subscription;
+use crate::deliver::queued::Queued;
+use crate::limits::budget::Share;
+use crate::panics;
+use crate::parking::messages::{Published, StreamPosition};
+
+/// The most events that are read at once.
+const BATCH: usize = 256;
+
+impl Reader {
+    /// Reads from `from` on, at most up to `upto`, and hands out what it has read.
+    pub(super) async fn read(
+        &mut self,
+        work: &mut Work,
+        serving: &Serving,
+        (from, upto): (u64, Option<u64>),
+    ) -> Result<Next, ReadError> {
+        let most = u32::try_from(work.window.room().min(BATCH)).unwrap_or(1);
+        let granted = self.stop.run_until_cancelled(self.parts.budget.grant(most)).await;
+        let Some(Some(mut grant)) = granted else { return Ok(Next::Ends) };
+        let messages = self.fetch(work, from, (grant.events(), grant.bytes())).await?;
+        let before = work.state;
+        if !self.is_same(work).await? {
+            return Ok(Next::Look);
+        }
+        if !self.parts.slots.owns(self.uid()) {
+            return Ok(Next::Ends);
+        }
+        let mut next = if messages.is_empty() { before.last + 1 } else { from };
+        work.missed(from, messages.first().map_or(next, |message| message.sequence), self.parts.deliverer.clock.now());
+        for message in messages {
+            let sequence = message.sequence;
+            if upto.is_some_and(|upto| sequence > upto) {
+                next = sequence;
+                break;
+            }
+            let share = grant.share(message.body.len());
+            self.hand_out(work, serving, message, share).await;
+            next = sequence + 1;
+        }
+        // A message proves that there is nothing before it.
+        work.kept.cursor.next = upto.map_or(next, |upto| next.min(upto + 1)).max(work.kept.cursor.next);
+        Ok(Next::Again)
+    }
+
+    /// Reads an event again whose delivery came back.
+    pub(super) async fn read_again(
+        &mut self,
+        work: &mut Work,
+        serving: &Serving,
+        sequence: u64,
+    ) -> Result<Next, ReadError> {
+        let granted = self.stop.run_until_cancelled(self.parts.budget.grant(1)).await;
+        let Some(Some(mut grant)) = granted else { return Ok(Next::Ends) };
+        let message = work.stream.at_leader(sequence).await?.filter(|message| message.sequence == sequence);
+        if !self.is_same(work).await? {
+            return Ok(Next::Look);
+        }
+        if !self.parts.slots.owns(self.uid()) {
+            return Ok(Next::Ends);
+        }
+        match message {
+            Some(message) => {
+                let share = grant.share(message.body.len());
+                self.hand_out(work, serving, message, share).await;
+            }
+            None => {
+                work.missed(sequence, sequence + 1, self.parts.deliverer.clock.now());
+                work.window.leave_out(sequence);
+            }
+        }
+        Ok(Next::Again)
+    }
+
+    /// Looks at the stream after something was read from it. If it is another one by now, those were not the events that
+    /// wait.
+    async fn is_same(&self, work: &mut Work) -> Result<bool, ReadError> {
+        let (created, state) = (work.state.created, work.stream.state().await?);
+        work.look(state);
+        Ok(state.created == created)
+    }
+
+    /// Puts an event into the Subscription's lane, if the Subscription wants it.
+    async fn hand_out(&self, work: &mut Work, serving: &Serving, message: Stored, share: Share) {
+        let sequence = message.sequence;
+        let Some((published, event)) = self.wanted(work, serving, message).await else {
+            return work.window.leave_out(sequence);
+        };
+        work.window.hand_out(sequence, published.event.published);
+        let queued = Queued {
+            deliverer: Arc::clone(&self.parts.deliverer),
+            subscription: Arc::clone(&serving.subscription),
+            published: Arc::new(published),
+            event: Arc::new(event),
+            received: Instant::now(),
+            version: serving.version,
+            parked: None,
+            place: None,
+            hold: Hold::reported(work.window.reports(), sequence, share, self.parts.tracker.token()),
+        };
+        queued.enter();
+    }
+
+    /// Reads some messages, from a replica if that serves. Nothing is returned only if the leader has nothing.
+    async fn fetch(
+        &mut self,
+        work: &Work,
+        from: u64,
+        (events, bytes): (usize, usize),
+    ) -> Result<Vec<Stored>, ReadError> {
+        if self.connection.is_to_change() {
+            self.connection.change(&work.stream.name).await;
+        }
+        if work.state.direct {
+            let nats = self.connection.nats();
+            match work.stream.batch(&nats, from, events, bytes).await {
+                Ok(messages) if !messages.is_empty() => return Ok(messages),
+                // A message whose headers nobody can read cuts the connection. The leader's answer has them encoded.
+                Ok(_) | Err(_) => {}
+            }
+        }
+        Ok(work.stream.at_leader(from).await?.into_iter().collect())
+    }
+
+    /// The event, if the Subscription wants it. An event that is at fault was buried when it came.
+    async fn wanted(&self, work: &mut Work, serving: &Serving, message: Stored) -> Option<(Published, Event)> {
+        let Serving { subscription, producer, .. } = serving;
+        if !work.stream.wants(&message.subject) {
+            return None;
+        }
+        let headers = message.headers?;
+        let position =
+            StreamPosition { stream: work.stream.name.clone(), sequence: message.sequence, published: message.time };
+        let created = producer.record.stream.created;
+        let mut published = Published::of(message.subject, headers, message.body, position, created);
+        let reading = Reading { rule: &producer.record.event_type, source: &producer.source, known_type: None };
+        let event = panics::caught(|| published.with_message(|message| parse(message, reading))).ok()?.ok()?;
+        published.event.event_type.clone_from(&event.event_type);
+        if work.matcher(subscription).matches(&event.event_type).is_empty() {
+            return None;
+        }
+        let enforced = producer.record.validation == Validation::Enforce;
+        let valid = !enforced || matches!(self.parts.deliverer.validator.violation(producer, &event).await, Ok(None));
+        valid.then_some((published, event))
+    }
+}
+
+impl Work {
+    /// Counts what the stream has dropped of the sequences from `from` to before `found`.
+    fn missed(&mut self, from: u64, found: u64, now: Timestamp) {
+        let end = found.min(self.state.first);
+        if from < end {
+            self.kept.cursor.miss(from, end - 1, now);
+        }
+    }
+
+    /// The matcher of the Subscription's selection alone.
+    fn matcher(&mut self, subscription: &Subscription) -> &Matcher<SubscriptionUid, ()> {
+        let known = self.matcher.take().filter(|(revision, _)| *revision == subscription.revision);
+        let (_, matcher) = self.matcher.insert(known.unwrap_or_else(|| {
+            let mut matcher = Matcher::default();
+            matcher.insert(&subscription.uid, &subscription.select.event_types, &());
+            (subscription.revision, matcher)
+        }));
+        matcher
+    }
+}

@@ -1,0 +1,103 @@
+//! The events that a dedicated reader has handed out and whose deliveries are not settled yet.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp;
+use tokio::sync::mpsc;
+
+use crate::ack::hold::Back;
+
+/// The most events that are handed out at a time. The cursor names each of them.
+pub(crate) const MOST: usize = 512;
+/// The fewest events that may be handed out at a time.
+const LEAST: usize = 8;
+
+/// The events that are handed out. Their number follows the endpoint: deliveries that come back because it is slow make
+/// it smaller.
+pub(crate) struct Window {
+    under_way: BTreeMap<u64, Timestamp>,
+    /// The events that came back, which are handed out again.
+    again: BTreeSet<u64>,
+    limit: usize,
+    backs: mpsc::UnboundedReceiver<Back>,
+    sender: mpsc::UnboundedSender<Back>,
+}
+
+impl Window {
+    /// A window in which these events were under way when the cursor was written.
+    pub(crate) fn new(again: impl IntoIterator<Item = u64>) -> Self {
+        let (sender, backs) = mpsc::unbounded_channel();
+        Self { under_way: BTreeMap::new(), again: again.into_iter().collect(), limit: MOST, backs, sender }
+    }
+
+    /// Where events that were handed out are reported.
+    pub(crate) fn reports(&self) -> mpsc::UnboundedSender<Back> {
+        self.sender.clone()
+    }
+
+    /// How many more events may be handed out.
+    pub(crate) fn room(&self) -> usize {
+        self.limit.saturating_sub(self.under_way.len())
+    }
+
+    /// Whether everything that was handed out is settled.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.under_way.is_empty() && self.again.is_empty()
+    }
+
+    /// Whether something is under way.
+    pub(crate) fn is_under_way(&self) -> bool {
+        !self.under_way.is_empty()
+    }
+
+    /// The first event that has to be handed out again.
+    pub(crate) fn again(&self) -> Option<u64> {
+        self.again.first().copied()
+    }
+
+    pub(crate) fn hand_out(&mut self, sequence: u64, published: Timestamp) {
+        self.again.remove(&sequence);
+        self.under_way.insert(sequence, published);
+    }
+
+    /// The event is not to be delivered.
+    pub(crate) fn leave_out(&mut self, sequence: u64) {
+        self.again.remove(&sequence);
+    }
+
+    /// All events that are not settled.
+    pub(crate) fn unsettled(&self) -> Vec<u64> {
+        let all: BTreeSet<u64> = self.under_way.keys().chain(&self.again).copied().collect();
+        all.into_iter().collect()
+    }
+
+    /// When the oldest event under way was published.
+    pub(crate) fn oldest(&self) -> Option<Timestamp> {
+        self.under_way.values().min().copied()
+    }
+
+    /// Takes in what was reported.
+    pub(crate) fn take(&mut self) {
+        while let Ok(back) = self.backs.try_recv() {
+            self.took(back);
+        }
+    }
+
+    /// Waits for a report.
+    pub(crate) async fn wait(&mut self) {
+        if let Some(back) = self.backs.recv().await {
+            self.took(back);
+            self.take();
+        }
+    }
+
+    fn took(&mut self, back: Back) {
+        self.under_way.remove(&back.sequence);
+        if back.settled {
+            self.limit = (self.limit + 1).min(MOST);
+        } else {
+            self.again.insert(back.sequence);
+            self.limit = self.under_way.len().clamp(LEAST, self.limit.max(LEAST));
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! What a dispatcher knows about the positions of all Subscriptions: a mirror of their bucket.
+
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use hookwright_core::nats::ids::SubscriptionUid;
+use hookwright_core::position::Position;
+use hookwright_core::record::decode;
+use hookwright_runtime::logging::chain;
+use hookwright_runtime::mirror::Change;
+use tokio::sync::watch;
+use tracing::{error, warn};
+
+use crate::config::loaded::Loaded;
+use crate::position::cell::PositionCell;
+
+/// What is known about the positions of all Subscriptions.
+#[derive(Debug)]
+pub(crate) struct Cells {
+    cells: RwLock<HashMap<SubscriptionUid, Arc<PositionCell>>>,
+    pub(crate) loaded: Loaded,
+    changed: watch::Sender<()>,
+}
+
+impl Default for Cells {
+    fn default() -> Self {
+        Self { cells: RwLock::default(), loaded: Loaded::default(), changed: watch::Sender::new(()) }
+    }
+}
+
+impl Cells {
+    /// The cell of this Subscription.
+    pub(crate) fn cell(&self, uid: &SubscriptionUid) -> Arc<PositionCell> {
+        let known = self.cells.read().unwrap_or_else(PoisonError::into_inner).get(uid).cloned();
+        known.unwrap_or_else(|| {
+            let mut cells = self.cells.write().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(cells.entry(uid.clone()).or_insert_with(|| Arc::new(PositionCell::new(uid.clone()))))
+        })
+    }
+
+    /// The Subscriptions that are not live.
+    pub(crate) fn behind(&self) -> Vec<Arc<PositionCell>> {
+        let cells = self.cells.read().unwrap_or_else(PoisonError::into_inner);
+        cells.values().filter(|cell| !cell.is_live()).cloned().collect()
+    }
+
+    /// A receiver that is notified of each change.
+    pub(crate) fn changes(&self) -> watch::Receiver<()> {
+        self.changed.subscribe()
+    }
+
+    /// Publishes that something has changed.
+    pub(crate) fn changed(&self) {
+        self.changed.send_replace(());
+    }
+
+    /// Takes a change of the bucket.
+    pub(crate) fn apply(&self, change: Change) {
+        match change {
+            Change::Put { key, value, revision } => {
+                let Ok(uid) = SubscriptionUid::parse(&key) else {
+                    return warn!(key, "ignoring an unknown key in the bucket of positions");
+                };
+                match decode::<Position>(&value) {
+                    Ok(position) => self.cell(&uid).learn(Some(position), revision),
+                    Err(failure) => {
+                        error!(
+                            key,
+                            error = chain(&failure),
+                            "can't read a position; the Subscription's new events wait until it can be read"
+                        );
+                        self.cell(&uid).learn_unreadable(revision);
+                    }
+                }
+            }
+            Change::Delete { key } | Change::Vanished { key } => {
+                if let Ok(uid) = SubscriptionUid::parse(&key) {
+                    self.cell(&uid).forget();
+                }
+            }
+            Change::Loaded { revision } => self.loaded.set(revision),
+            Change::Behind => {
+                // The bucket may be another one, which counts its revisions anew.
+                let cells = self.cells.read().unwrap_or_else(PoisonError::into_inner);
+                cells.values().for_each(|cell| cell.distrust());
+                self.loaded.set_behind();
+            }
+        }
+        self.changed();
+    }
+}

@@ -1,0 +1,42 @@
+//! The cursors of dedicated readers, in their bucket. Only the owner of a Subscription reads and writes its cursor.
+
+use hookwright_core::nats::ids::SubscriptionUid;
+use hookwright_core::nats::names::CURSORS_BUCKET;
+use hookwright_core::position::Cursor;
+use hookwright_core::record::{decode, encode};
+use hookwright_runtime::bucket::Bucket;
+use hookwright_runtime::nats::Nats;
+use jiff::Timestamp;
+
+use crate::position::positions::PositionError;
+
+/// A cursor as it was read or written.
+#[derive(Debug)]
+pub(crate) struct Kept {
+    pub(crate) cursor: Cursor,
+    pub(crate) revision: u64,
+}
+
+/// Reads the cursor of a Subscription in the stream that was created at this time. The leader is asked.
+pub(crate) async fn read(nats: &Nats, uid: &SubscriptionUid, created: Timestamp) -> Result<Kept, PositionError> {
+    let newest = Bucket::named(nats, CURSORS_BUCKET).await?.newest(uid.as_str()).await?;
+    let cursor = newest.value.as_deref().map(decode::<Cursor>).transpose()?;
+    let cursor = match cursor {
+        Some(cursor) if cursor.stream_created == created => cursor,
+        // What was missed and skipped stays, so that it can be told.
+        Some(Cursor { missed, skipped, .. }) => Cursor { missed, skipped, ..Cursor::new(created) },
+        None => Cursor::new(created),
+    };
+    Ok(Kept { cursor, revision: newest.revision })
+}
+
+/// Writes the cursor. Returns the new revision, or none if another dispatcher has written meanwhile.
+pub(crate) async fn write(
+    nats: &Nats,
+    uid: &SubscriptionUid,
+    cursor: &Cursor,
+    revision: u64,
+) -> Result<Option<u64>, PositionError> {
+    let bucket = Bucket::named(nats, CURSORS_BUCKET).await?;
+    Ok(bucket.put_at(uid.as_str(), encode(cursor)?.into(), revision).await?)
+}

@@ -1,0 +1,151 @@
+//! Stores positions, by compare-and-set on the newest one.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use backon::{ExponentialBuilder, Retryable};
+use hookwright_core::nats::names::POSITIONS_BUCKET;
+use hookwright_core::position::{Gone, Position, Reason, Waits};
+use hookwright_core::record::{RecordError, decode, encode};
+use hookwright_runtime::bucket::{Bucket, BucketError};
+use hookwright_runtime::logging::{Seldom, chain};
+use hookwright_runtime::mirror::Mirror;
+use hookwright_runtime::nats::Nats;
+use jiff::Timestamp;
+use tracing::{info, warn};
+
+use crate::position::cell::PositionCell;
+use crate::position::cells::Cells;
+
+/// The wait after a failed write: at first and at most.
+const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
+
+/// Why a position was not stored.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum PositionError {
+    #[error("can't read or write the bucket of positions")]
+    Bucket(#[from] BucketError),
+    #[error("can't decode or encode the position")]
+    Record(#[from] RecordError),
+}
+
+/// The positions of all Subscriptions.
+pub(crate) struct Positions {
+    nats: Nats,
+    /// What is known of them.
+    pub(crate) cells: Arc<Cells>,
+    complaints: Seldom,
+}
+
+impl Positions {
+    pub(crate) fn new(nats: Nats) -> Arc<Self> {
+        Arc::new(Self { nats, cells: Arc::default(), complaints: Seldom::default() })
+    }
+
+    /// Follows the bucket, for as long as the process runs.
+    pub(crate) async fn run(self: Arc<Self>, nats: Nats) {
+        Mirror::new(nats, POSITIONS_BUCKET, "*").run(|change| self.cells.apply(change)).await;
+    }
+
+    /// Makes the Subscription's position cover an event that must not be delivered now, and returns once that is stored;
+    /// or tells that the delivery has to be parked.
+    pub(crate) async fn go_behind(
+        &self,
+        cell: &PositionCell,
+        (stream_created, sequence): (Timestamp, u64),
+        now: Timestamp,
+        reason: Reason,
+    ) -> Gone {
+        let change = |position: &mut Position| {
+            if position.stream_created != stream_created {
+                // An event of an earlier stream.
+                return (false, Gone::Park);
+            }
+            let gone = position.go_behind(sequence, now, reason);
+            (gone == Gone::Behind, gone)
+        };
+        let gone = self.change(cell, stream_created, change).await;
+        if gone == Gone::Behind {
+            info!(subscription_uid = %cell.uid(), sequence, ?reason, "a Subscription is behind from this sequence on");
+        }
+        gone
+    }
+
+    /// Remembers that parked deliveries wait for the Subscription, so that they are brought forward afterwards.
+    pub(crate) async fn wait(&self, cell: &PositionCell, stream_created: Timestamp, now: Timestamp) {
+        let change = |position: &mut Position| {
+            let is_new = position.waits.is_none();
+            position.waits.get_or_insert(Waits { since: now, breaker: false, until: None });
+            (is_new, ())
+        };
+        self.change(cell, stream_created, change).await;
+    }
+
+    /// Changes a position until that is stored, or until `change` says that nothing is to be stored. If there is no position
+    /// in this stream or a later one, it is that of a live Subscription.
+    pub(crate) async fn change<T>(
+        &self,
+        cell: &PositionCell,
+        stream_created: Timestamp,
+        mut change: impl FnMut(&mut Position) -> (bool, T),
+    ) -> T {
+        let _right = cell.storing().await;
+        loop {
+            let known = cell.known();
+            if !known.unreadable {
+                let mut position = match &known.position {
+                    Some(position) if position.stream_created >= stream_created => Position::clone(position),
+                    _ => Position::live(stream_created),
+                };
+                let (store, result) = change(&mut position);
+                if !store {
+                    return result;
+                }
+                match self.write(cell, position, known.revision).await {
+                    Ok(true) => return result,
+                    Ok(false) => {}
+                    Err(failure) => self.complain(&failure),
+                }
+            }
+            self.refresh(cell).await;
+        }
+    }
+
+    /// Stores a position if the newest one is still of this revision. Returns whether it was stored.
+    pub(crate) async fn write(
+        &self,
+        cell: &PositionCell,
+        position: Position,
+        revision: u64,
+    ) -> Result<bool, PositionError> {
+        let bucket = Bucket::named(&self.nats, POSITIONS_BUCKET).await?;
+        let Some(revision) = bucket.put_at(cell.uid().as_str(), encode(&position)?.into(), revision).await? else {
+            return Ok(false);
+        };
+        cell.learn(Some(position), revision);
+        self.cells.changed();
+        Ok(true)
+    }
+
+    /// Reads the newest position, from the leader. It is repeated until it succeeds.
+    pub(crate) async fn refresh(&self, cell: &PositionCell) {
+        let read = async || {
+            let bucket = Bucket::named(&self.nats, POSITIONS_BUCKET).await?;
+            let newest = bucket.newest(cell.uid().as_str()).await?;
+            let position = newest.value.as_deref().map(decode::<Position>).transpose()?;
+            Ok((position, newest.revision))
+        };
+        let backoff = ExponentialBuilder::default().with_min_delay(RETRY.0).with_max_delay(RETRY.1).with_jitter();
+        let backoff = backoff.with_jitter_seed(rand::random()).without_max_times();
+        let read = read.retry(backoff).notify(|failure, _| self.complain(failure)).await;
+        if let Ok((position, revision)) = read {
+            cell.learn(position, revision);
+        }
+    }
+
+    fn complain(&self, failure: &PositionError) {
+        if self.complaints.now() {
+            warn!(error = chain(failure), "can't store the position of a Subscription; retrying");
+        }
+    }
+}
