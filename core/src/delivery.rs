@@ -4,6 +4,7 @@
 //! are stored of it, and the health of its Subscription.
 
 pub mod backoff;
+pub mod breaker;
 pub mod dead_letter;
 pub mod decide;
 pub mod event_headers;

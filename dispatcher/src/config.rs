@@ -4,7 +4,6 @@
 
 pub(crate) mod disabled;
 pub(crate) mod index;
-pub(crate) mod loaded;
 pub(crate) mod loader;
 pub(crate) mod schema;
 pub(crate) mod subscription;

@@ -12,6 +12,7 @@ mod http;
 mod intake;
 mod limits;
 mod liveness;
+mod loaded;
 mod metrics;
 mod observer;
 mod panics;

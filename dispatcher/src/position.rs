@@ -1,12 +1,10 @@
-//! The positions of Subscriptions that are behind, and which dispatcher owns which Subscription. See
-//! [`hookwright_core::position`] for the rules.
+//! The positions of Subscriptions that are behind. See [`hookwright_core::position`] for the rules.
 //!
 //! [`cells`] has what is known of each Subscription's position ([`cell`]), and [`positions`] stores a new one by
-//! compare-and-set. [`slots`] shares the Subscriptions out to dispatchers. `deliver` and `catch_up` use them.
+//! compare-and-set. `deliver` and `catch_up` use them.
 
 pub(crate) mod cell;
 pub(crate) mod cells;
 pub(crate) mod cursors;
 pub(crate) mod forward;
 pub(crate) mod positions;
-pub(crate) mod slots;

@@ -34,6 +34,7 @@ use tracing::{error, info, warn};
 
 use crate::ack::batch::Acks;
 use crate::catch_up;
+use crate::catch_up::slots::Slots;
 use crate::clock::Clock;
 use crate::config::disabled::DisabledSet;
 use crate::config::index::Index;
@@ -58,7 +59,6 @@ use crate::parking::parked_stream;
 use crate::parking::quota::Quota;
 use crate::parking::store::Store;
 use crate::position::positions::Positions;
-use crate::position::slots::Slots;
 use crate::settings::Settings;
 use crate::validate::schema_violations::ViolationCounts;
 use crate::validate::validator::Validator;

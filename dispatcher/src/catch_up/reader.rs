@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, info, warn};
 
+use crate::catch_up::slots::Slots;
 use crate::catch_up::stream::{SourceStream, State, StreamError};
 use crate::catch_up::window::Window;
 use crate::config::index::{Lookup, Producer};
@@ -26,7 +27,6 @@ use crate::position::cell::{Known, PositionCell};
 use crate::position::cursors::{self, Kept};
 use crate::position::forward::{ForwardError, bring_forward};
 use crate::position::positions::{PositionError, Positions};
-use crate::position::slots::Slots;
 
 mod hand_out;
 

@@ -13,9 +13,9 @@ use hookwright_core::select::index::Matcher;
 use http::HeaderValue;
 use tokio::sync::watch;
 
-use crate::config::loaded::Loaded;
 use crate::config::schema::Schema;
 use crate::config::subscription::Subscription;
+use crate::loaded::Loaded;
 
 /// A Producer as the dispatcher serves it.
 #[derive(Debug, PartialEq, Eq)]

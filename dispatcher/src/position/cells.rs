@@ -11,7 +11,7 @@ use hookwright_runtime::mirror::Change;
 use tokio::sync::watch;
 use tracing::{error, warn};
 
-use crate::config::loaded::Loaded;
+use crate::loaded::Loaded;
 use crate::position::cell::PositionCell;
 
 /// What is known about the positions of all Subscriptions.

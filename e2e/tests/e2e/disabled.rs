@@ -1,10 +1,12 @@
 //! An endpoint that answers 410 is gone.
 
+use std::collections::BTreeSet;
+
 use hookwright_core::delivery::dead_letter::DeadLetterReason;
 use hookwright_e2e::Answer;
 use serde_json::json;
 
-use crate::shop::{condition, shared};
+use crate::shop::{SOON, condition, shared};
 
 #[tokio::test]
 async fn a_410_disables_until_the_next_edit() {
@@ -17,18 +19,22 @@ async fn a_410_disables_until_the_next_edit() {
     assert_eq!((&healthy["status"], &healthy["reason"]), (&json!("False"), &json!("EndpointGone")));
     assert_eq!(condition(&status, "Ready")["status"], "True", "an outage of the receiver does not fail a GitOps sync");
 
-    // What matches meanwhile goes to the dead letters at once, whichever dispatcher takes it.
+    assert_eq!(shop.dead_letter(&uid).await.0.reason, DeadLetterReason::EndpointGone);
+
+    // What matches meanwhile stays in the stream, whichever dispatcher takes it.
     for n in 0..10 {
         shop.publish(&shop.event("order.created", format!("{n}"))).await;
     }
-    shop.status("gone", "all dead", |status| status["delivery"]["deadLettered"] == 11).await;
+    shop.all_acked(SOON).await;
+    let status = shop.status("gone", "one dead", |status| status["delivery"]["deadLettered"] == 1).await;
+    assert_eq!(status["delivery"]["retrying"], 0);
     assert_eq!(shop.receiver.count("/gone"), 1);
-    assert_eq!(shop.dead_letter(&uid).await.0.reason, DeadLetterReason::EndpointGone);
 
-    // An edit ends it.
+    // An edit ends it: what waits is delivered, and what comes.
     shop.subscribe("gone", &[">"], json!({ "endpoint": { "url": shop.receiver.url("/back") } })).await;
     shop.publish(&shop.event("order.created", "after")).await;
-    let got = shop.requests("back", 1).await;
-    assert_eq!(got[0].body, "after");
+    let got = shop.requests("back", 11).await;
+    let bodies: BTreeSet<&[u8]> = got.iter().map(|request| &request.body[..]).collect();
+    assert_eq!(bodies.len(), 11, "{bodies:?}");
     shop.status("gone", "Healthy", |status| status["health"] == "Healthy").await;
 }

@@ -8,6 +8,7 @@
 #![allow(clippy::too_many_lines, reason = "a scenario may be long")]
 
 mod admission;
+mod behind;
 mod clients;
 mod cluster;
 mod corners;
