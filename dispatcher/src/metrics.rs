@@ -29,7 +29,6 @@ pub(crate) struct Metrics {
     pub(crate) subscriptions: Gauge,
     pub(crate) unreadable: Gauge,
     pub(crate) parked_bytes: Gauge,
-    pub(crate) paused: Gauge,
     /// The offset in seconds.
     pub(crate) clock_offset: Gauge<f64, AtomicU64>,
     pub(crate) config_revision: Gauge,
@@ -59,7 +58,6 @@ impl Metrics {
             subscriptions: Gauge::default(),
             unreadable: Gauge::default(),
             parked_bytes: Gauge::default(),
-            paused: Gauge::default(),
             clock_offset: Gauge::default(),
             config_revision: Gauge::default(),
             live: Gauge::default(),
@@ -100,7 +98,6 @@ impl Metrics {
             metrics.unreadable.clone(),
         );
         registry.register("parked_bytes", "Bytes of all parked deliveries", metrics.parked_bytes.clone());
-        registry.register("paused", "1 while too much is parked to read new events", metrics.paused.clone());
         let help = "How far the NATS server's clock is ahead of this machine's";
         registry.register("clock_offset_seconds", help, metrics.clock_offset.clone());
         registry.register("config_revision", "The config revision that is loaded", metrics.config_revision.clone());

@@ -262,7 +262,6 @@ impl Shared {
     fn start_readers(
         &self,
         deliverer: Deliverer,
-        parked_budget: ParkedBudget,
         connections: Arc<Connections>,
     ) -> anyhow::Result<(JoinSet<()>, Arc<Budget>)> {
         let max_message = u32::try_from(self.nats.client.server_info().max_payload + MESSAGE_OVERHEAD)?;
@@ -286,7 +285,6 @@ impl Shared {
             nats: self.nats.clone(),
             connections,
             deliverer,
-            parked_budget,
             budget: Arc::clone(&events),
             read_ahead: Arc::clone(&self.queues.read_ahead),
             acks,
@@ -337,9 +335,9 @@ impl Running {
         shared.spawn_background(key, &mut vital);
         shared.disabled.loaded().await;
         let (gauge, parked_budget) = ParkedBudgetGauge::new(shared.nats.clone(), Arc::clone(&shared.metrics), budget);
-        let deliverer = shared.deliverer(sender, parked_budget.clone());
+        let deliverer = shared.deliverer(sender, parked_budget);
         vital.spawn(Arc::clone(&connections).keep());
-        let (readers, events) = shared.start_readers(deliverer, parked_budget, connections)?;
+        let (readers, events) = shared.start_readers(deliverer, connections)?;
         vital.spawn(async {
             gauge.run().await;
         });

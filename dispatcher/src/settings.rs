@@ -76,7 +76,7 @@ pub(crate) struct LaneSettings {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub(crate) struct ParkingSettings {
-    /// The most bytes of all parked deliveries together. From 80% of it on, no new events are read.
+    /// The most bytes of all parked deliveries together. From half of it on, quotas shrink.
     pub(crate) budget: Bytes,
     /// How much of one Subscription may be parked. A delivery beyond it becomes a dead letter.
     pub(crate) quota: QuotaSettings,

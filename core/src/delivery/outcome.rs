@@ -38,6 +38,19 @@ impl OutcomeKind {
     }
 }
 
+impl OutcomeKind {
+    /// Whether the kind says something about the endpoint: a request was sent, or tried to be.
+    #[must_use]
+    pub const fn is_of_endpoint(self) -> bool {
+        !matches!(self, Self::Blocked | Self::Unsignable)
+    }
+}
+
+/// How long `Retry-After` delays one delivery only. A longer one pauses the Subscription...
+const SHORT_PAUSE: SignedDuration = SignedDuration::from_secs(10);
+/// ...for an hour at most.
+const LONGEST_PAUSE: SignedDuration = SignedDuration::from_hours(1);
+
 /// The outcome of an attempt, with everything that the decision about the next one depends on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Outcome {
@@ -61,6 +74,14 @@ impl Outcome {
     pub const fn response(status: u16, retry_after: Option<Timestamp>) -> Self {
         let kind = if status >= 200 && status < 300 { OutcomeKind::Delivered } else { OutcomeKind::Rejected };
         Self { kind, http_status: Some(status), retry_after }
+    }
+
+    /// Until when the endpoint has asked for a pause that concerns all of its deliveries.
+    #[must_use]
+    pub fn pause(&self, now: Timestamp) -> Option<Timestamp> {
+        let asked = self.retry_after.filter(|_| matches!(self.http_status, Some(429 | 503)))?;
+        let latest = now.checked_add(LONGEST_PAUSE).unwrap_or(now);
+        (asked.duration_since(now) > SHORT_PAUSE).then(|| asked.min(latest))
     }
 }
 
@@ -92,6 +113,21 @@ pub fn parse_retry_after(value: &str, now: Timestamp) -> Option<Timestamp> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_long_pause_concerns_all_deliveries() {
+        let t = |seconds| Timestamp::from_second(seconds).unwrap();
+        for (status, asked, want) in [
+            (503, Some(10), None),
+            (503, Some(11), Some(11)),
+            (429, Some(3600), Some(3600)),
+            (429, Some(90_000), Some(3600)),
+            (500, Some(60), None),
+            (503, None, None),
+        ] {
+            assert_eq!(Outcome::response(status, asked.map(t)).pause(t(0)), want.map(t), "{status} {asked:?}");
+        }
+    }
 
     #[test]
     fn retry_after_table() {

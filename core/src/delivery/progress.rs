@@ -23,6 +23,9 @@ pub struct Progress {
     /// The number of parks in a row for which neither the endpoint nor the Subscription is to blame.
     #[serde(default)]
     pub waits: u32,
+    /// Whether the delivery is a probe: it is attempted although the endpoint's breaker is open.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub probe: bool,
     /// When the first attempt started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub first_attempt: Option<Timestamp>,

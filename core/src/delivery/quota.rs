@@ -13,9 +13,11 @@
 //! dispatchers have parked but not written to the counts yet.
 //!
 //! A quota for each Subscription doesn't limit a tenant, who may create any number of Subscriptions. Therefore all
-//! parked deliveries together have a budget. From [`pause_at`] on, dispatchers read no new events of any Producer. Once
-//! half of the budget is used, the quotas shrink ([`ParkQuota::shrunk`]). So deliveries of Subscriptions that have
-//! parked many are given up long before everyone has to wait, and Subscriptions that have parked few go on.
+//! parked deliveries together have a budget. Once half of the budget is used, the quotas shrink ([`ParkQuota::shrunk`]).
+//! So Subscriptions that have parked many park no more, and Subscriptions that have parked few go on.
+//!
+//! A delivery beyond the quota that was not attempted stays in its stream: its Subscription goes behind. One that has
+//! failed, while others of its Subscription succeed, is given up.
 
 use std::time::Duration;
 
@@ -42,13 +44,7 @@ impl Default for ParkQuota {
     }
 }
 
-/// The number of parked bytes from which on dispatchers read no new events: four fifths of the budget.
-#[must_use]
-pub fn pause_at(budget: u64) -> u64 {
-    budget / 5 * 4
-}
-
-/// The number of parked bytes from which on no quota is left: three quarters of the budget. It lies below the pause,
+/// The number of parked bytes from which on no quota is left: three quarters of the budget. It lies below the whole,
 /// because dispatchers learn with a delay how much the others have parked.
 fn none_left_at(budget: u64) -> u64 {
     budget / 4 * 3

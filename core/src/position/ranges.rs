@@ -210,7 +210,40 @@ impl Position {
     }
 }
 
+impl Position {
+    /// Opens the endpoint's breaker. Returns whether it was closed.
+    pub fn open_breaker(&mut self, now: Timestamp) -> bool {
+        let waits = self.waits.get_or_insert(Waits::since(now));
+        !std::mem::replace(&mut waits.breaker, true)
+    }
+
+    /// Closes the endpoint's breaker, and ends a pause that it has asked for. Returns whether there was one of them. What
+    /// is parked waits on until it is brought forward.
+    pub fn answered(&mut self) -> bool {
+        let Some(waits) = &mut self.waits else { return false };
+        let closed = waits.breaker || waits.until.is_some();
+        (waits.breaker, waits.until) = (false, None);
+        closed
+    }
+
+    /// Pauses until the endpoint wants to be asked again. Returns whether that is later than before.
+    pub fn pause(&mut self, until: Timestamp, now: Timestamp) -> bool {
+        let waits = self.waits.get_or_insert(Waits::since(now));
+        let later = waits.until.is_none_or(|before| before < until);
+        if later {
+            waits.until = Some(until);
+        }
+        later
+    }
+}
+
 impl Waits {
+    /// Parked deliveries wait since `now`.
+    #[must_use]
+    pub const fn since(now: Timestamp) -> Self {
+        Self { since: now, breaker: false, until: None }
+    }
+
     /// Whether nothing but probes may be attempted.
     #[must_use]
     pub fn is_closed(&self, now: Timestamp) -> bool {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hookwright_core::nats::ids::SubscriptionUid;
-use hookwright_core::position::{Cursor, Position, Seen, Step};
+use hookwright_core::position::{Cursor, Position, Seen, Step, Waits};
 use hookwright_core::select::index::Matcher;
 use hookwright_runtime::logging::{Seldom, chain};
 use hookwright_runtime::nats::Nats;
@@ -15,6 +15,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, info, warn};
 
+use self::hand_out::BATCH;
+use self::probe::Probes;
 use crate::catch_up::slots::Slots;
 use crate::catch_up::stream::{SourceStream, State, StreamError};
 use crate::catch_up::window::Window;
@@ -29,6 +31,7 @@ use crate::position::forward::{ForwardError, bring_forward};
 use crate::position::positions::{PositionError, Positions};
 
 mod hand_out;
+mod probe;
 
 /// How often the cursor is written while it moves.
 const WRITE: Duration = Duration::from_secs(1);
@@ -68,6 +71,7 @@ pub(crate) struct Reader {
     cell: Arc<PositionCell>,
     stop: CancellationToken,
     connection: Connection,
+    probes: Probes,
     complaints: Seldom,
 }
 
@@ -114,7 +118,7 @@ enum Next {
 impl Reader {
     pub(crate) fn new(parts: Arc<Parts>, cell: Arc<PositionCell>, stop: CancellationToken) -> Self {
         let connection = Connection::new(Arc::clone(&parts.connections));
-        Self { parts, cell, stop, connection, complaints: Seldom::default() }
+        Self { parts, cell, stop, connection, probes: Probes::default(), complaints: Seldom::default() }
     }
 
     pub(crate) fn uid(&self) -> &SubscriptionUid {
@@ -175,11 +179,17 @@ impl Reader {
         work.window.take();
         self.write_cursor_if_due(work).await?;
         let now = self.parts.deliverer.clock.now();
-        let flows = self.parts.deliverer.held_back(&serving.subscription).is_none()
-            && position.waits.is_none_or(|waits| !waits.is_closed(now));
-        if flows && let Some(waits) = position.waits {
-            return self.forward(&position, revision, waits.since).await;
+        let held_back = self.parts.deliverer.held_back(&serving.subscription).is_some();
+        match position.waits {
+            Some(Waits { until: Some(until), .. }) if now < until => {}
+            Some(Waits { breaker: true, .. }) if !held_back => {
+                return self.probe(work, &serving, (&position, revision)).await;
+            }
+            Some(waits) if !held_back => return self.forward(&position, revision, waits.since).await,
+            _ => {}
         }
+        self.probes = Probes::default();
+        let flows = !held_back && position.waits.is_none();
         self.step(work, &serving, (&position, revision), flows).await
     }
 
@@ -221,7 +231,7 @@ impl Reader {
         match step {
             Step::Live => Ok(Next::Look),
             Step::Read { .. } if work.window.room() == 0 => Ok(Next::Look),
-            Step::Read { from, upto } => self.read(work, serving, (from, upto)).await,
+            Step::Read { from, upto } => self.read(work, serving, (from, upto), BATCH).await,
             Step::Store if !work.window.is_idle() => Ok(Next::Look),
             Step::Store => self.store(work, changed, revision).await,
             Step::Wait => Ok(Next::Look),

@@ -55,6 +55,11 @@ impl Window {
         self.again.first().copied()
     }
 
+    /// How many events wait to be handed out again.
+    pub(crate) fn aside(&self) -> usize {
+        self.again.len()
+    }
+
     pub(crate) fn hand_out(&mut self, sequence: u64, published: Timestamp) {
         self.again.remove(&sequence);
         self.under_way.insert(sequence, published);

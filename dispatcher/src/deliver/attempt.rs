@@ -43,8 +43,10 @@ impl Deliverer {
             permits.attempt.ages();
             if outcome.kind != OutcomeKind::Delivered {
                 drop(permits);
-                Box::pin(self.follow(delivery, started, outcome)).await;
-                return Ok(None);
+                return Box::pin(self.follow(delivery, started, outcome)).await.map(|()| None);
+            }
+            if delivery.subscription.position.is_disturbed() {
+                Box::pin(self.answered(&delivery)).await;
             }
             if delivery.waited {
                 delivery.subscription.health.done(delivery.counted());

@@ -1,7 +1,10 @@
 //! Deliveries of Subscriptions that are behind, or whose events must not be delivered now.
 
+use hookwright_core::delivery::event_ref::EventRef;
+use hookwright_core::delivery::outcome::Outcome;
 use hookwright_core::delivery::postpone::Postponed;
-use hookwright_core::position::{Gone, Reason};
+use hookwright_core::position::{Gone, Position, Reason, Waits};
+use tracing::info;
 
 use crate::config::subscription::Subscription;
 use crate::deliver::deliverer::Deliverer;
@@ -17,33 +20,45 @@ impl Deliverer {
         self.disabled.contains(&subscription.uid, subscription.generation).then_some(Reason::EndpointGone)
     }
 
-    /// How the Subscription, which is served, stands to this event.
-    pub(crate) fn flow(&self, subscription: &Subscription, published: &Published, origin: Origin) -> Standing {
+    /// How the Subscription, which is served, stands to this event. `probe` says whether a parked delivery is a probe.
+    pub(crate) fn flow(
+        &self,
+        subscription: &Subscription,
+        published: &Published,
+        origin: Origin,
+        probe: bool,
+    ) -> Standing {
         let held_back = self.held_back(subscription);
-        if subscription.position.is_live() {
+        let cell = &subscription.position;
+        if cell.is_live() {
             return held_back.map_or(Standing::Served, Standing::Behind);
         }
-        let known = subscription.position.known();
+        let known = cell.known();
         let position = known.position.as_deref();
-        let event = &published.event;
+        let EventRef { stream_created, sequence, .. } = published.event;
         let shared = origin == Origin::Shared;
-        if shared && position.is_some_and(|position| position.covers(event.stream_created, event.sequence)) {
+        if shared && position.is_some_and(|position| position.covers(stream_created, sequence)) {
             return Standing::Covered;
         }
         if let Some(reason) = held_back {
             return Standing::Behind(reason);
         }
         let now = self.clock.now();
-        let closed = position.and_then(|position| position.waits).filter(|waits| waits.is_closed(now));
-        match closed {
-            Some(waits) if waits.breaker => Standing::Behind(Reason::EndpointFailing),
-            Some(_) => Standing::Behind(Reason::RetryAfter),
+        let waits = position.and_then(|position| position.waits);
+        let is_probe = match origin {
+            Origin::Shared => false,
+            Origin::Due => probe,
+            Origin::Dedicated => cell.is_probe(sequence),
+        };
+        match waits {
+            Some(Waits { until: Some(until), .. }) if now < until => Standing::Behind(Reason::RetryAfter),
+            Some(Waits { breaker: true, .. }) if !is_probe => Standing::Behind(Reason::EndpointFailing),
             // What can't be read may cover the event.
-            None if shared && known.unreadable => Standing::Behind(Reason::Suspended),
-            None if shared && position.is_some_and(|position| position.is_behind()) => {
-                Standing::Behind(position.and_then(|position| position.reason).unwrap_or(Reason::Suspended))
+            _ if shared && known.unreadable => Standing::Behind(Reason::EndpointSlow),
+            _ if shared && position.is_some_and(Position::is_behind) => {
+                Standing::Behind(position.and_then(|position| position.reason).unwrap_or(Reason::EndpointSlow))
             }
-            None => Standing::Served,
+            _ => Standing::Served,
         }
     }
 
@@ -60,5 +75,45 @@ impl Deliverer {
         }
         self.positions.wait(cell, event.stream_created, now).await;
         self.postpone(delivery, Postponed::Behind).await;
+    }
+    /// Remembers that the endpoint has accepted a delivery. An open breaker closes.
+    pub(super) async fn answered(&self, delivery: &Delivery) {
+        let cell = &delivery.subscription.position;
+        cell.succeeded();
+        let waits = cell.known().position.and_then(|position| position.waits);
+        if waits.is_some_and(|waits| waits.breaker || waits.until.is_some()) {
+            let created = delivery.published.event.stream_created;
+            self.positions.change(cell, created, |position| (position.answered(), ())).await;
+            info!(subscription = delivery.subscription.name, "the endpoint is back");
+        }
+    }
+
+    /// Remembers that an attempt has failed. After many failures in a row the breaker opens; an endpoint that asks for a
+    /// long pause gets it.
+    pub(super) async fn unanswered(&self, delivery: &Delivery, outcome: &Outcome) {
+        let (cell, now) = (&delivery.subscription.position, self.clock.now());
+        let created = delivery.published.event.stream_created;
+        if let Some(until) = outcome.pause(now) {
+            self.positions.change(cell, created, |position| (position.pause(until, now), ())).await;
+        }
+        if outcome.kind.is_of_endpoint() && cell.failed(&delivery.id) {
+            let opened = |position: &mut Position| {
+                let opened = position.open_breaker(now);
+                (opened, opened)
+            };
+            if self.positions.change(cell, created, opened).await {
+                info!(
+                    subscription = delivery.subscription.name,
+                    "the endpoint fails again and again; only probes are sent"
+                );
+            }
+        }
+    }
+
+    /// Whether the endpoint's breaker is open.
+    pub(super) fn is_broken(&self, subscription: &Subscription) -> bool {
+        let cell = &subscription.position;
+        !cell.is_live()
+            && cell.known().position.is_some_and(|position| position.waits.is_some_and(|waits| waits.breaker))
     }
 }

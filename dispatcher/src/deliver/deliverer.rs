@@ -55,6 +55,6 @@ impl Deliverer {
                 Lookup::Deleted => return Standing::Gone,
             }
         }
-        self.flow(&delivery.subscription, &delivery.published, delivery.origin)
+        self.flow(&delivery.subscription, &delivery.published, delivery.origin, delivery.progress.probe)
     }
 }

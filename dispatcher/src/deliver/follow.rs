@@ -6,6 +6,7 @@ use hookwright_core::delivery::decide::{Attempt, Next, deadline, decide};
 use hookwright_core::delivery::outcome::{AttemptRecord, Outcome};
 use hookwright_core::delivery::parked::ParkedDelivery;
 use hookwright_core::delivery::postpone::Postponed;
+use hookwright_core::position::Reason;
 use hookwright_core::record::VERSION;
 use jiff::Timestamp;
 
@@ -37,18 +38,30 @@ impl Deliverer {
             Standing::Waits(why) => self.postpone(delivery, why).await,
             Standing::Served => {
                 let why = self.unstarted(&delivery);
-                self.postpone(delivery, why).await;
+                let of_lane = matches!(why, Postponed::LaneFull | Postponed::LaneStuck);
+                if of_lane && delivery.origin == Origin::Shared && delivery.subscription.position.is_crowded() {
+                    self.stay_behind(delivery, Reason::EndpointSlow).await;
+                } else {
+                    self.postpone(delivery, why).await;
+                }
             }
         }
         Ok(())
     }
 
     /// Stores what follows a failed attempt. If the Subscription has gone behind meanwhile, its own reader delivers the
-    /// event.
-    pub(crate) async fn follow(&self, mut delivery: Delivery, started: Timestamp, outcome: Outcome) {
+    /// event. A probe that fails is not counted: its event waits on.
+    pub(crate) async fn follow(
+        &self,
+        mut delivery: Delivery,
+        started: Timestamp,
+        outcome: Outcome,
+    ) -> Result<(), Abandoned> {
+        let broken = self.is_broken(&delivery.subscription);
+        self.unanswered(&delivery, &outcome).await;
         let (cell, event) = (&delivery.subscription.position, &delivery.published.event);
         if delivery.origin == Origin::Shared && cell.covers(event.stream_created, event.sequence) {
-            return;
+            return Ok(());
         }
         let policy = &delivery.subscription.policy.retry;
         let progress = &mut delivery.progress;
@@ -57,6 +70,17 @@ impl Deliverer {
         progress.deadline = progress.deadline.or_else(|| deadline(policy, first));
         let attempt = Attempt { number, deadline: progress.deadline };
         let next = decide(policy, attempt, outcome, self.clock.now(), Jitter::new(rand::random()));
+        if broken && matches!(next, Next::Retry { .. } | Next::DeadLetter { .. }) {
+            match delivery.origin {
+                Origin::Dedicated => return Err(Abandoned),
+                Origin::Due if progress.probe => {
+                    progress.probe = false;
+                    self.postpone(delivery, Postponed::Behind).await;
+                    return Ok(());
+                }
+                Origin::Due | Origin::Shared => {}
+            }
+        }
         let (kind, http_status) = (outcome.kind, outcome.http_status);
         progress.failed(AttemptRecord { time: started, outcome: kind, http_status });
         match next {
@@ -66,6 +90,7 @@ impl Deliverer {
             Next::DeadLetter { reason } => self.bury(&delivery, reason, None).await,
             Next::Disable => self.disable(&delivery).await,
         }
+        Ok(())
     }
 
     /// Why a delivery of a Subscription that is served has not started.
@@ -98,6 +123,10 @@ impl Deliverer {
             let has_quota = postponed.is_none_or(Postponed::has_quota);
             match self.quota.admit(&delivery.subscription.health, delivery.as_waiting(), has_quota).await {
                 Ok(admitted) => parking = Some(admitted),
+                // Its event stays in the stream. Only what fails while its neighbours succeed is given up.
+                Err(_) if postponed.is_some() && delivery.origin == Origin::Shared => {
+                    return Box::pin(self.stay_behind(delivery, Reason::EndpointSlow)).await;
+                }
                 Err(used_up) => {
                     let reason = DeadLetterReason::RetryQuotaExceeded;
                     return self.bury(&delivery, reason, Some(&used_up.to_string())).await;

@@ -60,7 +60,8 @@ impl Queued {
     /// Enters the delivery's lane, which starts it or has it leave. A delivery that must not be attempted now does not
     /// wait.
     pub(crate) fn enter(self) {
-        match self.deliverer.flow(&self.subscription, &self.published, self.origin()) {
+        let probe = self.parked.as_ref().is_some_and(|parked| parked.progress.probe);
+        match self.deliverer.flow(&self.subscription, &self.published, self.origin(), probe) {
             Standing::Served => self.deliverer.lanes.of(&self.subscription.uid).enter(self),
             Standing::Covered => self.hold.settled(None),
             _ => lane::Waits::leave(self),

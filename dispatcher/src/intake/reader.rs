@@ -26,7 +26,6 @@ use crate::intake::pull::{PullError, Pulled, Puller};
 use crate::limits::budget::Budget;
 use crate::limits::read_ahead::{Coming, Intake, ReadAhead};
 use crate::parking::messages::Published;
-use crate::parking::parked_budget::ParkedBudget;
 use crate::validate::validator::QUICKLY_READ;
 
 /// The most messages that one pull asks for.
@@ -60,8 +59,6 @@ pub(crate) struct Reader {
     pub(crate) acks: Acks<Permits>,
     /// Tracks the messages that are held.
     pub(crate) tracker: TaskTracker,
-    /// Keeps new events out while too much is parked.
-    pub(crate) parked_budget: ParkedBudget,
     /// The largest message that the server lets through, in bytes.
     pub(crate) max_message: u32,
 }
@@ -111,9 +108,6 @@ impl Reader {
             let allowed = async {
                 self.deliverer.liveness.live().await;
                 self.deliverer.clock.usable().await;
-                if matches!(source, Source::Events { .. }) {
-                    self.parked_budget.relieved().await;
-                }
             };
             if stop.run_until_cancelled(allowed).await.is_none() {
                 break;
@@ -138,9 +132,8 @@ impl Reader {
         let mut puller = Puller::open(&nats, stream, consumer, budget, self.max_message).await?;
         state.bodiless.opened();
         let may_read = || {
-            let kept_out = matches!(source, Source::Events { .. }) && self.parked_budget.is_high();
             let deliverer = &self.deliverer;
-            deliverer.liveness.is_live() && deliverer.clock.is_usable() && !stop.is_cancelled() && !kept_out
+            deliverer.liveness.is_live() && deliverer.clock.is_usable() && !stop.is_cancelled()
         };
         let queue = match source {
             Source::Events { producer, .. } => Some(&producer.record.uid),

@@ -1,20 +1,19 @@
-//! Back pressure from the parked deliveries. Their stream has no limits of its own, because a full stream would drop or
+//! The budget of all parked deliveries together. Their stream has no limits of its own, because a full stream would drop or
 //! refuse deliveries that wait in it. So there is a configured budget. Long before it is used up, each Subscription's
-//! quota shrinks (see `hookwright_core::delivery::quota`). If that is not enough, dispatchers read no new events, which
-//! wait in their own streams. Due deliveries go on.
+//! quota shrinks (see `hookwright_core::delivery::quota`), and Subscriptions go behind instead.
 
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use hookwright_core::delivery::quota::{ParkQuota, pause_at};
+use hookwright_core::delivery::quota::ParkQuota;
 use hookwright_core::nats::names::PARKED_STREAM;
 use hookwright_runtime::logging::chain;
 use hookwright_runtime::nats::Nats;
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
-use tracing::{info, warn};
+use tracing::warn;
 
 use crate::metrics::Metrics;
 
@@ -25,10 +24,9 @@ const EVERY: Duration = Duration::from_secs(2);
 /// the dispatchers exceed what is left of the budget by at most this part each.
 const PART: u64 = 200;
 
-/// Whether new events may be read, and how much of one Subscription may be parked.
+/// How much of one Subscription may be parked.
 #[derive(Debug, Clone)]
 pub(crate) struct ParkedBudget {
-    high: watch::Receiver<bool>,
     used: Arc<Used>,
     budget: u64,
 }
@@ -119,19 +117,15 @@ impl Parking {
 pub(crate) struct ParkedBudgetGauge {
     nats: Nats,
     metrics: Arc<Metrics>,
-    /// The number of bytes from which on no new events are read.
-    limit: u64,
-    high: watch::Sender<bool>,
     used: Arc<Used>,
 }
 
 impl ParkedBudgetGauge {
-    /// A gauge that lets new events be read while less than 80% of `budget` (bytes) is used.
+    /// A gauge of a budget of this many bytes.
     pub(crate) fn new(nats: Nats, metrics: Arc<Metrics>, budget: u64) -> (Self, ParkedBudget) {
-        let (high, receiver) = watch::channel(false);
         let used = Used::new(budget);
-        let parked_budget = ParkedBudget { high: receiver, used: Arc::clone(&used), budget };
-        (Self { nats, metrics, limit: pause_at(budget), high, used }, parked_budget)
+        let parked_budget = ParkedBudget { used: Arc::clone(&used), budget };
+        (Self { nats, metrics, used }, parked_budget)
     }
 
     /// Runs for as long as the process.
@@ -142,7 +136,7 @@ impl ParkedBudgetGauge {
                 Ok(stream) => {
                     let bytes = stream.cached_info().state.bytes;
                     self.used.looked(seen, Some(bytes));
-                    self.set(bytes);
+                    self.metrics.parked_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
                 }
                 Err(error) => {
                     self.used.looked(seen, None);
@@ -150,18 +144,6 @@ impl ParkedBudgetGauge {
                 }
             }
             let _ = timeout(EVERY, self.used.look.notified()).await;
-        }
-    }
-
-    fn set(&self, bytes: u64) {
-        let high = bytes >= self.limit;
-        self.metrics.parked_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
-        self.metrics.paused.set(i64::from(high));
-        let turned = self.high.send_if_modified(|current| std::mem::replace(current, high) != high);
-        match (turned, high) {
-            (true, true) => warn!(bytes, limit = self.limit, "too much is parked; no new events are taken in"),
-            (true, false) => info!(bytes, limit = self.limit, "new events are taken in again"),
-            (false, _) => {}
         }
     }
 }
@@ -176,16 +158,6 @@ impl ParkedBudget {
     /// to know how much is.
     pub(crate) async fn parking(&self, bytes: u64) -> Parking {
         self.used.parking(bytes).await
-    }
-
-    pub(crate) fn is_high(&self) -> bool {
-        *self.high.borrow()
-    }
-
-    /// Waits until new events may be read.
-    pub(crate) async fn relieved(&self) {
-        // The sender lives as long as the process.
-        let _ = self.high.clone().wait_for(|high| !high).await;
     }
 }
 

@@ -1,12 +1,16 @@
 //! What a dispatcher knows about the position of one Subscription.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
+use hookwright_core::delivery::breaker::Failures;
+use hookwright_core::nats::delivery_id::DeliveryId;
 use hookwright_core::nats::ids::SubscriptionUid;
 use hookwright_core::position::Position;
 use jiff::Timestamp;
 use tokio::sync::{Mutex as AsyncMutex, MutexGuard as AsyncMutexGuard};
+use tokio::time::Instant;
 
 /// What a dispatcher knows about the position of one Subscription.
 #[derive(Debug)]
@@ -15,8 +19,27 @@ pub(crate) struct PositionCell {
     /// Whether nothing has to be looked up for an event: there are no ranges, and nothing is waited for.
     is_live: AtomicBool,
     known: Mutex<Known>,
+    /// The failures in a row at this dispatcher.
+    failures: Mutex<Failures>,
+    /// Whether there are any.
+    is_failing: AtomicBool,
+    /// The event that the dedicated reader probes the endpoint with; 0 if there is none.
+    probe: AtomicU64,
+    /// The deliveries that were parked without an attempt lately.
+    unattempted: Mutex<Unattempted>,
     /// Held by the one that stores a new position, so that the others find it stored.
     storing: AsyncMutex<()>,
+}
+
+/// How many deliveries a dispatcher parks without an attempt, within the longest wait of such a delivery.
+const UNATTEMPTED: usize = 512;
+const LATELY: Duration = Duration::from_secs(60);
+
+/// The deliveries that were parked without an attempt since a while ago.
+#[derive(Debug, Default)]
+struct Unattempted {
+    since: Option<Instant>,
+    count: usize,
 }
 
 /// A position and its revision.
@@ -30,8 +53,10 @@ pub(crate) struct Known {
 
 impl PositionCell {
     pub(crate) fn new(uid: SubscriptionUid) -> Self {
-        let (is_live, known) = (AtomicBool::new(true), Mutex::default());
-        Self { uid, is_live, known, storing: AsyncMutex::default() }
+        let (is_live, is_failing) = (AtomicBool::new(true), AtomicBool::new(false));
+        let (known, failures, storing) = (Mutex::default(), Mutex::default(), AsyncMutex::default());
+        let (probe, unattempted) = (AtomicU64::new(0), Mutex::default());
+        Self { uid, is_live, known, failures, is_failing, probe, unattempted, storing }
     }
 
     pub(crate) fn uid(&self) -> &SubscriptionUid {
@@ -72,6 +97,46 @@ impl PositionCell {
     /// The next position that is learnt counts, whatever its revision.
     pub(crate) fn distrust(&self) {
         self.state().revision = 0;
+    }
+
+    /// Counts a failed attempt. Returns whether so many deliveries have failed in a row that the breaker opens.
+    pub(crate) fn failed(&self, id: &DeliveryId) -> bool {
+        self.is_failing.store(true, Ordering::Release);
+        self.failures.lock().unwrap_or_else(PoisonError::into_inner).failed(id)
+    }
+
+    /// Counts a success.
+    pub(crate) fn succeeded(&self) {
+        self.is_failing.store(false, Ordering::Release);
+        self.failures.lock().unwrap_or_else(PoisonError::into_inner).succeeded();
+    }
+
+    /// Whether a success changes anything: attempts have failed, or the Subscription is not live. It costs two loads.
+    pub(crate) fn is_disturbed(&self) -> bool {
+        self.is_failing.load(Ordering::Acquire) || !self.is_live()
+    }
+
+    /// Counts a delivery that is about to be parked without an attempt. Returns whether so many were parked lately that
+    /// the Subscription goes behind.
+    pub(crate) fn is_crowded(&self) -> bool {
+        let mut unattempted = self.unattempted.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        match unattempted.since {
+            Some(since) if now.saturating_duration_since(since) < LATELY => {}
+            _ => *unattempted = Unattempted { since: Some(now), count: 0 },
+        }
+        unattempted.count += 1;
+        unattempted.count > UNATTEMPTED
+    }
+
+    /// The endpoint is probed with this event.
+    pub(crate) fn set_probe(&self, sequence: u64) {
+        self.probe.store(sequence, Ordering::Release);
+    }
+
+    /// Whether the endpoint is probed with this event.
+    pub(crate) fn is_probe(&self, sequence: u64) -> bool {
+        self.probe.load(Ordering::Acquire) == sequence
     }
 
     /// Waits for the right to store a new position.

@@ -70,16 +70,34 @@ pub(crate) async fn bring_forward(
     Ok(brought)
 }
 
+/// Has the delivery that was parked first come due now, as a probe of the endpoint. Returns whether there is one.
+pub(crate) async fn bring_probe(nats: &Nats, uid: &SubscriptionUid, now: Timestamp) -> Result<bool, ForwardError> {
+    let stream = nats.jetstream.get_stream_no_info(PARKED_STREAM).await.map_err(ForwardError::Stream)?;
+    let first = stream.get_first_raw_message_by_subject(parked_at_all(uid), 0).await;
+    let message = match first {
+        Ok(message) => message,
+        Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => return Ok(false),
+        Err(error) => return Err(ForwardError::Read(error)),
+    };
+    let Some(mut waiting) = decoded(message) else { return Ok(false) };
+    waiting.parked.progress.probe = true;
+    schedule(nats, uid, waiting, now, SignedDuration::ZERO).await
+}
+
 async fn read(stream: &Stream<()>, subject: &str) -> Result<Option<Waiting>, ForwardError> {
     let message = match stream.get_last_raw_message_by_subject(subject).await {
         Ok(message) => message,
         Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => return Ok(None),
         Err(error) => return Err(ForwardError::Read(error)),
     };
-    let header = message.headers.get(PARKED_HEADER).map(async_nats::HeaderValue::as_str);
-    // What can't be read waits until someone can.
-    let Some(Ok(parked)) = header.map(|header| decode::<ParkedDelivery>(header.as_bytes())) else { return Ok(None) };
-    Ok(Some(Waiting { published: parked.event.published, message, parked }))
+    Ok(decoded(message))
+}
+
+/// What can't be read waits until someone can.
+fn decoded(message: StreamMessage) -> Option<Waiting> {
+    let header = message.headers.get(PARKED_HEADER)?.as_str();
+    let parked: ParkedDelivery = decode(header.as_bytes()).ok()?;
+    Some(Waiting { published: parked.event.published, message, parked })
 }
 
 /// Has a delivery come due at `at`, unless it comes due before, or was parked again.

@@ -75,7 +75,7 @@ impl Positions {
     pub(crate) async fn wait(&self, cell: &PositionCell, stream_created: Timestamp, now: Timestamp) {
         let change = |position: &mut Position| {
             let is_new = position.waits.is_none();
-            position.waits.get_or_insert(Waits { since: now, breaker: false, until: None });
+            position.waits.get_or_insert(Waits::since(now));
             (is_new, ())
         };
         self.change(cell, stream_created, change).await;
@@ -95,7 +95,8 @@ impl Positions {
             if !known.unreadable {
                 let mut position = match &known.position {
                     Some(position) if position.stream_created >= stream_created => Position::clone(position),
-                    _ => Position::live(stream_created),
+                    Some(position) => Position { waits: position.waits, ..Position::live(stream_created) },
+                    None => Position::live(stream_created),
                 };
                 let (store, result) = change(&mut position);
                 if !store {

@@ -19,17 +19,18 @@ use crate::panics;
 use crate::parking::messages::{Published, StreamPosition};
 
 /// The most events that are read at once.
-const BATCH: usize = 256;
+pub(super) const BATCH: usize = 256;
 
 impl Reader {
-    /// Reads from `from` on, at most up to `upto`, and hands out what it has read.
+    /// Reads at most `most` messages from `from` on, at most up to `upto`, and hands out what it has read.
     pub(super) async fn read(
         &mut self,
         work: &mut Work,
         serving: &Serving,
         (from, upto): (u64, Option<u64>),
+        most: usize,
     ) -> Result<Next, ReadError> {
-        let most = u32::try_from(work.window.room().min(BATCH)).unwrap_or(1);
+        let most = u32::try_from(work.window.room().min(most)).unwrap_or(1);
         let granted = self.stop.run_until_cancelled(self.parts.budget.grant(most)).await;
         let Some(Some(mut grant)) = granted else { return Ok(Next::Ends) };
         let messages = self.fetch(work, from, (grant.events(), grant.bytes())).await?;
@@ -101,6 +102,7 @@ impl Reader {
             return work.window.leave_out(sequence);
         };
         work.window.hand_out(sequence, published.event.published);
+        self.cell.set_probe(sequence);
         let queued = Queued {
             deliverer: Arc::clone(&self.parts.deliverer),
             subscription: Arc::clone(&serving.subscription),

@@ -1,0 +1,62 @@
+//! Probes of an endpoint whose breaker is open: one delivery at a time, ever more rarely. All dispatchers together send
+//! one probe, because only the owner of the Subscription does.
+
+use hookwright_core::delivery::backoff::Jitter;
+use hookwright_core::delivery::breaker::probe_after;
+use hookwright_core::position::{Position, Seen, Step};
+use tokio::time::Instant;
+
+use super::{Next, ReadError, Reader, Serving, Work};
+use crate::position::forward::bring_probe;
+
+/// How many events that failed as probes are put aside. Then they are tried again.
+const ASIDE: usize = 256;
+
+/// The probes of an endpoint so far.
+#[derive(Debug, Default)]
+pub(super) struct Probes {
+    failed: u32,
+    /// When the next one is due; `None` before the first.
+    due: Option<Instant>,
+}
+
+impl Reader {
+    /// Sends a probe if it is due: the next event that waits in the stream or, if none does, a parked delivery. If it
+    /// fails, nothing is stored, and another event is the next probe.
+    pub(super) async fn probe(
+        &mut self,
+        work: &mut Work,
+        serving: &Serving,
+        (position, revision): (&Position, u64),
+    ) -> Result<Next, ReadError> {
+        let now = Instant::now();
+        let due = *self.probes.due.get_or_insert_with(|| now + probe_after(0, Jitter::new(rand::random())));
+        if work.window.is_under_way() || now < due {
+            return Ok(Next::Look);
+        }
+        work.look(work.stream.state().await?);
+        work.pass_over(position, &serving.subscription, self.parts.deliverer.clock.now());
+        let mut changed = position.clone();
+        let next = work.kept.cursor.next;
+        let seen = Seen { next, may_read: true, last: work.state.last, ahead: 0, all_loaded: false, floor: 0 };
+        match (changed.next(&seen), work.window.again()) {
+            (Step::Store, _)
+                if position.ranges.first().is_some_and(|range| !range.begun && range.from <= seen.last) =>
+            {
+                return self.store(work, changed, revision).await;
+            }
+            (Step::Read { from, upto }, _) if work.window.aside() < ASIDE => {
+                self.read(work, serving, (from, upto), 1).await?;
+                if !work.window.is_under_way() {
+                    // The Subscription doesn't want that event.
+                    return Ok(Next::Again);
+                }
+            }
+            (_, Some(sequence)) => drop(self.read_again(work, serving, sequence).await?),
+            _ => drop(bring_probe(&self.parts.nats, self.uid(), self.parts.deliverer.clock.now()).await?),
+        }
+        self.probes.failed = self.probes.failed.saturating_add(1);
+        self.probes.due = Some(Instant::now() + probe_after(self.probes.failed, Jitter::new(rand::random())));
+        Ok(Next::Look)
+    }
+}
