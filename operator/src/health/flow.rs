@@ -6,10 +6,9 @@ use hookwright_crds::{Behind, BehindReason, ConditionType, DeliveryStatus, Misse
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
-use super::summary::seconds;
 use crate::cache::progress::{Head, Progress};
 use crate::refusal::Refusal;
-use crate::status::conditions::{Judgement, find};
+use crate::status::conditions::{Judgement, find, seconds};
 
 /// Losses that follow each other within this time are told by one Event.
 const SPELL: SignedDuration = SignedDuration::from_mins(10);

@@ -6,14 +6,14 @@ use hookwright_crds::{
     SubscriptionStatus,
 };
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use super::{activity, flow};
 use crate::cache::agenda::Weight;
 use crate::cache::health::Reading;
 use crate::cache::progress::Head;
 use crate::refusal::Refusal;
-use crate::status::conditions::{Judgement, OF_HEALTH, dated, find};
+use crate::status::conditions::{Judgement, OF_HEALTH, dated, find, seconds};
 
 /// The health writer's part of the status.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -181,11 +181,6 @@ fn delivery(before: Option<&DeliveryStatus>, summary: &Summary) -> DeliveryStatu
             }
         }),
     }
-}
-
-/// Returns the time in whole seconds, which is what status can hold.
-pub(super) fn seconds(time: Timestamp) -> Time {
-    Time(Timestamp::from_second(time.as_second()).unwrap_or(time))
 }
 
 #[cfg(test)]

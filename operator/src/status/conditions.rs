@@ -6,7 +6,7 @@
 
 use hookwright_crds::{ConditionStatus, ConditionType, Reason, condition, set_condition};
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use crate::cache::leases::Rollout;
 use crate::refusal::Refusal;
@@ -162,6 +162,11 @@ pub(crate) fn is_refused(conditions: &[Condition], generation: i64) -> bool {
 /// Returns the current time in whole seconds, which is what status can hold.
 pub(crate) fn now() -> Timestamp {
     Timestamp::from_second(Timestamp::now().as_second()).unwrap_or_default()
+}
+
+/// Returns the time in whole seconds, which is what status can hold.
+pub(crate) fn seconds(time: Timestamp) -> Time {
+    Time(Timestamp::from_second(time.as_second()).unwrap_or(time))
 }
 
 #[cfg(test)]

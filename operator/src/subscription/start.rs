@@ -15,7 +15,6 @@ use hookwright_core::position::{Position, Range, Reason};
 use hookwright_core::record;
 use hookwright_crds::{StartedFrom, Subscription};
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::runtime::reflector::ObjectRef;
 
 use super::fetch::Fetched;
@@ -114,7 +113,7 @@ async fn stored(
     let value = record::encode(&position)?;
     let revision = ctx.js.put_at(POSITIONS_BUCKET, key, value, found.revision).await?;
     let revision = revision.ok_or(ReconcileError::Outdated)?;
-    Ok(Ok(Stored { revision, started: shown(point, conditions::now()) }))
+    Ok(Ok(Stored { revision, started: shown(point, now) }))
 }
 
 async fn wait(
@@ -137,17 +136,13 @@ async fn wait(
 fn again(position: &Position, start: &StartAt, window: &point::Window) -> StartedFrom {
     let sequence = position.ranges.first().map_or(window.end(), |range| range.from);
     let point = Point { sequence, incomplete: window.lacks(start) };
-    shown(point, position.since.map_or_else(conditions::now, seconds))
-}
-
-fn seconds(time: Timestamp) -> Timestamp {
-    Timestamp::from_second(time.as_second()).unwrap_or(time)
+    shown(point, position.since.unwrap_or_else(conditions::now))
 }
 
 fn shown(point: Point, time: Timestamp) -> StartedFrom {
     StartedFrom {
         sequence: i64::try_from(point.sequence).unwrap_or(i64::MAX),
-        time: Time(time),
+        time: conditions::seconds(time),
         incomplete: point.incomplete.then_some(true),
     }
 }
