@@ -1,8 +1,8 @@
 //! Conditions: their types, their reasons, and how one is set.
 //!
 //! The types are those of the Gateway API (Accepted, ResolvedRefs, Programmed), Ready as the summary, and those of
-//! kstatus (Reconciling, Stalled). EndpointHealthy doesn't count for Ready: an outage of a receiver is not a fault of
-//! the object.
+//! kstatus (Reconciling, Stalled). EndpointHealthy and Delivering don't count for Ready: an outage of a receiver is not a
+//! fault of the object.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
@@ -19,6 +19,11 @@ pub enum ConditionType {
     Ready,
     /// Whether the endpoint accepts deliveries. It doesn't count for Ready.
     EndpointHealthy,
+    /// Whether events are sent now, or wait. It doesn't count for Ready.
+    Delivering,
+    /// The stream dropped events while they waited for a Subscription. The condition is present only while it is True,
+    /// and doesn't count for Ready.
+    EventsMissed,
     /// Events were removed from the stream before a dispatcher received them. The condition is present only while it is
     /// True, and doesn't count for Ready.
     EventsLost,
@@ -40,6 +45,8 @@ impl ConditionType {
             Self::Programmed => "Programmed",
             Self::Ready => "Ready",
             Self::EndpointHealthy => "EndpointHealthy",
+            Self::Delivering => "Delivering",
+            Self::EventsMissed => "EventsMissed",
             Self::EventsLost => "EventsLost",
             Self::StreamReplaced => "StreamReplaced",
             Self::Stalled => "Stalled",
@@ -157,6 +164,18 @@ reasons! {
     EndpointFailing,
     /// The endpoint answered 410 Gone.
     EndpointGone,
+    /// `startFrom` names a time or a sequence that the stream has not come to.
+    StartInFuture,
+    /// `startFrom` names earlier events of a Producer in another namespace.
+    HistoryNotGranted,
+    /// Events are delivered as they come.
+    Live,
+    /// Events that have waited are being delivered.
+    CatchingUp,
+    /// `suspend` is true.
+    Suspended,
+    /// A limit of the stream, a purge or a deletion removed events that waited for the Subscription.
+    EventsMissed,
     /// A limit of the stream, a purge or a deletion removed events that no dispatcher had received.
     EventsLost,
     /// The stream was deleted and created again.

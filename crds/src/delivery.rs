@@ -27,6 +27,24 @@ pub struct Delivery {
     /// What becomes of an event whose delivery is given up. Default: policy Keep.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dead_letter: Option<DeadLetter>,
+    /// What becomes of the events that came while the Subscription was suspended or Inactive, once it is neither:
+    /// CatchUp (they are delivered, the oldest first, as far as the stream still has them) or SkipToNow (those that
+    /// still wait in the stream are left out and counted in `status.delivery.skipped`; retries that are due are still
+    /// made). Default: CatchUp. The value counts at the edit that resumes delivery; an edit later changes nothing about
+    /// events that were left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub on_resume: Option<OnResume>,
+}
+
+/// What becomes of the events that came while nothing was delivered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[schemars(transform = plain_enum)]
+pub enum OnResume {
+    /// The events are delivered.
+    #[default]
+    CatchUp,
+    /// The events are left out.
+    SkipToNow,
 }
 
 /// What becomes of an event whose delivery is given up.

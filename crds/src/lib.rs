@@ -36,6 +36,7 @@ mod retry;
 mod schema;
 mod secret_ref;
 mod signing;
+mod start_from;
 mod stream;
 mod subscription;
 mod subscription_status;
@@ -47,7 +48,7 @@ pub use allowed_namespaces::{
 pub use amounts::PolicyError;
 pub use backoff::{Backoff, BackoffType};
 pub use conditions::{ConditionStatus, ConditionType, Reason, condition, set_condition};
-pub use delivery::{DeadLetter, DeadLetterPolicy, Delivery};
+pub use delivery::{DeadLetter, DeadLetterPolicy, Delivery, OnResume};
 pub use duration::Duration;
 pub use endpoint::{Endpoint, Header, HeaderSource};
 pub use event_schema::{
@@ -63,9 +64,10 @@ pub use quantity::Quantity;
 pub use retry::Retry;
 pub use secret_ref::SecretKeyRef;
 pub use signing::{Signing, SigningKey, SigningScheme};
+pub use start_from::{DateTime, StartFrom, StartPosition};
 pub use stream::{DeletionPolicy, Discard, Storage, Stream, StreamPolicy};
 pub use subscription::{ProducerRef, Subscription, SubscriptionSpec};
 pub use subscription_status::{
-    Activity, ActivityKind, DeliveryStatus, Health, LastAttempt, LastTest, SigningKeyStatus, SigningStatus,
-    SubscriptionStatus,
+    Activity, ActivityKind, Behind, BehindReason, DeliveryStatus, Health, LastAttempt, LastTest, Missed,
+    SigningKeyStatus, SigningStatus, StartedFrom, SubscriptionStatus,
 };

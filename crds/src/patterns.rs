@@ -7,6 +7,10 @@ pub(crate) const DURATION: &str = r"^([0-9]{1,5}(h|m|s|ms)){1,4}$";
 /// An amount of bytes as text: a number with at most three decimals, and a Kubernetes suffix.
 pub(crate) const QUANTITY: &str = r"^[0-9]{1,15}(\.[0-9]{1,3})?([kMGTPE]|[KMGTPE]i)?$";
 
+/// A point in time as in RFC 3339; that the day exists is checked as a format.
+pub(crate) const DATE_TIME: &str =
+    r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,9})?(Z|[+-](0[0-9]|1[0-9]|2[0-3]):[0-5][0-9])$";
+
 /// The name of a Producer: at most 63 characters (checked by length) and no dot.
 pub(crate) const PRODUCER_NAME: &str = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$";
 

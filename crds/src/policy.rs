@@ -4,7 +4,7 @@ use hookwright_core::delivery::backoff::Backoff;
 use hookwright_core::delivery::policy::{DEFAULT_JITTER_PERCENT, DeadLetterPolicy, DeliveryPolicy, RetryPolicy};
 
 use crate::amounts::{PolicyError, given, positive, text};
-use crate::{DeadLetter, Delivery, Retry};
+use crate::{DeadLetter, Delivery, OnResume, Retry};
 
 /// The policy that applies to a Subscription. Each field comes from the Subscription's `own` delivery, else from the
 /// `inherited` one of its Producer, else from the default.
@@ -25,6 +25,12 @@ pub fn effective(own: Option<&Delivery>, inherited: Option<&Delivery>) -> Result
     })
 }
 
+/// What becomes of the events that came while nothing was delivered: the Subscription's `own` choice, else the
+/// `inherited` one of its Producer, else the default.
+pub fn on_resume(own: Option<&Delivery>, inherited: Option<&Delivery>) -> OnResume {
+    own.into_iter().chain(inherited).find_map(|delivery| delivery.on_resume).unwrap_or_default()
+}
+
 fn retry_policy(retry: &Retry) -> Result<RetryPolicy, PolicyError> {
     let backoff = match &retry.backoff {
         Some(given) => given.to_core()?,
@@ -43,7 +49,7 @@ fn retry_policy(retry: &Retry) -> Result<RetryPolicy, PolicyError> {
 }
 
 /// Converts a policy to the form of `spec.delivery`, with every field that applies.
-pub fn shown(policy: &DeliveryPolicy) -> Delivery {
+pub fn shown(policy: &DeliveryPolicy, on_resume: OnResume) -> Delivery {
     let retry = &policy.retry;
     let number = |n: u32| i32::try_from(n).unwrap_or(i32::MAX);
     Delivery {
@@ -60,6 +66,7 @@ pub fn shown(policy: &DeliveryPolicy) -> Delivery {
                 DeadLetterPolicy::Discard => crate::DeadLetterPolicy::Discard,
             },
         }),
+        on_resume: Some(on_resume),
     }
 }
 
@@ -142,6 +149,15 @@ mod tests {
     }
 
     #[test]
+    fn what_waits_is_delivered_unless_the_subscription_or_its_producer_says_otherwise() {
+        let delivery = |on_resume| Delivery { on_resume, ..Delivery::default() };
+        let (skip, catch_up) = (delivery(Some(OnResume::SkipToNow)), delivery(Some(OnResume::CatchUp)));
+        assert_eq!(on_resume(None, Some(&delivery(None))), OnResume::CatchUp);
+        assert_eq!(on_resume(Some(&delivery(None)), Some(&skip)), OnResume::SkipToNow);
+        assert_eq!(on_resume(Some(&catch_up), Some(&skip)), OnResume::CatchUp);
+    }
+
+    #[test]
     fn what_is_shown_reads_as_the_same_policy() {
         for delivery in [
             json!({}),
@@ -152,11 +168,14 @@ mod tests {
             json!({ "retry": { "backoff": { "type": "Logarithmic", "delay": "2s", "maxDelay": "1m" } } }),
         ] {
             let policy = read(delivery.clone());
-            assert_eq!(effective(Some(&shown(&policy)), None).unwrap(), policy, "{delivery}");
+            assert_eq!(effective(Some(&shown(&policy, OnResume::CatchUp)), None).unwrap(), policy, "{delivery}");
         }
-        let shown = serde_json::to_value(shown(&DeliveryPolicy::default())).unwrap();
+        let shown = serde_json::to_value(shown(&DeliveryPolicy::default(), OnResume::SkipToNow)).unwrap();
         assert_eq!(shown["timeout"], "15s");
-        assert_eq!(shown["retry"]["backoff"]["schedule"][2], "30m");
+        assert_eq!(
+            (&shown["retry"]["backoff"]["schedule"][2], &shown["onResume"]),
+            (&json!("30m"), &json!("SkipToNow"))
+        );
         assert_eq!((&shown["retry"]["maxAttempts"], &shown["deadLetter"]["policy"]), (&json!(10), &json!("Keep")));
     }
 

@@ -3,7 +3,7 @@
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
-use crate::{Delivery, Endpoint, EventTypeSelector, Signing, SubscriptionStatus, patterns};
+use crate::{Delivery, Endpoint, EventTypeSelector, Signing, StartFrom, SubscriptionStatus, patterns};
 
 /// The events of a Producer that are delivered, and where and how.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, CustomResource, KubeSchema)]
@@ -54,6 +54,12 @@ use crate::{Delivery, Endpoint, EventTypeSelector, Signing, SubscriptionStatus, 
         description = "Events whose delivery was given up"
     ),
     printcolumn(
+        name = "Behind",
+        type_ = "integer",
+        json_path = ".status.delivery.behind.events",
+        description = "Events that wait in the stream, at most; empty while events are delivered as they come"
+    ),
+    printcolumn(
         name = "Next",
         type_ = "string",
         json_path = ".status.delivery.nextAttemptTime",
@@ -90,6 +96,10 @@ use crate::{Delivery, Endpoint, EventTypeSelector, Signing, SubscriptionStatus, 
     )
 )]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new(
+    "has(self.startFrom) == has(oldSelf.startFrom) && \
+     (!has(self.startFrom) || self.startFrom == oldSelf.startFrom)"
+).message("startFrom is immutable, and can't be added or removed").field_path(".startFrom"))]
 pub struct SubscriptionSpec {
     /// The Producer whose events are delivered. Immutable.
     #[x_kube(validation = (
@@ -115,6 +125,18 @@ pub struct SubscriptionSpec {
     /// `status.effectiveDelivery` shows the result.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub delivery: Option<Delivery>,
+    /// Which event of the Producer's stream is the first that is delivered. If it is an earlier one, the events from
+    /// there on are delivered first, in the order of the stream; `status.startedFrom` says where delivery started. A
+    /// Subscription of another namespace than its Producer's may only use New. Default: position New. Immutable: to
+    /// start somewhere else, create another Subscription.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub start_from: Option<StartFrom>,
+    /// Whether delivery rests. While this is true, events wait in the Producer's stream, as long as the stream keeps
+    /// them, and retries wait, too; `status.delivery.behind` says how many wait. An edit to true takes effect within 5
+    /// seconds, and requests under way are finished. After an edit back to false, `delivery.onResume` says what becomes
+    /// of the events that wait. Default: false.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub suspend: Option<bool>,
 }
 
 /// A Producer, in the same namespace or in another one that it allows.

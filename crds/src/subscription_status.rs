@@ -17,8 +17,10 @@ pub struct SubscriptionStatus {
     pub observed_generation: Option<i64>,
     /// The state in conditions: Accepted (the spec is valid), ResolvedRefs (the Producer and every Secret were found
     /// and may be used), Programmed (all dispatchers have loaded this generation), Ready (events published now are
-    /// delivered), EndpointHealthy (whether the endpoint accepts deliveries; it doesn't count for Ready), Reconciling
-    /// (readiness is pending) and Stalled (it can't be reached without an edit).
+    /// delivered), EndpointHealthy (whether the endpoint accepts deliveries), Delivering (whether events are sent now, and
+    /// why not), EventsMissed (the stream dropped events that waited; present only while True), Reconciling (readiness is
+    /// pending) and Stalled (it can't be reached without an edit). EndpointHealthy, Delivering and EventsMissed don't
+    /// count for Ready.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 16))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
@@ -28,6 +30,9 @@ pub struct SubscriptionStatus {
     /// delivery). Absent before the first attempt.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub health: Option<Health>,
+    /// Where delivery started because of `spec.startFrom`. Absent with position New.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub started_from: Option<StartedFrom>,
     /// The host of `spec.endpoint.url`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub endpoint_host: Option<String>,
@@ -82,6 +87,19 @@ pub struct SigningKeyStatus {
     pub secret_ref: SecretKeyRef,
 }
 
+/// Where delivery started because of `spec.startFrom`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct StartedFrom {
+    /// The first sequence of the Producer's stream that is delivered.
+    pub sequence: i64,
+    /// When the operator looked the sequence up.
+    pub time: Time,
+    /// Whether `spec.startFrom` names earlier events that the stream no longer had. Absent if it doesn't.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub incomplete: Option<bool>,
+}
+
 /// Counts and times of deliveries.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
@@ -94,6 +112,17 @@ pub struct DeliveryStatus {
     pub retrying: i64,
     /// Events whose delivery was given up, whether they were kept as dead letters or discarded.
     pub dead_lettered: i64,
+    /// How far delivery is behind the Producer's stream. Absent while events are delivered as they come.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub behind: Option<Behind>,
+    /// Events that waited in the stream, and that the stream dropped before they could be delivered: by a limit of age
+    /// or size, a purge or a deletion. Absent if there were none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub missed: Option<Missed>,
+    /// Sequences of the stream that were left out because of `spec.delivery.onResume` SkipToNow: at least as many as
+    /// there were events of this Subscription among them. Absent if there were none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub skipped: Option<i64>,
     /// When the oldest of the events that wait for their next attempt was published. Absent while none waits. If more
     /// than 1,000 wait at one dispatcher, and for a while after a dispatcher crashed, it may be the time of a younger
     /// event.
@@ -105,6 +134,66 @@ pub struct DeliveryStatus {
     /// The latest attempt.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_attempt: Option<LastAttempt>,
+}
+
+/// How far delivery is behind the Producer's stream.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Behind {
+    /// Since when events wait in the stream. Absent if it isn't known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub since: Option<Time>,
+    /// Why delivery went behind: Suspended (`spec.suspend` was true), EndpointGone (the endpoint answered 410 Gone),
+    /// Disabled (deliveries failed for too long), EndpointFailing (the endpoint failed several times in a row),
+    /// RetryAfter (the endpoint asked for a pause), EndpointSlow (events came faster than the endpoint took them) or
+    /// StartFrom (`spec.startFrom` names earlier events). It stays until everything that waited is delivered; condition
+    /// Delivering says whether it still holds. Absent if it isn't known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<BehindReason>,
+    /// The sequence in the stream with which delivery goes on.
+    pub from_sequence: i64,
+    /// The sequences in the stream that are still to be looked at, and those under way. There are at most as many events
+    /// of this Subscription among them.
+    pub events: i64,
+    /// When the oldest event that waits was published. Absent if it isn't known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub oldest_event_time: Option<Time>,
+}
+
+/// Why delivery is behind the stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[schemars(transform = plain_enum)]
+pub enum BehindReason {
+    /// `spec.suspend` was true.
+    Suspended,
+    /// The endpoint answered 410 Gone.
+    EndpointGone,
+    /// Deliveries failed for too long.
+    Disabled,
+    /// The endpoint failed several times in a row.
+    EndpointFailing,
+    /// The endpoint asked for a pause.
+    RetryAfter,
+    /// Events came faster than the endpoint took them.
+    EndpointSlow,
+    /// `spec.startFrom` names earlier events.
+    StartFrom,
+}
+
+/// Events that the stream dropped while they waited.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Missed {
+    /// The first sequence that was missed.
+    pub first_sequence: i64,
+    /// The last sequence that was missed.
+    pub last_sequence: i64,
+    /// How many sequences were missed. There are at most as many events of this Subscription among them.
+    pub count: i64,
+    /// When the first of these losses was found.
+    pub since: Time,
+    /// When the last of these losses was found.
+    pub time: Time,
 }
 
 /// An entry of the recent activity.

@@ -17,6 +17,7 @@ use crate::cache::producers::ProducerStates;
 use crate::cache::schema_checks::SchemaChecks;
 use crate::cache::schema_violations::SchemaViolations;
 use crate::cache::settled_schemas::SettledSchemas;
+use crate::cache::stream_heads::StreamHeads;
 use crate::cache::stream_incidents::StreamIncidents;
 use crate::cache::stream_numbers::StreamNumbers;
 use crate::metrics::Metrics;
@@ -43,6 +44,7 @@ pub(crate) struct Context {
     pub(crate) settled_schemas: SettledSchemas,
     pub(crate) schema_checks: Arc<SchemaChecks>,
     pub(crate) schema_violations: SchemaViolations,
+    pub(crate) stream_heads: StreamHeads,
     pub(crate) stream_incidents: StreamIncidents,
     pub(crate) stream_numbers: StreamNumbers,
     pub(crate) orphans: Orphans,

@@ -16,7 +16,7 @@ use kube::runtime::controller::Action;
 use kube::runtime::reflector::ObjectRef;
 use kube::{Resource, ResourceExt};
 
-use crate::cache::leases::Rollout;
+use crate::cache::leases::{Goal, Rollout};
 use crate::cache::references::RefersToProducer;
 use crate::context::Context;
 use crate::reconcile::error::ReconcileError;
@@ -106,8 +106,9 @@ async fn attempt(
         Rollout::Loaded
     } else {
         // The trigger is set before the leases are looked at, so that a lease that comes in between is not missed.
-        ctx.triggers.schemas.when_loaded(this.clone(), written.revision, &record.producer);
-        programmed::rollout(&ctx.leases, &ctx.js, written.revision, &record.producer).await?
+        let goal = Goal::Config(written.revision);
+        ctx.triggers.schemas.when_loaded(this.clone(), goal, &record.producer);
+        programmed::rollout(&ctx.leases, &ctx.js, goal, &record.producer).await?
     };
     if matches!(rollout, Rollout::Loaded | Rollout::Unserved { .. }) {
         ctx.triggers.schemas.settled(&this);

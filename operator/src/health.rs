@@ -7,11 +7,15 @@
 //! `fold` adds the counts of dispatchers that have gone to one key. `correct` compares `retrying` with the stream of
 //! parked deliveries, as a crash of a dispatcher leaves it wrong.
 //!
+//! `cursors` reads how far the readers of Subscriptions that are behind have come; `flow` says what follows.
+//!
 //! Only `run` calls this room.
 
 mod activity;
 mod base;
 pub(crate) mod correct;
+pub(crate) mod cursors;
+mod flow;
 pub(crate) mod fold;
 mod summary;
 pub(crate) mod writer;

@@ -37,6 +37,7 @@ pub(crate) struct Metrics {
     pub(crate) unreadable_events: Counter,
     pub(crate) overdue_schedules: Counter,
     pub(crate) events_lost: Counter,
+    pub(crate) events_missed: Counter,
     pub(crate) streams_replaced: Counter,
 }
 
@@ -68,6 +69,11 @@ impl Metrics {
                 "operator_events_lost",
                 "Events removed from streams before they were received, at most",
                 &self.events_lost,
+            ),
+            (
+                "operator_events_missed",
+                "Events removed from streams while they waited for a Subscription, at most",
+                &self.events_missed,
             ),
             ("operator_streams_replaced", "Streams found to be others of the same name", &self.streams_replaced),
         ] {

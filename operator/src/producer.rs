@@ -21,7 +21,7 @@ use kube::ResourceExt;
 use kube::runtime::controller::Action;
 use kube::runtime::reflector::ObjectRef;
 
-use crate::cache::leases::Rollout;
+use crate::cache::leases::{Goal, Rollout};
 use crate::cache::producers::ProducerState;
 use crate::context::Context;
 use crate::reconcile::error::ReconcileError;
@@ -103,8 +103,9 @@ async fn attempt(producer: &Producer, uid: &ProducerUid, ctx: &Context) -> Resul
         }
         Applied::Live { live, stream, fresh } => (live, stream, fresh),
     };
-    ctx.triggers.producers.when_loaded(ObjectRef::from_obj(producer), live.revision, uid);
-    let rollout = programmed::rollout(&ctx.leases, &ctx.js, live.revision, uid).await?;
+    let goal = Goal::Config(live.revision);
+    ctx.triggers.producers.when_loaded(ObjectRef::from_obj(producer), goal, uid);
+    let rollout = programmed::rollout(&ctx.leases, &ctx.js, goal, uid).await?;
     Ok(ProducerOutcome::Live { live, stream, rollout, fresh })
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use futures::FutureExt;
 use hookwright_core::nats::names::{
-    DISABLED_KEYS, HEALTH_BUCKET, LEASES_BUCKET, STATE_BUCKET, TEST_KEYS, VIOLATIONS_KEYS,
+    DISABLED_KEYS, HEALTH_BUCKET, LEASES_BUCKET, POSITIONS_BUCKET, STATE_BUCKET, TEST_KEYS, VIOLATIONS_KEYS,
 };
 use hookwright_core::seal::SealingKey;
 use hookwright_crds::{EventSchema, Producer, Subscription};
@@ -30,6 +30,7 @@ use crate::cache::namespaces::Namespaces;
 use crate::context::Context;
 use crate::controllers::{self, Controllers};
 use crate::health::correct::Correct;
+use crate::health::cursors::Cursors;
 use crate::health::fold::Fold;
 use crate::health::writer;
 use crate::metrics::Metrics;
@@ -129,6 +130,7 @@ async fn with_nats(ctx: &Context, readiness: &Readiness, connected: watch::Sende
         never = every(seconds(2), Correct::default(), ctx) => match never {},
         never = every(seconds(5), Fold::default(), ctx) => match never {},
         never = every(seconds(10), Checkpoints::default(), ctx) => match never {},
+        never = every(seconds(10), Cursors, ctx) => match never {},
         never = every(seconds(10), Overdue::default(), ctx) => match never {},
         never = every(seconds(60), Tombstones::default(), ctx) => match never {},
     }
@@ -152,6 +154,7 @@ async fn mirrors(ctx: &Context, nats: &Nats, readiness: &Readiness) -> Infallibl
         }
     });
     let disabled = mirror(STATE_BUCKET, DISABLED_KEYS).run(|change| ctx.health.apply_disabled(change));
+    let positions = mirror(POSITIONS_BUCKET, ">").run(|change| ctx.health.apply_positions(change));
     let violations = mirror(STATE_BUCKET, VIOLATIONS_KEYS).run(|change| {
         // Dispatchers write a Producer's count at most every 10 s.
         let changed = ctx.schema_violations.apply(change);
@@ -164,6 +167,7 @@ async fn mirrors(ctx: &Context, nats: &Nats, readiness: &Readiness) -> Infallibl
         never = leases => never,
         never = counts => never,
         never = disabled => never,
+        never = positions => never,
         never = violations => never,
         never = tests => never,
     }
@@ -215,6 +219,7 @@ fn context(
         settled_schemas: Default::default(),
         schema_checks: Default::default(),
         schema_violations: Default::default(),
+        stream_heads: Default::default(),
         stream_incidents: Default::default(),
         stream_numbers: Default::default(),
         orphans: Default::default(),

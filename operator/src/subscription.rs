@@ -5,6 +5,8 @@ mod apply;
 mod build;
 pub(crate) mod cleanup;
 mod fetch;
+mod flow;
+mod start;
 mod status;
 pub(crate) mod test_delivery;
 mod validate;
@@ -14,13 +16,13 @@ use std::time::Duration;
 
 use hookwright_core::delivery::policy::DeliveryPolicy;
 use hookwright_core::nats::ids::SubscriptionUid;
-use hookwright_crds::{PolicyError, Subscription, policy};
+use hookwright_crds::{PolicyError, StartedFrom, Subscription, policy};
 use hookwright_runtime::logging;
 use kube::ResourceExt;
 use kube::runtime::controller::Action;
 use kube::runtime::reflector::ObjectRef;
 
-use crate::cache::leases::Rollout;
+use crate::cache::leases::{Goal, Rollout};
 use crate::cache::references::{RefersToProducer, is_foreign};
 use crate::context::Context;
 use crate::nats::kv::Written;
@@ -31,8 +33,8 @@ use crate::reconcile::programmed;
 use crate::refusal::Refusal;
 use build::Unresolved;
 use fetch::{Fetched, FoundProducer};
-
-use status::SubscriptionOutcome;
+use start::Start;
+use status::{Part, SubscriptionOutcome};
 
 /// How soon a missing Producer or Secret is looked for again. Secrets are not watched.
 const LOOK_FOR_MISSING: Duration = Duration::from_secs(30);
@@ -40,6 +42,22 @@ const LOOK_FOR_MISSING: Duration = Duration::from_secs(30);
 const LOOK_FOR_DISPATCHERS: Duration = Duration::from_secs(5);
 /// How soon a Secret that the garbage collector is about to remove is looked at again.
 const LOOK_FOR_GARBAGE: Duration = Duration::from_secs(2);
+
+/// What a reconcile came to.
+struct Attempted {
+    outcome: SubscriptionOutcome,
+    /// Where delivery starts because of `startFrom`.
+    started: Option<StartedFrom>,
+    /// Whether the record that is in place suspends the Subscription; none if that isn't known.
+    suspended: Option<bool>,
+}
+
+impl Attempted {
+    /// Returns an outcome that changes nothing about where delivery started and whether it rests.
+    fn unchanged(subscription: &Subscription, outcome: SubscriptionOutcome) -> Self {
+        Self { outcome, started: status::started(subscription), suspended: None }
+    }
+}
 
 /// Brings NATS and the status to what the Subscription says.
 pub(crate) async fn reconcile(subscription: Arc<Subscription>, ctx: &Context) -> Result<Action, ReconcileError> {
@@ -50,29 +68,36 @@ pub(crate) async fn reconcile(subscription: Arc<Subscription>, ctx: &Context) ->
         ctx.triggers.producer_soon(subscription.producer_ref());
     }
     let fetched = fetch::fetch(&subscription, ctx).await;
-    let (outcome, effective, error) = match &fetched {
+    let (attempted, effective, error) = match &fetched {
         Ok(fetched) => {
-            let policy = policy::effective(subscription.spec.delivery.as_ref(), fetched.delivery());
-            let effective = fetched.producer.as_ref().and(policy.as_ref().ok()).map(policy::shown);
+            let (own, inherited) = (subscription.spec.delivery.as_ref(), fetched.delivery());
+            let policy = policy::effective(own, inherited);
+            let shown = |policy| policy::shown(policy, policy::on_resume(own, inherited));
+            let effective = fetched.producer.as_ref().and(policy.as_ref().ok()).map(shown);
             match attempt(&subscription, &uid, fetched, policy, ctx).await {
-                Ok(outcome) => (outcome, effective, None),
+                Ok(attempted) => (attempted, effective, None),
                 Err(error) if error.is_outdated() => return Err(error),
-                Err(error) => (SubscriptionOutcome::failed(&error), effective, Some(error)),
+                Err(error) => {
+                    (Attempted::unchanged(&subscription, SubscriptionOutcome::failed(&error)), effective, Some(error))
+                }
             }
         }
         Err(error) => {
             let before = subscription.status.as_ref().and_then(|status| status.effective_delivery.clone());
-            (SubscriptionOutcome::Unresolved(Unresolved::Waiting(logging::chain(error))), before, None)
+            let waiting = SubscriptionOutcome::Unresolved(Unresolved::Waiting(logging::chain(error)));
+            (Attempted::unchanged(&subscription, waiting), before, None)
         }
     };
-    let judgements = status::judge(&subscription, &outcome);
+    let Attempted { outcome, started, suspended } = attempted;
+    let judgements = status::judge(&subscription, &outcome, started.as_ref());
     let test = test_delivery::follow(&subscription, &uid, &outcome, &status::ready(&judgements), ctx).await;
     let (test, test_error) = match test {
         Ok(test) => (test, None),
         Err(error) => (test_delivery::unchanged(&subscription), Some(error)),
     };
-    status::write(ctx, &subscription, judgements, effective, test.last).await?;
-    ctx.health.touch(&uid, ObjectRef::from_obj(&*subscription));
+    let part = Part { effective_delivery: effective, last_test: test.last, started_from: started };
+    status::write(ctx, &subscription, judgements, part).await?;
+    ctx.health.touch(&uid, ObjectRef::from_obj(&*subscription), suspended);
     let fetched = fetched?;
     match error.or(test_error) {
         Some(error) => Err(error),
@@ -90,10 +115,11 @@ pub(crate) async fn tell(
     ctx: &Context,
 ) -> Result<(), ReconcileError> {
     let subscription = ctx.subscriptions.own_writes.newest(subscription);
-    let judgements = status::judge(&subscription, &SubscriptionOutcome::Failed(failure));
-    let effective = subscription.status.as_ref().and_then(|status| status.effective_delivery.clone());
-    let test = test_delivery::unchanged(&subscription).last;
-    Ok(status::write(ctx, &subscription, judgements, effective, test).await?)
+    let started_from = status::started(&subscription);
+    let judgements = status::judge(&subscription, &SubscriptionOutcome::Failed(failure), started_from.as_ref());
+    let effective_delivery = subscription.status.as_ref().and_then(|status| status.effective_delivery.clone());
+    let part = Part { effective_delivery, last_test: test_delivery::unchanged(&subscription).last, started_from };
+    Ok(status::write(ctx, &subscription, judgements, part).await?)
 }
 
 async fn attempt(
@@ -102,26 +128,45 @@ async fn attempt(
     fetched: &Fetched,
     policy: Result<DeliveryPolicy, PolicyError>,
     ctx: &Context,
-) -> Result<SubscriptionOutcome, ReconcileError> {
+) -> Result<Attempted, ReconcileError> {
     panics::on_request(subscription);
     if fetched.producer.is_none() && is_foreign(subscription) {
         // This comes before the spec is looked at: without a grant nothing is served, whatever else is wrong.
         apply::withdraw(uid, subscription, ctx).await?;
         ctx.triggers.subscriptions.settled(&ObjectRef::from_obj(subscription));
-        return Ok(SubscriptionOutcome::Unresolved(build::not_permitted(&subscription.producer_ref())));
+        return Ok(Attempted::unchanged(
+            subscription,
+            SubscriptionOutcome::Unresolved(build::not_permitted(&subscription.producer_ref())),
+        ));
     }
     let valid = match validate::validate(subscription, uid, policy) {
         Ok(valid) => valid,
-        Err(refusal) => return Ok(SubscriptionOutcome::Refused(refusal)),
+        Err(refusal) => return Ok(Attempted::unchanged(subscription, SubscriptionOutcome::Refused(refusal))),
     };
     let record = match build::build(&valid, fetched) {
         Ok(record) => record,
         // The record stays as it was: deliveries go on as they last could, and Ready says why the spec can't be used.
-        Err(unresolved) => return Ok(SubscriptionOutcome::Unresolved(unresolved)),
+        Err(unresolved) => return Ok(Attempted::unchanged(subscription, SubscriptionOutcome::Unresolved(unresolved))),
     };
-    let written = apply::apply(record, subscription, ctx).await?;
+    let started = match start::start(subscription, &valid, fetched, ctx).await? {
+        Start::Done(started) => started,
+        Start::Waits(rollout, started) => {
+            let outcome = SubscriptionOutcome::Prepared { rollout };
+            return Ok(Attempted { outcome, started, suspended: None });
+        }
+        Start::Refused(refusal) => {
+            return Ok(Attempted::unchanged(subscription, SubscriptionOutcome::Refused(refusal)));
+        }
+    };
+    let on_resume = policy::on_resume(subscription.spec.delivery.as_ref(), fetched.delivery());
+    let live = fetched.live_producer().map(|(_, live)| live);
+    let Some(written) = apply::apply(record, on_resume, live, subscription, ctx).await? else {
+        let outcome = SubscriptionOutcome::Prepared { rollout: None };
+        return Ok(Attempted { outcome, started, suspended: None });
+    };
     let rollout = rollout(subscription, fetched, &written, ctx).await?;
-    Ok(SubscriptionOutcome::Applied { rollout, fresh: written.fresh, revision: written.revision })
+    let outcome = SubscriptionOutcome::Applied { rollout, fresh: written.fresh, revision: written.revision };
+    Ok(Attempted { outcome, started, suspended: Some(valid.suspended) })
 }
 
 /// Returns how far the dispatchers have come with the record and with the Producer's. Returns none while the Producer's
@@ -142,8 +187,9 @@ async fn rollout(
     let Some((producer_uid, producer)) = fetched.live_producer() else { return Ok(None) };
     let revision = written.revision.max(producer.revision);
     // The trigger is set before the leases are looked at, so that a lease that comes in between is not missed.
-    ctx.triggers.subscriptions.when_loaded(this.clone(), revision, producer_uid);
-    let rollout = programmed::rollout(&ctx.leases, &ctx.js, revision, producer_uid).await?;
+    let goal = Goal::Config(revision);
+    ctx.triggers.subscriptions.when_loaded(this.clone(), goal, producer_uid);
+    let rollout = programmed::rollout(&ctx.leases, &ctx.js, goal, producer_uid).await?;
     if matches!(rollout, Rollout::Loaded | Rollout::Unserved { .. }) {
         ctx.triggers.subscriptions.settled(&this);
     }

@@ -17,6 +17,7 @@ use tracing::{debug, warn};
 use crate::background::Periodic;
 use crate::background::unreadable::{self, UnreadableError};
 use crate::cache::producers::LiveProducer;
+use crate::cache::progress::Head;
 use crate::context::Context;
 use crate::nats::drift;
 use crate::nats::jetstream::{JetStream, JsError, JsResult, consumer_created, created};
@@ -94,6 +95,7 @@ async fn take(
         reconcile(ctx, uid);
         return Ok(());
     };
+    ctx.stream_heads.note(uid, Head { created: live.stream.created, last: stream.state.last_sequence });
     let configs = Some((stream.config.clone(), consumer.config.clone()));
     let edited = memory.configs.is_some() && memory.configs != configs;
     memory.configs = configs;

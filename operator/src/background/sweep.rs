@@ -5,7 +5,10 @@ use std::collections::HashSet;
 use std::convert::Infallible;
 use std::time::Duration;
 
-use hookwright_core::nats::names::{self, CONFIG_BUCKET, ConfigKey, HEALTH_BUCKET, STATE_BUCKET};
+use hookwright_core::nats::ids::SubscriptionUid;
+use hookwright_core::nats::names::{
+    self, CONFIG_BUCKET, CURSORS_BUCKET, ConfigKey, HEALTH_BUCKET, POSITIONS_BUCKET, STATE_BUCKET,
+};
 use hookwright_core::record;
 use hookwright_crds::{EventSchema, Producer, Subscription};
 use hookwright_runtime::logging;
@@ -55,7 +58,7 @@ pub(crate) async fn keep(ctx: &Context, mut connected: watch::Receiver<u64>, rea
 async fn sweep(ctx: &Context) -> Result<usize, SweepError> {
     // The keys are read first. An object that has a key now, and isn't in the list that is made afterwards, has gone.
     let mut keys = Vec::new();
-    for bucket in [CONFIG_BUCKET, STATE_BUCKET, HEALTH_BUCKET] {
+    for bucket in [CONFIG_BUCKET, STATE_BUCKET, HEALTH_BUCKET, POSITIONS_BUCKET, CURSORS_BUCKET] {
         keys.extend(ctx.js.keys(bucket, ">").await?.into_iter().map(|key| (bucket, key)));
     }
     let producers = uids::<Producer>(ctx, "Producer").await?;
@@ -92,6 +95,12 @@ async fn remove(ctx: &Context, bucket: &str, key: &str, subscriptions: &HashSet<
         (CONFIG_BUCKET, Some(ConfigKey::Subscription(_, uid))) if !subscriptions.contains(uid.as_str()) => {
             tombstones::put(&ctx.js, &uid).await?;
         }
+        // The mark comes first here, too: without it, a position that has gone is that of a live Subscription.
+        (POSITIONS_BUCKET, _) => {
+            if let Ok(uid) = SubscriptionUid::parse(key) {
+                tombstones::put(&ctx.js, &uid).await?;
+            }
+        }
         _ => {}
     }
     ctx.js.remove(bucket, key).await?;
@@ -100,10 +109,10 @@ async fn remove(ctx: &Context, bucket: &str, key: &str, subscriptions: &HashSet<
 
 /// Returns whether a key belongs to an object that exists. A key that isn't understood is another release's, and stays.
 fn is_alive(bucket: &str, key: &str, [producers, subscriptions, schemas]: [&HashSet<String>; 3]) -> bool {
-    let subscription = if bucket == HEALTH_BUCKET {
-        names::parse_health_key(key).map(|(uid, _)| uid)
-    } else {
-        names::parse_disabled_key(key).or_else(|| names::parse_test_key(key))
+    let subscription = match bucket {
+        HEALTH_BUCKET => names::parse_health_key(key).map(|(uid, _)| uid),
+        POSITIONS_BUCKET | CURSORS_BUCKET => SubscriptionUid::parse(key).ok(),
+        _ => names::parse_disabled_key(key).or_else(|| names::parse_test_key(key)),
     };
     if let Some(uid) = subscription {
         return subscriptions.contains(uid.as_str());
@@ -172,6 +181,11 @@ mod tests {
             (STATE_BUCKET, "checkpoint.q", false),
             (HEALTH_BUCKET, "s.inc", true),
             (HEALTH_BUCKET, "t.inc", false),
+            (POSITIONS_BUCKET, "s", true),
+            (POSITIONS_BUCKET, "t", false),
+            (POSITIONS_BUCKET, "t.x", true),
+            (CURSORS_BUCKET, "s", true),
+            (CURSORS_BUCKET, "t", false),
         ] {
             assert_eq!(is_alive(bucket, key, [&producers, &subscriptions, &schemas]), want, "{bucket} {key}");
         }

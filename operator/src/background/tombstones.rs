@@ -4,7 +4,8 @@
 use futures::StreamExt;
 use hookwright_core::nats::ids::SubscriptionUid;
 use hookwright_core::nats::names::{
-    CONFIG_BUCKET, DELETED_KEYS, PARKED_STREAM, deleted_key, parked_at_all, parked_due, parse_deleted_key,
+    CONFIG_BUCKET, CURSORS_BUCKET, DELETED_KEYS, PARKED_STREAM, POSITIONS_BUCKET, deleted_key, parked_at_all,
+    parked_due, parse_deleted_key,
 };
 use hookwright_crds::Subscription;
 use hookwright_runtime::logging;
@@ -72,6 +73,9 @@ async fn clear_one(ctx: &Context, key: &str, now: Timestamp) -> JsResult<()> {
     if mark.value.is_none() || now.duration_since(mark.stored) < KEEP || is_parked(ctx, &uid).await? {
         return Ok(());
     }
+    // A dispatcher may have written them after the Subscription was deleted.
+    ctx.js.remove_matching(POSITIONS_BUCKET, uid.as_str()).await?;
+    ctx.js.remove_matching(CURSORS_BUCKET, uid.as_str()).await?;
     ctx.js.remove_at(CONFIG_BUCKET, key, mark.revision).await.map(drop)
 }
 

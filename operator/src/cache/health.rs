@@ -1,4 +1,5 @@
-//! What the dispatchers report about deliveries: counts for each Subscription, and which Subscriptions are disabled.
+//! What the dispatchers report about deliveries: counts for each Subscription, which Subscriptions are disabled, and how
+//! far each has come in its stream.
 //!
 //! Counts are cumulative for each incarnation of a dispatcher, so their sum is absolute: every operator computes the same
 //! sum, and a restart of the operator loses nothing. The room `health` brings the sums into status.
@@ -10,6 +11,7 @@ use hookwright_core::delivery::health::{BaseCounts, DeliveryCounts, Summary, Wai
 use hookwright_core::nats::ids::SubscriptionUid;
 use hookwright_core::nats::names;
 use hookwright_core::nats::names::BASE;
+use hookwright_core::position::{Cursor, Position};
 use hookwright_core::record::{self, Disabled};
 use hookwright_crds::Subscription;
 use hookwright_runtime::logging;
@@ -21,6 +23,7 @@ use tokio::time::Instant;
 use tracing::warn;
 
 use crate::cache::agenda::Agenda;
+use crate::cache::progress::Progress;
 use crate::cache::shared::Shared;
 
 /// How long counts of a deleted Subscription may still come in: dispatchers stop within 5 s.
@@ -39,6 +42,9 @@ struct Known {
     /// How often the base and the counts have changed.
     changes: u64,
     disabled: Option<Disabled>,
+    progress: Progress,
+    /// Whether the record that is in place suspends the Subscription; none before it was reconciled.
+    suspended: Option<bool>,
 }
 
 #[derive(Default)]
@@ -52,6 +58,7 @@ struct State {
     suspects: Vec<SubscriptionUid>,
     counts_loaded: bool,
     disabled_loaded: bool,
+    positions_loaded: bool,
 }
 
 /// What the dispatchers report about deliveries.
@@ -68,6 +75,10 @@ pub(crate) struct Reading {
     pub(crate) summary: Summary,
     /// The generation for which the endpoint answered 410 Gone.
     pub(crate) disabled: Option<i64>,
+    /// How far the Subscription has come in its stream.
+    pub(crate) progress: Progress,
+    /// Whether the Subscription is suspended; none before it was reconciled.
+    pub(crate) suspended: Option<bool>,
 }
 
 impl Health {
@@ -137,10 +148,57 @@ impl Health {
         self.wake.notify_one();
     }
 
-    /// Notes that a Subscription was reconciled. It may be new, or have a new generation.
-    pub(crate) fn touch(&self, uid: &SubscriptionUid, object: ObjectRef<Subscription>) {
+    /// Takes a change of the bucket of positions.
+    pub(crate) fn apply_positions(&self, change: Change) {
         let mut state = self.state.lock();
-        state.known.entry(uid.clone()).or_default().object = Some(object);
+        let (key, position) = match change {
+            Change::Put { key, value, .. } => match record::decode::<Position>(&value) {
+                Ok(position) => (key, Some(position)),
+                Err(error) => return warn!(key, error = logging::chain(&error), "can't read a position"),
+            },
+            Change::Delete { key } | Change::Vanished { key } => (key, None),
+            Change::Behind => return,
+            Change::Loaded { .. } => {
+                state.positions_loaded = true;
+                drop(state);
+                return self.wake.notify_one();
+            }
+        };
+        if let Ok(uid) = SubscriptionUid::parse(&key)
+            && !state.gone.contains_key(&uid)
+            && (position.is_some() || state.known.contains_key(&uid))
+        {
+            state.known.entry(uid.clone()).or_default().progress.moved(position);
+            state.agenda.changed(uid);
+        }
+        drop(state);
+        self.wake.notify_one();
+    }
+
+    /// Returns the Subscriptions whose cursors have to be read.
+    pub(crate) fn want_cursors(&self) -> Vec<SubscriptionUid> {
+        let state = self.state.lock();
+        state.known.iter().filter(|(_, known)| known.progress.wants_cursor()).map(|(uid, _)| uid.clone()).collect()
+    }
+
+    /// Takes the cursor of a Subscription as it was read.
+    pub(crate) fn read_cursor(&self, uid: &SubscriptionUid, cursor: Option<Cursor>) {
+        let mut state = self.state.lock();
+        let Some(known) = state.known.get_mut(uid) else { return };
+        known.progress.read(cursor);
+        // The stream may have gone on, too.
+        state.agenda.changed(uid.clone());
+        drop(state);
+        self.wake.notify_one();
+    }
+
+    /// Notes that a Subscription was reconciled. It may be new, or have a new generation. `suspended` says whether the
+    /// record that is in place suspends it; none if that isn't known.
+    pub(crate) fn touch(&self, uid: &SubscriptionUid, object: ObjectRef<Subscription>, suspended: Option<bool>) {
+        let mut state = self.state.lock();
+        let known = state.known.entry(uid.clone()).or_default();
+        known.object = Some(object);
+        known.suspended = suspended.or(known.suspended);
         state.agenda.changed(uid.clone());
         drop(state);
         self.wake.notify_one();
@@ -157,7 +215,7 @@ impl Health {
 
     pub(crate) fn loaded(&self) -> bool {
         let state = self.state.lock();
-        state.counts_loaded && state.disabled_loaded
+        state.counts_loaded && state.disabled_loaded && state.positions_loaded
     }
 
     pub(crate) fn take_late(&self) -> Vec<String> {
@@ -210,6 +268,8 @@ impl Health {
             object: known.object.clone()?,
             summary: Summary::of(known.base.as_ref(), &known.counts, now),
             disabled: known.disabled.as_ref().map(|disabled| disabled.generation),
+            progress: known.progress.clone(),
+            suspended: known.suspended,
         })
     }
 }

@@ -1,4 +1,4 @@
-//! Which dispatchers are alive, and up to which revision of the config each has loaded.
+//! Which dispatchers are alive, and up to which revisions of the config and of the positions each has loaded.
 //!
 //! A lease counts for `lease::TTL` from the moment at which the operator saw it, by the operator's monotonic clock.
 //! NATS drops old leases without a message.
@@ -18,6 +18,15 @@ use tracing::warn;
 
 use crate::cache::shared::Shared;
 
+/// What the live dispatchers have to have loaded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Goal {
+    /// The config up to this revision.
+    Config(u64),
+    /// The positions up to this revision.
+    Positions(u64),
+}
+
 /// How far the rollout of a record to the live dispatchers has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Rollout {
@@ -35,9 +44,20 @@ pub(crate) enum Rollout {
 
 #[derive(Debug, Clone)]
 struct Lease {
-    revision: u64,
+    config: u64,
+    positions: u64,
     unserved: Vec<ProducerUid>,
     seen: Instant,
+}
+
+impl Lease {
+    /// A dispatcher that doesn't serve the Producer acks none of its events, so it may have any view of the positions.
+    fn has_reached(&self, goal: Goal, producer: &ProducerUid) -> bool {
+        match goal {
+            Goal::Config(revision) => self.config >= revision && !self.unserved.contains(producer),
+            Goal::Positions(revision) => self.positions >= revision,
+        }
+    }
 }
 
 #[derive(Default)]
@@ -78,16 +98,16 @@ impl Leases {
             // Whose a slot is doesn't concern the operator.
             Change::Put { key, .. } | Change::Delete { key } if parse_slot_key(&key).is_some() => {}
             Change::Put { key, value, .. } => {
-                let (revision, unserved) = match record::decode::<DispatcherLease>(&value) {
-                    Ok(lease) => (lease.revision, lease.unserved),
+                let (config, positions, unserved) = match record::decode::<DispatcherLease>(&value) {
+                    Ok(lease) => (lease.revision, lease.positions, lease.unserved),
                     Err(error) => {
                         // The dispatcher is alive, but nobody knows what it has loaded. Nothing becomes Programmed
                         // before its lease can be read.
                         warn!(dispatcher = key, error = logging::chain(&error), "can't read a lease");
-                        (0, Vec::new())
+                        (0, 0, Vec::new())
                     }
                 };
-                self.state.lock().leases.insert(key, Lease { revision, unserved, seen: Instant::now() });
+                self.state.lock().leases.insert(key, Lease { config, positions, unserved, seen: Instant::now() });
             }
             Change::Delete { key } => drop(self.state.lock().leases.remove(&key)),
             // The bucket is in memory. It is empty after a restart of NATS, but the dispatchers live on.
@@ -133,24 +153,24 @@ impl Leases {
         self.state.lock().unserved()
     }
 
-    /// Returns how far the live dispatchers have come with a revision of the config that concerns this Producer.
-    pub(crate) fn rollout(&self, revision: u64, producer: &ProducerUid) -> Rollout {
+    /// Returns how far the live dispatchers have come with a goal that concerns this Producer.
+    pub(crate) fn rollout(&self, goal: Goal, producer: &ProducerUid) -> Rollout {
         let state = self.state.lock();
-        let is_behind = |lease: &&Lease| lease.revision < revision || lease.unserved.contains(producer);
-        let behind = state.live().filter(is_behind).count();
+        let behind = state.live().filter(|lease| !lease.has_reached(goal, producer)).count();
+        let is_config = matches!(goal, Goal::Config(_));
         match (state.live().count(), behind) {
             (0, _) => Rollout::NoDispatchers,
             (_, 0) => Rollout::Loaded,
-            (live, _) if state.unserved().contains(producer) => Rollout::Unserved { live },
+            (live, _) if is_config && state.unserved().contains(producer) => Rollout::Unserved { live },
             (live, behind) => Rollout::Waiting { behind, live },
         }
     }
 
-    /// Waits for at most `limit` until all live dispatchers have loaded the revision. Returns at once if none is alive.
-    pub(crate) async fn settle(&self, revision: u64, producer: &ProducerUid, limit: Duration) -> Rollout {
-        let settled = || !matches!(self.rollout(revision, producer), Rollout::Waiting { .. });
+    /// Waits for at most `limit` until all live dispatchers have reached the goal. Returns at once if none is alive.
+    pub(crate) async fn settle(&self, goal: Goal, producer: &ProducerUid, limit: Duration) -> Rollout {
+        let settled = || !matches!(self.rollout(goal, producer), Rollout::Waiting { .. });
         self.wait(limit, settled).await;
-        self.rollout(revision, producer)
+        self.rollout(goal, producer)
     }
 
     /// Waits for at most `limit` until the mirror has reported what the bucket held at `revision` in this epoch.
@@ -180,7 +200,8 @@ mod tests {
     }
 
     fn put(leases: &Leases, key: &str, revision: u64, unserved: &[ProducerUid]) {
-        let lease = DispatcherLease { version: record::VERSION, revision, positions: 0, unserved: unserved.to_vec() };
+        let positions = revision / 2;
+        let lease = DispatcherLease { version: record::VERSION, revision, positions, unserved: unserved.to_vec() };
         let value = record::encode(&lease).unwrap().into();
         leases.apply(Change::Put { key: key.into(), value, revision: 1 }, 1);
     }
@@ -188,7 +209,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_lease_counts_until_it_runs_out() {
         let leases = Leases::default();
-        let rollout = |revision| leases.rollout(revision, &uid());
+        let rollout = |revision| leases.rollout(Goal::Config(revision), &uid());
         assert_eq!(rollout(0), Rollout::NoDispatchers);
         put(&leases, "a", 5, &[]);
         tokio::time::advance(Duration::from_secs(6)).await;
@@ -213,6 +234,22 @@ mod tests {
         assert_eq!(leases.unserved(), HashSet::new());
         put(&leases, "b", 7, &[ProducerUid::parse("q").unwrap(), uid()]);
         assert_eq!(leases.unserved(), HashSet::from([uid()]), "by neither");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn positions_count_for_themselves() {
+        let leases = Leases::default();
+        let rollout = |revision| leases.rollout(Goal::Positions(revision), &uid());
+        assert_eq!(rollout(0), Rollout::NoDispatchers);
+        put(&leases, "a", 6, &[]);
+        put(&leases, "b", 4, &[uid()]);
+        assert_eq!(rollout(2), Rollout::Loaded, "whoever doesn't serve the Producer acks nothing of it");
+        assert_eq!(rollout(3), Rollout::Waiting { behind: 1, live: 2 });
+        put(&leases, "a", 4, &[uid()]);
+        assert_eq!(rollout(3), Rollout::Waiting { behind: 2, live: 2 }, "nor does it matter that nobody serves it");
+        let slot = Change::Put { key: "slot.7".into(), value: "{}".into(), revision: 9 };
+        leases.apply(slot, 1);
+        assert_eq!(leases.live(), 2, "a slot's lease is no dispatcher");
     }
 
     #[tokio::test(start_paused = true)]

@@ -6,7 +6,8 @@ use hookwright_core::delivery::outcome::OutcomeKind;
 use hookwright_crds::{Activity, ActivityKind, Health};
 use jiff::Timestamp;
 
-use super::summary::{HealthPart, seconds};
+use super::summary::HealthPart;
+use crate::status::conditions::seconds;
 
 const LENGTH: usize = 10;
 

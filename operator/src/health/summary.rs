@@ -6,12 +6,14 @@ use hookwright_crds::{
     SubscriptionStatus,
 };
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
-use super::activity;
+use super::{activity, flow};
 use crate::cache::agenda::Weight;
+use crate::cache::health::Reading;
+use crate::cache::progress::Head;
 use crate::refusal::Refusal;
-use crate::status::conditions::{Judgement, dated, find};
+use crate::status::conditions::{Judgement, OF_HEALTH, dated, find, seconds};
 
 /// The health writer's part of the status.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -19,7 +21,8 @@ pub(super) struct HealthPart {
     pub(super) health: Option<Health>,
     pub(super) delivery: Option<DeliveryStatus>,
     pub(super) recent: Vec<Activity>,
-    pub(super) condition: Option<Condition>,
+    /// The conditions that are there, in the order of [`OF_HEALTH`].
+    pub(super) conditions: Vec<Condition>,
 }
 
 /// The status as it should be.
@@ -39,30 +42,43 @@ impl HealthPart {
             health: status.health,
             delivery: status.delivery.clone(),
             recent: status.recent_activity.clone().unwrap_or_default(),
-            condition: find(conditions, ConditionType::EndpointHealthy).cloned(),
+            conditions: OF_HEALTH.into_iter().filter_map(|kind| find(conditions, kind).cloned()).collect(),
         }
     }
 
-    /// Returns the part as it should be. It is empty before the first attempt.
-    pub(super) fn wanted(object: &Subscription, summary: &Summary, disabled: Option<i64>, now: Timestamp) -> Wanted {
+    /// Returns the part as it should be. It is empty before the first attempt, unless events wait or have waited.
+    pub(super) fn wanted(object: &Subscription, reading: &Reading, head: Option<Head>, now: Timestamp) -> Wanted {
+        let Reading { summary, disabled, progress, suspended, .. } = reading;
         let generation = object.metadata.generation.unwrap_or_default();
-        let gone = disabled == Some(generation);
-        if summary == &Summary::default() && !gone {
+        let before = Self::of(object.status.as_ref());
+        let gone = *disabled == Some(generation);
+        let suspended = flow::is_suspended(*suspended, &before.conditions);
+        let waits = gone || suspended || progress.behind().is_some();
+        let has_waited = find(&before.conditions, ConditionType::Delivering).is_some();
+        if summary == &Summary::default() && !waits && !has_waited {
             return Wanted::default();
         }
-        let before = Self::of(object.status.as_ref());
-        let (health, judgement, again) = judge(before.health, summary, gone, now);
-        let conditions = judgement.map(|judgement| {
-            let list = vec![(ConditionType::EndpointHealthy, judgement)];
-            dated(list, before.condition.as_slice(), generation, seconds(now).0)
-        });
+        let (health, healthy, turns) = judge(before.health, summary, gone, now);
+        let mut delivery = delivery(before.delivery.as_ref(), summary);
+        let old = before.delivery.as_ref();
+        delivery.behind = flow::behind(old.and_then(|old| old.behind.as_ref()), progress, head);
+        delivery.missed = flow::missed(old, progress);
+        delivery.skipped = flow::skipped(old, progress);
+        let delivering = flow::delivering(suspended, gone, progress);
+        let judged = [
+            (ConditionType::EndpointHealthy, healthy),
+            (ConditionType::Delivering, Some(delivering)),
+            (ConditionType::EventsMissed, flow::missed_condition(delivery.missed.as_ref(), now)),
+        ];
+        let judged = judged.into_iter().filter_map(|(kind, judgement)| Some((kind, judgement?))).collect();
+        let again = [turns, flow::told_until(delivery.missed.as_ref(), now)];
         let part = Self {
             health,
             recent: activity::recent(&before, health, summary, now),
-            delivery: Some(delivery(before.delivery.as_ref(), summary)),
-            condition: conditions.and_then(|mut conditions| conditions.pop()),
+            conditions: dated(judged, &before.conditions, generation, seconds(now).0),
+            delivery: Some(delivery),
         };
-        Wanted { part, again }
+        Wanted { part, again: again.into_iter().flatten().min() }
     }
 
     pub(super) fn status(self) -> SubscriptionStatus {
@@ -70,7 +86,7 @@ impl HealthPart {
             health: self.health,
             delivery: self.delivery,
             recent_activity: Some(self.recent).filter(|recent| !recent.is_empty()),
-            conditions: self.condition.map(|condition| vec![condition]),
+            conditions: Some(self.conditions).filter(|conditions| !conditions.is_empty()),
             ..SubscriptionStatus::default()
         }
     }
@@ -79,13 +95,19 @@ impl HealthPart {
     pub(super) fn weight_of(&self, new: &Self) -> Weight {
         let retrying = |part: &Self| part.delivery.as_ref().is_some_and(|delivery| delivery.retrying > 0);
         let dead = |part: &Self| part.delivery.as_ref().map_or(0, |delivery| delivery.dead_lettered);
-        let condition = |part: &Self| part.condition.as_ref().map(|c| (c.status.clone(), c.reason.clone()));
-        let turned = self.health != new.health || condition(self) != condition(new);
+        let behind = |part: &Self| part.delivery.as_ref().is_some_and(|delivery| delivery.behind.is_some());
+        let find = |part: &Self, kind| find(&part.conditions, kind).cloned();
+        let healthy = |part: &Self| find(part, ConditionType::EndpointHealthy).map(|c| (c.status, c.reason));
+        let rests =
+            |part: &Self| find(part, ConditionType::Delivering).filter(|c| c.status == "False").map(|c| c.reason);
+        let missed = |part: &Self| find(part, ConditionType::EventsMissed).is_some();
+        let flows = rests(self) == rests(new) && missed(self) == missed(new);
+        let turned = self.health != new.health || healthy(self) != healthy(new);
         // A thousand new Subscriptions that get their first event together must not delay a change of health.
         let first = self.health.is_none() && new.health == Some(Health::Healthy);
-        if turned && !first {
+        if turned && !first || !flows {
             Weight::Turn
-        } else if first || retrying(self) != retrying(new) || dead(self) < dead(new) {
+        } else if first || retrying(self) != retrying(new) || behind(self) != behind(new) || dead(self) < dead(new) {
             Weight::Notable
         } else {
             Weight::Counts
@@ -144,6 +166,9 @@ fn delivery(before: Option<&DeliveryStatus>, summary: &Summary) -> DeliveryStatu
         failed_attempts: up(summary.failed_attempts, |old| old.failed_attempts),
         retrying: count(summary.retrying),
         dead_lettered: up(summary.dead_lettered, |old| old.dead_lettered),
+        behind: None,
+        missed: None,
+        skipped: None,
         oldest_pending_time: summary.oldest_pending.map(seconds),
         next_attempt_time: summary.next_attempt.map(seconds),
         last_attempt: summary.last_attempt.as_ref().map(|last| {
@@ -158,18 +183,16 @@ fn delivery(before: Option<&DeliveryStatus>, summary: &Summary) -> DeliveryStatu
     }
 }
 
-/// Returns the time in whole seconds, which is what status can hold.
-pub(super) fn seconds(time: Timestamp) -> Time {
-    Time(Timestamp::from_second(time.as_second()).unwrap_or(time))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cache::progress::Progress;
     use crate::status::conditions::now;
     use hookwright_core::delivery::health::Signs;
     use hookwright_core::delivery::outcome::OutcomeKind;
+    use hookwright_core::position::{Position, Range};
     use hookwright_crds::ActivityKind;
+    use kube::runtime::reflector::ObjectRef;
 
     fn object(generation: i64) -> Subscription {
         let spec = serde_json::json!({
@@ -190,8 +213,18 @@ mod tests {
         Signs { failures: 3, span: SignedDuration::from_secs(10), ..Signs::default() }
     }
 
+    fn reading(summary: &Summary, disabled: Option<i64>) -> Reading {
+        let (progress, suspended) = (Progress::default(), None);
+        Reading { object: ObjectRef::new("s"), summary: summary.clone(), disabled, progress, suspended }
+    }
+
+    fn wanted(object: &Subscription, summary: &Summary, disabled: Option<i64>, now: Timestamp) -> Wanted {
+        HealthPart::wanted(object, &reading(summary, disabled), None, now)
+    }
+
     fn text(part: &HealthPart) -> String {
-        let condition = part.condition.as_ref().map(|c| format!("{} {}", c.status, c.reason));
+        let condition = find(&part.conditions, ConditionType::EndpointHealthy);
+        let condition = condition.map(|c| format!("{} {}", c.status, c.reason));
         format!("{:?} {}", part.health, condition.unwrap_or_default())
     }
 
@@ -209,10 +242,10 @@ mod tests {
             (failing.clone(), None, "Some(Unhealthy) False EndpointFailing"),
             (failing.clone(), Some(2), "Some(Inactive) False EndpointGone"),
         ] {
-            let part = HealthPart::wanted(&object(2), &summary, disabled, now()).part;
+            let part = wanted(&object(2), &summary, disabled, now()).part;
             assert_eq!(text(&part), want, "{summary:?} {disabled:?}");
         }
-        let message = HealthPart::wanted(&object(2), &failing, None, now()).part.condition.unwrap().message;
+        let message = wanted(&object(2), &failing, None, now()).part.conditions[0].message.clone();
         assert_eq!(message, "Attempts keep failing; the last one: Rejected, HTTP 503.");
         let last = delivery(None, &delivered).last_attempt.unwrap();
         assert_eq!((last.time.0.as_second(), last.duration.as_deref()), (1_700_000_001, Some("200ms")));
@@ -220,7 +253,7 @@ mod tests {
 
     #[test]
     fn what_turned_and_what_only_counts() {
-        let part = |summary: Summary| HealthPart::wanted(&object(1), &summary, None, now()).part;
+        let part = |summary: Summary| wanted(&object(1), &summary, None, now()).part;
         let base = attempted(OutcomeKind::Delivered, Some(200));
         let one = part(Summary { delivered: 1, ..base.clone() });
         let retrying = part(Summary { retrying: 1, ..base.clone() });
@@ -243,21 +276,48 @@ mod tests {
         let t = |second: i64| Timestamp::from_second(1_700_000_000 + second).unwrap();
         let mut object = object(1);
         let unhealthy = Summary { signs: failing(), delivered: 5, ..attempted(OutcomeKind::Rejected, Some(500)) };
-        object.status = Some(HealthPart::wanted(&object, &unhealthy, None, t(10)).part.status());
+        object.status = Some(wanted(&object, &unhealthy, None, t(10)).part.status());
         let signs = Signs { last_success: Some(t(12)), last_failure: Some(t(10)), ..Signs::default() };
         let better = Summary { signs, delivered: 4, ..attempted(OutcomeKind::Delivered, Some(200)) };
-        let soon = HealthPart::wanted(&object, &better, None, t(12));
+        let soon = wanted(&object, &better, None, t(12));
         assert_eq!((soon.part.health, soon.again), (Some(Health::Unhealthy), Some(t(40))));
         assert_eq!(soon.part.delivery.unwrap().delivered, 5);
-        let then = HealthPart::wanted(&object, &better, None, t(40));
+        let then = wanted(&object, &better, None, t(40));
         assert_eq!((then.part.health, then.again), (Some(Health::Healthy), None));
         let activity: Vec<_> = then.part.recent.iter().map(|entry| entry.activity).collect();
         assert_eq!(activity, [ActivityKind::Healthy, ActivityKind::Unhealthy]);
     }
 
     #[test]
+    fn a_subscription_rests_waits_and_is_live_again() {
+        let mut object = object(1);
+        let mut reading = reading(&Summary::default(), None);
+        let position = |ranges| Some(Position { ranges, ..Position::live(now()) });
+        let range = Range { from: 5, to: None, until: None, begun: false };
+        let mut step = |suspended, progress: Option<Position>| {
+            let before = HealthPart::of(object.status.as_ref());
+            reading.suspended = Some(suspended);
+            reading.progress.moved(progress);
+            let part = HealthPart::wanted(&object, &reading, None, now()).part;
+            let weight = before.weight_of(&part);
+            object.status = Some(part.clone().status());
+            let said = part.conditions.iter().map(|c| format!("{}={} {}", c.type_, c.status, c.reason));
+            let behind = part.delivery.and_then(|delivery| delivery.behind).map(|behind| behind.from_sequence);
+            (said.collect::<Vec<_>>().join(", "), behind, weight)
+        };
+        let said = |text: &str, behind, weight| (text.to_owned(), behind, weight);
+        assert_eq!(step(false, None), said("", None, Weight::Counts), "no attempt and nothing that waits");
+        assert_eq!(step(true, None), said("Delivering=False Suspended", None, Weight::Turn));
+        let behind = position(vec![range]);
+        assert_eq!(step(true, behind.clone()), said("Delivering=False Suspended", Some(5), Weight::Notable));
+        assert_eq!(step(false, behind), said("Delivering=True CatchingUp", Some(5), Weight::Turn));
+        assert_eq!(step(false, position(vec![])), said("Delivering=True Live", None, Weight::Notable));
+        assert_eq!(step(false, None), said("Delivering=True Live", None, Weight::Counts));
+    }
+
+    #[test]
     fn what_is_written_is_what_is_read() {
-        let wanted = HealthPart::wanted(&object(1), &attempted(OutcomeKind::Delivered, Some(200)), None, now()).part;
+        let wanted = wanted(&object(1), &attempted(OutcomeKind::Delivered, Some(200)), None, now()).part;
         let status = serde_json::to_value(wanted.clone().status()).unwrap();
         let read: SubscriptionStatus = serde_json::from_value(status).unwrap();
         assert_eq!(HealthPart::of(Some(&read)), wanted);

@@ -3,20 +3,23 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 
-use hookwright_core::nats::ids::SubscriptionUid;
+use hookwright_core::nats::ids::{ProducerUid, SubscriptionUid};
 use hookwright_core::nats::names::HEALTH_BUCKET;
-use hookwright_crds::Subscription;
+use hookwright_crds::{ConditionType, Reason, Subscription};
 use hookwright_runtime::logging;
 use jiff::Timestamp;
-use kube::Resource;
+use kube::{Resource, ResourceExt};
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
+use super::flow;
 use super::summary::{HealthPart, Wanted};
 use crate::cache::agenda::Next;
-use crate::cache::references::full_name;
+use crate::cache::references::{RefersToProducer, full_name};
 use crate::context::Context;
 use crate::status::budget::WritePermit;
+use crate::status::conditions::find;
+use crate::status::events;
 use crate::status::write::HEALTH;
 
 /// Writes health as it changes. Nothing is written before both buckets are read: sums over half of the keys would go
@@ -76,7 +79,9 @@ fn compare(ctx: &Context, uid: &SubscriptionUid) -> Option<(Arc<Subscription>, H
         return None;
     }
     let old = HealthPart::of(object.status.as_ref());
-    let wanted = HealthPart::wanted(&object, &reading.summary, reading.disabled, now);
+    let producer = ctx.producers.store.get(&object.producer_ref()).and_then(|producer| producer.uid());
+    let head = producer.and_then(|uid| ctx.stream_heads.get(&ProducerUid::parse(&uid).ok()?));
+    let wanted = HealthPart::wanted(&object, &reading, head, now);
     Some((object, old, wanted))
 }
 
@@ -106,5 +111,20 @@ async fn write_next(ctx: &Context, permit: WritePermit<'_>) {
             return warn!(subscription, error = logging::chain(&error), "can't write the health of a Subscription");
         }
     }
-    ctx.status.emit(&*object, old.condition.as_slice(), new.condition.as_slice()).await;
+    ctx.status.emit(&*object, &old.conditions, &new.conditions).await;
+    tell_missed(ctx, &object, &old, &new).await;
+}
+
+/// Counts the events that the stream dropped, and emits an Event if an earlier loss is still told: the condition is no
+/// news then.
+async fn tell_missed(ctx: &Context, object: &Subscription, old: &HealthPart, new: &HealthPart) {
+    let missed = |part: &HealthPart| part.delivery.as_ref().and_then(|delivery| delivery.missed.clone());
+    let (before, after) = (missed(old), missed(new));
+    ctx.metrics.events_missed.inc_by(flow::newly_missed(before.as_ref(), after.as_ref()));
+    let is_told = |part: &HealthPart| find(&part.conditions, ConditionType::EventsMissed).cloned();
+    if let (Some(_), Some(condition)) = (is_told(old), is_told(new))
+        && flow::is_new_spell(before.as_ref(), after.as_ref())
+    {
+        events::warning(&ctx.status.recorder, object, Reason::EventsMissed, &condition.message).await;
+    }
 }

@@ -108,11 +108,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_config_is_always_in_files_and_the_leases_never() {
+    fn what_must_not_be_lost_is_always_in_files_and_the_leases_never() {
         for (setting, rest) in [(Storage::File, StorageType::File), (Storage::Memory, StorageType::Memory)] {
             for config in streams(SystemStreams { storage: setting, ..SystemStreams::default() }) {
                 let want = match config.name.strip_prefix("KV_") {
-                    Some(names::CONFIG_BUCKET) => StorageType::File,
+                    Some(names::CONFIG_BUCKET | names::POSITIONS_BUCKET | names::CURSORS_BUCKET) => StorageType::File,
                     Some(names::LEASES_BUCKET) => StorageType::Memory,
                     _ => rest,
                 };

@@ -26,6 +26,7 @@ pub(crate) async fn cleanup(producer: &Producer, ctx: &Context) -> Result<(), Re
     ctx.producers.own_writes.forget(uid.as_str());
     ctx.stream_numbers.forget(&uid);
     ctx.stream_incidents.forget(&uid);
+    ctx.stream_heads.forget(&uid);
     ctx.triggers.producers.settled(&ObjectRef::from_obj(producer));
     referrers::trigger(ctx, producer);
     Ok(())

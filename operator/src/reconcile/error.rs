@@ -22,6 +22,8 @@ pub(crate) enum ReconcileError {
     Encode(#[from] RecordError),
     #[error("the checkpoint can't be read, so it is not known with which event to go on")]
     Checkpoint(#[source] RecordError),
+    #[error("the position can't be read, so it is not known which events wait")]
+    Position(#[source] RecordError),
     #[error("the request of a test delivery can't be read")]
     TestRequest(#[source] RecordError),
     #[error("the object, or its record, has changed meanwhile")]

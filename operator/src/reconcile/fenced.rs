@@ -93,7 +93,7 @@ where
     }
 
     /// Fails unless the API server has the object in the same generation, and it is not about to be deleted.
-    async fn current(&self) -> Result<(), ReconcileError> {
+    pub(crate) async fn current(&self) -> Result<(), ReconcileError> {
         let ours = self.object.meta();
         let api: Api<K> = Api::namespaced(self.client.clone(), &self.object.namespace().unwrap_or_default());
         let now = api.get_metadata_opt(&self.object.name_any()).await.map_err(ReconcileError::Read)?;

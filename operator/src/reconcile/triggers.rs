@@ -11,14 +11,14 @@ use kube::runtime::reflector::{Lookup, ObjectRef};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use crate::cache::kind::Kind;
-use crate::cache::leases::{Leases, Rollout};
+use crate::cache::leases::{Goal, Leases, Rollout};
 use crate::cache::shared::Shared;
 
 /// The queue of the objects of one kind to reconcile, and of those that wait for the dispatchers.
 pub(crate) struct Queue<K: Lookup<DynamicType = ()>> {
     sender: UnboundedSender<ObjectRef<K>>,
-    /// The revision that each object waits for, and the Producer that the revision concerns.
-    pending: Shared<HashMap<ObjectRef<K>, (u64, ProducerUid)>>,
+    /// What the dispatchers have to have loaded for each object, and the Producer that this concerns.
+    pending: Shared<HashMap<ObjectRef<K>, (Goal, ProducerUid)>>,
 }
 
 /// How long the requests to reconcile a Producer are gathered.
@@ -51,10 +51,10 @@ impl<K: Lookup<DynamicType = ()>> Queue<K> {
         let _ = self.sender.send(object);
     }
 
-    /// Reconciles this object as soon as all live dispatchers have loaded the revision, or no dispatcher serves the
+    /// Reconciles this object as soon as all live dispatchers have reached the goal, or no dispatcher serves the
     /// Producer.
-    pub(crate) fn when_loaded(&self, object: ObjectRef<K>, revision: u64, producer: &ProducerUid) {
-        self.pending.lock().insert(object, (revision, producer.clone()));
+    pub(crate) fn when_loaded(&self, object: ObjectRef<K>, goal: Goal, producer: &ProducerUid) {
+        self.pending.lock().insert(object, (goal, producer.clone()));
     }
 
     /// Notes that the object no longer waits for the dispatchers.
@@ -64,10 +64,10 @@ impl<K: Lookup<DynamicType = ()>> Queue<K> {
 
     fn release(&self, leases: &Leases) {
         let mut pending = self.pending.lock();
-        let is_over = |revision, producer: &ProducerUid| {
-            matches!(leases.rollout(revision, producer), Rollout::Loaded | Rollout::Unserved { .. })
+        let is_over = |goal, producer: &ProducerUid| {
+            matches!(leases.rollout(goal, producer), Rollout::Loaded | Rollout::Unserved { .. })
         };
-        for (object, _) in pending.extract_if(|_, (revision, producer)| is_over(*revision, producer)) {
+        for (object, _) in pending.extract_if(|_, (goal, producer)| is_over(*goal, producer)) {
             self.reconcile(object);
         }
     }

@@ -6,13 +6,18 @@
 
 use hookwright_crds::{ConditionStatus, ConditionType, Reason, condition, set_condition};
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use crate::cache::leases::Rollout;
 use crate::refusal::Refusal;
 
 /// The conditions that report something bad, and are present only while they are True.
-pub(crate) const INCIDENTS: [ConditionType; 2] = [ConditionType::EventsLost, ConditionType::StreamReplaced];
+pub(crate) const INCIDENTS: [ConditionType; 3] =
+    [ConditionType::EventsLost, ConditionType::StreamReplaced, ConditionType::EventsMissed];
+
+/// The conditions of a Subscription that the health writer owns.
+pub(crate) const OF_HEALTH: [ConditionType; 3] =
+    [ConditionType::EndpointHealthy, ConditionType::Delivering, ConditionType::EventsMissed];
 
 /// A condition without its time and generation.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,6 +66,19 @@ impl Judgement {
                 Reason::Pending,
                 format!("Waiting for {behind} of {live} live dispatchers to load this generation."),
             ),
+        }
+    }
+
+    /// Returns `Programmed` while dispatchers load the position to start with, which comes before the record.
+    pub(crate) fn prepared(rollout: Rollout) -> Self {
+        match rollout {
+            Rollout::Waiting { behind, live } => Self::unknown(
+                Reason::Pending,
+                format!("Waiting for {behind} of {live} live dispatchers to load where delivery starts."),
+            ),
+            // The record is still to be loaded.
+            Rollout::Loaded => Self::programmed(Rollout::Unheard),
+            rollout => Self::programmed(rollout),
         }
     }
 
@@ -144,6 +162,11 @@ pub(crate) fn is_refused(conditions: &[Condition], generation: i64) -> bool {
 /// Returns the current time in whole seconds, which is what status can hold.
 pub(crate) fn now() -> Timestamp {
     Timestamp::from_second(Timestamp::now().as_second()).unwrap_or_default()
+}
+
+/// Returns the time in whole seconds, which is what status can hold.
+pub(crate) fn seconds(time: Timestamp) -> Time {
+    Time(Timestamp::from_second(time.as_second()).unwrap_or(time))
 }
 
 #[cfg(test)]

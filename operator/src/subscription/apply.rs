@@ -3,33 +3,43 @@
 use hookwright_core::nats::ids::SubscriptionUid;
 use hookwright_core::nats::names::{CONFIG_BUCKET, ConfigKey};
 use hookwright_core::record::{self, SubscriptionRecord};
-use hookwright_core::seal::{Sealed, Secret};
-use hookwright_crds::Subscription;
+use hookwright_core::seal::Secret;
+use hookwright_crds::{OnResume, Subscription};
 use ring::rand::{SecureRandom, SystemRandom};
 
+use super::flow::{self, Skip};
+use crate::cache::producers::LiveProducer;
 use crate::context::Context;
 use crate::nats::kv::Written;
 use crate::reconcile::error::ReconcileError;
 
+/// Writes the record. Returns none if the record has to say where the Producer's stream ends, and that is not known yet.
 pub(crate) async fn apply(
-    wanted: SubscriptionRecord<Secret>,
+    mut wanted: SubscriptionRecord<Secret>,
+    on_resume: OnResume,
+    live: Option<&LiveProducer>,
     subscription: &Subscription,
     ctx: &Context,
-) -> Result<Written, ReconcileError> {
+) -> Result<Option<Written>, ReconcileError> {
     let key = ConfigKey::Subscription(wanted.producer.clone(), wanted.identity.uid.clone()).to_string();
     let secrets = wanted.destination.signing.len() + wanted.destination.headers.len();
-    ctx.records(subscription)
-        .put(&key, |found| {
-            // A record that can't be read or opened, such as one sealed with an earlier key, is written again.
-            let old = found.and_then(|value| record::decode::<SubscriptionRecord<Sealed>>(value).ok());
-            if old.and_then(|old| old.open(&ctx.key).ok()).is_some_and(|old| old == wanted) {
-                return Ok(None);
-            }
-            let mut nonces = nonces(secrets)?.into_iter();
-            let sealed = wanted.clone().seal(&ctx.key, || nonces.next().unwrap_or_default())?;
-            Ok(Some(record::encode(&sealed)?))
-        })
-        .await
+    let skip = flow::skip(&wanted, on_resume, live, &key, ctx).await?;
+    if skip == Skip::Unknown {
+        return Ok(None);
+    }
+    let (asked, records) = (wanted.flow, ctx.records(subscription));
+    let written = records.put(&key, |found| {
+        let flow = flow::follow(asked, found, &skip, on_resume, live);
+        wanted.flow = flow.map_err(|_| ReconcileError::Outdated)?;
+        // A record that can't be read or opened, such as one sealed with an earlier key, is written again.
+        if flow::read(found).and_then(|old| old.open(&ctx.key).ok()).is_some_and(|old| old == wanted) {
+            return Ok(None);
+        }
+        let mut nonces = nonces(secrets)?.into_iter();
+        let sealed = wanted.clone().seal(&ctx.key, || nonces.next().unwrap_or_default())?;
+        Ok(Some(record::encode(&sealed)?))
+    });
+    Ok(Some(written.await?))
 }
 
 /// Removes the record, under whichever Producer it is, so that dispatchers stop at once.

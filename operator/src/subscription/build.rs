@@ -60,7 +60,8 @@ pub(crate) fn build(
         select: subscription.select.clone(),
         destination: subscription.destination.clone().try_map(read)?,
         delivery: subscription.delivery.clone(),
-        flow: Flow::default(),
+        // What is left out follows from the record that is replaced.
+        flow: Flow { suspended: subscription.suspended, skip_to: None },
     })
 }
 

@@ -1,7 +1,9 @@
 //! Removes what a Subscription left in NATS. Kubernetes removes its generated Secret by the owner reference.
 
 use hookwright_core::nats::ids::SubscriptionUid;
-use hookwright_core::nats::names::{self, CONFIG_BUCKET, HEALTH_BUCKET, STATE_BUCKET};
+use hookwright_core::nats::names::{
+    self, CONFIG_BUCKET, CURSORS_BUCKET, HEALTH_BUCKET, POSITIONS_BUCKET, STATE_BUCKET,
+};
 use hookwright_crds::Subscription;
 use kube::ResourceExt;
 use kube::runtime::reflector::ObjectRef;
@@ -32,6 +34,9 @@ async fn remove(uid: &SubscriptionUid, ctx: &Context) -> JsResult<()> {
     js.remove_matching(CONFIG_BUCKET, &format!("subscription.*.{uid}")).await?;
     js.remove_matching(STATE_BUCKET, &names::disabled_key(uid)).await?;
     js.remove_matching(STATE_BUCKET, &names::test_key(uid)).await?;
+    // Without the mark, a dispatcher would take a position that has gone for a live Subscription.
+    js.remove_matching(POSITIONS_BUCKET, uid.as_str()).await?;
+    js.remove_matching(CURSORS_BUCKET, uid.as_str()).await?;
     // Counts of this Subscription that come from now on are late.
     ctx.health.gone(uid);
     js.remove_matching(HEALTH_BUCKET, &format!("{uid}.*")).await

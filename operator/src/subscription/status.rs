@@ -1,7 +1,8 @@
 //! Step 5: writes the result into status.
 
 use hookwright_crds::{
-    ConditionType, Delivery, LastTest, Reason, SigningKeyStatus, SigningStatus, Subscription, SubscriptionStatus,
+    ConditionType, Delivery, LastTest, Reason, SigningKeyStatus, SigningStatus, StartedFrom, Subscription,
+    SubscriptionStatus,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::Resource;
@@ -14,7 +15,7 @@ use crate::context::Context;
 use crate::reconcile::error::ReconcileError;
 use crate::refusal::Refusal;
 use crate::status::budget::StatusBudget;
-use crate::status::conditions::{self, Judgement, find, holds_for, summarize};
+use crate::status::conditions::{self, Judgement, OF_HEALTH, find, holds_for, summarize};
 use crate::status::write::{ReconciledObject, StatusError, sorted};
 
 /// The result of a reconcile.
@@ -22,6 +23,9 @@ use crate::status::write::{ReconciledObject, StatusError, sorted};
 pub(crate) enum SubscriptionOutcome {
     /// The record is in place. The rollout is none while the Producer's stream and consumer are not.
     Applied { rollout: Option<Rollout>, fresh: bool, revision: u64 },
+    /// The record is to be written once the dispatchers have loaded the position to start with; or once the Producer's
+    /// stream is in place, if there is no rollout.
+    Prepared { rollout: Option<Rollout> },
     /// The spec can't be used.
     Refused(Refusal),
     /// Something that the spec refers to can't be used.
@@ -38,6 +42,18 @@ impl SubscriptionOutcome {
     }
 }
 
+/// What the reconciler writes beside the conditions and what follows from the spec.
+pub(crate) struct Part {
+    pub(crate) effective_delivery: Option<Delivery>,
+    pub(crate) last_test: Option<LastTest>,
+    pub(crate) started_from: Option<StartedFrom>,
+}
+
+/// Returns where delivery started by the last written status.
+pub(crate) fn started(subscription: &Subscription) -> Option<StartedFrom> {
+    subscription.status.as_ref().and_then(|status| status.started_from.clone())
+}
+
 fn conditions_of(subscription: &Subscription) -> &[Condition] {
     subscription.status.as_ref().map(Subscription::conditions).unwrap_or_default()
 }
@@ -49,18 +65,37 @@ pub(crate) fn is_programmed(subscription: &Subscription) -> bool {
 }
 
 /// Returns the conditions that follow from the outcome.
-pub(crate) fn judge(subscription: &Subscription, outcome: &SubscriptionOutcome) -> Vec<(ConditionType, Judgement)> {
-    judge_after(conditions_of(subscription), subscription.meta().generation.unwrap_or_default(), outcome)
+pub(crate) fn judge(
+    subscription: &Subscription,
+    outcome: &SubscriptionOutcome,
+    started: Option<&StartedFrom>,
+) -> Vec<(ConditionType, Judgement)> {
+    let generation = subscription.meta().generation.unwrap_or_default();
+    judge_after(conditions_of(subscription), generation, outcome, started)
+}
+
+/// Returns `Accepted` for a spec that is valid.
+fn accepted(started: Option<&StartedFrom>) -> Judgement {
+    let Some(started) = started.filter(|started| started.incomplete == Some(true)) else {
+        return Judgement::accepted(Ok(()));
+    };
+    let message = format!(
+        "The spec is valid. startFrom names earlier events that the stream no longer had: delivery started with its first \
+         one, sequence {}.",
+        started.sequence
+    );
+    Judgement::holds(Reason::Accepted, message)
 }
 
 fn judge_after(
     before: &[Condition],
     generation: i64,
     outcome: &SubscriptionOutcome,
+    started: Option<&StartedFrom>,
 ) -> Vec<(ConditionType, Judgement)> {
     let accepted = match outcome {
         SubscriptionOutcome::Refused(refusal) => Judgement::accepted(Err(refusal)),
-        _ => Judgement::accepted(Ok(())),
+        _ => accepted(started),
     };
     let resolved = match outcome {
         SubscriptionOutcome::Refused(_) => {
@@ -76,7 +111,8 @@ fn judge_after(
     };
     let programmed = match outcome {
         SubscriptionOutcome::Applied { rollout: Some(rollout), .. } => Judgement::programmed(*rollout),
-        SubscriptionOutcome::Applied { rollout: None, .. } => {
+        SubscriptionOutcome::Prepared { rollout: Some(rollout) } => Judgement::prepared(*rollout),
+        SubscriptionOutcome::Applied { rollout: None, .. } | SubscriptionOutcome::Prepared { rollout: None } => {
             Judgement::unknown(Reason::Pending, "Waiting for the Producer's stream and consumer.")
         }
         SubscriptionOutcome::Refused(_) | SubscriptionOutcome::Unresolved(_) => {
@@ -87,7 +123,9 @@ fn judge_after(
     };
     let unlatched = matches!(
         outcome,
-        SubscriptionOutcome::Applied { fresh: true, .. } | SubscriptionOutcome::Unresolved(Unresolved::NotPermitted(_))
+        SubscriptionOutcome::Applied { fresh: true, .. }
+            | SubscriptionOutcome::Prepared { .. }
+            | SubscriptionOutcome::Unresolved(Unresolved::NotPermitted(_))
     );
     let latch = !unlatched;
     let programmed_before = find(before, ConditionType::Programmed).filter(|_| latch);
@@ -110,8 +148,7 @@ pub(crate) async fn write(
     ctx: &Context,
     subscription: &Subscription,
     judgements: Vec<(ConditionType, Judgement)>,
-    effective_delivery: Option<Delivery>,
-    last_test: Option<LastTest>,
+    part: Part,
 ) -> Result<(), StatusError> {
     let generation = subscription.meta().generation.unwrap_or_default();
     let conditions = conditions::dated(judgements, conditions_of(subscription), generation, conditions::now());
@@ -123,8 +160,9 @@ pub(crate) async fn write(
         conditions: Some(conditions),
         endpoint_host: host,
         signing: Some(SigningStatus { keys }),
-        effective_delivery,
-        last_test,
+        effective_delivery: part.effective_delivery,
+        last_test: part.last_test,
+        started_from: part.started_from,
         ..SubscriptionStatus::default()
     };
     ctx.status.write_if_changed(&ctx.subscriptions, subscription, &new, StatusBudget::always).await.map(drop)
@@ -133,10 +171,10 @@ pub(crate) async fn write(
 impl ReconciledObject for Subscription {
     fn reconciled(status: &SubscriptionStatus) -> impl PartialEq {
         let mut conditions = sorted(status.conditions.as_deref());
-        conditions.retain(|condition| condition.type_ != ConditionType::EndpointHealthy.as_str());
-        let SubscriptionStatus { observed_generation, endpoint_host, signing, effective_delivery, last_test, .. } =
-            status.clone();
-        (observed_generation, conditions, endpoint_host, signing, effective_delivery, last_test)
+        conditions.retain(|condition| !OF_HEALTH.iter().any(|kind| kind.as_str() == condition.type_));
+        let (host, signing) = (status.endpoint_host.clone(), status.signing.clone());
+        let part = (status.effective_delivery.clone(), status.last_test.clone(), status.started_from.clone());
+        (status.observed_generation, conditions, host, signing, part)
     }
 
     fn conditions(status: &SubscriptionStatus) -> &[Condition] {
@@ -147,12 +185,13 @@ impl ReconciledObject for Subscription {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
     fn text(outcome: &SubscriptionOutcome, before: &[Condition]) -> String {
         let text = |(kind, judgement): &(ConditionType, Judgement)| {
             format!("{}={} {}", kind.as_str(), judgement.status.as_str(), judgement.reason.as_str())
         };
-        judge_after(before, 1, outcome).iter().map(text).collect::<Vec<_>>().join(", ")
+        judge_after(before, 1, outcome, None).iter().map(text).collect::<Vec<_>>().join(", ")
     }
 
     #[test]
@@ -167,6 +206,11 @@ mod tests {
                 SubscriptionOutcome::Applied { rollout: Some(Rollout::NoDispatchers), fresh: false, revision: 1 },
                 "Accepted=True Accepted, ResolvedRefs=True ResolvedRefs, Programmed=Unknown NoDispatchers, \
                  Ready=Unknown NoDispatchers, Reconciling=True NoDispatchers",
+            ),
+            (
+                SubscriptionOutcome::Prepared { rollout: Some(Rollout::Waiting { behind: 1, live: 2 }) },
+                "Accepted=True Accepted, ResolvedRefs=True ResolvedRefs, Programmed=Unknown Pending, \
+                 Ready=Unknown Pending, Reconciling=True Pending",
             ),
             (
                 SubscriptionOutcome::Refused(Refusal::new(Reason::Invalid, "x")),
@@ -192,7 +236,7 @@ mod tests {
     #[test]
     fn what_was_programmed_stays_so_while_nats_is_away_or_a_secret_is() {
         let loaded = SubscriptionOutcome::Applied { rollout: Some(Rollout::Loaded), fresh: false, revision: 1 };
-        let before = conditions::dated(judge_after(&[], 1, &loaded), &[], 1, jiff::Timestamp::UNIX_EPOCH);
+        let before = conditions::dated(judge_after(&[], 1, &loaded, None), &[], 1, jiff::Timestamp::UNIX_EPOCH);
         assert!(
             text(&SubscriptionOutcome::Unavailable, &before).ends_with("Programmed=True Programmed, Ready=True Ready")
         );
@@ -203,6 +247,15 @@ mod tests {
         let shut_out =
             SubscriptionOutcome::Unresolved(Unresolved::NotPermitted(Refusal::new(Reason::RefNotPermitted, "x")));
         assert!(text(&shut_out, &before).ends_with("Programmed=Unknown Pending, Ready=False RefNotPermitted"));
+    }
+
+    #[test]
+    fn a_start_that_lacks_events_is_told_with_accepted() {
+        let loaded = SubscriptionOutcome::Applied { rollout: Some(Rollout::Loaded), fresh: false, revision: 1 };
+        let started = |incomplete| StartedFrom { sequence: 40, time: Time(jiff::Timestamp::UNIX_EPOCH), incomplete };
+        let message = |started: Option<&StartedFrom>| judge_after(&[], 1, &loaded, started)[0].1.message.clone();
+        assert!(message(Some(&started(Some(true)))).ends_with("its first one, sequence 40."));
+        assert_eq!(message(Some(&started(None))), message(None));
     }
 
     #[test]

@@ -9,11 +9,15 @@ use hookwright_core::nats::ids::SubscriptionUid;
 use hookwright_core::record::Identity;
 use hookwright_core::select::Selection;
 use hookwright_crds::PolicyError;
-use hookwright_crds::{DEFAULT_SIGNING_KEY, Header, Reason, SecretKeyRef, Subscription, signing_secret_name};
+use hookwright_crds::{
+    DEFAULT_SIGNING_KEY, Header, Reason, SecretKeyRef, StartFrom, StartPosition, Subscription, signing_secret_name,
+};
 use http::HeaderName;
+use jiff::Timestamp;
 use kube::{Resource, ResourceExt};
 use url::Url;
 
+use crate::cache::references::is_foreign;
 use crate::refusal::Refusal;
 
 /// A Subscription whose spec can be served: the groups of its record, with the secrets still to be read.
@@ -25,6 +29,21 @@ pub(crate) struct ValidatedSubscription {
     pub(crate) select: Selection,
     pub(crate) destination: Destination<SecretSource>,
     pub(crate) delivery: DeliveryPolicy,
+    pub(crate) start: StartAt,
+    pub(crate) suspended: bool,
+}
+
+/// Where in the stream the Subscription starts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum StartAt {
+    /// With the events that are published once it is Ready.
+    New,
+    /// With the first event that the stream has.
+    Earliest,
+    /// With the first event that was stored at this time or later.
+    Time(Timestamp),
+    /// With this sequence.
+    Sequence(u64),
 }
 
 /// Where a secret comes from.
@@ -78,7 +97,31 @@ pub(crate) fn validate(
             signing,
         },
         delivery: policy.map_err(|error| invalid(&format!("{error}.")))?,
+        start: start(subscription)?,
+        suspended: spec.suspend.unwrap_or_default(),
     })
+}
+
+fn start(subscription: &Subscription) -> Result<StartAt, Refusal> {
+    let Some(StartFrom { position, time, sequence }) = &subscription.spec.start_from else { return Ok(StartAt::New) };
+    let start = match (position, time, sequence) {
+        (StartPosition::New, None, None) => return Ok(StartAt::New),
+        (StartPosition::Earliest, None, None) => StartAt::Earliest,
+        (StartPosition::Time, Some(text), None) => {
+            let time = text.timestamp().ok_or_else(|| invalid(&format!("startFrom.time: {text} is no time.")));
+            StartAt::Time(time?)
+        }
+        (StartPosition::Sequence, None, Some(sequence)) => {
+            let sequence = u64::try_from(*sequence).ok().filter(|sequence| *sequence > 0);
+            StartAt::Sequence(sequence.ok_or_else(|| invalid("startFrom.sequence must be 1 or more."))?)
+        }
+        _ => return Err(invalid("startFrom needs time with position Time only, and sequence with Sequence only.")),
+    };
+    if is_foreign(subscription) {
+        let message = "startFrom: a Subscription of another namespace than its Producer's may only use position New.";
+        return Err(Refusal::new(Reason::HistoryNotGranted, message));
+    }
+    Ok(start)
 }
 
 fn invalid(message: &str) -> Refusal {
@@ -226,6 +269,34 @@ pub(crate) mod tests {
         ] {
             assert_eq!(read(headers.clone()).unwrap_err().reason, Reason::Invalid, "{headers}");
         }
+    }
+
+    #[test]
+    fn where_to_start() {
+        let read = |start: Value| {
+            validated(&json!({ "startFrom": start })).map(|valid| valid.start).map_err(|refusal| refusal.reason)
+        };
+        let t = |text: &str| StartAt::Time(text.parse().unwrap());
+        for (start, want) in [
+            (json!(null), Ok(StartAt::New)),
+            (json!({ "position": "New" }), Ok(StartAt::New)),
+            (json!({ "position": "Earliest" }), Ok(StartAt::Earliest)),
+            (json!({ "position": "Sequence", "sequence": 7 }), Ok(StartAt::Sequence(7))),
+            (json!({ "position": "Time", "time": "2026-01-31T09:00:00+01:00" }), Ok(t("2026-01-31T08:00:00Z"))),
+            (json!({ "position": "Sequence", "sequence": 0 }), Err(Reason::Invalid)),
+            (json!({ "position": "Sequence" }), Err(Reason::Invalid)),
+            (json!({ "position": "Time", "time": "noon" }), Err(Reason::Invalid)),
+            (json!({ "position": "Earliest", "sequence": 7 }), Err(Reason::Invalid)),
+        ] {
+            assert_eq!(read(start.clone()), want, "{start}");
+        }
+        let foreign = |position| {
+            json!({
+                "producerRef": { "name": "orders", "namespace": "other" }, "startFrom": { "position": position },
+            })
+        };
+        assert_eq!(validated(&foreign("New")).unwrap().start, StartAt::New);
+        assert_eq!(validated(&foreign("Earliest")).unwrap_err().reason, Reason::HistoryNotGranted);
     }
 
     #[test]

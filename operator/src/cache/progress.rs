@@ -1,0 +1,147 @@
+//! How far a Subscription has come in its Producer's stream: its position, and the cursor of its dedicated reader.
+//!
+//! The mirror reports positions. A cursor is written about once a second, so nobody mirrors cursors: the room `health`
+//! reads one while its Subscription is behind, and once more after that.
+
+use hookwright_core::position::{Cursor, Position};
+use jiff::Timestamp;
+
+/// How far a stream goes, by its leader.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Head {
+    /// When the stream was created.
+    pub(crate) created: Timestamp,
+    /// The last sequence that the stream gave to an event.
+    pub(crate) last: u64,
+}
+
+/// How far a Subscription has come.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Progress {
+    position: Option<Position>,
+    cursor: Option<Cursor>,
+    /// Whether the position has changed since the cursor was read.
+    is_stale: bool,
+}
+
+/// What waits in the stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Unread {
+    /// The sequence with which the dedicated reader goes on.
+    pub(crate) from: u64,
+    /// The sequences that are still to be read, and those under way; none if nobody knows yet how far the stream goes.
+    pub(crate) sequences: Option<u64>,
+}
+
+impl Progress {
+    /// Takes a new position; none if the key has gone.
+    pub(crate) fn moved(&mut self, position: Option<Position>) {
+        self.is_stale = position.is_some();
+        self.position = position;
+    }
+
+    /// Takes the cursor as it was read; none if there is no key.
+    pub(crate) fn read(&mut self, cursor: Option<Cursor>) {
+        self.is_stale = false;
+        self.cursor = cursor;
+    }
+
+    /// Whether the cursor has to be read.
+    pub(crate) fn wants_cursor(&self) -> bool {
+        self.is_stale || self.behind().is_some()
+    }
+
+    /// Returns the position if the Subscription is not live.
+    pub(crate) fn behind(&self) -> Option<&Position> {
+        self.position.as_ref().filter(|position| !position.ranges.is_empty())
+    }
+
+    pub(crate) fn cursor(&self) -> Option<&Cursor> {
+        self.cursor.as_ref()
+    }
+
+    /// Returns what waits in the stream, or none if the Subscription is live.
+    pub(crate) fn unread(&self, head: Option<Head>) -> Option<Unread> {
+        let position = self.behind()?;
+        let is_same = |created: Timestamp| created == position.stream_created;
+        let cursor = self.cursor.as_ref().filter(|cursor| is_same(cursor.stream_created));
+        let head = head.filter(|head| is_same(head.created)).map(|head| head.last);
+        let last = cursor.map(|cursor| cursor.last).max(head);
+        let first = position.ranges.first().map_or(0, |range| range.from);
+        let from = cursor.map_or(first, |cursor| cursor.next.max(first));
+        let under_way = cursor.map_or(0, |cursor| cursor.under_way.len() as u64);
+        let sequences = last.map(|last| {
+            let unread = position.ranges.iter().map(|range| {
+                let end = range.until.or(range.to.map(|to| to.saturating_sub(1))).map_or(last, |end| end.min(last));
+                (end + 1).saturating_sub(range.from.max(from))
+            });
+            unread.sum::<u64>() + under_way
+        });
+        Some(Unread { from, sequences })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hookwright_core::position::Range;
+
+    fn t(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    fn position(ranges: &[(u64, Option<u64>, Option<u64>)]) -> Position {
+        let range = |(from, to, until): &(u64, Option<u64>, Option<u64>)| Range {
+            from: *from,
+            to: *to,
+            until: *until,
+            begun: false,
+        };
+        Position { ranges: ranges.iter().map(range).collect(), ..Position::live(t(1)) }
+    }
+
+    #[test]
+    fn counts_what_the_reader_has_still_to_read() {
+        let head = |last| Some(Head { created: t(1), last });
+        let open: &[_] = &[(10, None, None)];
+        let two: &[_] = &[(10, Some(20), Some(24)), (40, None, None)];
+        for (ranges, next, head, want) in [
+            (open, None, None, (10, None)),
+            (open, None, head(9), (10, Some(0))),
+            (open, None, head(19), (10, Some(10))),
+            (open, Some(15), None, (15, Some(18))),
+            (open, Some(15), head(12), (15, Some(18))),
+            (open, Some(15), head(40), (15, Some(28))),
+            (open, Some(15), Some(Head { created: t(2), last: 900 }), (15, Some(18))),
+            (&[(10, Some(20), None)], Some(15), head(12), (15, Some(7))),
+            (&[(10, Some(20), Some(24))], Some(15), head(50), (15, Some(12))),
+            (&[(10, Some(20), Some(24))], Some(25), head(50), (25, Some(2))),
+            (two, Some(15), head(50), (15, Some(23))),
+            (two, Some(45), head(50), (45, Some(8))),
+        ] {
+            let mut progress = Progress::default();
+            progress.moved(Some(position(ranges)));
+            if let Some(next) = next {
+                progress.read(Some(Cursor { next, under_way: vec![3, 4], last: 30, ..Cursor::new(t(1)) }));
+            }
+            let unread = progress.unread(head).unwrap();
+            assert_eq!((unread.from, unread.sequences), want, "{ranges:?} {next:?} {head:?}");
+        }
+    }
+
+    #[test]
+    fn a_cursor_is_read_while_behind_and_once_after() {
+        let mut progress = Progress::default();
+        assert!(!progress.wants_cursor() && progress.unread(None).is_none());
+        progress.moved(Some(position(&[(10, None, None)])));
+        progress.read(Some(Cursor { next: 90, ..Cursor::new(t(0)) }));
+        assert!(progress.wants_cursor());
+        assert_eq!(progress.unread(None).unwrap().from, 10, "the cursor of another stream says nothing");
+        progress.moved(Some(position(&[])));
+        assert!(progress.wants_cursor() && progress.unread(None).is_none());
+        progress.read(None);
+        assert!(!progress.wants_cursor());
+        progress.moved(None);
+        assert!(!progress.wants_cursor());
+    }
+}

@@ -1,0 +1,36 @@
+//! Reads the cursors of the Subscriptions that are behind, every 10 s.
+
+use futures::StreamExt;
+use hookwright_core::nats::ids::SubscriptionUid;
+use hookwright_core::nats::names::CURSORS_BUCKET;
+use hookwright_core::position::Cursor;
+use hookwright_core::record;
+use hookwright_runtime::logging;
+use tracing::{debug, warn};
+
+use crate::background::Periodic;
+use crate::context::Context;
+
+const AT_ONCE: usize = 16;
+
+/// The reading of cursors.
+#[derive(Default)]
+pub(crate) struct Cursors;
+
+impl Periodic for Cursors {
+    async fn turn(&mut self, ctx: &Context) {
+        let reads = ctx.health.want_cursors().into_iter().map(|uid| read(ctx, uid));
+        futures::stream::iter(reads).buffer_unordered(AT_ONCE).collect::<()>().await;
+    }
+}
+
+async fn read(ctx: &Context, uid: SubscriptionUid) {
+    let entry = match ctx.js.get(CURSORS_BUCKET, uid.as_str()).await {
+        Ok(entry) => entry,
+        Err(error) => return debug!(%uid, error = logging::chain(&error), "can't read a cursor"),
+    };
+    match entry.map(|entry| record::decode::<Cursor>(&entry.value)).transpose() {
+        Ok(cursor) => ctx.health.read_cursor(&uid, cursor),
+        Err(error) => warn!(%uid, error = logging::chain(&error), "can't read a cursor"),
+    }
+}

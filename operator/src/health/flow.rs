@@ -1,0 +1,200 @@
+//! Whether a Subscription's events are sent now, how many wait in the stream, and which the stream dropped meanwhile.
+
+use hookwright_core::nats::loss::{TOLD_FOR, is_told};
+use hookwright_core::position;
+use hookwright_crds::{Behind, BehindReason, ConditionType, DeliveryStatus, Missed, Reason};
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+
+use crate::cache::progress::{Head, Progress};
+use crate::refusal::Refusal;
+use crate::status::conditions::{Judgement, find, seconds};
+
+/// Losses that follow each other within this time are told by one Event.
+const SPELL: SignedDuration = SignedDuration::from_mins(10);
+
+/// Returns whether the Subscription is suspended. Before the operator has looked at it, the last status says so.
+pub(super) fn is_suspended(known: Option<bool>, before: &[Condition]) -> bool {
+    known.unwrap_or_else(|| {
+        find(before, ConditionType::Delivering).is_some_and(|old| old.reason == Reason::Suspended.as_str())
+    })
+}
+
+/// Returns the judgement of `Delivering`.
+pub(super) fn delivering(suspended: bool, gone: bool, progress: &Progress) -> Judgement {
+    if suspended {
+        let message = "spec.suspend is true; events wait in the stream.";
+        return Judgement::fails(&Refusal::new(Reason::Suspended, message));
+    }
+    if gone {
+        let message = "The endpoint answered 410 Gone; events wait in the stream until the Subscription is edited.";
+        return Judgement::fails(&Refusal::new(Reason::EndpointGone, message));
+    }
+    if progress.behind().is_some() {
+        let message = "Events that have waited in the stream are delivered, the oldest first.";
+        return Judgement::holds(Reason::CatchingUp, message);
+    }
+    Judgement::holds(Reason::Live, "Events are delivered as they come.")
+}
+
+/// Returns the judgement of `EventsMissed` while it is told.
+pub(super) fn missed_condition(missed: Option<&Missed>, now: Timestamp) -> Option<Judgement> {
+    let missed = missed.filter(|missed| is_told(missed.time.0, now))?;
+    let Missed { first_sequence, last_sequence, count, since, time } = missed;
+    let message = format!(
+        "Up to {count} events that waited for this Subscription were removed from the stream before they could be \
+         delivered, between the sequences {first_sequence} and {last_sequence}: by a limit of the stream, a purge or a \
+         deletion. The first were noticed at {:.0}, the last at {:.0}. This stays for a day.",
+        since.0, time.0
+    );
+    Some(Judgement::holds(Reason::EventsMissed, message))
+}
+
+/// Returns when `EventsMissed` ends.
+pub(super) fn told_until(missed: Option<&Missed>, now: Timestamp) -> Option<Timestamp> {
+    missed.filter(|missed| is_told(missed.time.0, now))?.time.0.checked_add(TOLD_FOR).ok()
+}
+
+/// Returns how far delivery is behind. What isn't known after a start of the operator stays as it was.
+pub(super) fn behind(before: Option<&Behind>, progress: &Progress, head: Option<Head>) -> Option<Behind> {
+    let (position, unread) = (progress.behind()?, progress.unread(head)?);
+    let known = |before: &Behind| before.events;
+    Some(Behind {
+        since: position.since.map(seconds),
+        reason: position.reason.map(reason),
+        from_sequence: number(unread.from),
+        events: unread.sequences.map(number).or(before.map(known)).unwrap_or_default(),
+        oldest_event_time: progress.cursor().and_then(|cursor| cursor.oldest).map(seconds),
+    })
+}
+
+/// Returns what the stream dropped. It stays as it was while no cursor was read.
+pub(super) fn missed(before: Option<&DeliveryStatus>, progress: &Progress) -> Option<Missed> {
+    let Some(cursor) = progress.cursor() else { return before.and_then(|before| before.missed.clone()) };
+    cursor.missed.map(|missed| Missed {
+        first_sequence: number(missed.first),
+        last_sequence: number(missed.last),
+        count: number(missed.count),
+        since: seconds(missed.since),
+        time: seconds(missed.time),
+    })
+}
+
+/// Returns how many sequences were left out on request. It stays as it was while no cursor was read.
+pub(super) fn skipped(before: Option<&DeliveryStatus>, progress: &Progress) -> Option<i64> {
+    let Some(cursor) = progress.cursor() else { return before.and_then(|before| before.skipped) };
+    Some(number(cursor.skipped)).filter(|skipped| *skipped > 0)
+}
+
+/// Returns how many more sequences were missed.
+pub(super) fn newly_missed(old: Option<&Missed>, new: Option<&Missed>) -> u64 {
+    let count = |missed: Option<&Missed>| missed.map_or(0, |missed| missed.count);
+    u64::try_from(count(new) - count(old)).unwrap_or_default()
+}
+
+/// Returns whether a loss is worth an Event though an earlier one is still told.
+pub(super) fn is_new_spell(old: Option<&Missed>, new: Option<&Missed>) -> bool {
+    match (old, new) {
+        (Some(old), Some(new)) => new.count > old.count && new.time.0.duration_since(old.time.0) > SPELL,
+        _ => false,
+    }
+}
+
+const fn reason(reason: position::Reason) -> BehindReason {
+    match reason {
+        position::Reason::Suspended => BehindReason::Suspended,
+        position::Reason::EndpointGone => BehindReason::EndpointGone,
+        position::Reason::Disabled => BehindReason::Disabled,
+        position::Reason::EndpointFailing => BehindReason::EndpointFailing,
+        position::Reason::RetryAfter => BehindReason::RetryAfter,
+        position::Reason::EndpointSlow => BehindReason::EndpointSlow,
+        position::Reason::StartFrom => BehindReason::StartFrom,
+    }
+}
+
+fn number(n: u64) -> i64 {
+    i64::try_from(n).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hookwright_core::position::{Cursor, Position, Range};
+
+    fn t(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    fn progress(ranges: Vec<Range>) -> Progress {
+        let mut progress = Progress::default();
+        progress.moved(Some(Position {
+            ranges,
+            since: Some(t(50)),
+            reason: Some(position::Reason::Suspended),
+            ..Position::live(t(1))
+        }));
+        progress
+    }
+
+    fn open() -> Vec<Range> {
+        vec![Range { from: 10, to: None, until: None, begun: false }]
+    }
+
+    #[test]
+    fn whether_events_are_sent() {
+        let text = |suspended, gone, ranges| {
+            let judgement = delivering(suspended, gone, &progress(ranges));
+            format!("{} {}", judgement.status.as_str(), judgement.reason.as_str())
+        };
+        assert_eq!(text(true, true, open()), "False Suspended");
+        assert_eq!(text(false, true, open()), "False EndpointGone");
+        assert_eq!(text(false, false, open()), "True CatchingUp");
+        assert_eq!(text(false, false, vec![]), "True Live");
+        assert!(!is_suspended(None, &[]) && is_suspended(Some(true), &[]));
+    }
+
+    #[test]
+    fn what_waits_and_what_has_gone() {
+        let mut progress = progress(open());
+        let before = Behind { since: None, reason: None, from_sequence: 10, events: 7, oldest_event_time: None };
+        let after_start = behind(Some(&before), &progress, None).unwrap();
+        assert_eq!((after_start.events, after_start.reason), (7, Some(BehindReason::Suspended)));
+        let status = DeliveryStatus { skipped: Some(3), ..DeliveryStatus::default() };
+        assert_eq!(skipped(Some(&status), &progress), Some(3));
+
+        let mut cursor = Cursor { next: 20, last: 30, oldest: Some(t(90)), skipped: 5, ..Cursor::new(t(1)) };
+        cursor.miss(12, 19, t(100));
+        progress.read(Some(cursor));
+        let now = behind(Some(&before), &progress, Some(Head { created: t(1), last: 40 })).unwrap();
+        assert_eq!((now.from_sequence, now.events), (20, 21));
+        assert_eq!((now.since.unwrap().0, now.oldest_event_time.unwrap().0), (t(50), t(90)));
+        assert_eq!(skipped(Some(&status), &progress), Some(5));
+        let lost = missed(Some(&status), &progress).unwrap();
+        assert_eq!((lost.first_sequence, lost.last_sequence, lost.count), (12, 19, 8));
+        let message = missed_condition(Some(&lost), t(200)).unwrap().message;
+        assert!(message.starts_with("Up to 8 events") && message.contains("12 and 19"), "{message}");
+        let day = 24 * 3600;
+        assert_eq!(told_until(Some(&lost), t(200)), Some(t(100 + day)));
+        assert!(missed_condition(Some(&lost), t(100 + day)).is_none());
+        assert!(told_until(Some(&lost), t(100 + day)).is_none());
+    }
+
+    #[test]
+    fn a_loss_is_counted_once_and_a_new_spell_is_told() {
+        let missed = |count, second| {
+            let (since, time) = (seconds(t(1)), seconds(t(second)));
+            Some(Missed { first_sequence: 1, last_sequence: 9, count, since, time })
+        };
+        for (old, new, counted, told) in [
+            (None, missed(3, 10), 3, false),
+            (missed(3, 10), missed(3, 10), 0, false),
+            (missed(3, 10), missed(5, 20), 2, false),
+            (missed(3, 10), missed(5, 700), 2, true),
+            (missed(5, 10), missed(2, 700), 0, false),
+            (missed(5, 10), None, 0, false),
+        ] {
+            assert_eq!(newly_missed(old.as_ref(), new.as_ref()), counted, "{old:?} {new:?}");
+            assert_eq!(is_new_spell(old.as_ref(), new.as_ref()), told, "{old:?} {new:?}");
+        }
+    }
+}

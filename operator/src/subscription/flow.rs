@@ -1,0 +1,160 @@
+//! Whether a Subscription's events are delivered now, and which are left out.
+//!
+//! With `onResume: SkipToNow`, the record that resumes delivery names the last sequence of the stream. One write turns
+//! `suspended` off and names the sequence. So an operator that dies before the write leaves it to the next one, and after
+//! the write nothing is left to do: a record that isn't suspended never has its sequence moved.
+
+use bytes::Bytes;
+use hookwright_core::nats::names::{CONFIG_BUCKET, STATE_BUCKET, disabled_key};
+use hookwright_core::position::{Flow, SkipTo};
+use hookwright_core::record::{self, Disabled, SubscriptionRecord};
+use hookwright_core::seal::{Sealed, Secret};
+use hookwright_crds::OnResume;
+
+use crate::cache::producers::LiveProducer;
+use crate::context::Context;
+use crate::nats::jetstream::{JsResult, created};
+
+/// What resumes delivery.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Resumed {
+    /// The record that is replaced.
+    record: Bytes,
+    skip_to: SkipTo,
+}
+
+/// Whether a record resumes delivery and leaves out what waits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Skip {
+    /// It doesn't.
+    No,
+    /// It does.
+    Yes(Resumed),
+    /// It does, and the end of the stream is not known.
+    Unknown,
+}
+
+/// The record has changed meanwhile.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Changed;
+
+/// Looks whether the record resumes delivery and leaves out what waits, and asks the leader where the stream ends.
+pub(super) async fn skip(
+    wanted: &SubscriptionRecord<Secret>,
+    on_resume: OnResume,
+    live: Option<&LiveProducer>,
+    key: &str,
+    ctx: &Context,
+) -> JsResult<Skip> {
+    if on_resume == OnResume::CatchUp || wanted.flow.suspended {
+        return Ok(Skip::No);
+    }
+    let Some(entry) = ctx.js.get(CONFIG_BUCKET, key).await? else { return Ok(Skip::No) };
+    let Some(old) = read(Some(&entry.value)) else { return Ok(Skip::No) };
+    if !old.flow.suspended && !was_inactive(&old, wanted, ctx).await? {
+        return Ok(Skip::No);
+    }
+    let Some(live) = live else { return Ok(Skip::Unknown) };
+    let stream = ctx.js.stream(&live.stream.name).await?.filter(|info| created(info) == live.stream.created);
+    Ok(stream.map_or(Skip::Unknown, |stream| {
+        let skip_to = SkipTo { stream_created: live.stream.created, sequence: stream.state.last_sequence };
+        Skip::Yes(Resumed { record: entry.value, skip_to })
+    }))
+}
+
+/// Whether a 410 has disabled the generation that is replaced.
+async fn was_inactive(
+    old: &SubscriptionRecord<Sealed>,
+    wanted: &SubscriptionRecord<Secret>,
+    ctx: &Context,
+) -> JsResult<bool> {
+    if old.identity.generation == wanted.identity.generation {
+        return Ok(false);
+    }
+    let mark = ctx.js.get(STATE_BUCKET, &disabled_key(&old.identity.uid)).await?;
+    let mark = mark.and_then(|entry| record::decode::<Disabled>(&entry.value).ok());
+    Ok(mark.is_some_and(|disabled| disabled.generation == old.identity.generation))
+}
+
+/// Reads a record. One that can't be read, such as a newer release's, is none.
+pub(super) fn read(record: Option<&[u8]>) -> Option<SubscriptionRecord<Sealed>> {
+    record.and_then(|value| record::decode(value).ok())
+}
+
+/// Returns the flow of the record that replaces `found`. A sequence up to which events were left out stays for as long
+/// as the stream is the same.
+pub(super) fn follow(
+    wanted: Flow,
+    found: Option<&[u8]>,
+    skip: &Skip,
+    on_resume: OnResume,
+    live: Option<&LiveProducer>,
+) -> Result<Flow, Changed> {
+    let old = read(found).map(|old| old.flow).unwrap_or_default();
+    if let Skip::Yes(resumed) = skip {
+        let is_same = found == Some(&resumed.record[..]);
+        return if is_same { Ok(Flow { skip_to: Some(resumed.skip_to), ..wanted }) } else { Err(Changed) };
+    }
+    if old.suspended && !wanted.suspended && on_resume == OnResume::SkipToNow {
+        return Err(Changed);
+    }
+    let is_current = |skip: &SkipTo| live.is_none_or(|live| live.stream.created == skip.stream_created);
+    Ok(Flow { skip_to: old.skip_to.filter(is_current), ..wanted })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hookwright_core::record::StreamRef;
+    use jiff::Timestamp;
+    use serde_json::json;
+
+    fn t(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    fn live(created: i64) -> LiveProducer {
+        let stream = StreamRef { name: "s".into(), created: t(created) };
+        LiveProducer { stream, consumer: "c".into(), filter: Vec::new(), revision: 1 }
+    }
+
+    fn stored(flow: Flow) -> Vec<u8> {
+        let delivery = serde_json::to_value(hookwright_core::delivery::policy::DeliveryPolicy::default()).unwrap();
+        let record = json!({
+            "version": 1,
+            "identity": { "uid": "s-1", "generation": 3, "namespace": "shop", "name": "billing" },
+            "producer": "p-1",
+            "select": { "eventTypes": [">"] },
+            "destination": { "url": "https://a/", "headers": [], "signing": [] },
+            "delivery": delivery,
+            "flow": flow,
+        });
+        record.to_string().into_bytes()
+    }
+
+    #[test]
+    fn only_a_record_that_resumes_names_a_sequence_and_later_ones_keep_it() {
+        let skip_to = |sequence| SkipTo { stream_created: t(1), sequence };
+        let flow = |suspended, skip_to| Flow { suspended, skip_to };
+        let (on, off) = (flow(false, None), flow(true, None));
+        let resumed = |old: &[u8]| Skip::Yes(Resumed { record: Bytes::copy_from_slice(old), skip_to: skip_to(9) });
+        let suspended = stored(off);
+        let next = |wanted, found: Option<&[u8]>, skip: &Skip, on_resume, created| {
+            follow(wanted, found, skip, on_resume, Some(&live(created)))
+        };
+        use OnResume::{CatchUp, SkipToNow};
+        assert!(read(Some(&suspended)).is_some(), "the record of this test is one");
+        assert_eq!(next(on, None, &Skip::No, SkipToNow, 1), Ok(on));
+        assert_eq!(next(on, Some(&suspended), &Skip::No, CatchUp, 1), Ok(on));
+        let skips = flow(false, Some(skip_to(9)));
+        assert_eq!(next(on, Some(&suspended), &resumed(&suspended), SkipToNow, 1), Ok(skips));
+        assert_eq!(next(on, Some(&suspended), &Skip::No, SkipToNow, 1), Err(Changed), "it was suspended meanwhile");
+        assert_eq!(next(on, Some(&stored(on)), &resumed(&suspended), SkipToNow, 1), Err(Changed), "and resumed");
+        for on_resume in [CatchUp, SkipToNow] {
+            assert_eq!(next(on, Some(&stored(skips)), &Skip::No, on_resume, 1), Ok(skips), "it stays where it is");
+            assert_eq!(next(on, Some(&stored(skips)), &Skip::No, on_resume, 2), Ok(on), "it is another stream's");
+        }
+        assert_eq!(next(off, Some(&stored(skips)), &Skip::No, SkipToNow, 1), Ok(flow(true, Some(skip_to(9)))));
+        assert_eq!(follow(on, Some(&stored(skips)), &Skip::No, SkipToNow, None), Ok(skips), "the stream isn't known");
+    }
+}
