@@ -109,7 +109,7 @@ write_kubeconfig admin "https://127.0.0.1:$PORT" "$STATE/kubeconfig"
 
 if [ -n "$CRDS" ]; then
   "$BIN/kubectl" --kubeconfig "$STATE/kubeconfig" apply -f "$CRDS" >"$STATE/crds.log" 2>&1 || die "the CRDs are refused"
-  "$BIN/kubectl" --kubeconfig "$STATE/kubeconfig" wait --for=condition=Established -f "$CRDS" --timeout=30s \
+  "$BIN/kubectl" --kubeconfig "$STATE/kubeconfig" wait --for=condition=Established -f "$CRDS" --timeout=120s \
     >>"$STATE/crds.log" 2>&1 || die "the CRDs are not established"
 fi
 

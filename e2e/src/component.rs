@@ -62,9 +62,9 @@ impl Component {
         self.process()?.kill9()
     }
 
-    /// Asks the process to end (SIGTERM) and waits for that, for up to a minute.
+    /// Asks the process to end (SIGTERM) and waits for that, for up to two minutes.
     pub async fn terminate(&self) -> Result<ExitStatus> {
-        self.process()?.terminate(Duration::from_secs(60)).await
+        self.process()?.terminate(Duration::from_secs(120)).await
     }
 
     /// Pauses the process without its knowledge (SIGSTOP), as a paused machine would.

@@ -57,7 +57,7 @@ impl ControlPlane {
         let plane = Self { process, folder: folder.to_owned(), kubectl: tools.tool("kubectl")? };
         // The script checks that its servers run. Only if the script itself runs does its line with `KUBECONFIG=`
         // count.
-        wait_for("the control plane to be ready", Duration::from_secs(150), async || {
+        wait_for("the control plane to be ready", Duration::from_secs(300), async || {
             if let Err(error) = plane.process.check_running() {
                 return Ok(Err(error));
             }

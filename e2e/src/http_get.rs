@@ -7,6 +7,9 @@ use anyhow::{Context, Result};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+/// Long enough for a busy machine: many a caller asks only once.
+const ANSWER: Duration = Duration::from_secs(60);
+
 /// Sends a GET and returns the status and the body. It uses HTTP/1.0, so that the answer ends with the connection.
 pub(crate) async fn http_get(address: SocketAddr, path: &str) -> Result<(u16, String)> {
     let exchange = async {
@@ -16,9 +19,9 @@ pub(crate) async fn http_get(address: SocketAddr, path: &str) -> Result<(u16, St
         stream.read_to_end(&mut answer).await?;
         anyhow::Ok(String::from_utf8_lossy(&answer).into_owned())
     };
-    let answer = tokio::time::timeout(Duration::from_secs(5), exchange)
+    let answer = tokio::time::timeout(ANSWER, exchange)
         .await
-        .context("no answer within 5 s")?
+        .with_context(|| format!("no answer within {ANSWER:?}"))?
         .with_context(|| format!("GET http://{address}{path}"))?;
     let status = answer.split(' ').nth(1).and_then(|code| code.parse().ok()).context("an answer without a status")?;
     let body = answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default();

@@ -42,7 +42,7 @@ pub use nats::{Nats, NatsServer, User};
 pub use operator::Operator;
 pub use process::Process;
 pub use publish::{Event, Publisher};
-pub use receiver::{Answer, Received, Receiver};
+pub use receiver::{Answer, Gate, Received, Receiver};
 pub use scratch::Scratch;
 pub use settings::SealingKey;
 pub use tools::{Tools, Use, workspace, workspace_binary};

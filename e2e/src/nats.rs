@@ -21,10 +21,15 @@ pub use server::NatsServer;
 pub use user::User;
 
 /// How long a cluster may take to elect leaders, and to catch up.
-const CURRENT: Duration = Duration::from_secs(60);
+const CURRENT: Duration = Duration::from_secs(120);
 const SYNC: &str = "sync_interval: always";
 /// How long one look at the cluster may take.
-const LOOK: Duration = Duration::from_secs(2);
+const LOOK: Duration = Duration::from_secs(5);
+/// How long it may take until there is a connection.
+const CONNECTED: Duration = Duration::from_secs(60);
+/// How long an answer may take of a server that stands alone, and of a cluster. A cluster may have lost a server, and the
+/// question with it: then it is better to ask again.
+const ANSWER: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(10));
 
 /// NATS with file storage and the rights of `deploy/nats.conf`. Streams are on all servers.
 pub struct Nats {
@@ -171,26 +176,36 @@ impl Nats {
 
     async fn connect_to(&self, servers: &[&NatsServer], user: User) -> Result<async_nats::Client> {
         let addresses: Vec<String> = servers.iter().map(|server| server.address()).collect();
-        async_nats::ConnectOptions::with_user_and_password(user.name().to_owned(), self.password(user).to_owned())
-            .custom_inbox_prefix(user.inbox_prefix())
-            .connect(&addresses)
-            .await
-            .with_context(|| format!("connect to {addresses:?} as {}", user.name()))
+        let (name, password) = (user.name(), self.password(user));
+        wait_for(&format!("a connection to {addresses:?} as {name}"), CONNECTED, async || {
+            let options = async_nats::ConnectOptions::with_user_and_password(name.to_owned(), password.to_owned());
+            Ok(options.custom_inbox_prefix(user.inbox_prefix()).connect(&addresses).await?)
+        })
+        .await
     }
 
     /// JetStream as that user.
     pub async fn jetstream(&self, user: User) -> Result<jetstream::Context> {
-        Ok(jetstream::new(self.connect(user).await?))
+        Ok(self.patient(self.connect(user).await?))
+    }
+
+    /// JetStream that waits for answers for as long as a busy machine may take.
+    fn patient(&self, client: async_nats::Client) -> jetstream::Context {
+        let mut jetstream = jetstream::new(client);
+        jetstream.set_timeout(if self.servers.len() == 1 { ANSWER.0 } else { ANSWER.1 });
+        jetstream
     }
 
     /// JetStream as [`User::App`], with which applications publish.
     pub async fn publisher(&self) -> Result<Publisher> {
-        Ok(Publisher::new(self.jetstream(User::App).await?))
+        let client = self.connect(User::App).await?;
+        Ok(Publisher::new(self.patient(client.clone()), jetstream::new(client)))
     }
 
     /// The same, connected to this server.
     pub async fn publisher_at(&self, server: &NatsServer) -> Result<Publisher> {
-        Ok(Publisher::new(jetstream::new(self.connect_to(&[server], User::App).await?)))
+        let client = self.connect_to(&[server], User::App).await?;
+        Ok(Publisher::new(self.patient(client.clone()), jetstream::new(client)))
     }
 }
 

@@ -52,23 +52,20 @@ impl Event {
 /// Publishes and waits for the server's acknowledgement.
 #[derive(Clone)]
 pub struct Publisher {
-    context: jetstream::Context,
+    /// Waits for as long as a busy machine may take.
+    patient: jetstream::Context,
+    /// Soon asks again, because the server may have crashed with the question.
+    impatient: jetstream::Context,
 }
 
 impl Publisher {
-    pub(crate) fn new(context: jetstream::Context) -> Self {
-        Self { context }
+    pub(crate) fn new(patient: jetstream::Context, impatient: jetstream::Context) -> Self {
+        Self { patient, impatient }
     }
 
     /// Publishes once.
     pub async fn publish(&self, event: &Event) -> Result<PublishAck> {
-        let Event { subject, headers, body } = event.clone();
-        self.context
-            .publish_with_headers(subject, headers, body)
-            .await
-            .with_context(|| format!("publish to {}", event.subject))?
-            .await
-            .with_context(|| format!("no acknowledgement for {}", event.subject))
+        publish(&self.patient, event).await
     }
 
     /// Publishes until the server acknowledges, through crashes of the server. Give the event a [`Event::message_id`],
@@ -76,11 +73,21 @@ impl Publisher {
     pub async fn publish_through_faults(&self, event: &Event, deadline: Duration) -> Result<PublishAck> {
         let start = Instant::now();
         loop {
-            match self.publish(event).await {
+            match publish(&self.impatient, event).await {
                 Ok(acknowledged) => return Ok(acknowledged),
                 Err(error) if start.elapsed() >= deadline => return Err(error),
                 Err(_) => tokio::time::sleep(PAUSE).await,
             }
         }
     }
+}
+
+async fn publish(jetstream: &jetstream::Context, event: &Event) -> Result<PublishAck> {
+    let Event { subject, headers, body } = event.clone();
+    jetstream
+        .publish_with_headers(subject, headers, body)
+        .await
+        .with_context(|| format!("publish to {}", event.subject))?
+        .await
+        .with_context(|| format!("no acknowledgement for {}", event.subject))
 }

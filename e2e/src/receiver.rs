@@ -15,7 +15,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-pub use answer::Answer;
+pub use answer::{Answer, Gate};
 
 /// A request that arrived.
 #[derive(Debug)]

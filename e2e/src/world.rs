@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::{ControlPlane, Dispatcher, Nats, Operator, Scratch, SealingKey, Tools, Use, servers};
 
-const READY: Duration = Duration::from_secs(60);
+const READY: Duration = Duration::from_secs(120);
 
 /// How to start a [`World`].
 #[derive(Clone)]

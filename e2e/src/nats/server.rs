@@ -12,7 +12,7 @@ use rustix::process::Signal;
 use super::user::Passwords;
 use crate::{Process, wait_for};
 
-const READY: Duration = Duration::from_secs(60);
+const READY: Duration = Duration::from_secs(120);
 /// Below the ports that the kernel gives to connections, so that a server finds its port free when it starts again.
 const PORTS: std::ops::Range<u16> = 10_000..30_000;
 

@@ -2,11 +2,30 @@
 
 use std::time::Duration;
 
+use tokio::sync::watch;
+
 /// An answer to one request.
 #[derive(Clone, Debug)]
 pub struct Answer {
     pub(super) delay: Duration,
     pub(super) kind: Kind,
+    pub(super) gate: Option<watch::Receiver<bool>>,
+}
+
+/// Holds answers back until a test has seen what there is to see meanwhile.
+#[derive(Debug)]
+pub struct Gate(watch::Sender<bool>);
+
+impl Gate {
+    /// A gate that is closed.
+    pub fn closed() -> Self {
+        Self(watch::Sender::new(false))
+    }
+
+    /// Lets all answers through, also those to come.
+    pub fn open(&self) {
+        self.0.send_replace(true);
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -19,17 +38,28 @@ pub(super) enum Kind {
 impl Answer {
     /// An answer with a status and no body.
     pub fn status(status: u16) -> Self {
-        Self { delay: Duration::ZERO, kind: Kind::Reply { status, headers: Vec::new(), body: Vec::new() } }
+        Self::of(Kind::Reply { status, headers: Vec::new(), body: Vec::new() })
     }
 
     /// No answer for as long as the client waits.
     pub fn hang() -> Self {
-        Self { delay: Duration::ZERO, kind: Kind::Hang }
+        Self::of(Kind::Hang)
     }
 
     /// No answer: the connection is closed.
     pub fn close() -> Self {
-        Self { delay: Duration::ZERO, kind: Kind::Close }
+        Self::of(Kind::Close)
+    }
+
+    fn of(kind: Kind) -> Self {
+        Self { delay: Duration::ZERO, kind, gate: None }
+    }
+
+    /// Holds the answer back until the gate is open, or dropped.
+    #[must_use]
+    pub fn once_open(mut self, gate: &Gate) -> Self {
+        self.gate = Some(gate.0.subscribe());
+        self
     }
 
     /// Adds a header, such as `Retry-After` or `Location`.

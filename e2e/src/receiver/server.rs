@@ -46,6 +46,10 @@ async fn handle(request: Request<Incoming>, state: &State) -> io::Result<Respons
     let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
     let answer = record(head, body, state);
     tokio::time::sleep(answer.delay).await;
+    if let Some(mut gate) = answer.gate {
+        // An error means that the gate was dropped.
+        let _ = gate.wait_for(|open| *open).await;
+    }
     match answer.kind {
         Kind::Hang => std::future::pending().await,
         Kind::Close => Err(io::Error::other("the script says so")),

@@ -11,7 +11,7 @@ use hookwright_e2e::{Answer, Options, User, World, by_length, report, wait_for};
 use serde_json::{Value, json};
 
 use crate::faults::all_received;
-use crate::shop::{SOON, Shop, beside, fixed, metric};
+use crate::shop::{SOON, Shop, TIMEOUT, beside, fixed, metric};
 
 /// What waits of the tenant whose Producer no dispatcher serves, and how much of all the consumer lets be unacked.
 fn stuck() -> (usize, i64) {
@@ -68,7 +68,8 @@ async fn a_producer_that_is_replaced_while_retries_are_due_drops_none() {
     let world = World::start(Options { dispatchers: 2, ..Options::default() }).await.unwrap();
     let shop = Shop::open(&world, json!({ "stream": { "deletionPolicy": "Delete" } })).await;
     shop.receiver.answer("/down", Answer::status(503));
-    shop.subscribe("down", &[">"], fixed("1s")).await;
+    // At most 100 attempts are made: they have to last for as long as a slow machine takes to replace the Producer.
+    shop.subscribe("down", &[">"], fixed("4s")).await;
     let bodies: HashSet<String> = (0..EVENTS).map(|n| n.to_string()).collect();
     let events: Vec<_> = bodies.iter().map(|body| shop.event("a", body.clone())).collect();
     shop.publish_all(&events).await;
@@ -78,7 +79,7 @@ async fn a_producer_that_is_replaced_while_retries_are_due_drops_none() {
     let mut again = before.clone();
     again["metadata"] = json!({ "name": "orders", "namespace": shop.namespace });
     again["status"].take();
-    let replace = ["replace", "--force", "--timeout=60s", "-f", "-"];
+    let replace = ["replace", "--force", TIMEOUT, "-f", "-"];
     world.control_plane.kubectl_stdin(&replace, &again.to_string()).await.unwrap();
     let after = world.wait_ready(&shop.namespace, "producers", "orders").await.unwrap();
     let uid = |producer: &Value| producer["metadata"]["uid"].clone();

@@ -8,10 +8,10 @@ use hookwright_e2e::{Publisher, Received, is_long, report, wait_for};
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
 
-use crate::shop::Shop;
+use crate::shop::{SOON, Shop};
 
 /// For everything to arrive: it may take a retry or two, and on a slow machine longer. It is no measure of speed.
-pub(crate) const ARRIVAL: Duration = Duration::from_secs(180);
+pub(crate) const ARRIVAL: Duration = Duration::from_secs(300);
 
 /// The endpoints that [`Load::survived`] looks at. `flaky` fails now and then by itself.
 pub(crate) const ENDPOINTS: [&str; 3] = ["one", "two", "flaky"];
@@ -35,9 +35,8 @@ impl Load {
                 tick.tick().await;
                 let body = format!("{load:08x}-{n}");
                 let (publisher, event) = (by.clone(), shop.event("tick", body.clone()).message_id(&body));
-                publishing.spawn(async move {
-                    publisher.publish_through_faults(&event, Duration::from_secs(60)).await.ok().map(|_| body)
-                });
+                publishing
+                    .spawn(async move { publisher.publish_through_faults(&event, SOON).await.ok().map(|_| body) });
             }
         };
         tokio::select! {

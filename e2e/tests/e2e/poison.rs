@@ -1,7 +1,5 @@
 //! What panics a dispatcher, or comes without its body, concerns no other event and no other Subscription.
 
-use std::time::Duration;
-
 use hookwright_core::delivery::dead_letter::DeadLetterReason;
 use hookwright_core::delivery::progress::Progress;
 use hookwright_core::nats::ids::SubscriptionUid;
@@ -88,7 +86,7 @@ async fn an_event_whose_body_was_left_out_is_not_sent_without_it() {
     // A publisher may write the header itself.
     shop.publish(&shop.event("a", "").header("Nats-Msg-Size", "7")).await;
     // It comes again every 6 s, to either dispatcher, until one of them has found its consumer in order thrice.
-    shop.all_acked(Duration::from_secs(120)).await;
+    shop.all_acked(2 * SOON).await;
     let (letter, _) = shop.dead_event("orders").await;
     assert_eq!(letter.reason, DeadLetterReason::Malformed);
     assert!(letter.detail.unwrap().contains("Nats-Msg-Size"));

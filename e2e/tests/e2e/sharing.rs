@@ -4,15 +4,13 @@ mod streams;
 
 use std::time::{Duration, Instant};
 
-use hookwright_e2e::{Answer, Options, World, wait_for};
+use hookwright_e2e::{Answer, Options, World, is_long, wait_for};
 use serde_json::{Value, json};
 
-use crate::shop::{SOON, Shop, beside, condition, merge, shared};
+use crate::shop::{SOON, Shop, all_loaded, began_after, beside, condition, merge, once_in_three, shared};
 
-/// A revoked grant stops deliveries within this time.
-const REVOKED: Duration = Duration::from_secs(30);
 /// A grant heals sooner than anything is looked at again by the clock, which is after 30 s.
-const GRANTED: Duration = Duration::from_secs(15);
+const GRANTED: Duration = Duration::from_secs(20);
 
 /// A Subscription in `namespace` to the shop's Producer `orders`, to the path `/<namespace>`.
 fn foreign(shop: &Shop<'_>, namespace: &str) -> Value {
@@ -36,13 +34,13 @@ async fn shut_out(shop: &Shop<'_>, namespace: &str) -> Value {
             && resolved["reason"] == "RefNotPermitted"
             && condition(status, "Ready")["status"] == "False"
     };
-    let found = shop.world.wait_status(namespace, "foreign", "shut out", REVOKED, check).await.unwrap();
+    let found = shop.world.wait_status(namespace, "foreign", "shut out", SOON, check).await.unwrap();
     found["status"].clone()
 }
 
 async fn let_in(shop: &Shop<'_>, namespace: &str) {
     let ready = |status: &Value| condition(status, "Ready")["status"] == "True";
-    shop.world.wait_status(namespace, "foreign", "let in", GRANTED, ready).await.unwrap();
+    shop.world.wait_status(namespace, "foreign", "let in", SOON, ready).await.unwrap();
 }
 
 /// The shop's Producer `orders` with this over its spec; nulls take fields away.
@@ -88,9 +86,19 @@ async fn grants_heal_and_revocations_stop_without_a_restart() {
     assert_eq!((count(&red), count(&blue)), (0, 0));
 
     // All.
-    edit_producer(&shop, json!({ "allowedNamespaces": { "from": "All" } })).await;
-    let_in(&shop, &red).await;
-    let_in(&shop, &blue).await;
+    once_in_three("a grant by the Producer", async |n| {
+        if n > 1 {
+            edit_producer(&shop, json!({ "allowedNamespaces": null })).await;
+            shut_out(&shop, &red).await;
+            shut_out(&shop, &blue).await;
+        }
+        let start = Instant::now();
+        edit_producer(&shop, json!({ "allowedNamespaces": { "from": "All" } })).await;
+        let_in(&shop, &red).await;
+        let_in(&shop, &blue).await;
+        by_a_signal(start)
+    })
+    .await;
     publish_and_wait(&shop, published).await;
     shop.requests(&red, 5).await;
     shop.requests(&blue, 5).await;
@@ -104,8 +112,17 @@ async fn grants_heal_and_revocations_stop_without_a_restart() {
     assert!(count(&red) > 5, "the other goes on");
 
     // By the namespaces' labels.
-    label(&shop, &blue, "team=red").await;
-    let_in(&shop, &blue).await;
+    once_in_three("a grant by a label", async |n| {
+        if n > 1 {
+            label(&shop, &blue, "team=blue").await;
+            shut_out(&shop, &blue).await;
+        }
+        let start = Instant::now();
+        label(&shop, &blue, "team=red").await;
+        let_in(&shop, &blue).await;
+        by_a_signal(start)
+    })
+    .await;
     let before = count(&blue);
     publish_and_wait(&shop, published).await;
     shop.requests(&blue, before + 5).await;
@@ -121,14 +138,22 @@ async fn grants_heal_and_revocations_stop_without_a_restart() {
     assert_eq!(producer["status"]["subscriptions"], 1, "those that are shut out are not counted");
 }
 
-/// Nothing arrives at `namespace` from 5 s after now on, while events come in.
+/// Whether it healed by a signal: sooner than by the clock.
+fn by_a_signal(start: Instant) -> anyhow::Result<()> {
+    let took = start.elapsed();
+    anyhow::ensure!(took < GRANTED, "{took:?}");
+    Ok(())
+}
+
+/// No attempt for `namespace` begins once the dispatchers have loaded that it is shut out, while events come in.
 async fn nothing_more(shop: &Shop<'_>, namespace: &str, published: &mut usize) {
-    let revoked = Instant::now();
-    while revoked.elapsed() < Duration::from_secs(8) {
+    let (revoked, loaded) = (Instant::now(), all_loaded(shop.world).await);
+    assert!(!is_long() || revoked.elapsed() < Duration::from_secs(5), "{:?}", revoked.elapsed());
+    while loaded.elapsed().unwrap() < Duration::from_secs(8) {
         publish_and_wait(shop, published).await;
     }
-    let late = shop.receiver.requests(&format!("/{namespace}"));
-    let late = late.iter().filter(|request| request.at > revoked + Duration::from_secs(5)).count();
+    // One that has begun and is not sent yet gets some time.
+    let late = began_after(&shop.receiver.requests(&format!("/{namespace}")), loaded + Duration::from_secs(5));
     assert_eq!(late, 0, "deliveries to {namespace} after it was shut out");
 }
 
@@ -203,10 +228,11 @@ async fn subscriptions_inherit_the_producers_delivery_field_by_field() {
     wait_for("three attempts, 1 s and 2 s apart", SOON, async || {
         let start = shop.receiver.count("/heir");
         shop.publish(&shop.event("a", "2")).await;
-        let got = shop.receiver.wait_count("/heir", start + 3, Duration::from_secs(10)).await?;
+        let got = shop.requests("heir", start + 3).await;
         let gaps: Vec<_> = got[start..].windows(2).map(|pair| pair[1].at - pair[0].at).collect();
-        let about = |gap: Duration, seconds: f64| (gap.as_secs_f64() - seconds).abs() < 0.9;
-        anyhow::ensure!(about(gaps[0], 1.0) && about(gaps[1], 2.0), "{gaps:?}");
+        // None comes too early. On a slow machine one may come late.
+        let least = |gap: Duration, seconds: f64| gap.as_secs_f64() > seconds - 0.1;
+        anyhow::ensure!(least(gaps[0], 1.0) && least(gaps[1], 2.0), "{gaps:?}");
         Ok(())
     })
     .await

@@ -1,7 +1,7 @@
 //! What most tests start from: a namespace with a Producer, a receiver, and Subscriptions to it.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
 use async_nats::HeaderMap;
@@ -14,7 +14,7 @@ use hookwright_core::delivery::parked::{PARKED_HEADER, ParkedDelivery};
 use hookwright_core::delivery::progress::Progress;
 use hookwright_core::nats::delivery_id::DeliveryKey;
 use hookwright_core::nats::ids::{ProducerUid, SubscriptionUid};
-use hookwright_core::nats::names::{DEAD_LETTER_STREAM, dead_delivery, dead_event, parked_due};
+use hookwright_core::nats::names::{CONFIG_BUCKET, DEAD_LETTER_STREAM, dead_delivery, dead_event, parked_due};
 use hookwright_core::record::VERSION;
 use hookwright_e2e::{
     ControlPlane, Event, Options, Publisher, Received, Receiver, Scratch, Tools, User, World, wait_for,
@@ -23,8 +23,10 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio::sync::{OnceCell, RwLock, RwLockReadGuard, RwLockWriteGuard, Semaphore, SemaphorePermit};
 
-/// Long enough for anything that should be quick; a test that needs a bound of its own says so.
-pub(crate) const SOON: Duration = Duration::from_secs(30);
+/// Long enough for anything that should be quick, also on a slow machine that does much else. It is no measure of speed.
+pub(crate) const SOON: Duration = Duration::from_secs(120);
+/// The same for `kubectl`, which deletes or waits.
+pub(crate) const TIMEOUT: &str = "--timeout=120s";
 
 /// A namespace to which the shared world's settings give streams and subjects that don't bear its name.
 pub(crate) const TENANT: &str = "tenant";
@@ -163,7 +165,7 @@ impl<'w> Shop<'w> {
             async move { client.request::<Value>(request).await.unwrap() }
         };
         stream::iter(objects).map(post).buffer_unordered(16).for_each(async |_| ()).await;
-        wait_for("all to be Ready", Duration::from_secs(180), async || {
+        wait_for("all to be Ready", Duration::from_secs(600), async || {
             let ready = metric(&self.world.operator.metrics().await?, "operator_subscriptions{ready=\"True\"}");
             anyhow::ensure!(ready == count as u64, "{ready} are");
             Ok(())
@@ -288,6 +290,42 @@ impl<'w> Shop<'w> {
         let letter = message.headers.get(DEAD_LETTER_HEADER).unwrap().as_str();
         (serde_json::from_str(letter).unwrap(), String::from_utf8(message.payload.to_vec()).unwrap())
     }
+}
+
+/// Tries up to three times, each time anew: for what a machine that stands still for a moment spoils once, and a fault of
+/// Hookwright spoils each time.
+pub(crate) async fn once_in_three<T>(what: &str, mut round: impl AsyncFnMut(usize) -> anyhow::Result<T>) -> T {
+    for n in 1..=2 {
+        match round(n).await {
+            Ok(value) => return value,
+            Err(error) => println!("{what}: round {n} is spoiled: {error:#}"),
+        }
+    }
+    round(3).await.context(what.to_owned()).unwrap()
+}
+
+/// Waits until all dispatchers have loaded the config that there is now. Returns the time of that.
+pub(crate) async fn all_loaded(world: &World) -> SystemTime {
+    let jetstream = world.nats.jetstream(User::Operator).await.unwrap();
+    let config = jetstream.get_stream(format!("KV_{CONFIG_BUCKET}")).await.unwrap();
+    let last = config.cached_info().state.last_sequence;
+    for dispatcher in &world.dispatchers {
+        wait_for(&format!("config revision {last}"), SOON, async || {
+            let loaded = metric(&dispatcher.metrics().await?, "hookwright_dispatcher_config_revision ");
+            anyhow::ensure!(loaded >= last, "{loaded} of {last}");
+            Ok(())
+        })
+        .await
+        .unwrap();
+    }
+    SystemTime::now()
+}
+
+/// How many attempts began later than this. The sender says when, so it doesn't matter how late one was received.
+pub(crate) fn began_after(requests: &[Arc<Received>], time: SystemTime) -> usize {
+    let time = time.duration_since(UNIX_EPOCH).unwrap().as_secs();
+    let began = |request: &Received| request.header("webhook-timestamp").parse::<u64>().unwrap();
+    requests.iter().filter(|request| began(request) > time).count()
 }
 
 /// 24 bytes and more, as Standard Webhooks has it.

@@ -1,26 +1,37 @@
 //! A dispatcher stops as it should.
 
-use std::collections::HashSet;
-use std::time::Duration;
-
-use hookwright_e2e::{Answer, Options, World};
+use hookwright_e2e::{Answer, Gate, Options, World, wait_for};
 use serde_json::json;
+use std::collections::HashSet;
 
-use crate::shop::{Shop, beside};
+use crate::shop::{SOON, Shop, beside};
 
 #[tokio::test]
 async fn a_dispatcher_that_stops_finishes_or_parks_what_it_holds() {
     let _machine = beside().await;
     let world = World::start(Options::default()).await.unwrap();
     let shop = Shop::open(&world, json!({})).await;
-    shop.receiver.answer("/slow", Answer::status(200).after(Duration::from_secs(2)));
-    shop.subscribe("slow", &[">"], json!({})).await;
+    let gate = Gate::closed();
+    shop.receiver.answer("/slow", Answer::status(200).once_open(&gate));
+    shop.subscribe("slow", &[">"], json!({ "delivery": { "timeout": "30s" } })).await;
     // Eight are under way (a 64th of 512), the others wait.
     for n in 0..40 {
         shop.publish(&shop.event("order.created", format!("{n}"))).await;
     }
     shop.requests("slow", 8).await;
-    let status = world.dispatchers[0].terminate().await.unwrap();
+    // Those that are under way end once it stops.
+    let stopping = async {
+        wait_for("it to be stopping", SOON, async || {
+            let logs = world.dispatchers[0].logs();
+            anyhow::ensure!(logs.contains("stopping"), "{logs}");
+            Ok(())
+        })
+        .await
+        .unwrap();
+        gate.open();
+    };
+    let (status, ()) = tokio::join!(world.dispatchers[0].terminate(), stopping);
+    let status = status.unwrap();
     assert!(status.success(), "{status}");
     let before = shop.receiver.count("/slow");
     assert!(before < 40, "it did not start what waited: {before}");

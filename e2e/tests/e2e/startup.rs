@@ -1,9 +1,10 @@
 //! What a dispatcher says when it can't work.
 
 use std::process::Stdio;
-use std::time::Duration;
 
 use hookwright_e2e::{Process, Scratch, Tools, wait_for, workspace_binary};
+
+use crate::shop::SOON;
 
 /// A nats-server without JetStream.
 #[tokio::test]
@@ -13,7 +14,7 @@ async fn a_nats_server_without_jetstream_is_refused_in_a_sentence() {
     let mut server = std::process::Command::new(tools.tool("nats-server").unwrap());
     server.args(["--addr", "127.0.0.1", "--port", "-1"]);
     let server = Process::spawn("nats-server", &server, &scratch.path().join("nats.log")).unwrap();
-    let port = wait_for("the port", Duration::from_secs(10), async || {
+    let port = wait_for("the port", SOON, async || {
         let logs = server.logs();
         let (_, rest) = logs.split_once("connections on 127.0.0.1:").ok_or(anyhow::anyhow!("{logs}"))?;
         Ok(rest.chars().take_while(char::is_ascii_digit).collect::<String>().parse::<u16>()?)
@@ -59,6 +60,6 @@ fn settings(scratch: &Scratch, url: &str) -> std::path::PathBuf {
 async fn run(binary: &str, settings: &std::path::Path, arguments: &[&str]) -> (bool, String) {
     let mut command = tokio::process::Command::new(workspace_binary(binary).unwrap());
     command.arg("--config").arg(settings).args(arguments).stdin(Stdio::null()).kill_on_drop(true);
-    let output = tokio::time::timeout(Duration::from_secs(20), command.output()).await.unwrap().unwrap();
+    let output = tokio::time::timeout(SOON, command.output()).await.unwrap().unwrap();
     (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned())
 }

@@ -9,13 +9,16 @@ use futures::StreamExt;
 use hookwright_core::nats::names::{
     CONFIG_BUCKET, DEAD_LETTER_STREAM, DUE_CONSUMER, HEALTH_BUCKET, PARKED_STREAM, STATE_BUCKET, deleted_key,
 };
-use hookwright_e2e::{Answer, Options, User, World, wait_for};
+use hookwright_e2e::{Answer, Options, User, World, by_length, wait_for};
 use serde_json::{Value, json};
 
-use crate::shop::{SOON, Shop, beside, condition, fixed, shared};
+use crate::shop::{SOON, Shop, TIMEOUT, beside, condition, fixed, shared};
 
-/// The operator looks at its own streams every 5 s, and at the Producers' streams and consumers every 10 s.
-const PUT_RIGHT: Duration = Duration::from_secs(15);
+/// How soon it is put right. The operator looks at its own streams every 5 s, and at the Producers' streams and consumers
+/// every 10 s.
+fn put_right() -> Duration {
+    by_length(SOON, Duration::from_secs(15))
+}
 
 async fn jetstream(world: &World) -> Context {
     world.nats.jetstream(User::Operator).await.unwrap()
@@ -37,7 +40,7 @@ async fn edited(jetstream: &Context, name: &str, edit: Edit) {
     edit(&mut config);
     assert_ne!(bare(jetstream.update_stream(&config).await.unwrap().config), bare(before.clone()), "{name}");
     let start = Instant::now();
-    wait_for(&format!("{name} to be put right"), PUT_RIGHT, async || {
+    wait_for(&format!("{name} to be put right"), put_right(), async || {
         let live = jetstream.get_stream(name).await?.cached_info().config.clone();
         anyhow::ensure!(bare(live.clone()) == bare(before.clone()), "{live:?}");
         Ok(())
@@ -71,7 +74,7 @@ async fn edited_and_paused(stream: &Stream, name: &str) {
     let hour = async_nats::datetime::DateTime::now_utc() + Duration::from_secs(3600);
     assert!(stream.pause_consumer(name, hour).await.unwrap().paused);
     let start = Instant::now();
-    wait_for(&format!("{name} to be put right"), PUT_RIGHT, async || {
+    wait_for(&format!("{name} to be put right"), put_right(), async || {
         let (mut live, paused) = consumer(stream, name).await?;
         live.metadata.clone_from(&before.metadata);
         anyhow::ensure!(!paused && live == before, "{paused} {live:?}");
@@ -174,7 +177,7 @@ async fn only_a_deleted_subscription_is_marked_as_deleted() {
     assert!(newest(&jetstream, &mark(&gone)).await.is_none());
 
     let plane = &world.control_plane;
-    let delete = ["delete", "subscription.hookwright.dev/gone", "-n", &shop.namespace, "--timeout=30s"];
+    let delete = ["delete", "subscription.hookwright.dev/gone", "-n", &shop.namespace, TIMEOUT];
     plane.kubectl(&delete).await.unwrap();
     let headers = newest(&jetstream, &mark(&gone)).await.unwrap();
     assert!(headers.get("KV-Operation").is_none(), "{headers:?}");
@@ -185,7 +188,7 @@ async fn only_a_deleted_subscription_is_marked_as_deleted() {
     assert_eq!(text("Nats-Rollup"), None);
 
     // A new Producer of the same name: the Subscription gets a new record.
-    let delete = ["delete", "producer.hookwright.dev/orders", "-n", &shop.namespace, "--timeout=30s"];
+    let delete = ["delete", "producer.hookwright.dev/orders", "-n", &shop.namespace, TIMEOUT];
     plane.kubectl(&delete).await.unwrap();
     assert!(newest(&jetstream, &mark(&kept)).await.is_none());
 }
@@ -217,7 +220,7 @@ async fn what_belongs_to_no_object_is_removed_however_much_it_is() {
         }
         anyhow::Ok(left)
     };
-    wait_for("all to be removed", Duration::from_secs(120), async || {
+    wait_for("all to be removed", 3 * SOON, async || {
         let left = (left(CONFIG_BUCKET, "subscription.nobody.*").await?, left(HEALTH_BUCKET, "*.base").await?);
         anyhow::ensure!(left == (0, 0), "{left:?}");
         Ok(())

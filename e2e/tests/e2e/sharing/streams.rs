@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::{edit_producer, foreign, let_in, publish_and_wait, shut_out};
 use crate::malformed::publish_raw;
-use crate::shop::{SOON, Shop, TENANT, condition, shared};
+use crate::shop::{SOON, Shop, TENANT, TIMEOUT, condition, shared};
 
 /// The stream's configuration, and how many consumers it has.
 async fn stream(world: &World, name: &str) -> (Config, usize) {
@@ -85,7 +85,7 @@ async fn an_existing_stream_is_read_by_the_producers_subjects_and_never_changed(
     assert!(!shop.receiver.requests("/reader").iter().any(|request| unwanted(&request.body)));
     assert_eq!(stream(shop.world, &name).await, (before.clone(), 1));
 
-    plane.kubectl(&["delete", existing, "-n", &shop.namespace, "--timeout=30s"]).await.unwrap();
+    plane.kubectl(&["delete", existing, "-n", &shop.namespace, TIMEOUT]).await.unwrap();
     assert_eq!(stream(shop.world, &name).await, (before, 0), "only the shared consumer goes");
 }
 
@@ -202,7 +202,7 @@ async fn a_recreated_producer_of_the_same_name_inherits_neither_stream_nor_subsc
     edit_producer(&shop, json!({ "allowedNamespaces": { "from": "All" } })).await;
     plane.apply_json(&foreign(&shop, &namespace)).await.unwrap();
     let_in(&shop, &namespace).await;
-    let delete = ["delete", "producer.hookwright.dev/orders", "-n", &shop.namespace, "--timeout=30s"];
+    let delete = ["delete", "producer.hookwright.dev/orders", "-n", &shop.namespace, TIMEOUT];
     plane.kubectl(&delete).await.unwrap();
     shut_out(&shop, &namespace).await;
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use futures::TryStreamExt;
 use hookwright_core::delivery::health::DeliveryCounts;
 use hookwright_core::nats::names::HEALTH_BUCKET;
-use hookwright_e2e::{Answer, Options, User, World, by_length, report, wait_for};
+use hookwright_e2e::{Answer, Options, User, World, by_length, is_long, report, wait_for};
 use kube::Client;
 use kube::core::{DynamicObject, WatchEvent};
 use serde_json::{Value, json};
@@ -32,15 +32,16 @@ const SICK: usize = 5;
 /// Between two looks at all of them.
 const PAUSE: Duration = Duration::from_secs(4);
 /// How long it is waited for this many statuses to be written after the load.
-const SHOWN: Duration = Duration::from_secs(60);
+const SHOWN: Duration = Duration::from_secs(180);
+/// How many writes of status may be under way at the same time: as many objects are reconciled.
+const UNDER_WAY: u64 = 64;
 fn written() -> usize {
     by_length(400, 800)
 }
 
-/// How late a turn may be seen. On a machine that has nothing else to do it is about 1.3 s, in a debug build.
-fn turn_seen() -> Duration {
-    by_length(SHOWN, Duration::from_secs(2))
-}
+/// How late a turn may be seen in the long form. On a machine that has nothing else to do it is about 1.3 s, in a debug
+/// build.
+const TURN_SEEN: Duration = Duration::from_secs(2);
 
 #[tokio::test]
 async fn many_subscriptions_share_twenty_writes_a_second() {
@@ -65,7 +66,7 @@ async fn many_subscriptions_share_twenty_writes_a_second() {
             n += 1;
         }
     };
-    let before = written_at_the_server(&world).await;
+    let (start, before) = (Instant::now(), written_at_the_server(&world).await);
     let (busiest, turns, backwards, ()) = tokio::join!(busiest(&world), turns(&shop), backwards(&shop), publish);
     let served = written_at_the_server(&world).await - before;
     let all = subscriptions();
@@ -73,9 +74,9 @@ async fn many_subscriptions_share_twenty_writes_a_second() {
         "{all} Subscriptions: at most {busiest} writes of status in 10 s, {served} in all; turns seen after {turns:?}"
     ));
     // Spent when a write begins, counted when it has ended: one that took long counts beside those of the next window.
-    assert!(busiest <= 210, "{busiest} in 10 s");
-    assert!(served as u64 <= 20 * (load().as_secs() + 15), "{served} by the API server");
-    assert!(turns.iter().all(|late| *late <= turn_seen()), "{turns:?}");
+    assert!(busiest <= by_length(220 + UNDER_WAY, 210), "{busiest} in 10 s");
+    assert!(served <= 20 * start.elapsed().as_secs() + UNDER_WAY, "{served} by the API server");
+    assert!(!is_long() || turns.iter().all(|late| *late <= TURN_SEEN), "{turns:?}");
     assert_eq!(backwards, Vec::<String>::new());
     exact(&shop).await;
     shown(&shop).await;
@@ -133,7 +134,7 @@ async fn turns(shop: &Shop<'_>) -> Vec<Duration> {
     let mut events = std::pin::pin!(events);
     let mut turned = HashMap::new();
     while turned.len() < SICK {
-        let event = tokio::time::timeout(load(), events.try_next()).await.expect("no turn").unwrap();
+        let event = tokio::time::timeout(SHOWN, events.try_next()).await.expect("no turn").unwrap();
         let (WatchEvent::Added(object) | WatchEvent::Modified(object)) = event.expect("the watch has ended") else {
             continue;
         };
@@ -146,8 +147,9 @@ async fn turns(shop: &Shop<'_>) -> Vec<Duration> {
     let late = |(name, seen): (&String, &Instant)| {
         let requests = shop.receiver.requests(&format!("/{name}"));
         let span = |at: Instant| at.duration_since(requests[0].at);
-        let due = requests.iter().skip(2).find(|request| span(request.at) >= Duration::from_secs(10)).unwrap();
-        seen.duration_since(due.at)
+        let due = requests.iter().skip(2).find(|request| span(request.at) >= Duration::from_secs(10));
+        // On a slow machine the ten seconds of the dispatcher may be a little less here.
+        seen.duration_since(due.or(requests.last()).unwrap().at)
     };
     turned.iter().map(late).collect()
 }
@@ -188,7 +190,7 @@ async fn backwards(shop: &Shop<'_>) -> Vec<String> {
 /// No dispatcher died, so what they have counted is what receivers got.
 async fn exact(shop: &Shop<'_>) {
     let bucket = shop.world.nats.jetstream(User::Operator).await.unwrap().get_key_value(HEALTH_BUCKET).await.unwrap();
-    wait_for("all counts to be written", Duration::from_secs(30), async || {
+    wait_for("all counts to be written", SHOWN, async || {
         let keys: Vec<String> = bucket.keys().await?.try_collect().await?;
         let mut counted = 0;
         for key in &keys {
