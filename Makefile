@@ -11,7 +11,7 @@ BUILD := $(CARGO) build --workspace --locked
 TEST := $(CARGO) test --workspace --locked
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 # What needs no server: the tests beside the code, and these of tests/ folders.
-UNIT := --lib --bins --test schema_memory --test schema --test releases
+UNIT := --lib --bins --test schema_memory --test positions --test schema --test releases
 # Most end-to-end tests wait most of the time.
 E2E := RUST_TEST_THREADS=6 $(TEST) --test e2e --
 SUMMARY := $(abspath $(TARGET))/test-long.txt
@@ -54,7 +54,7 @@ test-long: tools build ## Run the long form of the tests that have one, and all 
 	@rm -f $(SUMMARY)
 	@export HOOKWRIGHT_TEST_SUMMARY=$(SUMMARY); rc=0; \
 	  HOOKWRIGHT_TEST_LONG=1 \
-	  tools/step.sh "Long tests of schemas" $(TEST) --lib --test schema_memory -- schema:: memory || rc=1; \
+	  tools/step.sh "Long tests of schemas and positions" $(TEST) --lib --test schema_memory --test positions -- schema:: memory lag laps || rc=1; \
 	  HOOKWRIGHT_TEST_LONG=1 \
 	  tools/step.sh "Long tests" $(TEST) --test e2e -- --test-threads=1 $(LONG) || rc=1; \
 	  echo "On three NATS servers:" >>$(SUMMARY); \

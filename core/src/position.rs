@@ -20,7 +20,7 @@
 //!   skipped, and reads up to it. The range goes when the cursor and the shared consumer's ack floor have passed `until`:
 //!   until then an event may still be in the hands of a dispatcher that skips it.
 //!
-//! The rules were found with a model of two dispatchers whose views lag; `tests/positions.rs` checks them with these very
+//! The rules were found with a model of two dispatchers whose views lag; `tests/positions` checks them with these very
 //! functions.
 
 mod cursor;

@@ -74,3 +74,44 @@ impl Cursor {
         missed.time = now;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        let mut cursor = Cursor::new(at(1));
+        let json = json!({ "version": 1, "streamCreated": "1970-01-01T00:00:01Z", "next": 1, "last": 0, "skipped": 0 });
+        assert_eq!(serde_json::to_value(&cursor).unwrap(), json);
+        assert_eq!(serde_json::from_value::<Cursor>(json).unwrap(), cursor);
+
+        cursor.miss(3, 5, at(9));
+        let cursor = Cursor { next: 9, under_way: vec![6, 8], last: 20, oldest: Some(at(2)), skipped: 4, ..cursor };
+        let text = serde_json::to_string(&cursor).unwrap();
+        assert_eq!(serde_json::from_str::<Cursor>(&text).unwrap(), cursor);
+    }
+
+    #[test]
+    fn what_is_unknown_is_refused() {
+        let json = json!({ "version": 1, "streamCreated": "1970-01-01T00:00:01Z", "next": 1, "later": true });
+        assert!(serde_json::from_value::<Cursor>(json).is_err());
+    }
+
+    #[test]
+    fn misses_add_up() {
+        let mut cursor = Cursor::new(at(1));
+        cursor.miss(3, 5, at(10));
+        assert_eq!(cursor.missed, Some(Missed { first: 3, last: 5, count: 3, since: at(10), time: at(10) }));
+        cursor.miss(9, 9, at(20));
+        assert_eq!(cursor.missed, Some(Missed { first: 3, last: 9, count: 4, since: at(10), time: at(20) }));
+        // An empty range and one that was known to end later change only the time.
+        cursor.miss(8, 7, at(30));
+        assert_eq!(cursor.missed, Some(Missed { first: 3, last: 9, count: 4, since: at(10), time: at(30) }));
+    }
+}
