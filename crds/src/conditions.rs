@@ -168,6 +168,8 @@ reasons! {
     StartInFuture,
     /// `startFrom` names earlier events of a Producer in another namespace.
     HistoryNotGranted,
+    /// The endpoint has asked for a pause.
+    RetryAfter,
     /// Events are delivered as they come.
     Live,
     /// Events that have waited are being delivered.

@@ -3,7 +3,7 @@
 //! The mirror reports positions. A cursor is written about once a second, so nobody mirrors cursors: the room `health`
 //! reads one while its Subscription is behind, and once more after that.
 
-use hookwright_core::position::{Cursor, Position};
+use hookwright_core::position::{Cursor, Position, Waits};
 use jiff::Timestamp;
 
 /// How far a stream goes, by its leader.
@@ -51,9 +51,15 @@ impl Progress {
         self.is_stale || self.behind().is_some()
     }
 
-    /// Returns the position if the Subscription is not live.
+    /// Returns the position if the Subscription is behind. Once the last range is closed, new events are delivered as they
+    /// come, though the end of the range may not have come yet.
     pub(crate) fn behind(&self) -> Option<&Position> {
-        self.position.as_ref().filter(|position| !position.ranges.is_empty())
+        self.position.as_ref().filter(|position| position.is_behind())
+    }
+
+    /// Returns what the Subscription waits for, if only probes are sent to its endpoint.
+    pub(crate) fn closed(&self, now: Timestamp) -> Option<Waits> {
+        self.position.as_ref()?.waits.filter(|waits| waits.is_closed(now))
     }
 
     pub(crate) fn cursor(&self) -> Option<&Cursor> {

@@ -1,7 +1,8 @@
 //! Whether a Subscription's events are sent now, how many wait in the stream, and which the stream dropped meanwhile.
 
+use hookwright_core::delivery::breaker::FAILURES;
 use hookwright_core::nats::loss::{TOLD_FOR, is_told};
-use hookwright_core::position;
+use hookwright_core::position::{self, Waits};
 use hookwright_crds::{Behind, BehindReason, ConditionType, DeliveryStatus, Missed, Reason};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
@@ -21,7 +22,7 @@ pub(super) fn is_suspended(known: Option<bool>, before: &[Condition]) -> bool {
 }
 
 /// Returns the judgement of `Delivering`.
-pub(super) fn delivering(suspended: bool, gone: bool, progress: &Progress) -> Judgement {
+pub(super) fn delivering(suspended: bool, gone: bool, progress: &Progress, now: Timestamp) -> Judgement {
     if suspended {
         let message = "spec.suspend is true; events wait in the stream.";
         return Judgement::fails(&Refusal::new(Reason::Suspended, message));
@@ -29,6 +30,20 @@ pub(super) fn delivering(suspended: bool, gone: bool, progress: &Progress) -> Ju
     if gone {
         let message = "The endpoint answered 410 Gone; events wait in the stream until the Subscription is edited.";
         return Judgement::fails(&Refusal::new(Reason::EndpointGone, message));
+    }
+    match progress.closed(now) {
+        Some(Waits { until: Some(until), .. }) if now < until => {
+            let message = format!("The endpoint has asked for a pause until {until:.0}; events wait in the stream.");
+            return Judgement::fails(&Refusal::new(Reason::RetryAfter, message));
+        }
+        Some(Waits { since, .. }) => {
+            let message = format!(
+                "{FAILURES} deliveries in a row have failed, the last at {since:.0}. Events wait in the stream; the endpoint \
+                 is probed, at most 5 min apart, and what waits goes out once it is back."
+            );
+            return Judgement::fails(&Refusal::new(Reason::EndpointFailing, message));
+        }
+        None => {}
     }
     if progress.behind().is_some() {
         let message = "Events that have waited in the stream are delivered, the oldest first.";
@@ -143,13 +158,21 @@ mod tests {
     #[test]
     fn whether_events_are_sent() {
         let text = |suspended, gone, ranges| {
-            let judgement = delivering(suspended, gone, &progress(ranges));
+            let judgement = delivering(suspended, gone, &progress(ranges), t(60));
             format!("{} {}", judgement.status.as_str(), judgement.reason.as_str())
         };
         assert_eq!(text(true, true, open()), "False Suspended");
         assert_eq!(text(false, true, open()), "False EndpointGone");
         assert_eq!(text(false, false, open()), "True CatchingUp");
         assert_eq!(text(false, false, vec![]), "True Live");
+        let waiting = |waits: Waits| {
+            let mut progress = Progress::default();
+            progress.moved(Some(Position { waits: Some(waits), ..Position::live(t(1)) }));
+            delivering(false, false, &progress, t(60)).reason
+        };
+        assert_eq!(waiting(Waits { breaker: true, ..Waits::since(t(1)) }), Reason::EndpointFailing);
+        assert_eq!(waiting(Waits { until: Some(t(61)), ..Waits::since(t(1)) }), Reason::RetryAfter);
+        assert_eq!(waiting(Waits { until: Some(t(60)), ..Waits::since(t(1)) }), Reason::Live);
         assert!(!is_suspended(None, &[]) && is_suspended(Some(true), &[]));
     }
 

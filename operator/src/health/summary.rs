@@ -53,7 +53,7 @@ impl HealthPart {
         let before = Self::of(object.status.as_ref());
         let gone = *disabled == Some(generation);
         let suspended = flow::is_suspended(*suspended, &before.conditions);
-        let waits = gone || suspended || progress.behind().is_some();
+        let waits = gone || suspended || progress.behind().is_some() || progress.closed(now).is_some();
         let has_waited = find(&before.conditions, ConditionType::Delivering).is_some();
         if summary == &Summary::default() && !waits && !has_waited {
             return Wanted::default();
@@ -64,7 +64,7 @@ impl HealthPart {
         delivery.behind = flow::behind(old.and_then(|old| old.behind.as_ref()), progress, head);
         delivery.missed = flow::missed(old, progress);
         delivery.skipped = flow::skipped(old, progress);
-        let delivering = flow::delivering(suspended, gone, progress);
+        let delivering = flow::delivering(suspended, gone, progress, now);
         let judged = [
             (ConditionType::EndpointHealthy, healthy),
             (ConditionType::Delivering, Some(delivering)),
