@@ -108,11 +108,9 @@ impl HealthCell {
 
     /// Waits until no one looks. Returns the right to look, or nothing if another caller has looked meanwhile.
     pub(crate) async fn look(&self) -> Option<AsyncMutexGuard<'_, ()>> {
-        let right = self.looking.try_lock().ok();
-        if right.is_none() {
-            drop(self.looking.lock().await);
-        }
-        right
+        let before = self.state().looked;
+        let right = self.looking.lock().await;
+        (self.state().looked == before).then_some(right)
     }
 
     /// Takes the result of a look: how much the other dispatchers have parked. After a look that failed, what was known

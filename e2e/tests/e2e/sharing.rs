@@ -208,7 +208,9 @@ async fn subscriptions_inherit_the_producers_delivery_field_by_field() {
     };
     let inherited = effective("inheriting", &|delivery| delivery["retry"]["maxAttempts"] == 2).await;
     let retry = json!({ "maxAttempts": 2, "backoff": { "type": "Fixed", "delay": "1s" }, "jitterPercent": 0 });
-    assert_eq!(inherited, json!({ "timeout": "5s", "retry": retry, "deadLetter": { "policy": "Keep" } }));
+    let dead_letter = json!({ "policy": "Keep" });
+    let want = json!({ "timeout": "5s", "retry": retry, "deadLetter": dead_letter, "onResume": "CatchUp" });
+    assert_eq!(inherited, want);
 
     // It is what happens, too.
     shop.receiver.answer("/heir", Answer::status(500));
