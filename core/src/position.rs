@@ -29,5 +29,5 @@ mod ranges;
 pub mod slots;
 
 pub use cursor::{Cursor, Missed};
-pub use flow::{Flow, SkipTo};
+pub use flow::{Flow, SkipTo, resume_mark};
 pub use ranges::{Gone, Position, Range, Reason, Seen, Step, Waits};

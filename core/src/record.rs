@@ -16,7 +16,7 @@ pub use crate::codec::{RecordError, VERSION, decode, encode, encode_header};
 pub use checkpoint::Checkpoint;
 pub use dead_letter_bytes::DeadLetterBytes;
 pub use deleted::Deleted;
-pub use disabled::Disabled;
+pub use disabled::{Disabled, DisabledFor};
 pub use producer::{ProducerRecord, StreamRef};
 pub use schema::{EventSchemaRecord, Validation, Violations};
 pub use subscription::{Identity, SubscriptionRecord};

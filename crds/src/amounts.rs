@@ -2,7 +2,7 @@
 
 use hookwright_core::delivery::millis::Millis;
 
-use crate::Duration;
+use crate::{Duration, DurationOrZero};
 
 /// Why a field of `delivery` can't be read. The API server admits no such object.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -49,6 +49,12 @@ pub(crate) fn positive(field: &'static str, number: i32) -> Result<u32, PolicyEr
 /// Reads a duration above zero, if it is given.
 pub(crate) fn given(field: &'static str, value: Option<&Duration>) -> Result<Option<Millis>, PolicyError> {
     value.map(|value| duration(field, value)).transpose()
+}
+
+/// Reads a duration that may be zero.
+pub(crate) fn or_zero(field: &'static str, value: &DurationOrZero) -> Result<Millis, PolicyError> {
+    let text = || value.to_string();
+    value.to_std().map(Millis::from).ok_or_else(|| PolicyError::Duration { field, text: text() })
 }
 
 /// Reads a duration above zero.

@@ -168,6 +168,8 @@ reasons! {
     StartInFuture,
     /// `startFrom` names earlier events of a Producer in another namespace.
     HistoryNotGranted,
+    /// Attempts have failed for as long as `disableAfter` allows.
+    Disabled,
     /// The endpoint has asked for a pause.
     RetryAfter,
     /// Events are delivered as they come.

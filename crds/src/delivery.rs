@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::schema::plain_enum;
-use crate::{Duration, Retry};
+use crate::{Duration, DurationOrZero, Retry};
 
 /// How events are delivered.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
@@ -27,6 +27,16 @@ pub struct Delivery {
     /// What becomes of an event whose delivery is given up. Default: policy Keep.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dead_letter: Option<DeadLetter>,
+    /// For how long attempts may fail, from the first failure since a success on, before the Subscription is Inactive
+    /// (reason Disabled): 0s (for any time) or 1m to 8760h. Silence never disables. What matches meanwhile waits in the
+    /// stream. Any edit of the spec, or a new value of the annotation `hookwright.dev/resume`, ends it. Default: 120h. An
+    /// edit applies at once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = (
+        "duration(self) == duration('0s') || duration(self) >= duration('1m') && duration(self) <= duration('8760h')",
+        "must be 0s, or from 1m to 8760h"
+    ))]
+    pub disable_after: Option<DurationOrZero>,
     /// What becomes of the events that came while the Subscription was suspended or Inactive, once it is neither:
     /// CatchUp (they are delivered, the oldest first, as far as the stream still has them) or SkipToNow (those that
     /// still wait in the stream are left out and counted in `status.delivery.skipped`; retries that are due are still

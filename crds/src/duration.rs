@@ -83,6 +83,43 @@ impl JsonSchema for Duration {
     }
 }
 
+/// A duration that may be zero.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct DurationOrZero(Duration);
+
+impl DurationOrZero {
+    /// Writes a length of time.
+    pub fn of(length: StdDuration) -> Self {
+        Self(if length.is_zero() { Duration::new("0s") } else { crate::amounts::text(length.into()) })
+    }
+
+    /// See [`Duration::to_std`].
+    pub fn to_std(&self) -> Option<StdDuration> {
+        self.0.to_std()
+    }
+}
+
+impl fmt::Display for DurationOrZero {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl JsonSchema for DurationOrZero {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "DurationOrZero".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "maxLength": 24, "pattern": patterns::DURATION })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

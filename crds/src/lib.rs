@@ -49,14 +49,14 @@ pub use amounts::PolicyError;
 pub use backoff::{Backoff, BackoffType};
 pub use conditions::{ConditionStatus, ConditionType, Reason, condition, set_condition};
 pub use delivery::{DeadLetter, DeadLetterPolicy, Delivery, OnResume};
-pub use duration::Duration;
+pub use duration::{Duration, DurationOrZero};
 pub use endpoint::{Endpoint, Header, HeaderSource};
 pub use event_schema::{
     EventSchema, EventSchemaSpec, EventSchemaStatus, EventSchemaVersion, LocalProducerRef, PublishedVersion,
 };
 pub use event_type::{EventType, EventTypeFrom, EventTypeSelector};
 pub use names::{
-    CATEGORY, DEFAULT_SIGNING_KEY, FINALIZER, GROUP, SEND_TEST, USE_LABEL, USE_SUBSCRIPTIONS, VERSION,
+    CATEGORY, DEFAULT_SIGNING_KEY, FINALIZER, GROUP, RESUME, SEND_TEST, USE_LABEL, USE_SUBSCRIPTIONS, VERSION,
     signing_secret_name,
 };
 pub use producer::{Producer, ProducerSpec, ProducerStatus, StreamStatus, Validation};

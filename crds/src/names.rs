@@ -15,6 +15,8 @@ pub const USE_SUBSCRIPTIONS: &str = "subscriptions";
 
 /// The annotation on a Subscription that asks for test deliveries: each new value asks for one.
 pub const SEND_TEST: &str = "hookwright.dev/send-test";
+/// The annotation of a Subscription that ends its being Inactive: each new value asks for it.
+pub const RESUME: &str = "hookwright.dev/resume";
 
 /// The finalizer on a Producer or Subscription that has state in NATS to be removed.
 pub const FINALIZER: &str = "hookwright.dev/nats";

@@ -3,8 +3,8 @@
 use hookwright_core::delivery::backoff::Backoff;
 use hookwright_core::delivery::policy::{DEFAULT_JITTER_PERCENT, DeadLetterPolicy, DeliveryPolicy, RetryPolicy};
 
-use crate::amounts::{PolicyError, given, positive, text};
-use crate::{DeadLetter, Delivery, OnResume, Retry};
+use crate::amounts::{PolicyError, given, or_zero, positive, text};
+use crate::{DeadLetter, Delivery, DurationOrZero, OnResume, Retry};
 
 /// The policy that applies to a Subscription. Each field comes from the Subscription's `own` delivery, else from the
 /// `inherited` one of its Producer, else from the default.
@@ -21,6 +21,10 @@ pub fn effective(own: Option<&Delivery>, inherited: Option<&Delivery>) -> Result
             None => default.dead_letter,
             Some(crate::DeadLetterPolicy::Keep) => DeadLetterPolicy::Keep,
             Some(crate::DeadLetterPolicy::Discard) => DeadLetterPolicy::Discard,
+        },
+        disable_after: match both().find_map(|delivery| delivery.disable_after.as_ref()) {
+            None => default.disable_after,
+            Some(given) => or_zero("disableAfter", given)?,
         },
     })
 }
@@ -66,6 +70,7 @@ pub fn shown(policy: &DeliveryPolicy, on_resume: OnResume) -> Delivery {
                 DeadLetterPolicy::Discard => crate::DeadLetterPolicy::Discard,
             },
         }),
+        disable_after: Some(DurationOrZero::of(policy.disable_after.duration())),
         on_resume: Some(on_resume),
     }
 }

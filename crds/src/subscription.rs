@@ -1,9 +1,10 @@
 //! The kind Subscription: which events are delivered, where and how.
 
-use kube::{CustomResource, KubeSchema};
+use hookwright_core::position::resume_mark;
+use kube::{CustomResource, KubeSchema, ResourceExt};
 use serde::{Deserialize, Serialize};
 
-use crate::{Delivery, Endpoint, EventTypeSelector, Signing, StartFrom, SubscriptionStatus, patterns};
+use crate::{Delivery, Endpoint, EventTypeSelector, RESUME, Signing, StartFrom, SubscriptionStatus, patterns};
 
 /// The events of a Producer that are delivered, and where and how.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, CustomResource, KubeSchema)]
@@ -137,6 +138,13 @@ pub struct SubscriptionSpec {
     /// of the events that wait. Default: false.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub suspend: Option<bool>,
+}
+
+impl Subscription {
+    /// The mark of the last request to resume, which the annotation `hookwright.dev/resume` makes.
+    pub fn resume(&self) -> Option<u64> {
+        self.annotations().get(RESUME).map(|value| resume_mark(value))
+    }
 }
 
 /// A Producer, in the same namespace or in another one that it allows.

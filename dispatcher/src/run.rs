@@ -49,6 +49,7 @@ use crate::intake::readers;
 use crate::limits::attempts::Attempts;
 use crate::limits::budget::Budget;
 use crate::limits::lane::Lanes;
+use crate::limits::outage::Tenants;
 use crate::limits::read_ahead::ReadAhead;
 use crate::liveness::{Liveness, Renewer};
 use crate::metrics::Metrics;
@@ -119,6 +120,7 @@ struct Shared {
     disabled: Arc<DisabledSet>,
     positions: Arc<Positions>,
     slots: Arc<Slots>,
+    tenants: Arc<Tenants>,
     dead_letters: Arc<DeadLetterBudget>,
     health: Arc<Health>,
     clock: Arc<Clock>,
@@ -149,6 +151,7 @@ impl Shared {
             clock,
             disabled: DisabledSet::new(),
             positions: Positions::new(nats.clone()),
+            tenants: Arc::default(),
             slots: Slots::new(control.clone(), Arc::clone(&liveness), incarnation.clone()),
             liveness,
             queues: Queues { lanes, attempts, read_ahead: ReadAhead::new(limits.waiting) },
@@ -171,6 +174,7 @@ impl Shared {
             index: Arc::clone(&self.index),
             health: Arc::clone(&self.health),
             positions: Arc::clone(&self.positions.cells),
+            tenants: Arc::clone(&self.tenants),
             key,
             egress: self.settings.egress.clone(),
         };
@@ -212,6 +216,7 @@ impl Shared {
             violations: Arc::clone(&self.violations),
             lanes: Arc::clone(&self.queues.lanes),
             attempts: Arc::clone(&self.queues.attempts),
+            tenants: Arc::clone(&self.tenants),
             stop: self.stop.clone(),
         }
     }

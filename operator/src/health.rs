@@ -15,6 +15,7 @@ mod activity;
 mod base;
 pub(crate) mod correct;
 pub(crate) mod cursors;
+pub(crate) mod disable;
 mod flow;
 pub(crate) mod fold;
 mod summary;

@@ -31,6 +31,7 @@ use crate::context::Context;
 use crate::controllers::{self, Controllers};
 use crate::health::correct::Correct;
 use crate::health::cursors::Cursors;
+use crate::health::disable::Disable;
 use crate::health::fold::Fold;
 use crate::health::writer;
 use crate::metrics::Metrics;
@@ -132,6 +133,7 @@ async fn with_nats(ctx: &Context, readiness: &Readiness, connected: watch::Sende
         never = every(seconds(10), Checkpoints::default(), ctx) => match never {},
         never = every(seconds(10), Cursors, ctx) => match never {},
         never = every(seconds(10), Overdue::default(), ctx) => match never {},
+        never = every(seconds(10), Disable, ctx) => match never {},
         never = every(seconds(60), Tombstones::default(), ctx) => match never {},
     }
 }

@@ -17,6 +17,14 @@ pub struct DeliveryPolicy {
     pub retry: RetryPolicy,
     /// What becomes of deliveries that are given up.
     pub dead_letter: DeadLetterPolicy,
+    /// For how long attempts may fail without a success before the Subscription is disabled; zero: for any time.
+    #[serde(default = "disable_after")]
+    pub disable_after: Millis,
+}
+
+/// Five days.
+fn disable_after() -> Millis {
+    Millis::seconds(5 * 24 * 3600)
 }
 
 /// When failed attempts are repeated, and when a delivery is given up.
@@ -69,6 +77,7 @@ impl Default for RetryPolicy {
 
 impl Default for DeliveryPolicy {
     fn default() -> Self {
-        Self { timeout: Millis::seconds(15), retry: RetryPolicy::default(), dead_letter: DeadLetterPolicy::Keep }
+        let (retry, dead_letter) = (RetryPolicy::default(), DeadLetterPolicy::Keep);
+        Self { timeout: Millis::seconds(15), retry, dead_letter, disable_after: disable_after() }
     }
 }

@@ -10,6 +10,9 @@ pub struct Flow {
     /// Nothing is delivered. Events wait in the stream.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub suspended: bool,
+    /// The mark of the last request to resume ([`resume_mark`]). Each new one ends that the Subscription is disabled.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resume: Option<u64>,
     /// The dedicated reader leaves out what has waited up to here.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub skip_to: Option<SkipTo>,
@@ -23,6 +26,13 @@ pub struct SkipTo {
     pub stream_created: Timestamp,
     /// The last sequence that is left out.
     pub sequence: u64,
+}
+
+/// The mark of a request to resume: a number that differs if the text does.
+#[must_use]
+pub fn resume_mark(text: &str) -> u64 {
+    let digest = ring::digest::digest(&ring::digest::SHA256, text.as_bytes());
+    digest.as_ref().iter().take(6).fold(0, |mark, byte| mark << 8 | u64::from(*byte))
 }
 
 impl Flow {

@@ -1,27 +1,28 @@
-//! Subscriptions whose endpoint answered 410. They get no more events until their spec is edited.
+//! Subscriptions that are disabled: their endpoint answered 410, or has failed for too long. They get no more events until
+//! their spec is edited, or someone asks to resume.
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use hookwright_core::nats::ids::SubscriptionUid;
 use hookwright_core::nats::names::{DISABLED_KEYS, STATE_BUCKET, parse_disabled_key};
-use hookwright_core::record::{Disabled, decode};
+use hookwright_core::record::{Disabled, DisabledFor, decode};
 use hookwright_runtime::logging::chain;
 use hookwright_runtime::mirror::{Change, Mirror};
 use hookwright_runtime::nats::Nats;
 use tokio::sync::watch;
 use tracing::warn;
 
-/// The disabled generation of each disabled Subscription.
+/// The mark of each disabled Subscription.
 #[derive(Debug)]
 pub(crate) struct DisabledSet {
-    generations: RwLock<HashMap<SubscriptionUid, i64>>,
+    marks: RwLock<HashMap<SubscriptionUid, Disabled>>,
     loaded: watch::Sender<bool>,
 }
 
 impl DisabledSet {
     pub(crate) fn new() -> Arc<Self> {
-        Arc::new(Self { generations: RwLock::default(), loaded: watch::Sender::new(false) })
+        Arc::new(Self { marks: RwLock::default(), loaded: watch::Sender::new(false) })
     }
 
     /// Waits until all Subscriptions are known that were disabled before this dispatcher started.
@@ -30,25 +31,27 @@ impl DisabledSet {
         let _ = self.loaded.subscribe().wait_for(|loaded| *loaded).await;
     }
 
-    /// Whether this generation of the Subscription is disabled. An edit makes another generation, which is not.
-    pub(crate) fn contains(&self, uid: &SubscriptionUid, generation: i64) -> bool {
-        let generations = self.generations.read().unwrap_or_else(PoisonError::into_inner);
-        generations.get(uid) == Some(&generation)
+    /// Why this spec of the Subscription is disabled, if it is. An edit makes another one, which is not.
+    pub(crate) fn why(&self, uid: &SubscriptionUid, generation: i64, resume: Option<u64>) -> Option<DisabledFor> {
+        let marks = self.marks.read().unwrap_or_else(PoisonError::into_inner);
+        marks.get(uid).filter(|mark| mark.is_of(generation, resume)).map(|mark| mark.why)
     }
 
-    /// Adds a generation and returns whether it was new. If a Subscription has several disabled generations, the newest
-    /// counts.
-    pub(crate) fn insert(&self, uid: &SubscriptionUid, generation: i64) -> bool {
-        let mut generations = self.generations.write().unwrap_or_else(PoisonError::into_inner);
-        let is_new = generations.get(uid).is_none_or(|known| *known < generation);
-        if is_new {
-            generations.insert(uid.clone(), generation);
+    /// Adds a mark and returns whether it was new. That of the newest generation counts.
+    pub(crate) fn insert(&self, uid: &SubscriptionUid, mark: Disabled) -> bool {
+        let mut marks = self.marks.write().unwrap_or_else(PoisonError::into_inner);
+        let is_new = |known: &Disabled| {
+            known.generation < mark.generation || known.generation == mark.generation && known.resume != mark.resume
+        };
+        let new = marks.get(uid).is_none_or(is_new);
+        if new {
+            marks.insert(uid.clone(), mark);
         }
-        is_new
+        new
     }
 
     fn remove(&self, uid: &SubscriptionUid) {
-        self.generations.write().unwrap_or_else(PoisonError::into_inner).remove(uid);
+        self.marks.write().unwrap_or_else(PoisonError::into_inner).remove(uid);
     }
 
     /// Follows the records that all dispatchers write, for as long as the process runs.
@@ -67,7 +70,7 @@ impl DisabledSet {
                 }
             }
             Change::Put { key, value, .. } => match (parse_disabled_key(&key), decode::<Disabled>(&value)) {
-                (Some(uid), Ok(disabled)) => drop(self.insert(&uid, disabled.generation)),
+                (Some(uid), Ok(disabled)) => drop(self.insert(&uid, disabled)),
                 (_, Err(error)) => {
                     warn!(key, error = chain(&error), "can't read the record of a disabled Subscription")
                 }

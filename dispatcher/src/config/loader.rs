@@ -17,6 +17,7 @@ use crate::config::schema::Schema;
 use crate::config::subscription::Subscription;
 use crate::health::Health;
 use crate::http::endpoint::{Endpoint, Unusable};
+use crate::limits::outage::Tenants;
 use crate::panics;
 use crate::position::cells::Cells;
 
@@ -38,6 +39,7 @@ pub(crate) struct ConfigLoader {
     pub(crate) index: Arc<Index>,
     pub(crate) health: Arc<Health>,
     pub(crate) positions: Arc<Cells>,
+    pub(crate) tenants: Arc<Tenants>,
     pub(crate) key: SealingKey,
     pub(crate) egress: EgressPolicy,
 }
@@ -130,6 +132,7 @@ impl ConfigLoader {
             revision,
             health: self.health.cell(&identity.uid),
             position: self.positions.cell(&identity.uid),
+            tenant: self.tenants.of(&identity.namespace),
             flow,
             uid: identity.uid,
             producer,

@@ -9,6 +9,7 @@ use hookwright_core::select::Selection;
 
 use crate::health::HealthCell;
 use crate::http::endpoint::{Endpoint, Unusable};
+use crate::limits::outage::Tenant;
 use crate::position::cell::PositionCell;
 
 /// A Subscription that is ready for attempts.
@@ -27,6 +28,8 @@ pub(crate) struct Subscription {
     pub(crate) endpoint: Result<Endpoint, Unusable>,
     pub(crate) health: Arc<HealthCell>,
     pub(crate) position: Arc<PositionCell>,
+    /// The namespace, which all of its Subscriptions share.
+    pub(crate) tenant: Arc<Tenant>,
     /// Whether its events are delivered now.
     pub(crate) flow: Flow,
 }

@@ -63,6 +63,9 @@ impl Deliverer {
         let took = clock.elapsed();
         self.metrics.attempt(outcome.kind, took);
         permits.lane.attempted(outcome.kind, took);
+        if outcome.kind.is_of_endpoint() {
+            subscription.tenant.attempted(outcome.http_status.is_some());
+        }
         subscription.health.attempt(LastAttempt {
             time: started,
             outcome: outcome.kind,

@@ -4,6 +4,7 @@ use hookwright_core::delivery::event_ref::EventRef;
 use hookwright_core::delivery::outcome::Outcome;
 use hookwright_core::delivery::postpone::Postponed;
 use hookwright_core::position::{Gone, Position, Reason, Waits};
+use hookwright_core::record::DisabledFor;
 use tracing::info;
 
 use crate::config::subscription::Subscription;
@@ -12,12 +13,16 @@ use crate::deliver::delivery::{Delivery, Origin, Standing};
 use crate::parking::messages::Published;
 
 impl Deliverer {
-    /// Why nothing may be delivered to the Subscription now, by its spec or because its endpoint is gone.
+    /// Why nothing may be delivered to the Subscription now, by its spec or because it is disabled.
     pub(crate) fn held_back(&self, subscription: &Subscription) -> Option<Reason> {
         if subscription.flow.suspended {
             return Some(Reason::Suspended);
         }
-        self.disabled.contains(&subscription.uid, subscription.generation).then_some(Reason::EndpointGone)
+        let why = self.disabled.why(&subscription.uid, subscription.generation, subscription.flow.resume)?;
+        Some(match why {
+            DisabledFor::EndpointGone => Reason::EndpointGone,
+            DisabledFor::Failing => Reason::Disabled,
+        })
     }
 
     /// How the Subscription, which is served, stands to this event. `probe` says whether a parked delivery is a probe.
@@ -89,14 +94,15 @@ impl Deliverer {
     }
 
     /// Remembers that an attempt has failed. After many failures in a row the breaker opens; an endpoint that asks for a
-    /// long pause gets it.
+    /// long pause gets it. An outage on our side says nothing about the endpoint.
     pub(super) async fn unanswered(&self, delivery: &Delivery, outcome: &Outcome) {
         let (cell, now) = (&delivery.subscription.position, self.clock.now());
         let created = delivery.published.event.stream_created;
         if let Some(until) = outcome.pause(now) {
             self.positions.change(cell, created, |position| (position.pause(until, now), ())).await;
         }
-        if outcome.kind.is_of_endpoint() && cell.failed(&delivery.id) {
+        let ours = outcome.http_status.is_none() && self.tenants.is_ours();
+        if outcome.kind.is_of_endpoint() && !ours && cell.failed(&delivery.id) {
             let opened = |position: &mut Position| {
                 let opened = position.open_breaker(now);
                 (opened, opened)

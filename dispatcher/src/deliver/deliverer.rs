@@ -13,6 +13,7 @@ use crate::deliver::queued::{Admitted, Queued};
 use crate::http::sender::Sender;
 use crate::limits::attempts::Attempts;
 use crate::limits::lane::Lanes;
+use crate::limits::outage::Tenants;
 use crate::liveness::Liveness;
 use crate::metrics::Metrics;
 use crate::parking::dead_letter_budget::DeadLetterBudget;
@@ -38,6 +39,7 @@ pub(crate) struct Deliverer {
     pub(crate) violations: Arc<ViolationCounts>,
     pub(crate) lanes: Arc<Lanes<Queued>>,
     pub(crate) attempts: Arc<Attempts<Admitted>>,
+    pub(crate) tenants: Arc<Tenants>,
     /// Once cancelled, events no longer wait for room.
     pub(crate) stop: CancellationToken,
 }

@@ -2,6 +2,7 @@
 
 use hookwright_core::delivery::dead_letter::{DeadLetter, DeadLetterReason};
 use hookwright_core::delivery::policy::DeadLetterPolicy;
+use hookwright_core::record::{Disabled, DisabledFor, VERSION};
 use tracing::info;
 
 use crate::config::index::Producer;
@@ -67,9 +68,17 @@ impl Deliverer {
     /// Disables a Subscription whose endpoint is gone: at once at this dispatcher, and through NATS at all others.
     pub(crate) async fn disable(&self, delivery: &Delivery) {
         let subscription = &delivery.subscription;
-        if self.disabled.insert(&subscription.uid, subscription.generation) {
+        let mark = Disabled {
+            version: VERSION,
+            generation: subscription.generation,
+            resume: subscription.flow.resume,
+            why: DisabledFor::EndpointGone,
+            since: self.clock.now(),
+            ended: None,
+        };
+        if self.disabled.insert(&subscription.uid, mark.clone()) {
             info!(subscription = subscription.name, "disabled a Subscription: its endpoint answered 410");
-            self.store.disable(&subscription.uid, subscription.generation, self.clock.now()).await;
+            self.store.disable(&subscription.uid, &mark).await;
         }
         self.bury(delivery, DeadLetterReason::EndpointGone, None).await;
     }

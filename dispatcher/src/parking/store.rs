@@ -16,7 +16,7 @@ use hookwright_core::nats::ids::SubscriptionUid;
 use hookwright_core::nats::names::{
     DEAD_LETTER_STREAM, STATE_BUCKET, dead_delivery, dead_event, disabled_key, parked_at, parked_due, test_key,
 };
-use hookwright_core::record::{Disabled, RecordError, VERSION, encode};
+use hookwright_core::record::{Disabled, RecordError, encode};
 use hookwright_runtime::bucket::{Bucket, BucketError};
 use hookwright_runtime::logging::{Seldom, chain};
 use hookwright_runtime::nats::Nats;
@@ -160,9 +160,9 @@ impl Store {
         stored.map_err(|error| (error.refusal(), error))
     }
 
-    /// Tells all dispatchers and the operator that this generation is disabled.
-    pub(crate) async fn disable(&self, subscription: &SubscriptionUid, generation: i64, since: Timestamp) {
-        let value = Bytes::from(self.encoded(encode(&Disabled { version: VERSION, generation, since })));
+    /// Tells all dispatchers and the operator that a Subscription is disabled.
+    pub(crate) async fn disable(&self, subscription: &SubscriptionUid, mark: &Disabled) {
+        let value = Bytes::from(self.encoded(encode(mark)));
         let put = || async {
             let bucket = self.nats.jetstream.get_key_value(STATE_BUCKET).await.map_err(StoreError::Bucket)?;
             bucket.put(disabled_key(subscription), value.clone()).await.map_err(StoreError::Put)

@@ -6,7 +6,7 @@ use hookwright_core::delivery::dead_letter::DeadLetterReason;
 use hookwright_e2e::Answer;
 use serde_json::json;
 
-use crate::shop::{SOON, Shop, condition, once_in_three, shared};
+use crate::shop::{SOON, Shop, condition, fixed, merge, once_in_three, shared};
 
 #[tokio::test]
 async fn a_410_disables_until_the_next_edit() {
@@ -51,4 +51,62 @@ async fn disable(shop: &Shop<'_>, name: &str) -> usize {
     let status = shop.status(name, "what was attempted to be dead", given_up).await;
     assert_eq!(status["delivery"]["retrying"], 0);
     shop.receiver.count(&path)
+}
+
+/// Asks to resume, with this value of the annotation.
+async fn resume(shop: &Shop<'_>, name: &str, value: &str) {
+    let annotation = format!("hookwright.dev/resume={value}");
+    let annotate = ["annotate", &format!("hsub/{name}"), "-n", &shop.namespace, &annotation, "--overwrite"];
+    shop.world.control_plane.kubectl(&annotate).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_request_resumes_after_a_410_without_an_edit() {
+    let (shop, _machine) = shared().await;
+    shop.receiver.answer("/gone", Answer::status(410));
+    shop.subscribe("gone", &[">"], json!({})).await;
+    shop.publish(&shop.event("order.created", "1")).await;
+    shop.status("gone", "Inactive", |status| status["health"] == "Inactive").await;
+    for n in 2..10 {
+        shop.publish(&shop.event("order.created", format!("{n}"))).await;
+    }
+    shop.all_acked(SOON).await;
+    // The same answer disables again; another value resumes again.
+    resume(&shop, "gone", "once").await;
+    shop.requests("gone", 2).await;
+    shop.receiver.answer("/gone", Answer::status(200));
+    shop.status("gone", "two dead", |status| {
+        status["health"] == "Inactive" && status["delivery"]["deadLettered"].as_u64() >= Some(2)
+    })
+    .await;
+    resume(&shop, "gone", "twice").await;
+    shop.status("gone", "Healthy", |status| status["health"] == "Healthy").await;
+    shop.publish(&shop.event("order.created", "after")).await;
+    let all = |status: &serde_json::Value| {
+        let count = |field: &str| status["delivery"][field].as_u64().unwrap_or_default();
+        count("delivered") + count("deadLettered") >= 10
+    };
+    shop.status("gone", "all accounted for", all).await;
+}
+
+#[tokio::test]
+async fn attempts_that_fail_for_too_long_disable_until_someone_resumes() {
+    let (shop, _machine) = shared().await;
+    shop.receiver.answer("/down", Answer::status(503));
+    let mut spec = fixed("5s");
+    merge(&mut spec, json!({ "delivery": { "disableAfter": "1m" } }));
+    shop.subscribe("down", &[">"], spec).await;
+    shop.publish(&shop.event("order.created", "1")).await;
+    let disabled = |status: &serde_json::Value| condition(status, "Delivering")["reason"] == "Disabled";
+    let status = shop.status("down", "disabled", disabled).await;
+    assert_eq!((&status["health"], &condition(&status, "Ready")["status"]), (&json!("Inactive"), &json!("True")));
+    shop.publish(&shop.event("order.created", "2")).await;
+    shop.all_acked(SOON).await;
+    let before = shop.receiver.count("/down");
+    shop.receiver.answer("/down", Answer::status(200));
+    resume(&shop, "down", "now").await;
+    shop.requests("down", before + 2).await;
+    let status = shop.status("down", "delivered", |status| status["delivery"]["delivered"] == 2).await;
+    assert_eq!(status["delivery"]["deadLettered"], 0);
+    shop.status("down", "Healthy", |status| status["health"] == "Healthy").await;
 }

@@ -14,7 +14,6 @@ use hookwright_core::nats::names::{HEALTH_BUCKET, health_key};
 use hookwright_e2e::{Answer, Dispatcher, Options, Received, User, World, wait_for};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
-use tokio::time::interval;
 
 use crate::shop::{SOON, Shop, beside, fixed, merge, metric, once_in_three};
 
@@ -59,15 +58,6 @@ async fn delivered(shop: &Shop<'_>, path: &str, n: usize) {
 async fn publish(shop: &Shop<'_>, kind: &str, body: &str, n: usize) {
     for _ in 0..n {
         shop.publish(&shop.event(kind, body)).await;
-    }
-}
-
-/// So that each is settled before the next.
-async fn publish_slowly(shop: &Shop<'_>, n: usize) {
-    let mut tick = interval(Duration::from_millis(50));
-    for _ in 0..n {
-        tick.tick().await;
-        publish(shop, "small", "{}", 1).await;
     }
 }
 

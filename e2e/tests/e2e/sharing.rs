@@ -208,8 +208,13 @@ async fn subscriptions_inherit_the_producers_delivery_field_by_field() {
     };
     let inherited = effective("inheriting", &|delivery| delivery["retry"]["maxAttempts"] == 2).await;
     let retry = json!({ "maxAttempts": 2, "backoff": { "type": "Fixed", "delay": "1s" }, "jitterPercent": 0 });
-    let dead_letter = json!({ "policy": "Keep" });
-    let want = json!({ "timeout": "5s", "retry": retry, "deadLetter": dead_letter, "onResume": "CatchUp" });
+    let want = json!({
+        "timeout": "5s",
+        "retry": retry,
+        "deadLetter": { "policy": "Keep" },
+        "disableAfter": "120h",
+        "onResume": "CatchUp",
+    });
     assert_eq!(inherited, want);
 
     // It is what happens, too.

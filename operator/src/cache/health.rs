@@ -73,8 +73,8 @@ pub(crate) struct Reading {
     pub(crate) object: ObjectRef<Subscription>,
     /// The sum of all counts.
     pub(crate) summary: Summary,
-    /// The generation for which the endpoint answered 410 Gone.
-    pub(crate) disabled: Option<i64>,
+    /// Which spec of the Subscription was disabled last.
+    pub(crate) disabled: Option<Disabled>,
     /// How far the Subscription has come in its stream.
     pub(crate) progress: Progress,
     /// Whether the Subscription is suspended; none before it was reconciled.
@@ -222,6 +222,15 @@ impl Health {
         std::mem::take(&mut self.state.lock().late)
     }
 
+    /// Returns the Subscriptions whose attempts fail, and those that were disabled.
+    pub(crate) fn failing(&self) -> Vec<SubscriptionUid> {
+        let state = self.state.lock();
+        let counts = |known: &Known| known.counts.values().any(|counts| counts.failing.is_some());
+        let base = |known: &Known| known.base.as_ref().is_some_and(|base| base.counts.failing.is_some());
+        let fails = |known: &Known| known.disabled.is_some() || counts(known) || base(known);
+        state.known.iter().filter(|(_, known)| fails(known)).map(|(uid, _)| uid.clone()).collect()
+    }
+
     /// Returns each key that a dispatcher counts under, with the incarnation.
     pub(crate) fn keys(&self) -> Vec<(SubscriptionUid, String)> {
         let state = self.state.lock();
@@ -267,7 +276,7 @@ impl Health {
         Some(Reading {
             object: known.object.clone()?,
             summary: Summary::of(known.base.as_ref(), &known.counts, now),
-            disabled: known.disabled.as_ref().map(|disabled| disabled.generation),
+            disabled: known.disabled.clone(),
             progress: known.progress.clone(),
             suspended: known.suspended,
         })

@@ -119,9 +119,6 @@ mod tests {
             (open, Some(15), head(12), (15, Some(18))),
             (open, Some(15), head(40), (15, Some(28))),
             (open, Some(15), Some(Head { created: t(2), last: 900 }), (15, Some(18))),
-            (&[(10, Some(20), None)], Some(15), head(12), (15, Some(7))),
-            (&[(10, Some(20), Some(24))], Some(15), head(50), (15, Some(12))),
-            (&[(10, Some(20), Some(24))], Some(25), head(50), (25, Some(2))),
             (two, Some(15), head(50), (15, Some(23))),
             (two, Some(45), head(50), (45, Some(8))),
         ] {
@@ -132,6 +129,15 @@ mod tests {
             }
             let unread = progress.unread(head).unwrap();
             assert_eq!((unread.from, unread.sequences), want, "{ranges:?} {next:?} {head:?}");
+        }
+    }
+
+    #[test]
+    fn once_the_last_range_is_closed_nothing_waits() {
+        for range in [(10, Some(20), None), (10, Some(20), Some(24))] {
+            let mut progress = Progress::default();
+            progress.moved(Some(position(&[range])));
+            assert!(progress.unread(None).is_none(), "{range:?}");
         }
     }
 

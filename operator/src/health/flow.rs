@@ -3,6 +3,7 @@
 use hookwright_core::delivery::breaker::FAILURES;
 use hookwright_core::nats::loss::{TOLD_FOR, is_told};
 use hookwright_core::position::{self, Waits};
+use hookwright_core::record::DisabledFor;
 use hookwright_crds::{Behind, BehindReason, ConditionType, DeliveryStatus, Missed, Reason};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
@@ -21,15 +22,31 @@ pub(super) fn is_suspended(known: Option<bool>, before: &[Condition]) -> bool {
     })
 }
 
+/// Returns why a Subscription is disabled, as conditions say it.
+pub(super) const fn disabled(why: DisabledFor) -> (Reason, &'static str) {
+    match why {
+        DisabledFor::EndpointGone => (
+            Reason::EndpointGone,
+            "The endpoint answered 410 Gone. Nothing is sent, and events wait in the stream, until the Subscription is edited \
+             or gets a new value of the annotation hookwright.dev/resume.",
+        ),
+        DisabledFor::Failing => (
+            Reason::Disabled,
+            "Attempts have failed for as long as delivery.disableAfter allows. Nothing is sent, and events wait in the stream, \
+             until the Subscription is edited or gets a new value of the annotation hookwright.dev/resume.",
+        ),
+    }
+}
+
 /// Returns the judgement of `Delivering`.
-pub(super) fn delivering(suspended: bool, gone: bool, progress: &Progress, now: Timestamp) -> Judgement {
+pub(super) fn delivering(suspended: bool, why: Option<DisabledFor>, progress: &Progress, now: Timestamp) -> Judgement {
     if suspended {
         let message = "spec.suspend is true; events wait in the stream.";
         return Judgement::fails(&Refusal::new(Reason::Suspended, message));
     }
-    if gone {
-        let message = "The endpoint answered 410 Gone; events wait in the stream until the Subscription is edited.";
-        return Judgement::fails(&Refusal::new(Reason::EndpointGone, message));
+    if let Some(why) = why {
+        let (reason, message) = disabled(why);
+        return Judgement::fails(&Refusal::new(reason, message));
     }
     match progress.closed(now) {
         Some(Waits { until: Some(until), .. }) if now < until => {
@@ -158,6 +175,8 @@ mod tests {
     #[test]
     fn whether_events_are_sent() {
         let text = |suspended, gone, ranges| {
+            let gone: bool = gone;
+            let gone = gone.then_some(DisabledFor::EndpointGone);
             let judgement = delivering(suspended, gone, &progress(ranges), t(60));
             format!("{} {}", judgement.status.as_str(), judgement.reason.as_str())
         };
@@ -168,7 +187,7 @@ mod tests {
         let waiting = |waits: Waits| {
             let mut progress = Progress::default();
             progress.moved(Some(Position { waits: Some(waits), ..Position::live(t(1)) }));
-            delivering(false, false, &progress, t(60)).reason
+            delivering(false, None, &progress, t(60)).reason
         };
         assert_eq!(waiting(Waits { breaker: true, ..Waits::since(t(1)) }), Reason::EndpointFailing);
         assert_eq!(waiting(Waits { until: Some(t(61)), ..Waits::since(t(1)) }), Reason::RetryAfter);

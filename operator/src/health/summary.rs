@@ -1,6 +1,7 @@
 //! Turns counts into status. Only counts, kinds of outcomes and HTTP status get in, and nothing that a receiver wrote.
 
 use hookwright_core::delivery::health::{LastAttempt, Summary, Verdict, verdict};
+use hookwright_core::record::{Disabled, DisabledFor};
 use hookwright_crds::{
     Activity, ConditionType, DeliveryStatus, Health, LastAttempt as AttemptStatus, Reason, Subscription,
     SubscriptionStatus,
@@ -51,20 +52,21 @@ impl HealthPart {
         let Reading { summary, disabled, progress, suspended, .. } = reading;
         let generation = object.metadata.generation.unwrap_or_default();
         let before = Self::of(object.status.as_ref());
-        let gone = *disabled == Some(generation);
+        let of_this = |mark: &&Disabled| mark.is_of(generation, object.resume());
+        let disabled = disabled.as_ref().filter(of_this).map(|mark| mark.why);
         let suspended = flow::is_suspended(*suspended, &before.conditions);
-        let waits = gone || suspended || progress.behind().is_some() || progress.closed(now).is_some();
+        let waits = disabled.is_some() || suspended || progress.behind().is_some() || progress.closed(now).is_some();
         let has_waited = find(&before.conditions, ConditionType::Delivering).is_some();
         if summary == &Summary::default() && !waits && !has_waited {
             return Wanted::default();
         }
-        let (health, healthy, turns) = judge(before.health, summary, gone, now);
+        let (health, healthy, turns) = judge(before.health, summary, disabled, now);
         let mut delivery = delivery(before.delivery.as_ref(), summary);
         let old = before.delivery.as_ref();
         delivery.behind = flow::behind(old.and_then(|old| old.behind.as_ref()), progress, head);
         delivery.missed = flow::missed(old, progress);
         delivery.skipped = flow::skipped(old, progress);
-        let delivering = flow::delivering(suspended, gone, progress, now);
+        let delivering = flow::delivering(suspended, disabled, progress, now);
         let judged = [
             (ConditionType::EndpointHealthy, healthy),
             (ConditionType::Delivering, Some(delivering)),
@@ -118,13 +120,13 @@ impl HealthPart {
 fn judge(
     before: Option<Health>,
     summary: &Summary,
-    gone: bool,
+    disabled: Option<DisabledFor>,
     now: Timestamp,
 ) -> (Option<Health>, Option<Judgement>, Option<Timestamp>) {
     let fails = |reason, message: String| Some(Judgement::fails(&Refusal::new(reason, message)));
-    if gone {
-        let message = "The endpoint answered 410 Gone; nothing is sent until the Subscription is edited.";
-        return (Some(Health::Inactive), fails(Reason::EndpointGone, message.to_owned()), None);
+    if let Some(why) = disabled {
+        let (reason, message) = flow::disabled(why);
+        return (Some(Health::Inactive), fails(reason, message.to_owned()), None);
     }
     let Some(last) = &summary.last_attempt else { return (None, None, None) };
     let before = match before {
@@ -214,6 +216,15 @@ mod tests {
     }
 
     fn reading(summary: &Summary, disabled: Option<i64>) -> Reading {
+        let mark = |generation| Disabled {
+            version: 1,
+            generation,
+            resume: None,
+            why: DisabledFor::EndpointGone,
+            since: now(),
+            ended: None,
+        };
+        let disabled = disabled.map(mark);
         let (progress, suspended) = (Progress::default(), None);
         Reading { object: ObjectRef::new("s"), summary: summary.clone(), disabled, progress, suspended }
     }

@@ -61,7 +61,7 @@ pub(crate) fn build(
         destination: subscription.destination.clone().try_map(read)?,
         delivery: subscription.delivery.clone(),
         // What is left out follows from the record that is replaced.
-        flow: Flow { suspended: subscription.suspended, skip_to: None },
+        flow: Flow { suspended: subscription.suspended, resume: subscription.resume, skip_to: None },
     })
 }
 

@@ -62,18 +62,18 @@ pub(super) async fn skip(
     }))
 }
 
-/// Whether a 410 has disabled the generation that is replaced.
+/// Whether the spec that is replaced is disabled.
 async fn was_inactive(
     old: &SubscriptionRecord<Sealed>,
     wanted: &SubscriptionRecord<Secret>,
     ctx: &Context,
 ) -> JsResult<bool> {
-    if old.identity.generation == wanted.identity.generation {
+    if old.identity.generation == wanted.identity.generation && old.flow.resume == wanted.flow.resume {
         return Ok(false);
     }
     let mark = ctx.js.get(STATE_BUCKET, &disabled_key(&old.identity.uid)).await?;
     let mark = mark.and_then(|entry| record::decode::<Disabled>(&entry.value).ok());
-    Ok(mark.is_some_and(|disabled| disabled.generation == old.identity.generation))
+    Ok(mark.is_some_and(|disabled| disabled.is_of(old.identity.generation, old.flow.resume)))
 }
 
 /// Reads a record. One that can't be read, such as a newer release's, is none.
@@ -135,7 +135,7 @@ mod tests {
     #[test]
     fn only_a_record_that_resumes_names_a_sequence_and_later_ones_keep_it() {
         let skip_to = |sequence| SkipTo { stream_created: t(1), sequence };
-        let flow = |suspended, skip_to| Flow { suspended, skip_to };
+        let flow = |suspended, skip_to| Flow { suspended, skip_to, ..Flow::default() };
         let (on, off) = (flow(false, None), flow(true, None));
         let resumed = |old: &[u8]| Skip::Yes(Resumed { record: Bytes::copy_from_slice(old), skip_to: skip_to(9) });
         let suspended = stored(off);

@@ -31,6 +31,8 @@ pub(crate) struct ValidatedSubscription {
     pub(crate) delivery: DeliveryPolicy,
     pub(crate) start: StartAt,
     pub(crate) suspended: bool,
+    /// The mark of the last request to resume.
+    pub(crate) resume: Option<u64>,
 }
 
 /// Where in the stream the Subscription starts.
@@ -99,6 +101,7 @@ pub(crate) fn validate(
         delivery: policy.map_err(|error| invalid(&format!("{error}.")))?,
         start: start(subscription)?,
         suspended: spec.suspend.unwrap_or_default(),
+        resume: subscription.resume(),
     })
 }
 

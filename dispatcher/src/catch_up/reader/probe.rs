@@ -18,6 +18,8 @@ pub(super) struct Probes {
     failed: u32,
     /// When the next one is due; `None` before the first.
     due: Option<Instant>,
+    /// The revision of the Subscription's record at the last one.
+    revision: u64,
 }
 
 impl Reader {
@@ -30,6 +32,11 @@ impl Reader {
         (position, revision): (&Position, u64),
     ) -> Result<Next, ReadError> {
         let now = Instant::now();
+        let known = std::mem::replace(&mut self.probes.revision, serving.subscription.revision);
+        if known != 0 && known != serving.subscription.revision {
+            // After an edit, or a request to resume, the endpoint is probed at once.
+            (self.probes.failed, self.probes.due) = (0, Some(now));
+        }
         let due = *self.probes.due.get_or_insert_with(|| now + probe_after(0, Jitter::new(rand::random())));
         if work.window.is_under_way() || now < due {
             return Ok(Next::Look);

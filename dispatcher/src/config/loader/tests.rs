@@ -21,7 +21,7 @@ fn loader() -> ConfigLoader {
     let key = SealingKey::parse("test", "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=").unwrap();
     let (health, _) = Health::new();
     let (egress, index) = (EgressPolicy::default(), Index::new());
-    ConfigLoader { index, health, positions: Arc::default(), key, egress }
+    ConfigLoader { index, health, positions: Arc::default(), tenants: Arc::default(), key, egress }
 }
 
 fn uid() -> ProducerUid {
@@ -104,6 +104,7 @@ fn what_moves_to_another_producer_is_matched_there_alone() {
         Arc::new(Subscription {
             health: loader.health.cell(&uid),
             position: loader.positions.cell(&uid),
+            tenant: loader.tenants.of("shop"),
             flow: Flow::default(),
             uid,
             producer: producer.clone(),

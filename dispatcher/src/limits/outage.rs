@@ -1,0 +1,94 @@
+//! Tells an outage on this side from one of an endpoint. If attempts fail before any byte of an answer in half of the
+//! namespaces, this machine or its network is more likely at fault than all those endpoints. No breaker opens then.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// How long an attempt counts.
+const LATELY: Duration = Duration::from_secs(10);
+/// With fewer namespaces nothing can be told.
+const LEAST: usize = 3;
+
+/// When the endpoints of a namespace last answered, and last failed to.
+#[derive(Debug)]
+pub(crate) struct Tenant {
+    origin: Instant,
+    /// Milliseconds since the origin, plus one; 0 for never.
+    answered: AtomicU64,
+    unanswered: AtomicU64,
+}
+
+/// All namespaces that have Subscriptions.
+#[derive(Debug)]
+pub(crate) struct Tenants {
+    origin: Instant,
+    tenants: Mutex<HashMap<String, Arc<Tenant>>>,
+}
+
+impl Default for Tenants {
+    fn default() -> Self {
+        Self { origin: Instant::now(), tenants: Mutex::default() }
+    }
+}
+
+impl Tenant {
+    /// Counts an attempt. It costs one store.
+    pub(crate) fn attempted(&self, answered: bool) {
+        let now = u64::try_from(self.origin.elapsed().as_millis()).unwrap_or(u64::MAX).saturating_add(1);
+        if answered { &self.answered } else { &self.unanswered }.store(now, Ordering::Relaxed);
+    }
+}
+
+impl Tenants {
+    /// The namespace of this name.
+    pub(crate) fn of(&self, namespace: &str) -> Arc<Tenant> {
+        let mut tenants = self.tenants.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(tenant) = tenants.get(namespace) {
+            return Arc::clone(tenant);
+        }
+        let never = AtomicU64::default;
+        let tenant = Arc::new(Tenant { origin: self.origin, answered: never(), unanswered: never() });
+        tenants.insert(namespace.to_owned(), Arc::clone(&tenant));
+        tenant
+    }
+
+    /// Whether attempts fail because of an outage on this side.
+    pub(crate) fn is_ours(&self) -> bool {
+        let since = u64::try_from(self.origin.elapsed().saturating_sub(LATELY).as_millis()).unwrap_or(u64::MAX);
+        let lately = |time: &AtomicU64| time.load(Ordering::Relaxed) > since;
+        let tenants = self.tenants.lock().unwrap_or_else(PoisonError::into_inner);
+        let active = tenants.values().filter(|tenant| lately(&tenant.answered) || lately(&tenant.unanswered));
+        let (active, silent) = active
+            .fold((0, 0), |(active, silent), tenant| (active + 1, silent + usize::from(!lately(&tenant.answered))));
+        active >= LEAST && silent * 2 >= active
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn half_of_the_namespaces_without_an_answer_are_no_fault_of_theirs() {
+        for (answers, ours) in [
+            (&[Some(false), Some(false)][..], false),
+            (&[Some(true), Some(false), Some(false)], true),
+            (&[Some(true), Some(true), Some(false)], false),
+            (&[Some(true), Some(true), Some(false), Some(false), None, None], true),
+            (&[Some(true), Some(true), Some(true), Some(false)], false),
+        ] {
+            let tenants = Tenants::default();
+            for (n, answer) in answers.iter().enumerate() {
+                let tenant = tenants.of(&format!("{n}"));
+                answer.iter().for_each(|answered| tenant.attempted(*answered));
+            }
+            assert_eq!(tenants.is_ours(), ours, "{answers:?}");
+            tokio::time::advance(LATELY * 2).await;
+            assert!(!tenants.is_ours(), "that was long ago");
+        }
+    }
+}
