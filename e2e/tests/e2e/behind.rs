@@ -6,11 +6,13 @@ use std::time::Duration;
 use hookwright_core::nats::names::POSITIONS_BUCKET;
 use hookwright_core::position::{Position, Range, Reason};
 use hookwright_core::record::{decode, encode};
-use hookwright_e2e::{Answer, User, wait_for};
+use hookwright_e2e::{Answer, Options, User, World, wait_for};
 use jiff::Timestamp;
 use serde_json::{Value, json};
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
 
-use crate::shop::{SOON, Shop, condition, fixed, merge, metric, shared};
+use crate::shop::{SOON, Shop, beside, condition, fixed, merge, metric, shared};
 
 /// Checks that each of these events was delivered, and not more often than that. An event may come twice that another
 /// dispatcher took while the Subscription went behind, or that came while it became live.
@@ -247,4 +249,103 @@ async fn a_long_pause_that_the_endpoint_asks_for_is_kept() {
     delivered(&shop, "/busy", 50).await;
     let second = shop.receiver.requests("/busy")[1].at;
     assert!(second.duration_since(first) >= Duration::from_secs(11), "{:?}", second.duration_since(first));
+}
+
+/// Events that are published at a pace until it is stopped. Returns how many there were.
+async fn keep_publishing(shop: &Shop<'_>, stop: CancellationToken) -> usize {
+    let mut n = 0;
+    while !stop.is_cancelled() {
+        publish(shop, n..n + 10).await;
+        n += 10;
+        sleep(Duration::from_millis(50)).await;
+    }
+    n
+}
+
+#[tokio::test]
+async fn going_behind_and_back_in_quick_succession_under_load_loses_nothing() {
+    let (shop, _machine) = shared().await;
+    let uid = shop.subscribe("toggled", &["order.*"], json!({})).await;
+    let stop = CancellationToken::new();
+    let toggle = async {
+        for n in 0..8 {
+            suspend(&shop, "toggled", n % 2 == 0).await;
+        }
+        stop.cancel();
+    };
+    let (published, ()) = tokio::join!(keep_publishing(&shop, stop.clone()), toggle);
+    delivered(&shop, "/toggled", published).await;
+    wait_live(&shop, &uid).await;
+    let (requests, seen) = (shop.receiver.count("/toggled"), deliveries(&shop, "/toggled").len());
+    println!("{published} events, {} came twice", requests - seen);
+    assert_eq!(seen, published);
+}
+
+#[tokio::test]
+async fn dispatchers_that_are_killed_while_they_catch_up_lose_nothing() {
+    const EVENTS: usize = 3_000;
+    let _machine = beside().await;
+    let world = World::start(Options { dispatchers: 2, ..Options::default() }).await.unwrap();
+    let shop = Shop::open(&world, json!({})).await;
+    shop.receiver.answer("/killed", Answer::status(200).after(Duration::from_millis(20)));
+    let uid = shop.subscribe("killed", &["order.*"], json!({ "suspend": true })).await;
+    publish(&shop, 0..EVENTS).await;
+    shop.all_acked(SOON).await;
+    suspend(&shop, "killed", false).await;
+    for (dispatcher, after) in [(0, 200), (1, 1_000), (0, 1_800)] {
+        delivered(&shop, "/killed", after).await;
+        // With SIGKILL.
+        world.dispatchers[dispatcher].restart().unwrap();
+        world.dispatchers[dispatcher].wait_ready(SOON).await.unwrap();
+    }
+    delivered(&shop, "/killed", EVENTS).await;
+    wait_live(&shop, &uid).await;
+    let (requests, seen) = (shop.receiver.count("/killed"), deliveries(&shop, "/killed").len());
+    println!("{EVENTS} events, {} came twice after three kills", requests - seen);
+    assert_eq!(seen, EVENTS);
+}
+
+#[tokio::test]
+async fn what_the_stream_drops_meanwhile_is_counted() {
+    let (shop, _machine) = shared().await;
+    let uid = shop.subscribe("overtaken", &["order.*"], json!({ "suspend": true })).await;
+    publish(&shop, 0..100).await;
+    shop.all_acked(SOON).await;
+    let jetstream = shop.world.nats.jetstream(User::Operator).await.unwrap();
+    let stream = jetstream.get_stream(format!("{}_orders", shop.namespace)).await.unwrap();
+    stream.purge().sequence(61).await.unwrap();
+    suspend(&shop, "overtaken", false).await;
+    delivered(&shop, "/overtaken", 40).await;
+    wait_live(&shop, &uid).await;
+    let missed = |status: &Value| condition(status, "EventsMissed")["status"] == "True";
+    let status = shop.status("overtaken", "missed", missed).await;
+    let missed = &status["delivery"]["missed"];
+    assert_eq!(
+        (&missed["firstSequence"], &missed["lastSequence"], &missed["count"]),
+        (&json!(1), &json!(60), &json!(60))
+    );
+    at_most(&shop, "/overtaken", 60..100, 1);
+}
+
+#[tokio::test]
+async fn what_waits_goes_with_its_stream_and_the_next_one_is_read() {
+    let (shop, _machine) = shared().await;
+    let uid = shop.subscribe("replaced", &["order.*"], json!({ "suspend": true })).await;
+    publish(&shop, 0..30).await;
+    shop.all_acked(SOON).await;
+    let jetstream = shop.world.nats.jetstream(User::Operator).await.unwrap();
+    jetstream.delete_stream(format!("{}_orders", shop.namespace)).await.unwrap();
+    // The operator makes it anew.
+    wait_for("the stream to be there again", SOON, async || {
+        jetstream.get_stream(format!("{}_orders", shop.namespace)).await?;
+        Ok(())
+    })
+    .await
+    .unwrap();
+    shop.world.wait_ready(&shop.namespace, "producers", "orders").await.unwrap();
+    suspend(&shop, "replaced", false).await;
+    publish(&shop, 30..60).await;
+    delivered(&shop, "/replaced", 30).await;
+    wait_live(&shop, &uid).await;
+    at_most(&shop, "/replaced", 30..60, 2);
 }

@@ -48,7 +48,11 @@ async fn fails_twice_then_succeeds_at_the_times_of_the_policy() {
     let table = ["get", "subscriptions.hookwright.dev", "away", "-n", &shop.namespace];
     let table = shop.world.control_plane.kubectl(&table).await.unwrap();
     let rows: Vec<Vec<&str>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
-    assert_eq!(rows[0], ["NAME", "READY", "HEALTH", "DELIVERED", "RETRYING", "DEAD", "NEXT", "AGE"], "{table}");
+    assert_eq!(
+        rows[0],
+        ["NAME", "READY", "HEALTH", "DELIVERED", "RETRYING", "DEAD", "BEHIND", "NEXT", "AGE"],
+        "{table}"
+    );
     assert_eq!(rows[1][..6], ["away", "True", "Healthy", "0", "1", "0"], "{table}");
     assert_eq!(rows[1][6].parse::<jiff::Timestamp>().unwrap(), next, "{table}");
     let wide = ["get", "subscriptions.hookwright.dev", "away", "-o", "wide", "-n", &shop.namespace];
