@@ -41,6 +41,11 @@ pub(crate) fn text(Millis(millis): Millis) -> Duration {
     Duration::new(parts.collect::<String>())
 }
 
+/// The same with a span that may be zero.
+pub(crate) fn text_or_zero(span: Millis) -> DurationOrZero {
+    if span == Millis(0) { DurationOrZero::new("0s") } else { DurationOrZero::new(text(span).as_str()) }
+}
+
 /// Reads a number above 0.
 pub(crate) fn positive(field: &'static str, number: i32) -> Result<u32, PolicyError> {
     u32::try_from(number).ok().filter(|n| *n > 0).ok_or(PolicyError::Number { field, number })

@@ -3,8 +3,8 @@
 use hookwright_core::delivery::backoff::Backoff;
 use hookwright_core::delivery::policy::{DEFAULT_JITTER_PERCENT, DeadLetterPolicy, DeliveryPolicy, RetryPolicy};
 
-use crate::amounts::{PolicyError, given, or_zero, positive, text};
-use crate::{DeadLetter, Delivery, DurationOrZero, OnResume, Retry};
+use crate::amounts::{PolicyError, given, or_zero, positive, text, text_or_zero};
+use crate::{DeadLetter, Delivery, OnResume, Retry};
 
 /// The policy that applies to a Subscription. Each field comes from the Subscription's `own` delivery, else from the
 /// `inherited` one of its Producer, else from the default.
@@ -70,7 +70,7 @@ pub fn shown(policy: &DeliveryPolicy, on_resume: OnResume) -> Delivery {
                 DeadLetterPolicy::Discard => crate::DeadLetterPolicy::Discard,
             },
         }),
-        disable_after: Some(DurationOrZero::of(policy.disable_after.duration())),
+        disable_after: Some(text_or_zero(policy.disable_after)),
         on_resume: Some(on_resume),
     }
 }

@@ -2,10 +2,14 @@
 //! the stream, and hands each one to the Subscription's lane like a live one.
 //!
 //! [`slots`] shares the Subscriptions out to dispatchers. [`owner`] runs a [`reader`] for each Subscription of this
-//! dispatcher that is not live. It reads from a [`stream`], and its [`window`] says what is under way. `run` starts it.
+//! dispatcher that is not live. It reads from a [`stream`] ([`hand_out`]), its [`window`]
+//! says what is under way, and it may only [`probe`]. `run` starts it.
 
+mod hand_out;
 pub(crate) mod owner;
-pub(crate) mod reader;
+mod probe;
+mod reader;
 pub(crate) mod slots;
-pub(crate) mod stream;
-pub(crate) mod window;
+mod stream;
+mod window;
+pub(crate) mod work;

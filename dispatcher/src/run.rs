@@ -277,7 +277,7 @@ impl Shared {
         let due = Arc::new(part());
         let (acks, sending) = Acks::new(self.nats.client.clone());
         let deliverer = Arc::new(deliverer);
-        let catch_up = catch_up::reader::Parts {
+        let catch_up = catch_up::work::Parts {
             nats: self.nats.clone(),
             positions: Arc::clone(&self.positions),
             slots: Arc::clone(&self.slots),

@@ -10,7 +10,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::error;
 
-use crate::catch_up::reader::{Parts, Reader};
+use crate::catch_up::work::{Parts, Reader};
 
 /// How long a change may go unnoticed.
 const LOOK: Duration = Duration::from_secs(1);

@@ -1,130 +1,29 @@
 //! The dedicated reader of one Subscription. It delivers what waits in the stream, and takes the Subscription's position
 //! through its steps, until the Subscription is live again. Only the dispatcher that owns the Subscription has one.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use hookwright_core::nats::ids::SubscriptionUid;
-use hookwright_core::position::{Cursor, Position, Seen, Step, Waits};
-use hookwright_core::select::index::Matcher;
-use hookwright_runtime::logging::{Seldom, chain};
-use hookwright_runtime::nats::Nats;
+use hookwright_core::position::{Position, Seen, Step, Waits};
+use hookwright_runtime::logging::chain;
 use jiff::Timestamp;
 use tokio::time::{Instant, sleep, timeout};
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 use tracing::{debug, info, warn};
 
-use self::hand_out::BATCH;
-use self::probe::Probes;
-use crate::catch_up::slots::Slots;
-use crate::catch_up::stream::{SourceStream, State, StreamError};
+use crate::catch_up::hand_out::BATCH;
+use crate::catch_up::stream::SourceStream;
 use crate::catch_up::window::Window;
+use crate::catch_up::work::{Growth, Next, Probes, ReadError, Reader, Serving, Work};
 use crate::config::index::{Lookup, Producer};
-use crate::config::subscription::Subscription;
-use crate::deliver::deliverer::Deliverer;
-use crate::intake::connections::{Connection, Connections};
-use crate::limits::budget::Budget;
-use crate::position::cell::{Known, PositionCell};
+use crate::position::cell::Known;
 use crate::position::cursors::{self, Kept};
-use crate::position::forward::{ForwardError, bring_forward};
-use crate::position::positions::{PositionError, Positions};
-
-mod hand_out;
-mod probe;
+use crate::position::forward::bring_forward;
 
 /// How often the cursor is written while it moves.
 const WRITE: Duration = Duration::from_secs(1);
 /// The wait before a look at what may have changed, and after a failure.
 const LOOK: Duration = Duration::from_millis(500);
 const RETRY: Duration = Duration::from_secs(1);
-/// A range is closed as far ahead of the last sequence as the stream grows in this time. Until then all dispatchers know
-/// of it.
-const AHEAD: Duration = Duration::from_secs(4);
-
-/// Why a reader could not go on. It tries again.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum ReadError {
-    #[error(transparent)]
-    Position(#[from] PositionError),
-    #[error(transparent)]
-    Stream(#[from] StreamError),
-    #[error(transparent)]
-    Forward(#[from] ForwardError),
-}
-
-/// The parts that all dedicated readers share.
-pub(crate) struct Parts {
-    pub(crate) nats: Nats,
-    pub(crate) positions: Arc<Positions>,
-    pub(crate) slots: Arc<Slots>,
-    pub(crate) deliverer: Arc<Deliverer>,
-    pub(crate) connections: Arc<Connections>,
-    /// Limits the events that dedicated readers hold.
-    pub(crate) budget: Budget,
-    pub(crate) tracker: TaskTracker,
-}
-
-/// The dedicated reader of one Subscription.
-pub(crate) struct Reader {
-    parts: Arc<Parts>,
-    cell: Arc<PositionCell>,
-    stop: CancellationToken,
-    connection: Connection,
-    probes: Probes,
-    complaints: Seldom,
-}
-
-/// What a reader works with while the stream stays the same one.
-struct Work {
-    stream: SourceStream,
-    window: Window,
-    kept: Kept,
-    /// The cursor that was written last, and when.
-    written: (Cursor, Instant),
-    state: State,
-    /// The growth of the stream: when it was looked at, and how far it went.
-    growth: Growth,
-    matcher: Option<(u64, Matcher<SubscriptionUid, ()>)>,
-}
-
-/// How fast a stream grows.
-struct Growth {
-    since: Instant,
-    last: u64,
-    /// By how much it grew in [`AHEAD`] lately.
-    ahead: u64,
-}
-
-/// The Subscription as it is served now.
-struct Serving {
-    /// The version of the index in which the Subscription was found.
-    version: u64,
-    subscription: Arc<Subscription>,
-    producer: Arc<Producer>,
-}
-
-/// How a reader goes on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Next {
-    /// At once.
-    Again,
-    /// When something may have changed.
-    Look,
-    /// Not at all: the Subscription is live, or no longer this dispatcher's.
-    Ends,
-}
-
 impl Reader {
-    pub(crate) fn new(parts: Arc<Parts>, cell: Arc<PositionCell>, stop: CancellationToken) -> Self {
-        let connection = Connection::new(Arc::clone(&parts.connections));
-        Self { parts, cell, stop, connection, probes: Probes::default(), complaints: Seldom::default() }
-    }
-
-    pub(crate) fn uid(&self) -> &SubscriptionUid {
-        self.cell.uid()
-    }
-
     /// Reads until the Subscription is live or no longer this dispatcher's, or until it is stopped.
     pub(crate) async fn run(mut self) {
         let mut work = None;
@@ -238,7 +137,7 @@ impl Reader {
         }
     }
 
-    async fn store(&self, work: &mut Work, changed: Position, revision: u64) -> Result<Next, ReadError> {
+    pub(super) async fn store(&self, work: &mut Work, changed: Position, revision: u64) -> Result<Next, ReadError> {
         // A range goes only after the cursor says durably what it has come to.
         self.write_cursor(work).await?;
         if !self.parts.slots.owns(self.uid()) {
@@ -335,43 +234,5 @@ impl Reader {
             }
         };
         let _ = self.stop.run_until_cancelled(timeout(LOOK, changed)).await;
-    }
-}
-
-impl Work {
-    fn is_of(&self, producer: &Producer) -> bool {
-        self.stream.name == producer.record.stream.name
-            && self.kept.cursor.stream_created == producer.record.stream.created
-    }
-
-    /// Takes a look at the stream.
-    fn look(&mut self, state: State) {
-        let elapsed = self.growth.since.elapsed();
-        if elapsed >= LOOK {
-            let grown = state.last.saturating_sub(self.growth.last) as f64;
-            self.growth.ahead = (grown * AHEAD.as_secs_f64() / elapsed.as_secs_f64()).ceil() as u64;
-            (self.growth.since, self.growth.last) = (Instant::now(), state.last);
-        }
-        self.state = state;
-    }
-
-    /// Passes over what the stream has dropped, and what is left out on request.
-    fn pass_over(&mut self, position: &Position, subscription: &Subscription, now: Timestamp) {
-        let cursor = &mut self.kept.cursor;
-        // Until the range is begun, it may begin earlier.
-        let Some(range) = position.ranges.first().filter(|range| range.begun) else { return };
-        cursor.next = cursor.next.max(range.from);
-        if let Some(skip) = subscription.flow.skip_to
-            && skip.stream_created == cursor.stream_created
-            && cursor.next <= skip.sequence
-        {
-            cursor.skipped += skip.sequence + 1 - cursor.next;
-            cursor.next = skip.sequence + 1;
-        }
-        let from = cursor.next;
-        if from < self.state.first {
-            cursor.miss(from, self.state.first - 1, now);
-            cursor.next = self.state.first;
-        }
     }
 }

@@ -9,9 +9,9 @@ use hookwright_core::select::index::Matcher;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use super::{Next, ReadError, Reader, Serving, Work};
 use crate::ack::hold::Hold;
 use crate::catch_up::stream::Stored;
+use crate::catch_up::work::{Next, ReadError, Reader, Serving, Work};
 use crate::config::subscription::Subscription;
 use crate::deliver::queued::Queued;
 use crate::limits::budget::Share;

@@ -6,21 +6,11 @@ use hookwright_core::delivery::breaker::probe_after;
 use hookwright_core::position::{Position, Seen, Step};
 use tokio::time::Instant;
 
-use super::{Next, ReadError, Reader, Serving, Work};
+use crate::catch_up::work::{Next, ReadError, Reader, Serving, Work};
 use crate::position::forward::bring_probe;
 
 /// How many events that failed as probes are put aside. Then they are tried again.
 const ASIDE: usize = 256;
-
-/// The probes of an endpoint so far.
-#[derive(Debug, Default)]
-pub(super) struct Probes {
-    failed: u32,
-    /// When the next one is due; `None` before the first.
-    due: Option<Instant>,
-    /// The revision of the Subscription's record at the last one.
-    revision: u64,
-}
 
 impl Reader {
     /// Sends a probe if it is due: the next event that waits in the stream or, if none does, a parked delivery. If it
