@@ -71,11 +71,6 @@ impl Run {
         self.cpu_micros(name) / self.tally.wanted as f64
     }
 
-    /// The CPU time, in microseconds, for each request, whatever its answer.
-    pub(crate) fn cpu_per_request(&self, name: &str) -> f64 {
-        self.cpu_micros(name) / (self.tally.wanted + self.tally.duplicates + self.tally.refused) as f64
-    }
-
     /// The CPU time, in microseconds, for each delivery from this moment on; `None` if fewer than a tenth of all
     /// deliveries came after it.
     pub(crate) fn cpu_per_delivery_since(&self, name: &str, moment: u64) -> Option<f64> {
@@ -144,36 +139,15 @@ impl Lab {
         Ok(Run { tally: self.compare(wanted, &receipts)?, cpu })
     }
 
-    /// Collects a run beside endpoints that hang. What arrives there has to be whole and meant for them, and is not
+    /// Collects a run beside endpoints that hang or fail. What arrives there has to be whole and meant for them, and is not
     /// accepted.
-    pub(crate) async fn collect_of(&self, recorder: Recorder, wanted: &[Wanted], hanging: &[Wanted]) -> Result<Run> {
+    pub(crate) async fn collect_of(&self, recorder: Recorder, wanted: &[Wanted], failing: &[Wanted]) -> Result<Run> {
         let (cpu, receipts) = self.arrivals(recorder, wanted.len()).await?;
-        let (others, ours) = part(receipts, hanging);
-        Tally::of(hanging, &others)?.unaccepted()?;
-        Ok(Run { tally: self.compare(wanted, &ours)?, cpu })
-    }
-
-    /// Collects a run beside endpoints that refuse each of their deliveries `times` times.
-    pub(crate) async fn collect_refused(
-        &self,
-        recorder: Recorder,
-        topic: &Topic,
-        wanted: &[Wanted],
-        refused: &[Wanted],
-        times: u32,
-    ) -> Result<Run> {
-        let all = wanted.len() + refused.len() * times as usize;
-        wait_for("each refused delivery to be sent as often as it should", ARRIVAL, async || {
-            let arrived = self.sink.arrived().await?;
-            ensure!(arrived >= all, "{arrived} of {all} arrived");
-            Ok(())
-        })
-        .await?;
-        // A request too many would have arrived by then.
-        self.nothing_parked(topic).await?;
-        let (cpu, receipts) = self.arrivals(recorder, wanted.len()).await?;
-        let (others, ours) = part(receipts, refused);
-        Ok(Run { tally: self.compare(wanted, &ours)?.with_refused(refused, times, &others)?, cpu })
+        let (others, ours) = part(receipts, failing);
+        let others = Tally::of(failing, &others)?.unaccepted()?;
+        let mut tally = self.compare(wanted, &ours)?;
+        tally.refused = others.refused;
+        Ok(Run { tally, cpu })
     }
 
     /// Compares every input with every output.

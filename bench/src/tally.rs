@@ -108,20 +108,6 @@ impl Tally {
         self.wanted.saturating_sub(1) as f64 / self.took().as_secs_f64().max(f64::MIN_POSITIVE)
     }
 
-    /// Adds deliveries that are to be refused `times` times each. Returns an error if one is not.
-    pub(crate) fn with_refused(mut self, refused: &[Wanted], times: u32, receipts: &[Receipt]) -> Result<Self> {
-        let others = Self::of(refused, receipts)?.unaccepted()?;
-        let mut attempts: HashMap<Wanted, u32> = HashMap::with_capacity(refused.len());
-        for receipt in receipts {
-            *attempts.entry((receipt.endpoint, receipt.number)).or_default() += 1;
-        }
-        let as_often = refused.iter().all(|one| attempts.get(one) == Some(&times));
-        ensure!(as_often, "not each refused delivery was sent {times} times");
-        self.refused += others.refused;
-        self.last_arrival = self.last_arrival.max(others.last_arrival);
-        Ok(self)
-    }
-
     /// Returns an error if a delivery was accepted.
     pub(crate) fn unaccepted(self) -> Result<Self> {
         ensure!(self.lost == self.wanted, "{} of {} deliveries were accepted", self.wanted - self.lost, self.wanted);
@@ -207,14 +193,6 @@ mod tests {
         assert_eq!((tally.latency.min_ms, tally.latency.p50_ms, tally.latency.max_ms), (1.0, 4.0, 10.0));
         assert!(tally.clone().complete().is_err() && tally.exact().is_err());
         assert!(Tally::of(&wanted, &[receipt(3, 1, ms)]).is_err(), "never sent there");
-        let all = Tally::of(&wanted[..1], &[receipt(1, 1, ms)]).unwrap();
-        for (times, is_right) in [(1, false), (2, true), (3, false)] {
-            let refusals = [refused, Receipt { at: 20 * ms, ..refused }];
-            let with = all.clone().with_refused(&[(2, 1)], times, &refusals).ok();
-            assert_eq!(with.map(|tally| (tally.refused, tally.last_arrival)), is_right.then_some((2, 20 * ms)));
-        }
-        assert!(all.clone().with_refused(&[(2, 1)], 1, &[receipt(2, 1, ms)]).is_err(), "accepted");
-        assert!(all.with_refused(&[(2, 1), (2, 2)], 1, &[refused]).is_err(), "one is missing");
         assert!(Tally::of(&wanted, &[Receipt { whole: false, ..receipt(1, 1, ms) }]).is_err());
     }
 

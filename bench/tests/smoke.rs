@@ -32,7 +32,9 @@ fn every_scenario_runs_and_loses_nothing() {
         }
         let compared = &section["compared"];
         assert!(compared["deliveries"].as_u64().unwrap() > 0 && compared["lost"] == 0, "{section}");
-        assert!(compared["duplicates"] == 0 || section["letter"] == "J", "{section}");
+        // A kill, and a Subscription that becomes live again, may send something twice.
+        let may_repeat = section["letter"] == "J" || section["letter"] == "H";
+        assert!(compared["duplicates"] == 0 || may_repeat, "{section}");
     }
     let chart = std::fs::read_to_string(json.with_extension("svg")).unwrap();
     assert!(chart.contains("Hookwright") && chart.contains("<rect"), "{chart}");

@@ -45,11 +45,6 @@ impl Sink {
         self.count("accepted").await
     }
 
-    /// How many requests arrived since the last [`Self::take`], accepted or not.
-    pub(crate) async fn arrived(&self) -> Result<usize> {
-        self.count("arrived").await
-    }
-
     async fn count(&self, path: &str) -> Result<usize> {
         let request = Request::get(format!("{}/{path}", self.base)).body(Full::default())?;
         Ok(std::str::from_utf8(&self.client.exchange(request).await?)?.parse()?)

@@ -62,7 +62,6 @@ async fn answer(request: Request<Incoming>, state: &State) -> Result<Response<Fu
     }
     Ok(match (head.method, path) {
         (Method::GET, "/accepted") => Response::new(state.accepted.load(Ordering::Acquire).to_string().into()),
-        (Method::GET, "/arrived") => Response::new(lock(state).receipts.len().to_string().into()),
         (Method::POST, "/receipts") => Response::new(take(state).into()),
         (Method::POST, "/gate/open") => gate(state, true),
         (Method::POST, "/gate/closed") => gate(state, false),
