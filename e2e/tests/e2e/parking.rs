@@ -11,7 +11,7 @@ use hookwright_core::delivery::decide::LAST_CHANCES;
 use hookwright_core::delivery::progress::Progress;
 use hookwright_core::nats::ids::SubscriptionUid;
 use hookwright_core::nats::names::{HEALTH_BUCKET, health_key};
-use hookwright_e2e::{Answer, Dispatcher, Options, Received, User, World, wait_for};
+use hookwright_e2e::{Answer, Dispatcher, Gate, Options, Received, User, World, wait_for};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
@@ -187,16 +187,19 @@ async fn a_tenant_with_many_dead_endpoints_leaves_room_for_others_and_loses_noth
 
 #[tokio::test]
 async fn what_a_slow_endpoint_does_not_take_in_time_stays_in_the_stream() {
-    const EVENTS: usize = 120;
+    const EVENTS: usize = 60;
     let _machine = beside().await;
-    let settings = json!({ "lane": { "inFlight": 1, "waiting": 0 }, "parking": { "quota": { "deliveries": QUOTA } } });
+    let settings = json!({ "lane": { "inFlight": 1, "waiting": 0 }, "parking": { "quota": { "deliveries": 5 } } });
     let world = World::start(Options { dispatcher: settings, ..Options::default() }).await.unwrap();
     let shop = Shop::open(&world, json!({})).await;
-    shop.receiver.answer("/slow", Answer::status(200).after(Duration::from_millis(250)));
-    shop.subscribe("slow", &["small"], json!({})).await;
+    // So slow that one answer takes until the status was seen.
+    let gate = Gate::closed();
+    shop.receiver.answer("/slow", Answer::status(200).once_open(&gate));
+    shop.subscribe("slow", &["small"], json!({ "delivery": { "timeout": "30s" } })).await;
     publish(&shop, "small", "{}", EVENTS).await;
     let status = shop.status("slow", "behind", |status| !status["delivery"]["behind"].is_null()).await;
     assert_eq!(status["delivery"]["behind"]["reason"], "EndpointSlow");
+    gate.open();
     // One that was under way when the Subscription went behind may come twice.
     wait_for("all to arrive", 2 * SOON, async || {
         let seen = deliveries(&shop, "/slow").len();
