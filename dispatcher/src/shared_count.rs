@@ -1,8 +1,8 @@
 //! Counts in the state bucket to which all dispatchers add, by compare-and-set.
 
-use async_nats::jetstream::{context, kv};
 use hookwright_core::nats::names::STATE_BUCKET;
 use hookwright_core::record::{RecordError, decode, encode};
+use hookwright_runtime::bucket::{Bucket, BucketError};
 use hookwright_runtime::nats::Nats;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -10,14 +10,12 @@ use serde::de::DeserializeOwned;
 /// Why a count was not added to. It is added to the next time.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CountError {
-    #[error("can't find the state bucket")]
-    Bucket(#[source] context::KeyValueError),
-    #[error("can't read the count")]
-    Read(#[source] kv::EntryError),
+    #[error("can't read or write the state bucket")]
+    Bucket(#[from] BucketError),
     #[error("can't decode or encode the count")]
     Record(#[from] RecordError),
-    #[error("NATS did not store the count")]
-    Write(#[source] kv::UpdateError),
+    #[error("another dispatcher wrote first")]
+    Raced,
 }
 
 /// Changes the count under this key, and returns what it is then. It fails if another dispatcher writes first.
@@ -25,14 +23,10 @@ pub(crate) async fn change<T>(nats: &Nats, key: &str, change: impl FnOnce(&mut T
 where
     T: Default + Serialize + DeserializeOwned,
 {
-    let bucket = nats.jetstream.get_key_value(STATE_BUCKET).await.map_err(CountError::Bucket)?;
-    let entry = bucket.entry(key).await.map_err(CountError::Read)?;
-    let revision = entry.as_ref().map_or(0, |entry| entry.revision);
-    let mut count = match entry.filter(|entry| entry.operation == kv::Operation::Put) {
-        Some(entry) => decode(&entry.value)?,
-        None => T::default(),
-    };
+    let bucket = Bucket::named(nats, STATE_BUCKET).await?;
+    let newest = bucket.newest(key).await?;
+    let mut count = newest.value.as_deref().map(decode).transpose()?.unwrap_or_default();
     change(&mut count);
-    bucket.update(key, encode(&count)?.into(), revision).await.map_err(CountError::Write)?;
+    bucket.put_at(key, encode(&count)?.into(), newest.revision).await?.ok_or(CountError::Raced)?;
     Ok(count)
 }

@@ -5,13 +5,14 @@ use std::collections::HashSet;
 
 use async_nats::HeaderMap;
 use async_nats::jetstream::Context;
-use async_nats::jetstream::context::{GetStreamError, PublishError, PublishErrorKind};
+use async_nats::jetstream::context::{GetStreamError, PublishError};
 use async_nats::jetstream::stream::{InfoError, LastRawMessageError, LastRawMessageErrorKind, Stream};
 use bytes::Bytes;
 use futures::TryStreamExt;
 use jiff::Timestamp;
 
 use crate::nats::Nats;
+use crate::publish::publish_at;
 
 /// The leader of a bucket did not answer.
 #[derive(Debug, thiserror::Error)]
@@ -34,9 +35,6 @@ pub struct Newest {
     /// The value; none if the key was removed, or never had one.
     pub value: Option<Bytes>,
 }
-
-/// The header that makes a publish conditional on the subject's last sequence, which is the key's revision.
-const EXPECTED: &str = "Nats-Expected-Last-Subject-Sequence";
 
 /// A bucket, of which the leader is asked.
 #[derive(Debug, Clone)]
@@ -127,20 +125,11 @@ impl Bucket {
     async fn write_at(
         &self,
         key: &str,
-        mut headers: HeaderMap,
+        headers: HeaderMap,
         value: Bytes,
         revision: u64,
     ) -> Result<Option<u64>, BucketError> {
-        headers.insert(EXPECTED, revision.to_string().as_str());
-        let stored = match self.context.publish_with_headers(self.subject(key), headers, value).await {
-            Ok(stored) => stored.await,
-            Err(error) => Err(error),
-        };
-        match stored {
-            Ok(ack) => Ok(Some(ack.sequence)),
-            Err(error) if error.kind() == PublishErrorKind::WrongLastSequence => Ok(None),
-            Err(error) => Err(BucketError::Write(error)),
-        }
+        publish_at(&self.context, self.subject(key), headers, value, revision).await.map_err(BucketError::Write)
     }
 
     /// The same as [`Self::last`] for a reader that has come to `reached` in the bucket that was created at `created`,

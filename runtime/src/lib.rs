@@ -5,10 +5,12 @@
 
 pub mod admin;
 pub mod bucket;
+pub mod direct_get;
 pub mod leases;
 pub mod logging;
 pub mod mirror;
 pub mod nats;
+pub mod publish;
 pub mod sealing;
 pub mod settings;
 pub mod shutdown;

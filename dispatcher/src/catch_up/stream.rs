@@ -5,16 +5,15 @@
 
 use std::time::Duration;
 
-use async_nats::client::Request;
 use async_nats::jetstream::ErrorCode;
-use async_nats::jetstream::context::RequestError;
+use async_nats::jetstream::context::{ConsumerInfoError, GetStreamError, RequestError};
 use async_nats::jetstream::message::StreamMessage;
 use async_nats::jetstream::response::Response;
-use async_nats::jetstream::stream::RawMessage;
-use async_nats::{HeaderMap, Message, PublishError, StatusCode, SubscribeError};
+use async_nats::jetstream::stream::{InfoError, RawMessage, Stream};
+use async_nats::{HeaderMap, Message};
 use bytes::Bytes;
-use futures::StreamExt;
 use hookwright_core::nats::subject::is_within;
+use hookwright_runtime::direct_get::{Answer, Batch, DirectGetError, SEQUENCE, server_header};
 use hookwright_runtime::nats::Nats;
 use jiff::Timestamp;
 use serde::Deserialize;
@@ -23,10 +22,6 @@ use tokio::time::timeout;
 
 /// How long the next message of a batch may take.
 const SILENCE: Duration = Duration::from_secs(5);
-/// The status with which the server ends a batch.
-const END_OF_BATCH: u16 = 204;
-/// The header with a message's sequence.
-const SEQUENCE: &str = "Nats-Sequence";
 /// The headers that the server adds to a message, behind those of its publisher.
 const ADDED: [&str; 6] =
     ["Nats-Stream", "Nats-Subject", SEQUENCE, "Nats-Time-Stamp", "Nats-Num-Pending", "Nats-Last-Sequence"];
@@ -34,14 +29,18 @@ const ADDED: [&str; 6] =
 /// Why a stream can't be read.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StreamError {
-    #[error("can't ask for {0}")]
-    Request(&'static str, #[source] RequestError),
-    #[error("the server refused {what}: {error}")]
-    Refused { what: &'static str, error: String },
-    #[error("can't subscribe to an inbox for messages")]
-    Subscribe(#[source] SubscribeError),
-    #[error("can't ask for messages")]
-    Ask(#[source] PublishError),
+    #[error("a stream can't have this name")]
+    Name(#[source] GetStreamError),
+    #[error("can't read the state of the stream")]
+    State(#[source] InfoError),
+    #[error("can't read the state of the consumer")]
+    Consumer(#[source] ConsumerInfoError),
+    #[error("can't ask for the next message")]
+    Request(#[source] RequestError),
+    #[error("the server refused the next message")]
+    Refused(#[source] async_nats::jetstream::Error),
+    #[error("can't read messages")]
+    Batch(#[source] DirectGetError),
     #[error("a message has no position")]
     NoPosition,
     #[error("no message within {SILENCE:?}")]
@@ -88,73 +87,37 @@ pub(crate) struct SourceStream {
 }
 
 #[derive(Deserialize)]
-struct StreamInfo {
-    created: Timestamp,
-    state: StreamState,
-    config: StreamConfig,
-}
-
-#[derive(Deserialize)]
-struct StreamState {
-    first_seq: u64,
-    last_seq: u64,
-}
-
-#[derive(Deserialize)]
-struct StreamConfig {
-    #[serde(default)]
-    allow_direct: bool,
-}
-
-#[derive(Deserialize)]
-struct ConsumerInfo {
-    ack_floor: AckFloor,
-    num_ack_pending: u64,
-    num_pending: u64,
-    config: ConsumerConfig,
-}
-
-#[derive(Deserialize)]
-struct AckFloor {
-    stream_seq: u64,
-}
-
-#[derive(Deserialize)]
-struct ConsumerConfig {
-    #[serde(default)]
-    filter_subject: String,
-    #[serde(default)]
-    filter_subjects: Vec<String>,
-}
-
-#[derive(Deserialize)]
 struct Got {
     message: RawMessage,
 }
 
 impl SourceStream {
+    async fn handle(&self) -> Result<Stream<()>, StreamError> {
+        self.nats.jetstream.get_stream_no_info(&self.name).await.map_err(StreamError::Name)
+    }
+
     /// The state of the stream.
     pub(crate) async fn state(&self) -> Result<State, StreamError> {
-        let info: StreamInfo =
-            self.ask("the state of the stream", format!("STREAM.INFO.{}", self.name), &json!({})).await?;
-        let StreamInfo { created, state, config } = info;
-        Ok(State { created, first: state.first_seq, last: state.last_seq, direct: config.allow_direct })
+        let info = self.handle().await?.get_info().await.map_err(StreamError::State)?;
+        // A time that jiff can't hold lies beyond the year 9999.
+        let created = Timestamp::from_nanosecond(info.created.unix_timestamp_nanos()).unwrap_or_default();
+        let (first, last) = (info.state.first_sequence, info.state.last_sequence);
+        Ok(State { created, first, last, direct: info.config.allow_direct })
     }
 
     /// How far this consumer of the stream has come.
     pub(crate) async fn shared(&self, consumer: &str) -> Result<Shared, StreamError> {
-        let subject = format!("CONSUMER.INFO.{}.{consumer}", self.name);
-        let info: ConsumerInfo = self.ask("the state of the consumer", subject, &json!({})).await?;
-        let ConsumerConfig { filter_subject, mut filter_subjects } = info.config;
-        if !filter_subject.is_empty() {
-            filter_subjects.push(filter_subject);
+        let info = self.handle().await?.consumer_info(consumer).await.map_err(StreamError::Consumer)?;
+        let mut filters = info.config.filter_subjects;
+        if !info.config.filter_subject.is_empty() {
+            filters.push(info.config.filter_subject);
         }
         let is_idle = info.num_ack_pending == 0 && info.num_pending == 0;
-        Ok(Shared { floor: info.ack_floor.stream_seq, is_idle, filters: filter_subjects })
+        Ok(Shared { floor: info.ack_floor.stream_sequence, is_idle, filters })
     }
 
-    /// The messages from this sequence on, over the connection `nats`: at most this many, of at most this many bytes together, but at least one, as
-    /// far as the replica that answers has them.
+    /// The messages from this sequence on, as far as the replica that answers has them: at most this many, and at most
+    /// this many bytes together unless it is one. They come over the connection `nats`.
     pub(crate) async fn batch(
         &self,
         nats: &Nats,
@@ -162,37 +125,28 @@ impl SourceStream {
         most: usize,
         bytes: usize,
     ) -> Result<Vec<Stored>, StreamError> {
-        let inbox = nats.client.new_inbox();
-        let mut answers = nats.client.subscribe(inbox.clone()).await.map_err(StreamError::Subscribe)?;
         let wanted = json!({ "seq": from, "batch": most, "max_bytes": bytes, "next_by_subj": self.filter() });
-        let request = Request::new().inbox(inbox).payload(wanted.to_string().into());
-        let asked = nats.jetstream.send_request(format!("DIRECT.GET.{}", self.name), request).await;
-        asked.map_err(StreamError::Ask)?;
+        let mut batch = Batch::ask(nats, &self.name, &wanted).await.map_err(StreamError::Batch)?;
         let mut messages = Vec::new();
-        loop {
-            let answer = timeout(SILENCE, answers.next()).await.map_err(|_| StreamError::Late)?;
-            let Some(answer) = answer else { return Err(StreamError::Late) };
-            // A publisher may have written a status into its message, too.
-            match answer.status.filter(|_| last(&answer, SEQUENCE).is_none()) {
-                None => messages.push(stored(answer)?),
-                Some(StatusCode::NOT_FOUND) => return Ok(messages),
-                Some(status) if status.as_u16() == END_OF_BATCH => return Ok(messages),
-                Some(status) => {
-                    return Err(StreamError::Refused { what: "messages", error: status.to_string() });
-                }
-            }
-            if messages.len() >= most {
-                return Ok(messages);
+        while messages.len() < most {
+            let answer = timeout(SILENCE, batch.next()).await.map_err(|_| StreamError::Late)?;
+            match answer.map_err(StreamError::Batch)? {
+                Answer::Message(message) => messages.push(stored(message)?),
+                Answer::NotFound | Answer::End(_) => break,
             }
         }
+        Ok(messages)
     }
 
     /// The first message from this sequence on, by the leader. If it has none, there is none.
     pub(crate) async fn at_leader(&self, from: u64) -> Result<Option<Stored>, StreamError> {
         let wanted = json!({ "seq": from, "next_by_subj": self.filter() });
-        let (what, subject) = ("the next message", format!("STREAM.MSG.GET.{}", self.name));
-        let got: Option<Got> = self.try_ask(what, subject, &wanted).await?;
-        let Some(Got { message: raw }) = got else { return Ok(None) };
+        let asked = self.nats.jetstream.request(format!("STREAM.MSG.GET.{}", self.name), &wanted).await;
+        let raw = match asked.map_err(StreamError::Request)? {
+            Response::Ok(Got { message }) => message,
+            Response::Err { error } if error.error_code() == ErrorCode::NO_MESSAGE_FOUND => return Ok(None),
+            Response::Err { error } => return Err(StreamError::Refused(error)),
+        };
         let (sequence, subject) = (raw.sequence, raw.subject.clone());
         let time = Timestamp::from_nanosecond(raw.time.unix_timestamp_nanos()).unwrap_or_default();
         let read = StreamMessage::try_from(raw).ok();
@@ -215,48 +169,13 @@ impl SourceStream {
             _ => ">",
         }
     }
-
-    async fn ask<T: serde::de::DeserializeOwned>(
-        &self,
-        what: &'static str,
-        subject: String,
-        payload: &impl serde::Serialize,
-    ) -> Result<T, StreamError> {
-        let missing = || StreamError::Refused { what, error: "it is not there".to_owned() };
-        self.try_ask(what, subject, payload).await?.ok_or_else(missing)
-    }
-
-    async fn try_ask<T: serde::de::DeserializeOwned>(
-        &self,
-        what: &'static str,
-        subject: String,
-        payload: &impl serde::Serialize,
-    ) -> Result<Option<T>, StreamError> {
-        let answer: Response<T> =
-            self.nats.jetstream.request(subject, payload).await.map_err(|error| StreamError::Request(what, error))?;
-        match answer {
-            Response::Ok(answer) => Ok(Some(answer)),
-            Response::Err { error }
-                if [ErrorCode::NO_MESSAGE_FOUND, ErrorCode::STREAM_NOT_FOUND, ErrorCode::CONSUMER_NOT_FOUND]
-                    .contains(&error.error_code()) =>
-            {
-                Ok(None)
-            }
-            Response::Err { error } => Err(StreamError::Refused { what, error: error.to_string() }),
-        }
-    }
-}
-
-/// The last value of a header: that of the server, if the publisher wrote the same name.
-fn last<'a>(message: &'a Message, name: &str) -> Option<&'a str> {
-    message.headers.as_ref()?.get_all(name).last().map(async_nats::HeaderValue::as_str)
 }
 
 fn stored(message: Message) -> Result<Stored, StreamError> {
     let position = || {
-        let sequence = last(&message, SEQUENCE)?.parse().ok()?;
-        let time = last(&message, "Nats-Time-Stamp")?.parse().ok()?;
-        Some((sequence, last(&message, "Nats-Subject")?.to_owned(), time))
+        let sequence = server_header(&message, SEQUENCE)?.parse().ok()?;
+        let time = server_header(&message, "Nats-Time-Stamp")?.parse().ok()?;
+        Some((sequence, server_header(&message, "Nats-Subject")?.to_owned(), time))
     };
     let (sequence, subject, time) = position().ok_or(StreamError::NoPosition)?;
     let mut headers = HeaderMap::new();

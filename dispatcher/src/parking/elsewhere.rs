@@ -6,15 +6,14 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use async_nats::client::Request;
-use async_nats::{HeaderMap, PublishError, StatusCode, SubscribeError};
-use futures::StreamExt;
 use hookwright_core::delivery::health::{BaseCounts, DeliveryCounts, Summary, Waiting};
 use hookwright_core::nats::ids::SubscriptionUid;
 use hookwright_core::nats::names::{BASE, HEALTH_BUCKET, health_key, parse_health_key};
 use hookwright_core::record::{RecordError, decode};
 use hookwright_runtime::bucket::{Bucket, BucketError};
+use hookwright_runtime::direct_get::{Answer, Batch, DirectGetError, server_header};
 use hookwright_runtime::nats::Nats;
+use serde_json::json;
 use tokio::time::{sleep, timeout};
 
 /// How long a look may take. It is long, because a look that fails lets more be parked than the quota.
@@ -22,8 +21,6 @@ const LOOK: Duration = Duration::from_secs(6);
 /// How often a replica that is behind is asked, and the wait before it is asked again.
 const TRIES: usize = 10;
 const PAUSE: Duration = Duration::from_millis(100);
-/// The status with which the server ends its answers.
-const END_OF_BATCH: u16 = 204;
 /// The status of an answer that would be too long: the server gives at most 1,024 messages at once.
 const TOO_MANY: u16 = 413;
 /// How many messages are asked for at once if there are too many.
@@ -34,12 +31,8 @@ const MOST: usize = 1_000;
 pub(crate) enum LookError {
     #[error("can't ask the leader for the counts")]
     Leader(#[source] BucketError),
-    #[error("can't subscribe to an inbox for the counts")]
-    Subscribe(#[source] SubscribeError),
-    #[error("can't ask for the counts")]
-    Ask(#[source] PublishError),
-    #[error("the server answered with status {0}")]
-    Refused(StatusCode),
+    #[error("can't read the counts")]
+    Read(#[source] DirectGetError),
     #[error("can't decode a count")]
     Record(#[source] RecordError),
     #[error("the answer is incomplete")]
@@ -80,7 +73,7 @@ impl Elsewhere {
         let last = bucket.last(&keys).await.map_err(LookError::Leader)?;
         let mut counts = Counts::default();
         match self.ask(&bucket, &[bucket.subject(&keys)], last, &mut counts).await {
-            Err(LookError::Refused(status)) if status.as_u16() == TOO_MANY => {
+            Err(LookError::Read(DirectGetError::Refused(status))) if status.as_u16() == TOO_MANY => {
                 let keys = bucket.keys(&keys).await.map_err(LookError::Leader)?;
                 let subjects: Vec<String> = keys.iter().map(|key| bucket.subject(key)).collect();
                 for some in subjects.chunks(MOST) {
@@ -109,27 +102,21 @@ impl Elsewhere {
     /// Adds the counts under these subjects by one replica. Returns the last sequence that it has, or 0 if it has none of
     /// the counts.
     async fn ask_once(&self, bucket: &Bucket, subjects: &[String], counts: &mut Counts) -> Result<u64, LookError> {
-        let inbox = self.nats.client.new_inbox();
-        let mut answers = self.nats.client.subscribe(inbox.clone()).await.map_err(LookError::Subscribe)?;
-        let wanted = serde_json::json!({ "multi_last": subjects });
-        let request = Request::new().inbox(inbox).payload(wanted.to_string().into());
-        let asked = self.nats.jetstream.send_request(format!("DIRECT.GET.KV_{HEALTH_BUCKET}"), request).await;
-        asked.map_err(LookError::Ask)?;
+        let (stream, wanted) = (format!("KV_{HEALTH_BUCKET}"), json!({ "multi_last": subjects }));
+        let mut batch = Batch::ask(&self.nats, &stream, &wanted).await.map_err(LookError::Read)?;
         loop {
-            let answer = answers.next().await.ok_or(LookError::Ended)?;
-            let header = |name: &str| answer.headers.as_ref().and_then(|headers: &HeaderMap| headers.get(name));
-            match answer.status {
-                None => {}
-                Some(StatusCode::NOT_FOUND) => return Ok(0),
-                Some(status) if status.as_u16() == END_OF_BATCH => {
-                    let up_to = header("Nats-UpTo-Sequence").and_then(|sequence| sequence.as_str().parse().ok());
+            match batch.next().await.map_err(LookError::Read)? {
+                Answer::Message(message) => {
+                    let key = server_header(&message, "Nats-Subject").map(|subject| bucket.key(subject));
+                    if let Some((_, incarnation)) = key.and_then(parse_health_key) {
+                        counts.add(incarnation, &message.payload)?;
+                    }
+                }
+                Answer::NotFound => return Ok(0),
+                Answer::End(end) => {
+                    let up_to = server_header(&end, "Nats-UpTo-Sequence").and_then(|sequence| sequence.parse().ok());
                     return up_to.ok_or(LookError::Ended);
                 }
-                Some(status) => return Err(LookError::Refused(status)),
-            }
-            let key = header("Nats-Subject").map(|subject| bucket.key(subject.as_str()));
-            if let Some((_, incarnation)) = key.and_then(parse_health_key) {
-                counts.add(incarnation, &answer.payload)?;
             }
         }
     }

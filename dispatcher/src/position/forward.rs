@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use async_nats::jetstream::context::{PublishError, PublishErrorKind};
+use async_nats::jetstream::context::{GetStreamError, PublishError};
 use async_nats::jetstream::message::StreamMessage;
 use async_nats::jetstream::stream::{InfoError, LastRawMessageError, LastRawMessageErrorKind, Stream};
 use futures::TryStreamExt;
@@ -11,18 +11,17 @@ use hookwright_core::nats::ids::SubscriptionUid;
 use hookwright_core::nats::names::{PARKED_STREAM, parked_at_all, parked_due};
 use hookwright_core::record::{RecordError, decode};
 use hookwright_runtime::nats::Nats;
+use hookwright_runtime::publish::publish_at;
 use jiff::{SignedDuration, Timestamp};
 
 /// How many deliveries become due in a second.
 const A_SECOND: usize = 256;
-/// The header that makes a publish conditional on the subject's last sequence.
-const EXPECTED: &str = "Nats-Expected-Last-Subject-Sequence";
 
 /// Why parked deliveries were not brought forward. It is tried again.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ForwardError {
     #[error("can't find the stream of parked deliveries")]
-    Stream(#[source] async_nats::jetstream::context::GetStreamError),
+    Stream(#[source] GetStreamError),
     #[error("can't list the parked deliveries")]
     List(#[source] InfoError),
     #[error("can't read a parked delivery")]
@@ -35,7 +34,6 @@ pub(crate) enum ForwardError {
 
 /// A delivery that waits.
 struct Waiting {
-    published: Timestamp,
     message: StreamMessage,
     parked: ParkedDelivery,
 }
@@ -55,7 +53,7 @@ pub(crate) async fn bring_forward(
     let mut all = Vec::with_capacity(subjects.len());
     for subject in subjects {
         if let Some(waiting) = read(&stream, &subject).await? {
-            all.push((waiting.published, subject));
+            all.push((waiting.parked.event.published, subject));
         }
     }
     all.sort();
@@ -97,7 +95,7 @@ async fn read(stream: &Stream<()>, subject: &str) -> Result<Option<Waiting>, For
 fn decoded(message: StreamMessage) -> Option<Waiting> {
     let header = message.headers.get(PARKED_HEADER)?.as_str();
     let parked: ParkedDelivery = decode(header.as_bytes()).ok()?;
-    Some(Waiting { published: parked.event.published, message, parked })
+    Some(Waiting { message, parked })
 }
 
 /// Has a delivery come due at `at`, unless it comes due before, or was parked again.
@@ -108,7 +106,7 @@ async fn schedule(
     at: Timestamp,
     behind: SignedDuration,
 ) -> Result<bool, ForwardError> {
-    let Waiting { message, mut parked, .. } = waiting;
+    let Waiting { message, mut parked } = waiting;
     let due = message.headers.get("Nats-Schedule").and_then(|value| value.as_str().strip_prefix("@at "));
     if due.and_then(|due| due.parse::<Timestamp>().ok()).is_some_and(|due| due <= at) {
         return Ok(false);
@@ -120,14 +118,7 @@ async fn schedule(
     for (name, value) in parked.headers(at, &parked_due(uid))? {
         headers.insert(name, value.as_str());
     }
-    headers.insert(EXPECTED, message.sequence.to_string().as_str());
-    let stored = match nats.jetstream.publish_with_headers(message.subject, headers, message.payload).await {
-        Ok(stored) => stored.await,
-        Err(error) => Err(error),
-    };
-    match stored {
-        Ok(_) => Ok(true),
-        Err(error) if error.kind() == PublishErrorKind::WrongLastSequence => Ok(false),
-        Err(error) => Err(ForwardError::Store(error)),
-    }
+    let StreamMessage { subject, payload, sequence, .. } = message;
+    let stored = publish_at(&nats.jetstream, subject, headers, payload, sequence).await;
+    Ok(stored.map_err(ForwardError::Store)?.is_some())
 }

@@ -19,7 +19,6 @@ use tracing::{debug, warn};
 use crate::background::Periodic;
 use crate::context::Context;
 use crate::nats::jetstream::{JsError, JsResult};
-use crate::nats::kv::{EXPECTED, if_expected};
 
 /// How many schedules a turn looks at, and how many bytes of them.
 const LOOK: usize = 500;
@@ -79,14 +78,14 @@ async fn look(ctx: &Context, round: Option<Round>) -> JsResult<Option<Round>> {
 }
 
 /// Publishes a schedule again if it is overdue.
-async fn again(ctx: &Context, mut message: StreamMessage) -> Result<(), JsError> {
+async fn again(ctx: &Context, message: StreamMessage) -> Result<(), JsError> {
     let schedule = message.headers.get("Nats-Schedule").map(|value| value.as_str());
     let Some(at) = schedule.and_then(due).filter(|at| Timestamp::now().duration_since(*at) > LATE) else {
         return Ok(());
     };
-    let subject = message.subject.into_string();
-    message.headers.insert(EXPECTED, message.sequence.to_string().as_str());
-    if if_expected(ctx.js.publish(subject.clone(), message.headers, message.payload).await)?.is_some() {
+    let StreamMessage { subject, headers, payload, sequence, .. } = message;
+    let subject = subject.into_string();
+    if ctx.js.publish_at(subject.clone(), headers, payload, sequence).await?.is_some() {
         ctx.metrics.overdue_schedules.inc();
         warn!(subject, due = %at, "NATS did not publish a delivery that was due; scheduled it again");
     }

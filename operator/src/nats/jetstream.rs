@@ -12,6 +12,7 @@ use bytes::Bytes;
 use futures::TryStreamExt as _;
 use hookwright_core::record::RecordError;
 use hookwright_runtime::nats::Nats;
+use hookwright_runtime::publish::publish_at;
 use jiff::Timestamp;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -109,6 +110,19 @@ impl JetStream {
         let jetstream = &self.nats()?.jetstream;
         let ack = jetstream.publish_with_headers(subject.clone(), headers, body).await.map_err(stored)?;
         Ok(ack.await.map_err(stored)?.sequence)
+    }
+
+    /// Publishes a message if the last message of its subject has this sequence. Returns the new sequence, or none if the
+    /// last sequence was another one.
+    pub(crate) async fn publish_at(
+        &self,
+        subject: String,
+        headers: HeaderMap,
+        body: Bytes,
+        sequence: u64,
+    ) -> JsResult<Option<u64>> {
+        let stored = publish_at(&self.nats()?.jetstream, subject.clone(), headers, body, sequence).await;
+        stored.map_err(|source| JsError::NotStored { what: subject, source })
     }
 
     pub(crate) async fn stream(&self, name: &str) -> JsResult<Option<stream::Info>> {

@@ -5,7 +5,6 @@
 //! has seen it, or starts again with a list of all keys.
 
 use async_nats::jetstream::ErrorCode;
-use async_nats::jetstream::context::PublishErrorKind;
 use async_nats::jetstream::message::StreamMessage;
 use async_nats::jetstream::stream::RawMessage;
 use bytes::Bytes;
@@ -45,9 +44,6 @@ pub(crate) struct Written {
     pub(crate) fresh: bool,
 }
 
-/// The header that makes a publish conditional on the subject's last sequence, which is the key's revision.
-pub(crate) const EXPECTED: &str = "Nats-Expected-Last-Subject-Sequence";
-
 /// How long the mark of a removal stays.
 const MARK_TTL: &str = "1h";
 
@@ -55,15 +51,6 @@ const MARK_TTL: &str = "1h";
 /// A bucket keeps one message for each key, so none is needed.
 fn removal() -> async_nats::HeaderMap {
     header_map([("KV-Operation", "DEL".to_owned()), ("Nats-TTL", MARK_TTL.to_owned())])
-}
-
-/// Returns none if the last sequence was not the expected one.
-pub(crate) fn if_expected(stored: JsResult<u64>) -> JsResult<Option<u64>> {
-    match stored {
-        Ok(revision) => Ok(Some(revision)),
-        Err(JsError::NotStored { source, .. }) if source.kind() == PublishErrorKind::WrongLastSequence => Ok(None),
-        Err(error) => Err(error),
-    }
 }
 
 fn subject(bucket: &str, key: &str) -> String {
@@ -101,9 +88,7 @@ impl JetStream {
     /// Writes a value if the key is still at this revision, which is 0 for a key without a message. Returns the new
     /// revision, or none if the key was at another revision.
     pub(crate) async fn put_at(&self, bucket: &str, key: &str, value: Vec<u8>, revision: u64) -> JsResult<Option<u64>> {
-        let mut headers = async_nats::HeaderMap::new();
-        headers.insert(EXPECTED, revision.to_string());
-        if_expected(self.publish(subject(bucket, key), headers, value.into()).await)
+        self.publish_at(subject(bucket, key), async_nats::HeaderMap::new(), value.into(), revision).await
     }
 
     /// Removes a key. Mirrors see the removal.
@@ -113,9 +98,7 @@ impl JetStream {
 
     /// Removes a key if it is still at this revision. Returns whether it was.
     pub(crate) async fn remove_at(&self, bucket: &str, key: &str, revision: u64) -> JsResult<bool> {
-        let mut headers = removal();
-        headers.insert(EXPECTED, revision.to_string());
-        Ok(if_expected(self.publish(subject(bucket, key), headers, Bytes::new()).await)?.is_some())
+        Ok(self.publish_at(subject(bucket, key), removal(), Bytes::new(), revision).await?.is_some())
     }
 
     /// Removes each key that matches `filter`, where `*` is one token.
