@@ -41,7 +41,7 @@ pub(crate) fn text(Millis(millis): Millis) -> Duration {
     Duration::new(parts.collect::<String>())
 }
 
-/// The same with a span that may be zero.
+/// Writes a span of time that may be zero.
 pub(crate) fn text_or_zero(span: Millis) -> DurationOrZero {
     if span == Millis(0) { DurationOrZero::new("0s") } else { DurationOrZero::new(text(span).as_str()) }
 }

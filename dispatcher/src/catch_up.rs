@@ -2,8 +2,9 @@
 //! the stream, and hands each one to the Subscription's lane like a live one.
 //!
 //! [`slots`] shares the Subscriptions out to dispatchers. [`owner`] runs a [`reader`] for each Subscription of this
-//! dispatcher that is not live. It reads from a [`stream`] ([`hand_out`]), its [`window`]
-//! says what is under way, and it may only [`probe`]. `run` starts it.
+//! dispatcher that is not live. It reads from a [`stream`], and its [`window`] says
+//! what is under way. [`hand_out`] puts events into the lane, and [`probe`] tries an endpoint whose breaker is open. `run`
+//! starts it.
 
 mod hand_out;
 pub(crate) mod owner;

@@ -113,7 +113,7 @@ pub(crate) struct Renewer {
     pub(crate) positions: Arc<Cells>,
     /// The config revision that is loaded; `None` while the index may be out of date.
     pub(crate) loaded: watch::Receiver<Option<u64>>,
-    /// The same of the positions.
+    /// The revision of the positions that is loaded; `None` while they may be out of date.
     pub(crate) loaded_positions: watch::Receiver<Option<u64>>,
     pub(crate) incarnation: String,
 }

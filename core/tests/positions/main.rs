@@ -1,4 +1,4 @@
-//! A check of the rules by which a Subscription goes behind and becomes live, in all orders of what can happen.
+//! Checks the rules by which a Subscription goes behind and becomes live, in every order of their steps.
 //!
 //! The world is small: one Subscription, some events, two dispatchers that share a consumer and whose views of the
 //! position and of `suspend` lag, and an owner. The model decides nothing itself: what becomes of an event and what the

@@ -42,7 +42,7 @@ pub(crate) struct Event {
     pub(crate) delivered: u8,
     /// Whether a dispatcher has decided to deliver it.
     pub(crate) live: bool,
-    /// Whether the dedicated reader has delivered it, whoever the owner was.
+    /// Whether the dedicated reader of any owner has delivered it.
     pub(crate) read: bool,
     /// Whether it may be delivered twice.
     pub(crate) twice: bool,

@@ -219,7 +219,7 @@ fn lapse(state: &mut State, dispatcher: u8) {
             Phase::Fresh | Phase::Attempting => event.late,
         };
     }
-    // Nothing of what it knew is left. One value for all that are gone makes fewer states.
+    // It has forgotten everything. All dispatchers that are gone have the same value, which makes fewer states.
     let gone = Dispatcher::joined(0, false);
     state.dispatchers[usize::from(dispatcher)] = Dispatcher { live: false, ..gone };
 }

@@ -41,20 +41,21 @@ impl Reader {
         if !self.parts.slots.owns(self.uid()) {
             return Ok(Next::Ends);
         }
-        let mut next = if messages.is_empty() { before.last + 1 } else { from };
-        work.missed(from, messages.first().map_or(next, |message| message.sequence), self.parts.deliverer.clock.now());
+        let end = upto.map_or(u64::MAX, |upto| upto + 1);
+        // A message proves that there is nothing before it, and an answer without one that there is nothing up to the end.
+        let found = messages.first().map_or(before.last + 1, |message| message.sequence);
+        work.missed(from, found.min(end), self.parts.deliverer.clock.now());
+        let mut next = found;
         for message in messages {
-            let sequence = message.sequence;
-            if upto.is_some_and(|upto| sequence > upto) {
-                next = sequence;
+            next = message.sequence;
+            if next >= end {
                 break;
             }
             let share = grant.share(message.body.len());
             self.hand_out(work, serving, message, share).await;
-            next = sequence + 1;
+            next += 1;
         }
-        // A message proves that there is nothing before it.
-        work.kept.cursor.next = upto.map_or(next, |upto| next.min(upto + 1)).max(work.kept.cursor.next);
+        work.kept.cursor.next = work.kept.cursor.next.max(next.min(end));
         Ok(Next::Again)
     }
 
@@ -65,26 +66,11 @@ impl Reader {
         serving: &Serving,
         sequence: u64,
     ) -> Result<Next, ReadError> {
-        let granted = self.stop.run_until_cancelled(self.parts.budget.grant(1)).await;
-        let Some(Some(mut grant)) = granted else { return Ok(Next::Ends) };
-        let message = work.stream.at_leader(sequence).await?.filter(|message| message.sequence == sequence);
-        if !self.is_same(work).await? {
-            return Ok(Next::Look);
+        let next = self.read(work, serving, (sequence, Some(sequence)), 1).await?;
+        if next == Next::Again && !work.window.is_handed_out(sequence) {
+            work.window.leave_out(sequence);
         }
-        if !self.parts.slots.owns(self.uid()) {
-            return Ok(Next::Ends);
-        }
-        match message {
-            Some(message) => {
-                let share = grant.share(message.body.len());
-                self.hand_out(work, serving, message, share).await;
-            }
-            None => {
-                work.missed(sequence, sequence + 1, self.parts.deliverer.clock.now());
-                work.window.leave_out(sequence);
-            }
-        }
-        Ok(Next::Again)
+        Ok(next)
     }
 
     /// Looks at the stream after something was read from it. If it is another one by now, those were not the events that

@@ -23,6 +23,7 @@ const WRITE: Duration = Duration::from_secs(1);
 /// The wait before a look at what may have changed, and after a failure.
 const LOOK: Duration = Duration::from_millis(500);
 const RETRY: Duration = Duration::from_secs(1);
+
 impl Reader {
     /// Reads until the Subscription is live or no longer this dispatcher's, or until it is stopped.
     pub(crate) async fn run(mut self) {
@@ -32,7 +33,8 @@ impl Reader {
                 Ok(next) => next,
                 Err(failure) => {
                     if self.complaints.now() {
-                        warn!(subscription_uid = %self.uid(), error = chain(&failure), "a dedicated reader can't go on; retrying");
+                        let error = chain(&failure);
+                        warn!(subscription_uid = %self.uid(), error, "a dedicated reader can't go on; retrying");
                     }
                     self.stop.run_until_cancelled(sleep(RETRY)).await;
                     Next::Again

@@ -1,5 +1,5 @@
-//! The slots of this dispatcher: leases in the bucket of leases, taken and renewed by compare-and-set. Whoever has the
-//! slot of a Subscription does its owned work.
+//! The slots of this dispatcher: leases in the bucket of leases, taken and renewed by compare-and-set. The
+//! dispatcher that has the slot of a Subscription does its owned work.
 //!
 //! A lease counts for [`TTL`] from the moment at which it was seen, by this dispatcher's monotonic clock, and its holder
 //! trusts it for [`TRUST`] only. So a slot has one holder at a time, but for a holder that is stopped in the middle of a

@@ -37,7 +37,7 @@ impl DisabledSet {
         marks.get(uid).filter(|mark| mark.is_of(generation, resume)).map(|mark| mark.why)
     }
 
-    /// Adds a mark and returns whether it was new. That of the newest generation counts.
+    /// Adds a mark and returns whether it was new. The mark of the newest generation counts.
     pub(crate) fn insert(&self, uid: &SubscriptionUid, mark: Disabled) -> bool {
         let mut marks = self.marks.write().unwrap_or_else(PoisonError::into_inner);
         let is_new = |known: &Disabled| {

@@ -85,8 +85,7 @@ impl Deliverer {
     pub(super) async fn answered(&self, delivery: &Delivery) {
         let cell = &delivery.subscription.position;
         cell.succeeded();
-        let waits = cell.known().position.and_then(|position| position.waits);
-        if waits.is_some_and(|waits| waits.breaker || waits.until.is_some()) {
+        if cell.waits().is_some_and(|waits| waits.breaker || waits.until.is_some()) {
             let created = delivery.published.event.stream_created;
             self.positions.change(cell, created, |position| (position.answered(), ())).await;
             info!(subscription = delivery.subscription.name, "the endpoint is back");
@@ -119,7 +118,6 @@ impl Deliverer {
     /// Whether the endpoint's breaker is open.
     pub(super) fn is_broken(&self, subscription: &Subscription) -> bool {
         let cell = &subscription.position;
-        !cell.is_live()
-            && cell.known().position.is_some_and(|position| position.waits.is_some_and(|waits| waits.breaker))
+        !cell.is_live() && cell.waits().is_some_and(|waits| waits.breaker)
     }
 }

@@ -97,44 +97,25 @@ impl Deliverer {
         let published = Arc::new(published);
         let known_type = Some(published.event.event_type.as_str());
         let reading = Reading { rule: &producer.record.event_type, source: &producer.source, known_type };
-        match panics::caught(|| published.with_message(|message| parse(message, reading))) {
+        let read = panics::caught(|| published.with_message(|message| parse(message, reading)));
+        let (waited, origin) = (true, Origin::Due);
+        let delivery = Delivery { id, subscription, published, progress, waited, origin, received, version };
+        match read {
             Ok(Ok(event)) => {
+                let Delivery { id, subscription, published, progress, .. } = delivery;
                 let parked = Some(Box::new(Parked { id, progress }));
                 let (deliverer, event) = (Arc::clone(self), Arc::new(event));
                 let queued =
                     Queued { deliverer, subscription, published, event, received, version, parked, place: None, hold };
-                queued.enter();
+                return queued.enter();
             }
             Ok(Err(malformed)) => {
-                error!(%id, %malformed, "can't read a parked event any more; postponed");
-                let delivery = Delivery {
-                    id,
-                    subscription,
-                    published,
-                    progress,
-                    waited: true,
-                    origin: Origin::Due,
-                    received,
-                    version,
-                };
+                error!(id = %delivery.id, %malformed, "can't read a parked event any more; postponed");
                 self.postpone(delivery, Postponed::EventUnreadable).await;
-                hold.settled(None);
             }
-            Err(panic) => {
-                let delivery = Delivery {
-                    id,
-                    subscription,
-                    published,
-                    progress,
-                    waited: true,
-                    origin: Origin::Due,
-                    received,
-                    version,
-                };
-                self.panicked(delivery, panic).await;
-                hold.settled(None);
-            }
+            Err(panic) => self.panicked(delivery, panic).await,
         }
+        hold.settled(None);
     }
 
     /// Parks a due delivery again whose Subscription can't be served. It counts among the parked ones meanwhile. Returns

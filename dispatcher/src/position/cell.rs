@@ -7,7 +7,7 @@ use std::time::Duration;
 use hookwright_core::delivery::breaker::Failures;
 use hookwright_core::nats::delivery_id::DeliveryId;
 use hookwright_core::nats::ids::SubscriptionUid;
-use hookwright_core::position::Position;
+use hookwright_core::position::{Position, Waits};
 use jiff::Timestamp;
 use tokio::sync::{Mutex as AsyncMutex, MutexGuard as AsyncMutexGuard};
 use tokio::time::Instant;
@@ -71,6 +71,11 @@ impl PositionCell {
     /// Whether the dedicated reader delivers this event.
     pub(crate) fn covers(&self, stream_created: Timestamp, sequence: u64) -> bool {
         !self.is_live() && self.known().position.is_some_and(|position| position.covers(stream_created, sequence))
+    }
+
+    /// What the Subscription waits for.
+    pub(crate) fn waits(&self) -> Option<Waits> {
+        self.state().position.as_ref()?.waits
     }
 
     pub(crate) fn known(&self) -> Known {

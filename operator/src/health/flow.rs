@@ -174,10 +174,9 @@ mod tests {
 
     #[test]
     fn whether_events_are_sent() {
-        let text = |suspended, gone, ranges| {
-            let gone: bool = gone;
-            let gone = gone.then_some(DisabledFor::EndpointGone);
-            let judgement = delivering(suspended, gone, &progress(ranges), t(60));
+        let text = |suspended, gone: bool, ranges| {
+            let why = gone.then_some(DisabledFor::EndpointGone);
+            let judgement = delivering(suspended, why, &progress(ranges), t(60));
             format!("{} {}", judgement.status.as_str(), judgement.reason.as_str())
         };
         assert_eq!(text(true, true, open()), "False Suspended");
