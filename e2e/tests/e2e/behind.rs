@@ -9,7 +9,7 @@ use hookwright_core::record::{decode, encode};
 use hookwright_e2e::{Answer, Options, User, World, wait_for};
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use tokio::time::sleep;
+use tokio::time::interval;
 use tokio_util::sync::CancellationToken;
 
 use crate::shop::{SOON, Shop, beside, condition, fixed, merge, metric, shared};
@@ -25,15 +25,6 @@ fn at_most(shop: &Shop<'_>, path: &str, bodies: std::ops::Range<usize>, most: us
     }
     let wrong: Vec<_> = counts.iter().filter(|(_, count)| !(1..=most).contains(*count)).collect();
     assert!(wrong.is_empty(), "{path}: {wrong:?}");
-}
-
-/// How often each delivery succeeded at a path.
-fn deliveries(shop: &Shop<'_>, path: &str) -> HashMap<String, usize> {
-    let mut counts = HashMap::new();
-    for request in shop.receiver.requests(path).iter().filter(|request| request.succeeded()) {
-        *counts.entry(request.webhook_id().to_owned()).or_default() += 1;
-    }
-    counts
 }
 
 async fn position(shop: &Shop<'_>, uid: &str) -> Option<Position> {
@@ -78,7 +69,7 @@ async fn what_a_position_covers_is_delivered_from_the_stream_and_then_the_subscr
     delivered(&shop, "/late", 300).await;
     at_most(&shop, "/late", 100..300, 1);
     at_most(&shop, "/late", 300..400, 2);
-    assert_eq!(deliveries(&shop, "/late").len(), 300, "none before the position");
+    assert_eq!(shop.deliveries("/late").len(), 300, "none before the position");
 }
 
 /// Publishes events with these bodies, `order.created` each.
@@ -90,7 +81,7 @@ async fn publish(shop: &Shop<'_>, bodies: std::ops::Range<usize>) {
 /// Waits until that many deliveries have succeeded at a path.
 async fn delivered(shop: &Shop<'_>, path: &str, n: usize) {
     wait_for(&format!("{n} deliveries at {path}"), SOON * 2, async || {
-        let seen = deliveries(shop, path).len();
+        let seen = shop.deliveries(path).len();
         anyhow::ensure!(seen >= n, "{seen}");
         Ok(())
     })
@@ -110,6 +101,14 @@ fn reason(status: &Value) -> String {
 
 async fn suspend(shop: &Shop<'_>, name: &str, suspend: bool) {
     shop.subscribe(name, &["order.*"], json!({ "suspend": suspend })).await;
+}
+
+/// A Subscription that is suspended, and for which that many events wait. Returns its uid.
+async fn suspended_with(shop: &Shop<'_>, name: &str, events: usize) -> String {
+    let uid = shop.subscribe(name, &["order.*"], json!({ "suspend": true })).await;
+    publish(shop, 0..events).await;
+    shop.all_acked(SOON).await;
+    uid
 }
 
 #[tokio::test]
@@ -182,7 +181,7 @@ async fn what_waits_is_left_out_if_that_is_asked_for() {
     wait_live(&shop, &uid).await;
     publish(&shop, 50..60).await;
     delivered(&shop, "/now", 10).await;
-    assert_eq!(deliveries(&shop, "/now").len(), 10);
+    assert_eq!(shop.deliveries("/now").len(), 10);
     shop.status("now", "skipped", |status| status["delivery"]["skipped"].as_u64() >= Some(50)).await;
 }
 
@@ -203,7 +202,7 @@ async fn start_from() {
     publish(&shop, 100..110).await;
     for (name, n) in [("earliest", 110), ("sequence", 50), ("time", 110), ("new", 10)] {
         delivered(&shop, &format!("/{name}"), n).await;
-        assert_eq!(deliveries(&shop, &format!("/{name}")).len(), n, "{name}");
+        assert_eq!(shop.deliveries(&format!("/{name}")).len(), n, "{name}");
         at_most(&shop, &format!("/{name}"), 110 - n..100, 1);
         at_most(&shop, &format!("/{name}"), 100..110, 2);
     }
@@ -253,11 +252,10 @@ async fn a_long_pause_that_the_endpoint_asks_for_is_kept() {
 
 /// Events that are published at a pace until it is stopped. Returns how many there were.
 async fn keep_publishing(shop: &Shop<'_>, stop: CancellationToken) -> usize {
-    let mut n = 0;
-    while !stop.is_cancelled() {
+    let (mut n, mut ticks) = (0, interval(Duration::from_millis(50)));
+    while stop.run_until_cancelled(ticks.tick()).await.is_some() {
         publish(shop, n..n + 10).await;
         n += 10;
-        sleep(Duration::from_millis(50)).await;
     }
     n
 }
@@ -276,7 +274,7 @@ async fn going_behind_and_back_in_quick_succession_under_load_loses_nothing() {
     let (published, ()) = tokio::join!(keep_publishing(&shop, stop.clone()), toggle);
     delivered(&shop, "/toggled", published).await;
     wait_live(&shop, &uid).await;
-    let (requests, seen) = (shop.receiver.count("/toggled"), deliveries(&shop, "/toggled").len());
+    let (requests, seen) = (shop.receiver.count("/toggled"), shop.deliveries("/toggled").len());
     println!("{published} events, {} came twice", requests - seen);
     assert_eq!(seen, published);
 }
@@ -288,9 +286,7 @@ async fn dispatchers_that_are_killed_while_they_catch_up_lose_nothing() {
     let world = World::start(Options { dispatchers: 2, ..Options::default() }).await.unwrap();
     let shop = Shop::open(&world, json!({})).await;
     shop.receiver.answer("/killed", Answer::status(200).after(Duration::from_millis(20)));
-    let uid = shop.subscribe("killed", &["order.*"], json!({ "suspend": true })).await;
-    publish(&shop, 0..EVENTS).await;
-    shop.all_acked(SOON).await;
+    let uid = suspended_with(&shop, "killed", EVENTS).await;
     suspend(&shop, "killed", false).await;
     for (dispatcher, after) in [(0, 200), (1, 1_000), (0, 1_800)] {
         delivered(&shop, "/killed", after).await;
@@ -300,7 +296,7 @@ async fn dispatchers_that_are_killed_while_they_catch_up_lose_nothing() {
     }
     delivered(&shop, "/killed", EVENTS).await;
     wait_live(&shop, &uid).await;
-    let (requests, seen) = (shop.receiver.count("/killed"), deliveries(&shop, "/killed").len());
+    let (requests, seen) = (shop.receiver.count("/killed"), shop.deliveries("/killed").len());
     println!("{EVENTS} events, {} came twice after three kills", requests - seen);
     assert_eq!(seen, EVENTS);
 }
@@ -308,9 +304,7 @@ async fn dispatchers_that_are_killed_while_they_catch_up_lose_nothing() {
 #[tokio::test]
 async fn what_the_stream_drops_meanwhile_is_counted() {
     let (shop, _machine) = shared().await;
-    let uid = shop.subscribe("overtaken", &["order.*"], json!({ "suspend": true })).await;
-    publish(&shop, 0..100).await;
-    shop.all_acked(SOON).await;
+    let uid = suspended_with(&shop, "overtaken", 100).await;
     let jetstream = shop.world.nats.jetstream(User::Operator).await.unwrap();
     let stream = jetstream.get_stream(format!("{}_orders", shop.namespace)).await.unwrap();
     stream.purge().sequence(61).await.unwrap();
@@ -330,9 +324,7 @@ async fn what_the_stream_drops_meanwhile_is_counted() {
 #[tokio::test]
 async fn what_waits_goes_with_its_stream_and_the_next_one_is_read() {
     let (shop, _machine) = shared().await;
-    let uid = shop.subscribe("replaced", &["order.*"], json!({ "suspend": true })).await;
-    publish(&shop, 0..30).await;
-    shop.all_acked(SOON).await;
+    let uid = suspended_with(&shop, "replaced", 30).await;
     let jetstream = shop.world.nats.jetstream(User::Operator).await.unwrap();
     jetstream.delete_stream(format!("{}_orders", shop.namespace)).await.unwrap();
     // The operator makes it anew.

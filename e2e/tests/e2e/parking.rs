@@ -2,7 +2,6 @@
 
 mod gone;
 
-use std::collections::HashMap;
 use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt, stream};
@@ -34,25 +33,16 @@ async fn settled(shop: &Shop<'_>, name: &str, failed: usize) -> (usize, usize) {
     counts(&shop.status(name, &format!("{failed} parked or given up"), all).await)
 }
 
-/// How often each delivery succeeded at a path.
-fn deliveries(shop: &Shop<'_>, path: &str) -> HashMap<String, usize> {
-    let mut counts = HashMap::new();
-    for request in shop.receiver.requests(path).iter().filter(|request| request.succeeded()) {
-        *counts.entry(request.webhook_id().to_owned()).or_default() += 1;
-    }
-    counts
-}
-
 /// Waits until that many deliveries have succeeded at a path; none more than once.
 async fn delivered(shop: &Shop<'_>, path: &str, n: usize) {
     wait_for(&format!("{n} deliveries at {path}"), SOON, async || {
-        let seen = deliveries(shop, path);
+        let seen = shop.deliveries(path);
         anyhow::ensure!(seen.len() == n, "{}", seen.len());
         Ok(())
     })
     .await
     .unwrap();
-    assert_eq!(deliveries(shop, path).values().max(), Some(&1), "{path}: none comes twice");
+    assert_eq!(shop.deliveries(path).values().max(), Some(&1), "{path}: none comes twice");
 }
 
 async fn publish(shop: &Shop<'_>, kind: &str, body: &str, n: usize) {
@@ -176,7 +166,7 @@ async fn a_tenant_with_many_dead_endpoints_leaves_room_for_others_and_loses_noth
 
     hostile.receiver.answer("/dead", Answer::status(200));
     wait_for("all to arrive", 2 * SOON, async || {
-        let seen = deliveries(&hostile, "/dead").len();
+        let seen = hostile.deliveries("/dead").len();
         anyhow::ensure!(seen == DEAD * EVENTS, "{seen}");
         Ok(())
     })
@@ -202,7 +192,7 @@ async fn what_a_slow_endpoint_does_not_take_in_time_stays_in_the_stream() {
     gate.open();
     // One that was under way when the Subscription went behind may come twice.
     wait_for("all to arrive", 2 * SOON, async || {
-        let seen = deliveries(&shop, "/slow").len();
+        let seen = shop.deliveries("/slow").len();
         anyhow::ensure!(seen == EVENTS, "{seen}");
         Ok(())
     })

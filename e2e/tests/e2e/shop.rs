@@ -1,5 +1,6 @@
 //! What most tests start from: a namespace with a Producer, a receiver, and Subscriptions to it.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -242,6 +243,15 @@ impl<'w> Shop<'w> {
     /// Waits until the path `/<name>` has had that many requests.
     pub(crate) async fn requests(&self, name: &str, n: usize) -> Vec<Arc<Received>> {
         self.receiver.wait_count(&format!("/{name}"), n, SOON).await.unwrap()
+    }
+
+    /// How often each delivery succeeded at a path.
+    pub(crate) fn deliveries(&self, path: &str) -> HashMap<String, usize> {
+        let mut counts = HashMap::new();
+        for request in self.receiver.requests(path).iter().filter(|request| request.succeeded()) {
+            *counts.entry(request.webhook_id().to_owned()).or_default() += 1;
+        }
+        counts
     }
 
     /// The shared consumer of the Producer `orders`, as it is now.
