@@ -106,7 +106,8 @@ impl World {
     /// subjects under `<namespace>.` and streams named `<namespace>_...`.
     pub async fn namespace(&self, prefix: &str) -> Result<String> {
         let name = format!("{prefix}-{:08x}", rand::random::<u32>());
-        self.control_plane.kubectl(&["create", "namespace", &name]).await?;
+        let namespace = json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": name } });
+        self.control_plane.apply_json(&namespace).await?;
         // The namespace's ServiceAccount appears a moment later, and nothing here needs it.
         Ok(name)
     }
