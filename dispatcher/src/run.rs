@@ -47,7 +47,7 @@ use crate::intake::connections::Connections;
 use crate::intake::reader::{Reader, Source};
 use crate::intake::readers;
 use crate::limits::attempts::Attempts;
-use crate::limits::budget::Budget;
+use crate::limits::budget::{Budget, Budgets};
 use crate::limits::lane::Lanes;
 use crate::limits::outage::Tenants;
 use crate::limits::read_ahead::ReadAhead;
@@ -283,7 +283,7 @@ impl Shared {
             slots: Arc::clone(&self.slots),
             deliverer: Arc::clone(&deliverer),
             connections: Arc::clone(&connections),
-            budget: part(),
+            budgets: Budgets::new(part()),
             tracker: self.tracker.clone(),
         };
         let reader = Reader {

@@ -16,6 +16,10 @@ pub struct Position {
     /// At most two ranges, in order. Without any, the Subscription is live.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ranges: Vec<Range>,
+    /// The first sequence that the Subscription asked for (`spec.startFrom`), until it is live. The shared reader may
+    /// still be before it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start: Option<u64>,
     /// What the Subscription waits for. Meanwhile its parked deliveries are parked again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waits: Option<Waits>,
@@ -127,13 +131,26 @@ impl Position {
     /// The position of a live Subscription.
     #[must_use]
     pub fn live(stream_created: Timestamp) -> Self {
-        Self { version: VERSION, stream_created, ranges: Vec::new(), waits: None, since: None, reason: None }
+        Self {
+            version: VERSION,
+            stream_created,
+            ranges: Vec::new(),
+            start: None,
+            waits: None,
+            since: None,
+            reason: None,
+        }
     }
 
     /// Whether the shared reader skips this sequence of the stream that was created at this time.
     #[must_use]
     pub fn covers(&self, stream_created: Timestamp, sequence: u64) -> bool {
-        self.stream_created == stream_created && self.ranges.iter().any(|range| range.covers(sequence))
+        self.stream_created == stream_created && self.has(sequence)
+    }
+
+    /// Whether an event of this stream is one that the dedicated reader delivers, or comes before the start that was asked for.
+    fn has(&self, sequence: u64) -> bool {
+        self.start.is_some_and(|start| sequence < start) || self.ranges.iter().any(|range| range.covers(sequence))
     }
 
     /// Whether the last range is open.
@@ -149,7 +166,7 @@ impl Position {
     /// by a new one.
     #[must_use]
     pub fn go_behind(&mut self, sequence: u64, now: Timestamp, reason: Reason) -> Gone {
-        if self.ranges.iter().any(|range| range.covers(sequence)) {
+        if self.has(sequence) {
             return Gone::Covered;
         }
         let is_open = self.is_behind();
@@ -201,7 +218,7 @@ impl Position {
             (Some(_), Some(until)) if from > until && seen.floor >= until => {
                 self.ranges.remove(0);
                 if self.ranges.is_empty() {
-                    (self.since, self.reason) = (None, None);
+                    (self.start, self.since, self.reason) = (None, None, None);
                 }
                 Step::Store
             }
@@ -217,13 +234,16 @@ impl Position {
         !std::mem::replace(&mut waits.breaker, true)
     }
 
-    /// Closes the endpoint's breaker, and ends a pause that it has asked for. Returns whether there was one of them. What
-    /// is parked waits on until it is brought forward.
+    /// Whether the endpoint's breaker is open.
+    #[must_use]
+    pub fn is_broken(&self) -> bool {
+        self.waits.is_some_and(|waits| waits.breaker)
+    }
+
+    /// Closes the endpoint's breaker. Returns whether it was open. What is parked waits on until it is brought forward. A
+    /// pause that the endpoint has asked for goes on: the attempt that succeeded may have begun before it.
     pub fn answered(&mut self) -> bool {
-        let Some(waits) = &mut self.waits else { return false };
-        let closed = waits.breaker || waits.until.is_some();
-        (waits.breaker, waits.until) = (false, None);
-        closed
+        self.waits.as_mut().is_some_and(|waits| std::mem::take(&mut waits.breaker))
     }
 
     /// Pauses until the endpoint wants to be asked again. Returns whether that is later than before.
@@ -281,6 +301,8 @@ mod tests {
         assert!(covered(&position(&[])).is_empty());
         // What the owner reads beyond `to` is delivered by the others as well.
         assert_eq!(covered(&position(&[range(2, 4, 7, true)])), [2, 3]);
+        let started = Position { start: Some(2), ..position(&[range(3, None, None, true)]) };
+        assert_eq!(covered(&started), [1, 3, 4, 5, 6, 7, 8, 9], "what was not asked for is skipped");
         let other = Timestamp::from_second(1).unwrap();
         assert!(!two.covers(other, 4));
         assert!(two.is_behind() && !position(&[]).is_behind() && !position(&[range(2, 4, None, true)]).is_behind());
@@ -358,6 +380,26 @@ mod tests {
             assert_eq!((step, &position.ranges[..]), (want, after), "{ranges:?} {seen:?}");
             assert_eq!(position.since.is_some(), !after.is_empty(), "{ranges:?} {seen:?}");
         }
+    }
+
+    #[test]
+    fn what_comes_before_the_start_is_never_waited_for() {
+        let mut started = Position { start: Some(5), ..position(&[range(5, None, None, false)]) };
+        let before = started.clone();
+        assert_eq!(started.go_behind(3, CREATED, Reason::EndpointSlow), Gone::Covered);
+        assert_eq!(started, before);
+        started.ranges = vec![range(5, 7, 7, true)];
+        assert_eq!(started.next(&Seen { next: 8, ..SEEN }), Step::Store);
+        assert_eq!(started, Position::live(CREATED));
+    }
+
+    #[test]
+    fn a_success_closes_the_breaker_and_ends_no_pause() {
+        let mut position = position(&[]);
+        assert!(!position.answered() && position.open_breaker(CREATED) && !position.open_breaker(CREATED));
+        let until = Timestamp::from_second(60).unwrap();
+        assert!(position.pause(until, CREATED) && position.answered() && !position.answered());
+        assert_eq!(position.waits, Some(Waits { since: CREATED, breaker: false, until: Some(until) }));
     }
 
     #[test]

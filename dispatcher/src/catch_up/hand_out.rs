@@ -2,17 +2,22 @@
 
 use std::sync::Arc;
 
+use hookwright_core::delivery::dead_letter::DeadLetterReason;
+use hookwright_core::delivery::progress::Progress;
 use hookwright_core::event::{Event, Reading, parse};
 use hookwright_core::nats::ids::SubscriptionUid;
 use hookwright_core::record::Validation;
 use hookwright_core::select::index::Matcher;
 use jiff::Timestamp;
 use tokio::time::Instant;
+use tracing::warn;
 
-use crate::ack::hold::Hold;
+use crate::ack::hold::{Abandoned, Hold};
 use crate::catch_up::stream::Stored;
 use crate::catch_up::work::{Next, ReadError, Reader, Serving, Work};
+use crate::config::index::Producer;
 use crate::config::subscription::Subscription;
+use crate::deliver::delivery::{Delivery, Origin, id};
 use crate::deliver::queued::Queued;
 use crate::limits::budget::Share;
 use crate::panics;
@@ -22,20 +27,21 @@ use crate::parking::messages::{Published, StreamPosition};
 pub(super) const BATCH: usize = 256;
 
 impl Reader {
-    /// Reads at most `most` messages from `from` on, at most up to `upto`, and hands out what it has read.
+    /// Reads at most `read` messages from `from` on, at most up to `upto`, and hands out at most `most` events of them.
     pub(super) async fn read(
         &mut self,
         work: &mut Work,
         serving: &Serving,
         (from, upto): (u64, Option<u64>),
-        most: usize,
+        (read, most): (usize, usize),
     ) -> Result<Next, ReadError> {
-        let most = u32::try_from(work.window.room().min(most)).unwrap_or(1);
-        let granted = self.stop.run_until_cancelled(self.parts.budget.grant(most)).await;
+        let read = u32::try_from(read.min(BATCH)).unwrap_or(1);
+        let budget = self.parts.budgets.of(serving.subscription.namespace());
+        let granted = self.stop.run_until_cancelled(budget.grant(read)).await;
         let Some(Some(mut grant)) = granted else { return Ok(Next::Ends) };
         let messages = self.fetch(work, from, (grant.events(), grant.bytes())).await?;
         let before = work.state;
-        if !self.is_same(work).await? {
+        if !self.is_same(work, serving).await? {
             return Ok(Next::Look);
         }
         if !self.parts.slots.owns(self.uid()) {
@@ -45,14 +51,20 @@ impl Reader {
         // A message proves that there is nothing before it, and an answer without one that there is nothing up to the end.
         let found = messages.first().map_or(before.last + 1, |message| message.sequence);
         work.missed(from, found.min(end), self.parts.deliverer.clock.now());
-        let mut next = found;
+        if from < found {
+            work.window.leave_out(from);
+        }
+        let (mut next, mut handed_out) = (found, 0);
         for message in messages {
             next = message.sequence;
-            if next >= end {
+            if next >= end || handed_out == most {
                 break;
             }
             let share = grant.share(message.body.len());
-            self.hand_out(work, serving, message, share).await;
+            match self.hand_out(work, serving, message, share).await {
+                Ok(wanted) => handed_out += usize::from(wanted),
+                Err(Abandoned) => break,
+            }
             next += 1;
         }
         work.kept.cursor.next = work.kept.cursor.next.max(next.min(end));
@@ -66,26 +78,32 @@ impl Reader {
         serving: &Serving,
         sequence: u64,
     ) -> Result<Next, ReadError> {
-        let next = self.read(work, serving, (sequence, Some(sequence)), 1).await?;
-        if next == Next::Again && !work.window.is_handed_out(sequence) {
-            work.window.leave_out(sequence);
-        }
-        Ok(next)
+        self.read(work, serving, (sequence, Some(sequence)), (1, 1)).await
     }
 
-    /// Looks at the stream after something was read from it. If it is another one by now, those were not the events that
-    /// wait.
-    async fn is_same(&self, work: &mut Work) -> Result<bool, ReadError> {
+    /// Looks at the stream and its shared consumer after something was read. If the stream is another one by now, those
+    /// were not the events that wait. If the Producer has other subjects, there may be more.
+    async fn is_same(&self, work: &mut Work, serving: &Serving) -> Result<bool, ReadError> {
         let (created, state) = (work.state.created, work.stream.state().await?);
+        let filters = work.stream.shared(&serving.producer.record.consumer).await?.filters;
         work.look(state);
-        Ok(state.created == created)
+        let is_same = state.created == created && filters == work.stream.filters;
+        work.stream.filters = filters;
+        Ok(is_same)
     }
 
-    /// Puts an event into the Subscription's lane, if the Subscription wants it.
-    async fn hand_out(&self, work: &mut Work, serving: &Serving, message: Stored, share: Share) {
+    /// Puts an event into the Subscription's lane, if the Subscription wants it. Returns whether it does.
+    async fn hand_out(
+        &self,
+        work: &mut Work,
+        serving: &Serving,
+        message: Stored,
+        share: Share,
+    ) -> Result<bool, Abandoned> {
         let sequence = message.sequence;
-        let Some((published, event)) = self.wanted(work, serving, message).await else {
-            return work.window.leave_out(sequence);
+        let Some((published, event)) = self.wanted(work, serving, message).await? else {
+            work.window.leave_out(sequence);
+            return Ok(false);
         };
         work.window.hand_out(sequence, published.event.published);
         self.cell.set_probe(sequence);
@@ -101,6 +119,7 @@ impl Reader {
             hold: Hold::reported(work.window.reports(), sequence, share, self.parts.tracker.token()),
         };
         queued.enter();
+        Ok(true)
     }
 
     /// Reads some messages, from a replica if that serves. Nothing is returned only if the leader has nothing.
@@ -124,26 +143,70 @@ impl Reader {
         Ok(work.stream.at_leader(from).await?.into_iter().collect())
     }
 
-    /// The event, if the Subscription wants it. An event that is at fault was buried when it came.
-    async fn wanted(&self, work: &mut Work, serving: &Serving, message: Stored) -> Option<(Published, Event)> {
+    /// The event, if the Subscription wants it. An event that can't be read was buried when it came.
+    async fn wanted(
+        &self,
+        work: &mut Work,
+        serving: &Serving,
+        message: Stored,
+    ) -> Result<Option<(Published, Event)>, Abandoned> {
         let Serving { subscription, producer, .. } = serving;
-        if !work.stream.wants(&message.subject) {
-            return None;
-        }
-        let headers = message.headers?;
+        let Some(headers) = message.headers.filter(|_| work.stream.wants(&message.subject)) else { return Ok(None) };
         let position =
             StreamPosition { stream: work.stream.name.clone(), sequence: message.sequence, published: message.time };
         let created = producer.record.stream.created;
         let mut published = Published::of(message.subject, headers, message.body, position, created);
         let reading = Reading { rule: &producer.record.event_type, source: &producer.source, known_type: None };
-        let event = panics::caught(|| published.with_message(|message| parse(message, reading))).ok()?.ok()?;
+        let read = panics::caught(|| published.with_message(|message| parse(message, reading)));
+        let Ok(Ok(event)) = read else {
+            warn!(
+                subscription = subscription.name,
+                sequence = message.sequence,
+                "left out an event that can't be read"
+            );
+            return Ok(None);
+        };
         published.event.event_type.clone_from(&event.event_type);
         if work.matcher(subscription).matches(&event.event_type).is_empty() {
-            return None;
+            return Ok(None);
         }
-        let enforced = producer.record.validation == Validation::Enforce;
-        let valid = !enforced || matches!(self.parts.deliverer.validator.violation(producer, &event).await, Ok(None));
-        valid.then_some((published, event))
+        if producer.record.validation == Validation::Enforce
+            && let Some((reason, detail)) = self.at_fault(producer, &event).await?
+        {
+            self.parts.deliverer.bury(&given_up(serving, published), reason, Some(&detail)).await;
+            return Ok(None);
+        }
+        Ok(Some((published, event)))
+    }
+
+    /// Why the event is not valid by the schemas that its Producer has now, if it is not. Others may have counted when it came.
+    async fn at_fault(
+        &self,
+        producer: &Producer,
+        event: &Event,
+    ) -> Result<Option<(DeadLetterReason, String)>, Abandoned> {
+        let deliverer = &self.parts.deliverer;
+        let found = match deliverer.validator.violation(producer, event).await {
+            Ok(None) => return Ok(None),
+            Ok(Some(violation)) => (DeadLetterReason::SchemaViolation, violation.to_string()),
+            Err(panic) => (DeadLetterReason::Internal, format!("validating the event panicked: {panic}")),
+        };
+        if deliverer.is_current(producer) { Ok(Some(found)) } else { Err(Abandoned) }
+    }
+}
+
+/// A delivery that is given up without an attempt.
+fn given_up(serving: &Serving, published: Published) -> Delivery {
+    let subscription = Arc::clone(&serving.subscription);
+    Delivery {
+        id: id(&subscription, &published),
+        subscription,
+        published: Arc::new(published),
+        progress: Progress::default(),
+        waited: false,
+        origin: Origin::Dedicated,
+        received: Instant::now(),
+        version: serving.version,
     }
 }
 

@@ -6,6 +6,7 @@ use hookwright_core::delivery::breaker::probe_after;
 use hookwright_core::position::{Position, Seen, Step};
 use tokio::time::Instant;
 
+use crate::catch_up::hand_out::BATCH;
 use crate::catch_up::work::{Next, ReadError, Reader, Serving, Work};
 use crate::position::forward::bring_probe;
 
@@ -43,16 +44,18 @@ impl Reader {
                 return self.store(work, changed, revision).await;
             }
             (Step::Read { from, upto }, _) if work.window.aside() < ASIDE => {
-                self.read(work, serving, (from, upto), 1).await?;
+                self.read(work, serving, (from, upto), (BATCH, 1)).await?;
                 if !work.window.is_under_way() {
-                    // The Subscription doesn't want that event.
+                    // The Subscription wants none of those events.
                     return Ok(Next::Again);
                 }
             }
             (_, Some(sequence)) => drop(self.read_again(work, serving, sequence).await?),
             _ => drop(bring_probe(&self.parts.nats, self.uid(), self.parts.deliverer.clock.now()).await?),
         }
-        self.probes.failed = self.probes.failed.saturating_add(1);
+        // While the fault is on this side, it says nothing about the endpoint.
+        let ours = self.parts.deliverer.is_ours(&serving.subscription);
+        self.probes.failed = if ours { 0 } else { self.probes.failed.saturating_add(1) };
         self.probes.due = Some(Instant::now() + probe_after(self.probes.failed, Jitter::new(rand::random())));
         Ok(Next::Look)
     }

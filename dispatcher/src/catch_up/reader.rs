@@ -9,7 +9,6 @@ use jiff::Timestamp;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{debug, info, warn};
 
-use crate::catch_up::hand_out::BATCH;
 use crate::catch_up::stream::SourceStream;
 use crate::catch_up::window::Window;
 use crate::catch_up::work::{Growth, Next, Probes, ReadError, Reader, Serving, Work};
@@ -23,6 +22,8 @@ const WRITE: Duration = Duration::from_secs(1);
 /// The wait before a look at what may have changed, and after a failure.
 const LOOK: Duration = Duration::from_millis(500);
 const RETRY: Duration = Duration::from_secs(1);
+/// How often the stream is looked at while nothing of it may be read.
+const IDLE: Duration = Duration::from_secs(30);
 
 impl Reader {
     /// Reads until the Subscription is live or no longer this dispatcher's, or until it is stopped.
@@ -62,14 +63,21 @@ impl Reader {
         let version = self.parts.deliverer.index.version();
         let serving = match self.parts.deliverer.index.lookup(self.uid()) {
             Lookup::Serving(subscription, producer) => Serving { version, subscription, producer },
-            Lookup::Deleted => return Ok(Next::Ends),
+            Lookup::Deleted => {
+                self.parts.positions.remove(&self.cell, revision).await?;
+                return Ok(Next::Look);
+            }
             Lookup::Barred(_) | Lookup::Absent { .. } => return Ok(Next::Look),
         };
         let work = match work {
             Some(work) if work.is_of(&serving.producer) => work,
             _ => work.insert(self.open(&serving.producer).await?),
         };
-        if position.stream_created != serving.producer.record.stream.created {
+        if position.stream_created > serving.producer.record.stream.created {
+            // The Producer's record is about to follow.
+            return Ok(Next::Look);
+        }
+        if position.stream_created < serving.producer.record.stream.created {
             return self.leave_stream(work, &position, revision).await;
         }
         if work.state.created != position.stream_created {
@@ -103,11 +111,11 @@ impl Reader {
         flows: bool,
     ) -> Result<Next, ReadError> {
         work.pass_over(position, &serving.subscription, self.parts.deliverer.clock.now());
+        // A lane that takes one delivery at a time gives back all others.
+        let waits = work.window.is_under_way() && self.parts.deliverer.lanes.of(self.uid()).is_stuck();
+        let room = if waits { 0 } else { work.window.room() };
         if flows && let Some(sequence) = work.window.again() {
-            if work.window.room() == 0 {
-                return Ok(Next::Look);
-            }
-            return self.read_again(work, serving, sequence).await;
+            return if room == 0 { Ok(Next::Look) } else { self.read_again(work, serving, sequence).await };
         }
         let mut changed = position.clone();
         let mut seen = Seen {
@@ -119,7 +127,9 @@ impl Reader {
             floor: 0,
         };
         let mut step = changed.next(&seen);
-        if matches!(step, Step::Wait | Step::Store) {
+        let is_open = position.ranges.first().is_some_and(|range| range.to.is_none());
+        let due = work.looked.elapsed() >= if flows || !is_open { LOOK } else { IDLE };
+        if step == Step::Store || step == Step::Wait && due {
             // Whether there is more to read, or all is done, is judged by what the leaders say now.
             work.look(work.stream.state().await?);
             let shared = work.stream.shared(&serving.producer.record.consumer).await?;
@@ -131,9 +141,10 @@ impl Reader {
         }
         match step {
             Step::Live => Ok(Next::Look),
-            Step::Read { .. } if work.window.room() == 0 => Ok(Next::Look),
-            Step::Read { from, upto } => self.read(work, serving, (from, upto), BATCH).await,
-            Step::Store if !work.window.is_idle() => Ok(Next::Look),
+            Step::Read { .. } if room == 0 => Ok(Next::Look),
+            Step::Read { from, upto } => self.read(work, serving, (from, upto), (room, room)).await,
+            // The cursor of a range that is gone names nothing that is under way.
+            Step::Store if changed.ranges.len() < position.ranges.len() && !work.window.is_idle() => Ok(Next::Look),
             Step::Store => self.store(work, changed, revision).await,
             Step::Wait => Ok(Next::Look),
         }
@@ -186,7 +197,7 @@ impl Reader {
         let growth = Growth { since: Instant::now(), last: state.last, ahead: 0 };
         let window = Window::new(kept.cursor.under_way.iter().copied());
         let written = (kept.cursor.clone(), Instant::now());
-        Ok(Work { stream: source, window, kept, written, state, growth, matcher: None })
+        Ok(Work { stream: source, window, kept, written, state, looked: Instant::now(), growth, matcher: None })
     }
 
     async fn write_cursor_if_due(&self, work: &mut Work) -> Result<(), ReadError> {

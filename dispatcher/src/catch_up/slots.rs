@@ -28,6 +28,7 @@ use crate::liveness::Liveness;
 struct Dispatcher {
     /// The revision up to which it has loaded the positions.
     positions: u64,
+    revision: u64,
     seen: Instant,
 }
 
@@ -79,11 +80,14 @@ impl Slots {
     }
 
     /// Whether all live dispatchers have loaded the positions up to this revision. It is not known before the leases
-    /// were watched for [`TTL`].
+    /// were watched for [`TTL`], nor while the mirror of the leases may lag: this dispatcher's own lease, which says the
+    /// same, has to have come lately. All leases that were written before it have come, too.
     pub(crate) fn all_loaded(&self, revision: u64) -> bool {
         let state = self.state();
         let mut live = state.dispatchers.values().filter(|dispatcher| dispatcher.seen.elapsed() < TTL);
-        state.watched.is_some_and(|since| since.elapsed() >= TTL) && live.all(|live| live.positions >= revision)
+        state.watched.is_some_and(|since| since.elapsed() >= TTL)
+            && state.dispatchers.get(&self.incarnation).is_some_and(|own| own.seen.elapsed() < TTL - TRUST)
+            && live.all(|live| live.positions >= revision)
     }
 
     /// A receiver that is notified when leases change.
@@ -150,7 +154,16 @@ impl Slots {
             return Ok(());
         }
         let offset = self.incarnation.bytes().fold(0, u8::wrapping_add);
-        for slot in wanted(&slots, &taken, live, offset) {
+        let wanted: Vec<u8> = wanted(&slots, &taken, live, offset).collect();
+        if wanted.is_empty() {
+            return Ok(());
+        }
+        let newest = bucket.last(&self.incarnation).await?;
+        if self.state().dispatchers.get(&self.incarnation).is_none_or(|own| own.revision < newest) {
+            // The mirror lags. What is missing in it may be alive.
+            return Ok(());
+        }
+        for slot in wanted {
             let revision = bucket.last(&slot_key(slot)).await?;
             if self.state().taken.get(&slot).is_none_or(|taken| taken.revision >= revision) {
                 self.write(&bucket, slot, revision).await?;
@@ -187,7 +200,7 @@ impl Slots {
                 None => {
                     // A lease that can't be read is of a dispatcher that lives, and may have loaded nothing.
                     let positions = decode::<DispatcherLease>(&value).map_or(0, |lease| lease.positions);
-                    state.dispatchers.insert(key, Dispatcher { positions, seen });
+                    state.dispatchers.insert(key, Dispatcher { positions, revision, seen });
                 }
             },
             Change::Delete { key } => match parse_slot_key(&key) {

@@ -129,10 +129,16 @@ impl SourceStream {
         let mut batch = Batch::ask(nats, &self.name, &wanted).await.map_err(StreamError::Batch)?;
         let mut messages = Vec::new();
         while messages.len() < most {
-            let answer = timeout(SILENCE, batch.next()).await.map_err(|_| StreamError::Late)?;
-            match answer.map_err(StreamError::Batch)? {
-                Answer::Message(message) => messages.push(stored(message)?),
-                Answer::NotFound | Answer::End(_) => break,
+            let answer = match timeout(SILENCE, batch.next()).await {
+                Ok(answer) => answer.map_err(StreamError::Batch),
+                Err(_) => Err(StreamError::Late),
+            };
+            match answer {
+                Ok(Answer::Message(message)) => messages.push(stored(message)?),
+                Ok(Answer::NotFound | Answer::End(_)) => break,
+                // What came before the connection was cut is good.
+                Err(_) if !messages.is_empty() => break,
+                Err(failure) => return Err(failure),
             }
         }
         Ok(messages)

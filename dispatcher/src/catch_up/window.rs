@@ -65,12 +65,7 @@ impl Window {
         self.under_way.insert(sequence, published);
     }
 
-    /// Whether the event is handed out.
-    pub(crate) fn is_handed_out(&self, sequence: u64) -> bool {
-        self.under_way.contains_key(&sequence)
-    }
-
-    /// The event is not to be delivered.
+    /// The event is not to be delivered, or is no longer there.
     pub(crate) fn leave_out(&mut self, sequence: u64) {
         self.again.remove(&sequence);
     }

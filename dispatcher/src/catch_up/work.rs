@@ -20,7 +20,7 @@ use crate::config::index::Producer;
 use crate::config::subscription::Subscription;
 use crate::deliver::deliverer::Deliverer;
 use crate::intake::connections::{Connection, Connections};
-use crate::limits::budget::Budget;
+use crate::limits::budget::Budgets;
 use crate::position::cell::PositionCell;
 use crate::position::cursors::Kept;
 use crate::position::forward::ForwardError;
@@ -50,8 +50,7 @@ pub(crate) struct Parts {
     pub(crate) slots: Arc<Slots>,
     pub(crate) deliverer: Arc<Deliverer>,
     pub(crate) connections: Arc<Connections>,
-    /// Limits the events that dedicated readers hold.
-    pub(crate) budget: Budget,
+    pub(crate) budgets: Budgets,
     pub(crate) tracker: TaskTracker,
 }
 
@@ -73,6 +72,8 @@ pub(super) struct Work {
     /// The cursor that was written last, and when.
     pub(super) written: (Cursor, Instant),
     pub(super) state: State,
+    /// When the stream was looked at.
+    pub(super) looked: Instant,
     /// The growth of the stream: when it was looked at, and how far it went.
     pub(super) growth: Growth,
     pub(super) matcher: Option<(u64, Matcher<SubscriptionUid, ()>)>,
@@ -140,7 +141,7 @@ impl Work {
             self.growth.ahead = (grown * AHEAD.as_secs_f64() / elapsed.as_secs_f64()).ceil() as u64;
             (self.growth.since, self.growth.last) = (Instant::now(), state.last);
         }
-        self.state = state;
+        (self.state, self.looked) = (state, Instant::now());
     }
 
     /// Passes over what the stream has dropped, and what is left out on request.

@@ -1,5 +1,7 @@
 //! Deliveries of Subscriptions that are behind, or whose events must not be delivered now.
 
+use std::sync::Arc;
+
 use hookwright_core::delivery::event_ref::EventRef;
 use hookwright_core::delivery::outcome::Outcome;
 use hookwright_core::delivery::postpone::Postponed;
@@ -7,6 +9,7 @@ use hookwright_core::position::{Gone, Position, Reason, Waits};
 use hookwright_core::record::DisabledFor;
 use tracing::info;
 
+use crate::config::index::Lookup;
 use crate::config::subscription::Subscription;
 use crate::deliver::deliverer::Deliverer;
 use crate::deliver::delivery::{Delivery, Origin, Standing};
@@ -78,14 +81,19 @@ impl Deliverer {
                 return;
             }
         }
-        self.positions.wait(cell, event.stream_created, now).await;
+        let (cell, created) = (Arc::clone(cell), event.stream_created);
+        self.positions.wait(&cell, created, now).await;
         self.postpone(delivery, Postponed::Behind).await;
+        // What waited may have been brought forward meanwhile, without this delivery.
+        self.positions.refresh(&cell).await;
+        self.positions.wait(&cell, created, now).await;
     }
+
     /// Remembers that the endpoint has accepted a delivery. An open breaker closes.
     pub(super) async fn answered(&self, delivery: &Delivery) {
         let cell = &delivery.subscription.position;
         cell.succeeded();
-        if cell.waits().is_some_and(|waits| waits.breaker || waits.until.is_some()) {
+        if self.is_broken(&delivery.subscription) {
             let created = delivery.published.event.stream_created;
             self.positions.change(cell, created, |position| (position.answered(), ())).await;
             info!(subscription = delivery.subscription.name, "the endpoint is back");
@@ -93,15 +101,18 @@ impl Deliverer {
     }
 
     /// Remembers that an attempt has failed. After many failures in a row the breaker opens; an endpoint that asks for a
-    /// long pause gets it. An outage on our side says nothing about the endpoint.
+    /// long pause gets it. In an outage on our side the first failure opens the breaker, so that nothing is used up by it.
     pub(super) async fn unanswered(&self, delivery: &Delivery, outcome: &Outcome) {
         let (cell, now) = (&delivery.subscription.position, self.clock.now());
+        if matches!(self.index.lookup(cell.uid()), Lookup::Deleted) {
+            return;
+        }
         let created = delivery.published.event.stream_created;
         if let Some(until) = outcome.pause(now) {
             self.positions.change(cell, created, |position| (position.pause(until, now), ())).await;
         }
-        let ours = outcome.http_status.is_none() && self.tenants.is_ours();
-        if outcome.kind.is_of_endpoint() && !ours && cell.failed(&delivery.id) {
+        let opens = cell.failed(&delivery.id) || self.is_of_ours(delivery, outcome);
+        if outcome.kind.is_of_endpoint() && opens {
             let opened = |position: &mut Position| {
                 let opened = position.open_breaker(now);
                 (opened, opened)
@@ -113,6 +124,16 @@ impl Deliverer {
                 );
             }
         }
+    }
+
+    /// Whether an attempt failed because of an outage on our side.
+    pub(super) fn is_of_ours(&self, delivery: &Delivery, outcome: &Outcome) -> bool {
+        outcome.kind.is_of_endpoint() && outcome.http_status.is_none() && self.is_ours(&delivery.subscription)
+    }
+
+    /// Whether there is an outage on our side, and the Subscription's namespace has it.
+    pub(crate) fn is_ours(&self, subscription: &Subscription) -> bool {
+        subscription.tenant.is_silent() && self.tenants.is_ours()
     }
 
     /// Whether the endpoint's breaker is open.

@@ -154,12 +154,16 @@ impl Deliverer {
             Ok(Some(violation)) => (DeadLetterReason::SchemaViolation, violation.to_string()),
             Err(panic) => (DeadLetterReason::Internal, format!("validating the event panicked: {panic}")),
         };
-        // If the lease was lost, an old schema may have been used. If the Producer is no longer served, a schema may
-        // have been used that can't be compiled.
-        if !self.liveness.is_live() || self.index.producer(&producer.record.uid).is_none() {
+        if !self.is_current(producer) {
             return Err(Abandoned);
         }
         Ok(self.tolerates(producer, published, reason, detail).await)
+    }
+
+    /// Whether what was found with the Producer's schemas counts. If the lease was lost, an old schema may have been used.
+    /// If the Producer is no longer served, a schema may have been used that can't be compiled.
+    pub(crate) fn is_current(&self, producer: &Producer) -> bool {
+        self.liveness.is_live() && self.index.producer(&producer.record.uid).is_some()
     }
 
     /// Counts a violation, and returns whether the event is delivered all the same. If the schema is enforced, the

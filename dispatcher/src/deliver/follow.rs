@@ -57,7 +57,8 @@ impl Deliverer {
         started: Timestamp,
         outcome: Outcome,
     ) -> Result<(), Abandoned> {
-        let broken = self.is_broken(&delivery.subscription);
+        let ours = self.is_of_ours(&delivery, &outcome);
+        let broken = ours || self.is_broken(&delivery.subscription);
         self.unanswered(&delivery, &outcome).await;
         let (cell, event) = (&delivery.subscription.position, &delivery.published.event);
         if delivery.origin == Origin::Shared && cell.covers(event.stream_created, event.sequence) {
@@ -73,9 +74,9 @@ impl Deliverer {
         if broken && matches!(next, Next::Retry { .. } | Next::DeadLetter { .. }) {
             match delivery.origin {
                 Origin::Dedicated => return Err(Abandoned),
-                Origin::Due if progress.probe => {
+                _ if ours || progress.probe => {
                     progress.probe = false;
-                    self.postpone(delivery, Postponed::Behind).await;
+                    self.stay_behind(delivery, Reason::EndpointFailing).await;
                     return Ok(());
                 }
                 Origin::Due | Origin::Shared => {}

@@ -4,8 +4,9 @@
 //! Choudhury and Hahne 1998). So a single reader holds half, and the other half is there for the next one. If n readers
 //! want everything, each gets one (n+1)th.
 
-use std::sync::Arc;
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
@@ -22,6 +23,12 @@ pub(crate) struct Budget {
     max_message: u32,
     /// What this reader holds of the budget; `None` if it need not leave any to others.
     mine: Option<Arc<Held>>,
+}
+
+/// A budget that namespaces share: each may hold no more than what is still free.
+pub(crate) struct Budgets {
+    all: Budget,
+    of: Mutex<HashMap<String, Arc<Budget>>>,
 }
 
 /// What one of several readers holds of a budget.
@@ -102,9 +109,27 @@ impl Budget {
         }
     }
 
+    fn is_in_use(&self) -> bool {
+        self.mine.as_ref().is_some_and(|mine| mine.events.load(Ordering::Acquire) > 0)
+    }
+
     /// The number of events held now, if the budget has `capacity` events.
     pub(crate) fn held(&self, capacity: usize) -> usize {
         capacity.saturating_sub(self.events.available_permits())
+    }
+}
+
+impl Budgets {
+    pub(crate) fn new(all: Budget) -> Self {
+        Self { all, of: Mutex::default() }
+    }
+
+    /// The budget of this namespace.
+    pub(crate) fn of(&self, namespace: &str) -> Arc<Budget> {
+        let mut of = self.of.lock().unwrap_or_else(PoisonError::into_inner);
+        // A namespace that holds nothing and waits for nothing is made anew.
+        of.retain(|_, budget| Arc::strong_count(budget) > 1 || budget.is_in_use());
+        Arc::clone(of.entry(namespace.to_owned()).or_insert_with(|| Arc::new(self.all.shared())))
     }
 }
 

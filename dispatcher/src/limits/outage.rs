@@ -1,5 +1,6 @@
 //! Tells an outage on this side from one of an endpoint. If attempts fail before any byte of an answer in half of the
-//! namespaces, this machine or its network is more likely at fault than all those endpoints. No breaker opens then.
+//! namespaces, this machine or its network is more likely at fault than all those endpoints. Then no attempt is counted: what
+//! fails waits in the stream, and is tried again every few seconds.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -41,6 +42,16 @@ impl Tenant {
         let now = u64::try_from(self.origin.elapsed().as_millis()).unwrap_or(u64::MAX).saturating_add(1);
         if answered { &self.answered } else { &self.unanswered }.store(now, Ordering::Relaxed);
     }
+
+    /// Whether no endpoint of the namespace has answered lately.
+    pub(crate) fn is_silent(&self) -> bool {
+        self.answered.load(Ordering::Relaxed) <= lately(self.origin)
+    }
+}
+
+/// The time, as a namespace keeps it, since which an attempt counts.
+fn lately(origin: Instant) -> u64 {
+    u64::try_from(origin.elapsed().saturating_sub(LATELY).as_millis()).unwrap_or(u64::MAX)
 }
 
 impl Tenants {
@@ -58,7 +69,7 @@ impl Tenants {
 
     /// Whether attempts fail because of an outage on this side.
     pub(crate) fn is_ours(&self) -> bool {
-        let since = u64::try_from(self.origin.elapsed().saturating_sub(LATELY).as_millis()).unwrap_or(u64::MAX);
+        let since = lately(self.origin);
         let lately = |time: &AtomicU64| time.load(Ordering::Relaxed) > since;
         let tenants = self.tenants.lock().unwrap_or_else(PoisonError::into_inner);
         let active = tenants.values().filter(|tenant| lately(&tenant.answered) || lately(&tenant.unanswered));

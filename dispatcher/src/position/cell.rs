@@ -154,6 +154,11 @@ impl PositionCell {
         if known.revision < state.revision {
             return;
         }
+        let broken = |known: &Known| known.position.as_ref().is_some_and(|position| position.is_broken());
+        if broken(&state) && !broken(&known) {
+            // Failures from before the breaker closed say nothing about the endpoint now.
+            self.succeeded();
+        }
         let idle = |position: &Arc<Position>| position.ranges.is_empty() && position.waits.is_none();
         let is_live = !known.unreadable && known.position.as_ref().is_none_or(idle);
         *state = known;

@@ -81,6 +81,16 @@ impl Positions {
         self.change(cell, stream_created, change).await;
     }
 
+    /// Removes the position of a Subscription that was deleted, unless there is a newer one than this revision.
+    pub(crate) async fn remove(&self, cell: &PositionCell, revision: u64) -> Result<(), PositionError> {
+        let bucket = Bucket::named(&self.nats, POSITIONS_BUCKET).await?;
+        if bucket.remove_at(cell.uid().as_str(), revision).await? {
+            cell.forget();
+            self.cells.changed();
+        }
+        Ok(())
+    }
+
     /// Changes a position until that is stored, or until `change` says that nothing is to be stored. If there is no position
     /// in this stream or a later one, it is that of a live Subscription.
     pub(crate) async fn change<T>(

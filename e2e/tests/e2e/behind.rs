@@ -1,12 +1,15 @@
 //! Subscriptions that are behind: their events stay in the stream until a reader of their own delivers them.
 
+mod changes;
+
 use std::collections::HashMap;
 use std::time::Duration;
 
+use async_nats::jetstream::stream::Config;
 use hookwright_core::nats::names::POSITIONS_BUCKET;
 use hookwright_core::position::{Position, Range, Reason};
 use hookwright_core::record::{decode, encode};
-use hookwright_e2e::{Answer, Options, User, World, wait_for};
+use hookwright_e2e::{Answer, Event, Options, User, World, wait_for};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio::time::interval;
@@ -200,6 +203,23 @@ async fn start_from() {
         delivered(&shop, &format!("/{name}"), n).await;
     }
     publish(&shop, 100..110).await;
+    // The shared reader of this Producer starts at the first event, too: those before the start are left out.
+    let jetstream = shop.world.nats.jetstream(User::Operator).await.unwrap();
+    let subjects = vec![format!("{}.old.>", shop.namespace)];
+    let name = format!("{}_old", shop.namespace);
+    jetstream
+        .create_stream(Config { name: name.clone(), subjects: subjects.clone(), ..Config::default() })
+        .await
+        .unwrap();
+    for n in 1..=40 {
+        shop.publish(&Event::new(format!("{}.old.x", shop.namespace), n.to_string())).await;
+    }
+    shop.produce("old", "old", json!({ "subjects": subjects, "stream": { "policy": "Existing", "name": name } })).await;
+    let late = json!({ "producerRef": { "name": "old" }, "startFrom": { "position": "Sequence", "sequence": 31 } });
+    shop.subscribe("late", &[">"], late).await;
+    delivered(&shop, "/late", 10).await;
+    at_most(&shop, "/late", 31..41, 1);
+    assert_eq!(shop.deliveries("/late").len(), 10);
     for (name, n) in [("earliest", 110), ("sequence", 50), ("time", 110), ("new", 10)] {
         delivered(&shop, &format!("/{name}"), n).await;
         assert_eq!(shop.deliveries(&format!("/{name}")).len(), n, "{name}");

@@ -106,6 +106,7 @@ async fn stored(
     let range = Range { from: point.sequence, to: None, until: None, begun: false };
     let position = Position {
         ranges: vec![range],
+        start: Some(point.sequence),
         since: Some(now),
         reason: Some(Reason::StartFrom),
         ..Position::live(live.stream.created)

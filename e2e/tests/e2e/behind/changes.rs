@@ -1,0 +1,92 @@
+//! What changes while a Subscription is behind.
+
+use async_nats::jetstream::stream::Config;
+use hookwright_e2e::{Event, Options, User, World};
+use serde_json::json;
+
+use super::{delivered, suspended_with};
+use crate::shop::{SOON, Shop, beside, fixed, shared};
+
+#[tokio::test]
+async fn what_the_schemas_forbid_by_now_becomes_a_dead_letter() {
+    let (shop, _machine) = shared().await;
+    let uid = suspended_with(&shop, "judged", 5).await;
+    let schema = json!({
+        "apiVersion": "hookwright.dev/v1alpha1",
+        "kind": "EventSchema",
+        "metadata": { "name": "small", "namespace": shop.namespace },
+        "spec": {
+            "producerRef": { "name": "orders" },
+            "type": "order.created",
+            "versions": [{ "version": "1", "jsonSchema": { "type": "integer", "maximum": 3 } }],
+        },
+    });
+    let plane = &shop.world.control_plane;
+    plane.apply_json(&schema).await.unwrap();
+    plane.wait_ready(&shop.namespace, "eventschemas", "small", SOON).await.unwrap();
+    shop.produce("orders", "events", json!({ "validation": "Enforce" })).await;
+    shop.subscribe("judged", &["order.*"], json!({ "suspend": false })).await;
+    delivered(&shop, "/judged", 4).await;
+    let (letter, body) = shop.dead_letter(&uid).await;
+    assert_eq!((letter.reason.name(), &*body), ("SchemaViolation", "4"));
+    assert_eq!(shop.deliveries("/judged").len(), 4);
+}
+
+#[tokio::test]
+async fn subjects_that_are_added_are_read_too() {
+    let (shop, _machine) = shared().await;
+    let name = format!("{}_all", shop.namespace);
+    let subject = |rest: &str| format!("{}.all.{rest}", shop.namespace);
+    let jetstream = shop.world.nats.jetstream(User::Operator).await.unwrap();
+    let stream = Config { name: name.clone(), subjects: vec![subject(">")], ..Config::default() };
+    jetstream.create_stream(stream).await.unwrap();
+    let of = |subjects: &[&str]| {
+        let subjects: Vec<_> = subjects.iter().map(|rest| subject(rest)).collect();
+        json!({ "subjects": subjects, "stream": { "policy": "Existing", "name": name } })
+    };
+    shop.produce("all", "all", of(&["a.>"])).await;
+    let suspended = |suspend: bool| json!({ "producerRef": { "name": "all" }, "suspend": suspend });
+    shop.subscribe("widened", &[">"], suspended(true)).await;
+    shop.publish(&Event::new(subject("a.x"), "1")).await;
+    // The dedicated reader is at work before the subjects change.
+    let behind = |status: &serde_json::Value| status["delivery"]["behind"]["events"] == 1;
+    shop.status("widened", "behind", behind).await;
+    shop.produce("all", "all", of(&["a.>", "b.>"])).await;
+    for body in ["2", "3", "4"] {
+        shop.publish(&Event::new(subject("b.x"), body)).await;
+    }
+    shop.status("widened", "behind", |status| status["delivery"]["behind"]["events"] == 4).await;
+    shop.subscribe("widened", &[">"], suspended(false)).await;
+    delivered(&shop, "/widened", 4).await;
+}
+
+#[tokio::test]
+async fn an_outage_on_our_side_uses_up_no_attempts() {
+    let _machine = beside().await;
+    let world = World::start(Options { dispatchers: 1, ..Options::default() }).await.unwrap();
+    let mut shops = Vec::new();
+    for _ in 0..3 {
+        shops.push(Shop::open(&world, json!({})).await);
+    }
+    // Nobody listens there. So few events open no breaker.
+    let away = "http://127.0.0.1:1/";
+    let spec = json!({ "delivery": fixed("1s"), "endpoint": { "url": away } });
+    for shop in &shops {
+        shop.subscribe("cut-off", &["order.*"], spec.clone()).await;
+    }
+    for shop in &shops {
+        super::publish(shop, 0..5).await;
+    }
+    for shop in &shops {
+        let waits = |status: &serde_json::Value| super::reason(status) == "False EndpointFailing";
+        shop.status("cut-off", "waiting", waits).await;
+    }
+    for shop in &shops {
+        shop.subscribe("cut-off", &["order.*"], json!({ "delivery": fixed("1s") })).await;
+        delivered(shop, "/cut-off", 5).await;
+    }
+    for shop in &shops {
+        let status = shop.status("cut-off", "live", |status| super::reason(status) == "True Live").await;
+        assert_eq!(status["delivery"]["deadLettered"].as_u64().unwrap_or_default(), 0);
+    }
+}
