@@ -5,7 +5,7 @@ use hookwright_e2e::{Event, Options, User, World};
 use serde_json::json;
 
 use super::{delivered, suspended_with};
-use crate::shop::{SOON, Shop, beside, fixed, shared};
+use crate::shop::{SOON, Shop, beside, shared};
 
 #[tokio::test]
 async fn what_the_schemas_forbid_by_now_becomes_a_dead_letter() {
@@ -68,9 +68,10 @@ async fn an_outage_on_our_side_uses_up_no_attempts() {
     for _ in 0..3 {
         shops.push(Shop::open(&world, json!({})).await);
     }
-    // Nobody listens there. So few events open no breaker.
-    let away = "http://127.0.0.1:1/";
-    let spec = json!({ "delivery": fixed("1s"), "endpoint": { "url": away } });
+    // Nobody listens there. So few events alone open no breaker, and would be given up after three seconds.
+    let retry = json!({ "maxAttempts": 3, "backoff": { "type": "Fixed", "delay": "1s" } });
+    let delivery = json!({ "retry": retry });
+    let spec = json!({ "delivery": delivery, "endpoint": { "url": "http://127.0.0.1:1/" } });
     for shop in &shops {
         shop.subscribe("cut-off", &["order.*"], spec.clone()).await;
     }
@@ -82,7 +83,7 @@ async fn an_outage_on_our_side_uses_up_no_attempts() {
         shop.status("cut-off", "waiting", waits).await;
     }
     for shop in &shops {
-        shop.subscribe("cut-off", &["order.*"], json!({ "delivery": fixed("1s") })).await;
+        shop.subscribe("cut-off", &["order.*"], json!({ "delivery": delivery })).await;
         delivered(shop, "/cut-off", 5).await;
     }
     for shop in &shops {
