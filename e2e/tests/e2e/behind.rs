@@ -283,12 +283,15 @@ async fn keep_publishing(shop: &Shop<'_>, stop: CancellationToken) -> usize {
 #[tokio::test]
 async fn going_behind_and_back_in_quick_succession_under_load_loses_nothing() {
     let (shop, _machine) = shared().await;
+    // Something is under way all the time.
+    shop.receiver.script("/toggled", |_| Answer::status(200).after(Duration::from_millis(100)));
     let uid = shop.subscribe("toggled", &["order.*"], json!({})).await;
     let stop = CancellationToken::new();
     let toggle = async {
         for n in 0..8 {
             suspend(&shop, "toggled", n % 2 == 0).await;
         }
+        wait_live(&shop, &uid).await;
         stop.cancel();
     };
     let (published, ()) = tokio::join!(keep_publishing(&shop, stop.clone()), toggle);
