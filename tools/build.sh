@@ -5,6 +5,7 @@
 #   build.sh               one line per tool on stderr, then the folder on stdout
 #   build.sh --print-bin   the same, silent about what was there already
 #   build.sh --demo        only what the demo uses; what has to be built for it is compiled quickly, and runs slower
+#   build.sh --helm        only helm, which renders and checks the chart
 #
 # A tool comes from, in this order: KUBEBUILDER_ASSETS; PATH, when the version there is good enough; the cache; a build.
 # Several may run at once, also from several checkouts: each is built under a lock, into a folder named by its pins.
@@ -15,12 +16,13 @@ set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 HERE=$(cd "$(dirname "$0")" && pwd)
 
-QUIET="" DEMO=""
+QUIET="" DEMO="" HELM=""
 for option in "$@"; do
   case $option in
     --print-bin) QUIET=1 ;;
     --demo) DEMO=1 ;;
-    *) say "usage: build.sh [--print-bin] [--demo]"; exit 2 ;;
+    --helm) HELM=1 ;;
+    *) say "usage: build.sh [--print-bin] [--demo | --helm]"; exit 2 ;;
   esac
 done
 
@@ -138,19 +140,25 @@ kubernetes_flags() {
   echo "$flags"
 }
 
-provide etcd "" "a minute" etcd 3.5 --version go.etcd.io/etcd/server/v3
-provide nats "" "half a minute" nats-server 2.12 --version github.com/nats-io/nats-server/v2
-provide natscli "" "a minute" nats 0.1.5 --version github.com/nats-io/natscli/nats
-# kubectl is supported within one minor version of the API server.
-KUBE=(kube-apiserver 1.30 --version k8s.io/kubernetes/cmd/kube-apiserver
-  kubectl 1.35 "version --client" k8s.io/kubernetes/cmd/kubectl)
-if [ -n "$DEMO" ]; then
-  provide kube "$(kubernetes_flags)" "5 minutes" "${KUBE[@]}"
+if [ -n "$HELM" ]; then
+  # Always the pinned one: what it renders is compared byte by byte.
+  version=$(sed -n 's|.*helm.sh/helm/v4 \(v[0-9.]*\).*|\1|p' "$HERE/helm/go.mod")
+  provide helm "-X helm.sh/helm/v4/internal/version.version=$version" "4 minutes" helm "" "" helm.sh/helm/v4/cmd/helm
 else
-  provide kube "$(kubernetes_flags)" "8 minutes" "${KUBE[@]}" \
-    kube-controller-manager 1.30 --version k8s.io/kubernetes/cmd/kube-controller-manager
-  # Ours, around a library: what GitOps tools hold an object for.
-  provide kstatus "" "half a minute" kstatus "" "" .
+  provide etcd "" "a minute" etcd 3.5 --version go.etcd.io/etcd/server/v3
+  provide nats "" "half a minute" nats-server 2.12 --version github.com/nats-io/nats-server/v2
+  provide natscli "" "a minute" nats 0.1.5 --version github.com/nats-io/natscli/nats
+  # kubectl is supported within one minor version of the API server.
+  KUBE=(kube-apiserver 1.30 --version k8s.io/kubernetes/cmd/kube-apiserver
+    kubectl 1.35 "version --client" k8s.io/kubernetes/cmd/kubectl)
+  if [ -n "$DEMO" ]; then
+    provide kube "$(kubernetes_flags)" "5 minutes" "${KUBE[@]}"
+  else
+    provide kube "$(kubernetes_flags)" "8 minutes" "${KUBE[@]}" \
+      kube-controller-manager 1.30 --version k8s.io/kubernetes/cmd/kube-controller-manager
+    # Ours, around a library: what GitOps tools hold an object for.
+    provide kstatus "" "half a minute" kstatus "" "" .
+  fi
 fi
 
 BIN=$CACHE/bin-$(printf '%s\n' "${LINKS[@]}" | hash_of)

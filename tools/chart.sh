@@ -1,0 +1,38 @@
+#!/usr/bin/env bash
+# Generates what is generated of the chart: the CRDs in it, the README of its values, a render for each file of values in
+# charts/hookwright/ci, and the plain manifests. Checks the chart with `helm lint --strict` on each of these values.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+# shellcheck source=tools/lib.sh
+. tools/lib.sh
+
+HELM=$(tools/build.sh --print-bin --helm)/helm
+CHART=charts/hookwright
+# Nothing of the caller's helm takes part.
+HELM_CONFIG_HOME=$(mktemp -d)
+trap 'rm -rf "$HELM_CONFIG_HOME"' EXIT
+export HELM_CONFIG_HOME HELM_CACHE_HOME=$HELM_CONFIG_HOME HELM_DATA_HOME=$HELM_CONFIG_HOME
+
+# kubectl apply keeps an object's JSON in an annotation, which may have this many bytes.
+MOST=262144
+
+render() { "$HELM" template hookwright "$CHART" --namespace hookwright-system --kube-version 1.36.0 "$@"; }
+
+mkdir -p "$CHART/files/crds" "$CHART/renders" manifests/uninstall
+rm -f "$CHART"/files/crds/*.yaml "$CHART"/renders/*.yaml
+for crd in crds/yaml/*.yaml; do
+  [ "$(wc -c <"$crd")" -lt "$MOST" ] || { say "$crd has $MOST bytes or more: kubectl apply would refuse it"; exit 1; }
+  cp "$crd" "$CHART/files/crds/"
+done
+tools/chart-readme.py "$CHART" >"$CHART/README.md"
+for values in "$CHART"/ci/*-values.yaml; do
+  name=$(basename "$values" -values.yaml)
+  "$HELM" lint --strict --quiet --namespace hookwright-system "$CHART" --values "$values" >&2
+  # The CRDs are the same in each, and in crds/yaml.
+  render --values "$values" --set crds.enabled=false --skip-tests >"$CHART/renders/$name.yaml"
+done
+
+# The plain manifests: all but what runs before the end. A part of helm's output begins with its template's name.
+render --set nats.bundled.enabled=true |
+  awk '/^---$/ { held = 1; next } held { shown = $0 !~ /release-hook.yaml$/; held = 0; if (shown) print "---" } shown' >manifests/install.yaml
+render --set nats.bundled.enabled=true --show-only templates/release-hook.yaml >manifests/uninstall/release.yaml
