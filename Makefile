@@ -19,7 +19,7 @@ LONG := kills:: cluster:: cut_connections:: due:: status::scale:: status::counts
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help prerequisites tools build demo check test test-servers test-long bench lint fmt generate audit clean
+.PHONY: help prerequisites tools build demo check test test-servers test-long bench lint fmt generate manifests image audit clean
 
 help: ## Show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -74,9 +74,17 @@ lint: ## Check formatting and lints
 fmt: ## Format
 	$(CARGO) fmt --all
 
-generate: prerequisites ## Generate the CRDs' YAML from the Rust types
+generate: prerequisites ## Generate the CRDs' YAML from the Rust types, and render the chart
 	@$(BUILD) --quiet --bin hookwright-crds-yaml --test releases
 	@$(TARGET)/debug/hookwright-crds-yaml
+	@tools/chart.sh
+
+manifests: ## Render the chart: charts/hookwright/renders, manifests/
+	@tools/chart.sh
+
+image: ## Build the images, as OCI layouts in target/images
+	@tools/step.sh "Building for release" $(CARGO) build --release --workspace --locked --bin hookwright-operator --bin hookwright-dispatcher
+	@tools/image.sh $(TARGET)/release $(TARGET)/images
 
 audit: ## Check dependencies: bans, licences, sources
 	@tools/audit.sh

@@ -12,7 +12,19 @@ use kube::core::{ApiResource, DynamicObject, GroupVersionKind};
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 
+use crate::chart::{self, NAMESPACE};
 use crate::{Process, Tools, wait_for, workspace};
+
+/// The kinds with which the chart says who may do what.
+const RIGHTS: [&str; 7] = [
+    "ServiceAccount",
+    "ClusterRole",
+    "ClusterRoleBinding",
+    "Role",
+    "RoleBinding",
+    "ValidatingAdmissionPolicy",
+    "ValidatingAdmissionPolicyBinding",
+];
 
 /// Gets an object through the API client, which is much cheaper than kubectl when it is repeated often.
 async fn get(client: &kube::Client, namespace: &str, plural: &str, name: &str) -> Result<Value> {
@@ -137,17 +149,29 @@ impl ControlPlane {
         Ok(kube::Client::try_from(config)?)
     }
 
-    /// Writes a kubeconfig file with the token of the operator's ServiceAccount. The rights of the ServiceAccount are
-    /// those of `deploy/operator-rbac.yaml`, which this applies.
+    /// Applies the rights that the chart gives, those of its hooks included, and returns a kubeconfig file for the
+    /// operator's ServiceAccount.
     pub async fn operator_kubeconfig(&self) -> Result<PathBuf> {
-        let manifest = workspace().join("deploy/operator-rbac.yaml");
-        self.kubectl(&["apply", "-f", &manifest.to_string_lossy()]).await?;
-        let token = self
-            .kubectl(&["create", "token", "hookwright-operator", "-n", "hookwright-system", "--duration=24h"])
-            .await?;
+        let mut items = vec![json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": NAMESPACE } })];
+        let right = |object: &Value| object["kind"].as_str().is_some_and(|kind| RIGHTS.contains(&kind));
+        items.extend(chart::installed()?.into_iter().filter(right));
+        self.apply_json(&json!({ "apiVersion": "v1", "kind": "List", "items": items })).await?;
+        let kubeconfig = self.kubeconfig_of("hookwright-operator").await?;
+        // The API server sees new rights a moment later.
+        let file = kubeconfig.to_string_lossy();
+        wait_for("the operator's rights", Duration::from_secs(120), async || {
+            self.kubectl(&["--kubeconfig", &file, "auth", "can-i", "create", "secrets", "-A"]).await.map(drop)
+        })
+        .await?;
+        Ok(kubeconfig)
+    }
+
+    /// Writes a kubeconfig file with the token of a ServiceAccount of the chart.
+    pub async fn kubeconfig_of(&self, account: &str) -> Result<PathBuf> {
+        let token = self.kubectl(&["create", "token", account, "-n", NAMESPACE, "--duration=24h"]).await?;
         let mut config: Value = serde_json::from_str(&self.kubectl(&["config", "view", "--raw", "-o", "json"]).await?)?;
         config["users"][0]["user"] = json!({ "token": token.trim() });
-        let path = self.folder.join("operator.kubeconfig");
+        let path = self.folder.join(format!("{account}.kubeconfig"));
         std::fs::write(&path, config.to_string())?;
         Ok(path)
     }

@@ -18,12 +18,11 @@ impl Dispatcher {
     /// Starts a dispatcher that may send to loopback over plain HTTP. `name` names its files. `patch` changes its
     /// settings (a JSON merge patch), except that the fields under `environment` become environment variables.
     pub fn spawn(folder: &Path, name: &str, nats: &Nats, sealing: &SealingKey, patch: &Value) -> Result<Self> {
-        let mut settings = common(nats, User::Dispatcher, sealing);
+        let mut settings = common(nats, User::Dispatcher, sealing)?;
         merge(
             &mut settings,
             &json!({
                 "egress": { "allowedCIDRs": ["127.0.0.0/8"], "allowedPorts": ["1-65535"], "plainHttp": true },
-                "shutdownGrace": "35s",
             }),
         );
         merge(&mut settings, patch);

@@ -8,8 +8,8 @@
 //! what they expect with [`wait_for`], which reports what it saw last. Nothing sleeps for a guessed time.
 //!
 //! Nothing outlives the test. Children are killed on drop, and by the kernel when this process dies, however it dies
-//! (see `process.rs`). The operator acts with its ServiceAccount's token and the rights of `deploy/operator-rbac.yaml`.
-//! NATS users have the rights of `deploy/nats.conf`. So a missing right fails a test.
+//! (see `process.rs`). The operator acts with its ServiceAccount's token. Its rights, the settings and the rights of NATS
+//! users are those of the chart ([`chart`]). So a missing right fails a test.
 //!
 //! A missing tool is an error, never a skipped test.
 //!
@@ -17,6 +17,7 @@
 //! form of the tests that have one ([`by_length`]), `HOOKWRIGHT_TEST_SERVERS=3` for a cluster of NATS servers in place of
 //! one ([`servers`]).
 
+pub mod chart;
 mod component;
 mod control_plane;
 mod dispatcher;

@@ -15,7 +15,7 @@ use tokio::time::timeout;
 
 use crate::nats::server::{Launch, free_port};
 use crate::nats::user::Passwords;
-use crate::{Publisher, Tools, Use, wait_for, workspace};
+use crate::{Publisher, Tools, Use, chart, wait_for};
 
 pub use server::NatsServer;
 pub use user::User;
@@ -31,7 +31,7 @@ const CONNECTED: Duration = Duration::from_secs(60);
 /// question with it: then it is better to ask again.
 const ANSWER: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(10));
 
-/// NATS with file storage and the rights of `deploy/nats.conf`. Streams are on all servers.
+/// NATS with file storage, and the users of the chart's bundled NATS. Streams are on all servers.
 pub struct Nats {
     servers: Vec<NatsServer>,
     passwords: Passwords,
@@ -216,16 +216,16 @@ fn is_current(cluster: &ClusterInfo) -> bool {
 /// A variable of the environment with which tests and the bench keep `sync_interval: always`.
 const KEEP_SYNC: &str = "HOOKWRIGHT_TEST_SYNC";
 
-/// The text of `deploy/nats.conf` with this limit. Tests do without the sync of each write: they kill processes, not
+/// The configuration of the chart's bundled NATS with this limit. Tests do without the sync of each write: they kill processes, not
 /// machines, and a disk of a test machine takes milliseconds for each.
 fn configuration(whom: Use, account_storage: Option<u64>) -> Result<String> {
-    let mut config = std::fs::read_to_string(workspace().join("deploy/nats.conf"))?;
+    let mut config = chart::nats_configuration()?;
     if whom == Use::Tests && std::env::var_os(KEEP_SYNC).is_none() {
-        ensure!(config.contains(SYNC), "deploy/nats.conf has no `{SYNC}` to leave out");
+        ensure!(config.contains(SYNC), "the chart's nats.conf has no `{SYNC}` to leave out");
         config = config.replace(SYNC, "");
     }
     let Some(bytes) = account_storage else { return Ok(config) };
     let limited = config.replace("jetstream: enabled", &format!("jetstream: {{ max_file: {bytes} }}"));
-    ensure!(limited != config, "deploy/nats.conf has no `jetstream: enabled` to limit");
+    ensure!(limited != config, "the chart's nats.conf has no `jetstream: enabled` to limit");
     Ok(limited)
 }

@@ -17,10 +17,9 @@ impl Operator {
     /// Starts an operator. `patch` changes its settings (a JSON merge patch), except that the fields under `environment`
     /// become environment variables. `kubeconfig` should be the file of [`crate::ControlPlane::operator_kubeconfig`].
     pub fn spawn(folder: &Path, nats: &Nats, sealing: &SealingKey, kubeconfig: PathBuf, patch: &Value) -> Result<Self> {
-        let mut settings = common(nats, User::Operator, sealing);
+        let mut settings = common(nats, User::Operator, sealing)?;
         let system_streams = json!({ "replicas": nats.replicas() });
-        let own = json!({ "secretRefresh": "5m", "finalizerTimeout": "10m", "systemStreams": system_streams });
-        merge(&mut settings, &own);
+        merge(&mut settings, &json!({ "systemStreams": system_streams }));
         merge(&mut settings, patch);
         let environment = settings.as_object_mut().and_then(|settings| settings.remove("environment"));
         let mut environment = environment.map(serde_json::from_value::<HashMap<_, _>>).transpose()?.unwrap_or_default();

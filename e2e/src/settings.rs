@@ -7,7 +7,7 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use serde_json::{Value, json};
 
-use crate::{Nats, User};
+use crate::{Nats, User, chart};
 
 /// The key that seals secrets on their way from the operator to the dispatchers.
 #[derive(Clone, Debug)]
@@ -24,9 +24,10 @@ impl SealingKey {
     }
 }
 
-/// The settings that both binaries need: NATS, the admin endpoint, the sealing key.
-pub(crate) fn common(nats: &Nats, user: User, sealing: &SealingKey) -> Value {
-    json!({
+/// The settings that the chart gives to `operator` or `dispatcher`, with this NATS and this sealing key, and logs for people.
+pub(crate) fn common(nats: &Nats, user: User, sealing: &SealingKey) -> Result<Value> {
+    let mut settings = chart::settings(user.name())?;
+    let here = json!({
         "nats": {
             "url": nats.url(),
             "user": user.name(),
@@ -34,8 +35,11 @@ pub(crate) fn common(nats: &Nats, user: User, sealing: &SealingKey) -> Value {
             "inboxPrefix": user.inbox_prefix(),
         },
         "http": { "listen": "127.0.0.1:0" },
-        "sealing": { "keyId": "k1", "keyFile": sealing.file },
-    })
+        "sealing": { "keyFile": sealing.file },
+        "log": { "format": "Text" },
+    });
+    merge(&mut settings, &here);
+    Ok(settings)
 }
 
 /// Changes `target` by a JSON merge patch (RFC 7396).

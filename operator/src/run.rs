@@ -14,9 +14,7 @@ use hookwright_crds::{EventSchema, Producer, Subscription};
 use hookwright_runtime::mirror::{Change, Mirror};
 use hookwright_runtime::nats::{self, Nats};
 use hookwright_runtime::{admin, shutdown};
-use http::HeaderValue;
-use http::header::USER_AGENT;
-use kube::{Client, Config};
+use kube::Client;
 use prometheus_client::registry::Registry;
 use tokio::sync::watch;
 use tracing::info;
@@ -34,13 +32,14 @@ use crate::health::cursors::Cursors;
 use crate::health::disable::Disable;
 use crate::health::fold::Fold;
 use crate::health::writer;
+use crate::kubernetes;
 use crate::metrics::Metrics;
 use crate::nats::jetstream::JetStream;
 use crate::nats::system;
 use crate::readiness::{Part, Readiness};
 use crate::reconcile::triggers::Triggers;
 use crate::settings::Settings;
-use crate::status::write::{RECONCILER, StatusWriter};
+use crate::status::write::StatusWriter;
 use crate::subscription::test_delivery;
 
 /// How long the controllers wait for the first connection to NATS.
@@ -55,9 +54,7 @@ pub async fn run(settings: Settings, check_config: bool) -> anyhow::Result<()> {
         info!("the settings are valid");
         return Ok(());
     }
-    // An error means that a provider is installed already.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let client = kubernetes().await.context("no access to Kubernetes")?;
+    let client = kubernetes::client().await?;
     let (producer_controller, producers) = watched::<Producer>(client.clone());
     let (subscription_controller, subscriptions) = watched::<Subscription>(client.clone());
     let (schema_controller, schemas) = watched::<EventSchema>(client.clone());
@@ -100,13 +97,6 @@ pub async fn run(settings: Settings, check_config: bool) -> anyhow::Result<()> {
             Ok(())
         }
     }
-}
-
-/// Connects as the environment says. The API server names writes without a field manager by the user agent.
-async fn kubernetes() -> anyhow::Result<Client> {
-    let mut config = Config::infer().await?;
-    config.headers.push((USER_AGENT, HeaderValue::from_static(RECONCILER)));
-    Ok(Client::try_from(config)?)
 }
 
 /// Does all that needs NATS, from the first connection on. This is the one list of what runs beside the reconciles, and

@@ -1,11 +1,13 @@
 //! The connection to NATS, and the check of the features that the server must have.
 
+mod login;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
 use async_nats::jetstream::context::{AccountError, AccountErrorKind};
 use async_nats::jetstream::{self, Context, ErrorCode};
-use async_nats::{Client, ConnectOptions, Event};
+use async_nats::{Client, Event};
 use serde::Deserialize;
 use tokio::sync::watch;
 use tracing::{error, info, warn};
@@ -22,8 +24,14 @@ pub struct NatsSettings {
     pub password_file: Option<PathBuf>,
     /// The file with the user's JWT and seed, instead of user and password.
     pub credentials_file: Option<PathBuf>,
-    /// The file with the CA that signed the server's certificate, if it is not a public CA.
+    /// The file with an nkey's seed, instead of user and password.
+    pub nkey_file: Option<PathBuf>,
+    /// The file with the CA that signed the server's certificate, if it is not a public CA. With it, TLS is required.
     pub ca_file: Option<PathBuf>,
+    /// The file with the client's certificate. It needs `clientKeyFile`, and with it TLS is required.
+    pub client_certificate_file: Option<PathBuf>,
+    /// The file with the key of the client's certificate.
+    pub client_key_file: Option<PathBuf>,
     /// The prefix of the inbox subjects. Each user has its own, so that no user reads another's replies.
     pub inbox_prefix: String,
 }
@@ -33,8 +41,14 @@ pub struct NatsSettings {
 pub enum NatsError {
     #[error("can't read {path}")]
     File { path: PathBuf, source: std::io::Error },
-    #[error("the settings of nats need both user and passwordFile, or only credentialsFile, or none of them")]
+    #[error(
+        "the settings of nats need both user and passwordFile, or only credentialsFile, or only nkeyFile, or none of them"
+    )]
     Credentials,
+    #[error("the settings of nats need both clientCertificateFile and clientKeyFile, or none of them")]
+    ClientCertificate,
+    #[error("{path} has no seed of an nkey, or is no credentials file")]
+    Seed { path: PathBuf },
     #[error(
         "NATS server {version} is too old: upgrade every server to 2.12.7 or newer; older ones have no scheduled messages, \
          or faults by which a scheduled message never comes due"
@@ -99,7 +113,7 @@ pub async fn connect(settings: &NatsSettings, name: &str) -> Result<Nats, NatsEr
     let (counter, connected) = watch::channel(0);
     loop {
         let counter = counter.clone();
-        let options = options(settings)
+        let options = login::options(settings)
             .await?
             .name(name)
             .custom_inbox_prefix(&settings.inbox_prefix)
@@ -127,26 +141,6 @@ pub async fn connect(settings: &NatsSettings, name: &str) -> Result<Nats, NatsEr
             }
         }
     }
-}
-
-async fn options(settings: &NatsSettings) -> Result<ConnectOptions, NatsError> {
-    let file = |path: &PathBuf| {
-        let path = path.clone();
-        move |source| NatsError::File { path, source }
-    };
-    let options = match (&settings.user, &settings.password_file, &settings.credentials_file) {
-        (Some(user), Some(path), None) => {
-            let password = tokio::fs::read_to_string(path).await.map_err(file(path))?;
-            ConnectOptions::with_user_and_password(user.clone(), password.trim().to_owned())
-        }
-        (None, None, Some(path)) => ConnectOptions::with_credentials_file(path).await.map_err(file(path))?,
-        (None, None, None) => ConnectOptions::new(),
-        _ => return Err(NatsError::Credentials),
-    };
-    Ok(match &settings.ca_file {
-        Some(path) => options.add_root_certificates(path.clone()),
-        None => options,
-    })
 }
 
 fn check_server(client: &Client) -> Result<(), NatsError> {

@@ -37,6 +37,16 @@ where
         Ok(settings) => run(settings, arguments.check_config).await,
         Err(error) => Err(error.into()),
     };
+    exit_code(ended)
+}
+
+/// Runs what has no settings file to its end. An error is logged once, with all its causes.
+pub async fn once(run: impl Future<Output = anyhow::Result<()>>) -> ExitCode {
+    logging::init(&LogSettings::default());
+    exit_code(run.await)
+}
+
+fn exit_code(ended: anyhow::Result<()>) -> ExitCode {
     match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

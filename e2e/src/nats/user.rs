@@ -1,11 +1,11 @@
-//! The users of `deploy/nats.conf`, and their passwords.
+//! The users of the chart's bundled NATS, and their passwords.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::Result;
 
-/// The users of `deploy/nats.conf`.
+/// The users of the chart's bundled NATS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum User {
     /// The operator's user, which manages streams, consumers and buckets.
@@ -67,7 +67,7 @@ impl Passwords {
         self.folder.join(format!("{}.password", user.name()))
     }
 
-    /// Sets the variables that `deploy/nats.conf` reads.
+    /// Sets the variables that the configuration reads.
     pub(super) fn give_to(&self, command: &mut Command) {
         for user in User::ALL {
             command.env(format!("{}_PASSWORD", user.name().to_uppercase()), self.of(user));

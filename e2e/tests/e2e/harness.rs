@@ -17,14 +17,17 @@ async fn the_operators_identity_reads_secrets_one_at_a_time_only() {
     let kubeconfig = plane.operator_kubeconfig().await.unwrap();
     let kubeconfig = kubeconfig.to_string_lossy();
     let may = async |verb: &str, what: &str| {
+        let (what, subresource) = what.split_once('/').unwrap_or((what, ""));
+        let subresource = format!("--subresource={subresource}");
         // `can-i` exits 1 for a no
-        plane.kubectl(&["--kubeconfig", &kubeconfig, "auth", "can-i", verb, what, "-A"]).await.is_ok()
+        plane.kubectl(&["--kubeconfig", &kubeconfig, "auth", "can-i", verb, what, &subresource, "-A"]).await.is_ok()
     };
     assert!(may("get", "secrets").await);
     assert!(may("create", "secrets").await);
     assert!(may("patch", "subscriptions.hookwright.dev/status").await);
     assert!(may("watch", "namespaces").await);
     assert!(!may("update", "namespaces").await);
+    assert!(!may("patch", "deployments.apps/scale").await);
     for verb in ["list", "watch", "update", "delete"] {
         assert!(!may(verb, "secrets").await, "{verb} secrets");
     }

@@ -9,6 +9,7 @@
 
 mod admission;
 mod behind;
+mod chart;
 mod clients;
 mod cluster;
 mod corners;
@@ -25,6 +26,7 @@ mod kills;
 mod lifecycle;
 mod load;
 mod malformed;
+mod nats_login;
 mod parking;
 mod poison;
 mod retries;

@@ -113,6 +113,9 @@ async fn connect(nats: &Nats) -> runtime::Nats {
         user: Some(user.name().to_owned()),
         password_file: Some(nats.password_file(user)),
         credentials_file: None,
+        nkey_file: None,
+        client_certificate_file: None,
+        client_key_file: None,
         ca_file: None,
         inbox_prefix: user.inbox_prefix().to_owned(),
     };

@@ -1,0 +1,231 @@
+//! The chart on a real API server: what it renders is accepted, its rights are enough and not more, and what it runs at
+//! installation and removal does what it should. There is no node, so the tests run the Jobs' commands.
+
+use std::path::Path;
+use std::process::Output;
+
+use hookwright_e2e::chart::{self, NAMESPACE};
+use hookwright_e2e::{ControlPlane, Scratch, wait_for, workspace, workspace_binary};
+use serde_json::{Value, json};
+use tokio::process::Command;
+
+use crate::shop::{SOON, plane};
+
+/// Stands in for the CRD of the Prometheus operator.
+fn pod_monitors() -> Value {
+    let schema = json!({ "openAPIV3Schema": { "type": "object", "x-kubernetes-preserve-unknown-fields": true } });
+    json!({
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": { "name": "podmonitors.monitoring.coreos.com" },
+        "spec": {
+            "group": "monitoring.coreos.com",
+            "names": { "kind": "PodMonitor", "plural": "podmonitors" },
+            "scope": "Namespaced",
+            "versions": [{ "name": "v1", "served": true, "storage": true, "schema": schema }],
+        },
+    })
+}
+
+#[tokio::test]
+async fn every_rendered_object_is_accepted() {
+    let (plane, _machine) = plane().await;
+    plane.operator_kubeconfig().await.unwrap();
+    plane.apply_json(&pod_monitors()).await.unwrap();
+    plane.kubectl(&["wait", "--for=condition=Established", "crd/podmonitors.monitoring.coreos.com"]).await.unwrap();
+    let folder = |name: &str| workspace().join("manifests").join(name).to_string_lossy().into_owned();
+    for render in chart::renders().unwrap() {
+        plane.kubectl(&["apply", "--dry-run=server", "-f", &render.to_string_lossy()]).await.unwrap();
+    }
+    plane.kubectl(&["apply", "--dry-run=server", "-k", &folder("")]).await.unwrap();
+    plane.kubectl(&["apply", "--dry-run=server", "-f", &folder("uninstall/release.yaml")]).await.unwrap();
+}
+
+#[tokio::test]
+async fn the_binaries_read_the_settings_that_the_chart_renders() {
+    let scratch = Scratch::new().unwrap();
+    let key = scratch.path().join("sealing.key");
+    std::fs::write(&key, "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=").unwrap();
+    for render in chart::renders().unwrap() {
+        let objects = chart::objects(&render).unwrap();
+        for component in ["operator", "dispatcher"] {
+            let map = objects.iter().find(|object| {
+                object["kind"] == "ConfigMap" && object["metadata"]["name"] == format!("hookwright-{component}")
+            });
+            let text = map.unwrap()["data"][format!("{component}.yaml")].as_str().unwrap();
+            let file = scratch.path().join(format!("{component}.yaml"));
+            std::fs::write(&file, text).unwrap();
+            let binary = workspace_binary(&format!("hookwright-{component}")).unwrap();
+            let mut command = Command::new(binary);
+            command.arg("--config").arg(&file).arg("--check-config").env("HOOKWRIGHT__SEALING__KEY_FILE", &key);
+            let output = command.output().await.unwrap();
+            assert!(output.status.success(), "{}: {}", render.display(), String::from_utf8_lossy(&output.stderr));
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_operator_may_create_secrets_of_its_own_only() {
+    let (plane, _machine) = plane().await;
+    let kubeconfig = plane.operator_kubeconfig().await.unwrap();
+    let owner =
+        json!([{ "apiVersion": "hookwright.dev/v1alpha1", "kind": "Subscription", "name": "billing", "uid": "1" }]);
+    let good = json!({
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "type": "Opaque",
+        "metadata": {
+            "name": "billing-signing",
+            "namespace": "default",
+            "labels": { "hookwright.dev/use": "subscriptions" },
+            "ownerReferences": owner,
+        },
+    });
+    let create = async |patch: &Value| {
+        let mut secret = good.clone();
+        json_patch(&mut secret, patch);
+        let kubeconfig = kubeconfig.to_string_lossy();
+        let arguments = ["--kubeconfig", &kubeconfig, "create", "--dry-run=server", "-f", "-"];
+        plane.kubectl_stdin(&arguments, &secret.to_string()).await.map_err(|error| error.to_string())
+    };
+    let token = json!({
+        "type": "kubernetes.io/service-account-token",
+        "metadata": { "annotations": { "kubernetes.io/service-account.name": "default" } },
+    });
+    let stranger = json!([{ "apiVersion": "v1", "kind": "ConfigMap", "name": "x", "uid": "1" }]);
+    for (patch, said) in [
+        (token, "of type Opaque only"),
+        (json!({ "metadata": { "labels": null } }), "the label hookwright.dev/use only"),
+        (json!({ "metadata": { "ownerReferences": null } }), "one of Hookwright's objects owns only"),
+        (json!({ "metadata": { "ownerReferences": stranger } }), "one of Hookwright's objects owns only"),
+    ] {
+        // The API server looks for new policies now and then.
+        wait_for(said, SOON, async || match create(&patch).await {
+            Err(error) if error.contains(said) => Ok(()),
+            other => anyhow::bail!("{other:?}"),
+        })
+        .await
+        .unwrap();
+    }
+    create(&json!({})).await.unwrap();
+}
+
+/// A JSON merge patch (RFC 7396) of objects.
+fn json_patch(target: &mut Value, patch: &Value) {
+    let Value::Object(fields) = patch else { return *target = patch.clone() };
+    for (name, value) in fields {
+        if value.is_null() {
+            target.as_object_mut().unwrap().remove(name);
+        } else {
+            json_patch(&mut target[name], value);
+        }
+    }
+}
+
+#[tokio::test]
+async fn users_who_may_view_or_edit_a_namespace_may_do_so_with_our_kinds() {
+    let (plane, _machine) = plane().await;
+    plane.operator_kubeconfig().await.unwrap();
+    for role in ["view", "edit", "admin"] {
+        let (role_flag, user) = (format!("--clusterrole={role}"), format!("{role}-user"));
+        plane.kubectl(&["create", "rolebinding", &user, &role_flag, &format!("--user={user}")]).await.unwrap();
+        let may = async |verb: &str, more: &[&str]| {
+            let question = ["auth", "can-i", verb, "subscriptions.hookwright.dev", "--as", &user];
+            plane.kubectl(&[&question, more].concat()).await.is_ok()
+        };
+        // The controller that gathers the roles takes a moment.
+        wait_for(&format!("{role} to be aggregated"), SOON, async || {
+            let (list, create) = (may("list", &[]).await, may("create", &[]).await);
+            anyhow::ensure!(list && create == (role != "view"), "list {list}, create {create}");
+            Ok(())
+        })
+        .await
+        .unwrap();
+        assert!(!may("update", &["--subresource=status"]).await, "{role}");
+    }
+}
+
+/// Runs the command of a Job of the chart, as its ServiceAccount.
+async fn run(plane: &ControlPlane, account: &str) -> Output {
+    let is_it = |job: &&Value| job["kind"] == "Job" && job["spec"]["template"]["spec"]["serviceAccountName"] == account;
+    let objects = chart::installed().unwrap();
+    let job = objects.iter().find(is_it).unwrap();
+    let arguments = job["spec"]["template"]["spec"]["containers"][0]["args"].as_array().unwrap().clone();
+    let mut command = Command::new(workspace_binary("hookwright-operator").unwrap());
+    command.args(arguments.iter().map(|argument| argument.as_str().unwrap()));
+    command.env("KUBECONFIG", plane.kubeconfig_of(account).await.unwrap()).output().await.unwrap()
+}
+
+#[tokio::test]
+async fn secrets_are_made_once_and_kept() {
+    let (plane, _machine) = plane().await;
+    plane.operator_kubeconfig().await.unwrap();
+    let read = async || {
+        let mut data = Vec::new();
+        for name in ["hookwright-sealing-key", "hookwright-nats-passwords"] {
+            data.push(plane.get(NAMESPACE, "secrets", name).await.unwrap()["data"].clone());
+        }
+        data
+    };
+    let output = run(plane, "hookwright-make-secrets").await;
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let made = read().await;
+    let keys: Vec<&String> = made.iter().flat_map(|data| data.as_object().unwrap().keys()).collect();
+    assert_eq!(keys, ["sealing.key", "app", "dispatcher", "operator", "sys"]);
+    assert!(run(plane, "hookwright-make-secrets").await.status.success());
+    assert_eq!(read().await, made, "an upgrade keeps them");
+
+    let remove = r#"[{"op": "remove", "path": "/data/app"}]"#;
+    let secret = "hookwright-nats-passwords";
+    plane.kubectl(&["patch", "secret", "-n", NAMESPACE, secret, "--type=json", "-p", remove]).await.unwrap();
+    let output = run(plane, "hookwright-make-secrets").await;
+    assert!(!output.status.success());
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("exists and has no key \"app\""), "{said}");
+    plane.kubectl(&["delete", "secret", "-n", NAMESPACE, secret]).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_is_uninstalled_holds_no_object_and_no_namespace() {
+    let (plane, _machine) = plane().await;
+    plane.operator_kubeconfig().await.unwrap();
+    let deployment = chart::object("Deployment", "hookwright-operator").unwrap();
+    plane.apply_json(&deployment).await.unwrap();
+    let namespace = format!("let-go-{:08x}", rand::random::<u32>());
+    plane.kubectl(&["create", "namespace", &namespace]).await.unwrap();
+    for (name, finalizers) in
+        [("ours", json!(["hookwright.dev/nats"])), ("both", json!(["example.com/x", "hookwright.dev/nats"]))]
+    {
+        let yaml = example("examples/quickstart/producer.yaml");
+        let mut producer: Value = serde_saphyr::from_str(&yaml).unwrap();
+        producer["metadata"] = json!({ "name": name, "namespace": namespace, "finalizers": finalizers });
+        plane.apply_json(&producer).await.unwrap();
+    }
+    // It hangs: nobody removes the finalizer.
+    plane.kubectl(&["delete", "producers.hookwright.dev", "-n", &namespace, "ours", "--wait=false"]).await.unwrap();
+    let output = run(plane, "hookwright-release").await;
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let replicas = plane.kubectl(&[
+        "get",
+        "deployment",
+        "-n",
+        NAMESPACE,
+        "hookwright-operator",
+        "-o",
+        "jsonpath={.spec.replicas}",
+    ]);
+    assert_eq!(replicas.await.unwrap(), "0");
+    let left = ["get", "hprod", "-n", &namespace, "-o", "jsonpath={.items[*].metadata}"];
+    let left = plane.kubectl(&left);
+    let left: Value = serde_json::from_str(&left.await.unwrap()).unwrap();
+    assert_eq!((&left["name"], &left["finalizers"]), (&json!("both"), &json!(["example.com/x"])));
+
+    let free = r#"{"metadata": {"finalizers": null}}"#;
+    plane.kubectl(&["patch", "hprod", "-n", &namespace, "both", "--type=merge", "-p", free]).await.unwrap();
+    plane.kubectl(&["delete", "namespace", &namespace, "--timeout=120s"]).await.unwrap();
+    assert!(run(plane, "hookwright-release").await.status.success(), "once more does no harm");
+}
+
+fn example(path: &str) -> String {
+    std::fs::read_to_string(Path::new(workspace()).join(path)).unwrap()
+}

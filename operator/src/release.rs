@@ -1,0 +1,128 @@
+//! `release`: lets go of all objects before Hookwright is uninstalled. It stops the operator and removes the operator's
+//! finalizers, which nobody would remove later: then an object that is deleted goes, and its namespace too. Objects and
+//! streams stay.
+
+use std::fmt::Debug;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use hookwright_crds::{EventSchema, FINALIZER, Producer, Subscription};
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{ListParams, Patch, PatchParams};
+use kube::core::PartialObjectMeta;
+use kube::{Api, Client, Resource, ResourceExt};
+use serde::de::DeserializeOwned;
+use serde_json::json;
+use tokio::time::{Instant, sleep};
+use tracing::{info, warn};
+
+use crate::cache::references::full_name;
+
+/// How long the operator may take to stop. On a node that is gone its Pod never does, and the operator isn't running.
+const STOPPED: Duration = Duration::from_secs(60);
+/// The time between two looks.
+const AGAIN: Duration = Duration::from_secs(1);
+/// How often the objects of a kind are listed. Those that were changed meanwhile have their finalizer still.
+const ROUNDS: usize = 30;
+
+/// The operator to stop.
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// The namespace of the operator.
+    #[arg(long)]
+    namespace: String,
+    /// The Deployment of the operator.
+    #[arg(long)]
+    deployment: String,
+}
+
+/// Stops the operator, then removes its finalizers from all objects.
+///
+/// # Errors
+/// If the API server refuses, or an object is changed all the time.
+pub async fn run(arguments: Arguments, client: Client) -> anyhow::Result<()> {
+    stop(&arguments, &client).await?;
+    remove_finalizers::<Subscription>(&client).await?;
+    remove_finalizers::<EventSchema>(&client).await?;
+    remove_finalizers::<Producer>(&client).await
+}
+
+/// Scales the operator to 0 and waits until its Pods are gone: an operator that still runs would add its finalizers again.
+async fn stop(arguments: &Arguments, client: &Client) -> anyhow::Result<()> {
+    let Arguments { namespace, deployment } = arguments;
+    let deployments: Api<Deployment> = Api::namespaced(client.clone(), namespace);
+    let none = Patch::Merge(json!({ "spec": { "replicas": 0 } }));
+    let scale = match deployments.patch_scale(deployment, &PatchParams::default(), &none).await {
+        Ok(scale) => scale,
+        Err(kube::Error::Api(status)) if status.is_not_found() => return Ok(()),
+        Err(error) => return Err(error).with_context(|| format!("can't scale {namespace}/{deployment} to 0")),
+    };
+    let selector = scale.status.and_then(|status| status.selector).context("the Deployment has no selector")?;
+    let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
+    let deadline = Instant::now() + STOPPED;
+    loop {
+        let left = pods.list_metadata(&ListParams::default().labels(&selector)).await.context("can't list Pods")?;
+        let Some(pod) = left.items.first() else { break };
+        if Instant::now() > deadline {
+            warn!(pod = pod.name_any(), "the operator's Pod is still there; going on without it");
+            break;
+        }
+        sleep(AGAIN).await;
+    }
+    info!("the operator is stopped");
+    Ok(())
+}
+
+async fn remove_finalizers<K>(client: &Client) -> anyhow::Result<()>
+where
+    K: Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
+{
+    let (all, kind) = (Api::<K>::all(client.clone()), K::kind(&()));
+    let mut removed = 0;
+    for _ in 0..ROUNDS {
+        let objects = match all.list_metadata(&ListParams::default()).await {
+            Ok(objects) => objects.items,
+            // The kind itself is not installed.
+            Err(kube::Error::Api(status)) if status.is_not_found() => return Ok(()),
+            Err(error) => return Err(error).with_context(|| format!("can't list objects of kind {kind}")),
+        };
+        let held: Vec<_> = objects.iter().filter_map(|object| Some((object, finalizer_of(object)?))).collect();
+        if held.is_empty() {
+            info!(%kind, removed, "no object has the operator's finalizer");
+            return Ok(());
+        }
+        for (object, index) in held {
+            removed += usize::from(remove_finalizer::<K>(client, object, index).await?);
+        }
+    }
+    bail!("objects of kind {kind} get the finalizer {FINALIZER} again and again: is an operator running?")
+}
+
+fn finalizer_of<K>(object: &PartialObjectMeta<K>) -> Option<usize> {
+    object.metadata.finalizers.iter().flatten().position(|name| name == FINALIZER)
+}
+
+/// Returns whether the finalizer is removed. If not, the object was changed meanwhile.
+async fn remove_finalizer<K>(client: &Client, object: &PartialObjectMeta<K>, index: usize) -> anyhow::Result<bool>
+where
+    K: Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
+{
+    let (namespace, name) = (object.metadata.namespace.as_deref(), object.metadata.name.as_deref());
+    let api: Api<K> = Api::namespaced(client.clone(), namespace.unwrap_or_default());
+    let path = format!("/metadata/finalizers/{index}");
+    let operations = json!([
+        { "op": "test", "path": path, "value": FINALIZER },
+        { "op": "remove", "path": path },
+    ]);
+    let patch: Patch<()> = Patch::Json(serde_json::from_value(operations)?);
+    match api.patch_metadata(name.unwrap_or_default(), &PatchParams::default(), &patch).await {
+        Ok(_) => Ok(true),
+        Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() || status.is_invalid() => {
+            Ok(false)
+        }
+        Err(error) => {
+            Err(error).with_context(|| format!("can't change {} {}", K::kind(&()), full_name(namespace, name)))
+        }
+    }
+}
