@@ -152,10 +152,11 @@ impl ControlPlane {
     /// Applies the rights that the chart gives, those of its hooks included, and returns a kubeconfig file for the
     /// operator's ServiceAccount.
     pub async fn operator_kubeconfig(&self) -> Result<PathBuf> {
-        let mut items = vec![json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": NAMESPACE } })];
+        self.apply_json(&json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": NAMESPACE } })).await?;
         let right = |object: &Value| object["kind"].as_str().is_some_and(|kind| RIGHTS.contains(&kind));
-        items.extend(chart::installed()?.into_iter().filter(right));
-        self.apply_json(&json!({ "apiVersion": "v1", "kind": "List", "items": items })).await?;
+        for object in chart::installed()?.into_iter().filter(right) {
+            self.apply_json(&object).await?;
+        }
         let kubeconfig = self.kubeconfig_of("hookwright-operator").await?;
         // The API server sees new rights a moment later.
         let file = kubeconfig.to_string_lossy();
