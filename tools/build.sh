@@ -143,7 +143,7 @@ kubernetes_flags() {
 if [ -n "$HELM" ]; then
   # Always the pinned one: what it renders is compared byte by byte.
   version=$(sed -n 's|.*helm.sh/helm/v4 \(v[0-9.]*\).*|\1|p' "$HERE/helm/go.mod")
-  provide helm "-X helm.sh/helm/v4/internal/version.version=$version" "4 minutes" helm "" "" helm.sh/helm/v4/cmd/helm
+  provide helm "-X helm.sh/helm/v4/internal/version.version=$version" "3 minutes" helm "" "" helm.sh/helm/v4/cmd/helm
 else
   provide etcd "" "a minute" etcd 3.5 --version go.etcd.io/etcd/server/v3
   provide nats "" "half a minute" nats-server 2.12 --version github.com/nats-io/nats-server/v2
