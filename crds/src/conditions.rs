@@ -154,6 +154,8 @@ reasons! {
     Unserved,
     /// NATS doesn't answer the operator.
     NatsUnavailable,
+    /// The operator can't read the object.
+    Unreadable,
     /// The operator has a fault that this object brings out; the message has more.
     InternalError,
     /// Events that are published now are delivered.

@@ -2,10 +2,10 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
 
+use crate::JsonText;
 use crate::patterns;
 
 /// The JSON Schemas of an event type's data, by version.
@@ -101,17 +101,11 @@ pub struct EventSchemaVersion {
     /// The JSON Schema of the data, 2020-12 or, where `$schema` says so, draft-07. References stay within the document
     /// and don't lead back to themselves; patterns have neither back-references nor look-around; `format` only
     /// annotates. It can't be edited once the version is published.
-    #[schemars(schema_with = "json_object")]
-    pub json_schema: Map<String, Value>,
+    pub json_schema: JsonText,
     /// Whether publishers should move on from this version. Events of a deprecated version are still accepted, and
     /// counted in the dispatchers' metric `hookwright_dispatcher_deprecated_events_total`. Default: false.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub deprecated: Option<bool>,
-}
-
-/// The schema of a field that holds any JSON object.
-fn json_object(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({ "type": "object", "x-kubernetes-preserve-unknown-fields": true })
 }
 
 /// What the operator last saw of an EventSchema.

@@ -27,6 +27,7 @@ mod duration;
 mod endpoint;
 mod event_schema;
 mod event_type;
+mod json_text;
 mod names;
 mod patterns;
 pub mod policy;
@@ -55,6 +56,7 @@ pub use event_schema::{
     EventSchema, EventSchemaSpec, EventSchemaStatus, EventSchemaVersion, LocalProducerRef, PublishedVersion,
 };
 pub use event_type::{EventType, EventTypeFrom, EventTypeSelector};
+pub use json_text::JsonText;
 pub use names::{
     CATEGORY, DEFAULT_SIGNING_KEY, FINALIZER, GROUP, RESUME, SEND_TEST, USE_LABEL, USE_SUBSCRIPTIONS, VERSION,
     signing_secret_name,

@@ -20,3 +20,4 @@ pub(crate) mod shared;
 pub(crate) mod stream_heads;
 pub(crate) mod stream_incidents;
 pub(crate) mod stream_numbers;
+pub(crate) mod unreadable;

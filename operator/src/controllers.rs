@@ -21,6 +21,7 @@ use tracing::{debug, warn};
 
 use crate::cache::references::full_name;
 use crate::context::Context;
+use crate::lenient::Lenient;
 use crate::metrics::Reconcile;
 use crate::reconcile::deletion;
 use crate::reconcile::error::ReconcileError;
@@ -189,10 +190,12 @@ fn report<K: Reconciled>(
 /// Reconciles or cleans up, and adds or removes the finalizer. If the object has changed or gone meanwhile, this is no
 /// failure: the watch brings the change.
 async fn reconcile<K: Reconciled>(object: Arc<K>, ctx: Arc<Context>) -> Result<Action, Failed> {
-    let api: Api<K> = Api::namespaced(ctx.client.clone(), &object.namespace().unwrap_or_default());
-    let result = finalizer(&api, FINALIZER, object.clone(), async |event| match event {
-        Event::Apply(object) => apply(object, &ctx).await,
-        Event::Cleanup(object) => panics::caught(K::cleanup(&object, &ctx)).await.map(|()| Action::await_change()),
+    let api: Api<Lenient<K>> = Api::namespaced(ctx.client.clone(), &object.namespace().unwrap_or_default());
+    // The answers to the patches of the finalizer are read as leniently as the watch.
+    let patched = Arc::new(Lenient { meta: object.meta().clone(), object: None });
+    let result = finalizer(&api, FINALIZER, patched, async |event| match event {
+        Event::Apply(_) => apply(object.clone(), &ctx).await,
+        Event::Cleanup(_) => panics::caught(K::cleanup(&object, &ctx)).await.map(|()| Action::await_change()),
     });
     let result = match result.await {
         Err(finalizer::Error::AddFinalizer(kube::Error::Api(status)))

@@ -20,6 +20,7 @@ mod controllers;
 mod event_schema;
 mod health;
 pub mod kubernetes;
+mod lenient;
 pub mod make_secrets;
 mod metrics;
 mod nats;

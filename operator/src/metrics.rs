@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use hookwright_crds::{ConditionType, Producer, Subscription};
+use hookwright_crds::{ConditionType, EventSchema, Producer, Subscription};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::runtime::reflector::Store;
 use prometheus_client::collector::Collector;
@@ -14,7 +14,9 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
+use crate::cache::kind::Kind;
 use crate::cache::leases::Leases;
+use crate::cache::unreadable::Unreadable;
 
 /// Labels of `reconciles`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -42,20 +44,31 @@ pub(crate) struct Metrics {
 }
 
 /// Gauges that are computed when the metrics are read.
-struct Present {
+pub(crate) struct Present {
     producers: Store<Producer>,
     subscriptions: Store<Subscription>,
+    unreadable: (Arc<Unreadable<Producer>>, Arc<Unreadable<Subscription>>, Arc<Unreadable<EventSchema>>),
     leases: Arc<Leases>,
 }
 
-impl Metrics {
-    pub(crate) fn register(
-        &self,
-        registry: &mut Registry,
-        producers: Store<Producer>,
-        subscriptions: Store<Subscription>,
+impl Present {
+    pub(crate) fn of(
+        producers: &Kind<Producer>,
+        subscriptions: &Kind<Subscription>,
+        schemas: &Kind<EventSchema>,
         leases: Arc<Leases>,
-    ) {
+    ) -> Self {
+        Self {
+            producers: producers.store.clone(),
+            subscriptions: subscriptions.store.clone(),
+            unreadable: (producers.unreadable.clone(), subscriptions.unreadable.clone(), schemas.unreadable.clone()),
+            leases,
+        }
+    }
+}
+
+impl Metrics {
+    pub(crate) fn register(&self, registry: &mut Registry, present: Present) {
         registry.register("operator_reconciles", "Reconciles, by kind and result", self.reconciles.clone());
         registry.register("operator_status_writes", "Writes of status, by kind", self.status_writes.clone());
         for (name, help, counter) in [
@@ -79,7 +92,7 @@ impl Metrics {
         ] {
             registry.register(name, help, counter.clone());
         }
-        registry.register_collector(Box::new(Present { producers, subscriptions, leases }));
+        registry.register_collector(Box::new(present));
     }
 }
 
@@ -94,6 +107,15 @@ impl Collector for Present {
         let live = i64::try_from(self.leases.live()).unwrap_or(i64::MAX);
         let gauge = encoder.encode_descriptor("operator_dispatchers", "Live dispatchers", None, MetricType::Gauge)?;
         ConstGauge::new(live).encode(gauge)?;
+        let help = "Objects that the operator can't read and leaves as they were, by kind";
+        let mut family = encoder.encode_descriptor("operator_unreadable_objects", help, None, MetricType::Gauge)?;
+        let (producers, subscriptions, schemas) = &self.unreadable;
+        for (kind, count) in
+            [("Producer", producers.count()), ("Subscription", subscriptions.count()), ("EventSchema", schemas.count())]
+        {
+            let count = i64::try_from(count).unwrap_or(i64::MAX);
+            ConstGauge::new(count).encode(family.encode_family(&[("kind", kind)])?)?;
+        }
         let status = |conditions: Option<&Vec<Condition>>| -> &'static str {
             match conditions
                 .into_iter()

@@ -15,6 +15,7 @@ use hookwright_runtime::mirror::{Change, Mirror};
 use hookwright_runtime::nats::{self, Nats};
 use hookwright_runtime::{admin, shutdown};
 use kube::Client;
+use kube::runtime::events::Recorder;
 use prometheus_client::registry::Registry;
 use tokio::sync::watch;
 use tracing::info;
@@ -33,13 +34,14 @@ use crate::health::disable::Disable;
 use crate::health::fold::Fold;
 use crate::health::writer;
 use crate::kubernetes;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, Present};
 use crate::nats::jetstream::JetStream;
 use crate::nats::system;
 use crate::readiness::{Part, Readiness};
 use crate::reconcile::triggers::Triggers;
 use crate::settings::Settings;
-use crate::status::write::StatusWriter;
+use crate::status::events;
+use crate::status::write::{RECONCILER, StatusWriter};
 use crate::subscription::test_delivery;
 
 /// How long the controllers wait for the first connection to NATS.
@@ -55,17 +57,19 @@ pub async fn run(settings: Settings, check_config: bool) -> anyhow::Result<()> {
         return Ok(());
     }
     let client = kubernetes::client().await?;
-    let (producer_controller, producers) = watched::<Producer>(client.clone());
-    let (subscription_controller, subscriptions) = watched::<Subscription>(client.clone());
-    let (schema_controller, schemas) = watched::<EventSchema>(client.clone());
+    let recorder = Recorder::new(client.clone(), RECONCILER.into());
+    let (producer_controller, producers) = watched::<Producer>(client.clone(), events::unreadable(recorder.clone()));
+    let (subscription_controller, subscriptions) =
+        watched::<Subscription>(client.clone(), events::unreadable(recorder.clone()));
+    let (schema_controller, schemas) = watched::<EventSchema>(client.clone(), events::unreadable(recorder.clone()));
     let (triggers, triggered) = Triggers::new();
     let (namespaces, namespace_writer) = Namespaces::new();
-    let ctx = context(settings, key, client, (producers, subscriptions, schemas), namespaces, triggers);
+    let ctx = context(settings, key, client, recorder, (producers, subscriptions, schemas), namespaces, triggers);
     let readiness = Arc::new(Readiness::new());
     let (connected, connects) = watch::channel(0);
     let mut registry = Registry::with_prefix("hookwright");
-    let leases = ctx.leases.clone();
-    ctx.metrics.register(&mut registry, ctx.producers.store.clone(), ctx.subscriptions.store.clone(), leases);
+    let present = Present::of(&ctx.producers, &ctx.subscriptions, &ctx.schemas, ctx.leases.clone());
+    ctx.metrics.register(&mut registry, present);
 
     let stop = async { drop(shutdown::requested().await) }.boxed().shared();
     let work = async {
@@ -190,6 +194,7 @@ fn context(
     settings: Settings,
     key: SealingKey,
     client: Client,
+    recorder: Recorder,
     (producers, subscriptions, schemas): (Kind<Producer>, Kind<Subscription>, Kind<EventSchema>),
     namespaces: Namespaces,
     triggers: Triggers,
@@ -198,7 +203,7 @@ fn context(
     Arc::new(Context {
         settings,
         key,
-        status: StatusWriter::new(client.clone(), metrics.status_writes.clone()),
+        status: StatusWriter::new(client.clone(), recorder, metrics.status_writes.clone()),
         client,
         js: JetStream::default(),
         leases: Arc::default(),

@@ -9,6 +9,7 @@ use kube::api::PostParams;
 use kube::{Api, Client, Resource, ResourceExt};
 use ring::rand::{SecureRandom, SystemRandom};
 
+use crate::lenient::Lenient;
 use crate::refusal::Refusal;
 
 /// A Secret can't be read or created.
@@ -16,6 +17,8 @@ use crate::refusal::Refusal;
 pub(crate) enum SecretError {
     #[error("can't read the Secret {name}")]
     Get { name: String, source: kube::Error },
+    #[error("the Secret {name} has a form that can't be read")]
+    Unreadable { name: String },
     #[error("can't create the Secret {name}")]
     Create { name: String, source: kube::Error },
     #[error("the system gives no random bytes")]
@@ -24,8 +27,13 @@ pub(crate) enum SecretError {
 
 /// Reads a Secret. Returns none if it doesn't exist.
 pub(crate) async fn get(client: &Client, namespace: &str, name: &str) -> Result<Option<Secret>, SecretError> {
-    let api: Api<Secret> = Api::namespaced(client.clone(), namespace);
-    api.get_opt(name).await.map_err(|source| SecretError::Get { name: name.to_owned(), source })
+    let api: Api<Lenient<Secret>> = Api::namespaced(client.clone(), namespace);
+    let answer = api.get_opt(name).await.map_err(|source| SecretError::Get { name: name.to_owned(), source })?;
+    answer.map(|secret| read(name, secret)).transpose()
+}
+
+fn read(name: &str, secret: Lenient<Secret>) -> Result<Secret, SecretError> {
+    secret.object.ok_or_else(|| SecretError::Unreadable { name: name.to_owned() })
 }
 
 /// Returns the generated Secret of a Subscription, and creates it if it doesn't exist. An existing Secret is never
@@ -36,13 +44,14 @@ pub(crate) async fn generated(client: &Client, subscription: &Subscription) -> R
     if let Some(secret) = get(client, &namespace, &name).await? {
         return Ok(secret);
     }
-    let api: Api<Secret> = Api::namespaced(client.clone(), &namespace);
-    match api.create(&PostParams::default(), &new(&name, subscription)?).await {
-        Ok(secret) => Ok(secret),
+    let api: Api<Lenient<Secret>> = Api::namespaced(client.clone(), &namespace);
+    match api.create(&PostParams::default(), &Lenient::new(new(&name, subscription)?)).await {
+        Ok(secret) => read(&name, secret),
         // Another writer was faster.
-        Err(kube::Error::Api(status)) if status.is_already_exists() => {
-            api.get(&name).await.map_err(|source| SecretError::Get { name, source })
-        }
+        Err(kube::Error::Api(status)) if status.is_already_exists() => match api.get(&name).await {
+            Ok(secret) => read(&name, secret),
+            Err(source) => Err(SecretError::Get { name, source }),
+        },
         Err(source) => Err(SecretError::Create { name, source }),
     }
 }

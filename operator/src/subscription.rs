@@ -130,6 +130,10 @@ async fn attempt(
     ctx: &Context,
 ) -> Result<Attempted, ReconcileError> {
     panics::on_request(subscription);
+    if fetched.producer_unreadable {
+        let waiting = Unresolved::Waiting("Waiting until the Producer can be read.".to_owned());
+        return Ok(Attempted::unchanged(subscription, SubscriptionOutcome::Unresolved(waiting)));
+    }
     if fetched.producer.is_none() && is_foreign(subscription) {
         // This comes before the spec is looked at: without a grant nothing is served, whatever else is wrong.
         apply::withdraw(uid, subscription, ctx).await?;

@@ -10,6 +10,9 @@ use tracing_subscriber::EnvFilter;
 /// The shortest time between two lines that [`Seldom`] lets through.
 const SELDOM: Duration = Duration::from_secs(10);
 
+/// What no filter lets through.
+const NOT_LOGGED: &str = "kube_client::client=error";
+
 /// The settings of the logs.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
@@ -35,6 +38,11 @@ pub enum Format {
 pub fn init(settings: &LogSettings) {
     let filter = EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| EnvFilter::new(settings.filter.as_deref().unwrap_or("info,async_nats=warn")));
+    // The client of Kubernetes logs a list that it can't read, with what all tenants wrote.
+    let filter = match NOT_LOGGED.parse() {
+        Ok(directive) => filter.add_directive(directive),
+        Err(_) => filter,
+    };
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     // An error means that logging was started already.
     let _ = match settings.format {

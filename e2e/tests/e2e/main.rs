@@ -22,6 +22,7 @@ mod egress;
 mod examples;
 mod faults;
 mod harness;
+mod hostile;
 mod kills;
 mod lifecycle;
 mod load;

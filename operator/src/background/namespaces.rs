@@ -2,9 +2,10 @@
 
 use std::convert::Infallible;
 
-use futures::TryStreamExt;
+use futures::{TryStreamExt, future};
 use hookwright_crds::Subscription;
 use hookwright_runtime::logging;
+use k8s_openapi::api::core::v1::Namespace;
 use kube::runtime::WatchStreamExt;
 use kube::runtime::reflector::ObjectRef;
 use kube::runtime::watcher::{self, Event, watcher};
@@ -14,12 +15,14 @@ use tracing::warn;
 use crate::cache::namespaces::{NamespaceMetadata, NamespaceWriter};
 use crate::cache::references::{RefersToProducer, is_foreign};
 use crate::context::Context;
+use crate::lenient::Metadata;
 use crate::readiness::{Part, Readiness};
 
 /// Follows namespaces, and reconciles the Subscriptions that a change may concern.
 pub(crate) async fn watch(ctx: &Context, writer: NamespaceWriter, readiness: &Readiness) -> Infallible {
     let NamespaceWriter { store, listed } = writer;
-    let events = watcher(Api::<NamespaceMetadata>::all(ctx.client.clone()), watcher::Config::default());
+    let events = watcher(Api::<Metadata<Namespace>>::all(ctx.client.clone()), watcher::Config::default());
+    let events = events.try_filter_map(|event| future::ready(Ok(readable(event))));
     let mut events = std::pin::pin!(events.default_backoff().reflect(store));
     loop {
         match events.try_next().await {
@@ -38,6 +41,17 @@ pub(crate) async fn watch(ctx: &Context, writer: NamespaceWriter, readiness: &Re
             Err(error) => warn!(error = logging::chain(&error), "the watch of namespaces failed"),
         }
     }
+}
+
+/// Returns the event, unless not even the metadata can be read.
+fn readable(event: Event<Metadata<Namespace>>) -> Option<Event<NamespaceMetadata>> {
+    Some(match event {
+        Event::Init => Event::Init,
+        Event::InitApply(namespace) => Event::InitApply(namespace.object?),
+        Event::InitDone => Event::InitDone,
+        Event::Apply(namespace) => Event::Apply(namespace.object?),
+        Event::Delete(namespace) => Event::Delete(namespace.object?),
+    })
 }
 
 /// Reconciles the Subscriptions to Producers of other namespaces that `concerned` picks.

@@ -67,7 +67,12 @@ async fn look(ctx: &Context, round: Option<Round>) -> JsResult<Option<Round>> {
             ctx.orphans.note(uid);
         }
         match StreamMessage::try_from(raw) {
-            Ok(message) => again(ctx, message).await?,
+            Ok(message) => {
+                if let Err(error) = again(ctx, message).await {
+                    // The next round comes to it again. The others must not wait for it.
+                    debug!(error = logging::chain(&error), "can't publish an overdue schedule again");
+                }
+            }
             Err(error) => warn!(%error, "can't read a parked delivery"),
         }
         if bytes >= LOOK_BYTES {

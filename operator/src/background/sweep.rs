@@ -12,12 +12,13 @@ use hookwright_core::nats::names::{
 use hookwright_core::record;
 use hookwright_crds::{EventSchema, Producer, Subscription};
 use hookwright_runtime::logging;
+use kube::Api;
 use kube::api::ListParams;
-use kube::{Api, ResourceExt};
 use tokio::sync::watch;
 use tracing::{info, warn};
 
 use crate::context::Context;
+use crate::lenient::Metadata;
 use crate::nats::jetstream::{JsError, JsResult};
 use crate::nats::tombstones;
 use crate::producer;
@@ -33,6 +34,8 @@ pub(super) enum SweepError {
     Nats(#[from] JsError),
     #[error("can't list the {kind}s")]
     List { kind: &'static str, source: kube::Error },
+    #[error("the list of {kind}s has an object whose metadata can't be read")]
+    Nameless { kind: &'static str },
 }
 
 /// Sweeps at the start and after each reconnect.
@@ -139,12 +142,15 @@ where
         + serde::de::DeserializeOwned
         + std::fmt::Debug,
 {
-    let api: Api<K> = Api::all(ctx.client.clone());
+    let api: Api<Metadata<K>> = Api::all(ctx.client.clone());
     let mut parameters = ListParams::default().limit(PAGE);
     let mut uids = HashSet::new();
     loop {
-        let page = api.list_metadata(&parameters).await.map_err(|source| SweepError::List { kind, source })?;
-        uids.extend(page.items.iter().filter_map(ResourceExt::uid));
+        let page = api.list(&parameters).await.map_err(|source| SweepError::List { kind, source })?;
+        for object in page.items {
+            // A list that lacks an object is not complete.
+            uids.insert(object.meta.uid.ok_or(SweepError::Nameless { kind })?);
+        }
         match page.metadata.continue_.filter(|token| !token.is_empty()) {
             Some(token) => parameters = parameters.continue_token(&token),
             None => return Ok(uids),

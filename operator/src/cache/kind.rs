@@ -3,7 +3,7 @@
 use std::fmt::Debug;
 use std::sync::Arc;
 
-use futures::TryStreamExt;
+use futures::{Stream, TryStreamExt};
 use hookwright_crds::Producer;
 use kube::runtime::WatchStreamExt;
 use kube::runtime::controller::Controller;
@@ -15,11 +15,15 @@ use tokio::sync::watch;
 
 use crate::cache::own_writes::OwnWrites;
 use crate::cache::references::{RefersToProducer, full_name};
+use crate::cache::unreadable::Unreadable;
+use crate::lenient::Lenient;
 
 /// The objects of one kind.
 pub(crate) struct Kind<K: Resource<DynamicType = ()> + Clone + 'static> {
     /// The objects as the watch last brought them.
     pub(crate) store: Store<K>,
+    /// The objects that can't be read.
+    pub(crate) unreadable: Arc<Unreadable<K>>,
     /// Whether the first list is complete.
     pub(crate) listed: Listed,
     /// The answers to the operator's own writes of status.
@@ -66,19 +70,124 @@ impl Listed {
     }
 }
 
-/// Makes the watch of all objects of a kind. The watch starts when the controller runs.
-pub(crate) fn watched<K>(client: Client) -> (Controller<K>, Kind<K>)
+/// Makes the watch of all objects of a kind. The watch starts when the controller runs. `report` is told of each object
+/// that can't be read, as often as the watch brings it.
+pub(crate) fn watched<K>(
+    client: Client,
+    report: impl Fn(&Lenient<K>) + Send + Sync + 'static,
+) -> (Controller<K>, Kind<K>)
 where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
 {
     let (store, writer) = reflector::store();
     let (sender, listed) = Listed::new();
-    let stream = watcher(Api::<K>::all(client), watcher::Config::default()).reflect(writer);
+    let unreadable = Arc::new(Unreadable::default());
+    let events = watcher(Api::<Lenient<K>>::all(client), watcher::Config::default());
+    let stream = readable(events, store.clone(), unreadable.clone(), report).reflect(writer);
     let stream = stream.inspect_ok(move |event| {
         if matches!(event, Event::InitDone) {
             sender.send_replace(true);
         }
     });
     let controller = Controller::for_stream(stream.applied_objects(), store.clone());
-    (controller, Kind { store, listed, own_writes: OwnWrites::default() })
+    (controller, Kind { store, unreadable, listed, own_writes: OwnWrites::default() })
+}
+
+/// Leaves out objects that can't be read, and notes them.
+fn readable<K>(
+    events: impl Stream<Item = Result<Event<Lenient<K>>, watcher::Error>>,
+    store: Store<K>,
+    unreadable: Arc<Unreadable<K>>,
+    report: impl Fn(&Lenient<K>),
+) -> impl Stream<Item = Result<Event<K>, watcher::Error>>
+where
+    K: Resource<DynamicType = ()> + Clone + 'static,
+{
+    let reference = |object: &Lenient<K>| {
+        let name = ObjectRef::new(object.meta.name.as_deref().unwrap_or_default());
+        name.within(object.meta.namespace.as_deref().unwrap_or_default())
+    };
+    events.try_filter_map(move |event| {
+        let take = |object: Lenient<K>| {
+            if object.object.is_some() {
+                unreadable.remove(&reference(&object));
+            } else {
+                unreadable.add(reference(&object));
+                report(&object);
+            }
+            object.object
+        };
+        let event = match event {
+            Event::Init => {
+                unreadable.begin();
+                Some(Event::Init)
+            }
+            Event::InitApply(object) => take(object).map(Event::InitApply),
+            Event::InitDone => {
+                unreadable.complete();
+                Some(Event::InitDone)
+            }
+            Event::Apply(object) => take(object).map(Event::Apply),
+            Event::Delete(object) => {
+                let reference = reference(&object);
+                unreadable.remove(&reference);
+                let last = || store.get(&reference).map(|last| K::clone(&last));
+                object.object.or_else(last).map(Event::Delete)
+            }
+        };
+        std::future::ready(Ok(event))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures::StreamExt;
+    use hookwright_crds::Subscription;
+
+    #[tokio::test]
+    async fn the_store_keeps_the_last_form_that_could_be_read_until_the_object_goes() {
+        let object = |name: &str, is_read: bool| -> Lenient<Subscription> {
+            let metadata = serde_json::json!({ "name": name, "namespace": "shop", "uid": name });
+            let spec = serde_json::json!({
+                "producerRef": { "name": "orders" }, "eventTypes": [{ "type": ">" }],
+                "endpoint": { "url": "https://example.com/" },
+            });
+            let spec = if is_read { spec } else { serde_json::Value::Null };
+            let text = serde_json::json!({
+                "apiVersion": "hookwright.dev/v1alpha1", "kind": "Subscription", "metadata": metadata, "spec": spec,
+            });
+            serde_json::from_str(&text.to_string()).unwrap()
+        };
+        let (store, writer) = reflector::store();
+        let (unreadable, reported) = (Arc::new(Unreadable::default()), Arc::new(std::sync::Mutex::new(Vec::new())));
+        let (events, input) = futures::channel::mpsc::unbounded();
+        let report = {
+            let reported = reported.clone();
+            move |object: &Lenient<Subscription>| reported.lock().unwrap().push(object.meta.name.clone().unwrap())
+        };
+        let stream = readable(input, store.clone(), unreadable.clone(), report).reflect(writer);
+        let mut stream = std::pin::pin!(stream);
+        let names = |store: &Store<Subscription>| {
+            let mut names: Vec<_> = store.state().iter().map(|object| object.meta().name.clone().unwrap()).collect();
+            names.sort();
+            names
+        };
+        let list = [Event::Init, Event::InitApply(object("a", true)), Event::InitApply(object("b", false))];
+        for event in list.into_iter().chain([Event::InitDone, Event::Apply(object("a", false))]) {
+            events.unbounded_send(Ok(event)).unwrap();
+        }
+        for _ in 0..3 {
+            stream.next().await.unwrap().unwrap();
+        }
+        events.unbounded_send(Ok(Event::Apply(object("c", true)))).unwrap();
+        stream.next().await.unwrap().unwrap();
+        assert_eq!((names(&store), unreadable.count()), (vec!["a".to_owned(), "c".to_owned()], 2));
+        assert_eq!(*reported.lock().unwrap(), ["b", "a"]);
+        for event in [Event::Delete(object("a", false)), Event::Apply(object("b", true))] {
+            events.unbounded_send(Ok(event)).unwrap();
+            stream.next().await.unwrap().unwrap();
+        }
+        assert_eq!((names(&store), unreadable.count()), (vec!["b".to_owned(), "c".to_owned()], 0));
+    }
 }

@@ -6,7 +6,6 @@ use hookwright_core::schema::VersionedSchema;
 use hookwright_core::schema::{SchemaError, SchemaVersion, digest};
 use hookwright_crds::{EventSchema, EventSchemaVersion, Reason};
 use kube::{Resource, ResourceExt};
-use serde_json::Value;
 
 use super::fetch::Fetched;
 use crate::cache::schema_checks::SchemaChecks;
@@ -66,10 +65,15 @@ pub(super) fn validate(
 
 fn version(version: &EventSchemaVersion) -> Result<VersionedSchema, Refusal> {
     let parsed = SchemaVersion::parse(&version.version);
+    // The API server admits JSON objects only. A text that can't be read is one that is nested too deep.
+    let json_schema = serde_json::from_str(version.json_schema.as_str()).map_err(|_| {
+        let message = format!("Version {}: the schema's JSON is nested too deep to be read.", version.version);
+        Refusal::new(Reason::Invalid, message)
+    })?;
     Ok(VersionedSchema {
         version: parsed.map_err(|error| Refusal::new(Reason::Invalid, format!("{error}.")))?,
         uri: version.uri.clone(),
-        json_schema: Value::Object(version.json_schema.clone()),
+        json_schema,
         deprecated: version.deprecated.unwrap_or_default(),
     })
 }
@@ -106,7 +110,7 @@ fn refusal(error: &SchemaError) -> Refusal {
 pub(super) mod tests {
     use super::*;
     use hookwright_crds::PublishedVersion;
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     pub(in crate::event_schema) fn object(versions: Value) -> EventSchema {
         serde_json::from_value(json!({
@@ -145,6 +149,16 @@ pub(super) mod tests {
         let (reason, message) = refused(minors, &none);
         assert_eq!(reason, "IncompatibleVersion");
         assert!(message.starts_with("Version 1.1 is not compatible with 1.0: /required: "), "{message}");
+        let deep = format!("{}{{}}{}", r#"{"not":"#.repeat(200), "}".repeat(200));
+        let deep: EventSchema = serde_json::from_str(
+            &serde_json::to_string(&object(schema(json!({}))))
+                .unwrap()
+                .replace(r#""jsonSchema":{}"#, &format!(r#""jsonSchema":{deep}"#)),
+        )
+        .unwrap();
+        let checks = SchemaChecks::default();
+        let refusal = validate(&deep, &EventSchemaUid::parse("e-1").unwrap(), &none, &checks).unwrap_err();
+        assert_eq!(refusal.message, "Version 1: the schema's JSON is nested too deep to be read.");
         let rival = Fetched { older: Some("first".into()), ..Fetched::default() };
         assert_eq!(refused(schema(json!({})), &rival).0, "TypeConflict");
         let mut crowded = Fetched { crowded: Some(100), ..Fetched::default() };

@@ -4,11 +4,12 @@
 use hookwright_core::nats::names::{CONFIG_BUCKET, ConfigKey};
 use hookwright_core::record::{self, ProducerRecord, Validation};
 use hookwright_crds::EventSchema;
-use kube::api::{ListParams, PartialObjectMeta};
+use kube::api::ListParams;
 use kube::{Api, ResourceExt};
 
 use super::validate::ValidatedProducer;
 use crate::context::Context;
+use crate::lenient::Metadata;
 use crate::reconcile::error::ReconcileError;
 
 /// Returns how many EventSchemas have to be put in place, or refused, before the Producer can enforce them. Returns 0
@@ -29,12 +30,12 @@ pub(super) async fn waits_for(producer: &ValidatedProducer, ctx: &Context) -> Re
 /// Returns how many EventSchemas of the Producer are not settled. The API server lists them: the watch may not have
 /// brought one that was there before the Producer.
 async fn unsettled(producer: &ValidatedProducer, ctx: &Context) -> Result<usize, kube::Error> {
-    let api: Api<EventSchema> = Api::namespaced(ctx.client.clone(), &producer.namespace);
+    let api: Api<Metadata<EventSchema>> = Api::namespaced(ctx.client.clone(), &producer.namespace);
     let selector = format!("spec.producerRef.name={}", producer.name);
-    let all = api.list_metadata(&ListParams::default().fields(&selector)).await?;
-    let waits = |schema: &&PartialObjectMeta<EventSchema>| {
-        let (uid, generation) = (schema.uid().unwrap_or_default(), schema.metadata.generation.unwrap_or_default());
-        schema.metadata.deletion_timestamp.is_none() && !ctx.settled_schemas.has(&uid, &producer.uid, generation)
+    let all = api.list(&ListParams::default().fields(&selector)).await?;
+    let waits = |schema: &&Metadata<EventSchema>| {
+        let (uid, generation) = (schema.uid().unwrap_or_default(), schema.meta.generation.unwrap_or_default());
+        schema.meta.deletion_timestamp.is_none() && !ctx.settled_schemas.has(&uid, &producer.uid, generation)
     };
     Ok(all.iter().filter(waits).count())
 }

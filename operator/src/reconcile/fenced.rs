@@ -12,6 +12,7 @@ use kube::{Api, Client, Resource, ResourceExt};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
+use crate::lenient::Metadata;
 use crate::nats::jetstream::JetStream;
 use crate::nats::kv::Written;
 use crate::reconcile::error::ReconcileError;
@@ -95,9 +96,9 @@ where
     /// Fails unless the API server has the object in the same generation, and it is not about to be deleted.
     pub(crate) async fn current(&self) -> Result<(), ReconcileError> {
         let ours = self.object.meta();
-        let api: Api<K> = Api::namespaced(self.client.clone(), &self.object.namespace().unwrap_or_default());
-        let now = api.get_metadata_opt(&self.object.name_any()).await.map_err(ReconcileError::Read)?;
-        let is_current = now.map(|now| now.metadata).is_some_and(|now| {
+        let api: Api<Metadata<K>> = Api::namespaced(self.client.clone(), &self.object.namespace().unwrap_or_default());
+        let now = api.get_opt(&self.object.name_any()).await.map_err(ReconcileError::Read)?;
+        let is_current = now.map(|now| now.meta).is_some_and(|now| {
             now.uid == ours.uid
                 && now.generation == ours.generation
                 && now.deletion_timestamp == ours.deletion_timestamp

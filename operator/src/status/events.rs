@@ -2,11 +2,14 @@
 
 use hookwright_crds::{ConditionType, Reason};
 use hookwright_runtime::logging;
+use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::Resource;
 use kube::runtime::events::{Event, EventType, Recorder};
 use tracing::warn;
 
+use crate::cache::references::full_name;
+use crate::lenient::Lenient;
 use crate::status::conditions::{INCIDENTS, find};
 
 /// Conditions that emit an Event when they turn False, and when they turn True again.
@@ -37,6 +40,20 @@ pub(crate) async fn warning<K: Resource<DynamicType = ()>>(
     emit(recorder, object, EventType::Warning, reason.as_str(), note).await;
 }
 
+/// Returns what reports an object that the operator can't read: with an Event, and a log line without its content.
+pub(crate) fn unreadable<K: Resource<DynamicType = ()>>(recorder: Recorder) -> impl Fn(&Lenient<K>) {
+    const NOTE: &str = "The operator can't read this object, and leaves it as it was: it was written for a newer \
+         release. Upgrade the operator, or edit the object.";
+    move |object| {
+        let name = full_name(object.meta.namespace.as_deref(), object.meta.name.as_deref());
+        warn!(kind = %K::kind(&()), name, "an object can't be read; it stays as it was");
+        let (recorder, reference) = (recorder.clone(), object.object_ref(&()));
+        tokio::spawn(async move {
+            publish(&recorder, &reference, EventType::Warning, Reason::Unreadable.as_str(), NOTE).await;
+        });
+    }
+}
+
 async fn emit<K: Resource<DynamicType = ()>>(
     recorder: &Recorder,
     object: &K,
@@ -44,11 +61,15 @@ async fn emit<K: Resource<DynamicType = ()>>(
     reason: &str,
     note: &str,
 ) {
+    publish(recorder, &object.object_ref(&()), type_, reason, note).await;
+}
+
+async fn publish(recorder: &Recorder, object: &ObjectReference, type_: EventType, reason: &str, note: &str) {
     // The API server allows 1,024 bytes.
     let note: String = note.chars().take(250).collect();
     let event =
         Event { type_, reason: reason.to_owned(), note: Some(note), action: "Reconcile".to_owned(), secondary: None };
-    if let Err(error) = recorder.publish(&event, &object.object_ref(&())).await {
+    if let Err(error) = recorder.publish(&event, object).await {
         warn!(reason, error = logging::chain(&error), "can't write an Event");
     }
 }

@@ -15,6 +15,7 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use crate::cache::kind::Kind;
+use crate::lenient::Lenient;
 use crate::metrics::StatusWrite;
 use crate::status::budget::StatusBudget;
 use crate::status::events;
@@ -77,8 +78,7 @@ pub(crate) struct StatusWriter {
 }
 
 impl StatusWriter {
-    pub(crate) fn new(client: Client, writes: Family<StatusWrite, Counter>) -> Self {
-        let recorder = Recorder::new(client.clone(), RECONCILER.into());
+    pub(crate) fn new(client: Client, recorder: Recorder, writes: Family<StatusWrite, Counter>) -> Self {
         Self { client, recorder, budget: StatusBudget::default(), writes }
     }
 
@@ -121,11 +121,11 @@ impl StatusWriter {
             },
             "status": status,
         });
-        let api: Api<K> = Api::namespaced(self.client.clone(), &object.namespace().unwrap_or_default());
+        let api: Api<Lenient<K>> = Api::namespaced(self.client.clone(), &object.namespace().unwrap_or_default());
         let parameters = PatchParams::apply(manager).force();
         let answer = api.patch_status(&object.name_any(), &parameters, &Patch::Apply(&body)).await;
         match answer.map_err(|source| StatusError { manager, source }) {
-            Ok(answer) => kind.own_writes.remember(answer),
+            Ok(answer) => answer.object.into_iter().for_each(|answer| kind.own_writes.remember(answer)),
             Err(error) if error.is_gone() => return Ok(false),
             Err(error) => return Err(error),
         }

@@ -30,6 +30,8 @@ pub(crate) struct FoundProducer {
 pub(crate) struct Fetched {
     /// The Producer; none if it doesn't exist, is being deleted, or doesn't admit the Subscription's namespace.
     pub(crate) producer: Option<FoundProducer>,
+    /// Whether the Producer exists and can't be read: nobody knows what it says.
+    pub(crate) producer_unreadable: bool,
     /// The Secrets by name; none for one that doesn't exist.
     pub(crate) secrets: HashMap<String, Option<Secret>>,
     /// The Secret with the generated key if the spec names no key, and whether it belongs to this Subscription.
@@ -59,6 +61,8 @@ impl Fetched {
 pub(crate) async fn fetch(subscription: &Subscription, ctx: &Context) -> Result<Fetched, SecretError> {
     let namespace = subscription.namespace().unwrap_or_default();
     let mut fetched = Fetched { producer: found(subscription, ctx).await, ..Fetched::default() };
+    fetched.producer_unreadable =
+        fetched.producer.is_none() && ctx.producers.unreadable.contains(&subscription.producer_ref());
     if fetched.producer.is_none() && is_foreign(subscription) {
         // Without a grant nothing is served, whatever the Secrets are. A Secret that can't be read must not keep the
         // record in place.
