@@ -110,19 +110,21 @@ impl fmt::Debug for SealingKey {
     }
 }
 
-/// The object and field that a secret belongs to. The seal is bound to it, so that a value copied to another object or
-/// field doesn't open.
+/// The object and field that a secret belongs to, and where it is sent. The seal is bound to all of it: a value that is
+/// copied to another object or field, or whose record is made to name another server, doesn't open.
 #[derive(Debug, Clone, Copy)]
 pub struct SecretPlace<'a> {
     /// The uid of the object whose record holds the secret.
     pub uid: &'a str,
+    /// The scheme, host and port that the secret is sent to.
+    pub origin: &'a str,
     /// The path of the field, such as `signing[0]` or `headers[authorization]`.
     pub field: &'a str,
 }
 
 impl SecretPlace<'_> {
     fn aad(&self) -> Aad<Vec<u8>> {
-        Aad::from(format!("{}/{}", self.uid, self.field).into_bytes())
+        Aad::from(format!("{}\n{}\n{}", self.uid, self.origin, self.field).into_bytes())
     }
 }
 
@@ -133,18 +135,26 @@ mod tests {
     #[test]
     fn opens_only_in_its_place_and_with_its_key() {
         let key = SealingKey::parse("k1", &STANDARD.encode([1; 32])).unwrap();
-        let place = SecretPlace { uid: "u1", field: "signing[0]" };
-        let sealed = key.seal(&Secret::new("hush".into()), &place, [9; 12]).unwrap();
-        assert_eq!(key.open(&sealed, &place).unwrap().expose(), "hush");
+        let place = |uid, origin, field| SecretPlace { uid, origin, field };
+        let (uid, origin, field) = ("u1", "https://a", "signing[0]");
+        let there = place(uid, origin, field);
+        let sealed = key.seal(&Secret::new("hush".into()), &there, [9; 12]).unwrap();
+        assert_eq!(key.open(&sealed, &there).unwrap().expose(), "hush");
         assert!(!serde_json::to_string(&sealed).unwrap().contains("hush"));
 
-        for place in [SecretPlace { uid: "u2", field: "signing[0]" }, SecretPlace { uid: "u1", field: "signing[1]" }] {
-            assert_eq!(key.open(&sealed, &place), Err(SealError::Broken));
+        for elsewhere in [
+            place("u2", origin, field),
+            place(uid, "http://a", field),
+            place(uid, "https://b", field),
+            place(uid, "https://a:8443", field),
+            place(uid, origin, "signing[1]"),
+        ] {
+            assert_eq!(key.open(&sealed, &elsewhere), Err(SealError::Broken), "{elsewhere:?}");
         }
         let other = SealingKey::parse("k1", &STANDARD.encode([2; 32])).unwrap();
-        assert_eq!(other.open(&sealed, &place), Err(SealError::Broken));
+        assert_eq!(other.open(&sealed, &there), Err(SealError::Broken));
         let renamed = SealingKey::parse("k2", &STANDARD.encode([1; 32])).unwrap();
-        assert_eq!(renamed.open(&sealed, &place), Err(SealError::UnknownKey("k1".into())));
+        assert_eq!(renamed.open(&sealed, &there), Err(SealError::UnknownKey("k1".into())));
         assert!(SealingKey::parse("k1", "short").is_err());
     }
 }

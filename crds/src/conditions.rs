@@ -140,6 +140,10 @@ reasons! {
     SecretNotLabelled,
     /// A Secret's value can't be used for its purpose, such as signing.
     SecretInvalid,
+    /// A Secret's value is too long for a header.
+    SecretTooLong,
+    /// A Secret holds a generated signing key, which only its own Subscription may use, to sign.
+    SecretReserved,
     /// A Secret that Hookwright didn't create has the name of the Secret to be generated.
     SecretNameTaken,
     /// Everything that the spec refers to was found and may be used.
@@ -160,6 +164,18 @@ reasons! {
     InternalError,
     /// Events that are published now are delivered.
     Ready,
+    /// The installation's egress rules forbid the URL.
+    EndpointNotAllowed,
+    /// NATS refuses what the operator asks for.
+    NatsRefused,
+    /// The API server, or a policy in it, refuses what the operator asks for.
+    ApiRefused,
+    /// A record in NATS has a form that the operator can't read.
+    RecordUnreadable,
+    /// The spec, or something that it refers to, can't be used as it is; nothing is sent, and events wait.
+    Refused,
+    /// The endpoint has not accepted a delivery yet.
+    NotAnsweredYet,
     /// The endpoint accepts deliveries.
     EndpointHealthy,
     /// Attempts at the endpoint keep failing.

@@ -20,8 +20,9 @@ pub struct Endpoint {
     /// The URL that receives each event as an HTTP POST, such as `https://shop.example.com/hooks`: `https` or `http` in
     /// lower case, a host name or an address, in ASCII (an international host name in its `xn--` form), without user
     /// and password and without a fragment. Unless the installation allows them, addresses of private networks, ports
-    /// other than 443 and plain http are refused when a webhook is sent. Redirects are not followed. An edit takes
-    /// effect within 5 seconds, also for events that are being retried.
+    /// other than 443 and plain http are refused: what can be seen in the URL makes condition Accepted False with reason
+    /// EndpointNotAllowed, and a host name's addresses are looked at when a webhook is sent. Redirects are not followed.
+    /// An edit takes effect within 5 seconds, also for events that are being retried.
     #[schemars(length(min = 1, max = 2048), regex(pattern = patterns::URL))]
     #[x_kube(validation = (
         "isURL(self) && (url(self).getPort() == '' || (int(url(self).getPort()) >= 1 && \
@@ -75,7 +76,7 @@ pub struct Header {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct HeaderSource {
-    /// The key of a Secret that holds the value. A change of the Secret takes effect within 5 minutes, or at once with
-    /// an edit of the Subscription.
+    /// The key of a Secret that holds the value: visible ASCII characters, spaces and tabs, at most 4096. A change of
+    /// the Secret takes effect within 30 seconds.
     pub secret_key_ref: SecretKeyRef,
 }

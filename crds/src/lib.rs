@@ -58,7 +58,7 @@ pub use event_schema::{
 pub use event_type::{EventType, EventTypeFrom, EventTypeSelector};
 pub use json_text::JsonText;
 pub use names::{
-    CATEGORY, DEFAULT_SIGNING_KEY, FINALIZER, GROUP, RESUME, SEND_TEST, USE_LABEL, USE_SUBSCRIPTIONS, VERSION,
+    CATEGORY, DEFAULT_SIGNING_KEY, FINALIZER, GROUP, RESUME, SEND_TEST, USE_ENDPOINT, USE_LABEL, USE_SIGNING, VERSION,
     signing_secret_name,
 };
 pub use producer::{Producer, ProducerSpec, ProducerStatus, StreamStatus, Validation};

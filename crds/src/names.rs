@@ -7,11 +7,13 @@ pub const VERSION: &str = "v1alpha1";
 /// The category of all kinds: `kubectl get hookwright` lists them.
 pub const CATEGORY: &str = "hookwright";
 
-/// The label that permits Subscriptions to use a Secret. Without it, anyone who may create a Subscription could send
-/// any Secret of the namespace to a URL of their own.
+/// The label that permits Subscriptions to use a Secret, and says for what. Without it, anyone who may create a
+/// Subscription could send any Secret of the namespace to a URL of their own.
 pub const USE_LABEL: &str = "hookwright.dev/use";
-/// The value of [`USE_LABEL`] on a Secret that Subscriptions may refer to.
-pub const USE_SUBSCRIPTIONS: &str = "subscriptions";
+/// The value of [`USE_LABEL`] on a Secret whose values sign webhooks.
+pub const USE_SIGNING: &str = "signing";
+/// The value of [`USE_LABEL`] on a Secret whose values are sent to an endpoint, in headers.
+pub const USE_ENDPOINT: &str = "endpoint";
 
 /// The annotation on a Subscription that asks for test deliveries: each new value asks for one.
 pub const SEND_TEST: &str = "hookwright.dev/send-test";

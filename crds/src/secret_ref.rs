@@ -9,8 +9,10 @@ use crate::patterns;
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SecretKeyRef {
-    /// Name of a Secret in the same namespace. The Secret must have the label `hookwright.dev/use: subscriptions`.
-    /// Without it the Secret is not used, and condition ResolvedRefs is False with reason SecretNotLabelled.
+    /// Name of a Secret in the same namespace. The Secret must have the label `hookwright.dev/use`, with the value
+    /// `signing` if the key signs webhooks, `endpoint` if it is sent in a header. Otherwise condition ResolvedRefs is
+    /// False with reason SecretNotLabelled, and nothing is sent: events wait. A Secret that the operator generated
+    /// signs, for its own Subscription only.
     #[schemars(length(min = 1, max = 253), regex(pattern = patterns::SECRET_NAME))]
     pub name: String,
     /// Key within the Secret's data.

@@ -15,7 +15,7 @@ pub struct Signing {
     /// one, let the receiver learn it, then remove the old one. No two entries may name the same Secret and key.
     #[schemars(length(min = 1, max = 3))]
     #[x_kube(validation = (
-        "self.all(a, self.exists_one(b, b.secretRef == a.secretRef))",
+        "self.all(a, self.exists_one(b, b.secretKeyRef == a.secretKeyRef))",
         "two keys name the same Secret and key"
     ))]
     pub keys: Vec<SigningKey>,
@@ -29,8 +29,8 @@ pub struct SigningKey {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub scheme: Option<SigningScheme>,
     /// The key of a Secret that holds the signing key: `whsec_` followed by the base64 of 24 to 64 random bytes. A
-    /// change of the Secret takes effect within 5 minutes, or at once with an edit of the Subscription.
-    pub secret_ref: SecretKeyRef,
+    /// change of the Secret takes effect within 30 seconds.
+    pub secret_key_ref: SecretKeyRef,
 }
 
 /// A signature scheme.

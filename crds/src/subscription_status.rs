@@ -84,7 +84,7 @@ pub struct SigningStatus {
 #[serde(rename_all = "camelCase")]
 pub struct SigningKeyStatus {
     /// The key of a Secret that holds the signing key.
-    pub secret_ref: SecretKeyRef,
+    pub secret_key_ref: SecretKeyRef,
 }
 
 /// Where delivery started because of `spec.startFrom`.
@@ -143,7 +143,8 @@ pub struct Behind {
     /// Since when events wait in the stream. Absent if it isn't known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub since: Option<Time>,
-    /// Why delivery went behind: Suspended (`spec.suspend` was true), EndpointGone (the endpoint answered 410 Gone),
+    /// Why delivery went behind: Suspended (`spec.suspend` was true), Refused (the spec, or something that it refers to,
+    /// could not be used), EndpointGone (the endpoint answered 410 Gone),
     /// Disabled (deliveries failed for too long), EndpointFailing (the endpoint failed several times in a row),
     /// RetryAfter (the endpoint asked for a pause), EndpointSlow (events came faster than the endpoint took them) or
     /// StartFrom (`spec.startFrom` names earlier events). It stays until everything that waited is delivered; condition
@@ -166,6 +167,8 @@ pub struct Behind {
 pub enum BehindReason {
     /// `spec.suspend` was true.
     Suspended,
+    /// The spec, or something that it refers to, could not be used.
+    Refused,
     /// The endpoint answered 410 Gone.
     EndpointGone,
     /// Deliveries failed for too long.

@@ -19,12 +19,6 @@ impl Dispatcher {
     /// settings (a JSON merge patch), except that the fields under `environment` become environment variables.
     pub fn spawn(folder: &Path, name: &str, nats: &Nats, sealing: &SealingKey, patch: &Value) -> Result<Self> {
         let mut settings = common(nats, User::Dispatcher, sealing)?;
-        merge(
-            &mut settings,
-            &json!({
-                "egress": { "allowedCIDRs": ["127.0.0.0/8"], "allowedPorts": ["1-65535"], "plainHttp": true },
-            }),
-        );
         merge(&mut settings, patch);
         let environment = settings.as_object_mut().and_then(|settings| settings.remove("environment"));
         let environment = environment.map(serde_json::from_value::<HashMap<String, String>>).transpose()?;

@@ -36,6 +36,7 @@ pub(crate) fn common(nats: &Nats, user: User, sealing: &SealingKey) -> Result<Va
         },
         "http": { "listen": "127.0.0.1:0" },
         "sealing": { "keyFile": sealing.file },
+        "egress": { "allowedCIDRs": ["127.0.0.0/8"], "allowedPorts": ["1-65535"], "plainHttp": true },
         "log": { "format": "Text" },
     });
     merge(&mut settings, &here);

@@ -6,6 +6,7 @@
 pub(crate) mod checkpoint;
 pub(crate) mod namespaces;
 pub(crate) mod overdue;
+pub(crate) mod secrets;
 pub(crate) mod stream_numbers;
 pub(crate) mod sweep;
 pub(crate) mod tombstones;

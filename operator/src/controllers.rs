@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{Stream, StreamExt};
-use hookwright_crds::{EventSchema, FINALIZER, Producer, Subscription};
+use hookwright_crds::{EventSchema, FINALIZER, Producer, Reason, Subscription};
 use hookwright_runtime::logging;
 use k8s_openapi::NamespaceResourceScope;
 use kube::runtime::controller::{self, Action, Controller};
@@ -24,11 +24,12 @@ use crate::context::Context;
 use crate::lenient::Lenient;
 use crate::metrics::Reconcile;
 use crate::reconcile::deletion;
-use crate::reconcile::error::ReconcileError;
+use crate::reconcile::error::{ReconcileError, is_failed_test, refused_by_api};
 use crate::reconcile::failures::jittered;
 use crate::reconcile::panics;
 use crate::reconcile::triggers::{self, Triggered};
 use crate::refusal::Refusal;
+use crate::status::events;
 use crate::{event_schema, producer, subscription};
 
 /// How many objects of one kind are reconciled at the same time.
@@ -200,18 +201,41 @@ async fn reconcile<K: Reconciled>(object: Arc<K>, ctx: Arc<Context>) -> Result<A
     let result = match result.await {
         Err(finalizer::Error::AddFinalizer(kube::Error::Api(status)))
         | Err(finalizer::Error::RemoveFinalizer(kube::Error::Api(status)))
-            if status.is_not_found() || status.is_conflict() || status.is_invalid() =>
+            if status.is_not_found() =>
         {
             Ok(Action::await_change())
+        }
+        // The watch brings what is newer; this is in case it doesn't.
+        Err(finalizer::Error::AddFinalizer(kube::Error::Api(status)))
+        | Err(finalizer::Error::RemoveFinalizer(kube::Error::Api(status)))
+            if status.is_conflict() || is_failed_test(&status) =>
+        {
+            Ok(Action::requeue(jittered(LOOK_ANEW)))
         }
         // The watch brings what is newer; this is in case it doesn't.
         Err(finalizer::Error::ApplyFailed(error)) if error.is_outdated() => Ok(Action::requeue(jittered(LOOK_ANEW))),
         result => result,
     };
+    if let Err(error) = &result
+        && let Some(said) = refused(error)
+    {
+        // A condition can't say it: the write of the status may be what is refused.
+        let note = format!("The API server refuses a write of the operator, which tries again: {said}");
+        events::warning(&ctx.status.recorder, &*object, Reason::ApiRefused, &note).await;
+    }
     if result.is_ok() {
         ctx.failures.succeeded(&object.uid().unwrap_or_default());
     }
     result.map_err(Box::new)
+}
+
+/// Returns what the API server, or a policy in it, says when it refuses a write.
+fn refused(error: &finalizer::Error<ReconcileError>) -> Option<String> {
+    match error {
+        finalizer::Error::AddFinalizer(error) | finalizer::Error::RemoveFinalizer(error) => refused_by_api(error),
+        finalizer::Error::ApplyFailed(error) | finalizer::Error::CleanupFailed(error) => error.refused_by_api(),
+        _ => None,
+    }
 }
 
 /// Reconciles. A panic is caught, and shown in the object's status.

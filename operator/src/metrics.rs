@@ -12,10 +12,11 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::ConstGauge;
-use prometheus_client::registry::Registry;
+use prometheus_client::registry::{Registry, Unit};
 
 use crate::cache::kind::Kind;
 use crate::cache::leases::Leases;
+use crate::cache::secrets::Secrets;
 use crate::cache::unreadable::Unreadable;
 
 /// Labels of `reconciles`.
@@ -47,8 +48,11 @@ pub(crate) struct Metrics {
 pub(crate) struct Present {
     producers: Store<Producer>,
     subscriptions: Store<Subscription>,
-    unreadable: (Arc<Unreadable<Producer>>, Arc<Unreadable<Subscription>>, Arc<Unreadable<EventSchema>>),
+    unreadable_producers: Arc<Unreadable<Producer>>,
+    unreadable_subscriptions: Arc<Unreadable<Subscription>>,
+    unreadable_schemas: Arc<Unreadable<EventSchema>>,
     leases: Arc<Leases>,
+    secrets: Arc<Secrets>,
 }
 
 impl Present {
@@ -57,12 +61,16 @@ impl Present {
         subscriptions: &Kind<Subscription>,
         schemas: &Kind<EventSchema>,
         leases: Arc<Leases>,
+        secrets: Arc<Secrets>,
     ) -> Self {
         Self {
             producers: producers.store.clone(),
             subscriptions: subscriptions.store.clone(),
-            unreadable: (producers.unreadable.clone(), subscriptions.unreadable.clone(), schemas.unreadable.clone()),
+            unreadable_producers: producers.unreadable.clone(),
+            unreadable_subscriptions: subscriptions.unreadable.clone(),
+            unreadable_schemas: schemas.unreadable.clone(),
             leases,
+            secrets,
         }
     }
 }
@@ -107,12 +115,17 @@ impl Collector for Present {
         let live = i64::try_from(self.leases.live()).unwrap_or(i64::MAX);
         let gauge = encoder.encode_descriptor("operator_dispatchers", "Live dispatchers", None, MetricType::Gauge)?;
         ConstGauge::new(live).encode(gauge)?;
+        let help = "Age of what is known of the Secret that was read the longest ago";
+        let name = "operator_secrets_oldest_read";
+        let gauge = encoder.encode_descriptor(name, help, Some(&Unit::Seconds), MetricType::Gauge)?;
+        ConstGauge::new(self.secrets.oldest().as_secs_f64()).encode(gauge)?;
         let help = "Objects that the operator can't read and leaves as they were, by kind";
         let mut family = encoder.encode_descriptor("operator_unreadable_objects", help, None, MetricType::Gauge)?;
-        let (producers, subscriptions, schemas) = &self.unreadable;
-        for (kind, count) in
-            [("Producer", producers.count()), ("Subscription", subscriptions.count()), ("EventSchema", schemas.count())]
-        {
+        for (kind, count) in [
+            ("Producer", self.unreadable_producers.count()),
+            ("Subscription", self.unreadable_subscriptions.count()),
+            ("EventSchema", self.unreadable_schemas.count()),
+        ] {
             let count = i64::try_from(count).unwrap_or(i64::MAX);
             ConstGauge::new(count).encode(family.encode_family(&[("kind", kind)])?)?;
         }

@@ -15,14 +15,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hookwright_core::nats::ids::ProducerUid;
-use hookwright_core::nats::names::ConfigKey;
-use hookwright_crds::{Producer, StreamPolicy};
+use hookwright_core::nats::names::{CONFIG_BUCKET, ConfigKey};
+use hookwright_core::record::{self, ProducerRecord};
+use hookwright_crds::{Producer, Reason, StreamPolicy};
 use kube::ResourceExt;
 use kube::runtime::controller::Action;
 use kube::runtime::reflector::ObjectRef;
 
 use crate::cache::leases::{Goal, Rollout};
-use crate::cache::producers::ProducerState;
+use crate::cache::producers::{LiveProducer, ProducerState};
 use crate::context::Context;
 use crate::reconcile::error::ReconcileError;
 use crate::reconcile::failures::jittered;
@@ -63,7 +64,7 @@ pub(crate) async fn reconcile(producer: Arc<Producer>, ctx: &Context) -> Result<
         ProducerOutcome::Live { rollout, .. } => Some(*rollout),
         _ => None,
     };
-    let refused = matches!(outcome, ProducerOutcome::Refused(_));
+    let refused = matches!(outcome, ProducerOutcome::Refused { .. });
     if refused || matches!(rollout, Some(Rollout::Loaded | Rollout::Unserved { .. })) {
         ctx.triggers.producers.settled(&ObjectRef::from_obj(&*producer));
     }
@@ -86,10 +87,7 @@ async fn attempt(producer: &Producer, uid: &ProducerUid, ctx: &Context) -> Resul
     let current = fetch::fetch(producer, &ctx.js).await?;
     let valid = match validate::validate(producer, uid, current.max_payload, &ctx.settings.tenancy) {
         Ok(valid) => valid,
-        Err(refusal) => {
-            withdraw(producer, uid, ctx).await?;
-            return Ok(ProducerOutcome::Refused(refusal));
-        }
+        Err(refusal) => return refuse(producer, uid, refusal, ctx).await,
     };
     let waits_for = enforce::waits_for(&valid, ctx).await?;
     if waits_for > 0 {
@@ -97,10 +95,7 @@ async fn attempt(producer: &Producer, uid: &ProducerUid, ctx: &Context) -> Resul
     }
     let plan = build::build(valid);
     let (live, stream, fresh) = match apply::apply(&plan, current, producer, ctx).await? {
-        Applied::Refused(refusal) => {
-            withdraw(producer, uid, ctx).await?;
-            return Ok(ProducerOutcome::Refused(refusal));
-        }
+        Applied::Refused(refusal) => return refuse(producer, uid, refusal, ctx).await,
         Applied::Live { live, stream, fresh } => (live, stream, fresh),
     };
     let goal = Goal::Config(live.revision);
@@ -109,16 +104,36 @@ async fn attempt(producer: &Producer, uid: &ProducerUid, ctx: &Context) -> Resul
     Ok(ProducerOutcome::Live { live, stream, rollout, fresh })
 }
 
-/// Removes the record of a refused Producer that reads a stream of another, so that dispatchers stop reading. Whatever
-/// the refusal says, the Producer may no longer be allowed what its record says. A Producer with a stream of its own
-/// goes on as before while its spec is refused.
-async fn withdraw(producer: &Producer, uid: &ProducerUid, ctx: &Context) -> Result<(), ReconcileError> {
-    if validate::policy(producer) == StreamPolicy::Managed {
-        return Ok(());
+/// Returns the outcome for a spec that is refused. A Producer with a stream of its own goes on as its record says, unless
+/// it may no longer use its subjects or its stream. Otherwise the record is removed, so that dispatchers stop reading: if
+/// the stream is another's, the Producer may no longer be allowed what its record says, whatever the refusal says.
+async fn refuse(
+    producer: &Producer,
+    uid: &ProducerUid,
+    refusal: Refusal,
+    ctx: &Context,
+) -> Result<ProducerOutcome, ReconcileError> {
+    let lost = matches!(refusal.reason, Reason::SubjectNotAllowed | Reason::StreamNameNotAllowed);
+    let key = ConfigKey::Producer(uid.clone()).to_string();
+    if validate::policy(producer) == StreamPolicy::Managed && !lost {
+        let known = ctx.producer_states.get(uid).and_then(|state| state.live);
+        let live = if known.is_some() { known } else { in_place(&key, ctx).await? };
+        return Ok(ProducerOutcome::Refused { refusal, live });
     }
-    ctx.records(producer).remove(&ConfigKey::Producer(uid.clone()).to_string()).await?;
-    ctx.producer_states.forget_live(uid);
-    Ok(())
+    ctx.records(producer).remove(&key).await?;
+    Ok(ProducerOutcome::Refused { refusal, live: None })
+}
+
+/// Returns what the record says of a stream that is the Producer's own.
+async fn in_place(key: &str, ctx: &Context) -> Result<Option<LiveProducer>, ReconcileError> {
+    let Some(entry) = ctx.js.get(CONFIG_BUCKET, key).await? else { return Ok(None) };
+    let record = record::decode::<ProducerRecord>(&entry.value).ok();
+    Ok(record.map(|ProducerRecord { stream, consumer, .. }| LiveProducer {
+        stream,
+        consumer,
+        filter: Vec::new(),
+        revision: entry.revision,
+    }))
 }
 
 /// Remembers the outcome. Returns whether Subscriptions have to look at the Producer again.
@@ -128,11 +143,10 @@ fn remember(ctx: &Context, uid: &ProducerUid, outcome: &ProducerOutcome) -> bool
             let unserved = matches!(rollout, Rollout::Unserved { .. });
             ctx.producer_states.set(uid, ProducerState { accepted: Ok(()), live: Some(live.clone()), unserved })
         }
-        ProducerOutcome::Refused(refusal) => {
-            let before = ctx.producer_states.get(uid);
-            let unserved = before.as_ref().is_some_and(|before| before.unserved);
-            let live = before.and_then(|before| before.live);
-            ctx.producer_states.set(uid, ProducerState { accepted: Err(refusal.clone()), live, unserved })
+        ProducerOutcome::Refused { refusal, live } => {
+            let unserved = ctx.producer_states.get(uid).is_some_and(|before| before.unserved);
+            let (accepted, live) = (Err(refusal.clone()), live.clone());
+            ctx.producer_states.set(uid, ProducerState { accepted, live, unserved })
         }
         ProducerOutcome::Waiting { .. } | ProducerOutcome::Unavailable | ProducerOutcome::Failed(_) => false,
     }

@@ -23,9 +23,10 @@ use tracing::info;
 use crate::background::checkpoint::Checkpoints;
 use crate::background::overdue::Overdue;
 use crate::background::tombstones::Tombstones;
-use crate::background::{every, namespaces, stream_numbers, sweep};
+use crate::background::{every, namespaces, secrets, stream_numbers, sweep};
 use crate::cache::kind::{Kind, watched};
 use crate::cache::namespaces::Namespaces;
+use crate::cache::pace::Pace;
 use crate::context::Context;
 use crate::controllers::{self, Controllers};
 use crate::health::correct::Correct;
@@ -46,6 +47,8 @@ use crate::subscription::test_delivery;
 
 /// How long the controllers wait for the first connection to NATS.
 const WAIT_FOR_NATS: Duration = Duration::from_secs(5);
+/// How many Secrets are read in a second, at most.
+const SECRET_READS: u32 = 75;
 /// How long running reconciles may take to end.
 const GRACE: Duration = Duration::from_secs(10);
 
@@ -68,7 +71,8 @@ pub async fn run(settings: Settings, check_config: bool) -> anyhow::Result<()> {
     let readiness = Arc::new(Readiness::new());
     let (connected, connects) = watch::channel(0);
     let mut registry = Registry::with_prefix("hookwright");
-    let present = Present::of(&ctx.producers, &ctx.subscriptions, &ctx.schemas, ctx.leases.clone());
+    let secrets_read = ctx.secrets.clone();
+    let present = Present::of(&ctx.producers, &ctx.subscriptions, &ctx.schemas, ctx.leases.clone(), secrets_read);
     ctx.metrics.register(&mut registry, present);
 
     let stop = async { drop(shutdown::requested().await) }.boxed().shared();
@@ -94,6 +98,7 @@ pub async fn run(settings: Settings, check_config: bool) -> anyhow::Result<()> {
         result = with_nats(&ctx, &readiness, connected) => result,
         never = listed(&ctx, &readiness) => match never {},
         never = namespaces::watch(&ctx, namespace_writer, &readiness) => match never {},
+        never = secrets::follow(&ctx) => match never {},
         () = ctx.triggers.follow(&ctx.leases, &ctx.producers) => Ok(()),
         () = stop.clone().then(|()| tokio::time::sleep(GRACE)) => Ok(()),
         () = work => {
@@ -220,6 +225,8 @@ fn context(
         stream_incidents: Default::default(),
         stream_numbers: Default::default(),
         orphans: Default::default(),
+        secrets: Default::default(),
+        secret_reads: Pace::per_second(SECRET_READS),
         triggers,
         failures: Default::default(),
         metrics,

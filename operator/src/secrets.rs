@@ -1,16 +1,26 @@
 //! Secrets of Subscriptions. The operator reads them one by one, never lists or watches them, and generates one where a
 //! Subscription names none.
 
+use std::collections::BTreeSet;
+
+use hookwright_core::record::Identity;
 use hookwright_core::sign::hmac::{self, SigningKey};
-use hookwright_crds::{DEFAULT_SIGNING_KEY, Reason, Subscription, USE_LABEL, USE_SUBSCRIPTIONS, signing_secret_name};
+use hookwright_crds::{
+    DEFAULT_SIGNING_KEY, Reason, SecretKeyRef, Subscription, USE_ENDPOINT, USE_LABEL, USE_SIGNING, signing_secret_name,
+};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::PostParams;
-use kube::{Api, Client, Resource, ResourceExt};
+use kube::runtime::reflector::ObjectRef;
+use kube::{Api, Resource, ResourceExt};
 use ring::rand::{SecureRandom, SystemRandom};
 
+use crate::context::Context;
 use crate::lenient::Lenient;
 use crate::refusal::Refusal;
+
+/// The longest value of a header, as for one that the Subscription has in the clear.
+const MAX_HEADER_VALUE: usize = 4096;
 
 /// A Secret can't be read or created.
 #[derive(Debug, thiserror::Error)]
@@ -21,38 +31,94 @@ pub(crate) enum SecretError {
     Unreadable { name: String },
     #[error("can't create the Secret {name}")]
     Create { name: String, source: kube::Error },
+    #[error("the Secret {name} was deleted while it was read")]
+    Vanished { name: String },
     #[error("the system gives no random bytes")]
     Random,
 }
 
-/// Reads a Secret. Returns none if it doesn't exist.
-pub(crate) async fn get(client: &Client, namespace: &str, name: &str) -> Result<Option<Secret>, SecretError> {
-    let api: Api<Lenient<Secret>> = Api::namespaced(client.clone(), namespace);
-    let answer = api.get_opt(name).await.map_err(|source| SecretError::Get { name: name.to_owned(), source })?;
-    answer.map(|secret| read(name, secret)).transpose()
+/// What a Secret is used for. Its label has to allow it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Use {
+    /// Its value signs webhooks.
+    Signing,
+    /// Its value is sent in a header.
+    Endpoint,
 }
 
-fn read(name: &str, secret: Lenient<Secret>) -> Result<Secret, SecretError> {
+impl Use {
+    fn label(self) -> &'static str {
+        match self {
+            Self::Signing => USE_SIGNING,
+            Self::Endpoint => USE_ENDPOINT,
+        }
+    }
+}
+
+/// Reads a Secret when it is its turn. Returns none if it doesn't exist.
+pub(crate) async fn read(ctx: &Context, namespace: &str, name: &str) -> Result<Option<Secret>, SecretError> {
+    ctx.secret_reads.turn().await;
+    let api: Api<Lenient<Secret>> = Api::namespaced(ctx.client.clone(), namespace);
+    let answer = api.get_opt(name).await.map_err(|source| SecretError::Get { name: name.to_owned(), source })?;
+    answer.map(|secret| readable(name, secret)).transpose()
+}
+
+/// Returns a Secret with these keys, as it was last read. Returns none if it doesn't exist.
+pub(crate) async fn get(
+    ctx: &Context,
+    subscription: &Subscription,
+    name: &str,
+    keys: &BTreeSet<String>,
+) -> Result<Option<Secret>, SecretError> {
+    let place = (subscription.namespace().unwrap_or_default(), name.to_owned());
+    let user = ObjectRef::from_obj(subscription);
+    if let Some(known) = ctx.secrets.known(&place, keys, &user) {
+        return Ok(known);
+    }
+    let secret = read(ctx, &place.0, name).await?;
+    ctx.secrets.take(&place, keys, &user, secret.as_ref());
+    Ok(secret)
+}
+
+fn readable(name: &str, secret: Lenient<Secret>) -> Result<Secret, SecretError> {
     secret.object.ok_or_else(|| SecretError::Unreadable { name: name.to_owned() })
 }
 
 /// Returns the generated Secret of a Subscription, and creates it if it doesn't exist. An existing Secret is never
 /// overwritten.
-pub(crate) async fn generated(client: &Client, subscription: &Subscription) -> Result<Secret, SecretError> {
+pub(crate) async fn generated(ctx: &Context, subscription: &Subscription) -> Result<Secret, SecretError> {
     let name = signing_secret_name(&subscription.name_any());
-    let namespace = subscription.namespace().unwrap_or_default();
-    if let Some(secret) = get(client, &namespace, &name).await? {
+    let place = (subscription.namespace().unwrap_or_default(), name.clone());
+    let keys = BTreeSet::from([DEFAULT_SIGNING_KEY.to_owned()]);
+    let user = ObjectRef::from_obj(subscription);
+    if let Some(Some(secret)) = ctx.secrets.known(&place, &keys, &user)
+        // One that isn't may be about to go.
+        && is_ours(&secret, subscription)
+    {
         return Ok(secret);
     }
-    let api: Api<Lenient<Secret>> = Api::namespaced(client.clone(), &namespace);
-    match api.create(&PostParams::default(), &Lenient::new(new(&name, subscription)?)).await {
-        Ok(secret) => read(&name, secret),
+    // A new Subscription has none.
+    let seen = subscription.status.as_ref().and_then(|status| status.observed_generation);
+    let there = if seen.is_none_or(|seen| seen < 0) { None } else { read(ctx, &place.0, &name).await? };
+    let secret = match there {
+        Some(secret) => secret,
+        None => created(ctx, &name, subscription).await?,
+    };
+    ctx.secrets.take(&place, &keys, &user, Some(&secret));
+    Ok(secret)
+}
+
+async fn created(ctx: &Context, name: &str, subscription: &Subscription) -> Result<Secret, SecretError> {
+    let namespace = subscription.namespace().unwrap_or_default();
+    let api: Api<Lenient<Secret>> = Api::namespaced(ctx.client.clone(), &namespace);
+    match api.create(&PostParams::default(), &Lenient::new(new(name, subscription)?)).await {
+        Ok(secret) => readable(name, secret),
         // Another writer was faster.
-        Err(kube::Error::Api(status)) if status.is_already_exists() => match api.get(&name).await {
-            Ok(secret) => read(&name, secret),
-            Err(source) => Err(SecretError::Get { name, source }),
-        },
-        Err(source) => Err(SecretError::Create { name, source }),
+        Err(kube::Error::Api(status)) if status.is_already_exists() => {
+            let there = read(ctx, &namespace, name).await?;
+            there.ok_or_else(|| SecretError::Vanished { name: name.to_owned() })
+        }
+        Err(source) => Err(SecretError::Create { name: name.to_owned(), source }),
     }
 }
 
@@ -67,7 +133,7 @@ fn new(name: &str, subscription: &Subscription) -> Result<Secret, SecretError> {
     };
     let meta = secret.meta_mut();
     meta.name = Some(name.to_owned());
-    meta.labels = Some([(USE_LABEL.to_owned(), USE_SUBSCRIPTIONS.to_owned())].into());
+    meta.labels = Some([(USE_LABEL.to_owned(), USE_SIGNING.to_owned())].into());
     meta.owner_references = subscription.owner_ref(&()).map(|owner| vec![owner]);
     Ok(secret)
 }
@@ -77,15 +143,34 @@ pub(crate) fn is_ours(secret: &Secret, subscription: &Subscription) -> bool {
     secret.owner_references().iter().any(|owner| Some(&owner.uid) == subscription.meta().uid.as_ref())
 }
 
-/// Returns the text under a key, if the Secret may be used and has the key.
-pub(crate) fn value(namespace: &str, name: &str, key: &str, secret: Option<&Secret>) -> Result<String, Refusal> {
+/// Returns the text under a key, if this Subscription may use the Secret so, and the Secret has the key.
+pub(crate) fn value(
+    by: &Identity,
+    SecretKeyRef { name, key }: &SecretKeyRef,
+    purpose: Use,
+    secret: Option<&Secret>,
+) -> Result<String, Refusal> {
     let Some(secret) = secret else {
         return Err(Refusal::new(Reason::SecretNotFound, format!("Secret {name:?} doesn't exist.")));
     };
-    if secret.labels().get(USE_LABEL).is_none_or(|value| value != USE_SUBSCRIPTIONS) {
+    let mut owners = secret.owner_references().iter().filter(|owner| owner.kind == Subscription::kind(&()));
+    if owners.any(|owner| owner.uid != by.uid.as_str() || purpose != Use::Signing) {
         let message = format!(
-            "Secret {name:?} is not labelled for use by Subscriptions: \
-             kubectl label secret -n {namespace} {name} {USE_LABEL}={USE_SUBSCRIPTIONS}"
+            "Secret {name:?} holds a generated signing key: it signs webhooks of its own Subscription, and nothing else."
+        );
+        return Err(Refusal::new(Reason::SecretReserved, message));
+    }
+    let label = secret.labels().get(USE_LABEL);
+    if label.is_none_or(|value| value != purpose.label()) {
+        let overwrite = label.map_or("", |_| " --overwrite");
+        let what = match purpose {
+            Use::Signing => "sign webhooks",
+            Use::Endpoint => "be sent in a header",
+        };
+        let (namespace, value) = (&by.namespace, purpose.label());
+        let message = format!(
+            "Secret {name:?} is not labelled to {what}: \
+             kubectl label secret -n {namespace} {name} {USE_LABEL}={value}{overwrite}"
         );
         return Err(Refusal::new(Reason::SecretNotLabelled, message));
     }
@@ -112,6 +197,10 @@ pub(crate) fn signing(name: &str, key: &str, text: String) -> Result<String, Ref
 pub(crate) fn header(name: &str, key: &str, text: &str) -> Result<String, Refusal> {
     let text = text.strip_suffix('\n').unwrap_or(text);
     let text = text.strip_suffix('\r').unwrap_or(text);
+    if text.len() > MAX_HEADER_VALUE {
+        let message = format!("Secret {name:?}, key {key:?}, is longer than the {MAX_HEADER_VALUE} bytes of a header.");
+        return Err(Refusal::new(Reason::SecretTooLong, message));
+    }
     let visible = |b: u8| b == b'\t' || (b' '..=b'~').contains(&b);
     if text.bytes().all(visible) {
         Ok(text.to_owned())
@@ -123,27 +212,56 @@ pub(crate) fn header(name: &str, key: &str, text: &str) -> Result<String, Refusa
 #[cfg(test)]
 mod tests {
     use super::*;
+    use hookwright_core::nats::ids::SubscriptionUid;
     use serde_json::json;
 
-    fn secret(labels: &serde_json::Value) -> Secret {
-        let object =
-            json!({ "metadata": { "name": "keys", "labels": labels }, "data": { "a": "aHVzaA==", "b": "/w==" } });
-        serde_json::from_value(object).unwrap()
+    fn secret(labels: &serde_json::Value, owner: Option<&str>) -> Secret {
+        let owner = owner.map(|uid| {
+            json!({ "apiVersion": "hookwright.dev/v1alpha1", "kind": "Subscription", "name": "billing", "uid": uid })
+        });
+        let owners: Vec<_> = owner.into_iter().collect();
+        let metadata = json!({ "name": "keys", "labels": labels, "ownerReferences": owners });
+        serde_json::from_value(json!({ "metadata": metadata, "data": { "a": "aHVzaA==", "b": "/w==" } })).unwrap()
     }
 
     #[test]
-    fn only_labelled_secrets_are_used() {
-        let labelled = secret(&json!({ "hookwright.dev/use": "subscriptions" }));
-        let reason = |secret: Option<&Secret>, key| value("shop", "keys", key, secret).unwrap_err().reason;
-        assert_eq!(value("shop", "keys", "a", Some(&labelled)).unwrap(), "hush");
-        assert_eq!(reason(None, "a"), Reason::SecretNotFound);
-        assert_eq!(reason(Some(&labelled), "c"), Reason::SecretKeyMissing);
-        assert_eq!(reason(Some(&labelled), "b"), Reason::SecretInvalid);
-        for labels in [json!({}), json!({ "hookwright.dev/use": "other" })] {
-            let refusal = value("shop", "keys", "a", Some(&secret(&labels))).unwrap_err();
-            assert_eq!(refusal.reason, Reason::SecretNotLabelled);
-            let command = "kubectl label secret -n shop keys hookwright.dev/use=subscriptions";
-            assert!(refusal.message.ends_with(command), "{}", refusal.message);
+    fn a_secret_is_used_only_as_its_label_and_its_owner_allow() {
+        let uid = SubscriptionUid::parse("s-1").unwrap();
+        let by = Identity { uid, generation: 1, namespace: "shop".into(), name: "billing".into() };
+        let ask = |secret: Option<&Secret>, key: &str, purpose| {
+            value(&by, &SecretKeyRef { name: "keys".into(), key: key.into() }, purpose, secret)
+        };
+        let (signing, endpoint) =
+            (json!({ "hookwright.dev/use": "signing" }), json!({ "hookwright.dev/use": "endpoint" }));
+        let labelled = secret(&endpoint, None);
+        assert_eq!(ask(Some(&labelled), "a", Use::Endpoint).unwrap(), "hush");
+        assert_eq!(ask(None, "a", Use::Endpoint).unwrap_err().reason, Reason::SecretNotFound);
+        assert_eq!(ask(Some(&labelled), "c", Use::Endpoint).unwrap_err().reason, Reason::SecretKeyMissing);
+        assert_eq!(ask(Some(&labelled), "b", Use::Endpoint).unwrap_err().reason, Reason::SecretInvalid);
+        let command = "kubectl label secret -n shop keys hookwright.dev/use=";
+        for (labels, owner, purpose, want) in [
+            (&signing, None, Use::Signing, Ok(())),
+            (&signing, None, Use::Endpoint, Err("endpoint --overwrite")),
+            (&endpoint, None, Use::Signing, Err("signing --overwrite")),
+            (&json!({}), None, Use::Signing, Err("signing")),
+            (&json!({ "hookwright.dev/use": "subscriptions" }), None, Use::Endpoint, Err("endpoint --overwrite")),
+            (&signing, Some("s-1"), Use::Signing, Ok(())),
+            (&signing, Some("s-1"), Use::Endpoint, Err("")),
+            (&endpoint, Some("s-1"), Use::Endpoint, Err("")),
+            (&signing, Some("s-2"), Use::Signing, Err("")),
+        ] {
+            let got = ask(Some(&secret(labels, owner)), "a", purpose);
+            match want {
+                Ok(()) => assert!(got.is_ok(), "{labels} {owner:?} {purpose:?}"),
+                Err("") => {
+                    assert_eq!(got.unwrap_err().reason, Reason::SecretReserved, "{labels} {owner:?} {purpose:?}")
+                }
+                Err(end) => {
+                    let refusal = got.unwrap_err();
+                    assert_eq!(refusal.reason, Reason::SecretNotLabelled);
+                    assert!(refusal.message.ends_with(&format!("{command}{end}")), "{}", refusal.message);
+                }
+            }
         }
     }
 
@@ -156,5 +274,7 @@ mod tests {
         }
         assert_eq!(header("s", "k", "Bearer x\r\n").unwrap(), "Bearer x");
         assert!(header("s", "k", "é").is_err());
+        assert!(header("s", "k", &"x".repeat(4096)).is_ok());
+        assert_eq!(header("s", "k", &"x".repeat(4097)).unwrap_err().reason, Reason::SecretTooLong);
     }
 }

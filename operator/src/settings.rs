@@ -3,6 +3,7 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
+use hookwright_core::destination::egress::EgressPolicy;
 use hookwright_runtime::admin::AdminSettings;
 use hookwright_runtime::logging::LogSettings;
 use hookwright_runtime::nats::NatsSettings;
@@ -25,7 +26,7 @@ pub struct Settings {
     /// How to log.
     #[serde(default)]
     pub log: LogSettings,
-    /// How long a changed Secret may take to be picked up.
+    /// How often each Secret is read again.
     #[serde(default = "default_secret_refresh", deserialize_with = "duration::deserialize")]
     pub secret_refresh: Duration,
     /// How long a deletion waits for NATS.
@@ -37,13 +38,16 @@ pub struct Settings {
     /// How Hookwright's own streams are kept.
     #[serde(default)]
     pub system_streams: SystemStreams,
+    /// Which URLs and addresses may be dialled. The dispatchers have the same setting.
+    #[serde(default)]
+    pub egress: EgressPolicy,
     /// Which namespaces may use which streams and subjects.
     #[serde(default)]
     pub tenancy: Tenancy,
 }
 
 fn default_secret_refresh() -> Duration {
-    Duration::from_secs(300)
+    Duration::from_secs(20)
 }
 
 fn default_finalizer_timeout() -> Duration {

@@ -22,6 +22,7 @@ use kube::ResourceExt;
 use kube::runtime::controller::Action;
 use kube::runtime::reflector::ObjectRef;
 
+use crate::cache::health::Rests;
 use crate::cache::leases::{Goal, Rollout};
 use crate::cache::references::{RefersToProducer, is_foreign};
 use crate::context::Context;
@@ -32,11 +33,16 @@ use crate::reconcile::panics;
 use crate::reconcile::programmed;
 use crate::refusal::Refusal;
 use build::Unresolved;
+pub(crate) use fetch::secret_keys;
 use fetch::{Fetched, FoundProducer};
 use start::Start;
 use status::{Part, SubscriptionOutcome};
+use validate::ValidatedSubscription;
 
-/// How soon a missing Producer or Secret is looked for again. Secrets are not watched.
+/// How often a Subscription that is in place is looked at, to repair what was removed. Its Secrets are read more often
+/// (`background::secrets`).
+const LOOK_AGAIN: Duration = Duration::from_secs(300);
+/// How soon a missing Producer is looked for again, in case its signal is missed.
 const LOOK_FOR_MISSING: Duration = Duration::from_secs(30);
 /// How soon a Subscription that waits for dispatchers is looked at again, in case every signal is missed.
 const LOOK_FOR_DISPATCHERS: Duration = Duration::from_secs(5);
@@ -48,14 +54,14 @@ struct Attempted {
     outcome: SubscriptionOutcome,
     /// Where delivery starts because of `startFrom`.
     started: Option<StartedFrom>,
-    /// Whether the record that is in place suspends the Subscription; none if that isn't known.
-    suspended: Option<bool>,
+    /// Whether the record that is in place keeps events from being sent; none if that isn't known.
+    rests: Option<Rests>,
 }
 
 impl Attempted {
     /// Returns an outcome that changes nothing about where delivery started and whether it rests.
     fn unchanged(subscription: &Subscription, outcome: SubscriptionOutcome) -> Self {
-        Self { outcome, started: status::started(subscription), suspended: None }
+        Self { outcome, started: status::started(subscription), rests: None }
     }
 }
 
@@ -88,7 +94,7 @@ pub(crate) async fn reconcile(subscription: Arc<Subscription>, ctx: &Context) ->
             (Attempted::unchanged(&subscription, waiting), before, None)
         }
     };
-    let Attempted { outcome, started, suspended } = attempted;
+    let Attempted { outcome, started, rests } = attempted;
     let judgements = status::judge(&subscription, &outcome, started.as_ref());
     let test = test_delivery::follow(&subscription, &uid, &outcome, &status::ready(&judgements), ctx).await;
     let (test, test_error) = match test {
@@ -97,12 +103,12 @@ pub(crate) async fn reconcile(subscription: Arc<Subscription>, ctx: &Context) ->
     };
     let part = Part { effective_delivery: effective, last_test: test.last, started_from: started };
     status::write(ctx, &subscription, judgements, part).await?;
-    ctx.health.touch(&uid, ObjectRef::from_obj(&*subscription), suspended);
+    ctx.health.touch(&uid, ObjectRef::from_obj(&*subscription), rests);
     let fetched = fetched?;
     match error.or(test_error) {
         Some(error) => Err(error),
         None => {
-            let again = again(&outcome, &fetched, &subscription, ctx);
+            let again = again(&outcome, &fetched, &subscription);
             Ok(Action::requeue(test.again.map_or(again, |soon| soon.min(again))))
         }
     }
@@ -143,20 +149,27 @@ async fn attempt(
             SubscriptionOutcome::Unresolved(build::not_permitted(&subscription.producer_ref())),
         ));
     }
-    let valid = match validate::validate(subscription, uid, policy) {
+    let valid = match validate::validate(subscription, uid, policy, &ctx.settings.egress) {
         Ok(valid) => valid,
-        Err(refusal) => return Ok(Attempted::unchanged(subscription, SubscriptionOutcome::Refused(refusal))),
+        Err(refusal) => {
+            return refuse(subscription, uid, fetched, None, SubscriptionOutcome::Refused(refusal), ctx).await;
+        }
     };
     let record = match build::build(&valid, fetched) {
         Ok(record) => record,
-        // The record stays as it was: deliveries go on as they last could, and Ready says why the spec can't be used.
-        Err(unresolved) => return Ok(Attempted::unchanged(subscription, SubscriptionOutcome::Unresolved(unresolved))),
+        Err(unresolved @ Unresolved::Waiting(_)) => {
+            return Ok(Attempted::unchanged(subscription, SubscriptionOutcome::Unresolved(unresolved)));
+        }
+        Err(unresolved) => {
+            let outcome = SubscriptionOutcome::Unresolved(unresolved);
+            return refuse(subscription, uid, fetched, Some(&valid), outcome, ctx).await;
+        }
     };
     let started = match start::start(subscription, &valid, fetched, ctx).await? {
         Start::Done(started) => started,
         Start::Waits(rollout, started) => {
             let outcome = SubscriptionOutcome::Prepared { rollout };
-            return Ok(Attempted { outcome, started, suspended: None });
+            return Ok(Attempted { outcome, started, rests: None });
         }
         Start::Refused(refusal) => {
             return Ok(Attempted::unchanged(subscription, SubscriptionOutcome::Refused(refusal)));
@@ -166,11 +179,30 @@ async fn attempt(
     let live = fetched.live_producer().map(|(_, live)| live);
     let Some(written) = apply::apply(record, on_resume, live, subscription, ctx).await? else {
         let outcome = SubscriptionOutcome::Prepared { rollout: None };
-        return Ok(Attempted { outcome, started, suspended: None });
+        return Ok(Attempted { outcome, started, rests: None });
     };
     let rollout = rollout(subscription, fetched, &written, ctx).await?;
     let outcome = SubscriptionOutcome::Applied { rollout, fresh: written.fresh, revision: written.revision };
-    Ok(Attempted { outcome, started, suspended: Some(valid.suspended) })
+    let rests = if valid.suspended { Rests::Suspended } else { Rests::No };
+    Ok(Attempted { outcome, started, rests: Some(rests) })
+}
+
+/// Stops what was delivered until now: the spec, or something that it refers to, can't be used as it is.
+async fn refuse(
+    subscription: &Subscription,
+    uid: &SubscriptionUid,
+    fetched: &Fetched,
+    valid: Option<&ValidatedSubscription>,
+    outcome: SubscriptionOutcome,
+    ctx: &Context,
+) -> Result<Attempted, ReconcileError> {
+    let mut attempted = Attempted::unchanged(subscription, outcome);
+    if let Some(producer) = &fetched.producer
+        && apply::refuse(uid, &producer.uid, valid, subscription, ctx).await?
+    {
+        attempted.rests = Some(Rests::Refused);
+    }
+    Ok(attempted)
 }
 
 /// Returns how far the dispatchers have come with the record and with the Producer's. Returns none while the Producer's
@@ -201,18 +233,15 @@ async fn rollout(
 }
 
 /// Returns when to look again if nothing happens.
-fn again(outcome: &SubscriptionOutcome, fetched: &Fetched, subscription: &Subscription, ctx: &Context) -> Duration {
-    let refresh = ctx.settings.secret_refresh;
+fn again(outcome: &SubscriptionOutcome, fetched: &Fetched, subscription: &Subscription) -> Duration {
     match outcome {
         SubscriptionOutcome::Applied { rollout: Some(Rollout::Loaded), .. } | SubscriptionOutcome::Refused(_) => {
-            jittered(refresh)
+            jittered(LOOK_AGAIN)
         }
         SubscriptionOutcome::Unresolved(_) if fetched.waits_for_garbage_collection(subscription) => LOOK_FOR_GARBAGE,
         // The Producer triggers a reconcile when a dispatcher serves it again.
         SubscriptionOutcome::Unresolved(_)
-        | SubscriptionOutcome::Applied { rollout: Some(Rollout::Unserved { .. }), .. } => {
-            jittered(refresh.min(LOOK_FOR_MISSING))
-        }
+        | SubscriptionOutcome::Applied { rollout: Some(Rollout::Unserved { .. }), .. } => jittered(LOOK_FOR_MISSING),
         _ => LOOK_FOR_DISPATCHERS,
     }
 }

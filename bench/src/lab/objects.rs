@@ -47,7 +47,7 @@ impl Topic {
                 "producerRef": { "name": "orders" },
                 "eventTypes": [{ "type": kind }],
                 "endpoint": { "url": endpoint.url },
-                "signing": { "keys": [{ "secretRef": { "name": KEYS, "key": "secret" } }] },
+                "signing": { "keys": [{ "secretKeyRef": { "name": KEYS, "key": "secret" } }] },
             },
         });
         for (field, value) in spec.as_object().into_iter().flatten() {
@@ -72,7 +72,7 @@ impl Lab {
         let (plane, namespace) = (&self.world.control_plane, self.world.namespace("bench").await?);
         let secret = json!({
             "apiVersion": "v1", "kind": "Secret",
-            "metadata": { "name": KEYS, "namespace": namespace, "labels": { "hookwright.dev/use": "subscriptions" } },
+            "metadata": { "name": KEYS, "namespace": namespace, "labels": { "hookwright.dev/use": "signing" } },
             "stringData": { "secret": secret_text(&rand::random()) },
         });
         plane.apply_json(&secret).await?;

@@ -207,7 +207,7 @@ impl DeliveryCounts {
             let row = self.failing.get_or_insert(Failing { count: 0, first: time, last: time });
             row.count += 1;
             row.last = row.last.max(time);
-            row.last.duration_since(row.first) <= verdict::UNHEALTHY_SPAN * 2
+            row.count <= verdict::UNHEALTHY_FAILURES
         };
         if self.last_attempt.as_ref().is_none_or(|last| last.time <= time) {
             self.last_attempt = Some(attempt);

@@ -25,7 +25,7 @@ pub enum Postponed {
     ConfigBehind,
     /// The Subscription's Producer can't be served, because one of its records is missing, unreadable or can't be used.
     ProducerBarred,
-    /// The Subscription is suspended, disabled, or waits for its endpoint.
+    /// The Subscription is suspended, refused, disabled, or waits for its endpoint.
     Behind,
     /// There is no record of the Subscription, and none that says that it was deleted.
     SubscriptionAbsent,

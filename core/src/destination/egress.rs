@@ -107,6 +107,10 @@ impl EgressPolicy {
         }
         match url.host() {
             None => Err(Refusal::NoHost),
+            // By RFC 6761, this name is always the loopback address.
+            Some(Host::Domain(name)) if name == "localhost" || name.ends_with(".localhost") => {
+                self.check_address(Ipv4Addr::LOCALHOST.into())
+            }
             Some(Host::Domain(_)) => Ok(()),
             Some(Host::Ipv4(address)) => self.check_address(address.into()),
             Some(Host::Ipv6(address)) => self.check_address(address.into()),

@@ -67,6 +67,8 @@ pub struct Range {
 pub enum Reason {
     /// `spec.suspend` is true.
     Suspended,
+    /// The spec, or something that it refers to, can't be used as it is.
+    Refused,
     /// The endpoint answered 410 Gone.
     EndpointGone,
     /// Deliveries failed for so long that the Subscription was disabled.

@@ -1,6 +1,7 @@
 //! The record of a Subscription.
 
 use serde::{Deserialize, Serialize};
+use url::Url;
 
 use crate::delivery::policy::DeliveryPolicy;
 use crate::destination::Destination;
@@ -22,13 +23,19 @@ pub struct SubscriptionRecord<S> {
     pub producer: ProducerUid,
     /// Which of the Producer's events the Subscription gets.
     pub select: Selection,
-    /// Where the events are delivered to.
-    pub destination: Destination<S>,
+    /// Where the events are delivered to. None while the Subscription is refused: its spec, or something that it refers
+    /// to, can't be used as it is. Nothing is delivered then, and events wait.
+    #[serde(default = "none", skip_serializing_if = "Option::is_none")]
+    pub destination: Option<Destination<S>>,
     /// How the events are delivered.
     pub delivery: DeliveryPolicy,
     /// Whether the events are delivered now.
     #[serde(default, skip_serializing_if = "Flow::is_default")]
     pub flow: Flow,
+}
+
+fn none<T>() -> Option<T> {
+    None
 }
 
 /// The identity of the Subscription that a record belongs to.
@@ -46,9 +53,21 @@ pub struct Identity {
 }
 
 impl<S> SubscriptionRecord<S> {
+    /// Whether the Subscription is refused.
+    #[must_use]
+    pub fn is_refused(&self) -> bool {
+        self.destination.is_none()
+    }
+
+    /// The scheme, host and port that its secrets are sent to.
+    fn origin(&self) -> String {
+        let url = self.destination.as_ref().and_then(|destination| Url::parse(&destination.url).ok());
+        url.map_or_else(String::new, |url| url.origin().ascii_serialization())
+    }
+
     fn try_map<T, E>(self, turn: impl FnMut(S, &str) -> Result<T, E>) -> Result<SubscriptionRecord<T>, E> {
         let Self { version, identity, producer, select, destination, delivery, flow } = self;
-        let destination = destination.try_map(turn)?;
+        let destination = destination.map(|destination| destination.try_map(turn)).transpose()?;
         Ok(SubscriptionRecord { version, identity, producer, select, destination, delivery, flow })
     }
 }
@@ -63,8 +82,10 @@ impl SubscriptionRecord<Secret> {
         key: &SealingKey,
         mut nonce: impl FnMut() -> [u8; 12],
     ) -> Result<SubscriptionRecord<Sealed>, SealError> {
-        let uid = self.identity.uid.clone();
-        self.try_map(|secret, field| key.seal(&secret, &SecretPlace { uid: uid.as_str(), field }, nonce()))
+        let (uid, origin) = (self.identity.uid.clone(), self.origin());
+        self.try_map(|secret, field| {
+            key.seal(&secret, &SecretPlace { uid: uid.as_str(), origin: &origin, field }, nonce())
+        })
     }
 }
 
@@ -74,8 +95,8 @@ impl SubscriptionRecord<Sealed> {
     /// # Errors
     /// If one of the secrets doesn't open.
     pub fn open(self, key: &SealingKey) -> Result<SubscriptionRecord<Secret>, SealError> {
-        let uid = self.identity.uid.clone();
-        self.try_map(|sealed, field| key.open(&sealed, &SecretPlace { uid: uid.as_str(), field }))
+        let (uid, origin) = (self.identity.uid.clone(), self.origin());
+        self.try_map(|sealed, field| key.open(&sealed, &SecretPlace { uid: uid.as_str(), origin: &origin, field }))
     }
 }
 
@@ -96,14 +117,14 @@ mod tests {
             identity: Identity { uid: SubscriptionUid::parse("s-1").unwrap(), generation: 3, namespace, name },
             producer: ProducerUid::parse("p-1").unwrap(),
             select: Selection { event_types: vec![EventTypePattern::parse("order.*").unwrap()] },
-            destination: Destination {
+            destination: Some(Destination {
                 url: "https://example.com/".into(),
                 headers: vec![
                     header("x-team", HeaderValue::Plain("billing".into())),
                     header("authorization", HeaderValue::Secret(Secret::new("Bearer hush".into()))),
                 ],
                 signing: vec![Secret::new("whsec_hush".into())],
-            },
+            }),
             delivery: DeliveryPolicy::default(),
             flow: Flow::default(),
         }
@@ -122,6 +143,26 @@ mod tests {
         let json = encode(&sealed).unwrap();
         assert!(!String::from_utf8_lossy(&json).contains("hush"));
         let read: SubscriptionRecord<Sealed> = decode(&json).unwrap();
+        let sent_to = |url: &str| {
+            let mut read = read.clone();
+            read.destination.as_mut().unwrap().url = url.into();
+            read.open(&key).is_ok()
+        };
+        assert!(sent_to("https://example.com:443/another/path"));
+        for url in ["https://example.org/", "http://example.com/", "https://example.com:444/", "not a URL"] {
+            assert!(!sent_to(url), "{url}");
+        }
         assert_eq!(read.open(&key).unwrap(), record());
+    }
+
+    #[test]
+    fn a_refused_record_names_no_destination() {
+        let refused: SubscriptionRecord<Secret> = SubscriptionRecord { destination: None, ..record() };
+        let key = SealingKey::parse("k1", &base64::engine::general_purpose::STANDARD.encode([1; 32])).unwrap();
+        let json = encode(&refused.clone().seal(&key, || [0; 12]).unwrap()).unwrap();
+        assert!(!String::from_utf8_lossy(&json).contains("destination"));
+        let read: SubscriptionRecord<Sealed> = decode(&json).unwrap();
+        assert!(read.is_refused());
+        assert_eq!(read.open(&key).unwrap(), refused);
     }
 }

@@ -118,9 +118,9 @@ impl ConfigLoader {
         let record = record.open(&self.key).map_err(|error| chain(&error))?;
         let SubscriptionRecord { identity, producer, select, destination, delivery, flow, .. } = record;
         let name = format!("{}/{}", identity.namespace, identity.name);
-        let endpoint = Endpoint::prepare(&destination, &self.egress);
+        let endpoint = Endpoint::prepare(destination.as_ref(), &self.egress);
         match &endpoint {
-            Ok(_) => {}
+            Ok(_) | Err(Unusable::Refused) => {}
             Err(Unusable::Blocked(refusal)) => warn!(subscription = name, %refusal, "the endpoint is blocked"),
             Err(Unusable::Unsignable) => {
                 warn!(subscription = name, "no request can be built: the URL, a header or a key is invalid")

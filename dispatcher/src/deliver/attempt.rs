@@ -89,7 +89,7 @@ impl Deliverer {
         let endpoint = match &subscription.endpoint {
             Ok(endpoint) => endpoint,
             Err(Unusable::Blocked(_)) => return Outcome::without_response(OutcomeKind::Blocked),
-            Err(Unusable::Unsignable) => return Outcome::without_response(OutcomeKind::Unsignable),
+            Err(Unusable::Unsignable | Unusable::Refused) => return Outcome::without_response(OutcomeKind::Unsignable),
         };
         let Some(request) = request::build(endpoint, event, id, now) else {
             return Outcome::without_response(OutcomeKind::Unsignable);

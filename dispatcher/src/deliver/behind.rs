@@ -13,6 +13,7 @@ use crate::config::index::Lookup;
 use crate::config::subscription::Subscription;
 use crate::deliver::deliverer::Deliverer;
 use crate::deliver::delivery::{Delivery, Origin, Standing};
+use crate::http::endpoint::Unusable;
 use crate::parking::messages::Published;
 
 impl Deliverer {
@@ -20,6 +21,9 @@ impl Deliverer {
     pub(crate) fn held_back(&self, subscription: &Subscription) -> Option<Reason> {
         if subscription.flow.suspended {
             return Some(Reason::Suspended);
+        }
+        if matches!(subscription.endpoint, Err(Unusable::Refused)) {
+            return Some(Reason::Refused);
         }
         let why = self.disabled.why(&subscription.uid, subscription.generation, subscription.flow.resume)?;
         Some(match why {

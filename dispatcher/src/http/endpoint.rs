@@ -19,6 +19,8 @@ pub(crate) struct Endpoint {
 /// Why no attempt can be made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Unusable {
+    /// The Subscription is refused, so there is no destination.
+    Refused,
     /// The egress rules forbid the URL.
     Blocked(Refusal),
     /// A header, a key or the URL is not valid.
@@ -26,7 +28,8 @@ pub(crate) enum Unusable {
 }
 
 impl Endpoint {
-    pub(crate) fn prepare(destination: &Destination<Secret>, egress: &EgressPolicy) -> Result<Self, Unusable> {
+    pub(crate) fn prepare(destination: Option<&Destination<Secret>>, egress: &EgressPolicy) -> Result<Self, Unusable> {
+        let destination = destination.ok_or(Unusable::Refused)?;
         let url = Url::parse(&destination.url).map_err(|_| Unusable::Unsignable)?;
         egress.check_url(&url).map_err(Unusable::Blocked)?;
         let uri = url.as_str().parse().map_err(|_| Unusable::Unsignable)?;

@@ -8,8 +8,8 @@ use crate::shop::{condition, shared};
 const KEY_A: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 const KEY_B: &str = "whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=";
 
-fn secret(namespace: &str, name: &str, labelled: bool, data: Value) -> Value {
-    let labels = if labelled { json!({ "hookwright.dev/use": "subscriptions" }) } else { json!({}) };
+fn secret(namespace: &str, name: &str, label: &str, data: Value) -> Value {
+    let labels = json!({ "hookwright.dev/use": label });
     json!({
         "apiVersion": "v1",
         "kind": "Secret",
@@ -19,7 +19,7 @@ fn secret(namespace: &str, name: &str, labelled: bool, data: Value) -> Value {
 }
 
 fn key(name: &str) -> Value {
-    json!({ "secretRef": { "name": name, "key": "secret" } })
+    json!({ "secretKeyRef": { "name": name, "key": "secret" } })
 }
 
 #[tokio::test]
@@ -36,13 +36,13 @@ async fn a_missing_secret_is_named_and_creating_it_heals() {
     assert_ne!(condition(&status, "Ready")["status"], "True");
 
     // Not labelled: whoever may create a Subscription could send any Secret to a URL of theirs.
-    plane.apply_json(&secret(&shop.namespace, "mine", false, json!({ "secret": KEY_A }))).await.unwrap();
+    plane.apply_json(&secret(&shop.namespace, "mine", "other", json!({ "secret": KEY_A }))).await.unwrap();
     let unlabelled = |status: &Value| condition(status, "ResolvedRefs")["reason"] == "SecretNotLabelled";
     let status = shop.status("waiting", "unlabelled", unlabelled).await;
     let message = condition(&status, "ResolvedRefs")["message"].as_str().unwrap().to_owned();
-    assert!(message.contains("hookwright.dev/use=subscriptions"), "{message}");
+    assert!(message.contains("hookwright.dev/use=signing"), "{message}");
     let command: Vec<&str> = message.split_once("kubectl ").unwrap().1.split_whitespace().collect();
-    let command: Vec<&str> = command.iter().map(|word| word.trim_matches(['`', '"', '\'', '.'])).take(6).collect();
+    let command: Vec<&str> = command.iter().map(|word| word.trim_matches(['`', '"', '\'', '.'])).take(7).collect();
     plane.kubectl(&command).await.unwrap();
     shop.world.wait_ready(&shop.namespace, "subscriptions", "waiting").await.unwrap();
 
@@ -56,11 +56,12 @@ async fn a_missing_secret_is_named_and_creating_it_heals() {
 async fn all_keys_sign_and_secret_headers_are_sent_and_a_change_is_picked_up() {
     let (shop, _machine) = shared().await;
     let plane = &shop.world.control_plane;
-    let data = json!({ "secret": KEY_A, "token": "Bearer one" });
-    plane.apply_json(&secret(&shop.namespace, "a", true, data)).await.unwrap();
-    plane.apply_json(&secret(&shop.namespace, "b", true, json!({ "secret": KEY_B }))).await.unwrap();
+    plane.apply_json(&secret(&shop.namespace, "a", "signing", json!({ "secret": KEY_A }))).await.unwrap();
+    let token = |token: &str| secret(&shop.namespace, "token", "endpoint", json!({ "token": token }));
+    plane.apply_json(&token("Bearer one")).await.unwrap();
+    plane.apply_json(&secret(&shop.namespace, "b", "signing", json!({ "secret": KEY_B }))).await.unwrap();
     let headers = json!([
-        { "name": "Authorization", "valueFrom": { "secretKeyRef": { "name": "a", "key": "token" } } },
+        { "name": "Authorization", "valueFrom": { "secretKeyRef": { "name": "token", "key": "token" } } },
         { "name": "X-Team", "value": "billing" },
     ]);
     let spec = json!({ "signing": { "keys": [key("a"), key("b")] }, "endpoint": { "headers": headers } });
@@ -72,8 +73,7 @@ async fn all_keys_sign_and_secret_headers_are_sent_and_a_change_is_picked_up() {
     let verdicts = verify_python(&shop.world.tools, &signed).await.unwrap();
     assert!(verdicts.iter().all(|verdict| verdict.ok), "{verdicts:?}");
 
-    let data = json!({ "secret": KEY_A, "token": "Bearer two" });
-    plane.apply_json(&secret(&shop.namespace, "a", true, data)).await.unwrap();
+    plane.apply_json(&token("Bearer two")).await.unwrap();
     hookwright_e2e::wait_for("the new token", crate::shop::SOON, async || {
         shop.publish(&shop.event("order.created", "{}")).await;
         let last = shop.receiver.requests("/keys").last().map(|request| request.header("authorization").to_owned());
@@ -88,7 +88,7 @@ async fn all_keys_sign_and_secret_headers_are_sent_and_a_change_is_picked_up() {
 async fn a_generated_key_is_never_put_over_a_secret_of_somebody_else() {
     let (shop, _machine) = shared().await;
     let plane = &shop.world.control_plane;
-    plane.apply_json(&secret(&shop.namespace, "taken-signing", true, json!({ "secret": KEY_A }))).await.unwrap();
+    plane.apply_json(&secret(&shop.namespace, "taken-signing", "signing", json!({ "secret": KEY_A }))).await.unwrap();
     plane.apply_json(&shop.subscription("taken", &[">"], json!({}))).await.unwrap();
     let taken = |status: &Value| condition(status, "ResolvedRefs")["reason"] == "SecretNameTaken";
     shop.status("taken", "refused", taken).await;
@@ -99,7 +99,7 @@ async fn a_generated_key_is_never_put_over_a_secret_of_somebody_else() {
     let own = plane.get(&shop.namespace, "secrets", "own-signing").await.unwrap();
     assert_eq!(own["metadata"]["ownerReferences"][0]["name"], "own");
     let status = shop.status("own", "shown", |status| status["signing"]["keys"].is_array()).await;
-    assert_eq!(status["signing"]["keys"][0]["secretRef"]["name"], "own-signing");
+    assert_eq!(status["signing"]["keys"][0]["secretKeyRef"]["name"], "own-signing");
 }
 
 #[tokio::test]

@@ -188,7 +188,7 @@ async fn a_test_finds_out_whether_a_disabled_endpoint_is_back() {
 async fn nothing_is_sent_while_not_ready_and_then_it_is() {
     let (shop, _machine) = shared().await;
     let plane = &shop.world.control_plane;
-    let keys = json!({ "signing": { "keys": [{ "secretRef": { "name": "mine", "key": "secret" } }] } });
+    let keys = json!({ "signing": { "keys": [{ "secretKeyRef": { "name": "mine", "key": "secret" } }] } });
     let mut keyless = shop.subscription("keyless", &[">"], keys);
     keyless["metadata"]["annotations"] = json!({ "hookwright.dev/send-test": "first" });
     plane.apply_json(&keyless).await.unwrap();
@@ -226,7 +226,7 @@ async fn nothing_is_sent_while_not_ready_and_then_it_is() {
     let secret = json!({
         "apiVersion": "v1", "kind": "Secret", "stringData": { "secret": key },
         "metadata": {
-            "name": "mine", "namespace": shop.namespace, "labels": { "hookwright.dev/use": "subscriptions" },
+            "name": "mine", "namespace": shop.namespace, "labels": { "hookwright.dev/use": "signing" },
         },
     });
     plane.apply_json(&secret).await.unwrap();

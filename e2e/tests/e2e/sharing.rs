@@ -189,7 +189,7 @@ async fn who_is_not_let_in_learns_nothing_and_what_waits_there_is_dropped() {
     shop.receiver.wait_count(&format!("/{namespace}"), 8, SOON).await.unwrap();
     merge(
         &mut object,
-        json!({ "spec": { "signing": { "keys": [{ "secretRef": { "name": "none", "key": "none" } }] } } }),
+        json!({ "spec": { "signing": { "keys": [{ "secretKeyRef": { "name": "none", "key": "none" } }] } } }),
     );
     plane.apply_json(&object).await.unwrap();
     edit_producer(&shop, json!({ "allowedNamespaces": { "from": "Same" } })).await;

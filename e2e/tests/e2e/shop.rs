@@ -149,9 +149,9 @@ impl<'w> Shop<'w> {
         let key = format!("--from-literal=secret={KEY}");
         let plane = &self.world.control_plane;
         plane.kubectl(&["create", "secret", "generic", "mine", "-n", &self.namespace, &key]).await.unwrap();
-        let label = ["label", "secret", "mine", "-n", &self.namespace, "hookwright.dev/use=subscriptions"];
+        let label = ["label", "secret", "mine", "-n", &self.namespace, "hookwright.dev/use=signing"];
         plane.kubectl(&label).await.unwrap();
-        json!({ "signing": { "keys": [{ "secretRef": { "name": "mine", "key": "secret" } }] } })
+        json!({ "signing": { "keys": [{ "secretKeyRef": { "name": "mine", "key": "secret" } }] } })
     }
 
     /// Creates many Subscriptions at once, and waits until all of the world are Ready.

@@ -151,7 +151,7 @@ async fn kstatus_follows_the_life_of_each_kind() {
         };
         plane.wait_until(&shop.namespace, plural, name, condition, SOON, holds).await.unwrap();
     };
-    let keys = json!({ "signing": { "keys": [{ "secretRef": { "name": "mine", "key": "secret" } }] } });
+    let keys = json!({ "signing": { "keys": [{ "secretKeyRef": { "name": "mine", "key": "secret" } }] } });
     let bad = json!({
         "apiVersion": "hookwright.dev/v1alpha1", "kind": "Producer",
         "metadata": { "name": "refused", "namespace": shop.namespace }, "spec": { "subjects": ["foreign.>"] },
@@ -202,10 +202,7 @@ async fn kstatus_follows_the_life_of_each_kind() {
     let secret =
         ["create", "secret", "generic", "mine", "-n", &shop.namespace, &format!("--from-literal=secret={KEY}")];
     plane.kubectl(&secret).await.unwrap();
-    plane
-        .kubectl(&["label", "secret", "mine", "-n", &shop.namespace, "hookwright.dev/use=subscriptions"])
-        .await
-        .unwrap();
+    plane.kubectl(&["label", "secret", "mine", "-n", &shop.namespace, "hookwright.dev/use=signing"]).await.unwrap();
     until("subscriptions", "billing", "Ready", "True").await;
     assert_eq!(says("subscriptions", "billing").await, "Current");
 

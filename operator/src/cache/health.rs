@@ -29,6 +29,16 @@ use crate::cache::shared::Shared;
 /// How long counts of a deleted Subscription may still come in: dispatchers stop within 5 s.
 const LATE: Duration = Duration::from_secs(60);
 
+/// Whether the record of a Subscription keeps its events from being sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Rests {
+    No,
+    /// `spec.suspend` is true.
+    Suspended,
+    /// The spec, or something that it refers to, can't be used.
+    Refused,
+}
+
 /// What is known of one Subscription.
 #[derive(Default)]
 struct Known {
@@ -43,8 +53,8 @@ struct Known {
     changes: u64,
     disabled: Option<Disabled>,
     progress: Progress,
-    /// Whether the record that is in place suspends the Subscription; none before it was reconciled.
-    suspended: Option<bool>,
+    /// Whether the record that is in place keeps events from being sent; none before it was reconciled.
+    rests: Option<Rests>,
 }
 
 #[derive(Default)]
@@ -77,8 +87,8 @@ pub(crate) struct Reading {
     pub(crate) disabled: Option<Disabled>,
     /// How far the Subscription has come in its stream.
     pub(crate) progress: Progress,
-    /// Whether the Subscription is suspended; none before it was reconciled.
-    pub(crate) suspended: Option<bool>,
+    /// Whether its record keeps events from being sent; none before it was reconciled.
+    pub(crate) rests: Option<Rests>,
 }
 
 impl Health {
@@ -192,13 +202,13 @@ impl Health {
         self.wake.notify_one();
     }
 
-    /// Notes that a Subscription was reconciled. It may be new, or have a new generation. `suspended` says whether the
-    /// record that is in place suspends it; none if that isn't known.
-    pub(crate) fn touch(&self, uid: &SubscriptionUid, object: ObjectRef<Subscription>, suspended: Option<bool>) {
+    /// Notes that a Subscription was reconciled. It may be new, or have a new generation. `rests` says whether the
+    /// record that is in place keeps events from being sent; none if that isn't known.
+    pub(crate) fn touch(&self, uid: &SubscriptionUid, object: ObjectRef<Subscription>, rests: Option<Rests>) {
         let mut state = self.state.lock();
         let known = state.known.entry(uid.clone()).or_default();
         known.object = Some(object);
-        known.suspended = suspended.or(known.suspended);
+        known.rests = rests.or(known.rests);
         state.agenda.changed(uid.clone());
         drop(state);
         self.wake.notify_one();
@@ -278,7 +288,7 @@ impl Health {
             summary: Summary::of(known.base.as_ref(), &known.counts, now),
             disabled: known.disabled.clone(),
             progress: known.progress.clone(),
-            suspended: known.suspended,
+            rests: known.rests,
         })
     }
 }

@@ -29,7 +29,8 @@ pub(crate) struct LiveProducer {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ProducerState {
     pub(crate) accepted: Result<(), Refusal>,
-    /// Stream, consumer and record as they were last seen in place. They are kept when a later spec is refused.
+    /// Stream, consumer and record as they were last seen in place. They are kept when a later spec is
+    /// refused, unless the Producer may no longer read them.
     pub(crate) live: Option<LiveProducer>,
     /// Whether no live dispatcher served the Producer at the last look.
     pub(crate) unserved: bool,
@@ -92,11 +93,6 @@ impl ProducerStates {
         let changed = self.states.lock().insert(producer.clone(), state.clone()) != Some(state);
         self.looked.send_replace(());
         changed
-    }
-
-    /// Drops the state of a Producer that can't be read from any more. Its terms stay.
-    pub(crate) fn forget_live(&self, producer: &ProducerUid) {
-        self.states.lock().remove(producer);
     }
 
     pub(crate) fn forget(&self, producer: &ProducerUid) {

@@ -8,6 +8,7 @@ use hookwright_crds::{Behind, BehindReason, ConditionType, DeliveryStatus, Misse
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
+use crate::cache::health::Rests;
 use crate::cache::progress::{Head, Progress};
 use crate::refusal::Refusal;
 use crate::status::conditions::{Judgement, find, seconds};
@@ -15,11 +16,15 @@ use crate::status::conditions::{Judgement, find, seconds};
 /// Losses that follow each other within this time are told by one Event.
 const SPELL: SignedDuration = SignedDuration::from_mins(10);
 
-/// Returns whether the Subscription is suspended. Before the operator has looked at it, the last status says so.
-pub(super) fn is_suspended(known: Option<bool>, before: &[Condition]) -> bool {
-    known.unwrap_or_else(|| {
-        find(before, ConditionType::Delivering).is_some_and(|old| old.reason == Reason::Suspended.as_str())
-    })
+/// Returns whether the Subscription's record keeps events from being sent. Before the operator has looked at it, the last
+/// status says so.
+pub(super) fn rests(known: Option<Rests>, before: &[Condition]) -> Rests {
+    let said = || match find(before, ConditionType::Delivering).map(|old| &*old.reason) {
+        Some(reason) if reason == Reason::Suspended.as_str() => Rests::Suspended,
+        Some(reason) if reason == Reason::Refused.as_str() => Rests::Refused,
+        _ => Rests::No,
+    };
+    known.unwrap_or_else(said)
 }
 
 /// Returns why a Subscription is disabled, as conditions say it.
@@ -39,10 +44,18 @@ pub(super) const fn disabled(why: DisabledFor) -> (Reason, &'static str) {
 }
 
 /// Returns the judgement of `Delivering`.
-pub(super) fn delivering(suspended: bool, why: Option<DisabledFor>, progress: &Progress, now: Timestamp) -> Judgement {
-    if suspended {
-        let message = "spec.suspend is true; events wait in the stream.";
-        return Judgement::fails(&Refusal::new(Reason::Suspended, message));
+pub(super) fn delivering(rests: Rests, why: Option<DisabledFor>, progress: &Progress, now: Timestamp) -> Judgement {
+    match rests {
+        Rests::No => {}
+        Rests::Suspended => {
+            let message = "spec.suspend is true; events wait in the stream.";
+            return Judgement::fails(&Refusal::new(Reason::Suspended, message));
+        }
+        Rests::Refused => {
+            let message = "The Subscription can't be applied as it is, as Ready says. Nothing is sent, and events wait in the \
+                           stream until it can.";
+            return Judgement::fails(&Refusal::new(Reason::Refused, message));
+        }
     }
     if let Some(why) = why {
         let (reason, message) = disabled(why);
@@ -135,6 +148,7 @@ pub(super) fn is_new_spell(old: Option<&Missed>, new: Option<&Missed>) -> bool {
 const fn reason(reason: position::Reason) -> BehindReason {
     match reason {
         position::Reason::Suspended => BehindReason::Suspended,
+        position::Reason::Refused => BehindReason::Refused,
         position::Reason::EndpointGone => BehindReason::EndpointGone,
         position::Reason::Disabled => BehindReason::Disabled,
         position::Reason::EndpointFailing => BehindReason::EndpointFailing,
@@ -174,24 +188,25 @@ mod tests {
 
     #[test]
     fn whether_events_are_sent() {
-        let text = |suspended, gone: bool, ranges| {
+        let text = |rests, gone: bool, ranges| {
             let why = gone.then_some(DisabledFor::EndpointGone);
-            let judgement = delivering(suspended, why, &progress(ranges), t(60));
+            let judgement = delivering(rests, why, &progress(ranges), t(60));
             format!("{} {}", judgement.status.as_str(), judgement.reason.as_str())
         };
-        assert_eq!(text(true, true, open()), "False Suspended");
-        assert_eq!(text(false, true, open()), "False EndpointGone");
-        assert_eq!(text(false, false, open()), "True CatchingUp");
-        assert_eq!(text(false, false, vec![]), "True Live");
+        assert_eq!(text(Rests::Suspended, true, open()), "False Suspended");
+        assert_eq!(text(Rests::Refused, true, open()), "False Refused");
+        assert_eq!(text(Rests::No, true, open()), "False EndpointGone");
+        assert_eq!(text(Rests::No, false, open()), "True CatchingUp");
+        assert_eq!(text(Rests::No, false, vec![]), "True Live");
         let waiting = |waits: Waits| {
             let mut progress = Progress::default();
             progress.moved(Some(Position { waits: Some(waits), ..Position::live(t(1)) }));
-            delivering(false, None, &progress, t(60)).reason
+            delivering(Rests::No, None, &progress, t(60)).reason
         };
         assert_eq!(waiting(Waits { breaker: true, ..Waits::since(t(1)) }), Reason::EndpointFailing);
         assert_eq!(waiting(Waits { until: Some(t(61)), ..Waits::since(t(1)) }), Reason::RetryAfter);
         assert_eq!(waiting(Waits { until: Some(t(60)), ..Waits::since(t(1)) }), Reason::Live);
-        assert!(!is_suspended(None, &[]) && is_suspended(Some(true), &[]));
+        assert_eq!((rests(None, &[]), rests(Some(Rests::Refused), &[])), (Rests::No, Rests::Refused));
     }
 
     #[test]

@@ -11,7 +11,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use super::{activity, flow};
 use crate::cache::agenda::Weight;
-use crate::cache::health::Reading;
+use crate::cache::health::{Reading, Rests};
 use crate::cache::progress::Head;
 use crate::refusal::Refusal;
 use crate::status::conditions::{Judgement, OF_HEALTH, dated, find, seconds};
@@ -49,13 +49,14 @@ impl HealthPart {
 
     /// Returns the part as it should be. It is empty before the first attempt, unless events wait or have waited.
     pub(super) fn wanted(object: &Subscription, reading: &Reading, head: Option<Head>, now: Timestamp) -> Wanted {
-        let Reading { summary, disabled, progress, suspended, .. } = reading;
+        let Reading { summary, disabled, progress, rests, .. } = reading;
         let generation = object.metadata.generation.unwrap_or_default();
         let before = Self::of(object.status.as_ref());
         let of_this = |mark: &&Disabled| mark.is_of(generation, object.resume());
         let disabled = disabled.as_ref().filter(of_this).map(|mark| mark.why);
-        let suspended = flow::is_suspended(*suspended, &before.conditions);
-        let waits = disabled.is_some() || suspended || progress.behind().is_some() || progress.closed(now).is_some();
+        let rests = flow::rests(*rests, &before.conditions);
+        let waits =
+            disabled.is_some() || rests != Rests::No || progress.behind().is_some() || progress.closed(now).is_some();
         let has_waited = find(&before.conditions, ConditionType::Delivering).is_some();
         if summary == &Summary::default() && !waits && !has_waited {
             return Wanted::default();
@@ -66,7 +67,7 @@ impl HealthPart {
         delivery.behind = flow::behind(old.and_then(|old| old.behind.as_ref()), progress, head);
         delivery.missed = flow::missed(old, progress);
         delivery.skipped = flow::skipped(old, progress);
-        let delivering = flow::delivering(suspended, disabled, progress, now);
+        let delivering = flow::delivering(rests, disabled, progress, now);
         let judged = [
             (ConditionType::EndpointHealthy, healthy),
             (ConditionType::Delivering, Some(delivering)),
@@ -146,8 +147,15 @@ fn judge(
             (Some(Health::Unhealthy), fails(Reason::EndpointFailing, message), again)
         }
         (Verdict::Healthy, again) => {
-            let holds = Judgement::holds(Reason::EndpointHealthy, "The endpoint answers.");
-            (Some(Health::Healthy), Some(holds), again)
+            let message = match summary.signs.failures {
+                0 => "The endpoint answers.".to_owned(),
+                _ => format!("The endpoint answers, but the last attempt failed: {}.", outcome(last)),
+            };
+            (Some(Health::Healthy), Some(Judgement::holds(Reason::EndpointHealthy, message)), again)
+        }
+        (Verdict::Unknown, again) => {
+            let message = format!("The endpoint has accepted no delivery yet; the last attempt: {}.", outcome(last));
+            (None, Some(Judgement::unknown(Reason::NotAnsweredYet, message)), again)
         }
     }
 }
@@ -208,7 +216,9 @@ mod tests {
     fn attempted(outcome: OutcomeKind, http_status: Option<u16>) -> Summary {
         let time = Timestamp::from_millisecond(1_700_000_000_900).unwrap();
         let last = LastAttempt { time, outcome, http_status, duration_millis: 200, attempt: 1 };
-        Summary { last_attempt: Some(last), ..Summary::default() }
+        let last_success = Some(time).filter(|_| outcome == OutcomeKind::Delivered);
+        let signs = Signs { last_success, failures: u64::from(last_success.is_none()), ..Signs::default() };
+        Summary { last_attempt: Some(last), signs, ..Summary::default() }
     }
 
     fn failing() -> Signs {
@@ -225,8 +235,8 @@ mod tests {
             ended: None,
         };
         let disabled = disabled.map(mark);
-        let (progress, suspended) = (Progress::default(), None);
-        Reading { object: ObjectRef::new("s"), summary: summary.clone(), disabled, progress, suspended }
+        let (progress, rests) = (Progress::default(), None);
+        Reading { object: ObjectRef::new("s"), summary: summary.clone(), disabled, progress, rests }
     }
 
     fn wanted(object: &Subscription, summary: &Summary, disabled: Option<i64>, now: Timestamp) -> Wanted {
@@ -249,7 +259,7 @@ mod tests {
             (Summary::default(), Some(2), "Some(Inactive) False EndpointGone"),
             (delivered.clone(), None, "Some(Healthy) True EndpointHealthy"),
             (delivered.clone(), Some(1), "Some(Healthy) True EndpointHealthy"),
-            (attempted(OutcomeKind::TimedOut, None), None, "Some(Healthy) True EndpointHealthy"),
+            (attempted(OutcomeKind::TimedOut, None), None, "None Unknown NotAnsweredYet"),
             (failing.clone(), None, "Some(Unhealthy) False EndpointFailing"),
             (failing.clone(), Some(2), "Some(Inactive) False EndpointGone"),
         ] {
@@ -258,6 +268,12 @@ mod tests {
         }
         let message = wanted(&object(2), &failing, None, now()).part.conditions[0].message.clone();
         assert_eq!(message, "Attempts keep failing; the last one: Rejected, HTTP 503.");
+        let message = |summary: &Summary| wanted(&object(2), summary, None, now()).part.conditions[0].message.clone();
+        let first = message(&attempted(OutcomeKind::Rejected, Some(500)));
+        assert_eq!(first, "The endpoint has accepted no delivery yet; the last attempt: Rejected, HTTP 500.");
+        let signs = Signs { failures: 1, last_success: Some(now()), ..Signs::default() };
+        let once = message(&Summary { signs, ..attempted(OutcomeKind::TimedOut, None) });
+        assert_eq!(once, "The endpoint answers, but the last attempt failed: TimedOut.");
         let last = delivery(None, &delivered).last_attempt.unwrap();
         assert_eq!((last.time.0.as_second(), last.duration.as_deref()), (1_700_000_001, Some("200ms")));
     }
@@ -307,7 +323,7 @@ mod tests {
         let range = Range { from: 5, to: None, until: None, begun: false };
         let mut step = |suspended, progress: Option<Position>| {
             let before = HealthPart::of(object.status.as_ref());
-            reading.suspended = Some(suspended);
+            reading.rests = Some(if suspended { Rests::Suspended } else { Rests::No });
             reading.progress.moved(progress);
             let part = HealthPart::wanted(&object, &reading, None, now()).part;
             let weight = before.weight_of(&part);

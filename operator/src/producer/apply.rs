@@ -87,7 +87,7 @@ async fn ensure_stream(plan: &Plan, live: Option<Info>, js: &JetStream) -> JsRes
     if !plan.owns(&live.config) {
         let message = format!(
             "A stream {name:?} exists and isn't this Producer's; it is left alone. Delete it (nats stream rm {name}), or \
-             use another stream.name."
+             create the Producer anew with another stream.name, which can't be edited."
         );
         return Ok(Err(Refusal::new(Reason::StreamOwnedByAnother, message)));
     }

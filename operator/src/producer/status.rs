@@ -24,7 +24,7 @@ pub(crate) enum ProducerOutcome {
     /// This many EventSchemas have to be settled before the Producer enforces them. Until then nothing changes.
     Waiting { schemas: usize },
     /// The spec can't be used.
-    Refused(Refusal),
+    Refused { refusal: Refusal, live: Option<LiveProducer> },
     /// NATS is away.
     Unavailable,
     /// The reconcile failed for another reason.
@@ -47,7 +47,7 @@ fn judge(outcome: &ProducerOutcome, before: &[Condition], generation: i64) -> Ve
                 format!("Waiting for {schemas} EventSchemas to be in place, or refused, before they are enforced.");
             (Judgement::accepted(Ok(())), Judgement::unknown(Reason::Pending, message))
         }
-        ProducerOutcome::Refused(refusal) => (
+        ProducerOutcome::Refused { refusal, .. } => (
             Judgement::accepted(Err(refusal)),
             Judgement::unknown(Reason::Pending, "Waiting for a spec that can be accepted."),
         ),

@@ -5,11 +5,28 @@ use hookwright_core::record::RecordError;
 use hookwright_core::seal::SealError;
 use hookwright_crds::Reason;
 use hookwright_runtime::logging;
+use kube::core::Status;
 
 use crate::nats::jetstream::JsError;
 use crate::refusal::Refusal;
 use crate::secrets::SecretError;
 use crate::status::write::StatusError;
+
+/// Returns what the API server, or a policy in it, says when it refuses a write, unless the object has changed or gone
+/// meanwhile.
+pub(crate) fn refused_by_api(error: &kube::Error) -> Option<String> {
+    match error {
+        kube::Error::Api(status) if status.is_not_found() || status.is_conflict() || is_failed_test(status) => None,
+        kube::Error::Api(status) => Some(status.message.clone()),
+        _ => None,
+    }
+}
+
+/// Returns whether a test within a JSON patch has failed: the object has changed meanwhile. The API server (1.36) answers
+/// so with the code of an invalid object, and this text.
+pub(crate) fn is_failed_test(status: &Status) -> bool {
+    status.is_invalid() && status.message.starts_with("the server rejected our request due to an error in our request")
+}
 
 /// A reconcile or a cleanup could not be finished. Errors of NATS name the request that failed.
 #[derive(Debug, thiserror::Error)]
@@ -62,7 +79,45 @@ impl ReconcileError {
 
     /// Returns how a condition shows the error.
     pub(crate) fn shown(&self) -> Refusal {
-        let reason = if matches!(self, Self::Panicked(_)) { Reason::InternalError } else { Reason::Pending };
+        let reason = match self {
+            Self::Nats(_) => Reason::NatsRefused,
+            Self::Checkpoint(_) | Self::Position(_) | Self::TestRequest(_) => Reason::RecordUnreadable,
+            Self::Read(_) | Self::EventSchemas(_) | Self::Secrets(_) | Self::Status(_) => Reason::ApiRefused,
+            _ => Reason::InternalError,
+        };
         Refusal::new(reason, logging::chain(self))
+    }
+
+    /// Returns what the API server, or a policy in it, says when it refuses a write of the status.
+    pub(crate) fn refused_by_api(&self) -> Option<String> {
+        match self {
+            Self::Status(error) => refused_by_api(error.kube()),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_is_told_from_a_change_meanwhile() {
+        let answer = |code, reason: &str, message: &str| {
+            let status = Status { code, reason: reason.into(), message: message.into(), ..Status::default() };
+            refused_by_api(&kube::Error::Api(status.boxed()))
+        };
+        let test = "the server rejected our request due to an error in our request";
+        let policy = "subscriptions \"a\" is forbidden: ValidatingAdmissionPolicy 'p' denied request: no";
+        for (code, reason, message, is_told) in [
+            (404, "NotFound", "gone", false),
+            (409, "Conflict", "changed", false),
+            (422, "Invalid", test, false),
+            (422, "Invalid", policy, true),
+            (403, "Forbidden", "no", true),
+            (500, "InternalError", "failed calling webhook", true),
+        ] {
+            assert_eq!(answer(code, reason, message), is_told.then(|| message.to_owned()), "{code} {message}");
+        }
     }
 }

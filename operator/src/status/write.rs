@@ -39,6 +39,10 @@ impl StatusError {
         matches!(&self.source, kube::Error::Api(status) if status.is_not_found())
     }
 
+    pub(crate) fn kube(&self) -> &kube::Error {
+        &self.source
+    }
+
     /// Returns whether the object has changed since it was read, or another object has its name.
     pub(crate) fn is_outdated(&self) -> bool {
         matches!(&self.source, kube::Error::Api(status) if status.is_conflict())

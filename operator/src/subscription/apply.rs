@@ -1,13 +1,15 @@
 //! Step 4: seals the record and writes it into the config bucket, if it has changed.
 
-use hookwright_core::nats::ids::SubscriptionUid;
+use hookwright_core::nats::ids::{ProducerUid, SubscriptionUid};
 use hookwright_core::nats::names::{CONFIG_BUCKET, ConfigKey};
 use hookwright_core::record::{self, SubscriptionRecord};
 use hookwright_core::seal::Secret;
 use hookwright_crds::{OnResume, Subscription};
+use kube::Resource;
 use ring::rand::{SecureRandom, SystemRandom};
 
 use super::flow::{self, Skip};
+use super::validate::ValidatedSubscription;
 use crate::cache::producers::LiveProducer;
 use crate::context::Context;
 use crate::nats::kv::Written;
@@ -22,7 +24,7 @@ pub(crate) async fn apply(
     ctx: &Context,
 ) -> Result<Option<Written>, ReconcileError> {
     let key = ConfigKey::Subscription(wanted.producer.clone(), wanted.identity.uid.clone()).to_string();
-    let secrets = wanted.destination.signing.len() + wanted.destination.headers.len();
+    let secrets = wanted.destination.as_ref().map_or(0, |to| to.signing.len() + to.headers.len());
     let skip = flow::skip(&wanted, on_resume, live, &key, ctx).await?;
     if skip == Skip::Unknown {
         return Ok(None);
@@ -40,6 +42,36 @@ pub(crate) async fn apply(
         Ok(Some(record::encode(&sealed)?))
     });
     Ok(Some(written.await?))
+}
+
+/// Takes URL and secrets out of the record, if there is one, so that nothing more is sent to where it pointed. What
+/// matches waits until the Subscription is right. `valid` is the spec, if that can be used. Returns whether there is a
+/// record.
+pub(crate) async fn refuse(
+    uid: &SubscriptionUid,
+    producer: &ProducerUid,
+    valid: Option<&ValidatedSubscription>,
+    subscription: &Subscription,
+    ctx: &Context,
+) -> Result<bool, ReconcileError> {
+    let key = ConfigKey::Subscription(producer.clone(), uid.clone()).to_string();
+    let mut is_there = false;
+    let records = ctx.records(subscription);
+    let written = records.put(&key, |found| {
+        is_there = found.is_some();
+        // A record that can't be read is a newer release's.
+        let Some(old) = flow::read(found) else { return Ok(None) };
+        let mut refused = SubscriptionRecord { destination: None, ..old.clone() };
+        refused.identity.generation = subscription.meta().generation.unwrap_or_default();
+        if let Some(valid) = valid {
+            refused.select = valid.select.clone();
+            refused.delivery = valid.delivery.clone();
+            refused.flow.suspended = valid.suspended;
+        }
+        Ok(if refused == old { None } else { Some(record::encode(&refused)?) })
+    });
+    written.await?;
+    Ok(is_there)
 }
 
 /// Removes the record, under whichever Producer it is, so that dispatchers stop at once.

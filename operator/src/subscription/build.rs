@@ -9,7 +9,7 @@ use kube::runtime::reflector::ObjectRef;
 use super::fetch::{Fetched, FoundProducer};
 use super::validate::{SecretSource, ValidatedSubscription};
 use crate::refusal::Refusal;
-use crate::secrets;
+use crate::secrets::{self, Use};
 
 /// Something that the spec refers to can't be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,21 +44,25 @@ pub(crate) fn build(
     fetched: &Fetched,
 ) -> Result<SubscriptionRecord<Secret>, Unresolved> {
     let producer = producer(&subscription.producer, fetched.producer.as_ref())?;
-    let lookup = |reference: &SecretKeyRef| {
+    let lookup = |reference: &SecretKeyRef, purpose| {
         let secret = fetched.secrets.get(&reference.name).and_then(Option::as_ref);
-        secrets::value(&subscription.identity.namespace, &reference.name, &reference.key, secret)
+        secrets::value(&subscription.identity, reference, purpose, secret)
     };
     let read = |source: SecretSource, _: &str| match source {
         SecretSource::Generated => generated(&subscription.identity, fetched),
-        SecretSource::SigningKey(key) => secrets::signing(&key.name, &key.key, lookup(&key)?).map(Secret::new),
-        SecretSource::Header(key) => secrets::header(&key.name, &key.key, &lookup(&key)?).map(Secret::new),
+        SecretSource::SigningKey(key) => {
+            secrets::signing(&key.name, &key.key, lookup(&key, Use::Signing)?).map(Secret::new)
+        }
+        SecretSource::Header(key) => {
+            secrets::header(&key.name, &key.key, &lookup(&key, Use::Endpoint)?).map(Secret::new)
+        }
     };
     Ok(SubscriptionRecord {
         version: VERSION,
         identity: subscription.identity.clone(),
         producer: producer.uid.clone(),
         select: subscription.select.clone(),
-        destination: subscription.destination.clone().try_map(read)?,
+        destination: Some(subscription.destination.clone().try_map(read)?),
         delivery: subscription.delivery.clone(),
         // What is left out follows from the record that is replaced.
         flow: Flow { suspended: subscription.suspended, resume: subscription.resume, skip_to: None },
@@ -72,6 +76,8 @@ fn producer<'a>(name: &str, found: Option<&'a FoundProducer>) -> Result<&'a Foun
     };
     match &found.accepted {
         Some(Ok(())) => Ok(found),
+        // What was accepted before is still in place.
+        Some(Err(_)) if found.live.is_some() => Ok(found),
         Some(Err(refusal)) => {
             let message = format!("Producer {name:?} is not accepted: {}", refusal.message);
             Err(Refusal::new(Reason::ProducerNotReady, message).into())
@@ -93,7 +99,8 @@ fn generated(subscription: &Identity, fetched: &Fetched) -> Result<Secret, Refus
         }
         None => None,
     };
-    let text = secrets::value(&subscription.namespace, &name, DEFAULT_SIGNING_KEY, secret)?;
+    let reference = SecretKeyRef { name: name.clone(), key: DEFAULT_SIGNING_KEY.to_owned() };
+    let text = secrets::value(subscription, &reference, Use::Signing, secret)?;
     secrets::signing(&name, DEFAULT_SIGNING_KEY, text).map(Secret::new)
 }
 
@@ -101,8 +108,10 @@ fn generated(subscription: &Identity, fetched: &Fetched) -> Result<Secret, Refus
 mod tests {
     use super::super::validate::tests::validated;
     use super::*;
+    use crate::cache::producers::LiveProducer;
     use hookwright_core::destination::HeaderValue;
     use hookwright_core::nats::ids::ProducerUid;
+    use hookwright_core::record::StreamRef;
     use serde_json::{Value, json};
     use std::collections::HashMap;
 
@@ -114,26 +123,26 @@ mod tests {
         secrets.into_iter().map(|(name, secret)| (name.to_owned(), secret)).collect()
     }
 
-    fn secret(data: &[(&str, &str)], labelled: bool) -> KubeSecret {
+    fn secret(data: &[(&str, &str)], label: &str) -> KubeSecret {
         use base64::Engine;
         let data: HashMap<&str, String> =
             data.iter().map(|(k, v)| (*k, base64::engine::general_purpose::STANDARD.encode(v))).collect();
-        let labels = if labelled { json!({ "hookwright.dev/use": "subscriptions" }) } else { json!({}) };
+        let labels = json!({ "hookwright.dev/use": label });
         serde_json::from_value(json!({ "metadata": { "name": "s", "labels": labels }, "data": data })).unwrap()
     }
 
     fn found(accepted: Option<Result<(), Refusal>>) -> Fetched {
         let producer = FoundProducer { uid: ProducerUid::parse("p-1").unwrap(), accepted, live: None, delivery: None };
-        let generated = Some((secret(&[("secret", WHSEC)], true), true));
+        let generated = Some((secret(&[("secret", WHSEC)], "signing"), true));
         Fetched { producer: Some(producer), generated, ..Fetched::default() }
     }
 
     fn given() -> Value {
         json!({
-            "signing": { "keys": [{ "secretRef": { "name": "keys", "key": "new" } }] },
+            "signing": { "keys": [{ "secretKeyRef": { "name": "keys", "key": "new" } }] },
             "endpoint": { "url": "https://example.com", "headers": [
                 { "name": "X-Team", "value": "a" },
-                { "name": "Authorization", "valueFrom": { "secretKeyRef": { "name": "keys", "key": "token" } } },
+                { "name": "Authorization", "valueFrom": { "secretKeyRef": { "name": "tokens", "key": "token" } } },
             ] },
         })
     }
@@ -141,15 +150,16 @@ mod tests {
     #[test]
     fn a_record_holds_what_the_spec_and_its_secrets_say() {
         let mut fetched = found(Some(Ok(())));
-        let keys = secret(&[("new", WHSEC), ("token", "Bearer hush\n")], true);
-        fetched.secrets = secret_map(vec![("keys", Some(keys))]);
+        let (keys, tokens) = (secret(&[("new", WHSEC)], "signing"), secret(&[("token", "Bearer hush\n")], "endpoint"));
+        fetched.secrets = secret_map(vec![("keys", Some(keys)), ("tokens", Some(tokens))]);
         let record = build(&validated(&given()).unwrap(), &fetched).unwrap();
+        let destination = record.destination.unwrap();
         assert_eq!((record.identity.generation, record.producer.as_str()), (2, "p-1"));
-        assert_eq!(record.destination.url, "https://example.com/");
-        assert_eq!(record.destination.signing, [Secret::new(WHSEC.into())]);
-        assert_eq!(record.destination.headers[1].value, HeaderValue::Secret(Secret::new("Bearer hush".into())));
+        assert_eq!(destination.url, "https://example.com/");
+        assert_eq!(destination.signing, [Secret::new(WHSEC.into())]);
+        assert_eq!(destination.headers[1].value, HeaderValue::Secret(Secret::new("Bearer hush".into())));
         let generated = build(&validated(&json!({})).unwrap(), &found(Some(Ok(())))).unwrap();
-        assert_eq!(generated.destination.signing, [Secret::new(WHSEC.into())]);
+        assert_eq!(generated.destination.unwrap().signing, [Secret::new(WHSEC.into())]);
     }
 
     #[test]
@@ -163,21 +173,37 @@ mod tests {
         assert_eq!(reason(&none, &Fetched::default()), "ProducerNotFound");
         assert_eq!(reason(&none, &found(None)), "Waiting");
         let refused = Refusal::new(Reason::SubjectConflict, "x");
-        assert_eq!(reason(&none, &found(Some(Err(refused)))), "ProducerNotReady");
+        let mut refused = found(Some(Err(refused)));
+        assert_eq!(reason(&none, &refused), "ProducerNotReady");
+        let stream = StreamRef { name: "s".into(), created: jiff::Timestamp::UNIX_EPOCH };
+        let live = LiveProducer { stream, consumer: "c".into(), filter: Vec::new(), revision: 1 };
+        refused.producer.as_mut().unwrap().live = Some(live);
+        assert_eq!(reason(&none, &refused), "Ok", "its last accepted spec is in force");
         let mut taken = found(Some(Ok(())));
-        taken.generated = Some((secret(&[("secret", WHSEC)], true), false));
+        taken.generated = Some((secret(&[("secret", WHSEC)], "signing"), false));
         assert_eq!(reason(&none, &taken), "SecretNameTaken");
 
-        for (keys, want) in [
-            (None, "SecretNotFound"),
-            (Some(secret(&[("new", WHSEC), ("token", "x")], false)), "SecretNotLabelled"),
-            (Some(secret(&[("token", "x")], true)), "SecretKeyMissing"),
-            (Some(secret(&[("new", "hush"), ("token", "x")], true)), "SecretInvalid"),
-            (Some(secret(&[("new", WHSEC), ("token", "a\nb")], true)), "SecretInvalid"),
-            (Some(secret(&[("new", WHSEC), ("token", "x")], true)), "Ok"),
+        let token = || Some(secret(&[("token", "x")], "endpoint"));
+        let long = "x".repeat(5_000);
+        for (keys, tokens, want) in [
+            (None, token(), "SecretNotFound"),
+            (Some(secret(&[("new", WHSEC)], "endpoint")), token(), "SecretNotLabelled"),
+            (Some(secret(&[("token", "x")], "signing")), token(), "SecretKeyMissing"),
+            (Some(secret(&[("new", "hush")], "signing")), token(), "SecretInvalid"),
+            (
+                Some(secret(&[("new", WHSEC)], "signing")),
+                Some(secret(&[("token", "a\nb")], "endpoint")),
+                "SecretInvalid",
+            ),
+            (
+                Some(secret(&[("new", WHSEC)], "signing")),
+                Some(secret(&[("token", &long)], "endpoint")),
+                "SecretTooLong",
+            ),
+            (Some(secret(&[("new", WHSEC)], "signing")), token(), "Ok"),
         ] {
             let mut fetched = found(Some(Ok(())));
-            fetched.secrets = secret_map(vec![("keys", keys)]);
+            fetched.secrets = secret_map(vec![("keys", keys), ("tokens", tokens)]);
             assert_eq!(reason(&given(), &fetched), want);
         }
     }

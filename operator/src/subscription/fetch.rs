@@ -1,10 +1,13 @@
 //! Step 1: reads the Producer and the Secrets that the Subscription refers to.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use hookwright_core::nats::ids::ProducerUid;
-use hookwright_crds::{ConditionStatus, ConditionType, Delivery, Producer, Reason, Subscription};
+use hookwright_crds::{
+    ConditionStatus, ConditionType, DEFAULT_SIGNING_KEY, Delivery, Producer, SecretKeyRef, Subscription,
+    signing_secret_name,
+};
 use k8s_openapi::api::core::v1::Secret;
 use kube::{Resource, ResourceExt};
 
@@ -59,7 +62,6 @@ impl Fetched {
 }
 
 pub(crate) async fn fetch(subscription: &Subscription, ctx: &Context) -> Result<Fetched, SecretError> {
-    let namespace = subscription.namespace().unwrap_or_default();
     let mut fetched = Fetched { producer: found(subscription, ctx).await, ..Fetched::default() };
     fetched.producer_unreadable =
         fetched.producer.is_none() && ctx.producers.unreadable.contains(&subscription.producer_ref());
@@ -68,12 +70,12 @@ pub(crate) async fn fetch(subscription: &Subscription, ctx: &Context) -> Result<
         // record in place.
         return Ok(fetched);
     }
-    for name in secret_names(subscription) {
-        let secret = secrets::get(&ctx.client, &namespace, &name).await?;
+    for (name, keys) in given_keys(subscription) {
+        let secret = secrets::get(ctx, subscription, &name, &keys).await?;
         fetched.secrets.insert(name, secret);
     }
     if subscription.spec.signing.is_none() {
-        let secret = secrets::generated(&ctx.client, subscription).await?;
+        let secret = secrets::generated(ctx, subscription).await?;
         let ours = secrets::is_ours(&secret, subscription);
         fetched.generated = Some((secret, ours));
     }
@@ -91,31 +93,38 @@ async fn found(subscription: &Subscription, ctx: &Context) -> Option<FoundProduc
     }
     let uid = ProducerUid::parse(producer.meta().uid.as_deref()?).ok()?;
     let state = ctx.producer_states.first_look(&uid).await;
-    let accepted = state.as_ref().map(|state| state.accepted.clone()).or_else(|| accepted_before(&producer));
+    let accepted =
+        state.as_ref().map(|state| state.accepted.clone()).or_else(|| was_accepted(&producer).then_some(Ok(())));
     let delivery = producer.spec.delivery.clone();
     Some(FoundProducer { uid, accepted, live: state.and_then(|state| state.live), delivery })
 }
 
-fn secret_names(subscription: &Subscription) -> Vec<String> {
-    let keys = subscription.spec.signing.iter().flat_map(|signing| &signing.keys).map(|key| &key.secret_ref.name);
+/// Returns the keys of Secrets that the Subscription uses, the generated one's included, by the names of the Secrets.
+pub(crate) fn secret_keys(subscription: &Subscription) -> BTreeMap<String, BTreeSet<String>> {
+    let mut keys = given_keys(subscription);
+    if subscription.spec.signing.is_none() {
+        let name = signing_secret_name(&subscription.name_any());
+        keys.entry(name).or_default().insert(DEFAULT_SIGNING_KEY.to_owned());
+    }
+    keys
+}
+
+/// Returns the keys of Secrets that the spec names.
+fn given_keys(subscription: &Subscription) -> BTreeMap<String, BTreeSet<String>> {
+    let signing = subscription.spec.signing.iter().flat_map(|signing| &signing.keys).map(|key| &key.secret_key_ref);
     let headers = subscription.spec.endpoint.headers.iter().flatten();
-    let headers = headers.filter_map(|header| Some(&header.value_from.as_ref()?.secret_key_ref.name));
-    let mut names: Vec<String> = keys.chain(headers).cloned().collect();
-    names.sort();
-    names.dedup();
+    let headers = headers.filter_map(|header| Some(&header.value_from.as_ref()?.secret_key_ref));
+    let mut names: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for SecretKeyRef { name, key } in signing.chain(headers) {
+        names.entry(name.clone()).or_default().insert(key.clone());
+    }
     names
 }
 
-/// Returns what the last written status says of `Accepted`, for a Producer that was not looked at since the operator's
-/// start.
-fn accepted_before(producer: &Producer) -> Option<Result<(), Refusal>> {
-    let conditions = producer.status.as_ref()?.conditions.as_ref()?;
-    let accepted = find(conditions, ConditionType::Accepted)?;
-    match accepted.status.as_str() {
-        text if text == ConditionStatus::True.as_str() => Some(Ok(())),
-        text if text == ConditionStatus::False.as_str() => {
-            Some(Err(Refusal::new(Reason::Invalid, accepted.message.clone())))
-        }
-        _ => None,
-    }
+/// Returns whether the last written status says that a Producer is accepted that was not looked at since the operator's
+/// start. What a refused Producer still does is not known before it was looked at.
+fn was_accepted(producer: &Producer) -> bool {
+    let conditions = producer.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
+    let accepted = find(conditions, ConditionType::Accepted);
+    accepted.is_some_and(|accepted| accepted.status == ConditionStatus::True.as_str())
 }

@@ -153,7 +153,7 @@ pub(crate) async fn write(
     let generation = subscription.meta().generation.unwrap_or_default();
     let conditions = conditions::dated(judgements, conditions_of(subscription), generation, conditions::now());
     let keys = validate::signing_keys(subscription).into_iter();
-    let keys = keys.map(|secret_ref| SigningKeyStatus { secret_ref }).collect();
+    let keys = keys.map(|secret_key_ref| SigningKeyStatus { secret_key_ref }).collect();
     let host = Url::parse(&subscription.spec.endpoint.url).ok().and_then(|url| url.host_str().map(str::to_owned));
     let new = SubscriptionStatus {
         observed_generation: Some(generation),

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use hookwright_core::delivery::policy::DeliveryPolicy;
+use hookwright_core::destination::egress::{self, EgressPolicy};
 use hookwright_core::destination::{self, Destination, HeaderValue};
 use hookwright_core::event::event_type::EventTypePattern;
 use hookwright_core::nats::ids::SubscriptionUid;
@@ -62,7 +63,7 @@ pub(crate) enum SecretSource {
 /// Returns the signing keys as status shows them.
 pub(crate) fn signing_keys(subscription: &Subscription) -> Vec<SecretKeyRef> {
     match &subscription.spec.signing {
-        Some(signing) => signing.keys.iter().map(|key| key.secret_ref.clone()).collect(),
+        Some(signing) => signing.keys.iter().map(|key| key.secret_key_ref.clone()).collect(),
         None => {
             let name = signing_secret_name(&subscription.name_any());
             vec![SecretKeyRef { name, key: DEFAULT_SIGNING_KEY.to_owned() }]
@@ -70,11 +71,13 @@ pub(crate) fn signing_keys(subscription: &Subscription) -> Vec<SecretKeyRef> {
     }
 }
 
-/// Checks the spec. `policy` is the delivery policy that follows from the spec and the Producer.
+/// Checks the spec. `policy` is the delivery policy that follows from the spec and the Producer, `egress` what the
+/// installation allows.
 pub(crate) fn validate(
     subscription: &Subscription,
     uid: &SubscriptionUid,
     policy: Result<DeliveryPolicy, PolicyError>,
+    egress: &EgressPolicy,
 ) -> Result<ValidatedSubscription, Refusal> {
     let spec = &subscription.spec;
     let signing = match &spec.signing {
@@ -94,7 +97,7 @@ pub(crate) fn validate(
         producer: spec.producer_ref.name.clone(),
         select: Selection { event_types: event_types(subscription)? },
         destination: Destination {
-            url: url(&spec.endpoint.url)?.to_string(),
+            url: allowed(url(&spec.endpoint.url)?, egress)?.to_string(),
             headers: headers(spec.endpoint.headers.as_deref().unwrap_or_default())?,
             signing,
         },
@@ -154,6 +157,31 @@ fn url(text: &str) -> Result<Url, Refusal> {
         return refuse("must not have a fragment");
     }
     Ok(url)
+}
+
+/// Returns the URL, unless the egress rules forbid it as it stands. Addresses of a host name are looked at by the
+/// dispatcher, each time.
+fn allowed(url: Url, egress: &EgressPolicy) -> Result<Url, Refusal> {
+    use egress::Refusal as Forbidden;
+    let Err(forbidden) = egress.check_url(&url) else { return Ok(url) };
+    let why = match &forbidden {
+        Forbidden::Scheme(_) => {
+            "plain http is not allowed in this installation: use an https URL, or have its administrator \
+             set egress.plainHttp"
+                .to_owned()
+        }
+        Forbidden::Port(port) => format!(
+            "port {port} is not allowed in this installation: use another one, such as 443, or have its administrator add \
+             it to egress.allowedPorts"
+        ),
+        Forbidden::Address(_) => {
+            "this address is not a public one: use a host that is reachable from outside, or have the \
+             installation's administrator add the address to egress.allowedCIDRs"
+                .to_owned()
+        }
+        other => other.to_string(),
+    };
+    Err(Refusal::new(Reason::EndpointNotAllowed, format!("endpoint.url: {why}.")))
 }
 
 /// Returns whether Hookwright or the connection sets the header.
@@ -223,7 +251,31 @@ pub(crate) mod tests {
     pub(crate) fn validated(patch: &Value) -> Result<ValidatedSubscription, Refusal> {
         let object = subscription(patch);
         let policy = policy::effective(object.spec.delivery.as_ref(), None);
-        validate(&object, &SubscriptionUid::parse("s-1").unwrap(), policy)
+        let egress =
+            json!({ "plainHttp": true, "allowedPorts": ["1-65535"], "allowedCIDRs": ["127.0.0.0/8", "::1/128"] });
+        validate(&object, &SubscriptionUid::parse("s-1").unwrap(), policy, &serde_json::from_value(egress).unwrap())
+    }
+
+    #[test]
+    fn a_url_that_the_installation_forbids_is_refused_and_the_message_says_what_to_do() {
+        for (url, says) in [
+            ("https://example.com/", None),
+            ("http://localhost/", Some("use an https URL")),
+            ("https://localhost/", Some("reachable from outside")),
+            ("https://example.com:8080/", Some("port 8080 is not allowed")),
+            ("https://10.0.0.1/", Some("egress.allowedCIDRs")),
+            ("https://169.254.169.254/", Some("not a public one")),
+        ] {
+            let object = subscription(&json!({ "endpoint": { "url": url } }));
+            let (policy, uid) = (policy::effective(None, None), SubscriptionUid::parse("s-1").unwrap());
+            let refused = validate(&object, &uid, policy, &EgressPolicy::default()).err();
+            assert_eq!(
+                refused.as_ref().map(|refusal| refusal.reason),
+                says.map(|_| Reason::EndpointNotAllowed),
+                "{url}"
+            );
+            assert!(refused.is_none_or(|refusal| refusal.message.contains(says.unwrap())), "{url}");
+        }
     }
 
     #[test]

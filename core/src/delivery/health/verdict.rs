@@ -2,10 +2,8 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-/// The number of failures in a row from which on an endpoint is unhealthy, if they span [`UNHEALTHY_SPAN`].
+/// The number of failures in a row from which on an endpoint is unhealthy.
 pub const UNHEALTHY_FAILURES: u64 = 3;
-/// The least time from the first failure of a row to the last for which an endpoint is unhealthy.
-pub const UNHEALTHY_SPAN: SignedDuration = SignedDuration::from_secs(10);
 /// How long after its last failure an unhealthy endpoint is healthy again, if it has accepted a delivery since then.
 pub const HEALTHY_AFTER: SignedDuration = SignedDuration::from_secs(30);
 
@@ -29,16 +27,19 @@ pub enum Verdict {
     Healthy,
     /// Attempts keep failing.
     Unhealthy,
+    /// The endpoint has not accepted a delivery yet, and too few attempts have failed to say more.
+    Unknown,
 }
 
 /// Judges the health of an endpoint at `now`. Returns the verdict, and when to judge again if nothing happens before.
 #[must_use]
 pub fn judge(before: Option<Verdict>, signs: &Signs, now: Timestamp) -> (Verdict, Option<Timestamp>) {
-    if signs.failures >= UNHEALTHY_FAILURES && signs.span >= UNHEALTHY_SPAN {
+    if signs.failures >= UNHEALTHY_FAILURES {
         return (Verdict::Unhealthy, None);
     }
     if before != Some(Verdict::Unhealthy) {
-        return (Verdict::Healthy, None);
+        let is_known = before == Some(Verdict::Healthy) || signs.last_success.is_some();
+        return (if is_known { Verdict::Healthy } else { Verdict::Unknown }, None);
     }
     match (signs.last_failure, signs.last_success) {
         (failed, Some(succeeded)) if failed.is_none_or(|failed| failed < succeeded) => {
@@ -60,7 +61,7 @@ mod tests {
 
     #[test]
     fn verdict_table() {
-        use Verdict::{Healthy, Unhealthy};
+        use Verdict::{Healthy, Unhealthy, Unknown};
         let signs = |failures, span, success: Option<i64>, failure: Option<i64>| Signs {
             failures,
             span: SignedDuration::from_secs(span),
@@ -69,11 +70,12 @@ mod tests {
         };
         for (before, signs, now, want, again) in [
             (None, signs(0, 0, Some(0), None), 0, Healthy, None),
-            (None, signs(2, 60, None, Some(60)), 60, Healthy, None),
-            (None, signs(3, 9, None, Some(9)), 9, Healthy, None),
-            (None, signs(3, 10, None, Some(10)), 10, Unhealthy, None),
-            (Some(Healthy), signs(1000, 9, Some(0), Some(10)), 10, Healthy, None),
-            (Some(Healthy), signs(3, 10, Some(0), Some(10)), 10, Unhealthy, None),
+            (None, signs(0, 0, None, None), 0, Unknown, None),
+            (None, signs(2, 60, None, Some(60)), 60, Unknown, None),
+            (None, signs(2, 60, Some(0), Some(60)), 60, Healthy, None),
+            (None, signs(3, 0, None, Some(9)), 9, Unhealthy, None),
+            (Some(Healthy), signs(2, 60, None, Some(10)), 10, Healthy, None),
+            (Some(Healthy), signs(3, 0, Some(0), Some(10)), 10, Unhealthy, None),
             // After a success, the endpoint stays unhealthy until 30 s have passed since the last failure.
             (Some(Unhealthy), signs(0, 0, Some(12), Some(10)), 12, Unhealthy, Some(40)),
             (Some(Unhealthy), signs(0, 0, Some(12), Some(10)), 39, Unhealthy, Some(40)),

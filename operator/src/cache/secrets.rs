@@ -1,0 +1,207 @@
+//! The Secrets that Subscriptions use, as they were last read.
+//!
+//! Only the keys that are used are kept, and no more of a value than shows that it is too long. Each Secret is read again
+//! and again in turn (`background::secrets`), so a reconcile needs no read of its own for a Secret that is known.
+
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::time::Duration;
+
+use hookwright_crds::Subscription;
+use k8s_openapi::api::core::v1::Secret;
+use kube::runtime::reflector::ObjectRef;
+use tokio::time::Instant;
+
+use crate::cache::shared::Shared;
+
+/// The longest value that is kept. A longer one is cut off here, which is longer than any value may be.
+const LONGEST: usize = 8 << 10;
+
+/// Namespace and name of a Secret.
+pub(crate) type Place = (String, String);
+
+/// A Secret as it was last read.
+struct Held {
+    /// The Secret; none if it doesn't exist.
+    secret: Option<Secret>,
+    keys: BTreeSet<String>,
+    users: HashSet<ObjectRef<Subscription>>,
+    read: Instant,
+}
+
+#[derive(Default)]
+struct State {
+    held: HashMap<Place, Held>,
+    /// The turns of the Secrets, each with the time of the read that it follows.
+    turns: VecDeque<(Place, Instant)>,
+}
+
+/// The Secrets that Subscriptions use.
+#[derive(Default)]
+pub(crate) struct Secrets(Shared<State>);
+
+/// What is to be read next.
+pub(crate) enum Due {
+    Now(Place, Vec<ObjectRef<Subscription>>),
+    At(Instant),
+    Nothing,
+}
+
+impl Secrets {
+    /// Returns the Secret as it was last read, if these keys of it are known; none inside if it doesn't exist. From now
+    /// on `user` is reconciled when the Secret changes.
+    pub(crate) fn known(
+        &self,
+        place: &Place,
+        keys: &BTreeSet<String>,
+        user: &ObjectRef<Subscription>,
+    ) -> Option<Option<Secret>> {
+        let mut state = self.0.lock();
+        let held = state.held.get_mut(place).filter(|held| keys.is_subset(&held.keys))?;
+        held.users.insert(user.clone());
+        Some(held.secret.clone())
+    }
+
+    /// Takes the answer to a read on behalf of `user`, which needs these keys.
+    pub(crate) fn take(
+        &self,
+        place: &Place,
+        keys: &BTreeSet<String>,
+        user: &ObjectRef<Subscription>,
+        secret: Option<&Secret>,
+    ) {
+        let (mut state, now) = (self.0.lock(), Instant::now());
+        let is_new = !state.held.contains_key(place);
+        let fresh = || Held { secret: None, keys: BTreeSet::new(), users: HashSet::new(), read: now };
+        let held = state.held.entry(place.clone()).or_insert_with(fresh);
+        held.keys.extend(keys.iter().cloned());
+        held.users.insert(user.clone());
+        held.secret = secret.map(|secret| reduced(secret, &held.keys));
+        held.read = now;
+        if is_new {
+            state.turns.push_back((place.clone(), now));
+        }
+    }
+
+    /// Takes the answer to a read whose turn it was. Returns who uses the Secret, if it has changed.
+    pub(crate) fn renew(&self, place: &Place, secret: Option<&Secret>) -> Vec<ObjectRef<Subscription>> {
+        let mut state = self.0.lock();
+        let Some(held) = state.held.get_mut(place) else { return Vec::new() };
+        let new = secret.map(|secret| reduced(secret, &held.keys));
+        held.read = Instant::now();
+        let changed = !is_same(held.secret.as_ref(), new.as_ref());
+        held.secret = new;
+        if changed { held.users.iter().cloned().collect() } else { Vec::new() }
+    }
+
+    /// Returns the Secret whose turn it is, with its users: one that was read `every` ago or earlier.
+    pub(crate) fn due(&self, every: Duration) -> Due {
+        let (mut state, now) = (self.0.lock(), Instant::now());
+        while let Some((place, turn)) = state.turns.pop_front() {
+            let Some(held) = state.held.get(&place) else { continue };
+            let (read, users) = (held.read, held.users.iter().cloned().collect());
+            if read + every <= now {
+                state.turns.push_back((place.clone(), now));
+                return Due::Now(place, users);
+            }
+            if read > turn {
+                // It was read out of turn.
+                state.turns.push_back((place, read));
+                continue;
+            }
+            state.turns.push_front((place, turn));
+            return Due::At(read + every);
+        }
+        Due::Nothing
+    }
+
+    /// Leaves only these users of a Secret. A Secret without a user is forgotten. Returns whether it is used.
+    pub(crate) fn keep(&self, place: &Place, users: HashSet<ObjectRef<Subscription>>) -> bool {
+        let mut state = self.0.lock();
+        let is_used = !users.is_empty();
+        if is_used {
+            state.held.get_mut(place).into_iter().for_each(|held| held.users.retain(|user| users.contains(user)));
+        } else {
+            state.held.remove(place);
+        }
+        is_used
+    }
+
+    /// Returns how long ago the Secret was read that has waited longest.
+    pub(crate) fn oldest(&self) -> Duration {
+        self.0.lock().held.values().map(|held| held.read.elapsed()).max().unwrap_or_default()
+    }
+}
+
+fn reduced(secret: &Secret, keys: &BTreeSet<String>) -> Secret {
+    let mut secret = secret.clone();
+    secret.metadata.annotations = None;
+    if let Some(data) = &mut secret.data {
+        data.retain(|key, value| {
+            value.0.truncate(LONGEST);
+            keys.contains(key)
+        });
+    }
+    secret
+}
+
+/// Returns whether nothing has changed that matters to Subscriptions.
+fn is_same(old: Option<&Secret>, new: Option<&Secret>) -> bool {
+    let parts = |secret: &Secret| {
+        let Secret { metadata, data, .. } = secret.clone();
+        (metadata.uid, metadata.labels, metadata.owner_references, data)
+    };
+    old.map(parts) == new.map(parts)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn secret(value: &str, labels: &[(&str, &str)]) -> Secret {
+        let labels = labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        let data = [("used", value), ("other", "x")];
+        let data = data.map(|(key, value)| (key.to_owned(), k8s_openapi::ByteString(value.as_bytes().to_vec())));
+        let mut secret = Secret { data: Some(data.into()), ..Secret::default() };
+        secret.metadata.labels = Some(labels);
+        secret
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn each_secret_is_read_in_turn_and_its_users_learn_of_changes() {
+        let (secrets, every) = (Secrets::default(), Duration::from_secs(20));
+        let place = |name: &str| ("shop".to_owned(), name.to_owned());
+        let user = |name: &str| ObjectRef::<Subscription>::new(name).within("shop");
+        let keys = BTreeSet::from(["used".to_owned()]);
+        assert!(matches!(secrets.due(every), Due::Nothing));
+        assert!(secrets.known(&place("a"), &keys, &user("one")).is_none());
+        secrets.take(&place("a"), &keys, &user("one"), Some(&secret("1", &[])));
+        let known = secrets.known(&place("a"), &keys, &user("two")).unwrap().unwrap();
+        assert_eq!(known.data.unwrap().into_keys().collect::<Vec<_>>(), ["used"], "nothing else is kept");
+        let more = BTreeSet::from(["used".to_owned(), "more".to_owned()]);
+        assert!(secrets.known(&place("a"), &more, &user("one")).is_none());
+
+        tokio::time::advance(Duration::from_secs(5)).await;
+        secrets.take(&place("b"), &keys, &user("one"), None);
+        assert!(matches!(secrets.due(every), Due::At(at) if at == Instant::now() + Duration::from_secs(15)));
+        tokio::time::advance(Duration::from_secs(15)).await;
+        let Due::Now(due, users) = secrets.due(every) else { panic!("a is due") };
+        assert_eq!((due, users.len(), secrets.oldest()), (place("a"), 2, every));
+        assert!(secrets.renew(&place("a"), Some(&secret("1", &[]))).is_empty(), "it is as it was");
+        assert_eq!(secrets.renew(&place("a"), Some(&secret("1", &[("use", "x")]))).len(), 2);
+        assert_eq!(secrets.renew(&place("a"), Some(&secret("2", &[("use", "x")]))).len(), 2);
+        assert_eq!(secrets.renew(&place("a"), None).len(), 2);
+
+        assert!(matches!(secrets.due(every), Due::At(_)), "b is not due yet");
+        assert!(secrets.keep(&place("a"), [user("one")].into()));
+        assert_eq!(secrets.renew(&place("a"), Some(&secret("2", &[]))), [user("one")]);
+        assert!(!secrets.keep(&place("b"), HashSet::new()));
+        tokio::time::advance(every).await;
+        assert!(matches!(secrets.due(every), Due::Now(due, _) if due == place("a")), "b is forgotten");
+    }
+
+    #[test]
+    fn a_long_value_is_cut_off() {
+        let long = reduced(&secret(&"x".repeat(1 << 20), &[]), &["used".to_owned()].into());
+        assert_eq!(long.data.unwrap()["used"].0.len(), LONGEST);
+    }
+}
