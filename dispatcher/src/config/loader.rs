@@ -118,7 +118,10 @@ impl ConfigLoader {
         let record = record.open(&self.key).map_err(|error| chain(&error))?;
         let SubscriptionRecord { identity, producer, select, destination, delivery, flow, .. } = record;
         let name = format!("{}/{}", identity.namespace, identity.name);
-        let endpoint = Endpoint::prepare(destination.as_ref(), &self.egress);
+        let endpoint = match &destination {
+            Some(destination) => Endpoint::prepare(destination, &self.egress),
+            None => Err(Unusable::Refused),
+        };
         match &endpoint {
             Ok(_) | Err(Unusable::Refused) => {}
             Err(Unusable::Blocked(refusal)) => warn!(subscription = name, %refusal, "the endpoint is blocked"),

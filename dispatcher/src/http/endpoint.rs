@@ -28,8 +28,7 @@ pub(crate) enum Unusable {
 }
 
 impl Endpoint {
-    pub(crate) fn prepare(destination: Option<&Destination<Secret>>, egress: &EgressPolicy) -> Result<Self, Unusable> {
-        let destination = destination.ok_or(Unusable::Refused)?;
+    pub(crate) fn prepare(destination: &Destination<Secret>, egress: &EgressPolicy) -> Result<Self, Unusable> {
         let url = Url::parse(&destination.url).map_err(|_| Unusable::Unsignable)?;
         egress.check_url(&url).map_err(Unusable::Blocked)?;
         let uri = url.as_str().parse().map_err(|_| Unusable::Unsignable)?;
