@@ -13,11 +13,9 @@ use crate::cache::kind::Kind;
 use crate::cache::leases::Leases;
 use crate::cache::namespaces::Namespaces;
 use crate::cache::orphans::Orphans;
-use crate::cache::pace::Pace;
 use crate::cache::producers::ProducerStates;
 use crate::cache::schema_checks::SchemaChecks;
 use crate::cache::schema_violations::SchemaViolations;
-use crate::cache::secrets::Secrets;
 use crate::cache::settled_schemas::SettledSchemas;
 use crate::cache::stream_heads::StreamHeads;
 use crate::cache::stream_incidents::StreamIncidents;
@@ -27,6 +25,7 @@ use crate::nats::jetstream::JetStream;
 use crate::reconcile::failures::Failures;
 use crate::reconcile::fenced::Records;
 use crate::reconcile::triggers::Triggers;
+use crate::secrets::SecretReader;
 use crate::settings::Settings;
 use crate::status::write::StatusWriter;
 
@@ -50,9 +49,7 @@ pub(crate) struct Context {
     pub(crate) stream_incidents: StreamIncidents,
     pub(crate) stream_numbers: StreamNumbers,
     pub(crate) orphans: Orphans,
-    pub(crate) secrets: Arc<Secrets>,
-    /// The pace at which Secrets are read.
-    pub(crate) secret_reads: Pace,
+    pub(crate) secrets: SecretReader,
     pub(crate) triggers: Triggers,
     pub(crate) failures: Failures,
     pub(crate) status: StatusWriter,

@@ -26,7 +26,6 @@ use crate::background::tombstones::Tombstones;
 use crate::background::{every, namespaces, secrets, stream_numbers, sweep};
 use crate::cache::kind::{Kind, watched};
 use crate::cache::namespaces::Namespaces;
-use crate::cache::pace::Pace;
 use crate::context::Context;
 use crate::controllers::{self, Controllers};
 use crate::health::correct::Correct;
@@ -40,6 +39,7 @@ use crate::nats::jetstream::JetStream;
 use crate::nats::system;
 use crate::readiness::{Part, Readiness};
 use crate::reconcile::triggers::Triggers;
+use crate::secrets::SecretReader;
 use crate::settings::Settings;
 use crate::status::events;
 use crate::status::write::{RECONCILER, StatusWriter};
@@ -47,8 +47,6 @@ use crate::subscription::test_delivery;
 
 /// How long the controllers wait for the first connection to NATS.
 const WAIT_FOR_NATS: Duration = Duration::from_secs(5);
-/// How many Secrets are read in a second, at most.
-const SECRET_READS: u32 = 75;
 /// How long running reconciles may take to end.
 const GRACE: Duration = Duration::from_secs(10);
 
@@ -71,7 +69,7 @@ pub async fn run(settings: Settings, check_config: bool) -> anyhow::Result<()> {
     let readiness = Arc::new(Readiness::new());
     let (connected, connects) = watch::channel(0);
     let mut registry = Registry::with_prefix("hookwright");
-    let secrets_read = ctx.secrets.clone();
+    let secrets_read = ctx.secrets.known.clone();
     let present = Present::of(&ctx.producers, &ctx.subscriptions, &ctx.schemas, ctx.leases.clone(), secrets_read);
     ctx.metrics.register(&mut registry, present);
 
@@ -209,6 +207,7 @@ fn context(
         settings,
         key,
         status: StatusWriter::new(client.clone(), recorder, metrics.status_writes.clone()),
+        secrets: SecretReader::new(client.clone()),
         client,
         js: JetStream::default(),
         leases: Arc::default(),
@@ -225,8 +224,6 @@ fn context(
         stream_incidents: Default::default(),
         stream_numbers: Default::default(),
         orphans: Default::default(),
-        secrets: Default::default(),
-        secret_reads: Pace::per_second(SECRET_READS),
         triggers,
         failures: Default::default(),
         metrics,

@@ -2,6 +2,7 @@
 //! Subscription names none.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use hookwright_core::record::Identity;
 use hookwright_core::sign::hmac::{self, SigningKey};
@@ -12,15 +13,32 @@ use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::PostParams;
 use kube::runtime::reflector::ObjectRef;
-use kube::{Api, Resource, ResourceExt};
+use kube::{Api, Client, Resource, ResourceExt};
 use ring::rand::{SecureRandom, SystemRandom};
 
-use crate::context::Context;
+use crate::cache::pace::Pace;
+use crate::cache::secrets::Secrets;
 use crate::lenient::Lenient;
 use crate::refusal::Refusal;
 
 /// The longest value of a header, as for one that the Subscription has in the clear.
 const MAX_HEADER_VALUE: usize = 4096;
+
+/// How many Secrets are read in a second, at most.
+const READS: u32 = 75;
+
+/// Reads Secrets at a bounded pace, and remembers what it has read.
+pub(crate) struct SecretReader {
+    client: Client,
+    pub(crate) known: Arc<Secrets>,
+    pace: Pace,
+}
+
+impl SecretReader {
+    pub(crate) fn new(client: Client) -> Self {
+        Self { client, known: Arc::default(), pace: Pace::per_second(READS) }
+    }
+}
 
 /// A Secret can't be read or created.
 #[derive(Debug, thiserror::Error)]
@@ -56,27 +74,27 @@ impl Use {
 }
 
 /// Reads a Secret when it is its turn. Returns none if it doesn't exist.
-pub(crate) async fn read(ctx: &Context, namespace: &str, name: &str) -> Result<Option<Secret>, SecretError> {
-    ctx.secret_reads.turn().await;
-    let api: Api<Lenient<Secret>> = Api::namespaced(ctx.client.clone(), namespace);
+pub(crate) async fn read(reader: &SecretReader, namespace: &str, name: &str) -> Result<Option<Secret>, SecretError> {
+    reader.pace.turn().await;
+    let api: Api<Lenient<Secret>> = Api::namespaced(reader.client.clone(), namespace);
     let answer = api.get_opt(name).await.map_err(|source| SecretError::Get { name: name.to_owned(), source })?;
     answer.map(|secret| readable(name, secret)).transpose()
 }
 
 /// Returns a Secret with these keys, as it was last read. Returns none if it doesn't exist.
 pub(crate) async fn get(
-    ctx: &Context,
+    reader: &SecretReader,
     subscription: &Subscription,
     name: &str,
     keys: &BTreeSet<String>,
 ) -> Result<Option<Secret>, SecretError> {
     let place = (subscription.namespace().unwrap_or_default(), name.to_owned());
     let user = ObjectRef::from_obj(subscription);
-    if let Some(known) = ctx.secrets.known(&place, keys, &user) {
+    if let Some(known) = reader.known.known(&place, keys, &user) {
         return Ok(known);
     }
-    let secret = read(ctx, &place.0, name).await?;
-    ctx.secrets.take(&place, keys, &user, secret.as_ref());
+    let secret = read(reader, &place.0, name).await?;
+    reader.known.take(&place, keys, &user, secret.as_ref());
     Ok(secret)
 }
 
@@ -86,12 +104,12 @@ fn readable(name: &str, secret: Lenient<Secret>) -> Result<Secret, SecretError> 
 
 /// Returns the generated Secret of a Subscription, and creates it if it doesn't exist. An existing Secret is never
 /// overwritten.
-pub(crate) async fn generated(ctx: &Context, subscription: &Subscription) -> Result<Secret, SecretError> {
+pub(crate) async fn generated(reader: &SecretReader, subscription: &Subscription) -> Result<Secret, SecretError> {
     let name = signing_secret_name(&subscription.name_any());
     let place = (subscription.namespace().unwrap_or_default(), name.clone());
     let keys = BTreeSet::from([DEFAULT_SIGNING_KEY.to_owned()]);
     let user = ObjectRef::from_obj(subscription);
-    if let Some(Some(secret)) = ctx.secrets.known(&place, &keys, &user)
+    if let Some(Some(secret)) = reader.known.known(&place, &keys, &user)
         // One that isn't may be about to go.
         && is_ours(&secret, subscription)
     {
@@ -99,23 +117,23 @@ pub(crate) async fn generated(ctx: &Context, subscription: &Subscription) -> Res
     }
     // A new Subscription has none.
     let seen = subscription.status.as_ref().and_then(|status| status.observed_generation);
-    let there = if seen.is_none_or(|seen| seen < 0) { None } else { read(ctx, &place.0, &name).await? };
+    let there = if seen.is_none_or(|seen| seen < 0) { None } else { read(reader, &place.0, &name).await? };
     let secret = match there {
         Some(secret) => secret,
-        None => created(ctx, &name, subscription).await?,
+        None => created(reader, &name, subscription).await?,
     };
-    ctx.secrets.take(&place, &keys, &user, Some(&secret));
+    reader.known.take(&place, &keys, &user, Some(&secret));
     Ok(secret)
 }
 
-async fn created(ctx: &Context, name: &str, subscription: &Subscription) -> Result<Secret, SecretError> {
+async fn created(reader: &SecretReader, name: &str, subscription: &Subscription) -> Result<Secret, SecretError> {
     let namespace = subscription.namespace().unwrap_or_default();
-    let api: Api<Lenient<Secret>> = Api::namespaced(ctx.client.clone(), &namespace);
+    let api: Api<Lenient<Secret>> = Api::namespaced(reader.client.clone(), &namespace);
     match api.create(&PostParams::default(), &Lenient::new(new(name, subscription)?)).await {
         Ok(secret) => readable(name, secret),
         // Another writer was faster.
         Err(kube::Error::Api(status)) if status.is_already_exists() => {
-            let there = read(ctx, &namespace, name).await?;
+            let there = read(reader, &namespace, name).await?;
             there.ok_or_else(|| SecretError::Vanished { name: name.to_owned() })
         }
         Err(source) => Err(SecretError::Create { name: name.to_owned(), source }),

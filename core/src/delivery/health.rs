@@ -194,7 +194,7 @@ pub struct GivenUp {
 
 impl DeliveryCounts {
     /// Counts an attempt. Returns whether the attempt may change the health of the endpoint: it ends a row of failures,
-    /// or it is a failure in a row that is still young.
+    /// or it is one of the first failures in a row.
     pub fn attempt(&mut self, attempt: LastAttempt) -> bool {
         let time = attempt.time;
         let turned = if attempt.outcome == OutcomeKind::Delivered {
@@ -252,10 +252,11 @@ pub(crate) mod tests {
         assert!(!turned(0, OutcomeKind::Delivered));
         assert!(!turned(1, OutcomeKind::Delivered));
         assert!(turned(2, OutcomeKind::Rejected));
-        assert!(turned(13, OutcomeKind::TimedOut), "over 10 s: the endpoint may be unhealthy now");
+        assert!(turned(2, OutcomeKind::TimedOut));
+        assert!(turned(3, OutcomeKind::TimedOut), "the third: the endpoint is unhealthy now");
         assert!(!turned(23, OutcomeKind::TimedOut), "it has long been");
         assert!(turned(24, OutcomeKind::Delivered));
-        assert_eq!((counts.tally.delivered, counts.tally.failed_attempts), (3, 3));
+        assert_eq!((counts.tally.delivered, counts.tally.failed_attempts), (3, 4));
     }
 
     #[test]

@@ -30,10 +30,10 @@ pub(crate) async fn follow(ctx: &Context) -> Infallible {
 
 async fn turns(ctx: &Context) {
     loop {
-        match ctx.secrets.due(ctx.settings.secret_refresh) {
+        match ctx.secrets.known.due(ctx.settings.secret_refresh) {
             Due::Now(place, users) => {
                 let users: HashSet<_> = users.into_iter().filter(|user| uses(ctx, user, &place)).collect();
-                if ctx.secrets.keep(&place, users) {
+                if ctx.secrets.known.keep(&place, users) {
                     read(ctx, &place).await;
                 }
             }
@@ -51,9 +51,9 @@ fn uses(ctx: &Context, user: &ObjectRef<hookwright_crds::Subscription>, (_, secr
 }
 
 async fn read(ctx: &Context, place: &Place) {
-    match secrets::read(ctx, &place.0, &place.1).await {
+    match secrets::read(&ctx.secrets, &place.0, &place.1).await {
         Ok(secret) => {
-            for user in ctx.secrets.renew(place, secret.as_ref()) {
+            for user in ctx.secrets.known.renew(place, secret.as_ref()) {
                 ctx.triggers.subscriptions.reconcile(user);
             }
         }

@@ -71,11 +71,11 @@ pub(crate) async fn fetch(subscription: &Subscription, ctx: &Context) -> Result<
         return Ok(fetched);
     }
     for (name, keys) in given_keys(subscription) {
-        let secret = secrets::get(ctx, subscription, &name, &keys).await?;
+        let secret = secrets::get(&ctx.secrets, subscription, &name, &keys).await?;
         fetched.secrets.insert(name, secret);
     }
     if subscription.spec.signing.is_none() {
-        let secret = secrets::generated(ctx, subscription).await?;
+        let secret = secrets::generated(&ctx.secrets, subscription).await?;
         let ours = secrets::is_ours(&secret, subscription);
         fetched.generated = Some((secret, ours));
     }
