@@ -5,7 +5,7 @@ use std::ops::Deref;
 use std::path::Path;
 
 use anyhow::Result;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::settings::{common, merge};
 use crate::{Component, Nats, SealingKey, User};

@@ -1,9 +1,9 @@
 //! Objects that are nested too deep to be read as JSON. Everybody who may write an object can write such a one.
 
-use hookwright_e2e::{Options, World};
+use hookwright_e2e::{Options, World, wait_for};
 use serde_json::{Value, json};
 
-use crate::shop::{SOON, Shop, beside, condition};
+use crate::shop::{SOON, Shop, beside};
 
 /// An object that is nested so deep, in fields whose names begin with `f:` as those of managedFields do.
 fn deep() -> Value {
@@ -28,23 +28,30 @@ async fn what_is_nested_too_deep_stops_nothing_else() {
     shop.subscribe("managed", &[">"], json!({})).await;
     // A client may write managedFields as it likes, but only in a PUT.
     for (plural, name) in [("subscriptions", "managed"), ("producers", "orders")] {
-        let mut object = plane.get(&shop.namespace, plural, name).await.unwrap();
-        let metadata = object["metadata"].as_object_mut().unwrap();
-        metadata.remove("resourceVersion");
-        metadata.insert(
-            "managedFields".to_owned(),
-            json!([{ "manager": "hostile", "operation": "Update", "apiVersion": api, "fieldsType": "FieldsV1", "fieldsV1": deep() }]),
-        );
-        let path = format!("/apis/{api}/namespaces/{}/{plural}/{name}", shop.namespace);
-        let request = http::Request::put(path).header("content-type", "application/json");
-        let request = request.body(object.to_string().into_bytes()).unwrap();
-        plane.client().await.unwrap().request_text(request).await.unwrap();
+        wait_for("the object to be written", SOON, async || {
+            let mut object = plane.get(&shop.namespace, plural, name).await?;
+            let entry = json!({
+                "manager": "hostile", "operation": "Update", "apiVersion": api, "fieldsType": "FieldsV1", "fieldsV1": deep(),
+            });
+            object["metadata"]["managedFields"] = json!([entry]);
+            let path = format!("/apis/{api}/namespaces/{}/{plural}/{name}", shop.namespace);
+            let request = http::Request::put(path).header("content-type", "application/json");
+            plane.client().await?.request_text(request.body(object.to_string().into_bytes())?).await?;
+            Ok(())
+        })
+        .await
+        .unwrap();
     }
+    // The client of the tests can't read these objects, but kubectl can.
     let schema_is_refused = async || {
-        let refused = |object: &Value| condition(&object["status"], "Accepted")["status"] == "False";
-        let object = plane.wait_until(&shop.namespace, "eventschemas", "deep", "refused", SOON, refused).await.unwrap();
-        let message = condition(&object["status"], "Accepted")["message"].as_str().unwrap().to_owned();
-        assert!(message.contains("nested too deep"), "{message}");
+        wait_for("the schema to be refused", SOON, async || {
+            let message = r#"jsonpath={.status.conditions[?(@.type=="Accepted")].message}"#;
+            let said = plane.kubectl(&["get", "hschema", "deep", "-n", &shop.namespace, "-o", message]).await?;
+            anyhow::ensure!(said.contains("nested too deep"), "{said}");
+            Ok(())
+        })
+        .await
+        .unwrap();
     };
     schema_is_refused().await;
 

@@ -85,6 +85,33 @@ async fn all_keys_sign_and_secret_headers_are_sent_and_a_change_is_picked_up() {
 }
 
 #[tokio::test]
+async fn a_secret_that_may_no_longer_be_used_stops_delivery_and_what_waits_goes_out_once_it_may() {
+    let (shop, _machine) = shared().await;
+    let plane = &shop.world.control_plane;
+    plane.apply_json(&secret(&shop.namespace, "mine", "signing", json!({ "secret": KEY_A }))).await.unwrap();
+    let spec = json!({ "signing": { "keys": [key("mine")] } });
+    shop.subscribe("revoked", &[">"], spec).await;
+    let label = async |label: &str| {
+        plane.kubectl(&["label", "secret", "mine", "-n", &shop.namespace, "--overwrite", label]).await.unwrap();
+    };
+    label("hookwright.dev/use-").await;
+    let refused = |status: &Value| {
+        condition(status, "ResolvedRefs")["reason"] == "SecretNotLabelled"
+            && condition(status, "Delivering")["reason"] == "Refused"
+    };
+    shop.status("revoked", "refused", refused).await;
+    shop.publish(&shop.event("order.created", "{}")).await;
+    shop.status("revoked", "behind", |status| status["delivery"]["behind"]["reason"] == "Refused").await;
+    // An edit doesn't bring the former destination back.
+    let other = shop.receiver.url("/other");
+    let edited = json!({ "signing": { "keys": [key("mine")] }, "endpoint": { "url": other } });
+    plane.apply_json(&shop.subscription("revoked", &[">"], edited)).await.unwrap();
+    label("hookwright.dev/use=signing").await;
+    shop.requests("other", 1).await;
+    assert_eq!(shop.receiver.count("/revoked"), 0);
+}
+
+#[tokio::test]
 async fn a_generated_key_is_never_put_over_a_secret_of_somebody_else() {
     let (shop, _machine) = shared().await;
     let plane = &shop.world.control_plane;
@@ -98,6 +125,15 @@ async fn a_generated_key_is_never_put_over_a_secret_of_somebody_else() {
     shop.subscribe("own", &[">"], json!({})).await;
     let own = plane.get(&shop.namespace, "secrets", "own-signing").await.unwrap();
     assert_eq!(own["metadata"]["ownerReferences"][0]["name"], "own");
+    // And nobody else uses it.
+    let taken = json!([{ "name": "x", "valueFrom": { "secretKeyRef": { "name": "own-signing", "key": "secret" } } }]);
+    let thief = shop.subscription("thief", &[">"], json!({ "endpoint": { "headers": taken } }));
+    plane.apply_json(&thief).await.unwrap();
+    let forger = shop.subscription("forger", &[">"], json!({ "signing": { "keys": [key("own-signing")] } }));
+    plane.apply_json(&forger).await.unwrap();
+    for name in ["thief", "forger"] {
+        shop.status(name, "refused", |status| condition(status, "ResolvedRefs")["reason"] == "SecretReserved").await;
+    }
     let status = shop.status("own", "shown", |status| status["signing"]["keys"].is_array()).await;
     assert_eq!(status["signing"]["keys"][0]["secretKeyRef"]["name"], "own-signing");
 }
