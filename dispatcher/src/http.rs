@@ -3,8 +3,13 @@
 //!
 //! `config` prepares endpoints with this room, and `deliver` sends with it.
 
+pub(crate) mod connection;
 pub(crate) mod dial;
 pub(crate) mod endpoint;
+pub(crate) mod eyeballs;
+pub(crate) mod failure;
 pub(crate) mod guard;
+pub(crate) mod pool;
 pub(crate) mod request;
+pub(crate) mod response;
 pub(crate) mod sender;

@@ -79,7 +79,7 @@ pub async fn run(settings: Settings, check_config: bool) -> anyhow::Result<()> {
     let key = settings.sealing.load()?;
     // An error means that a provider is installed already.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let sender = Sender::new(&settings.dns, settings.egress.clone())?;
+    let sender = Sender::new(&settings.dns, &settings.connections, settings.egress.clone())?;
     if check_config {
         info!("the settings are valid");
         return Ok(());
@@ -340,6 +340,7 @@ impl Running {
         shared.spawn_background(key, &mut vital);
         shared.disabled.loaded().await;
         let (gauge, parked_budget) = ParkedBudgetGauge::new(shared.nats.clone(), Arc::clone(&shared.metrics), budget);
+        vital.spawn(sender.clone().keep());
         let deliverer = shared.deliverer(sender, parked_budget);
         vital.spawn(Arc::clone(&connections).keep());
         let (readers, events) = shared.start_readers(deliverer, connections)?;

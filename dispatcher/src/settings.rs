@@ -28,6 +28,8 @@ pub struct Settings {
     #[serde(default)]
     pub(crate) dns: DnsSettings,
     #[serde(default)]
+    pub(crate) connections: ConnectionSettings,
+    #[serde(default)]
     pub(crate) limits: LimitSettings,
     #[serde(default)]
     pub(crate) lane: LaneSettings,
@@ -44,6 +46,16 @@ pub struct Settings {
 pub(crate) struct DnsSettings {
     /// The name servers to ask. If there are none, the system's name servers and hosts file are used.
     pub(crate) nameservers: Vec<SocketAddr>,
+}
+
+/// The connections to endpoints.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub(crate) struct ConnectionSettings {
+    /// How old a connection may be that is used for another request. So a name that has moved is noticed, and its new
+    /// addresses are vetted.
+    #[serde(with = "duration")]
+    pub(crate) max_age: Duration,
 }
 
 /// How much one dispatcher takes on.
@@ -92,6 +104,12 @@ pub(crate) struct QuotaSettings {
     pub(crate) deliveries: u32,
     /// The most bytes of these deliveries together.
     pub(crate) bytes: Bytes,
+}
+
+impl Default for ConnectionSettings {
+    fn default() -> Self {
+        Self { max_age: Duration::from_secs(300) }
+    }
 }
 
 impl Default for LimitSettings {

@@ -1,21 +1,23 @@
-//! Opens connections to endpoints. The guard resolves names, and the whole connect, TLS included, has a time limit.
+//! Opens connections to endpoints. The guard resolves and vets names, and the whole connect, TLS included, has a time
+//! limit.
 
+use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use anyhow::Context as _;
-use futures::future::BoxFuture;
-use http::Uri;
-use hyper_rustls::{ConfigBuilderExt, HttpsConnector};
-use hyper_util::client::legacy::connect::HttpConnector;
-use rustls::ClientConfig;
+use hickory_resolver::proto::rr::RecordType;
+use rustls::{ClientConfig, RootCertStore};
+use socket2::{SockRef, TcpKeepalive};
+use tokio::net::TcpStream;
 use tokio::time::timeout;
-use tower::{BoxError, Service};
+use tokio_rustls::TlsConnector;
 
+use crate::http::connection::Stream;
+use crate::http::endpoint::{Name, Origin};
+use crate::http::eyeballs;
+use crate::http::failure::Failure;
 use crate::http::guard::Guard;
-
-type Https = HttpsConnector<HttpConnector<Guard>>;
 
 /// How long opening a connection may take. The attempt may have less time.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -25,44 +27,64 @@ const KEEPALIVE: (Duration, u32) = (Duration::from_secs(15), 3);
 /// How long sent bytes may stay unacknowledged by the peer's kernel before the connection ends.
 const UNACKNOWLEDGED: Duration = Duration::from_secs(30);
 
-/// The connector of the HTTP client, which clones it twice for each request.
-#[derive(Clone)]
-pub(crate) struct Dial(Arc<Https>);
+/// Opens connections.
+pub(crate) struct Dialer {
+    guard: Guard,
+    tls: TlsConnector,
+}
 
-impl Dial {
+impl Dialer {
     pub(crate) fn new(guard: Guard) -> anyhow::Result<Self> {
-        let mut tcp = HttpConnector::new_with_resolver(guard);
-        tcp.enforce_http(false);
-        tcp.set_nodelay(true);
-        // The connector divides this time among the addresses of a name.
-        tcp.set_connect_timeout(Some(CONNECT));
-        tcp.set_keepalive(Some(KEEPALIVE.0));
-        tcp.set_keepalive_interval(Some(KEEPALIVE.0));
-        tcp.set_keepalive_retries(Some(KEEPALIVE.1));
-        #[cfg(target_os = "linux")]
-        tcp.set_tcp_user_timeout(Some(UNACKNOWLEDGED));
+        let mut roots = RootCertStore::empty();
+        let (valid, _) = roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        anyhow::ensure!(valid > 0, "no CA certificates on this system");
         let mut tls = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
             .with_safe_default_protocol_versions()?
-            .with_native_roots()
-            .context("no CA certificates on this system")?
+            .with_root_certificates(roots)
             .with_no_client_auth();
         tls.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Ok(Self(Arc::new(HttpsConnector::from((tcp, tls)))))
+        Ok(Self { guard, tls: TlsConnector::from(Arc::new(tls)) })
+    }
+
+    /// Opens a connection to a vetted address of the origin.
+    pub(crate) async fn dial(&self, origin: &Origin) -> Result<Stream, Failure> {
+        timeout(CONNECT, self.open(origin)).await.unwrap_or(Err(Failure::ConnectTimedOut))
+    }
+
+    async fn open(&self, origin: &Origin) -> Result<Stream, Failure> {
+        let tcp = match &origin.host {
+            Name::Address(address) => connect(*address, origin.port).await?,
+            Name::Domain(name) => {
+                let (v6, v4) =
+                    (self.guard.addresses(name, RecordType::AAAA), self.guard.addresses(name, RecordType::A));
+                eyeballs::connect(v6, v4, |address| connect(address, origin.port)).await?
+            }
+        };
+        match &origin.tls {
+            None => Ok(Stream::Plain(tcp)),
+            Some(name) => {
+                let tls = self.tls.connect(name.clone(), tcp).await.map_err(Failure::Tls)?;
+                Ok(Stream::Tls(Box::new(tls)))
+            }
+        }
     }
 }
 
-impl Service<Uri> for Dial {
-    type Response = <Https as Service<Uri>>::Response;
-    type Error = BoxError;
-    type Future = BoxFuture<'static, Result<Self::Response, BoxError>>;
+async fn connect(address: IpAddr, port: u16) -> Result<TcpStream, Failure> {
+    let connect = async {
+        let tcp = TcpStream::connect(SocketAddr::new(address, port)).await?;
+        set_options(&tcp)?;
+        io::Result::Ok(tcp)
+    };
+    connect.await.map_err(Failure::Connect)
+}
 
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        // The connector below is always ready, too.
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, uri: Uri) -> Self::Future {
-        let dialling = Https::clone(&self.0).call(uri);
-        Box::pin(async move { timeout(CONNECT, dialling).await? })
-    }
+fn set_options(tcp: &TcpStream) -> io::Result<()> {
+    tcp.set_nodelay(true)?;
+    let socket = SockRef::from(tcp);
+    let keepalive = TcpKeepalive::new().with_time(KEEPALIVE.0).with_interval(KEEPALIVE.0).with_retries(KEEPALIVE.1);
+    socket.set_tcp_keepalive(&keepalive)?;
+    #[cfg(target_os = "linux")]
+    socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED))?;
+    Ok(())
 }

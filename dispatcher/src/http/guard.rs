@@ -1,25 +1,21 @@
-//! The egress guard for names. It resolves each name once and hands only vetted addresses to the connector. One
-//! forbidden address refuses the whole answer. IP literals never come here: `Endpoint::prepare` has checked them.
+//! The egress guard for names. It hands only vetted addresses to be dialled. One forbidden address refuses the whole
+//! answer. IPv4 and IPv6 addresses come as two answers, and each is vetted for itself. IP literals never come here:
+//! `Endpoint::prepare` has checked them.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
 use anyhow::Context as _;
-use futures::future::BoxFuture;
 use hickory_resolver::TokioResolver;
-use hickory_resolver::config::{ConnectionConfig, LookupIpStrategy, NameServerConfig, ProtocolConfig, ResolverConfig};
+use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ProtocolConfig, ResolverConfig};
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use hickory_resolver::proto::rr::RecordType;
 use hookwright_core::destination::egress::EgressPolicy;
-use hyper_util::client::legacy::connect::dns::Name;
-use tower::{BoxError, Service};
 
+use crate::http::failure::Failure;
 use crate::settings::DnsSettings;
 
-/// The vetted addresses of a name. The port is set later, from the URL.
-type Addresses = std::vec::IntoIter<SocketAddr>;
-
-/// Resolves names for the HTTP client.
+/// Resolves names and vets their addresses.
 #[derive(Clone)]
 pub(crate) struct Guard {
     resolver: TokioResolver,
@@ -28,42 +24,30 @@ pub(crate) struct Guard {
 
 impl Guard {
     pub(crate) fn new(dns: &DnsSettings, policy: EgressPolicy) -> anyhow::Result<Self> {
-        let mut builder = if dns.nameservers.is_empty() {
+        let builder = if dns.nameservers.is_empty() {
             TokioResolver::builder_tokio().context("can't read the system's DNS configuration: set dns.nameservers")?
         } else {
             let servers = dns.nameservers.iter().copied().map(name_server).collect();
             let config = ResolverConfig::from_parts(None, Vec::new(), servers);
             TokioResolver::builder_with_config(config, TokioRuntimeProvider::default())
         };
-        builder.options_mut().ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
         let resolver = builder.build().context("can't start the DNS resolver")?;
         Ok(Self { resolver, policy: Arc::new(policy) })
     }
 
-    async fn resolve(self, host: Name) -> Result<Addresses, BoxError> {
+    /// The vetted addresses of the name in one family: `A` or `AAAA`.
+    ///
+    /// # Errors
+    /// If the name has none, or one that is forbidden.
+    pub(crate) async fn addresses(&self, host: &str, family: RecordType) -> Result<Vec<IpAddr>, Failure> {
         // The name is fully qualified: a search domain must not turn `kubernetes.default` into a cluster service.
-        let host = host.as_str();
         let name = if host.ends_with('.') { host.to_owned() } else { format!("{host}.") };
-        let answer = self.resolver.lookup_ip(name).await?;
-        let addresses: Vec<_> = answer.iter().map(|address| SocketAddr::new(address, 0)).collect();
+        let answer = self.resolver.lookup(name, family).await.map_err(Failure::Name)?;
+        let addresses: Vec<_> = answer.answers().iter().filter_map(|record| record.data.ip_addr()).collect();
         for address in &addresses {
-            self.policy.check_address(address.ip())?;
+            self.policy.check_address(*address).map_err(Failure::Blocked)?;
         }
-        Ok(addresses.into_iter())
-    }
-}
-
-impl Service<Name> for Guard {
-    type Response = Addresses;
-    type Error = BoxError;
-    type Future = BoxFuture<'static, Result<Addresses, BoxError>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, name: Name) -> Self::Future {
-        Box::pin(self.clone().resolve(name))
+        if addresses.is_empty() { Err(Failure::NoAddress) } else { Ok(addresses) }
     }
 }
 

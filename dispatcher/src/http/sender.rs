@@ -1,126 +1,124 @@
 //! Makes one attempt over HTTP. The result is always an `Outcome` and never an `Err`, because each failure here is held
 //! against the endpoint.
+//!
+//! The response counts by its status, as far as it was read. A connection is used again for the next request to its
+//! origin. If one that was used before ends without a byte of a response, the endpoint has most likely closed it before
+//! it saw the request: the request is sent again, once, over a new connection. Its `webhook-id` makes that safe.
 
-use std::error::Error;
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use hookwright_core::delivery::outcome::{Outcome, OutcomeKind, parse_retry_after};
-use hookwright_core::destination::egress::{EgressPolicy, Refusal};
-use http::{Request, header};
-use http_body_util::{BodyExt, Full};
-use hyper::body::Incoming;
-use hyper_util::client::legacy::{Client, Error as SendError, ResponseFuture};
-use hyper_util::rt::{TokioExecutor, TokioTimer};
-use tokio::time::error::Elapsed;
-use tokio::time::{Instant, timeout_at};
+use hookwright_core::destination::egress::EgressPolicy;
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
 
 use crate::clock::Clock;
-use crate::http::dial::Dial;
+use crate::http::connection::Connection;
+use crate::http::dial::Dialer;
+use crate::http::endpoint::Origin;
+use crate::http::failure::Failure;
 use crate::http::guard::Guard;
+use crate::http::pool::{IDLE, Pool};
+use crate::http::request::Request;
+use crate::http::response::Reader;
 use crate::limits::attempts::YOUNG;
-use crate::settings::DnsSettings;
+use crate::settings::{ConnectionSettings, DnsSettings};
 
-/// How much of a response's body is read so that its connection can be used again. A longer body closes the connection.
-const MAX_BODY: usize = 64 << 10;
-/// The number of idle connections that are kept for each host, and for how long.
-const IDLE: (usize, Duration) = (64, Duration::from_secs(30));
+/// How often idle connections are looked at.
+const SWEEP: Duration = Duration::from_secs(1);
+/// By which share of it a connection's largest age is shortened at random, so that connections that were opened together
+/// are not opened anew together.
+const SPREAD: f64 = 0.2;
 
 /// The one client of this dispatcher. All Subscriptions share its connections. It follows no redirect and uses no
 /// proxy.
 #[derive(Clone)]
-pub(crate) struct Sender {
-    client: Client<Dial, Full<Bytes>>,
+pub(crate) struct Sender(Arc<Client>);
+
+struct Client {
+    dialer: Dialer,
+    pool: Pool,
+    /// The largest age of a connection that is used again, so that a name that has moved is noticed and vetted.
+    max_age: Duration,
 }
 
 impl Sender {
-    pub(crate) fn new(dns: &DnsSettings, egress: EgressPolicy) -> anyhow::Result<Self> {
-        let client = Client::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .pool_max_idle_per_host(IDLE.0)
-            .pool_idle_timeout(IDLE.1)
-            .build(Dial::new(Guard::new(dns, egress)?)?);
-        Ok(Self { client })
+    pub(crate) fn new(
+        dns: &DnsSettings,
+        connections: &ConnectionSettings,
+        egress: EgressPolicy,
+    ) -> anyhow::Result<Self> {
+        let (dialer, max_age) = (Dialer::new(Guard::new(dns, egress)?)?, connections.max_age);
+        Ok(Self(Arc::new(Client { dialer, pool: Pool::default(), max_age })))
     }
 
-    /// Sends the request and reads as much of the response as needed, all within `timeout`. The status decides: a 2xx
-    /// counts as received even if its body then breaks off, takes too long or is too large; only the connection is
-    /// closed. `ages` is called once the attempt is no longer young.
-    pub(crate) fn send(
+    /// Sends the request and reads the response, all within `timeout`. `ages` is called once the attempt is no longer
+    /// young.
+    pub(crate) async fn send(
         &self,
-        request: Request<Full<Bytes>>,
+        origin: &Arc<Origin>,
+        request: Request,
         timeout: Duration,
         clock: &Clock,
         ages: impl FnOnce(),
-    ) -> impl Future<Output = Outcome> {
-        // Called outside the future below, which would otherwise keep room for the request until its end.
-        let response = self.client.request(request);
-        async move {
-            let mut outcome = Outcome::without_response(OutcomeKind::TimedOut);
-            let start = Instant::now();
-            {
-                // Only one timer runs at a time, because there are many attempts.
-                let mut exchange = pin!(exchange(response, clock, &mut outcome));
-                if timeout_at(start + timeout.min(YOUNG), &mut exchange).await.is_err() {
+    ) -> Outcome {
+        let (mut reader, start) = (Reader::default(), Instant::now());
+        let failure = {
+            // Only one timer runs at a time, because there are many attempts.
+            let mut attempt = pin!(self.0.attempt(origin, &request, &mut reader));
+            match timeout_at(start + timeout.min(YOUNG), &mut attempt).await {
+                Ok(ended) => Some(ended),
+                Err(_) => {
                     ages();
-                    let _ = timeout_at(start + timeout, exchange).await;
+                    timeout_at(start + timeout, attempt).await.ok()
                 }
             }
-            outcome
+        };
+        match (reader.answer(), failure) {
+            (Some(answer), _) => {
+                let retry_after = answer.retry_after.and_then(|value| parse_retry_after(&value, clock.now()));
+                Outcome::response(answer.status, retry_after)
+            }
+            (None, None) => Outcome::without_response(OutcomeKind::TimedOut),
+            (None, Some(ended)) => Outcome::without_response(ended.err().unwrap_or(Failure::Unreadable).kind()),
+        }
+    }
+
+    /// Runs for as long as the process, and closes idle connections that are not used again.
+    pub(crate) async fn keep(self) {
+        let mut ticks = interval(SWEEP);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            self.0.pool.sweep(ticks.tick().await);
         }
     }
 }
 
-async fn exchange(response: ResponseFuture, clock: &Clock, outcome: &mut Outcome) {
-    match response.await {
-        Ok(response) => {
-            let retry_after = response.headers().get(header::RETRY_AFTER);
-            let retry_after = retry_after.and_then(|value| parse_retry_after(value.to_str().ok()?, clock.now()));
-            *outcome = Outcome::response(response.status().as_u16(), retry_after);
-            drain(response.into_body()).await;
+impl Client {
+    async fn attempt(&self, origin: &Arc<Origin>, request: &Request, reader: &mut Reader) -> Result<(), Failure> {
+        let (mut connection, used_before) = match self.pool.take(origin) {
+            Some(connection) => (connection, true),
+            None => (self.dial(origin).await?, false),
+        };
+        let mut exchanged = connection.exchange(request, reader).await;
+        if used_before && exchanged.is_err() && reader.is_untouched() {
+            connection = self.dial(origin).await?;
+            exchanged = connection.exchange(request, reader).await;
         }
-        Err(error) => *outcome = Outcome::without_response(classify(&error)),
+        let written = exchanged.map_err(Failure::Closed)?;
+        if let Some(time) = reader.keeps_alive(IDLE).filter(|_| written) {
+            self.pool.put(origin, connection, time);
+        }
+        Ok(())
     }
-}
 
-async fn drain(mut body: Incoming) {
-    let mut read = 0;
-    while let Some(Ok(frame)) = body.frame().await {
-        read += frame.data_ref().map_or(0, Bytes::len);
-        if read > MAX_BODY {
-            return;
-        }
+    async fn dial(&self, origin: &Origin) -> Result<Connection, Failure> {
+        // In a box of its own, because most attempts need no room for it.
+        let stream = Box::pin(self.dialer.dial(origin)).await?;
+        let age = self.max_age.mul_f64(1.0 - SPREAD * rand::random::<f64>());
+        Ok(Connection::new(stream, Instant::now() + age))
     }
-}
-
-fn classify(error: &SendError) -> OutcomeKind {
-    let mut cause: Option<&(dyn Error + 'static)> = Some(error);
-    while let Some(error) = cause {
-        if error.is::<Refusal>() {
-            return OutcomeKind::Blocked;
-        }
-        if is_tls(error) {
-            return OutcomeKind::TlsFailed;
-        }
-        if is_timeout(error) {
-            return OutcomeKind::TimedOut;
-        }
-        cause = error.source();
-    }
-    OutcomeKind::Unreachable
-}
-
-fn is_timeout(error: &(dyn Error + 'static)) -> bool {
-    let io = error.downcast_ref::<std::io::Error>();
-    error.is::<Elapsed>() || io.is_some_and(|io| io.kind() == std::io::ErrorKind::TimedOut)
-}
-
-/// Whether the error comes from TLS. An I/O error hides the error that it wraps from `source`, and the TLS connector
-/// wraps it twice.
-fn is_tls(error: &(dyn Error + 'static)) -> bool {
-    let wrapped = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-    error.is::<rustls::Error>() || wrapped.is_some_and(|inner| is_tls(inner))
 }
 
 #[cfg(test)]
