@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use jiff::SignedDuration;
 use serde::{Deserialize, Serialize};
 
 use crate::delivery::millis::Millis;
@@ -15,6 +16,12 @@ impl Jitter {
     #[must_use]
     pub fn new(uniform: f64) -> Self {
         Self(if uniform.is_nan() { 0.5 } else { uniform.clamp(0.0, 1.0) })
+    }
+
+    /// A random part of a span of time, from none to all of it.
+    #[must_use]
+    pub fn part(self, span: SignedDuration) -> SignedDuration {
+        span.mul_f64(self.0)
     }
 
     /// A span of time, made up to `percent` per cent longer or shorter.

@@ -46,9 +46,9 @@ pub fn deadline(policy: &RetryPolicy, first: Timestamp) -> Option<Timestamp> {
 
 /// Decides what follows the outcome of an attempt that ended at `now`.
 ///
-/// After a 429, 502, 503 or 504, `Retry-After` replaces the backoff if it is later (Standard Webhooks), by at most
-/// [`MAX_RETRY_AFTER`] from `now`. A time beyond the deadline becomes the deadline: the delivery gets one last attempt
-/// then.
+/// The time that the receiver asks for with `Retry-After` replaces the backoff if it is later (Standard Webhooks), as far
+/// as [`Outcome::again`] allows. As others may have been asked for the same time, up to a tenth of the wait is added. A
+/// time beyond the deadline becomes the deadline: the delivery gets one last attempt then.
 #[must_use]
 pub fn decide(policy: &RetryPolicy, attempt: Attempt, outcome: Outcome, now: Timestamp, jitter: Jitter) -> Next {
     match outcome.kind {
@@ -65,11 +65,9 @@ pub fn decide(policy: &RetryPolicy, attempt: Attempt, outcome: Outcome, now: Tim
         return Next::DeadLetter { reason: DeadLetterReason::DeadlineExceeded };
     }
     let wait = SignedDuration::try_from(policy.delay(attempt.number, jitter)).unwrap_or(SignedDuration::MAX);
-    let mut at = now.checked_add(wait).unwrap_or(Timestamp::MAX);
-    if matches!(outcome.http_status, Some(429 | 502 | 503 | 504)) {
-        let latest = now.checked_add(MAX_RETRY_AFTER).unwrap_or(Timestamp::MAX);
-        at = outcome.retry_after.map_or(at, |asked| asked.min(latest).max(at));
-    }
+    let backoff = now.checked_add(wait).unwrap_or(Timestamp::MAX);
+    let asked = outcome.again(now).map(|again| again.checked_add(jitter.part(again.duration_since(now) / 10)));
+    let at = asked.map_or(backoff, |asked| asked.unwrap_or(Timestamp::MAX).max(backoff));
     Next::Retry { at: attempt.deadline.map_or(at, |deadline| at.min(deadline)) }
 }
 
@@ -83,9 +81,6 @@ pub fn is_out_of_chances(progress: &Progress, now: Timestamp) -> bool {
 /// The number of parks in a row after which a delivery beyond its deadline is given up. With the waits of
 /// [`crate::delivery::postpone`] they take about an hour.
 pub const LAST_CHANCES: u32 = 64;
-
-/// How long a receiver can delay the next attempt with `Retry-After`: as long as the default schedule's longest wait.
-pub const MAX_RETRY_AFTER: SignedDuration = SignedDuration::from_hours(24);
 
 #[cfg(test)]
 mod tests {
@@ -116,11 +111,13 @@ mod tests {
             (status(410, None), 1, None, Next::Disable),
             (status(301, None), 1, None, retry(10)),
             (status(404, None), 1, None, retry(10)),
-            (status(500, Some(60)), 1, None, retry(10)),
+            (status(500, Some(60)), 1, None, retry(60)),
+            (status(301, Some(4_000_000_000)), 1, None, retry(24 * 3600)),
             (status(503, Some(60)), 1, None, retry(60)),
             (status(429, Some(5)), 1, None, retry(10)),
             (status(429, Some(600)), 1, Some(30), retry(30)),
-            (status(429, Some(4_000_000_000)), 1, None, retry(24 * 3600)),
+            (status(429, Some(4_000_000_000)), 1, None, retry(3600)),
+            (status(503, Some(-60)), 1, None, retry(10)),
             (none(OutcomeKind::TimedOut), 4, None, retry(10)),
             (none(OutcomeKind::TimedOut), 5, None, dead(R::AttemptsExhausted)),
             (none(OutcomeKind::Unreachable), 1, Some(4), retry(4)),
@@ -130,9 +127,16 @@ mod tests {
             (none(OutcomeKind::Unsignable), 1, None, dead(R::Unsignable)),
         ] {
             let attempt = Attempt { number, deadline: deadline.map(t) };
-            let got = decide(&policy(Some(5), None), attempt, outcome, t(0), Jitter::new(0.5));
+            let got = decide(&policy(Some(5), None), attempt, outcome, t(0), Jitter::new(0.0));
             assert_eq!(got, want, "{outcome:?} at attempt {number}, deadline {deadline:?}");
         }
+    }
+
+    #[test]
+    fn what_was_asked_for_the_same_time_is_spread() {
+        let outcome = Outcome::response(429, Some(t(600)));
+        let at = |u| decide(&policy(None, None), Attempt { number: 1, deadline: None }, outcome, t(0), Jitter::new(u));
+        assert_eq!([0.0, 0.5, 1.0].map(at), [600, 630, 660].map(|s| Next::Retry { at: t(s) }));
     }
 
     proptest! {

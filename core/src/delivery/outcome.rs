@@ -46,10 +46,12 @@ impl OutcomeKind {
     }
 }
 
-/// How long `Retry-After` delays one delivery only. A longer one pauses the Subscription...
-const SHORT_PAUSE: SignedDuration = SignedDuration::from_secs(10);
-/// ...for an hour at most.
+/// A pause of an endpoint up to this long is waited for in the lane. During a longer one its events stay in the stream.
+pub const SHORT_PAUSE: SignedDuration = SignedDuration::from_secs(10);
+/// The longest pause of an endpoint.
 const LONGEST_PAUSE: SignedDuration = SignedDuration::from_hours(1);
+/// How long a receiver can delay the next attempt at one delivery: as long as the default schedule's longest wait.
+const LONGEST_DELAY: SignedDuration = SignedDuration::from_hours(24);
 
 /// The outcome of an attempt, with everything that the decision about the next one depends on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,12 +78,32 @@ impl Outcome {
         Self { kind, http_status: Some(status), retry_after }
     }
 
-    /// Until when the endpoint has asked for a pause that concerns all of its deliveries.
+    /// Whether the endpoint has said that it gets too much, or can't serve anything now: that concerns all of its
+    /// deliveries.
+    const fn is_of_all(&self) -> bool {
+        matches!(self.http_status, Some(429 | 503))
+    }
+
+    /// Whether the endpoint gets more at the same time than it takes.
     #[must_use]
-    pub fn pause(&self, now: Timestamp) -> Option<Timestamp> {
-        let asked = self.retry_after.filter(|_| matches!(self.http_status, Some(429 | 503)))?;
-        let latest = now.checked_add(LONGEST_PAUSE).unwrap_or(now);
-        (asked.duration_since(now) > SHORT_PAUSE).then(|| asked.min(latest))
+    pub const fn is_too_much(&self) -> bool {
+        matches!(self.http_status, Some(429))
+    }
+
+    /// When the endpoint wants to get the delivery again, at most an hour from `now` if it pauses all of them, and at
+    /// most a day otherwise.
+    #[must_use]
+    pub fn again(&self, now: Timestamp) -> Option<Timestamp> {
+        let longest = if self.is_of_all() { LONGEST_PAUSE } else { LONGEST_DELAY };
+        let latest = now.checked_add(longest).unwrap_or(Timestamp::MAX);
+        self.retry_after.map(|asked| asked.min(latest))
+    }
+
+    /// For how long from `now` the endpoint has asked for a pause that concerns all of its deliveries.
+    #[must_use]
+    pub fn pause(&self, now: Timestamp) -> Option<SignedDuration> {
+        let pause = self.again(now).filter(|_| self.is_of_all())?.duration_since(now);
+        pause.is_positive().then_some(pause)
     }
 }
 
@@ -98,16 +120,28 @@ pub struct AttemptRecord {
     pub http_status: Option<u16>,
 }
 
-/// Reads the value of `Retry-After`: a number of seconds from `now`, or an HTTP date (RFC 9110, 10.2.3). `None` for
-/// anything else.
+/// Reads the value of `Retry-After`: an HTTP date, or a number of seconds from `now` (RFC 9110, 10.2.3). Fractions of
+/// seconds and lists occur, too; of a list, the latest time counts. `None` for anything else.
 #[must_use]
 pub fn parse_retry_after(value: &str, now: Timestamp) -> Option<Timestamp> {
     let value = value.trim();
-    if !value.is_empty() && value.bytes().all(|b| b.is_ascii_digit()) {
-        let seconds = value.parse().unwrap_or(i64::MAX);
-        return Some(now.checked_add(SignedDuration::from_secs(seconds)).unwrap_or(Timestamp::MAX));
+    if let Some(date) = httpdate::parse_http_date(value).ok().and_then(|date| Timestamp::try_from(date).ok()) {
+        return Some(date);
     }
-    Timestamp::try_from(httpdate::parse_http_date(value).ok()?).ok()
+    let latest = value.split(',').filter_map(|item| seconds(item.trim())).max()?;
+    Some(now.checked_add(latest).unwrap_or(Timestamp::MAX))
+}
+
+/// Reads a number of seconds, rounded up to whole ones.
+fn seconds(text: &str) -> Option<SignedDuration> {
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+    let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    if whole.is_empty() || !digits(whole) || !digits(fraction) {
+        return None;
+    }
+    let seconds: i64 = whole.parse().unwrap_or(i64::MAX);
+    let more = fraction.bytes().any(|digit| digit != b'0');
+    Some(SignedDuration::from_secs(seconds.saturating_add(i64::from(more))))
 }
 
 #[cfg(test)]
@@ -115,17 +149,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_long_pause_concerns_all_deliveries() {
+    fn what_an_endpoint_asks_for() {
         let t = |seconds| Timestamp::from_second(seconds).unwrap();
-        for (status, asked, want) in [
-            (503, Some(10), None),
-            (503, Some(11), Some(11)),
-            (429, Some(3600), Some(3600)),
-            (429, Some(90_000), Some(3600)),
-            (500, Some(60), None),
-            (503, None, None),
+        for (status, asked, again, pause) in [
+            (503, Some(10), Some(10), Some(10)),
+            (429, Some(3600), Some(3600), Some(3600)),
+            (429, Some(90_000), Some(3600), Some(3600)),
+            (503, Some(-5), Some(-5), None),
+            (500, Some(60), Some(60), None),
+            (301, Some(90_000), Some(86_400), None),
+            (503, None, None, None),
         ] {
-            assert_eq!(Outcome::response(status, asked.map(t)).pause(t(0)), want.map(t), "{status} {asked:?}");
+            let outcome = Outcome::response(status, asked.map(t));
+            let want = (again.map(t), pause.map(SignedDuration::from_secs));
+            assert_eq!((outcome.again(t(0)), outcome.pause(t(0))), want, "{status} {asked:?}");
         }
     }
 
@@ -138,7 +175,15 @@ mod tests {
             ("Thu, 01 Jan 2026 01:00:00 GMT", Some("2026-01-01T01:00:00Z")),
             ("Thursday, 01-Jan-26 01:00:00 GMT", Some("2026-01-01T01:00:00Z")),
             ("-1", None),
-            ("1.5", None),
+            ("6.939", Some("2026-01-01T00:00:07Z")),
+            ("7.0", Some("2026-01-01T00:00:07Z")),
+            ("7.", Some("2026-01-01T00:00:07Z")),
+            ("7, 2", Some("2026-01-01T00:00:07Z")),
+            ("soon, 2,7.5 ", Some("2026-01-01T00:00:08Z")),
+            (".5", None),
+            ("7s", None),
+            ("+7", None),
+            ("1e3", None),
             ("soon", None),
             ("", None),
         ] {

@@ -1,9 +1,10 @@
 //! One attempt at a delivery whose turn has come.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use hookwright_core::delivery::health::LastAttempt;
-use hookwright_core::delivery::outcome::{Outcome, OutcomeKind};
+use hookwright_core::delivery::outcome::{Outcome, OutcomeKind, SHORT_PAUSE};
 use hookwright_core::event::Event;
 use hookwright_core::nats::delivery_id::DeliveryId;
 use jiff::Timestamp;
@@ -62,6 +63,11 @@ impl Deliverer {
         let outcome = self.send(subscription, event, &delivery.id, started, &mut permits.attempt).await;
         let took = clock.elapsed();
         self.metrics.attempt(outcome.kind, took);
+        let pause = outcome.pause(self.clock.now());
+        if outcome.is_too_much() || pause.is_some() {
+            let pause = pause.and_then(|pause| Duration::try_from(pause.min(SHORT_PAUSE)).ok());
+            permits.lane.slow_down(outcome.is_too_much(), pause);
+        }
         permits.lane.attempted(outcome.kind, took);
         if outcome.kind.is_of_endpoint() {
             subscription.tenant.attempted(outcome.http_status.is_some());

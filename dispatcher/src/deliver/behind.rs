@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use hookwright_core::delivery::event_ref::EventRef;
-use hookwright_core::delivery::outcome::Outcome;
+use hookwright_core::delivery::outcome::{Outcome, SHORT_PAUSE};
 use hookwright_core::delivery::postpone::Postponed;
 use hookwright_core::position::{Gone, Position, Reason, Waits};
 use hookwright_core::record::DisabledFor;
@@ -112,7 +112,8 @@ impl Deliverer {
             return;
         }
         let created = delivery.published.event.stream_created;
-        if let Some(until) = outcome.pause(now) {
+        let pause = outcome.pause(now).filter(|pause| *pause > SHORT_PAUSE);
+        if let Some(until) = pause.and_then(|pause| now.checked_add(pause).ok()) {
             self.positions.change(cell, created, |position| (position.pause(until, now), ())).await;
         }
         let opens = cell.failed(&delivery.id) || self.is_of_ours(delivery, outcome);

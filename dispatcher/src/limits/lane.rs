@@ -5,7 +5,8 @@
 //! maximum, as TCP opens its window (RFC 5681, slow start). It gives back permits that it does not use (RFC 7661).
 //! Lanes together never open into the second half of the dispatcher's attempts, which is kept for lanes that have not
 //! opened. So endpoints that hang leave some attempts to others, however many they took before. After [`TRIP`]
-//! time-outs in a row a lane lets in one delivery at a time, until one is answered and the lane opens anew.
+//! time-outs in a row a lane lets in one delivery at a time, until one is answered and the lane opens anew. An endpoint
+//! that gets too much (429) narrows its lane to one attempt at once, and a pause that it asks for holds the lane.
 //!
 //! **Waiting.** Parking is expensive: NATS stores the event, the delivery comes back after a second at the earliest,
 //! and the park quota is meant for endpoints that fail. So a backlog waits if the lane, at its pace, will have taken
@@ -94,6 +95,10 @@ struct State<W> {
     /// Whether the lane is among those to sweep.
     swept: bool,
     answers: Answers,
+    /// Nothing starts before, because the endpoint has asked for a pause. Until then, no delivery waits too long.
+    paused: Option<Instant>,
+    /// Whether the attempt that ends now was refused because it was too much.
+    slowed: bool,
     /// When deliveries last waited because the dispatcher was slow. Until then, their wait is no fault of the endpoint.
     delayed_by_us: Option<Instant>,
 }
@@ -177,6 +182,8 @@ impl<W: Waits> Lane<W> {
             waiting: VecDeque::new(),
             swept: false,
             answers: Answers::default(),
+            paused: None,
+            slowed: false,
             delayed_by_us: None,
         };
         Arc::new(Self { shared: Arc::clone(shared), state: Mutex::new(state) })
@@ -196,7 +203,7 @@ impl<W: Waits> Lane<W> {
             drop(state);
             return waiting.leave();
         }
-        if state.under_way < state.open {
+        if state.under_way < state.open && !state.is_paused() {
             state.under_way += 1;
             drop(state);
             return waiting.start(Permit(Arc::clone(self)));
@@ -222,10 +229,21 @@ impl<W: Waits> Lane<W> {
         if !state.answers.attempted(outcome, took) {
             return;
         }
-        if !state.waiting.is_empty() && !scarce && state.open < self.shared.in_flight {
+        // A refusal because of too much is an answer, and opens nothing.
+        let slowed = std::mem::take(&mut state.slowed);
+        if !state.waiting.is_empty() && !scarce && !slowed && state.open < self.shared.in_flight {
             state.open += 1;
             self.start_next(state);
         }
+    }
+
+    /// Narrows the lane to one attempt, holds it for a pause, or both.
+    fn slow_down(&self, narrow: bool, pause: Option<Duration>) {
+        let mut state = self.state();
+        if narrow {
+            (state.open, state.slowed) = (1, true);
+        }
+        state.paused = state.paused.max(pause.map(|pause| Instant::now() + pause));
     }
 
     /// Takes back a permit and starts the next in the queue.
@@ -247,7 +265,7 @@ impl<W: Waits> Lane<W> {
     }
 
     fn start_next(self: &Arc<Self>, mut state: MutexGuard<'_, State<W>>) {
-        if state.under_way >= state.open || self.shared.is_closed() {
+        if !state.may_start(&self.shared) {
             return;
         }
         let Some(next) = state.waiting.pop_front() else { return };
@@ -257,8 +275,13 @@ impl<W: Waits> Lane<W> {
     }
 
     /// Returns whether something still waits.
-    fn sweep(&self, now: Instant, allowance: Allowance) -> bool {
+    fn sweep(self: &Arc<Self>, now: Instant, allowance: Allowance) -> bool {
         let mut state = self.state();
+        // After a pause nothing else may be under way that would start the next when it ends.
+        while state.paused.is_some() && !state.waiting.is_empty() && state.may_start(&self.shared) {
+            self.start_next(state);
+            state = self.state();
+        }
         let leaving = state.leaving(&self.shared, now, allowance);
         state.swept = !state.waiting.is_empty();
         if !state.swept {
@@ -278,6 +301,15 @@ impl<W: Waits> Lane<W> {
 }
 
 impl<W: Waits> State<W> {
+    fn is_paused(&self) -> bool {
+        self.paused.is_some_and(|until| Instant::now() < until)
+    }
+
+    /// Whether the next in the queue may start.
+    fn may_start(&self, shared: &Shared<W>) -> bool {
+        self.under_way < self.open && !self.is_paused() && !shared.is_closed()
+    }
+
     /// Takes out everything that won't have its turn in time, the oldest first.
     fn leaving(&mut self, shared: &Shared<W>, now: Instant, allowance: Allowance) -> VecDeque<Entry<W>> {
         let ours = self.answers.are_delayed_by_us(allowance);
@@ -303,13 +335,14 @@ impl<W: Waits> State<W> {
         let stay = self.answers.look(now, every).clamp(shared.waiting, shared.most_waiting);
         // From then on the pace of the lane is known.
         let pace_known = LINGER + if self.answers.hangs() { PACE * 2 } else { PACE };
-        let delayed_by_us = self.delayed_by_us;
+        let (delayed_by_us, paused) = (self.delayed_by_us, self.paused);
         let leaves = |left: &mut usize, entry: &Entry<W>| {
             let age = age(entry);
-            let waited = delayed_by_us.map_or(age, |until| age.min(now.saturating_duration_since(until)));
+            let since = |until: Option<Instant>| until.map_or(age, |until| now.saturating_duration_since(until));
+            let waited = age.min(since(delayed_by_us));
             let leaves = closed
                 || age >= START_WITHIN_WHEN_SLOW
-                || waited >= START_WITHIN
+                || waited.min(since(paused)) >= START_WITHIN
                 || waited >= LINGER && entry.crowded && *left > shared.in_flight
                 || waited >= pace_known && *left > stay;
             *left -= usize::from(leaves);
@@ -331,6 +364,11 @@ impl<W: Waits> Permit<W> {
     /// Counts the attempt, which has ended.
     pub(crate) fn attempted(&self, outcome: OutcomeKind, took: Duration) {
         self.0.attempted(outcome, took);
+    }
+
+    /// Has the lane slow down, as the endpoint has asked: to one attempt at a time, for a pause, or both.
+    pub(crate) fn slow_down(&self, narrow: bool, pause: Option<Duration>) {
+        self.0.slow_down(narrow, pause);
     }
 }
 
