@@ -24,7 +24,7 @@ async fn what_is_nested_too_deep_stops_nothing_else() {
             "producerRef": { "name": "orders" }, "type": "a", "versions": [{ "version": "1", "jsonSchema": deep() }],
         },
     });
-    plane.apply_json(&schema).await.unwrap();
+    plane.kubectl_stdin(&["apply", "-f", "-"], &schema.to_string()).await.unwrap();
     shop.subscribe("managed", &[">"], json!({})).await;
     // A client may write managedFields as it likes, but only in a PUT.
     for (plural, name) in [("subscriptions", "managed"), ("producers", "orders")] {
