@@ -80,8 +80,8 @@ async fn a_request_resumes_after_a_410_without_an_edit() {
     })
     .await;
     resume(&shop, "gone", "twice").await;
-    shop.status("gone", "Healthy", |status| status["health"] == "Healthy").await;
     shop.publish(&shop.event("order.created", "after")).await;
+    shop.status("gone", "Healthy", |status| status["health"] == "Healthy").await;
     let all = |status: &serde_json::Value| {
         let count = |field: &str| status["delivery"][field].as_u64().unwrap_or_default();
         count("delivered") + count("deadLettered") >= 10

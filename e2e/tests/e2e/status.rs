@@ -24,9 +24,8 @@ fn activities(status: &Value) -> Vec<&str> {
 
 /// How soon a turn is seen, `scale` judges in its long form.
 #[tokio::test]
-async fn an_endpoint_turns_unhealthy_in_ten_seconds_and_healthy_in_thirty() {
+async fn an_endpoint_turns_unhealthy_after_three_failures_and_healthy_in_thirty_seconds() {
     let (shop, _machine) = shared().await;
-    // 0, 4, 8 and 12 s: well on either side of the ten seconds.
     shop.subscribe("sick", &[">"], fixed("4s")).await;
     shop.subscribe("waits", &[">"], fixed("1h")).await;
     shop.publish(&shop.event("a", "{}")).await;
@@ -47,8 +46,7 @@ async fn an_endpoint_turns_unhealthy_in_ten_seconds_and_healthy_in_thirty() {
     shop.status("sick", "Unhealthy", |status| status["health"] == "Unhealthy").await;
     let failed = shop.receiver.requests("/sick");
     let failed: Vec<_> = failed.iter().filter(|request| !request.succeeded()).collect();
-    // By the dispatcher's clock, at the third failure or later.
-    assert!(failed.iter().skip(2).any(|request| request.at - failed[0].at >= Duration::from_secs(9)), "too early");
+    assert!(failed.len() >= 3, "{} failures are no turn", failed.len());
 
     shop.receiver.answer("/sick", Answer::status(200));
     let last_failure = || {

@@ -323,6 +323,25 @@ async fn after_time_outs_one_at_a_time_until_it_is_answered() {
     drop((entered, probe));
 }
 
+#[tokio::test(start_paused = true)]
+async fn an_endpoint_that_gets_too_much_gets_one_at_a_time_and_its_pause() {
+    let lane = free_lane(8);
+    let permits = all(&lane);
+    let pause = Duration::from_secs(5);
+    permits[0].slow_down(true, Some(pause));
+    permits[0].attempted(OutcomeKind::Rejected, QUICK);
+    let mut entered = others(&lane, 2);
+    drop(permits);
+    lane.shared.sweep(Instant::now(), Allowance::default());
+    assert_eq!((lane.state().open, lane.state().under_way, waiting(&lane)), (1, 0, 2));
+    tokio::time::advance(pause).await;
+    lane.shared.sweep(Instant::now(), Allowance::default());
+    assert_eq!((lane.state().under_way, waiting(&lane)), (1, 1), "none has waited too long");
+    let permit = entered.remove(0).await.unwrap().unwrap();
+    permit.attempted(OutcomeKind::Delivered, QUICK);
+    assert_eq!(lane.state().open, 2);
+}
+
 #[tokio::test]
 async fn once_closed_nothing_starts_and_what_waits_leaves() {
     let lane = free_lane(8);

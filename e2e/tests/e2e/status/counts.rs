@@ -102,7 +102,7 @@ async fn the_counts_of_the_dead_are_folded_once_by_two_operators_and_retrying_is
 }
 
 fn kubeconfig(world: &World) -> std::path::PathBuf {
-    world.folder().join("kube/operator.kubeconfig")
+    world.folder().join("kube/hookwright-operator.kubeconfig")
 }
 
 const RATE: u64 = 20;
