@@ -4,7 +4,11 @@
 //! folded, malformed and many of them are fine, up to [`MAX_HEAD`] bytes. What follows matters only to the connection,
 //! which is used again if the response was well-formed and was read to its exact end (RFC 9112, 6.3 and 9.3).
 
+mod chunks;
+
 use std::time::Duration;
+
+use chunks::Chunks;
 
 /// The most bytes of a response's head, with those of interim responses. The status of a longer one counts.
 const MAX_HEAD: usize = 64 << 10;
@@ -333,58 +337,6 @@ impl Fields {
             // A request that is under way when the time ends finds the connection closed.
             Some(seconds) => KeepAlive::For(Duration::from_secs(seconds.min(3600)) * 3 / 4),
         }
-    }
-}
-
-/// Finds the end of a chunked body (RFC 9112, 7.1).
-#[derive(Debug, Clone, Copy, Default)]
-enum Chunks {
-    #[default]
-    Begin,
-    Size(u64),
-    Extension(u64),
-    Data(u64),
-    AfterData,
-    TrailerBegin,
-    Trailer,
-}
-
-impl Chunks {
-    /// Reads on. Returns how many bytes follow the end, if it was reached.
-    fn read(&mut self, mut bytes: &[u8]) -> Result<Option<usize>, Malformed> {
-        while let Some((&byte, rest)) = bytes.split_first() {
-            let digit = char::from(byte).to_digit(16).map(u64::from);
-            *self = match (*self, byte) {
-                (Self::Begin, _) => Self::Size(digit.ok_or(Malformed)?),
-                (Self::Size(0) | Self::Extension(0), b'\n') => Self::TrailerBegin,
-                (Self::Size(size) | Self::Extension(size), b'\n') => Self::Data(size),
-                (Self::Size(size), b';' | b' ' | b'\t' | b'\r') => Self::Extension(size),
-                (Self::Size(size), _) => {
-                    let size = size.checked_mul(16).and_then(|size| size.checked_add(digit?));
-                    Self::Size(size.ok_or(Malformed)?)
-                }
-                (Self::Extension(size), _) => Self::Extension(size),
-                (Self::Data(size), _) => {
-                    let read = usize::try_from(size).unwrap_or(usize::MAX).min(bytes.len());
-                    bytes = &bytes[read..];
-                    *self = if size == read as u64 { Self::AfterData } else { Self::Data(size - read as u64) };
-                    continue;
-                }
-                (Self::AfterData | Self::TrailerBegin, b'\r') => *self,
-                (Self::AfterData, b'\n') => Self::Begin,
-                (Self::AfterData, _) => return Err(Malformed),
-                (Self::TrailerBegin, b'\n') => return Ok(Some(rest.len())),
-                (Self::TrailerBegin | Self::Trailer, byte) => {
-                    if byte == b'\n' {
-                        Self::TrailerBegin
-                    } else {
-                        Self::Trailer
-                    }
-                }
-            };
-            bytes = rest;
-        }
-        Ok(None)
     }
 }
 

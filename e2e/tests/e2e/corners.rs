@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
+use crate::schemas::{declare, schema};
 use crate::shop::{SOON, Shop, beside, condition, metric, once_in_three};
 
 async fn world() -> World {
@@ -162,18 +163,7 @@ async fn a_record_of_a_newer_version_stops_its_producer_and_no_other() {
     let other = Shop::open(&world, json!({})).await;
     for shop in [&shop, &other] {
         shop.subscribe("all", &[">"], json!({})).await;
-        let schema = json!({
-            "apiVersion": "hookwright.dev/v1alpha1",
-            "kind": "EventSchema",
-            "metadata": { "name": "typed", "namespace": shop.namespace },
-            "spec": {
-                "producerRef": { "name": "orders" },
-                "type": "typed",
-                "versions": [{ "version": "1", "jsonSchema": {} }],
-            },
-        });
-        world.control_plane.apply_json(&schema).await.unwrap();
-        world.wait_ready(&shop.namespace, "eventschemas", "typed").await.unwrap();
+        declare(shop, &schema(shop, "typed", "typed", &[("1", json!({}))], json!({}))).await;
     }
     let producer = world.control_plane.get(&shop.namespace, "producers", "orders").await.unwrap();
     let jetstream = world.nats.jetstream(User::Operator).await.unwrap();

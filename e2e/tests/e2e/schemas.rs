@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::shop::{EVENT_SCHEMAS, SOON, Shop, condition, merge, shared};
 
 /// An EventSchema of `orders` for the type, with these versions; `spec` is laid over it.
-fn schema(shop: &Shop<'_>, name: &str, kind: &str, versions: &[(&str, Value)], spec: Value) -> Value {
+pub(crate) fn schema(shop: &Shop<'_>, name: &str, kind: &str, versions: &[(&str, Value)], spec: Value) -> Value {
     let versions: Vec<Value> =
         versions.iter().map(|(v, schema)| json!({ "version": v, "jsonSchema": schema })).collect();
     let mut object = json!({
@@ -25,7 +25,8 @@ fn schema(shop: &Shop<'_>, name: &str, kind: &str, versions: &[(&str, Value)], s
     object
 }
 
-async fn declare(shop: &Shop<'_>, object: &Value) {
+/// Applies an EventSchema and waits until it is Ready.
+pub(crate) async fn declare(shop: &Shop<'_>, object: &Value) {
     shop.world.control_plane.apply_json(object).await.unwrap();
     let name = object["metadata"]["name"].as_str().unwrap();
     shop.world.control_plane.wait_ready(&shop.namespace, "eventschemas", name, SOON).await.unwrap();

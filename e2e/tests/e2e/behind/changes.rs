@@ -5,25 +5,15 @@ use hookwright_e2e::{Event, Options, User, World};
 use serde_json::json;
 
 use super::{delivered, suspended_with};
-use crate::shop::{SOON, Shop, beside, shared};
+use crate::schemas::{declare, schema};
+use crate::shop::{Shop, beside, shared};
 
 #[tokio::test]
 async fn what_the_schemas_forbid_by_now_becomes_a_dead_letter() {
     let (shop, _machine) = shared().await;
     let uid = suspended_with(&shop, "judged", 5).await;
-    let schema = json!({
-        "apiVersion": "hookwright.dev/v1alpha1",
-        "kind": "EventSchema",
-        "metadata": { "name": "small", "namespace": shop.namespace },
-        "spec": {
-            "producerRef": { "name": "orders" },
-            "type": "order.created",
-            "versions": [{ "version": "1", "jsonSchema": { "type": "integer", "maximum": 3 } }],
-        },
-    });
-    let plane = &shop.world.control_plane;
-    plane.apply_json(&schema).await.unwrap();
-    plane.wait_ready(&shop.namespace, "eventschemas", "small", SOON).await.unwrap();
+    let small = json!({ "type": "integer", "maximum": 3 });
+    declare(&shop, &schema(&shop, "small", "order.created", &[("1", small)], json!({}))).await;
     shop.produce("orders", "events", json!({ "validation": "Enforce" })).await;
     shop.subscribe("judged", &["order.*"], json!({ "suspend": false })).await;
     delivered(&shop, "/judged", 4).await;
