@@ -42,8 +42,7 @@ pub(super) async fn options(settings: &NatsSettings) -> Result<ConnectOptions, N
     if let Some((certificate, key)) = certificate {
         options = options.add_client_certificate(certificate.clone(), key.clone());
     }
-    // The client leaves it to the server whether there is TLS. Whoever answers in the server's place would say no, and be
-    // given the password.
+    // The client leaves it to the server whether there is TLS. An impostor would say no, and be given the password.
     Ok(options.require_tls(settings.ca_file.is_some() || certificate.is_some()))
 }
 
