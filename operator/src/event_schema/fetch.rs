@@ -29,7 +29,7 @@ pub(super) struct Fetched {
     pub(super) in_force: Vec<VersionedSchema>,
 }
 
-pub(super) async fn fetch(schema: &EventSchema, uid: &EventSchemaUid, ctx: &Context) -> JsResult<Fetched> {
+pub(super) async fn fetch(schema: &Arc<EventSchema>, uid: &EventSchemaUid, ctx: &Context) -> JsResult<Fetched> {
     ctx.producers.listed.wait().await;
     ctx.schemas.listed.wait().await;
     let producer = ctx.producers.store.get(&schema.producer_ref());
@@ -51,30 +51,35 @@ pub(super) async fn fetch(schema: &EventSchema, uid: &EventSchemaUid, ctx: &Cont
     }
     let rivals = ctx.schemas.of_producer(&schema.producer_ref());
     let crowded = crowded(schema, &rivals, ctx).then_some(ctx.settings.limits.event_schemas_per_producer);
-    Ok(Fetched { producer, older: older(schema, &rivals), crowded, published, in_force })
+    Ok(Fetched { producer, older: older(schema, &rivals, ctx), crowded, published, in_force })
 }
 
-/// Returns a key by which the older of two EventSchemas counts first, in whatever order they are looked at.
-fn age(schema: &EventSchema) -> impl Ord {
-    (schema.creation_timestamp().map(|time| time.0), schema.uid())
+/// Returns a key by which the older of two EventSchemas counts first, in whatever order they are looked at. The API server
+/// tells their age in whole seconds; within one, the one that was accepted before counts first.
+fn age(schema: &Arc<EventSchema>, ctx: &Context) -> impl Ord + use<> {
+    (schema.creation_timestamp().map(|time| time.0), !is_accepted(schema, ctx), schema.uid())
+}
+
+/// Returns whether a generation of this EventSchema was ever accepted.
+fn is_accepted(schema: &Arc<EventSchema>, ctx: &Context) -> bool {
+    let latest = ctx.schemas.own_writes.newest(schema);
+    latest.status.as_ref().is_some_and(|status| status.latest.is_some())
 }
 
 /// Returns whether others leave no room for this EventSchema. The older ones count, whether they are accepted or not,
 /// and so do all that were accepted.
-fn crowded(schema: &EventSchema, rivals: &[Arc<EventSchema>], ctx: &Context) -> bool {
+fn crowded(schema: &Arc<EventSchema>, rivals: &[Arc<EventSchema>], ctx: &Context) -> bool {
     let most = ctx.settings.limits.event_schemas_per_producer;
-    let accepted = |rival: &Arc<EventSchema>| {
-        let latest = ctx.schemas.own_writes.newest(rival);
-        latest.status.as_ref().is_some_and(|status| status.latest.is_some())
+    let counts = |rival: &&Arc<EventSchema>| {
+        rival.uid() != schema.uid() && (age(rival, ctx) < age(schema, ctx) || is_accepted(rival, ctx))
     };
-    let others = rivals.iter().filter(|rival| rival.uid() != schema.uid());
-    rivals.len() > most && others.filter(|rival| age(rival) < age(schema) || accepted(rival)).count() >= most
+    rivals.len() > most && rivals.iter().filter(counts).count() >= most
 }
 
 /// Returns the name of an older EventSchema for the same type. Only the oldest one for a type is used.
-fn older(schema: &EventSchema, rivals: &[Arc<EventSchema>]) -> Option<String> {
+fn older(schema: &Arc<EventSchema>, rivals: &[Arc<EventSchema>], ctx: &Context) -> Option<String> {
     let older = |rival: &&Arc<EventSchema>| {
-        rival.spec.type_ == schema.spec.type_ && rival.uid() != schema.uid() && age(rival) < age(schema)
+        rival.spec.type_ == schema.spec.type_ && rival.uid() != schema.uid() && age(rival, ctx) < age(schema, ctx)
     };
     rivals.iter().find(older).map(|rival| rival.name_any())
 }
