@@ -13,9 +13,7 @@ pub const VERSION: u32 = 1;
 #[derive(Debug, thiserror::Error)]
 pub enum RecordError {
     /// A newer release wrote the record.
-    #[error(
-        "the record has version {0}, this build reads up to {VERSION}: upgrade the dispatchers before the operator"
-    )]
+    #[error("the record has version {0}, this build reads up to {VERSION}: upgrade the dispatchers")]
     Newer(u32),
     /// The record doesn't have the form that its version requires.
     #[error("the record can't be read")]

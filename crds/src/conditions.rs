@@ -152,6 +152,8 @@ reasons! {
     Programmed,
     /// The operator waits for something that the message names.
     Pending,
+    /// Some dispatchers are of an older release, which can't read what this generation asks for.
+    WaitingForDispatchers,
     /// No dispatcher is alive.
     NoDispatchers,
     /// No dispatcher can use all records of the Producer, so none serves it.

@@ -3,6 +3,7 @@
 //! `loader` and `disabled` follow NATS. All other rooms only read the index.
 
 pub(crate) mod disabled;
+pub(crate) mod features;
 pub(crate) mod index;
 pub(crate) mod loader;
 pub(crate) mod schema;

@@ -20,6 +20,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 use tracing::{info, warn};
 
+use crate::config::features;
 use crate::config::index::Index;
 use crate::position::cells::Cells;
 
@@ -215,7 +216,9 @@ impl Renewer {
         }
         let revision = self.loaded.borrow_and_update().unwrap_or_default();
         let positions = self.loaded_positions.borrow_and_update().unwrap_or_default();
-        let lease = DispatcherLease { version: VERSION, revision, positions, unserved: self.index.unserved() };
+        let features = features::read().iter().map(|feature| feature.name().to_owned()).collect();
+        let lease =
+            DispatcherLease { version: VERSION, revision, positions, unserved: self.index.unserved(), features };
         let value = encode(&lease).map_err(LeaseError::Encode)?;
         let put = async {
             let jetstream = &self.nats.jetstream;

@@ -59,6 +59,6 @@ pub(crate) struct Context {
 impl Context {
     /// Returns access to the records of an object.
     pub(crate) fn records<'a, K>(&'a self, object: &'a K) -> Records<'a, K> {
-        Records { object, js: &self.js, client: &self.client }
+        Records { object, js: &self.js, client: &self.client, leases: &self.leases }
     }
 }

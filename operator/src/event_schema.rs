@@ -96,6 +96,9 @@ async fn attempt(
     };
     let versions = status::published(&record, &fetched);
     let written = apply::apply(&record, schema, ctx).await?;
+    if let Some(waits) = written.waits {
+        return Ok(SchemaOutcome::Applied { rollout: waits, fresh: written.fresh, versions });
+    }
     settle(schema, uid, &record.producer, ctx);
     let this = ObjectRef::from_obj(&**schema);
     let generation = schema.meta().generation.unwrap_or_default();

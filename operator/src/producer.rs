@@ -30,6 +30,7 @@ use crate::reconcile::failures::jittered;
 use crate::reconcile::panics;
 use crate::reconcile::programmed;
 use crate::refusal::Refusal;
+use crate::status::conditions::Judgement;
 use apply::Applied;
 use status::ProducerOutcome;
 
@@ -91,12 +92,18 @@ async fn attempt(producer: &Producer, uid: &ProducerUid, ctx: &Context) -> Resul
     };
     let waits_for = enforce::waits_for(&valid, ctx).await?;
     if waits_for > 0 {
-        return Ok(ProducerOutcome::Waiting { schemas: waits_for });
+        let message =
+            format!("Waiting for {waits_for} EventSchemas to be in place, or refused, before they are enforced.");
+        return Ok(ProducerOutcome::Waiting(Judgement::unknown(Reason::Pending, message)));
     }
     let plan = build::build(valid);
     let (live, stream, fresh) = match apply::apply(&plan, current, producer, ctx).await? {
         Applied::Refused(refusal) => return refuse(producer, uid, refusal, ctx).await,
-        Applied::Live { live, stream, fresh } => (live, stream, fresh),
+        Applied::Waits(waits) => return Ok(ProducerOutcome::Waiting(Judgement::programmed(waits))),
+        Applied::Live { live, stream, fresh, waits: Some(rollout) } => {
+            return Ok(ProducerOutcome::Live { live, stream, rollout, fresh });
+        }
+        Applied::Live { live, stream, fresh, waits: None } => (live, stream, fresh),
     };
     let goal = Goal::Config(live.revision);
     ctx.triggers.producers.when_loaded(ObjectRef::from_obj(producer), goal, uid);
@@ -148,6 +155,6 @@ fn remember(ctx: &Context, uid: &ProducerUid, outcome: &ProducerOutcome) -> bool
             let (accepted, live) = (Err(refusal.clone()), live.clone());
             ctx.producer_states.set(uid, ProducerState { accepted, live, unserved })
         }
-        ProducerOutcome::Waiting { .. } | ProducerOutcome::Unavailable | ProducerOutcome::Failed(_) => false,
+        ProducerOutcome::Waiting(_) | ProducerOutcome::Unavailable | ProducerOutcome::Failed(_) => false,
     }
 }

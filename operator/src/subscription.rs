@@ -184,7 +184,7 @@ async fn attempt(
     let rollout = rollout(subscription, fetched, &written, ctx).await?;
     let outcome = SubscriptionOutcome::Applied { rollout, fresh: written.fresh, revision: written.revision };
     let rests = if valid.suspended { Rests::Suspended } else { Rests::No };
-    Ok(Attempted { outcome, started, rests: Some(rests) })
+    Ok(Attempted { outcome, started, rests: written.waits.is_none().then_some(rests) })
 }
 
 /// Stops what was delivered until now: the spec, or something that it refers to, can't be used as it is.
@@ -213,6 +213,9 @@ async fn rollout(
     written: &Written,
     ctx: &Context,
 ) -> Result<Option<Rollout>, ReconcileError> {
+    if written.waits.is_some() {
+        return Ok(written.waits);
+    }
     let this = ObjectRef::from_obj(subscription);
     let is_served = |producer: &FoundProducer| !ctx.leases.unserved().contains(&producer.uid);
     let is_latched = !written.fresh && status::is_programmed(subscription);

@@ -20,7 +20,7 @@ pub const RENEW: Duration = Duration::from_secs(2);
 
 /// The value of a lease. A reader ignores fields that it doesn't know: dispatchers are upgraded before the operator, and
 /// a lease that an older operator could not read would keep everything from becoming programmed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct DispatcherLease {
     /// The record version, [`crate::record::VERSION`].
@@ -34,6 +34,10 @@ pub struct DispatcherLease {
     /// it, or a newer release wrote it. Records of these Producers count as not loaded, whatever the revision.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unserved: Vec<ProducerUid>,
+    /// The names of the [`Feature`](crate::record::Feature)s that the dispatcher reads. A newer dispatcher may read
+    /// features that the reader of the lease doesn't know.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub features: Vec<String>,
 }
 
 /// The value of a slot's lease: the dispatcher that does the owned work of the slot's Subscriptions.
@@ -53,7 +57,8 @@ mod tests {
 
     #[test]
     fn a_lease_of_a_newer_dispatcher_can_be_read() {
-        let lease: DispatcherLease = decode(br#"{"version":1,"revision":7,"features":9}"#).unwrap();
-        assert_eq!(lease, DispatcherLease { version: 1, revision: 7, positions: 0, unserved: Vec::new() });
+        let lease: DispatcherLease = decode(br#"{"version":1,"revision":7,"features":["Later"],"more":9}"#).unwrap();
+        let features = vec!["Later".to_owned()];
+        assert_eq!(lease, DispatcherLease { version: 1, revision: 7, positions: 0, unserved: Vec::new(), features });
     }
 }

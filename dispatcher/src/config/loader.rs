@@ -5,13 +5,14 @@ use std::sync::Arc;
 use hookwright_core::destination::egress::EgressPolicy;
 use hookwright_core::nats::ids::SubscriptionUid;
 use hookwright_core::nats::names::{CONFIG_BUCKET, ConfigKey, parse_deleted_key};
-use hookwright_core::record::{EventSchemaRecord, ProducerRecord, SubscriptionRecord, decode};
+use hookwright_core::record::{EventSchemaRecord, ProducerRecord, SubscriptionRecord};
 use hookwright_core::seal::{Sealed, SealingKey};
 use hookwright_runtime::logging::chain;
 use hookwright_runtime::mirror::{Change, Mirror};
 use hookwright_runtime::nats::Nats;
 use tracing::{debug, error, warn};
 
+use crate::config::features;
 use crate::config::index::Index;
 use crate::config::schema::Schema;
 use crate::config::subscription::Subscription;
@@ -79,14 +80,14 @@ impl ConfigLoader {
     fn put(&self, key: &ConfigKey, value: &[u8], revision: u64) -> Result<(), String> {
         match key {
             ConfigKey::Producer(uid) => {
-                let record: ProducerRecord = decode(value).map_err(|error| chain(&error))?;
+                let record: ProducerRecord = features::record(value)?;
                 if record.uid != *uid {
                     return Err("the record belongs to another object".to_owned());
                 }
                 self.index.put_producer(record);
             }
             ConfigKey::Subscription(producer, uid) => {
-                let record: SubscriptionRecord<Sealed> = decode(value).map_err(|error| chain(&error))?;
+                let record: SubscriptionRecord<Sealed> = features::record(value)?;
                 if record.identity.uid != *uid || record.producer != *producer {
                     return Err("the record belongs to another object".to_owned());
                 }
@@ -95,7 +96,7 @@ impl ConfigLoader {
             // The schema is unchanged: after each reconnect all records come again.
             ConfigKey::Schema(producer, uid) if self.index.keep_schema(producer, uid, value) => {}
             ConfigKey::Schema(producer, uid) => {
-                let record: EventSchemaRecord = decode(value).map_err(|error| chain(&error))?;
+                let record: EventSchemaRecord = features::record(value)?;
                 if record.uid != *uid || record.producer != *producer {
                     return Err("the record belongs to another object".to_owned());
                 }

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use hookwright_core::nats::ids::ProducerUid;
 use hookwright_core::nats::names::parse_slot_key;
-use hookwright_core::record;
 use hookwright_core::record::lease::{DispatcherLease, TTL};
+use hookwright_core::record::{self, Feature};
 use hookwright_runtime::logging;
 use hookwright_runtime::mirror::Change;
 use tokio::sync::watch;
@@ -36,6 +36,8 @@ pub(crate) enum Rollout {
     Unserved { live: usize },
     /// Some live dispatchers have not loaded the revision.
     Waiting { behind: usize, live: usize },
+    /// The record is not written, as some live dispatchers can't read this feature of it.
+    Unread { feature: Feature, lacking: usize, live: usize },
     /// All dispatchers that the operator knows of have loaded the revision, but there may be others.
     Unheard,
     /// All live dispatchers have loaded the revision.
@@ -47,6 +49,7 @@ struct Lease {
     config: u64,
     positions: u64,
     unserved: Vec<ProducerUid>,
+    features: Vec<String>,
     seen: Instant,
 }
 
@@ -98,16 +101,15 @@ impl Leases {
             // Whose a slot is doesn't concern the operator.
             Change::Put { key, .. } | Change::Delete { key } if parse_slot_key(&key).is_some() => {}
             Change::Put { key, value, .. } => {
-                let (config, positions, unserved) = match record::decode::<DispatcherLease>(&value) {
-                    Ok(lease) => (lease.revision, lease.positions, lease.unserved),
-                    Err(error) => {
-                        // The dispatcher is alive, but nobody knows what it has loaded. Nothing becomes Programmed
-                        // before its lease can be read.
-                        warn!(dispatcher = key, error = logging::chain(&error), "can't read a lease");
-                        (0, 0, Vec::new())
-                    }
-                };
-                self.state.lock().leases.insert(key, Lease { config, positions, unserved, seen: Instant::now() });
+                let lease = record::decode(&value).unwrap_or_else(|error| {
+                    // The dispatcher is alive, but nobody knows what it has loaded. Nothing becomes Programmed before
+                    // its lease can be read.
+                    warn!(dispatcher = key, error = logging::chain(&error), "can't read a lease");
+                    DispatcherLease::default()
+                });
+                let DispatcherLease { revision: config, positions, unserved, features, .. } = lease;
+                let lease = Lease { config, positions, unserved, features, seen: Instant::now() };
+                self.state.lock().leases.insert(key, lease);
             }
             Change::Delete { key } => drop(self.state.lock().leases.remove(&key)),
             // The bucket is in memory. It is empty after a restart of NATS, but the dispatchers live on.
@@ -166,6 +168,24 @@ impl Leases {
         }
     }
 
+    /// Returns why a record with these features can't be written yet, or none if all live dispatchers read them.
+    pub(crate) fn unread(&self, features: &[Feature]) -> Option<Rollout> {
+        if features.is_empty() {
+            return None;
+        }
+        let state = self.state.lock();
+        if state.loaded.is_none() {
+            return Some(Rollout::Unheard);
+        }
+        let live = state.live().count();
+        let lacking = |feature: Feature| {
+            let reads = |lease: &&Lease| lease.features.iter().any(|name| name == feature.name());
+            live - state.live().filter(reads).count()
+        };
+        let unread = features.iter().map(|feature| (*feature, lacking(*feature))).find(|(_, lacking)| *lacking > 0);
+        unread.map(|(feature, lacking)| Rollout::Unread { feature, lacking, live })
+    }
+
     /// Waits for at most `limit` until all live dispatchers have reached the goal. Returns at once if none is alive.
     pub(crate) async fn settle(&self, goal: Goal, producer: &ProducerUid, limit: Duration) -> Rollout {
         let settled = || !matches!(self.rollout(goal, producer), Rollout::Waiting { .. });
@@ -201,7 +221,8 @@ mod tests {
 
     fn put(leases: &Leases, key: &str, revision: u64, unserved: &[ProducerUid]) {
         let positions = revision / 2;
-        let lease = DispatcherLease { version: record::VERSION, revision, positions, unserved: unserved.to_vec() };
+        let (version, unserved) = (record::VERSION, unserved.to_vec());
+        let lease = DispatcherLease { version, revision, positions, unserved, features: Vec::new() };
         let value = record::encode(&lease).unwrap().into();
         leases.apply(Change::Put { key: key.into(), value, revision: 1 }, 1);
     }
@@ -234,6 +255,29 @@ mod tests {
         assert_eq!(leases.unserved(), HashSet::new());
         put(&leases, "b", 7, &[ProducerUid::parse("q").unwrap(), uid()]);
         assert_eq!(leases.unserved(), HashSet::from([uid()]), "by neither");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_feature_waits_for_all_live_dispatchers() {
+        let (leases, feature) = (Leases::default(), Feature::Validation);
+        let reading = |key: &str, features: &[&str]| {
+            let features = features.iter().map(|name| (*name).to_owned()).collect();
+            let lease = DispatcherLease { version: record::VERSION, features, ..DispatcherLease::default() };
+            let value = record::encode(&lease).unwrap().into();
+            leases.apply(Change::Put { key: key.into(), value, revision: 1 }, 1);
+        };
+        assert_eq!(leases.unread(&[]), None);
+        assert_eq!(leases.unread(&[feature]), Some(Rollout::Unheard), "the leases are not known yet");
+        leases.apply(Change::Loaded { revision: 0 }, 1);
+        assert_eq!(leases.unread(&[feature]), None, "nobody is alive");
+        reading("new", &["Later", feature.name()]);
+        assert_eq!(leases.unread(&[feature]), None);
+        reading("old", &["Earlier"]);
+        assert_eq!(leases.unread(&[feature]), Some(Rollout::Unread { feature, lacking: 1, live: 2 }));
+        leases.apply(Change::Put { key: "unreadable".into(), value: "{}".into(), revision: 2 }, 1);
+        assert_eq!(leases.unread(&[feature]), Some(Rollout::Unread { feature, lacking: 2, live: 3 }));
+        tokio::time::advance(TTL).await;
+        assert_eq!(leases.unread(&[feature]), None, "none of them is alive any more");
     }
 
     #[tokio::test(start_paused = true)]

@@ -17,7 +17,7 @@ pub(super) async fn apply(
     ctx.records(schema)
         .put(&key, |found| {
             let old = found.and_then(|value| record::decode::<EventSchemaRecord>(value).ok());
-            Ok(if old.as_ref() == Some(wanted) { None } else { Some(record::encode(wanted)?) })
+            Ok(if old.as_ref() == Some(wanted) { None } else { Some(wanted.clone()) })
         })
         .await
 }

@@ -12,6 +12,7 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::json;
 
+use crate::cache::leases::Rollout;
 use crate::nats::jetstream::{JetStream, JsError, JsResult, found, header_map};
 
 #[derive(Deserialize)]
@@ -40,6 +41,8 @@ pub(crate) struct Newest {
 /// A record that is in its bucket.
 pub(crate) struct Written {
     pub(crate) revision: u64,
+    /// Why this is the former record, if there was one, and not the wanted one.
+    pub(crate) waits: Option<Rollout>,
     /// Whether there was no record before. Then no dispatcher can have loaded it, whatever an old status says.
     pub(crate) fresh: bool,
 }

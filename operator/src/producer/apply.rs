@@ -10,18 +10,22 @@ use tracing::info;
 
 use super::build::Plan;
 use super::fetch::Current;
+use crate::cache::leases::Rollout;
 use crate::cache::producers::LiveProducer;
 use crate::context::Context;
 use crate::nats::consumers::{self, Kept};
 use crate::nats::drift;
 use crate::nats::jetstream::{ConsumerAction, JetStream, JsError, JsResult, created};
+use crate::nats::kv::Written;
 use crate::reconcile::error::ReconcileError;
 use crate::refusal::Refusal;
 
 /// The result of applying the plan.
 pub(crate) enum Applied {
     /// All is in place. `fresh`: there was no record of this stream before, whatever an old status says.
-    Live { live: LiveProducer, stream: Box<Info>, fresh: bool },
+    Live { live: LiveProducer, stream: Box<Info>, fresh: bool, waits: Option<Rollout> },
+    /// There is no record that dispatchers could use yet.
+    Waits(Rollout),
     /// The spec can't be applied.
     Refused(Refusal),
 }
@@ -56,14 +60,17 @@ pub(crate) async fn apply(
     let written = records.put(&key, |found| {
         let same =
             found.and_then(|value| record::decode(value).ok()).is_some_and(|found: ProducerRecord| found == wanted);
-        Ok(if same { None } else { Some(record::encode(&wanted)?) })
+        Ok(if same { None } else { Some(wanted.clone()) })
     });
-    let revision = written.await?.revision;
+    let Written { revision, waits, .. } = written.await?;
+    if let Some(waits) = waits.filter(|_| replaced || old.is_none()) {
+        return Ok(Applied::Waits(waits));
+    }
     if replaced {
         ensure_consumer(plan, &stream, js).await?;
     }
     let live = LiveProducer { stream: wanted.stream, consumer: wanted.consumer, filter: plan.filter(), revision };
-    Ok(Applied::Live { live, stream: Box::new(stream), fresh: replaced || old.is_none() })
+    Ok(Applied::Live { live, stream: Box::new(stream), fresh: replaced || old.is_none(), waits })
 }
 
 /// Returns the existing stream, if it can be read as it is.

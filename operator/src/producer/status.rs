@@ -21,8 +21,8 @@ use crate::status::write::{ReconciledObject, StatusError, sorted};
 pub(crate) enum ProducerOutcome {
     /// Stream, consumer and record are in place.
     Live { live: LiveProducer, stream: Box<Info>, rollout: Rollout, fresh: bool },
-    /// This many EventSchemas have to be settled before the Producer enforces them. Until then nothing changes.
-    Waiting { schemas: usize },
+    /// The judgement of `Programmed` says what the Producer waits for. Until then nothing changes.
+    Waiting(Judgement),
     /// The spec can't be used.
     Refused { refusal: Refusal, live: Option<LiveProducer> },
     /// NATS is away.
@@ -38,15 +38,11 @@ impl ProducerOutcome {
 }
 
 fn judge(outcome: &ProducerOutcome, before: &[Condition], generation: i64) -> Vec<(ConditionType, Judgement)> {
-    let latch = !matches!(outcome, ProducerOutcome::Live { fresh: true, .. } | ProducerOutcome::Waiting { .. });
+    let latch = !matches!(outcome, ProducerOutcome::Live { fresh: true, .. } | ProducerOutcome::Waiting(_));
     let programmed_before = find(before, ConditionType::Programmed).filter(|_| latch);
     let (accepted, programmed) = match outcome {
         ProducerOutcome::Live { rollout, .. } => (Judgement::accepted(Ok(())), Judgement::programmed(*rollout)),
-        ProducerOutcome::Waiting { schemas } => {
-            let message =
-                format!("Waiting for {schemas} EventSchemas to be in place, or refused, before they are enforced.");
-            (Judgement::accepted(Ok(())), Judgement::unknown(Reason::Pending, message))
-        }
+        ProducerOutcome::Waiting(programmed) => (Judgement::accepted(Ok(())), programmed.clone()),
         ProducerOutcome::Refused { refusal, .. } => (
             Judgement::accepted(Err(refusal)),
             Judgement::unknown(Reason::Pending, "Waiting for a spec that can be accepted."),
@@ -211,7 +207,7 @@ mod tests {
         let want =
             "Accepted=True Accepted, Programmed=Unknown Pending, Ready=Unknown Pending, Reconciling=True Pending";
         assert_eq!(
-            text(&ProducerOutcome::Waiting { schemas: 2 }, &programmed),
+            text(&ProducerOutcome::Waiting(Judgement::unknown(Reason::Pending, "2 EventSchemas")), &programmed),
             want,
             "it is not enforced yet, or not any more"
         );

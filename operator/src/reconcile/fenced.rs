@@ -7,11 +7,13 @@
 use std::fmt::Debug;
 
 use hookwright_core::nats::names::CONFIG_BUCKET;
+use hookwright_core::record::{self, Feature, Record};
 use k8s_openapi::NamespaceResourceScope;
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
+use crate::cache::leases::Leases;
 use crate::lenient::Metadata;
 use crate::nats::jetstream::JetStream;
 use crate::nats::kv::Written;
@@ -25,6 +27,7 @@ pub(crate) struct Records<'a, K> {
     pub(crate) object: &'a K,
     pub(crate) js: &'a JetStream,
     pub(crate) client: &'a Client,
+    pub(crate) leases: &'a Leases,
 }
 
 /// The generation of the object that a record was made from. A Subscription's record has it in a group.
@@ -44,29 +47,41 @@ fn generation(record: &[u8]) -> Option<i64> {
     found.generation.or(found.identity.map(|identity| identity.generation))
 }
 
+/// Returns the features of a record that the one in place doesn't have. Who can't read the others serves nothing of the
+/// Producer already.
+fn new_features<R: Record>(record: &R, in_place: Option<&[u8]>) -> Vec<Feature> {
+    let old = in_place.and_then(|json| record::decode::<R>(json).ok()).map(|old| old.features()).unwrap_or_default();
+    record.features().into_iter().filter(|feature| !old.contains(feature)).collect()
+}
+
 impl<K> Records<'_, K>
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + DeserializeOwned + Debug,
 {
-    /// Writes what `wanted` makes of the record that is there, unless it makes nothing of it.
-    pub(crate) async fn put(
+    /// Writes what `wanted` makes of the record that is there, unless it makes nothing of it, or a live dispatcher can't
+    /// read what is new in it.
+    pub(crate) async fn put<R: Record>(
         &self,
         key: &str,
-        mut wanted: impl FnMut(Option<&[u8]>) -> Result<Option<Vec<u8>>, ReconcileError>,
+        mut wanted: impl FnMut(Option<&[u8]>) -> Result<Option<R>, ReconcileError>,
     ) -> Result<Written, ReconcileError> {
         for _ in 0..TRIES {
             let found = self.js.newest(CONFIG_BUCKET, key).await?;
             let fresh = found.value.is_none();
             let Some(record) = wanted(found.value.as_deref())? else {
-                return Ok(Written { revision: found.revision, fresh });
+                return Ok(Written { revision: found.revision, waits: None, fresh });
             };
+            if let waits @ Some(_) = self.leases.unread(&new_features(&record, found.value.as_deref())) {
+                return Ok(Written { revision: found.revision, waits, fresh });
+            }
+            let json = record::encode(&record)?;
             match found.value.as_deref() {
                 Some(record) => self.guard(Some(record)).await?,
                 // There may have been a record until the object was deleted or lost its rights.
                 None => self.current().await?,
             }
-            if let Some(revision) = self.js.put_at(CONFIG_BUCKET, key, record, found.revision).await? {
-                return Ok(Written { revision, fresh });
+            if let Some(revision) = self.js.put_at(CONFIG_BUCKET, key, json, found.revision).await? {
+                return Ok(Written { revision, waits: None, fresh });
             }
         }
         Err(ReconcileError::Outdated)

@@ -66,6 +66,14 @@ impl Judgement {
                 Reason::Pending,
                 format!("Waiting for {behind} of {live} live dispatchers to load this generation."),
             ),
+            Rollout::Unread { feature, lacking, live } => Self::unknown(
+                Reason::WaitingForDispatchers,
+                format!(
+                    "Waiting for {lacking} of {live} live dispatchers to be upgraded, as they can't read the feature {}. \
+                     What was in force before stays so.",
+                    feature.name()
+                ),
+            ),
         }
     }
 

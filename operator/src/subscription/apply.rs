@@ -2,7 +2,7 @@
 
 use hookwright_core::nats::ids::{ProducerUid, SubscriptionUid};
 use hookwright_core::nats::names::{CONFIG_BUCKET, ConfigKey};
-use hookwright_core::record::{self, SubscriptionRecord};
+use hookwright_core::record::SubscriptionRecord;
 use hookwright_core::seal::Secret;
 use hookwright_crds::{OnResume, Subscription};
 use kube::Resource;
@@ -39,7 +39,7 @@ pub(crate) async fn apply(
         }
         let mut nonces = nonces(secrets)?.into_iter();
         let sealed = wanted.clone().seal(&ctx.key, || nonces.next().unwrap_or_default())?;
-        Ok(Some(record::encode(&sealed)?))
+        Ok(Some(sealed))
     });
     Ok(Some(written.await?))
 }
@@ -57,20 +57,27 @@ pub(crate) async fn refuse(
     let key = ConfigKey::Subscription(producer.clone(), uid.clone()).to_string();
     let mut is_there = false;
     let records = ctx.records(subscription);
-    let written = records.put(&key, |found| {
-        is_there = found.is_some();
-        // A record that can't be read is a newer release's.
-        let Some(old) = flow::read(found) else { return Ok(None) };
-        let mut refused = SubscriptionRecord { destination: None, ..old.clone() };
-        refused.identity.generation = subscription.meta().generation.unwrap_or_default();
-        if let Some(valid) = valid {
-            refused.select = valid.select.clone();
-            refused.delivery = valid.delivery.clone();
-            refused.flow.suspended = valid.suspended;
-        }
-        Ok(if refused == old { None } else { Some(record::encode(&refused)?) })
-    });
-    written.await?;
+    let mut refused = async |valid: Option<&ValidatedSubscription>| {
+        records
+            .put(&key, |found| {
+                is_there = found.is_some();
+                // A record that can't be read is a newer release's.
+                let Some(old) = flow::read(found) else { return Ok(None) };
+                let mut refused = SubscriptionRecord { destination: None, ..old.clone() };
+                refused.identity.generation = subscription.meta().generation.unwrap_or_default();
+                if let Some(valid) = valid {
+                    refused.select = valid.select.clone();
+                    refused.delivery = valid.delivery.clone();
+                    refused.flow.suspended = valid.suspended;
+                }
+                Ok(if refused == old { None } else { Some(refused) })
+            })
+            .await
+    };
+    if refused(valid).await?.waits.is_some() {
+        // What the spec has anew can wait for the dispatchers, but not that URL and secrets go.
+        refused(None).await?;
+    }
     Ok(is_there)
 }
 
