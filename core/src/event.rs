@@ -1,6 +1,9 @@
 //! Events as they were published: reading a message in each of its forms, and the event's type.
 
+mod attributes;
 pub mod event_type;
 mod read;
+pub(crate) mod structured;
 
+pub use attributes::attribute_value;
 pub use read::*;

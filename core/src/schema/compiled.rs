@@ -110,7 +110,7 @@ impl EventSchema {
             version: Some(compiled.version.to_string()),
             pointer: error.instance_path().as_str().chars().take(MAX_POINTER).collect(),
             keyword: Some(error.kind().keyword().to_owned()),
-            problem: "violates",
+            problem: "violates".into(),
         })
     }
 }

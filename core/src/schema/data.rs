@@ -1,10 +1,11 @@
 //! The part of an event that a schema validates: its JSON data, and the version that the event names.
 
 use percent_encoding::percent_decode_str;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::violation::Violation;
 use crate::event::Event;
+use crate::event::structured::without_mark;
 
 /// The part of an event that a schema validates, and the version that the event names.
 #[derive(Debug, Clone, PartialEq)]
@@ -23,16 +24,20 @@ impl Instance {
     /// # Errors
     /// If its data is not JSON, or is nested more than 127 deep.
     pub fn of(event: &Event) -> Result<Self, Violation> {
-        let not_json = |_| Violation::of_event("the data is not JSON");
+        // The error of the parser has no part of the data.
+        let not_json =
+            |error: serde_json::Error| Violation::of_event(format!("the data can't be read as JSON: {error}"));
         if !event.is_structured() {
-            let data = serde_json::from_slice(&event.body).map_err(not_json)?;
+            let data = serde_json::from_slice(without_mark(&event.body)).map_err(not_json)?;
             let attribute = |name: &str| {
                 let text = event.headers.get(name)?.to_str().ok()?;
                 Some(percent_decode_str(text).decode_utf8_lossy().into_owned())
             };
             return Ok(Self { data, version: attribute("ce-schemaversion"), uri: attribute("ce-dataschema") });
         }
-        let mut attributes: Map<String, Value> = serde_json::from_slice(&event.body).map_err(not_json)?;
+        let Value::Object(mut attributes) = serde_json::from_slice(without_mark(&event.body)).map_err(not_json)? else {
+            return Err(Violation::of_event("the event is not a JSON object"));
+        };
         let data = match (attributes.remove("data"), attributes.remove("data_base64")) {
             (Some(data), _) => data,
             (None, Some(Value::String(text))) => {

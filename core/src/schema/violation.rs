@@ -1,5 +1,6 @@
 //! Violations: how an event doesn't match its schema.
 
+use std::borrow::Cow;
 use std::fmt;
 
 /// How an event violates its schema. It names the place and the keyword, never the value.
@@ -12,12 +13,12 @@ pub struct Violation {
     /// The keyword of the schema that the data violates; `None` if no schema was reached.
     pub keyword: Option<String>,
     /// The problem in words.
-    pub problem: &'static str,
+    pub problem: Cow<'static, str>,
 }
 
 impl Violation {
-    pub(super) fn of_event(problem: &'static str) -> Self {
-        Self { version: None, pointer: String::new(), keyword: None, problem }
+    pub(super) fn of_event(problem: impl Into<Cow<'static, str>>) -> Self {
+        Self { version: None, pointer: String::new(), keyword: None, problem: problem.into() }
     }
 
     /// The violation of an event whose type has no EventSchema.
@@ -35,7 +36,7 @@ impl Violation {
 
 impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Some(keyword) = &self.keyword else { return f.write_str(self.problem) };
+        let Some(keyword) = &self.keyword else { return f.write_str(&self.problem) };
         let place = if self.pointer.is_empty() { "the data" } else { &self.pointer };
         write!(f, "{place}: {}: {keyword}", self.problem)?;
         self.version.as_ref().map_or(Ok(()), |version| write!(f, " (schema version {version})"))
