@@ -176,6 +176,8 @@ reasons! {
     RecordUnreadable,
     /// The spec, or something that it refers to, can't be used as it is; nothing is sent, and events wait.
     Refused,
+    /// No attempt was made yet.
+    NotAttemptedYet,
     /// The endpoint has not accepted a delivery yet.
     NotAnsweredYet,
     /// The endpoint accepts deliveries.

@@ -1,10 +1,10 @@
 //! The CustomResourceDefinitions as YAML files, as `crds/yaml` holds them.
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use kube::CustomResourceExt;
+use kube::{CustomResourceExt, Resource};
 use serde_json::Value;
 
-use crate::{EventSchema, Producer, Subscription};
+use crate::{ConditionStatus, ConditionType, EventSchema, Producer, Reason, Subscription};
 
 const HEADER: &str = "# Generated from the Rust types: cargo run -p hookwright-crds --bin hookwright-crds-yaml\n";
 
@@ -32,17 +32,28 @@ pub enum Error {
 fn readable(crd: &CustomResourceDefinition) -> Result<CustomResourceDefinition, Error> {
     let mut value = serde_json::to_value(crd).map_err(Error::Json)?;
     tidy(&mut value);
-    begin_unobserved(&mut value);
+    begin_unobserved(&mut value, &crd.spec.names.kind);
     serde_json::from_value(value).map_err(Error::Json)
 }
 
 /// Makes the API server give each new object the status `observedGeneration: -1`. GitOps tools judge objects by
-/// kstatus, which takes an object without a status for finished before the operator has seen it.
-fn begin_unobserved(crd: &mut Value) {
+/// kstatus, which takes an object without a status for finished before the operator has seen it. A Subscription begins
+/// with a condition, too: nobody knows how its endpoint answers.
+fn begin_unobserved(crd: &mut Value, kind: &str) {
+    let mut first = serde_json::json!({ "observedGeneration": -1 });
+    if kind == Subscription::kind(&()) {
+        first["conditions"] = serde_json::json!([{
+            "type": ConditionType::EndpointHealthy.as_str(),
+            "status": ConditionStatus::Unknown.as_str(),
+            "reason": Reason::NotAttemptedYet.as_str(),
+            "message": "No attempt was made yet.",
+            "lastTransitionTime": "1970-01-01T00:00:00Z",
+        }]);
+    }
     let versions = crd.pointer_mut("/spec/versions").and_then(Value::as_array_mut);
     for version in versions.into_iter().flatten() {
         if let Some(Value::Object(status)) = version.pointer_mut("/schema/openAPIV3Schema/properties/status") {
-            status.insert("default".to_owned(), serde_json::json!({ "observedGeneration": -1 }));
+            status.insert("default".to_owned(), first.clone());
         }
     }
 }

@@ -43,7 +43,7 @@ impl HealthPart {
             health: status.health,
             delivery: status.delivery.clone(),
             recent: status.recent_activity.clone().unwrap_or_default(),
-            conditions: OF_HEALTH.into_iter().filter_map(|kind| find(conditions, kind).cloned()).collect(),
+            conditions: OF_HEALTH.into_iter().filter_map(|kind| find(conditions, kind)).filter(is_written).cloned().collect(),
         }
     }
 
@@ -116,6 +116,11 @@ impl HealthPart {
             Weight::Counts
         }
     }
+}
+
+/// Returns whether a condition was written by Hookwright: the API server gives a new Subscription its first one.
+fn is_written(condition: &&Condition) -> bool {
+    condition.reason != Reason::NotAttemptedYet.as_str()
 }
 
 fn judge(
