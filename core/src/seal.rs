@@ -1,6 +1,7 @@
 //! Encryption ("sealing") of secrets in KV records: ChaCha20-Poly1305 with a key that only operator and dispatchers
 //! hold.
 
+use std::collections::HashSet;
 use std::fmt;
 
 use base64::Engine;
@@ -50,6 +51,14 @@ pub struct SealingKey {
     key: LessSafeKey,
 }
 
+/// The keys of a process: it seals with one, and opens what any of them has sealed. So a new key can be made known
+/// everywhere before the first secret is sealed with it.
+#[derive(Debug)]
+pub struct SealingKeys {
+    current: SealingKey,
+    accepted: Vec<SealingKey>,
+}
+
 /// Why a secret can't be sealed or opened.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SealError {
@@ -63,6 +72,46 @@ pub enum SealError {
     /// seal.
     #[error("a sealed value doesn't open: it was altered, moved, or sealed with another key of the same id")]
     Broken,
+    /// Two keys of a process have the same id.
+    #[error("two sealing keys have the id {0:?}")]
+    DuplicateId(String),
+}
+
+impl SealingKeys {
+    /// Takes the key that seals, and the others that open.
+    ///
+    /// # Errors
+    /// If two keys have the same id.
+    pub fn new(current: SealingKey, accepted: Vec<SealingKey>) -> Result<Self, SealError> {
+        let mut ids = HashSet::from([current.id.as_str()]);
+        if let Some(twice) = accepted.iter().find(|key| !ids.insert(&key.id)) {
+            return Err(SealError::DuplicateId(twice.id.clone()));
+        }
+        Ok(Self { current, accepted })
+    }
+
+    /// Seals a secret with the current key; see [`SealingKey::seal`].
+    ///
+    /// # Errors
+    /// If the secret is too long for the cipher (256 GiB).
+    pub fn seal(&self, secret: &Secret, place: &SecretPlace<'_>, nonce: [u8; 12]) -> Result<Sealed, SealError> {
+        self.current.seal(secret, place, nonce)
+    }
+
+    /// Opens a secret that one of the keys sealed for this place.
+    ///
+    /// # Errors
+    /// If none of the keys sealed it, or the sealed value was altered or moved.
+    pub fn open(&self, sealed: &Sealed, place: &SecretPlace<'_>) -> Result<Secret, SealError> {
+        let key = std::iter::once(&self.current).chain(&self.accepted).find(|key| key.id == sealed.key_id);
+        key.unwrap_or(&self.current).open(sealed, place)
+    }
+
+    /// Returns whether the current key sealed this secret.
+    #[must_use]
+    pub fn is_current(&self, sealed: &Sealed) -> bool {
+        sealed.key_id == self.current.id
+    }
 }
 
 impl SealingKey {
@@ -156,5 +205,22 @@ mod tests {
         let renamed = SealingKey::parse("k2", &STANDARD.encode([1; 32])).unwrap();
         assert_eq!(renamed.open(&sealed, &there), Err(SealError::UnknownKey("k1".into())));
         assert!(SealingKey::parse("k1", "short").is_err());
+    }
+
+    #[test]
+    fn what_an_accepted_key_has_sealed_opens_and_the_current_one_seals() {
+        let key = |id, byte| SealingKey::parse(id, &STANDARD.encode([byte; 32])).unwrap();
+        let place = SecretPlace { uid: "u1", origin: "https://a", field: "signing[0]" };
+        let hush = Secret::new("hush".into());
+        let before = SealingKeys::new(key("k1", 1), vec![key("k2", 2)]).unwrap();
+        let after = SealingKeys::new(key("k2", 2), vec![key("k1", 1)]).unwrap();
+        let sealed = before.seal(&hush, &place, [9; 12]).unwrap();
+        assert_eq!((before.is_current(&sealed), after.is_current(&sealed)), (true, false));
+        assert_eq!(after.open(&sealed, &place), Ok(hush.clone()));
+        assert_eq!(before.open(&after.seal(&hush, &place, [8; 12]).unwrap(), &place), Ok(hush.clone()));
+        let last = SealingKeys::new(key("k2", 2), Vec::new()).unwrap();
+        assert_eq!(last.open(&sealed, &place), Err(SealError::UnknownKey("k1".into())));
+        let twice = SealingKeys::new(key("k1", 1), vec![key("k1", 2)]);
+        assert_eq!(twice.unwrap_err(), SealError::DuplicateId("k1".into()));
     }
 }

@@ -58,8 +58,8 @@ pub use event_schema::{
 pub use event_type::{EventType, EventTypeFrom, EventTypeSelector};
 pub use json_text::JsonText;
 pub use names::{
-    CATEGORY, DEFAULT_SIGNING_KEY, FINALIZER, GROUP, RESUME, SEND_TEST, USE_ENDPOINT, USE_LABEL, USE_SIGNING, VERSION,
-    signing_secret_name,
+    CATEGORY, DEFAULT_SIGNING_KEY, FINALIZER, GROUP, RESUME, ROTATE_SIGNING_KEY, SEND_TEST, USE_ENDPOINT, USE_LABEL,
+    USE_SIGNING, VERSION, signing_secret_name,
 };
 pub use producer::{Producer, ProducerSpec, ProducerStatus, StreamStatus, Validation};
 pub use quantity::Quantity;
@@ -71,5 +71,5 @@ pub use stream::{DeletionPolicy, Discard, Storage, Stream, StreamPolicy};
 pub use subscription::{ProducerRef, Subscription, SubscriptionSpec};
 pub use subscription_status::{
     Activity, ActivityKind, Behind, BehindReason, DeliveryStatus, Health, LastAttempt, LastTest, Missed,
-    SigningKeyStatus, SigningStatus, StartedFrom, SubscriptionStatus,
+    RotationStatus, SigningKeyStatus, SigningStatus, StartedFrom, SubscriptionStatus,
 };

@@ -20,6 +20,10 @@ pub const SEND_TEST: &str = "hookwright.dev/send-test";
 /// The annotation of a Subscription that ends its being Inactive: each new value asks for it.
 pub const RESUME: &str = "hookwright.dev/resume";
 
+/// The annotation of a Subscription with a generated signing key that replaces the key: each new value asks for a new
+/// one.
+pub const ROTATE_SIGNING_KEY: &str = "hookwright.dev/rotate-signing-key";
+
 /// The finalizer on a Producer or Subscription that has state in NATS to be removed.
 pub const FINALIZER: &str = "hookwright.dev/nats";
 

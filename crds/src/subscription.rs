@@ -117,7 +117,8 @@ pub struct SubscriptionSpec {
     /// The endpoint that the webhooks are sent to.
     pub endpoint: Endpoint,
     /// The keys that sign the webhooks. Default: the operator generates one in the Secret `<name>-signing`, key
-    /// `secret`, which is deleted with the Subscription. `status.signing` shows which keys are in use. An edit takes
+    /// `secret`, which is deleted with the Subscription, and replaces it at each new value of the annotation
+    /// `hookwright.dev/rotate-signing-key`. `status.signing` shows which keys are in use. An edit takes
     /// effect within 5 seconds, also for events that are being retried.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub signing: Option<Signing>,

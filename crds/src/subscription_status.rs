@@ -75,8 +75,21 @@ pub enum Health {
 #[serde(rename_all = "camelCase")]
 pub struct SigningStatus {
     /// The keys in use: the ones of the spec, or the generated one. A receiver can verify a webhook with any of them.
-    #[schemars(length(max = 3))]
+    #[schemars(length(max = 8))]
     pub keys: Vec<SigningKeyStatus>,
+    /// How often the generated key was replaced. Absent if it never was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rotation: Option<RotationStatus>,
+}
+
+/// How often the generated signing key was replaced.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RotationStatus {
+    /// The last value of the annotation `hookwright.dev/rotate-signing-key` that was followed.
+    pub requested: String,
+    /// The number of replacements: the key is in the Secret `<name>-signing-<number>`, or `<name>-signing` if it is 0.
+    pub number: i64,
 }
 
 /// A key that signs webhooks.
@@ -85,6 +98,9 @@ pub struct SigningStatus {
 pub struct SigningKeyStatus {
     /// The key of a Secret that holds the signing key.
     pub secret_key_ref: SecretKeyRef,
+    /// Until when a generated key signs that was replaced. Its Secret is removed then. Absent for a key that wasn't.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub signs_until: Option<Time>,
 }
 
 /// Where delivery started because of `spec.startFrom`.

@@ -20,7 +20,7 @@ use std::time::Duration;
 use anyhow::Context;
 use hookwright_core::nats::ids::SubscriptionUid;
 use hookwright_core::nats::names::{DUE_CONSUMER, PARKED_STREAM};
-use hookwright_core::seal::SealingKey;
+use hookwright_core::seal::SealingKeys;
 use hookwright_runtime::admin::{self, NotReady};
 use hookwright_runtime::logging::{Seldom, chain};
 use hookwright_runtime::nats::{self, Nats};
@@ -76,7 +76,7 @@ const DUE_SHARE: usize = 4;
 /// it only reads and checks the settings.
 pub async fn run(settings: Settings, check_config: bool) -> anyhow::Result<()> {
     settings.check()?;
-    let key = settings.sealing.load()?;
+    let sealing = settings.sealing.load()?;
     // An error means that a provider is installed already.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let sender = Sender::new(&settings.dns, &settings.connections, settings.egress.clone())?;
@@ -89,7 +89,7 @@ pub async fn run(settings: Settings, check_config: bool) -> anyhow::Result<()> {
     let http = settings.http.clone();
     let mut admin = tokio::spawn(async move { admin::serve(&http, readiness, registry).await });
     let mut running = tokio::select! {
-        started = Running::start(settings, key, sender, metrics, ready) => started?,
+        started = Running::start(settings, sealing, sender, metrics, ready) => started?,
         result = &mut admin => return admin_ended(result),
         signal = shutdown::requested() => return signal.context("can't wait for signals"),
     };
@@ -169,13 +169,13 @@ impl Shared {
     }
 
     /// Starts the tasks that follow NATS and keep time.
-    fn spawn_background(&self, key: SealingKey, vital: &mut JoinSet<()>) {
+    fn spawn_background(&self, sealing: SealingKeys, vital: &mut JoinSet<()>) {
         let loader = ConfigLoader {
             index: Arc::clone(&self.index),
             health: Arc::clone(&self.health),
             positions: Arc::clone(&self.positions.cells),
             tenants: Arc::clone(&self.tenants),
-            key,
+            sealing,
             egress: self.settings.egress.clone(),
         };
         vital.spawn(Arc::clone(&self.clock).keep(self.nats.clone(), Arc::clone(&self.metrics)));
@@ -323,7 +323,7 @@ struct Running {
 impl Running {
     async fn start(
         settings: Settings,
-        key: SealingKey,
+        sealing: SealingKeys,
         sender: Sender,
         metrics: Arc<Metrics>,
         ready: watch::Sender<NotReady>,
@@ -337,7 +337,7 @@ impl Running {
         let budget = settings.parking.budget.get();
         let (shared, changed) = Shared::new(settings, (control, nats), incarnation, metrics)?;
         let mut vital = JoinSet::new();
-        shared.spawn_background(key, &mut vital);
+        shared.spawn_background(sealing, &mut vital);
         shared.disabled.loaded().await;
         let (gauge, parked_budget) = ParkedBudgetGauge::new(shared.nats.clone(), Arc::clone(&shared.metrics), budget);
         vital.spawn(sender.clone().keep());

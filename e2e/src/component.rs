@@ -11,6 +11,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::http_get::http_get;
+use crate::settings::merge;
 use crate::tools::workspace_binary;
 use crate::{Process, wait_for};
 
@@ -55,6 +56,13 @@ impl Component {
             process.kill9()?;
         }
         self.start()
+    }
+
+    /// Changes the settings file by a JSON merge patch. The process reads it at its next start.
+    pub fn configure(&self, patch: &Value) -> Result<()> {
+        let mut settings = serde_json::from_str(&std::fs::read_to_string(&self.settings)?)?;
+        merge(&mut settings, patch);
+        Ok(std::fs::write(&self.settings, serde_json::to_string_pretty(&settings)?)?)
     }
 
     /// Kills the process (SIGKILL).

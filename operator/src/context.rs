@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use hookwright_core::seal::SealingKey;
+use hookwright_core::seal::SealingKeys;
 use hookwright_crds::{EventSchema, Producer, Subscription};
 use kube::Client;
 
@@ -34,7 +34,7 @@ pub(crate) struct Context {
     pub(crate) settings: Settings,
     pub(crate) client: Client,
     pub(crate) js: JetStream,
-    pub(crate) key: SealingKey,
+    pub(crate) sealing: SealingKeys,
     pub(crate) producers: Kind<Producer>,
     pub(crate) subscriptions: Kind<Subscription>,
     pub(crate) schemas: Kind<EventSchema>,

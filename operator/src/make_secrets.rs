@@ -14,7 +14,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 use tracing::info;
 
 /// The users of the NATS that comes with the chart.
-const NATS_USERS: [&str; 4] = ["operator", "dispatcher", "app", "sys"];
+const NATS_USERS: [&str; 5] = ["operator", "dispatcher", "app", "reader", "sys"];
 
 /// Which Secrets to make. One that exists stays as it is.
 #[derive(Debug, clap::Args)]

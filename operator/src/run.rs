@@ -9,7 +9,7 @@ use futures::FutureExt;
 use hookwright_core::nats::names::{
     DISABLED_KEYS, HEALTH_BUCKET, LEASES_BUCKET, POSITIONS_BUCKET, STATE_BUCKET, TEST_KEYS, VIOLATIONS_KEYS,
 };
-use hookwright_core::seal::SealingKey;
+use hookwright_core::seal::SealingKeys;
 use hookwright_crds::{EventSchema, Producer, Subscription};
 use hookwright_runtime::mirror::{Change, Mirror};
 use hookwright_runtime::nats::{self, Nats};
@@ -50,9 +50,9 @@ const WAIT_FOR_NATS: Duration = Duration::from_secs(5);
 /// How long running reconciles may take to end.
 const GRACE: Duration = Duration::from_secs(10);
 
-/// Runs the operator until it is asked to stop. With `check_config`, it only reads the settings and the sealing key.
+/// Runs the operator until it is asked to stop. With `check_config`, it only reads the settings and the sealing keys.
 pub async fn run(settings: Settings, check_config: bool) -> anyhow::Result<()> {
-    let key = settings.sealing.load()?;
+    let sealing = settings.sealing.load()?;
     if check_config {
         info!("the settings are valid");
         return Ok(());
@@ -65,7 +65,7 @@ pub async fn run(settings: Settings, check_config: bool) -> anyhow::Result<()> {
     let (schema_controller, schemas) = watched::<EventSchema>(client.clone(), events::unreadable(recorder.clone()));
     let (triggers, triggered) = Triggers::new();
     let (namespaces, namespace_writer) = Namespaces::new();
-    let ctx = context(settings, key, client, recorder, (producers, subscriptions, schemas), namespaces, triggers);
+    let ctx = context(settings, sealing, client, recorder, (producers, subscriptions, schemas), namespaces, triggers);
     let readiness = Arc::new(Readiness::new());
     let (connected, connects) = watch::channel(0);
     let mut registry = Registry::with_prefix("hookwright");
@@ -195,7 +195,7 @@ async fn listed(ctx: &Context, readiness: &Readiness) -> Infallible {
 
 fn context(
     settings: Settings,
-    key: SealingKey,
+    sealing: SealingKeys,
     client: Client,
     recorder: Recorder,
     (producers, subscriptions, schemas): (Kind<Producer>, Kind<Subscription>, Kind<EventSchema>),
@@ -205,7 +205,7 @@ fn context(
     let metrics = Metrics::default();
     Arc::new(Context {
         settings,
-        key,
+        sealing,
         status: StatusWriter::new(client.clone(), recorder, metrics.status_writes.clone()),
         secrets: SecretReader::new(client.clone()),
         client,

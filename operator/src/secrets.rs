@@ -7,11 +7,11 @@ use std::sync::Arc;
 use hookwright_core::record::Identity;
 use hookwright_core::sign::hmac::{self, SigningKey};
 use hookwright_crds::{
-    DEFAULT_SIGNING_KEY, Reason, SecretKeyRef, Subscription, USE_ENDPOINT, USE_LABEL, USE_SIGNING, signing_secret_name,
+    DEFAULT_SIGNING_KEY, Reason, SecretKeyRef, Subscription, USE_ENDPOINT, USE_LABEL, USE_SIGNING,
 };
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
-use kube::api::PostParams;
+use kube::api::{DeleteParams, PostParams, Preconditions};
 use kube::runtime::reflector::ObjectRef;
 use kube::{Api, Client, Resource, ResourceExt};
 use ring::rand::{SecureRandom, SystemRandom};
@@ -49,6 +49,8 @@ pub(crate) enum SecretError {
     Unreadable { name: String },
     #[error("can't create the Secret {name}")]
     Create { name: String, source: kube::Error },
+    #[error("can't remove the Secret {name}")]
+    Delete { name: String, source: kube::Error },
     #[error("the Secret {name} was deleted while it was read")]
     Vanished { name: String },
     #[error("the system gives no random bytes")]
@@ -102,11 +104,14 @@ fn readable(name: &str, secret: Lenient<Secret>) -> Result<Secret, SecretError> 
     secret.object.ok_or_else(|| SecretError::Unreadable { name: name.to_owned() })
 }
 
-/// Returns the generated Secret of a Subscription, and creates it if it doesn't exist. An existing Secret is never
-/// overwritten.
-pub(crate) async fn generated(reader: &SecretReader, subscription: &Subscription) -> Result<Secret, SecretError> {
-    let name = signing_secret_name(&subscription.name_any());
-    let place = (subscription.namespace().unwrap_or_default(), name.clone());
+/// Returns a Secret with a generated key of a Subscription, and creates it if it doesn't exist. An existing Secret is
+/// never overwritten.
+pub(crate) async fn generated(
+    reader: &SecretReader,
+    subscription: &Subscription,
+    name: &str,
+) -> Result<Secret, SecretError> {
+    let place = (subscription.namespace().unwrap_or_default(), name.to_owned());
     let keys = BTreeSet::from([DEFAULT_SIGNING_KEY.to_owned()]);
     let user = ObjectRef::from_obj(subscription);
     if let Some(Some(secret)) = reader.known.known(&place, &keys, &user)
@@ -117,10 +122,10 @@ pub(crate) async fn generated(reader: &SecretReader, subscription: &Subscription
     }
     // A new Subscription has none.
     let seen = subscription.status.as_ref().and_then(|status| status.observed_generation);
-    let there = if seen.is_none_or(|seen| seen < 0) { None } else { read(reader, &place.0, &name).await? };
+    let there = if seen.is_none_or(|seen| seen < 0) { None } else { read(reader, &place.0, name).await? };
     let secret = match there {
         Some(secret) => secret,
-        None => created(reader, &name, subscription).await?,
+        None => created(reader, name, subscription).await?,
     };
     reader.known.take(&place, &keys, &user, Some(&secret));
     Ok(secret)
@@ -137,6 +142,23 @@ async fn created(reader: &SecretReader, name: &str, subscription: &Subscription)
             there.ok_or_else(|| SecretError::Vanished { name: name.to_owned() })
         }
         Err(source) => Err(SecretError::Create { name: name.to_owned(), source }),
+    }
+}
+
+/// Removes a Secret with a generated key, if it is still there and this Subscription's.
+pub(crate) async fn remove(reader: &SecretReader, subscription: &Subscription, name: &str) -> Result<(), SecretError> {
+    let namespace = subscription.namespace().unwrap_or_default();
+    let Some(secret) = read(reader, &namespace, name).await? else { return Ok(()) };
+    if !is_ours(&secret, subscription) {
+        return Ok(());
+    }
+    let preconditions = Preconditions { uid: secret.uid(), resource_version: secret.resource_version() };
+    let parameters = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
+    let api: Api<Lenient<Secret>> = Api::namespaced(reader.client.clone(), &namespace);
+    match api.delete(name, &parameters).await {
+        Ok(_) => Ok(()),
+        Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
+        Err(source) => Err(SecretError::Delete { name: name.to_owned(), source }),
     }
 }
 

@@ -29,6 +29,9 @@ pub struct Settings {
     /// How often each Secret is read again.
     #[serde(default = "default_secret_refresh", deserialize_with = "duration::deserialize")]
     pub secret_refresh: Duration,
+    /// How long a generated signing key signs beside the one that replaces it.
+    #[serde(default = "default_signing_key_overlap", deserialize_with = "duration::deserialize")]
+    pub signing_key_overlap: Duration,
     /// How long a deletion waits for NATS.
     #[serde(default = "default_finalizer_timeout", deserialize_with = "duration::deserialize")]
     pub finalizer_timeout: Duration,
@@ -48,6 +51,10 @@ pub struct Settings {
 
 fn default_secret_refresh() -> Duration {
     Duration::from_secs(20)
+}
+
+fn default_signing_key_overlap() -> Duration {
+    Duration::from_secs(24 * 3600)
 }
 
 fn default_finalizer_timeout() -> Duration {

@@ -6,6 +6,7 @@ mod build;
 pub(crate) mod cleanup;
 mod fetch;
 mod flow;
+mod signing;
 mod start;
 mod status;
 pub(crate) mod test_delivery;
@@ -18,6 +19,7 @@ use hookwright_core::delivery::policy::DeliveryPolicy;
 use hookwright_core::nats::ids::SubscriptionUid;
 use hookwright_crds::{PolicyError, StartedFrom, Subscription, policy};
 use hookwright_runtime::logging;
+use jiff::Timestamp;
 use kube::ResourceExt;
 use kube::runtime::controller::Action;
 use kube::runtime::reflector::ObjectRef;
@@ -32,9 +34,11 @@ use crate::reconcile::failures::jittered;
 use crate::reconcile::panics;
 use crate::reconcile::programmed;
 use crate::refusal::Refusal;
+use crate::secrets;
 use build::Unresolved;
-pub(crate) use fetch::secret_keys;
+pub(crate) use fetch::uses_secret;
 use fetch::{Fetched, FoundProducer};
+use signing::GeneratedKeys;
 use start::Start;
 use status::{Part, SubscriptionOutcome};
 use validate::ValidatedSubscription;
@@ -73,14 +77,15 @@ pub(crate) async fn reconcile(subscription: Arc<Subscription>, ctx: &Context) ->
         // The Producer counts its Subscriptions.
         ctx.triggers.producer_soon(subscription.producer_ref());
     }
-    let fetched = fetch::fetch(&subscription, ctx).await;
+    let mut keys = signing::generated(&subscription, Timestamp::now(), ctx.settings.signing_key_overlap);
+    let fetched = fetch::fetch(&subscription, &mut keys, ctx).await;
     let (attempted, effective, error) = match &fetched {
         Ok(fetched) => {
             let (own, inherited) = (subscription.spec.delivery.as_ref(), fetched.delivery());
             let policy = policy::effective(own, inherited);
             let shown = |policy| policy::shown(policy, policy::on_resume(own, inherited));
             let effective = fetched.producer.as_ref().and(policy.as_ref().ok()).map(shown);
-            match attempt(&subscription, &uid, fetched, policy, ctx).await {
+            match attempt(&subscription, &uid, keys.as_mut(), fetched, policy, ctx).await {
                 Ok(attempted) => (attempted, effective, None),
                 Err(error) if error.is_outdated() => return Err(error),
                 Err(error) => {
@@ -101,7 +106,8 @@ pub(crate) async fn reconcile(subscription: Arc<Subscription>, ctx: &Context) ->
         Ok(test) => (test, None),
         Err(error) => (test_delivery::unchanged(&subscription), Some(error)),
     };
-    let part = Part { effective_delivery: effective, last_test: test.last, started_from: started };
+    let signing = signing::status(&subscription, keys.as_ref());
+    let part = Part { effective_delivery: effective, last_test: test.last, started_from: started, signing };
     status::write(ctx, &subscription, judgements, part).await?;
     ctx.health.touch(&uid, ObjectRef::from_obj(&*subscription), rests);
     let fetched = fetched?;
@@ -109,6 +115,7 @@ pub(crate) async fn reconcile(subscription: Arc<Subscription>, ctx: &Context) ->
         Some(error) => Err(error),
         None => {
             let again = again(&outcome, &fetched, &subscription);
+            let again = keys.and_then(|keys| keys.next_in(Timestamp::now())).map_or(again, |next| next.min(again));
             Ok(Action::requeue(test.again.map_or(again, |soon| soon.min(again))))
         }
     }
@@ -124,13 +131,15 @@ pub(crate) async fn tell(
     let started_from = status::started(&subscription);
     let judgements = status::judge(&subscription, &SubscriptionOutcome::Failed(failure), started_from.as_ref());
     let effective_delivery = subscription.status.as_ref().and_then(|status| status.effective_delivery.clone());
-    let part = Part { effective_delivery, last_test: test_delivery::unchanged(&subscription).last, started_from };
+    let signing = subscription.status.as_ref().and_then(|status| status.signing.clone()).unwrap_or_default();
+    let part = Part { effective_delivery, last_test: test_delivery::unchanged(&subscription).last, started_from, signing };
     Ok(status::write(ctx, &subscription, judgements, part).await?)
 }
 
 async fn attempt(
     subscription: &Subscription,
     uid: &SubscriptionUid,
+    keys: Option<&mut GeneratedKeys>,
     fetched: &Fetched,
     policy: Result<DeliveryPolicy, PolicyError>,
     ctx: &Context,
@@ -149,7 +158,7 @@ async fn attempt(
             SubscriptionOutcome::Unresolved(build::not_permitted(&subscription.producer_ref())),
         ));
     }
-    let valid = match validate::validate(subscription, uid, policy, &ctx.settings.egress) {
+    let valid = match validate::validate(subscription, uid, keys.as_deref(), policy, &ctx.settings.egress) {
         Ok(valid) => valid,
         Err(refusal) => {
             return refuse(subscription, uid, fetched, None, SubscriptionOutcome::Refused(refusal), ctx).await;
@@ -181,6 +190,9 @@ async fn attempt(
         let outcome = SubscriptionOutcome::Prepared { rollout: None };
         return Ok(Attempted { outcome, started, rests: None });
     };
+    for former in keys.into_iter().flat_map(|keys| keys.expired.drain(..)) {
+        secrets::remove(&ctx.secrets, subscription, &former.secret).await?;
+    }
     let rollout = rollout(subscription, fetched, &written, ctx).await?;
     let outcome = SubscriptionOutcome::Applied { rollout, fresh: written.fresh, revision: written.revision };
     let rests = if valid.suspended { Rests::Suspended } else { Rests::No };

@@ -106,9 +106,16 @@ clientKeyFile: /etc/hookwright/nats-client/tls.key
   configMap:
     name: {{ include "hookwright.name" .root }}-{{ .component }}
 - name: sealing
-  secret:
-    secretName: {{ include "hookwright.sealingSecret" .root }}
-    items: [{key: sealing.key, path: sealing.key}]
+  projected:
+    sources:
+      - secret:
+          name: {{ include "hookwright.sealingSecret" .root }}
+          items: [{key: sealing.key, path: sealing.key}]
+      {{- range .root.Values.sealing.accepted }}
+      - secret:
+          name: {{ .keySecret }}
+          items: [{key: sealing.key, path: {{ .keyId }}.key}]
+      {{- end }}
 {{- if $nats.bundled.enabled }}
 - name: nats
   secret:
@@ -149,6 +156,12 @@ http:
 sealing:
   keyId: {{ .root.Values.sealing.keyId | quote }}
   keyFile: /etc/hookwright/sealing/sealing.key
+  {{- with .root.Values.sealing.accepted }}
+  accepted:
+    {{- range . }}
+    - {keyId: {{ .keyId | quote }}, keyFile: /etc/hookwright/sealing/{{ .keyId }}.key}
+    {{- end }}
+  {{- end }}
 log:
   {{- toYaml .root.Values.log | nindent 2 }}
 {{- end }}

@@ -7,7 +7,7 @@ use crate::delivery::policy::DeliveryPolicy;
 use crate::destination::Destination;
 use crate::nats::ids::{ProducerUid, SubscriptionUid};
 use crate::position::Flow;
-use crate::seal::{SealError, Sealed, SealingKey, Secret, SecretPlace};
+use crate::seal::{SealError, Sealed, SealingKeys, Secret, SecretPlace};
 use crate::select::Selection;
 
 /// The record of a Subscription. `S` is [`Sealed`] in KV and [`Secret`] in memory. Each group of fields has its own
@@ -79,12 +79,12 @@ impl SubscriptionRecord<Secret> {
     /// If a secret can't be sealed.
     pub fn seal(
         self,
-        key: &SealingKey,
+        keys: &SealingKeys,
         mut nonce: impl FnMut() -> [u8; 12],
     ) -> Result<SubscriptionRecord<Sealed>, SealError> {
         let (uid, origin) = (self.identity.uid.clone(), self.origin());
         self.try_map(|secret, field| {
-            key.seal(&secret, &SecretPlace { uid: uid.as_str(), origin: &origin, field }, nonce())
+            keys.seal(&secret, &SecretPlace { uid: uid.as_str(), origin: &origin, field }, nonce())
         })
     }
 }
@@ -94,9 +94,15 @@ impl SubscriptionRecord<Sealed> {
     ///
     /// # Errors
     /// If one of the secrets doesn't open.
-    pub fn open(self, key: &SealingKey) -> Result<SubscriptionRecord<Secret>, SealError> {
+    pub fn open(self, keys: &SealingKeys) -> Result<SubscriptionRecord<Secret>, SealError> {
         let (uid, origin) = (self.identity.uid.clone(), self.origin());
-        self.try_map(|sealed, field| key.open(&sealed, &SecretPlace { uid: uid.as_str(), origin: &origin, field }))
+        self.try_map(|sealed, field| keys.open(&sealed, &SecretPlace { uid: uid.as_str(), origin: &origin, field }))
+    }
+
+    /// Returns whether the current key sealed all secrets of the record.
+    #[must_use]
+    pub fn is_current(&self, keys: &SealingKeys) -> bool {
+        self.clone().try_map(|sealed, _| if keys.is_current(&sealed) { Ok(()) } else { Err(()) }).is_ok()
     }
 }
 
@@ -108,6 +114,12 @@ mod tests {
     use crate::codec::{VERSION, decode, encode};
     use crate::destination::{Header, HeaderValue};
     use crate::event::event_type::EventTypePattern;
+    use crate::seal::SealingKey;
+
+    fn keys() -> SealingKeys {
+        let key = SealingKey::parse("k1", &base64::engine::general_purpose::STANDARD.encode([1; 32])).unwrap();
+        SealingKeys::new(key, Vec::new()).unwrap()
+    }
 
     fn record() -> SubscriptionRecord<Secret> {
         let header = |name: &str, value| Header { name: name.into(), value };
@@ -132,7 +144,7 @@ mod tests {
 
     #[test]
     fn seals_every_secret_and_opens_again() {
-        let key = SealingKey::parse("k1", &base64::engine::general_purpose::STANDARD.encode([1; 32])).unwrap();
+        let key = keys();
         let mut n = 0;
         let sealed = record()
             .seal(&key, || {
@@ -158,7 +170,7 @@ mod tests {
     #[test]
     fn a_refused_record_names_no_destination() {
         let refused: SubscriptionRecord<Secret> = SubscriptionRecord { destination: None, ..record() };
-        let key = SealingKey::parse("k1", &base64::engine::general_purpose::STANDARD.encode([1; 32])).unwrap();
+        let key = keys();
         let json = encode(&refused.clone().seal(&key, || [0; 12]).unwrap()).unwrap();
         assert!(!String::from_utf8_lossy(&json).contains("destination"));
         let read: SubscriptionRecord<Sealed> = decode(&json).unwrap();

@@ -6,7 +6,7 @@ use hookwright_core::destination::egress::EgressPolicy;
 use hookwright_core::nats::ids::SubscriptionUid;
 use hookwright_core::nats::names::{CONFIG_BUCKET, ConfigKey, parse_deleted_key};
 use hookwright_core::record::{EventSchemaRecord, ProducerRecord, SubscriptionRecord};
-use hookwright_core::seal::{Sealed, SealingKey};
+use hookwright_core::seal::{Sealed, SealingKeys};
 use hookwright_runtime::logging::chain;
 use hookwright_runtime::mirror::{Change, Mirror};
 use hookwright_runtime::nats::Nats;
@@ -41,7 +41,7 @@ pub(crate) struct ConfigLoader {
     pub(crate) health: Arc<Health>,
     pub(crate) positions: Arc<Cells>,
     pub(crate) tenants: Arc<Tenants>,
-    pub(crate) key: SealingKey,
+    pub(crate) sealing: SealingKeys,
     pub(crate) egress: EgressPolicy,
 }
 
@@ -116,7 +116,7 @@ impl ConfigLoader {
     }
 
     fn subscription(&self, record: SubscriptionRecord<Sealed>, revision: u64) -> Result<Arc<Subscription>, String> {
-        let record = record.open(&self.key).map_err(|error| chain(&error))?;
+        let record = record.open(&self.sealing).map_err(|error| chain(&error))?;
         let SubscriptionRecord { identity, producer, select, destination, delivery, flow, .. } = record;
         let name = format!("{}/{}", identity.namespace, identity.name);
         let endpoint = match &destination {

@@ -14,12 +14,14 @@ pub enum User {
     Dispatcher,
     /// The user of applications, which publish events.
     App,
+    /// The user of people who read dead letters and what waits for a retry.
+    Reader,
     /// The user that monitors the server itself.
     Sys,
 }
 
 impl User {
-    const ALL: [Self; 4] = [Self::Operator, Self::Dispatcher, Self::App, Self::Sys];
+    const ALL: [Self; 5] = [Self::Operator, Self::Dispatcher, Self::App, Self::Reader, Self::Sys];
 
     /// The user's name.
     pub fn name(self) -> &'static str {
@@ -27,6 +29,7 @@ impl User {
             Self::Operator => "operator",
             Self::Dispatcher => "dispatcher",
             Self::App => "app",
+            Self::Reader => "reader",
             Self::Sys => "sys",
         }
     }
@@ -36,7 +39,9 @@ impl User {
         match self {
             Self::Operator => "_INBOX_operator",
             Self::Dispatcher => "_INBOX_dispatcher",
-            Self::App | Self::Sys => "_INBOX",
+            Self::App => "_INBOX_app",
+            Self::Reader => "_INBOX_reader",
+            Self::Sys => "_INBOX",
         }
     }
 }
@@ -45,7 +50,7 @@ impl User {
 #[derive(Clone)]
 pub(super) struct Passwords {
     folder: PathBuf,
-    passwords: [String; 4],
+    passwords: [String; 5],
 }
 
 impl Passwords {

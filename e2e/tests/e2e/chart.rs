@@ -171,7 +171,7 @@ async fn secrets_are_made_once_and_kept() {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let made = read().await;
     let keys: Vec<&String> = made.iter().flat_map(|data| data.as_object().unwrap().keys()).collect();
-    assert_eq!(keys, ["sealing.key", "app", "dispatcher", "operator", "sys"]);
+    assert_eq!(keys, ["sealing.key", "app", "dispatcher", "operator", "reader", "sys"]);
     assert!(run(plane, "hookwright-make-secrets").await.status.success());
     assert_eq!(read().await, made, "an upgrade keeps them");
 

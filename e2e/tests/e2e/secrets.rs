@@ -1,5 +1,7 @@
 //! Secrets: named when they are missing, used only when labelled, picked up when they change.
 
+mod rotation;
+
 use hookwright_e2e::{Signed, verify_python};
 use serde_json::{Value, json};
 

@@ -15,7 +15,7 @@ use tracing::debug;
 use crate::cache::secrets::{Due, Place};
 use crate::context::Context;
 use crate::secrets;
-use crate::subscription::secret_keys;
+use crate::subscription::uses_secret;
 
 /// How many reads may be under way at the same time.
 const AT_ONCE: usize = 8;
@@ -47,7 +47,7 @@ async fn turns(ctx: &Context) {
 fn uses(ctx: &Context, user: &ObjectRef<hookwright_crds::Subscription>, (_, secret): &Place) -> bool {
     let subscription = ctx.subscriptions.store.get(user);
     let subscription = subscription.filter(|object| object.meta().deletion_timestamp.is_none());
-    subscription.is_some_and(|subscription| secret_keys(&subscription).contains_key(secret))
+    subscription.is_some_and(|subscription| uses_secret(&subscription, secret, ctx.settings.signing_key_overlap))
 }
 
 async fn read(ctx: &Context, place: &Place) {

@@ -33,12 +33,13 @@ pub(crate) async fn apply(
     let written = records.put(&key, |found| {
         let flow = flow::follow(asked, found, &skip, on_resume, live);
         wanted.flow = flow.map_err(|_| ReconcileError::Outdated)?;
-        // A record that can't be read or opened, such as one sealed with an earlier key, is written again.
-        if flow::read(found).and_then(|old| old.open(&ctx.key).ok()).is_some_and(|old| old == wanted) {
+        // A record that can't be read or opened is written again, and so is one that an earlier key has sealed.
+        let old = flow::read(found).filter(|old| old.is_current(&ctx.sealing));
+        if old.and_then(|old| old.open(&ctx.sealing).ok()).is_some_and(|old| old == wanted) {
             return Ok(None);
         }
         let mut nonces = nonces(secrets)?.into_iter();
-        let sealed = wanted.clone().seal(&ctx.key, || nonces.next().unwrap_or_default())?;
+        let sealed = wanted.clone().seal(&ctx.sealing, || nonces.next().unwrap_or_default())?;
         Ok(Some(sealed))
     });
     Ok(Some(written.await?))

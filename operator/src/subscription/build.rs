@@ -3,10 +3,10 @@
 use hookwright_core::position::Flow;
 use hookwright_core::record::{Identity, SubscriptionRecord, VERSION};
 use hookwright_core::seal::Secret;
-use hookwright_crds::{DEFAULT_SIGNING_KEY, Producer, Reason, SecretKeyRef, signing_secret_name};
+use hookwright_crds::{DEFAULT_SIGNING_KEY, Producer, Reason, SecretKeyRef};
 use kube::runtime::reflector::ObjectRef;
 
-use super::fetch::{Fetched, FoundProducer};
+use super::fetch::{Fetched, FoundProducer, Generated};
 use super::validate::{SecretSource, ValidatedSubscription};
 use crate::refusal::Refusal;
 use crate::secrets::{self, Use};
@@ -49,7 +49,7 @@ pub(crate) fn build(
         secrets::value(&subscription.identity, reference, purpose, secret)
     };
     let read = |source: SecretSource, _: &str| match source {
-        SecretSource::Generated => generated(&subscription.identity, fetched),
+        SecretSource::Generated(name) => generated(&subscription.identity, &name, fetched),
         SecretSource::SigningKey(key) => {
             secrets::signing(&key.name, &key.key, lookup(&key, Use::Signing)?).map(Secret::new)
         }
@@ -86,11 +86,10 @@ fn producer<'a>(name: &str, found: Option<&'a FoundProducer>) -> Result<&'a Foun
     }
 }
 
-fn generated(subscription: &Identity, fetched: &Fetched) -> Result<Secret, Refusal> {
-    let name = signing_secret_name(&subscription.name);
-    let secret = match &fetched.generated {
-        Some((secret, true)) => Some(secret),
-        Some((_, false)) => {
+fn generated(subscription: &Identity, name: &str, fetched: &Fetched) -> Result<Secret, Refusal> {
+    let secret = match fetched.generated.iter().find(|generated| generated.name == name) {
+        Some(Generated { secret, is_ours: true, .. }) => Some(secret),
+        Some(_) => {
             let message = format!(
                 "The key is to be generated into Secret {name:?}, and a Secret of this name exists that isn't this \
                  Subscription's: delete it, or name it in signing.keys."
@@ -99,9 +98,9 @@ fn generated(subscription: &Identity, fetched: &Fetched) -> Result<Secret, Refus
         }
         None => None,
     };
-    let reference = SecretKeyRef { name: name.clone(), key: DEFAULT_SIGNING_KEY.to_owned() };
+    let reference = SecretKeyRef { name: name.to_owned(), key: DEFAULT_SIGNING_KEY.to_owned() };
     let text = secrets::value(subscription, &reference, Use::Signing, secret)?;
-    secrets::signing(&name, DEFAULT_SIGNING_KEY, text).map(Secret::new)
+    secrets::signing(name, DEFAULT_SIGNING_KEY, text).map(Secret::new)
 }
 
 #[cfg(test)]
@@ -131,9 +130,13 @@ mod tests {
         serde_json::from_value(json!({ "metadata": { "name": "s", "labels": labels }, "data": data })).unwrap()
     }
 
+    fn generated(is_ours: bool) -> Generated {
+        Generated { name: "billing-signing".into(), secret: secret(&[("secret", WHSEC)], "signing"), is_ours }
+    }
+
     fn found(accepted: Option<Result<(), Refusal>>) -> Fetched {
         let producer = FoundProducer { uid: ProducerUid::parse("p-1").unwrap(), accepted, live: None, delivery: None };
-        let generated = Some((secret(&[("secret", WHSEC)], "signing"), true));
+        let generated = vec![generated(true)];
         Fetched { producer: Some(producer), generated, ..Fetched::default() }
     }
 
@@ -180,7 +183,7 @@ mod tests {
         refused.producer.as_mut().unwrap().live = Some(live);
         assert_eq!(reason(&none, &refused), "Ok", "its last accepted spec is in force");
         let mut taken = found(Some(Ok(())));
-        taken.generated = Some((secret(&[("secret", WHSEC)], "signing"), false));
+        taken.generated = vec![generated(false)];
         assert_eq!(reason(&none, &taken), "SecretNameTaken");
 
         let token = || Some(secret(&[("token", "x")], "endpoint"));

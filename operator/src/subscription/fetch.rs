@@ -2,15 +2,17 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 use hookwright_core::nats::ids::ProducerUid;
 use hookwright_crds::{
     ConditionStatus, ConditionType, DEFAULT_SIGNING_KEY, Delivery, Producer, SecretKeyRef, Subscription,
-    signing_secret_name,
 };
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 use kube::{Resource, ResourceExt};
 
+use super::signing::{self, Former, GeneratedKeys};
 use crate::cache::producers::LiveProducer;
 use crate::cache::references::{RefersToProducer, is_foreign};
 use crate::context::Context;
@@ -28,6 +30,14 @@ pub(crate) struct FoundProducer {
     pub(crate) delivery: Option<Delivery>,
 }
 
+/// A Secret with a generated key.
+pub(crate) struct Generated {
+    pub(crate) name: String,
+    pub(crate) secret: Secret,
+    /// Whether it belongs to this Subscription.
+    pub(crate) is_ours: bool,
+}
+
 /// What the Subscription refers to.
 #[derive(Default)]
 pub(crate) struct Fetched {
@@ -37,8 +47,8 @@ pub(crate) struct Fetched {
     pub(crate) producer_unreadable: bool,
     /// The Secrets by name; none for one that doesn't exist.
     pub(crate) secrets: HashMap<String, Option<Secret>>,
-    /// The Secret with the generated key if the spec names no key, and whether it belongs to this Subscription.
-    pub(crate) generated: Option<(Secret, bool)>,
+    /// The Secrets with generated keys if the spec names no key.
+    pub(crate) generated: Vec<Generated>,
 }
 
 impl Fetched {
@@ -54,14 +64,19 @@ impl Fetched {
 
     /// Returns whether the generated Secret still belongs to an earlier Subscription of this name.
     pub(crate) fn waits_for_garbage_collection(&self, subscription: &Subscription) -> bool {
-        let Some((secret, false)) = &self.generated else { return false };
+        let Some(Generated { secret, is_ours: false, .. }) = self.generated.first() else { return false };
         secret.owner_references().iter().any(|owner| {
             owner.kind == Subscription::kind(&()) && Some(&owner.name) == subscription.meta().name.as_ref()
         })
     }
 }
 
-pub(crate) async fn fetch(subscription: &Subscription, ctx: &Context) -> Result<Fetched, SecretError> {
+/// Reads it. A former generated key whose Secret is gone is taken out of `keys`: it signs no more.
+pub(crate) async fn fetch(
+    subscription: &Subscription,
+    keys: &mut Option<GeneratedKeys>,
+    ctx: &Context,
+) -> Result<Fetched, SecretError> {
     let mut fetched = Fetched { producer: found(subscription, ctx).await, ..Fetched::default() };
     fetched.producer_unreadable =
         fetched.producer.is_none() && ctx.producers.unreadable.contains(&subscription.producer_ref());
@@ -74,12 +89,30 @@ pub(crate) async fn fetch(subscription: &Subscription, ctx: &Context) -> Result<
         let secret = secrets::get(&ctx.secrets, subscription, &name, &keys).await?;
         fetched.secrets.insert(name, secret);
     }
-    if subscription.spec.signing.is_none() {
-        let secret = secrets::generated(&ctx.secrets, subscription).await?;
-        let ours = secrets::is_ours(&secret, subscription);
-        fetched.generated = Some((secret, ours));
+    if let Some(keys) = keys {
+        fetched.generated = generated(subscription, keys, ctx).await?;
     }
     Ok(fetched)
+}
+
+async fn generated(
+    subscription: &Subscription,
+    keys: &mut GeneratedKeys,
+    ctx: &Context,
+) -> Result<Vec<Generated>, SecretError> {
+    let name = keys.current.clone();
+    let secret = secrets::generated(&ctx.secrets, subscription, &name).await?;
+    let is_ours = secrets::is_ours(&secret, subscription);
+    let mut found = vec![Generated { name, secret, is_ours }];
+    for Former { secret: name, .. } in &keys.former {
+        let key = BTreeSet::from([DEFAULT_SIGNING_KEY.to_owned()]);
+        let secret = secrets::get(&ctx.secrets, subscription, name, &key).await?;
+        if let Some(secret) = secret.filter(|secret| secrets::is_ours(secret, subscription)) {
+            found.push(Generated { name: name.clone(), secret, is_ours: true });
+        }
+    }
+    keys.former.retain(|former| found.iter().any(|found| found.name == former.secret));
+    Ok(found)
 }
 
 async fn found(subscription: &Subscription, ctx: &Context) -> Option<FoundProducer> {
@@ -99,14 +132,11 @@ async fn found(subscription: &Subscription, ctx: &Context) -> Option<FoundProduc
     Some(FoundProducer { uid, accepted, live: state.and_then(|state| state.live), delivery })
 }
 
-/// Returns the keys of Secrets that the Subscription uses, the generated one's included, by the names of the Secrets.
-pub(crate) fn secret_keys(subscription: &Subscription) -> BTreeMap<String, BTreeSet<String>> {
-    let mut keys = given_keys(subscription);
-    if subscription.spec.signing.is_none() {
-        let name = signing_secret_name(&subscription.name_any());
-        keys.entry(name).or_default().insert(DEFAULT_SIGNING_KEY.to_owned());
-    }
-    keys
+/// Returns whether the Subscription uses this Secret. `overlap` is how long a generated key signs beside its successor.
+pub(crate) fn uses_secret(subscription: &Subscription, name: &str, overlap: Duration) -> bool {
+    given_keys(subscription).contains_key(name)
+        || signing::generated(subscription, Timestamp::now(), overlap)
+            .is_some_and(|keys| keys.secrets().any(|secret| secret == name))
 }
 
 /// Returns the keys of Secrets that the spec names.

@@ -1,15 +1,14 @@
 //! Step 5: writes the result into status.
 
 use hookwright_crds::{
-    ConditionType, Delivery, LastTest, Reason, SigningKeyStatus, SigningStatus, StartedFrom, Subscription,
+    ConditionType, Delivery, LastTest, ROTATE_SIGNING_KEY, Reason, SigningStatus, StartedFrom, Subscription,
     SubscriptionStatus,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use kube::Resource;
+use kube::{Resource, ResourceExt};
 use url::Url;
 
 use super::build::Unresolved;
-use super::validate;
 use crate::cache::leases::Rollout;
 use crate::context::Context;
 use crate::reconcile::error::ReconcileError;
@@ -47,6 +46,7 @@ pub(crate) struct Part {
     pub(crate) effective_delivery: Option<Delivery>,
     pub(crate) last_test: Option<LastTest>,
     pub(crate) started_from: Option<StartedFrom>,
+    pub(crate) signing: SigningStatus,
 }
 
 /// Returns where delivery started by the last written status.
@@ -71,8 +71,17 @@ pub(crate) fn judge(
     started: Option<&StartedFrom>,
 ) -> Vec<(ConditionType, Judgement)> {
     let generation = subscription.meta().generation.unwrap_or_default();
-    judge_after(conditions_of(subscription), generation, outcome, started)
+    let mut judgements = judge_after(conditions_of(subscription), generation, outcome, started);
+    if subscription.spec.signing.is_some() && subscription.annotations().contains_key(ROTATE_SIGNING_KEY) {
+        let accepted = judgements.iter_mut().filter(|(kind, _)| *kind == ConditionType::Accepted);
+        accepted.for_each(|(_, judgement)| judgement.message += NOT_ROTATED);
+    }
+    judgements
 }
+
+/// What `Accepted` says beside, if the annotation asks in vain for a new signing key.
+const NOT_ROTATED: &str =
+    " The annotation hookwright.dev/rotate-signing-key has no effect: spec.signing names the keys, so edit that.";
 
 /// Returns `Accepted` for a spec that is valid.
 fn accepted(started: Option<&StartedFrom>) -> Judgement {
@@ -152,14 +161,12 @@ pub(crate) async fn write(
 ) -> Result<(), StatusError> {
     let generation = subscription.meta().generation.unwrap_or_default();
     let conditions = conditions::dated(judgements, conditions_of(subscription), generation, conditions::now());
-    let keys = validate::signing_keys(subscription).into_iter();
-    let keys = keys.map(|secret_key_ref| SigningKeyStatus { secret_key_ref }).collect();
     let host = Url::parse(&subscription.spec.endpoint.url).ok().and_then(|url| url.host_str().map(str::to_owned));
     let new = SubscriptionStatus {
         observed_generation: Some(generation),
         conditions: Some(conditions),
         endpoint_host: host,
-        signing: Some(SigningStatus { keys }),
+        signing: Some(part.signing),
         effective_delivery: part.effective_delivery,
         last_test: part.last_test,
         started_from: part.started_from,

@@ -11,13 +11,14 @@ use hookwright_core::record::Identity;
 use hookwright_core::select::Selection;
 use hookwright_crds::PolicyError;
 use hookwright_crds::{
-    DEFAULT_SIGNING_KEY, Header, Reason, SecretKeyRef, StartFrom, StartPosition, Subscription, signing_secret_name,
+    Header, Reason, SecretKeyRef, StartFrom, StartPosition, Subscription,
 };
 use http::HeaderName;
 use jiff::Timestamp;
 use kube::{Resource, ResourceExt};
 use url::Url;
 
+use super::signing::GeneratedKeys;
 use crate::cache::references::is_foreign;
 use crate::refusal::Refusal;
 
@@ -52,41 +53,33 @@ pub(crate) enum StartAt {
 /// Where a secret comes from.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum SecretSource {
-    /// The signing key in the operator's own Secret.
-    Generated,
+    /// The signing key in a Secret of this name that the operator has made.
+    Generated(String),
     /// A signing key.
     SigningKey(SecretKeyRef),
     /// The value of a header.
     Header(SecretKeyRef),
 }
 
-/// Returns the signing keys as status shows them.
-pub(crate) fn signing_keys(subscription: &Subscription) -> Vec<SecretKeyRef> {
-    match &subscription.spec.signing {
-        Some(signing) => signing.keys.iter().map(|key| key.secret_key_ref.clone()).collect(),
-        None => {
-            let name = signing_secret_name(&subscription.name_any());
-            vec![SecretKeyRef { name, key: DEFAULT_SIGNING_KEY.to_owned() }]
-        }
-    }
-}
-
-/// Checks the spec. `policy` is the delivery policy that follows from the spec and the Producer, `egress` what the
-/// installation allows.
+/// Checks the spec. `generated` are the keys that sign if the spec names none, `policy` is the delivery policy that
+/// follows from the spec and the Producer, `egress` what the installation allows.
 pub(crate) fn validate(
     subscription: &Subscription,
     uid: &SubscriptionUid,
+    generated: Option<&GeneratedKeys>,
     policy: Result<DeliveryPolicy, PolicyError>,
     egress: &EgressPolicy,
 ) -> Result<ValidatedSubscription, Refusal> {
     let spec = &subscription.spec;
-    let signing = match &spec.signing {
-        None => vec![SecretSource::Generated],
-        Some(signing) if (1..=3).contains(&signing.keys.len()) => {
-            signing_keys(subscription).into_iter().map(SecretSource::SigningKey).collect()
+    let signing: Vec<_> = match &spec.signing {
+        None => generated.iter().flat_map(|keys| keys.secrets()).map(str::to_owned).map(SecretSource::Generated).collect(),
+        Some(signing) => {
+            signing.keys.iter().map(|key| SecretSource::SigningKey(key.secret_key_ref.clone())).collect()
         }
-        Some(_) => return Err(invalid("signing.keys must have one to three keys.")),
     };
+    if !(1..=3).contains(&signing.len()) {
+        return Err(invalid("signing.keys must have one to three keys."));
+    }
     Ok(ValidatedSubscription {
         identity: Identity {
             uid: uid.clone(),
@@ -253,7 +246,8 @@ pub(crate) mod tests {
         let policy = policy::effective(object.spec.delivery.as_ref(), None);
         let egress =
             json!({ "plainHttp": true, "allowedPorts": ["1-65535"], "allowedCIDRs": ["127.0.0.0/8", "::1/128"] });
-        validate(&object, &SubscriptionUid::parse("s-1").unwrap(), policy, &serde_json::from_value(egress).unwrap())
+        let (uid, keys) = (SubscriptionUid::parse("s-1").unwrap(), GeneratedKeys::first("billing"));
+        validate(&object, &uid, Some(&keys), policy, &serde_json::from_value(egress).unwrap())
     }
 
     #[test]
@@ -268,7 +262,7 @@ pub(crate) mod tests {
         ] {
             let object = subscription(&json!({ "endpoint": { "url": url } }));
             let (policy, uid) = (policy::effective(None, None), SubscriptionUid::parse("s-1").unwrap());
-            let refused = validate(&object, &uid, policy, &EgressPolicy::default()).err();
+            let refused = validate(&object, &uid, Some(&GeneratedKeys::first("billing")), policy, &EgressPolicy::default()).err();
             assert_eq!(
                 refused.as_ref().map(|refusal| refusal.reason),
                 says.map(|_| Reason::EndpointNotAllowed),

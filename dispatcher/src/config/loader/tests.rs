@@ -6,6 +6,7 @@ use hookwright_core::position::Flow;
 use hookwright_core::record::{StreamRef, VERSION, Validation, encode};
 use hookwright_core::schema::VersionedSchema;
 use hookwright_core::schema::{SchemaVersion, Violation};
+use hookwright_core::seal::SealingKey;
 use hookwright_core::select::Selection;
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -19,9 +20,10 @@ const KEY: &str = "schema.p-1.e-1";
 
 fn loader() -> ConfigLoader {
     let key = SealingKey::parse("test", "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=").unwrap();
+    let sealing = SealingKeys::new(key, Vec::new()).unwrap();
     let (health, _) = Health::new();
     let (egress, index) = (EgressPolicy::default(), Index::new());
-    ConfigLoader { index, health, positions: Arc::default(), tenants: Arc::default(), key, egress }
+    ConfigLoader { index, health, positions: Arc::default(), tenants: Arc::default(), sealing, egress }
 }
 
 fn uid() -> ProducerUid {

@@ -11,7 +11,7 @@ Everything stays up until Ctrl-C. To go on, in another terminal:
   export KUBECONFIG={kubeconfig}
   export NATS_URL={nats}
 
-  nats publish --jetstream shop.events.order.created '{{"order":4}}'
+  nats --inbox-prefix {inbox} publish --jetstream shop.events.order.created '{{"order":4}}'
   kubectl get subscriptions.hookwright.dev -A -o wide
   kubectl describe -n shop subscriptions.hookwright.dev billing
   kubectl explain subscriptions.hookwright.dev.spec
@@ -22,6 +22,7 @@ What arrives at the receiver from now on:
         bin = world.tools.bin().display(),
         kubeconfig = world.control_plane.kubeconfig().display(),
         nats = world.nats.url_of(User::App),
+        inbox = User::App.inbox_prefix(),
         folder = world.folder().display(),
     );
 }

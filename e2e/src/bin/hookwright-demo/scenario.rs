@@ -107,7 +107,8 @@ async fn publish(world: &World, publication: &Publication) -> Result<()> {
     let mut command = Command::new(world.tools.tool("nats")?);
     // A context that the user selected for other work must not take effect here.
     command.env("XDG_CONFIG_HOME", world.folder());
-    command.args(["--server", &world.nats.url_of(User::App), "publish", "--jetstream"]);
+    command.args(["--server", &world.nats.url_of(User::App), "--inbox-prefix", User::App.inbox_prefix()]);
+    command.args(["publish", "--jetstream"]);
     for header in publication.headers {
         command.args(["--header", header]);
     }
