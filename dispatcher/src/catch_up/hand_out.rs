@@ -17,7 +17,7 @@ use crate::catch_up::stream::Stored;
 use crate::catch_up::work::{Next, ReadError, Reader, Serving, Work};
 use crate::config::index::Producer;
 use crate::config::subscription::Subscription;
-use crate::deliver::delivery::{Delivery, Origin, id};
+use crate::deliver::delivery::{Delivery, Origin, Waited, id};
 use crate::deliver::queued::Queued;
 use crate::limits::budget::Share;
 use crate::panics;
@@ -203,7 +203,7 @@ fn given_up(serving: &Serving, published: Published) -> Delivery {
         subscription,
         published: Arc::new(published),
         progress: Progress::default(),
-        waited: false,
+        waited: Waited::No,
         origin: Origin::Dedicated,
         received: Instant::now(),
         version: serving.version,
