@@ -18,6 +18,10 @@ use crate::event::event_type::{self, EventTypeRule, EventTypeSource};
 use crate::event::malformed::Malformed;
 use crate::event::structured;
 
+/// The headers of messages that are no events, although a stream holds them: marks that the server leaves in place of what
+/// it has deleted, and messages that it is to publish later.
+pub const NO_EVENT: [&str; 2] = ["Nats-Marker-Reason", "Nats-Schedule"];
+
 /// A message of a Producer's stream.
 #[derive(Debug, Clone)]
 pub struct Message<'a> {

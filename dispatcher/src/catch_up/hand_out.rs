@@ -156,6 +156,9 @@ impl Reader {
             StreamPosition { stream: work.stream.name.clone(), sequence: message.sequence, published: message.time };
         let created = producer.record.stream.created;
         let mut published = Published::of(message.subject, headers, message.body, position, created);
+        if !published.is_event() {
+            return Ok(None);
+        }
         let reading = Reading { rule: &producer.record.event_type, source: &producer.source, known_type: None };
         let read = panics::caught(|| published.with_message(|message| parse(message, reading)));
         let Ok(Ok(event)) = read else {

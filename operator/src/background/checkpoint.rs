@@ -203,8 +203,9 @@ fn seen(live: &LiveProducer, stream: &stream::Info, consumer: &consumer::Info) -
     };
     let taken = &stream.config;
     let is_ours = |subject: &String| live.filter.iter().any(|filter| is_within(subject, filter));
-    // Events that are sourced or transformed are on subjects that the stream doesn't list.
-    let listed = taken.sources.as_ref().is_none_or(Vec::is_empty) && taken.subject_transform.is_none();
+    // Events that are sourced, mirrored or transformed are on subjects that the stream doesn't list.
+    let listed =
+        taken.sources.as_ref().is_none_or(Vec::is_empty) && taken.mirror.is_none() && taken.subject_transform.is_none();
     Look {
         consumer_created: consumer_created(consumer),
         start,
