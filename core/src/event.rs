@@ -2,8 +2,10 @@
 
 mod attributes;
 pub mod event_type;
+mod malformed;
 mod read;
 pub(crate) mod structured;
 
 pub use attributes::attribute_value;
+pub use malformed::Malformed;
 pub use read::*;

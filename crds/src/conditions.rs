@@ -114,8 +114,16 @@ reasons! {
     StreamNotFound,
     /// The stream that the Producer is to read has a retention other than Limits.
     StreamRetentionUnsupported,
-    /// The stream that the Producer is to read doesn't take one of the subjects.
+    /// The stream that the Producer is to read doesn't store one of the subjects.
     SubjectNotInStream,
+    /// The stream is sealed, so nothing can be published to it.
+    StreamSealed,
+    /// The stream sources or mirrors one of Hookwright's own streams.
+    StreamSourceNotAllowed,
+    /// The stream's limits for consumers let the Producer's consumer vanish too soon.
+    StreamConsumerLimits,
+    /// A limit of the NATS server or the account stands in the way.
+    NatsLimitReached,
     /// The stream would have to change in a way that NATS doesn't allow.
     StreamImmutable,
     /// A published version of an EventSchema was edited.

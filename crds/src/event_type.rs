@@ -57,6 +57,10 @@ pub struct EventTypeSelector {
     /// `order.*` matches one token after `order.`, `order.>` one or more, `>` every type. `*` stands for a whole token
     /// and `>` is the last one.
     #[serde(rename = "type")]
-    #[schemars(length(min = 1, max = 255), regex(pattern = patterns::EVENT_TYPE))]
+    #[schemars(length(max = 255), regex(pattern = patterns::EVENT_TYPE))]
+    #[x_kube(validation = (
+        "self != '' && !self.contains('\\n')",
+        "type is empty or has a line break: a > without quotes begins a block of text in YAML, so write '>' or leave eventTypes out"
+    ))]
     pub type_: String,
 }

@@ -34,8 +34,9 @@ pub(crate) const STREAM_NAME: &str = r"^[A-Za-z0-9_-]+$";
 /// subjects otherwise.
 pub(crate) const SUBJECT: &str = r"^[!-#%-)+-\-/-=?-~][!-)+-\-/-=?-~]*(\.(\*|[!-)+-\-/-=?-~]+))*(\.>)?$";
 
-/// A pattern over event types: tokens as in [`SUBJECT`], any of which may be a wildcard.
-pub(crate) const EVENT_TYPE: &str = r"^(>|(\*|[!-)+-\-/-=?-~]+)(\.(\*|[!-)+-\-/-=?-~]+))*(\.>)?)$";
+/// A pattern over event types: tokens as in [`SUBJECT`], any of which may be a wildcard. An empty text is refused with a
+/// message of its own.
+pub(crate) const EVENT_TYPE: &str = r"^(|>|(\*|[!-)+-\-/-=?-~]+)(\.(\*|[!-)+-\-/-=?-~]+))*(\.>)?)$";
 
 /// An event type, without wildcards.
 pub(crate) const CONCRETE_EVENT_TYPE: &str = r"^[!-)+-\-/-=?-~]+(\.[!-)+-\-/-=?-~]+)*$";

@@ -46,7 +46,7 @@ use crate::{Delivery, Endpoint, EventTypeSelector, RESUME, Signing, StartFrom, S
         name = "Retrying",
         type_ = "integer",
         json_path = ".status.delivery.retrying",
-        description = "Events that wait for their next attempt"
+        description = "Events whose delivery failed and is tried again"
     ),
     printcolumn(
         name = "Dead",
@@ -72,6 +72,13 @@ use crate::{Delivery, Endpoint, EventTypeSelector, RESUME, Signing, StartFrom, S
         type_ = "string",
         json_path = ".status.endpointHost",
         description = "The endpoint's host",
+        priority = "1"
+    ),
+    printcolumn(
+        name = "Waiting",
+        type_ = "integer",
+        json_path = ".status.delivery.waiting",
+        description = "Events that were put aside and wait for their first attempt",
         priority = "1"
     ),
     printcolumn(
@@ -111,9 +118,10 @@ pub struct SubscriptionSpec {
     pub producer_ref: ProducerRef,
     /// Which of the Producer's events are delivered: 1 to 64 patterns over the event's type. An event that matches
     /// several is delivered once. An edit takes effect within 5 seconds for events not yet read; events that are being
-    /// retried are still delivered.
+    /// retried are still delivered. Default: all types.
+    #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 64))]
-    pub event_types: Vec<EventTypeSelector>,
+    pub event_types: Option<Vec<EventTypeSelector>>,
     /// The endpoint that the webhooks are sent to.
     pub endpoint: Endpoint,
     /// The keys that sign the webhooks. Default: the operator generates one in the Secret `<name>-signing`, key

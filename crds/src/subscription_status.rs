@@ -124,8 +124,12 @@ pub struct DeliveryStatus {
     pub delivered: i64,
     /// Attempts that failed; each retry counts.
     pub failed_attempts: i64,
-    /// Events that currently wait for their next attempt.
+    /// Events whose delivery failed, and that wait for their next attempt.
     pub retrying: i64,
+    /// Events that were put aside without an attempt and wait for their first one, for example because the endpoint takes
+    /// them more slowly than they come. Absent if there are none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub waiting: Option<i64>,
     /// Events whose delivery was given up, whether they were kept as dead letters or discarded.
     pub dead_lettered: i64,
     /// How far delivery is behind the Producer's stream. Absent while events are delivered as they come.
@@ -139,12 +143,12 @@ pub struct DeliveryStatus {
     /// there were events of this Subscription among them. Absent if there were none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub skipped: Option<i64>,
-    /// When the oldest of the events that wait for their next attempt was published. Absent while none waits. If more
+    /// When the oldest of the events that wait for an attempt was published. Absent while none waits. If more
     /// than 1,000 wait at one dispatcher, and for a while after a dispatcher crashed, it may be the time of a younger
     /// event.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub oldest_pending_time: Option<Time>,
-    /// When the next retry is due. Absent while no event waits for one.
+    /// When the next of these events is due. Absent while none waits.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next_attempt_time: Option<Time>,
     /// The latest attempt.
@@ -256,8 +260,8 @@ pub enum ActivityKind {
 pub struct LastAttempt {
     /// When the attempt ended.
     pub time: Time,
-    /// How the attempt ended, in one word: Delivered, or why it failed (Rejected, TimedOut, Unreachable, TlsFailed,
-    /// Blocked or Unsignable).
+    /// How the attempt ended, in one word: Delivered, or why it failed (Rejected, TimedOut, NameNotFound,
+    /// ConnectionRefused, ConnectionReset, NoRoute, AnswerUnreadable, TlsFailed, Blocked or Unsignable).
     pub outcome: String,
     /// The HTTP status of the answer. Absent if there was none.
     #[serde(skip_serializing_if = "Option::is_none")]

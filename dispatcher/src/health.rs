@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use hookwright_core::delivery::health::{DeliveryCounts, GivenUp, LastAttempt, Pending, Waiting};
+use hookwright_core::delivery::outcome::OutcomeKind;
 use hookwright_core::delivery::progress::Progress;
 use hookwright_core::delivery::quota::{Known, ParkQuota, Room};
 use hookwright_core::nats::ids::SubscriptionUid;
@@ -71,9 +72,22 @@ pub(crate) enum Take {
 }
 
 impl HealthCell {
-    /// Counts an attempt.
-    pub(crate) fn attempt(self: &Arc<Self>, attempt: LastAttempt) {
-        self.change(|state| state.counts.attempt(attempt));
+    /// Counts an attempt. Returns whether the endpoint fails from this attempt on, by what this dispatcher has seen.
+    pub(crate) fn attempt(self: &Arc<Self>, attempt: LastAttempt) -> bool {
+        let mut turns = false;
+        self.change(|state| {
+            turns = attempt.outcome != OutcomeKind::Delivered && state.counts.turns_at(attempt.time);
+            state.counts.attempt(attempt)
+        });
+        turns
+    }
+
+    /// Counts the first attempt at a parked delivery.
+    pub(crate) fn attempted(self: &Arc<Self>) {
+        self.change(|state| {
+            state.counts.tally.wait(Waiting { unattempted: -1, ..Waiting::default() });
+            false
+        });
     }
 
     /// The Subscription whose counts these are.
@@ -258,6 +272,10 @@ mod tests {
         health.cell(&SubscriptionUid::parse("s-1").unwrap())
     }
 
+    fn waiting(deliveries: i64) -> Waiting {
+        Waiting { deliveries, bytes: deliveries, unattempted: deliveries }
+    }
+
     fn written(take: Take) -> DeliveryCounts {
         match take {
             Take::Write(counts) => *counts,
@@ -288,13 +306,13 @@ mod tests {
         let (cell, start, wall) = (cell(), Instant::now(), Timestamp::UNIX_EPOCH);
         let after = |seconds| wall + SignedDuration::from_secs(seconds);
         let take = |seconds: u64, wall| cell.take(start + Duration::from_secs(seconds), wall, false);
-        let delivery = Waiting { deliveries: 1, bytes: 7 };
+        let delivery = Waiting { deliveries: 1, bytes: 7, unattempted: 1 };
         for (since, at) in [(-5, 10), (-9, 20)] {
             assert_eq!(cell.admit(ParkQuota::default(), delivery, start), Room::Free);
             cell.parked(after(since), after(at));
         }
         let first = written(take(0, wall));
-        assert_eq!((first.tally.retrying, first.tally.retrying_bytes), (2, 14));
+        assert_eq!((first.tally.retrying, first.tally.retrying_bytes, first.tally.unattempted), (2, 14, 2));
         assert_eq!(first.next_attempt, Some(after(10)));
         assert_eq!(first.oldest_pending, Some(Pending { since: after(-9), due: after(20) }));
         assert!(matches!(take(5, after(5)), Take::Later));
@@ -308,20 +326,22 @@ mod tests {
     async fn one_looks_for_all_that_ask() {
         let (cell, now) = (cell(), Instant::now());
         let quota = ParkQuota { deliveries: 20, bytes: u64::MAX };
-        let admit = || cell.admit(quota, Waiting { deliveries: 1, bytes: 1 }, now);
+        let admit = || cell.admit(quota, waiting(1), now);
         assert_eq!([admit(), admit(), admit(), admit()], [Room::Free, Room::Free, Room::Look, Room::Look]);
         let right = cell.look().await.unwrap();
         let mut other = Box::pin(cell.look());
         assert!(futures::poll!(&mut other).is_pending(), "the other waits for the answer");
-        cell.looked(Some(Waiting { deliveries: 17, bytes: 17 }), now);
+        cell.looked(Some(waiting(17)), now);
         drop(right);
         assert!(other.await.is_none());
         assert_eq!(admit(), Room::Free);
         assert_eq!(admit(), Room::UsedUp);
-        cell.done(Waiting { deliveries: 1, bytes: 1 });
+        cell.done(waiting(1));
         assert_eq!([admit(), admit()], [Room::Free, Room::Look], "a tenth since the look");
         cell.looked(None, now);
         assert_eq!(admit(), Room::UsedUp, "a look that failed changes nothing");
-        assert_eq!(cell.state().counts.tally.waiting(), Waiting { deliveries: 3, bytes: 3 });
+        assert_eq!(cell.state().counts.tally.waiting(), waiting(3));
+        cell.attempted();
+        assert_eq!(cell.state().counts.tally.unattempted, 2);
     }
 }

@@ -39,7 +39,8 @@ pub struct Nats {
 
 impl Nats {
     /// Starts this many servers, whose data, passwords and logs are in `folder`, and waits until JetStream is there.
-    /// `account_storage` limits the bytes that the account may keep in files on each server.
+    /// `account_storage` limits the bytes that the account may keep in files on each server; a consumer may then
+    /// have at most [`ACK_PENDING`] unacked messages.
     pub async fn start(tools: &Tools, folder: &Path, servers: usize, account_storage: Option<u64>) -> Result<Self> {
         std::fs::create_dir_all(folder)?;
         let (config, passwords) = (folder.join("nats.conf"), Passwords::generate(folder)?);
@@ -216,6 +217,9 @@ fn is_current(cluster: &ClusterInfo) -> bool {
 /// A variable of the environment with which tests and the bench keep `sync_interval: always`.
 const KEEP_SYNC: &str = "HOOKWRIGHT_TEST_SYNC";
 
+/// How many unacked messages a consumer may have in an account with limits: fewer than Hookwright's would have.
+const ACK_PENDING: u32 = 1_000;
+
 /// The configuration of the chart's bundled NATS with this limit. Tests do without the sync of each write: they kill processes, not
 /// machines, and a disk of a test machine takes milliseconds for each.
 fn configuration(whom: Use, account_storage: Option<u64>) -> Result<String> {
@@ -225,7 +229,8 @@ fn configuration(whom: Use, account_storage: Option<u64>) -> Result<String> {
         config = config.replace(SYNC, "");
     }
     let Some(bytes) = account_storage else { return Ok(config) };
-    let limited = config.replace("jetstream: enabled", &format!("jetstream: {{ max_file: {bytes} }}"));
+    let limited = config
+        .replace("jetstream: enabled", &format!("jetstream: {{ max_file: {bytes}, max_ack_pending: {ACK_PENDING} }}"));
     ensure!(limited != config, "the chart's nats.conf has no `jetstream: enabled` to limit");
     Ok(limited)
 }

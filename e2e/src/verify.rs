@@ -75,6 +75,32 @@ pub async fn verify_javascript(tools: &Tools, requests: &[Signed]) -> Result<Vec
     run(Command::new("node").env("NODE_PATH", tools.node_modules()?).arg(script), requests).await
 }
 
+/// Verifies a request with the code that docs/reference/webhook.md shows for bodies of any bytes, in Python and in
+/// JavaScript. Returns whether each finds the signature good.
+pub async fn verify_documented(tools: &Tools, request: &Signed) -> Result<[bool; 2]> {
+    let docs = std::fs::read_to_string(workspace().join("docs/reference/webhook.md"))?;
+    let code = |fence: &str, mark: &str| {
+        let blocks = docs.split(fence).skip(1).filter_map(|rest| rest.split("```").next());
+        blocks.into_iter().find(|block| block.contains(mark)).map(str::to_owned).context("the documented code")
+    };
+    let python = format!(
+        "{}\nimport json, sys\nfor line in sys.stdin:\n  r = json.loads(line)\n  \
+         ok = verify(r['secret'], base64.b64decode(r['body_base64']), r['headers'])\n  \
+         print(json.dumps({{'ok': ok, 'error': None}}))\n",
+        code("```python", "hmac.digest")?
+    );
+    let javascript = format!(
+        "{}\nimport {{ readFileSync }} from 'node:fs';\nconst r = JSON.parse(readFileSync(0, 'utf8'));\n\
+         const ok = verify(r.secret, Buffer.from(r.body_base64, 'base64'), r.headers);\n\
+         console.log(JSON.stringify({{ ok, error: null }}));\n",
+        code("```js", "createHmac")?
+    );
+    let request = std::slice::from_ref(request);
+    let python = run(Command::new(tools.python()).arg("-c").arg(python), request).await?;
+    let javascript = run(Command::new("node").args(["--input-type=module", "-e"]).arg(javascript), request).await?;
+    Ok([python[0].ok, javascript[0].ok])
+}
+
 async fn run(command: &mut Command, requests: &[Signed]) -> Result<Vec<Verdict>> {
     let mut lines = String::new();
     for Signed { headers, body, secret } in requests {

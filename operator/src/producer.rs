@@ -9,6 +9,7 @@ mod fetch;
 mod incidents;
 mod referrers;
 mod status;
+mod stored;
 mod validate;
 
 use std::sync::Arc;
@@ -112,7 +113,8 @@ async fn attempt(producer: &Producer, uid: &ProducerUid, ctx: &Context) -> Resul
 }
 
 /// Returns the outcome for a spec that is refused. A Producer with a stream of its own goes on as its record says, unless
-/// it may no longer use its subjects or its stream. Otherwise the record is removed, so that dispatchers stop reading: if
+/// it may no longer use its subjects or its stream; so does one whose stream was sealed, as events may wait in it.
+/// Otherwise the record is removed, so that dispatchers stop reading: if
 /// the stream is another's, the Producer may no longer be allowed what its record says, whatever the refusal says.
 async fn refuse(
     producer: &Producer,
@@ -122,23 +124,25 @@ async fn refuse(
 ) -> Result<ProducerOutcome, ReconcileError> {
     let lost = matches!(refusal.reason, Reason::SubjectNotAllowed | Reason::StreamNameNotAllowed);
     let key = ConfigKey::Producer(uid.clone()).to_string();
-    if validate::policy(producer) == StreamPolicy::Managed && !lost {
+    let managed = validate::policy(producer) == StreamPolicy::Managed;
+    if managed && !lost || refusal.reason == Reason::StreamSealed {
         let known = ctx.producer_states.get(uid).and_then(|state| state.live);
-        let live = if known.is_some() { known } else { in_place(&key, ctx).await? };
+        let filter = if managed { Vec::new() } else { producer.spec.subjects.clone() };
+        let live = if known.is_some() { known } else { in_place(&key, filter, ctx).await? };
         return Ok(ProducerOutcome::Refused { refusal, live });
     }
     ctx.records(producer).remove(&key).await?;
     Ok(ProducerOutcome::Refused { refusal, live: None })
 }
 
-/// Returns what the record says of a stream that is the Producer's own.
-async fn in_place(key: &str, ctx: &Context) -> Result<Option<LiveProducer>, ReconcileError> {
+/// Returns what the record says of the stream, of which the Producer reads the subjects of `filter`.
+async fn in_place(key: &str, filter: Vec<String>, ctx: &Context) -> Result<Option<LiveProducer>, ReconcileError> {
     let Some(entry) = ctx.js.get(CONFIG_BUCKET, key).await? else { return Ok(None) };
     let record = record::decode::<ProducerRecord>(&entry.value).ok();
     Ok(record.map(|ProducerRecord { stream, consumer, .. }| LiveProducer {
         stream,
         consumer,
-        filter: Vec::new(),
+        filter,
         revision: entry.revision,
     }))
 }

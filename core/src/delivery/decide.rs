@@ -56,7 +56,14 @@ pub fn decide(policy: &RetryPolicy, attempt: Attempt, outcome: Outcome, now: Tim
         OutcomeKind::Blocked => return Next::DeadLetter { reason: DeadLetterReason::Blocked },
         OutcomeKind::Unsignable => return Next::DeadLetter { reason: DeadLetterReason::Unsignable },
         OutcomeKind::Rejected if outcome.http_status == Some(410) => return Next::Disable,
-        OutcomeKind::Rejected | OutcomeKind::TimedOut | OutcomeKind::Unreachable | OutcomeKind::TlsFailed => {}
+        OutcomeKind::Rejected
+        | OutcomeKind::TimedOut
+        | OutcomeKind::NameNotFound
+        | OutcomeKind::ConnectionRefused
+        | OutcomeKind::ConnectionReset
+        | OutcomeKind::NoRoute
+        | OutcomeKind::AnswerUnreadable
+        | OutcomeKind::TlsFailed => {}
     }
     if policy.max_attempts.is_some_and(|max| attempt.number >= max) {
         return Next::DeadLetter { reason: DeadLetterReason::AttemptsExhausted };
@@ -120,8 +127,11 @@ mod tests {
             (status(503, Some(-60)), 1, None, retry(10)),
             (none(OutcomeKind::TimedOut), 4, None, retry(10)),
             (none(OutcomeKind::TimedOut), 5, None, dead(R::AttemptsExhausted)),
-            (none(OutcomeKind::Unreachable), 1, Some(4), retry(4)),
-            (none(OutcomeKind::Unreachable), 1, Some(0), dead(R::DeadlineExceeded)),
+            (none(OutcomeKind::NameNotFound), 1, None, retry(10)),
+            (none(OutcomeKind::ConnectionRefused), 1, Some(4), retry(4)),
+            (none(OutcomeKind::ConnectionReset), 1, Some(0), dead(R::DeadlineExceeded)),
+            (none(OutcomeKind::NoRoute), 5, None, dead(R::AttemptsExhausted)),
+            (none(OutcomeKind::AnswerUnreadable), 1, None, retry(10)),
             (none(OutcomeKind::TlsFailed), 1, Some(-4), dead(R::DeadlineExceeded)),
             (none(OutcomeKind::Blocked), 1, None, dead(R::Blocked)),
             (none(OutcomeKind::Unsignable), 1, None, dead(R::Unsignable)),

@@ -72,6 +72,9 @@ pub struct Tally {
     /// The bytes of the events of these deliveries, headers and body, counted in the same way.
     #[serde(default)]
     pub retrying_bytes: i64,
+    /// How many of these deliveries had no attempt, counted in the same way.
+    #[serde(default)]
+    pub unattempted: i64,
     /// Deliveries that were given up.
     pub dead_lettered: u64,
 }
@@ -88,13 +91,14 @@ impl Tally {
     /// The deliveries that wait, by this tally.
     #[must_use]
     pub const fn waiting(self) -> Waiting {
-        Waiting { deliveries: self.retrying, bytes: self.retrying_bytes }
+        Waiting { deliveries: self.retrying, bytes: self.retrying_bytes, unattempted: self.unattempted }
     }
 
     /// Counts `more` deliveries as waiting; a negative number counts less.
     pub const fn wait(&mut self, more: Waiting) {
         self.retrying = self.retrying.saturating_add(more.deliveries);
         self.retrying_bytes = self.retrying_bytes.saturating_add(more.bytes);
+        self.unattempted = self.unattempted.saturating_add(more.unattempted);
     }
 
     /// The difference to an earlier tally of the same dispatcher.
@@ -105,6 +109,7 @@ impl Tally {
             failed_attempts: self.failed_attempts.saturating_sub(earlier.failed_attempts),
             retrying: self.retrying.saturating_sub(earlier.retrying),
             retrying_bytes: self.retrying_bytes.saturating_sub(earlier.retrying_bytes),
+            unattempted: self.unattempted.saturating_sub(earlier.unattempted),
             dead_lettered: self.dead_lettered.saturating_sub(earlier.dead_lettered),
         }
     }
@@ -118,6 +123,8 @@ pub struct Waiting {
     pub deliveries: i64,
     /// The bytes of the deliveries' events, headers and body.
     pub bytes: i64,
+    /// How many of the deliveries had no attempt.
+    pub unattempted: i64,
 }
 
 impl Waiting {
@@ -127,13 +134,18 @@ impl Waiting {
         Self {
             deliveries: self.deliveries.saturating_add(other.deliveries),
             bytes: self.bytes.saturating_add(other.bytes),
+            unattempted: self.unattempted.saturating_add(other.unattempted),
         }
     }
 
     /// The amount with its sign reversed.
     #[must_use]
     pub const fn negated(self) -> Self {
-        Self { deliveries: self.deliveries.saturating_neg(), bytes: self.bytes.saturating_neg() }
+        Self {
+            deliveries: self.deliveries.saturating_neg(),
+            bytes: self.bytes.saturating_neg(),
+            unattempted: self.unattempted.saturating_neg(),
+        }
     }
 }
 
@@ -215,6 +227,15 @@ impl DeliveryCounts {
         turned
     }
 
+    /// Whether a failure at `time` turns the health, by these counts alone: there was none before, or the endpoint was
+    /// healthy again. The cause of such a failure is worth a line in the log, and those of the failures after it are not.
+    #[must_use]
+    pub fn turns_at(&self, time: Timestamp) -> bool {
+        self.last_failure.is_none_or(|failed| {
+            self.last_success > Some(failed) && time.duration_since(failed) >= verdict::HEALTHY_AFTER
+        })
+    }
+
     /// Counts a delivery that was given up.
     pub fn gave_up(&mut self, given_up: GivenUp) {
         self.tally.dead_lettered += 1;
@@ -257,6 +278,28 @@ pub(crate) mod tests {
         assert!(!turned(23, OutcomeKind::TimedOut), "it has long been");
         assert!(turned(24, OutcomeKind::Delivered));
         assert_eq!((counts.tally.delivered, counts.tally.failed_attempts), (3, 4));
+    }
+
+    #[test]
+    fn a_cause_is_told_once_for_each_turn() {
+        let mut counts = DeliveryCounts::default();
+        let told = [
+            (0, OutcomeKind::Rejected, true),
+            (1, OutcomeKind::TimedOut, false),
+            (99, OutcomeKind::NoRoute, false),
+            (100, OutcomeKind::Delivered, false),
+            // It is healthy 30 s after the last failure.
+            (120, OutcomeKind::NoRoute, false),
+            (121, OutcomeKind::Delivered, false),
+            (150, OutcomeKind::NoRoute, true),
+            (999, OutcomeKind::NoRoute, false),
+        ];
+        for (second, outcome, tells) in told {
+            let attempt = attempt(second, outcome);
+            let fails = outcome != OutcomeKind::Delivered;
+            assert_eq!(fails && counts.turns_at(attempt.time), tells, "at {second} s");
+            counts.attempt(attempt);
+        }
     }
 
     #[test]

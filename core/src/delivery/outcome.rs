@@ -3,7 +3,8 @@
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-/// The kind of an attempt's outcome. It reveals nothing that the receiver wrote: no body, no header, no address.
+/// The kind of an attempt's outcome: a closed list. It reveals nothing that the receiver wrote: no body, no header, no
+/// address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum OutcomeKind {
     /// The endpoint answered with a 2xx.
@@ -12,8 +13,16 @@ pub enum OutcomeKind {
     Rejected,
     /// The endpoint didn't answer within the timeout. A response body that ends later doesn't count.
     TimedOut,
-    /// The host name was not found, or the connection was refused or reset.
-    Unreachable,
+    /// The host name was not found, or has no address.
+    NameNotFound,
+    /// The host refused the connection.
+    ConnectionRefused,
+    /// The connection ended before an answer.
+    ConnectionReset,
+    /// No network route leads to the host.
+    NoRoute,
+    /// An answer came that is not HTTP.
+    AnswerUnreadable,
     /// The TLS handshake failed: the certificate is expired, for another host or from an unknown authority.
     TlsFailed,
     /// The egress rules forbid the URL or an address that its host resolves to; nothing was sent.
@@ -30,15 +39,35 @@ impl OutcomeKind {
             Self::Delivered => "Delivered",
             Self::Rejected => "Rejected",
             Self::TimedOut => "TimedOut",
-            Self::Unreachable => "Unreachable",
+            Self::NameNotFound => "NameNotFound",
+            Self::ConnectionRefused => "ConnectionRefused",
+            Self::ConnectionReset => "ConnectionReset",
+            Self::NoRoute => "NoRoute",
+            Self::AnswerUnreadable => "AnswerUnreadable",
             Self::TlsFailed => "TlsFailed",
             Self::Blocked => "Blocked",
             Self::Unsignable => "Unsignable",
         }
     }
-}
 
-impl OutcomeKind {
+    /// The kind in words, for people: of conditions and dead letters.
+    #[must_use]
+    pub const fn detail(self) -> &'static str {
+        match self {
+            Self::Delivered => "the endpoint accepted the event",
+            Self::Rejected => "the endpoint answered with another status than 2xx",
+            Self::TimedOut => "no answer came in time",
+            Self::NameNotFound => "the host name was not found",
+            Self::ConnectionRefused => "the host refused the connection",
+            Self::ConnectionReset => "the connection ended before an answer",
+            Self::NoRoute => "no network route leads to the host",
+            Self::AnswerUnreadable => "an answer came that is not HTTP",
+            Self::TlsFailed => "the TLS handshake failed",
+            Self::Blocked => "the egress rules forbid the endpoint",
+            Self::Unsignable => "the request could not be built or signed",
+        }
+    }
+
     /// Whether the kind says something about the endpoint: a request was sent, or tried to be.
     #[must_use]
     pub const fn is_of_endpoint(self) -> bool {
@@ -76,6 +105,12 @@ impl Outcome {
     pub const fn response(status: u16, retry_after: Option<Timestamp>) -> Self {
         let kind = if status >= 200 && status < 300 { OutcomeKind::Delivered } else { OutcomeKind::Rejected };
         Self { kind, http_status: Some(status), retry_after }
+    }
+
+    /// Whether something answered: so the network leads to it.
+    #[must_use]
+    pub const fn is_answered(&self) -> bool {
+        self.http_status.is_some() || matches!(self.kind, OutcomeKind::AnswerUnreadable)
     }
 
     /// Whether the endpoint has said that it gets too much, or can't serve anything now: that concerns all of its

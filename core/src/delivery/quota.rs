@@ -120,7 +120,7 @@ mod tests {
     const QUOTA: ParkQuota = ParkQuota { deliveries: 100, bytes: 10_000 };
 
     fn waiting((deliveries, bytes): (i64, i64)) -> Waiting {
-        Waiting { deliveries, bytes }
+        Waiting { deliveries, bytes, unattempted: 0 }
     }
 
     #[test]

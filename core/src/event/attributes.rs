@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use http::HeaderValue;
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
 
-use crate::event::read::Malformed;
+use crate::event::malformed::Malformed;
 
 /// The characters that are percent-encoded in an attribute's value, besides those outside ASCII.
 const ENCODED: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'%');

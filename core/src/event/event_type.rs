@@ -72,6 +72,12 @@ impl EventTypePattern {
         }
     }
 
+    /// The pattern that selects every event type.
+    #[must_use]
+    pub fn all() -> Self {
+        Self(">".to_owned())
+    }
+
     /// The pattern as text.
     #[must_use]
     pub fn as_str(&self) -> &str {

@@ -7,7 +7,7 @@ use serde::Deserializer as _;
 use serde::de::{Error, IgnoredAny, MapAccess, Visitor};
 use serde_json::Value;
 
-use crate::event::read::Malformed;
+use crate::event::malformed::Malformed;
 
 /// Some programs on Windows begin a file with it.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";

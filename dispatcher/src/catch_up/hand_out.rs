@@ -17,7 +17,7 @@ use crate::catch_up::stream::Stored;
 use crate::catch_up::work::{Next, ReadError, Reader, Serving, Work};
 use crate::config::index::Producer;
 use crate::config::subscription::Subscription;
-use crate::deliver::delivery::{Delivery, Origin, id};
+use crate::deliver::delivery::{Delivery, Origin, Waited, id};
 use crate::deliver::queued::Queued;
 use crate::limits::budget::Share;
 use crate::panics;
@@ -156,6 +156,9 @@ impl Reader {
             StreamPosition { stream: work.stream.name.clone(), sequence: message.sequence, published: message.time };
         let created = producer.record.stream.created;
         let mut published = Published::of(message.subject, headers, message.body, position, created);
+        if !published.is_event() {
+            return Ok(None);
+        }
         let reading = Reading { rule: &producer.record.event_type, source: &producer.source, known_type: None };
         let read = panics::caught(|| published.with_message(|message| parse(message, reading)));
         let Ok(Ok(event)) = read else {
@@ -203,7 +206,7 @@ fn given_up(serving: &Serving, published: Published) -> Delivery {
         subscription,
         published: Arc::new(published),
         progress: Progress::default(),
-        waited: false,
+        waited: Waited::No,
         origin: Origin::Dedicated,
         received: Instant::now(),
         version: serving.version,

@@ -7,17 +7,20 @@ use hookwright_core::delivery::health::LastAttempt;
 use hookwright_core::delivery::outcome::{Outcome, OutcomeKind, SHORT_PAUSE};
 use hookwright_core::event::Event;
 use hookwright_core::nats::delivery_id::DeliveryId;
+use hookwright_runtime::logging::chain;
 use jiff::Timestamp;
 use tokio::time::Instant;
-use tracing::debug;
+use tracing::{debug, warn};
 
 use crate::ack::hold::Abandoned;
 use crate::config::subscription::Subscription;
 use crate::deliver::deliverer::Deliverer;
-use crate::deliver::delivery::{Delivery, Standing};
+use crate::deliver::delivery::{Delivery, Standing, Waited};
 use crate::deliver::queued::{Admitted, Permits};
 use crate::http::endpoint::Unusable;
+use crate::http::failure::Failure;
 use crate::http::request;
+use crate::http::sender::Sent;
 use crate::limits::attempts::Permit;
 use crate::panics;
 
@@ -49,7 +52,7 @@ impl Deliverer {
             if delivery.subscription.position.is_disturbed() {
                 Box::pin(self.answered(&delivery)).await;
             }
-            if delivery.waited {
+            if delivery.waited != Waited::No {
                 delivery.subscription.health.done(delivery.counted());
             }
             Ok(Some(permits))
@@ -60,7 +63,7 @@ impl Deliverer {
         let subscription = &delivery.subscription;
         panics::provoked(&subscription.name);
         let (started, clock) = (self.clock.now(), Instant::now());
-        let outcome = self.send(subscription, event, &delivery.id, started, &mut permits.attempt).await;
+        let Sent { outcome, cause } = self.send(subscription, event, &delivery.id, started, &mut permits.attempt).await;
         let took = clock.elapsed();
         self.metrics.attempt(outcome.kind, took);
         let pause = outcome.pause(self.clock.now());
@@ -70,16 +73,21 @@ impl Deliverer {
         }
         permits.lane.attempted(outcome.kind, took);
         if outcome.kind.is_of_endpoint() {
-            subscription.tenant.attempted(outcome.http_status.is_some());
+            subscription.tenant.attempted(outcome.is_answered());
         }
-        subscription.health.attempt(LastAttempt {
+        let turns = subscription.health.attempt(LastAttempt {
             time: started,
             outcome: outcome.kind,
             http_status: outcome.http_status,
             duration_millis: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
             attempt: delivery.progress.attempts.saturating_add(1),
         });
-        debug!(outcome = outcome.kind.name(), status = outcome.http_status, "attempt");
+        let (kind, status) = (outcome.kind.name(), outcome.http_status);
+        debug!(outcome = kind, status, "attempt");
+        if turns {
+            let cause = cause.map_or_else(|| outcome.kind.detail().to_owned(), |cause| chain(&*cause));
+            warn!(subscription = subscription.name, outcome = kind, status, cause, "deliveries to an endpoint fail");
+        }
         (started, outcome)
     }
 
@@ -91,11 +99,13 @@ impl Deliverer {
         id: &DeliveryId,
         now: Timestamp,
         permit: &mut Permit<Admitted>,
-    ) -> Outcome {
+    ) -> Sent {
         let endpoint = match &subscription.endpoint {
             Ok(endpoint) => endpoint,
-            Err(Unusable::Blocked(_)) => return Outcome::without_response(OutcomeKind::Blocked),
-            Err(Unusable::Unsignable | Unusable::Refused) => return Outcome::without_response(OutcomeKind::Unsignable),
+            Err(Unusable::Blocked(refusal)) => return Sent::failed(Failure::Blocked(refusal.clone())),
+            Err(Unusable::Unsignable | Unusable::Refused) => {
+                return Outcome::without_response(OutcomeKind::Unsignable).into();
+            }
         };
         let request = request::build(endpoint, &event, id, now);
         drop(event);

@@ -133,7 +133,7 @@ impl Deliverer {
 
     /// Whether an attempt failed because of an outage on our side.
     pub(super) fn is_of_ours(&self, delivery: &Delivery, outcome: &Outcome) -> bool {
-        outcome.kind.is_of_endpoint() && outcome.http_status.is_none() && self.is_ours(&delivery.subscription)
+        outcome.kind.is_of_endpoint() && !outcome.is_answered() && self.is_ours(&delivery.subscription)
     }
 
     /// Whether there is an outage on our side, and the Subscription's namespace has it.

@@ -19,14 +19,32 @@ pub(crate) struct Delivery {
     pub(crate) subscription: Arc<Subscription>,
     pub(crate) published: Arc<Published>,
     pub(crate) progress: Progress,
-    /// Whether the delivery counts among the parked deliveries: it was parked before, or is about to be.
-    pub(crate) waited: bool,
+    /// How the delivery counts among the parked deliveries.
+    pub(crate) waited: Waited,
     /// Where the delivery came from.
     pub(crate) origin: Origin,
     /// When the message was received or, for a new event, had been validated and found room.
     pub(crate) received: Instant,
     /// The version of the index in which the Subscription was found.
     pub(crate) version: u64,
+}
+
+/// How a delivery counts among the parked deliveries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Waited {
+    /// Not at all: it was never parked.
+    No,
+    /// It was parked, or is about to be, without an attempt.
+    Unattempted,
+    /// It was parked, or is about to be, after a failed attempt.
+    Failed,
+}
+
+impl Waited {
+    /// How a delivery counts that is parked with this progress.
+    pub(crate) fn with(progress: &Progress) -> Self {
+        if progress.attempts == 0 { Self::Unattempted } else { Self::Failed }
+    }
 }
 
 /// Where a delivery came from.
@@ -56,9 +74,13 @@ pub(crate) enum Standing {
 }
 
 impl Delivery {
-    /// The amount that the delivery counts for once it is parked.
-    pub(crate) fn as_waiting(&self) -> Waiting {
-        Waiting { deliveries: 1, bytes: i64::try_from(self.published.size()).unwrap_or(i64::MAX) }
+    /// The amount that the delivery counts for if it counts in this way.
+    pub(crate) fn amount(&self, waited: Waited) -> Waiting {
+        if waited == Waited::No {
+            return Waiting::default();
+        }
+        let bytes = i64::try_from(self.published.size()).unwrap_or(i64::MAX);
+        Waiting { deliveries: 1, bytes, unattempted: i64::from(waited == Waited::Unattempted) }
     }
 
     /// The span of the delivery's next attempt, or of what becomes of it without one, at debug level.
@@ -69,7 +91,7 @@ impl Delivery {
 
     /// The amount that the delivery counts for among the parked deliveries now.
     pub(crate) fn counted(&self) -> Waiting {
-        if self.waited { self.as_waiting() } else { Waiting::default() }
+        self.amount(self.waited)
     }
 }
 

@@ -20,7 +20,7 @@ use crate::ack::hold::{Abandoned, Hold};
 use crate::config::index::{Lookup, Producer};
 use crate::config::subscription::Subscription;
 use crate::deliver::deliverer::Deliverer;
-use crate::deliver::delivery::{Delivery, Origin};
+use crate::deliver::delivery::{Delivery, Origin, Waited};
 use crate::deliver::follow::TOO_LARGE;
 use crate::deliver::queued::{Parked, Permits, Queued};
 use crate::deliver::test_delivery::test_header;
@@ -98,7 +98,7 @@ impl Deliverer {
         let known_type = Some(published.event.event_type.as_str());
         let reading = Reading { rule: &producer.record.event_type, source: &producer.source, known_type };
         let read = panics::caught(|| published.with_message(|message| parse(message, reading)));
-        let (waited, origin) = (true, Origin::Due);
+        let (waited, origin) = (Waited::with(&progress), Origin::Due);
         let delivery = Delivery { id, subscription, published, progress, waited, origin, received, version };
         match read {
             Ok(Ok(event)) => {

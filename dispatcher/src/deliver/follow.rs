@@ -12,7 +12,7 @@ use jiff::Timestamp;
 
 use crate::ack::hold::Abandoned;
 use crate::deliver::deliverer::Deliverer;
-use crate::deliver::delivery::{Delivery, Origin, Standing};
+use crate::deliver::delivery::{Delivery, Origin, Standing, Waited};
 use crate::limits::slowness::START_WITHIN;
 use crate::parking::store::TooLarge;
 
@@ -88,7 +88,10 @@ impl Deliverer {
             // Never the case here: only an attempt that succeeded is done.
             Next::Done => {}
             Next::Retry { at } => self.park(delivery, at, None).await,
-            Next::DeadLetter { reason } => self.bury(&delivery, reason, None).await,
+            Next::DeadLetter { reason } => {
+                let detail = http_status.is_none().then_some(kind.detail());
+                self.bury(&delivery, reason, detail).await;
+            }
             Next::Disable => self.disable(&delivery).await,
         }
         Ok(())
@@ -119,10 +122,10 @@ impl Deliverer {
     /// Parks a delivery until `at`, after a failed attempt or because it was postponed. A delivery that was parked
     /// before is parked again, even beyond the quota.
     async fn park(&self, mut delivery: Delivery, at: Timestamp, postponed: Option<Postponed>) {
-        let mut parking = None;
-        if !delivery.waited {
+        let (mut parking, waits) = (None, Waited::with(&delivery.progress));
+        if delivery.waited == Waited::No {
             let has_quota = postponed.is_none_or(Postponed::has_quota);
-            match self.quota.admit(&delivery.subscription.health, delivery.as_waiting(), has_quota).await {
+            match self.quota.admit(&delivery.subscription.health, delivery.amount(waits), has_quota).await {
                 Ok(admitted) => parking = Some(admitted),
                 // Its event stays in the stream. Only what fails while its neighbours succeed is given up.
                 Err(_) if postponed.is_some() && delivery.origin == Origin::Shared => {
@@ -133,8 +136,10 @@ impl Deliverer {
                     return self.bury(&delivery, reason, Some(&used_up.to_string())).await;
                 }
             }
-            delivery.waited = true;
+        } else if delivery.waited != waits {
+            delivery.subscription.health.attempted();
         }
+        delivery.waited = waits;
         let subscription = &delivery.subscription;
         let parked = ParkedDelivery {
             version: VERSION,

@@ -13,7 +13,7 @@ use tracing::Instrument;
 use crate::ack::hold::Hold;
 use crate::config::subscription::Subscription;
 use crate::deliver::deliverer::Deliverer;
-use crate::deliver::delivery::{Delivery, Origin, Standing, id};
+use crate::deliver::delivery::{Delivery, Origin, Standing, Waited, id};
 use crate::deliver::spare::Spare;
 use crate::limits::read_ahead::Places;
 use crate::limits::slowness::START_WITHIN;
@@ -82,7 +82,7 @@ impl Queued {
         let origin = self.origin();
         let Self { deliverer, subscription, published, event, received, version, parked, place, hold } = self;
         drop(place);
-        let waited = parked.is_some();
+        let waited = parked.as_ref().map_or(Waited::No, |parked| Waited::with(&parked.progress));
         let (id, progress) = match parked {
             Some(parked) => (parked.id, parked.progress),
             None => (id(&subscription, &published), Progress::default()),

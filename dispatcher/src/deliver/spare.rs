@@ -7,7 +7,7 @@ use hookwright_core::nats::delivery_id::DeliveryId;
 use tokio::time::Instant;
 
 use crate::config::subscription::Subscription;
-use crate::deliver::delivery::{Delivery, Origin, id};
+use crate::deliver::delivery::{Delivery, Origin, Waited, id};
 use crate::parking::messages::Published;
 
 /// A copy of a delivery, kept while work on the delivery goes on. To copy one that was never parked allocates nothing.
@@ -25,7 +25,7 @@ impl Spare {
         Self {
             subscription: Arc::clone(&delivery.subscription),
             published: Arc::clone(&delivery.published),
-            parked: delivery.waited.then(|| (delivery.id.clone(), delivery.progress.clone())),
+            parked: (delivery.waited != Waited::No).then(|| (delivery.id.clone(), delivery.progress.clone())),
             origin: delivery.origin,
             received: delivery.received,
             version: delivery.version,
@@ -35,7 +35,7 @@ impl Spare {
     /// The delivery again.
     pub(crate) fn delivery(self) -> Delivery {
         let Self { subscription, published, parked, origin, received, version } = self;
-        let waited = parked.is_some();
+        let waited = parked.as_ref().map_or(Waited::No, |(_, progress)| Waited::with(progress));
         let (id, progress) = parked.unwrap_or_else(|| (id(&subscription, &published), Progress::default()));
         Delivery { id, subscription, published, progress, waited, origin, received, version }
     }

@@ -19,6 +19,7 @@ use crate::config::index::{Lookup, Producer};
 use crate::config::subscription::Subscription;
 use crate::deliver::deliverer::Deliverer;
 use crate::deliver::queued::Admitted;
+use crate::http::sender::Sent;
 use crate::limits::attempts::Permit;
 
 /// The header that makes a due message a test; `None` if the message is not one.
@@ -69,11 +70,12 @@ impl Deliverer {
         permit: &mut Permit<Admitted>,
     ) -> TestResult {
         let (id, started) = (test.id(), Instant::now());
-        let outcome = match test.event(&producer.source) {
+        let Sent { outcome, cause } = match test.event(&producer.source) {
             Ok(event) => self.send(subscription, Arc::new(event), &id, self.clock.now(), permit).await,
-            Err(_) => Outcome::without_response(OutcomeKind::Unsignable),
+            Err(_) => Outcome::without_response(OutcomeKind::Unsignable).into(),
         };
-        info!(subscription = subscription.name, %id, outcome = outcome.kind.name(), "sent a test delivery");
+        let cause = cause.map(|cause| chain(&*cause));
+        info!(subscription = subscription.name, %id, outcome = outcome.kind.name(), cause, "sent a test delivery");
         TestResult {
             time: self.clock.now(),
             outcome: outcome.kind,

@@ -160,7 +160,10 @@ mod tests {
         cells[2 * MOST].change(|_| true);
         // This Subscription's health turned long ago, and a delivery waits.
         let waits = &cells[2 * MOST + 1];
-        assert_eq!(waits.admit(ParkQuota::default(), Waiting { deliveries: 1, bytes: 1 }, start), Room::Free);
+        assert_eq!(
+            waits.admit(ParkQuota::default(), Waiting { deliveries: 1, bytes: 1, unattempted: 1 }, start),
+            Room::Free
+        );
         waits.change(|state| {
             state.urgent = false;
             false

@@ -71,12 +71,13 @@ impl Dialer {
 }
 
 async fn connect(address: IpAddr, port: u16) -> Result<TcpStream, Failure> {
+    let address = SocketAddr::new(address, port);
     let connect = async {
-        let tcp = TcpStream::connect(SocketAddr::new(address, port)).await?;
+        let tcp = TcpStream::connect(address).await?;
         set_options(&tcp)?;
         io::Result::Ok(tcp)
     };
-    connect.await.map_err(Failure::Connect)
+    connect.await.map_err(|error| Failure::Connect(address, error))
 }
 
 fn set_options(tcp: &TcpStream) -> io::Result<()> {

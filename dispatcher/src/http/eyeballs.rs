@@ -129,7 +129,7 @@ mod tests {
     }
 
     fn refused() -> Failure {
-        Failure::Connect(io::ErrorKind::ConnectionRefused.into())
+        Failure::Connect((v4(1), 80).into(), io::ErrorKind::ConnectionRefused.into())
     }
 
     /// The addresses that were dialled, at which millisecond, and the end: the address that answered or the failure.
@@ -167,7 +167,7 @@ mod tests {
             ((0, Err(blocked)), (9, Err(none)), quick, &[], Err("the egress rules forbid an address of the name")),
             ((0, Err(none)), (9, Err(none)), quick, &[], Err("the name has no address")),
             // What became of an address says more than what became of a name. 0 ms stands for refused.
-            ((0, Err(blocked)), (0, Ok(2)), |_| 0, &[(0, v4(1)), (0, v4(2))], Err("can't connect")),
+            ((0, Err(blocked)), (0, Ok(2)), |_| 0, &[(0, v4(1)), (0, v4(2))], Err("can't connect to 0.0.0.1:80")),
         ] {
             let (start, seen) = (Instant::now(), RefCell::new(Vec::new()));
             let dial = |address| {

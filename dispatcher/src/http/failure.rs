@@ -1,6 +1,7 @@
 //! Why an attempt got no answer.
 
 use std::io;
+use std::net::SocketAddr;
 
 use hickory_resolver::net::NetError;
 use hookwright_core::delivery::outcome::OutcomeKind;
@@ -15,8 +16,8 @@ pub(crate) enum Failure {
     NoAddress,
     #[error("the egress rules forbid an address of the name")]
     Blocked(#[source] Refusal),
-    #[error("can't connect")]
-    Connect(#[source] io::Error),
+    #[error("can't connect to {0}")]
+    Connect(SocketAddr, #[source] io::Error),
     #[error("no connection in time")]
     ConnectTimedOut,
     #[error("the TLS handshake failed")]
@@ -33,8 +34,9 @@ impl Failure {
         match self {
             Self::Name(NetError::Timeout) | Self::ConnectTimedOut => OutcomeKind::TimedOut,
             Self::Blocked(_) => OutcomeKind::Blocked,
-            Self::Connect(error) | Self::Tls(error) | Self::Closed(error) => of_io(error),
-            Self::Name(_) | Self::NoAddress | Self::Unreadable => OutcomeKind::Unreachable,
+            Self::Connect(_, error) | Self::Tls(error) | Self::Closed(error) => of_io(error),
+            Self::Name(_) | Self::NoAddress => OutcomeKind::NameNotFound,
+            Self::Unreadable => OutcomeKind::AnswerUnreadable,
         }
     }
 
@@ -52,15 +54,49 @@ impl Failure {
 }
 
 fn of_io(error: &io::Error) -> OutcomeKind {
-    if is_tls(error) {
-        OutcomeKind::TlsFailed
-    } else if error.kind() == io::ErrorKind::TimedOut {
-        OutcomeKind::TimedOut
-    } else {
-        OutcomeKind::Unreachable
+    use io::ErrorKind as Io;
+    match error.kind() {
+        _ if is_tls(error) => OutcomeKind::TlsFailed,
+        Io::TimedOut => OutcomeKind::TimedOut,
+        Io::ConnectionRefused => OutcomeKind::ConnectionRefused,
+        // Firewalls on the way forbid a route, and a host may have no address of the family.
+        Io::HostUnreachable
+        | Io::NetworkUnreachable
+        | Io::NetworkDown
+        | Io::AddrNotAvailable
+        | Io::PermissionDenied => OutcomeKind::NoRoute,
+        _ => OutcomeKind::ConnectionReset,
     }
 }
 
 fn is_tls(error: &io::Error) -> bool {
     error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kinds_table() {
+        let address = "[::1]:80".parse().unwrap();
+        let connect = |kind: io::ErrorKind| Failure::Connect(address, kind.into());
+        for (failure, kind) in [
+            (Failure::Name(NetError::Timeout), OutcomeKind::TimedOut),
+            (Failure::Name(NetError::Busy), OutcomeKind::NameNotFound),
+            (Failure::NoAddress, OutcomeKind::NameNotFound),
+            (Failure::ConnectTimedOut, OutcomeKind::TimedOut),
+            (connect(io::ErrorKind::TimedOut), OutcomeKind::TimedOut),
+            (connect(io::ErrorKind::ConnectionRefused), OutcomeKind::ConnectionRefused),
+            (connect(io::ErrorKind::HostUnreachable), OutcomeKind::NoRoute),
+            (connect(io::ErrorKind::NetworkUnreachable), OutcomeKind::NoRoute),
+            (connect(io::ErrorKind::ConnectionReset), OutcomeKind::ConnectionReset),
+            (Failure::Tls(io::ErrorKind::UnexpectedEof.into()), OutcomeKind::ConnectionReset),
+            (Failure::Tls(io::Error::other(rustls::Error::DecryptError)), OutcomeKind::TlsFailed),
+            (Failure::Closed(io::ErrorKind::BrokenPipe.into()), OutcomeKind::ConnectionReset),
+            (Failure::Unreadable, OutcomeKind::AnswerUnreadable),
+        ] {
+            assert_eq!(failure.kind(), kind, "{failure:?}");
+        }
+    }
 }

@@ -43,6 +43,27 @@ struct Client {
     max_age: Duration,
 }
 
+/// How an attempt ended.
+#[derive(Debug)]
+pub(crate) struct Sent {
+    pub(crate) outcome: Outcome,
+    /// Why there was no answer, in full, for the log. It says more than a tenant may know.
+    pub(crate) cause: Option<Box<Failure>>,
+}
+
+impl Sent {
+    /// An attempt that ended because of this failure.
+    pub(crate) fn failed(failure: Failure) -> Self {
+        Self { outcome: Outcome::without_response(failure.kind()), cause: Some(Box::new(failure)) }
+    }
+}
+
+impl From<Outcome> for Sent {
+    fn from(outcome: Outcome) -> Self {
+        Self { outcome, cause: None }
+    }
+}
+
 impl Sender {
     pub(crate) fn new(
         dns: &DnsSettings,
@@ -62,7 +83,7 @@ impl Sender {
         timeout: Duration,
         clock: &Clock,
         ages: impl FnOnce(),
-    ) -> Outcome {
+    ) -> Sent {
         let (mut reader, start) = (Reader::default(), Instant::now());
         let failure = {
             // Only one timer runs at a time, because there are many attempts.
@@ -78,10 +99,11 @@ impl Sender {
         match (reader.answer(), failure) {
             (Some(answer), _) => {
                 let retry_after = answer.retry_after.and_then(|value| parse_retry_after(&value, clock.now()));
-                Outcome::response(answer.status, retry_after)
+                Outcome::response(answer.status, retry_after).into()
             }
-            (None, None) => Outcome::without_response(OutcomeKind::TimedOut),
-            (None, Some(ended)) => Outcome::without_response(ended.err().unwrap_or(Failure::Unreadable).kind()),
+            (None, None) => Outcome::without_response(OutcomeKind::TimedOut).into(),
+            (None, Some(Err(failure))) if reader.is_untouched() => Sent::failed(failure),
+            (None, Some(_)) => Sent::failed(Failure::Unreadable),
         }
     }
 

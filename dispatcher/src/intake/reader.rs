@@ -182,6 +182,9 @@ impl Reader {
         match source {
             Source::Events { producer, intake } => {
                 let published = Published::from_stream(message, position, producer.record.stream.created);
+                if !published.is_event() {
+                    return hold.settled(None);
+                }
                 if body == Body::Missing {
                     let (producer, detail) = (Arc::clone(producer), MISSING_BODY.to_owned());
                     return self.deliverer.reject(producer, published, DeadLetterReason::Malformed, detail, hold);

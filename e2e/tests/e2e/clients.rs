@@ -1,6 +1,6 @@
 //! Receivers verify with the official libraries, and read the event with an SDK.
 
-use hookwright_e2e::{Event, Signed, verify_javascript, verify_python};
+use hookwright_e2e::{Event, Signed, verify_documented, verify_javascript, verify_python};
 use serde_json::json;
 
 use crate::shop::shared;
@@ -13,7 +13,7 @@ async fn the_official_libraries_accept_what_was_sent() {
     let subject = format!("{}.events.order.created", shop.namespace);
     let structured =
         r#"{"specversion":"1.0","id":"s 1","source":"/shop","type":"order.paid","data":{"order":3}}"#.to_owned();
-    shop.publish(&Event::cloud_event(&subject, "b-1", "order.created", "/shop", r#"{"order":1}"#)).await;
+    shop.publish(&Event::cloud_event(&subject, "b%201 \"%C3%A4\"", "order.created", "/shop", r#"{"order":1}"#)).await;
     shop.publish(&Event::new(&subject, r#"{"order": 2}"#).message_id("plain")).await;
     shop.publish(&Event::new(&subject, structured).header("content-type", "application/cloudevents+json")).await;
     shop.publish(&Event::new(&subject, "").header("content-type", "application/octet-stream")).await;
@@ -39,10 +39,21 @@ async fn the_official_libraries_accept_what_was_sent() {
     read.sort_by_key(|event| event.3);
     let producer = format!("/namespaces/{}/producers/orders", shop.namespace);
     let want = [
-        ("b-1", "order.created", "/shop", 1),
+        ("b 1 \"ä\"", "order.created", "/shop", 1),
         ("plain", "order.created", producer.as_str(), 2),
         ("s 1", "order.paid", "/shop", 3),
     ];
     let want = want.map(|(id, kind, source, n)| (id.to_owned(), kind.to_owned(), source.to_owned(), n));
     assert_eq!(read, want);
+
+    // The libraries decode the body as UTF-8 before they verify it.
+    shop.publish(&Event::new(&subject, vec![0xff, 0xfe, 0, 1])).await;
+    let binary = shop.requests("signed", 5).await.remove(4);
+    assert_eq!(binary.body[..], [0xff, 0xfe, 0, 1]);
+    let tools = &shop.world.tools;
+    assert_eq!(verify_documented(tools, &Signed::new(&binary, &secret)).await.unwrap(), [true; 2]);
+    let other = Signed::new(&got[0], &secret);
+    assert_eq!(verify_documented(tools, &other).await.unwrap(), [true; 2]);
+    let wrong = "whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
+    assert_eq!(verify_documented(tools, &Signed::new(&binary, wrong)).await.unwrap(), [false; 2]);
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use async_nats::jetstream::stream::{Config, DiscardPolicy};
+use futures::TryStreamExt;
 use hookwright_core::delivery::dead_letter::{DEAD_LETTER_HEADER, DeadLetter};
 use hookwright_core::nats::names::{DEAD_LETTER_STREAM, STATE_BUCKET, dead_delivery, dead_letter_bytes_key};
 use hookwright_core::record::{DeadLetterBytes, decode};
@@ -150,6 +151,9 @@ async fn a_dead_letter_waits_a_minute_for_room_and_then_holds_up_nothing() {
     shop.receiver.answer("/down", Answer::status(500));
     let uid = shop.subscribe("down", &["a"], once()).await;
     let jetstream = world.nats.jetstream(User::Operator).await.unwrap();
+    let stream = jetstream.get_stream(format!("{}_orders", shop.namespace)).await.unwrap();
+    let consumer = stream.consumers().try_next().await.unwrap().unwrap();
+    assert!((1..=1_000).contains(&consumer.config.max_ack_pending), "what the account's limit leaves");
     let filler = Config { name: FILLER.into(), subjects: vec!["filler".into()], ..Config::default() };
     jetstream.create_stream(filler).await.unwrap();
 

@@ -1,5 +1,6 @@
 //! Producers that share: with other namespaces, and their delivery policy with their Subscriptions.
 
+mod stored;
 mod streams;
 
 use std::time::{Duration, Instant};

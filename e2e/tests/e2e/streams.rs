@@ -48,7 +48,7 @@ async fn told(shop: &Shop<'_>, name: &str, kind: &str, start: &str) -> Value {
         found["status"] == "True" && found["message"].as_str().unwrap_or_default().starts_with(start)
     };
     let plane = &shop.world.control_plane;
-    // Numbers in status are written every 30 s at most.
+    // Numbers in status are written within seconds, as far as the budget of status writes allows.
     plane.wait_until(&shop.namespace, "producers", name, &format!("{kind} {start}"), SOON, check).await.unwrap()
 }
 

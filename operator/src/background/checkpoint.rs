@@ -18,6 +18,7 @@ use crate::background::Periodic;
 use crate::background::unreadable::{self, UnreadableError};
 use crate::cache::producers::LiveProducer;
 use crate::cache::progress::Head;
+use crate::cache::stream_numbers::numbers;
 use crate::context::Context;
 use crate::nats::drift;
 use crate::nats::jetstream::{JetStream, JsError, JsResult, consumer_created, created};
@@ -82,6 +83,19 @@ fn reconcile(ctx: &Context, uid: &ProducerUid) {
     }
 }
 
+/// Asks for the numbers of the stream to be written into status, if they have changed.
+fn ask_for_numbers(ctx: &Context, uid: &ProducerUid, stream: &stream::Info) {
+    if !ctx.stream_numbers.is_due(uid) {
+        return;
+    }
+    let Some(producer) = ctx.producers.find(uid.as_str()) else { return };
+    let object = ctx.producers.store.get(&producer);
+    let told = object.and_then(|object| object.status.as_ref()?.stream.clone());
+    if told.is_some_and(|told| told != numbers(stream)) {
+        ctx.stream_numbers.ask(uid, producer);
+    }
+}
+
 async fn take(
     ctx: &Context,
     uid: &ProducerUid,
@@ -96,6 +110,7 @@ async fn take(
         return Ok(());
     };
     ctx.stream_heads.note(uid, Head { created: live.stream.created, last: stream.state.last_sequence });
+    ask_for_numbers(ctx, uid, &stream);
     let configs = Some((stream.config.clone(), consumer.config.clone()));
     let edited = memory.configs.is_some() && memory.configs != configs;
     memory.configs = configs;
@@ -188,8 +203,9 @@ fn seen(live: &LiveProducer, stream: &stream::Info, consumer: &consumer::Info) -
     };
     let taken = &stream.config;
     let is_ours = |subject: &String| live.filter.iter().any(|filter| is_within(subject, filter));
-    // Events that are sourced or transformed are on subjects that the stream doesn't list.
-    let listed = taken.sources.as_ref().is_none_or(Vec::is_empty) && taken.subject_transform.is_none();
+    // Events that are sourced, mirrored or transformed are on subjects that the stream doesn't list.
+    let listed =
+        taken.sources.as_ref().is_none_or(Vec::is_empty) && taken.mirror.is_none() && taken.subject_transform.is_none();
     Look {
         consumer_created: consumer_created(consumer),
         start,

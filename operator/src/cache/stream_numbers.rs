@@ -1,19 +1,33 @@
 //! Says when the numbers of a Producer's stream may go into status. The numbers change all the time, so each stream's
-//! are written at most every 30 s, and only when the budget of status writes has room.
+//! are written at most every few seconds, and only when the budget of status writes has room.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::Duration;
 
+use async_nats::jetstream::stream::Info;
 use hookwright_core::nats::ids::ProducerUid;
-use hookwright_crds::Producer;
+use hookwright_crds::{Producer, StreamStatus};
 use kube::runtime::reflector::ObjectRef;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::cache::shared::Shared;
 
-/// The shortest time between two writes of the same stream's numbers.
-const EVERY: Duration = Duration::from_secs(30);
+/// The shortest time between two writes of the same stream's numbers. Streams are looked at every 10 s, so the numbers in
+/// status are at most 15 s old while somebody publishes, as far as the budget allows.
+const EVERY: Duration = Duration::from_secs(5);
+
+/// Returns the numbers of a stream, as status shows them.
+pub(crate) fn numbers(stream: &Info) -> StreamStatus {
+    let number = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+    StreamStatus {
+        name: stream.config.name.clone(),
+        messages: number(stream.state.messages),
+        bytes: number(stream.state.bytes),
+        first_sequence: number(stream.state.first_sequence),
+        last_sequence: number(stream.state.last_sequence),
+    }
+}
 
 /// When each Producer's numbers were written, and which Producers wait for room.
 #[derive(Default)]
@@ -31,7 +45,7 @@ struct State {
 }
 
 impl StreamNumbers {
-    /// Returns whether 30 s have passed since the numbers were written.
+    /// Returns whether it has been long enough since the numbers were written.
     pub(crate) fn is_due(&self, uid: &ProducerUid) -> bool {
         self.state.lock().written.get(uid).is_none_or(|last| last.elapsed() >= EVERY)
     }

@@ -168,7 +168,7 @@ fn judge(
 fn outcome(attempt: &LastAttempt) -> String {
     match attempt.http_status {
         Some(status) => format!("{}, HTTP {status}", attempt.outcome.name()),
-        None => attempt.outcome.name().to_owned(),
+        None => format!("{}, as {}", attempt.outcome.name(), attempt.outcome.detail()),
     }
 }
 
@@ -180,6 +180,7 @@ fn delivery(before: Option<&DeliveryStatus>, summary: &Summary) -> DeliveryStatu
         delivered: up(summary.delivered, |old| old.delivered),
         failed_attempts: up(summary.failed_attempts, |old| old.failed_attempts),
         retrying: count(summary.retrying),
+        waiting: Some(count(summary.waiting)).filter(|waiting| *waiting > 0),
         dead_lettered: up(summary.dead_lettered, |old| old.dead_lettered),
         behind: None,
         missed: None,
@@ -278,7 +279,7 @@ mod tests {
         assert_eq!(first, "The endpoint has accepted no delivery yet; the last attempt: Rejected, HTTP 500.");
         let signs = Signs { failures: 1, last_success: Some(now()), ..Signs::default() };
         let once = message(&Summary { signs, ..attempted(OutcomeKind::TimedOut, None) });
-        assert_eq!(once, "The endpoint answers, but the last attempt failed: TimedOut.");
+        assert_eq!(once, "The endpoint answers, but the last attempt failed: TimedOut, as no answer came in time.");
         let last = delivery(None, &delivered).last_attempt.unwrap();
         assert_eq!((last.time.0.as_second(), last.duration.as_deref()), (1_700_000_001, Some("200ms")));
     }

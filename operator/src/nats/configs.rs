@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use async_nats::jetstream::consumer::{self, AckPolicy, DeliverPolicy};
-use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, StorageType};
+use async_nats::jetstream::stream::{Config, ConsumerLimits, DiscardPolicy, RetentionPolicy, StorageType};
 use hookwright_core::nats::names;
 use hookwright_core::record::lease;
 
@@ -100,6 +100,18 @@ pub(crate) fn shared_consumer(name: String, deliver_policy: DeliverPolicy) -> co
         max_ack_pending: MAX_ACK_PENDING,
         max_waiting: MAX_WAITING,
         ..consumer::Config::default()
+    }
+}
+
+/// Returns the consumer as the limits allow it that its stream sets for consumers. NATS removes a consumer that nobody has
+/// read for as long as they say.
+pub(crate) fn fit(config: consumer::Config, limits: Option<&ConsumerLimits>) -> consumer::Config {
+    let Some(limits) = limits else { return config };
+    let most = if limits.max_ack_pending > 0 { limits.max_ack_pending } else { i64::MAX };
+    consumer::Config {
+        max_ack_pending: config.max_ack_pending.min(most),
+        inactive_threshold: limits.inactive_threshold,
+        ..config
     }
 }
 

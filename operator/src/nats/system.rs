@@ -143,7 +143,7 @@ async fn ensure_due(js: &JetStream) -> JsResult<()> {
         }
         js.delete_consumer(stream, name).await?;
     }
-    js.put_consumer(stream, &wanted, ConsumerAction::Create).await?;
+    consumers::put(js, stream, &wanted, ConsumerAction::Create).await?;
     info!(stream, consumer = name, "created the consumer");
     Ok(())
 }

@@ -10,13 +10,14 @@ use tracing::info;
 
 use super::build::Plan;
 use super::fetch::Current;
+use super::stored::Origins;
 use crate::cache::leases::Rollout;
 use crate::cache::producers::LiveProducer;
 use crate::context::Context;
 use crate::nats::consumers::{self, Kept};
-use crate::nats::drift;
 use crate::nats::jetstream::{ConsumerAction, JetStream, JsError, JsResult, created};
 use crate::nats::kv::Written;
+use crate::nats::{configs, drift};
 use crate::reconcile::error::ReconcileError;
 use crate::refusal::Refusal;
 
@@ -42,10 +43,11 @@ pub(crate) async fn apply(
     // The stream is not changed back, either.
     records.guard(entry.as_ref().map(|entry| &*entry.value)).await?;
     let old = entry.and_then(|entry| record::decode::<ProducerRecord>(&entry.value).ok());
+    let Current { stream, origins, .. } = current;
     let stream = if plan.is_existing() {
-        existing(plan, current.stream)
+        existing(plan, stream, &origins)
     } else {
-        ensure_stream(plan, current.stream, js).await?
+        ensure_stream(plan, stream, &origins, js).await?
     };
     let stream = match stream {
         Ok(stream) => stream,
@@ -54,8 +56,8 @@ pub(crate) async fn apply(
     let wanted = plan.record(created(&stream));
     // If the stream was replaced, dispatchers learn of the new one before they can read it.
     let replaced = old.as_ref().is_some_and(|old| old.stream != wanted.stream);
-    if !replaced {
-        ensure_consumer(plan, &stream, js).await?;
+    if !replaced && let Err(refusal) = ensure_consumer(plan, &stream, js).await? {
+        return Ok(Applied::Refused(refusal));
     }
     let written = records.put(&key, |found| {
         let same =
@@ -66,23 +68,29 @@ pub(crate) async fn apply(
     if let Some(waits) = waits.filter(|_| replaced || old.is_none()) {
         return Ok(Applied::Waits(waits));
     }
-    if replaced {
-        ensure_consumer(plan, &stream, js).await?;
+    if replaced && let Err(refusal) = ensure_consumer(plan, &stream, js).await? {
+        return Ok(Applied::Refused(refusal));
     }
     let live = LiveProducer { stream: wanted.stream, consumer: wanted.consumer, filter: plan.filter(), revision };
     Ok(Applied::Live { live, stream: Box::new(stream), fresh: replaced || old.is_none(), waits })
 }
 
 /// Returns the existing stream, if it can be read as it is.
-fn existing(plan: &Plan, live: Option<Info>) -> Result<Info, Refusal> {
+fn existing(plan: &Plan, live: Option<Info>, origins: &Origins) -> Result<Info, Refusal> {
     let Some(live) = live else {
         let message = format!("Stream {:?} doesn't exist, and policy Existing creates none.", plan.producer.stream);
         return Err(Refusal::new(Reason::StreamNotFound, message));
     };
-    plan.readable(&live.config).map(|()| live)
+    plan.readable(&live.config, origins)?;
+    plan.usable(&live.config, origins).map(|()| live)
 }
 
-async fn ensure_stream(plan: &Plan, live: Option<Info>, js: &JetStream) -> JsResult<Result<Info, Refusal>> {
+async fn ensure_stream(
+    plan: &Plan,
+    live: Option<Info>,
+    origins: &Origins,
+    js: &JetStream,
+) -> JsResult<Result<Info, Refusal>> {
     let name = &plan.stream.name;
     let Some(live) = live else {
         let answer = js.create_stream(&plan.stream).await;
@@ -97,6 +105,9 @@ async fn ensure_stream(plan: &Plan, live: Option<Info>, js: &JetStream) -> JsRes
              create the Producer anew with another stream.name, which can't be edited."
         );
         return Ok(Err(Refusal::new(Reason::StreamOwnedByAnother, message)));
+    }
+    if let Err(refusal) = plan.usable(&live.config, origins) {
+        return Ok(Err(refusal));
     }
     match plan.changed(&live.config) {
         None => Ok(Ok(live)),
@@ -130,18 +141,44 @@ fn refused(plan: &Plan, answer: JsResult<Info>, otherwise: Reason) -> JsResult<R
             Reason::StreamOwnedByAnother,
             format!("A stream {:?} exists and isn't this Producer's; it is left alone.", plan.stream.name),
         ),
-        _ => return Err(error),
+        _ => match beyond_limit("the stream", &error) {
+            Some(refusal) => refusal,
+            None => return Err(error),
+        },
     };
     Ok(Err(refusal))
 }
 
-async fn ensure_consumer(plan: &Plan, info: &Info, js: &JetStream) -> Result<(), ReconcileError> {
-    let (stream, created) = (&plan.stream.name, created(info));
+/// Returns the refusal if a limit of the server or the account stands in the way.
+fn beyond_limit(what: &str, error: &JsError) -> Option<Refusal> {
+    let JsError::Refused { source, .. } = error else { return None };
+    let remedy = match source.error_code() {
+        ErrorCode::STREAM_MAX_BYTES_REQUIRED => "The account asks for a bound: set stream.maxBytes",
+        ErrorCode::STREAM_MAX_STREAM_BYTES_EXCEEDED => "Lower stream.maxBytes, or raise the limit of the account",
+        ErrorCode::ACCOUNT_RESOURCES_EXCEEDED
+        | ErrorCode::INSUFFICIENT_RESOURCES
+        | ErrorCode::STORAGE_RESOURCES_EXCEEDED
+        | ErrorCode::MEMORY_RESOURCES_EXCEEDED
+        | ErrorCode::MAXIMUM_CONSUMERS_LIMIT
+        | ErrorCode::MAXIMUM_STREAMS_LIMIT
+        | ErrorCode::CONSUMER_MAX_PENDING_ACK_EXCESS
+        | ErrorCode::CONSUMER_INACTIVE_THRESHOLD_EXCESS
+        | ErrorCode::NO_LIMITS => {
+            "Raise the limit of the server, the account or the stream, or remove what is no longer needed (nats account \
+             info shows both)"
+        }
+        _ => return None,
+    };
+    Some(Refusal::new(Reason::NatsLimitReached, format!("NATS refuses {what}: {source}. {remedy}.")))
+}
+
+async fn ensure_consumer(plan: &Plan, info: &Info, js: &JetStream) -> Result<Result<(), Refusal>, ReconcileError> {
+    let (stream, created, limits) = (&plan.stream.name, created(info), info.config.consumer_limits.as_ref());
     let name = names::shared_consumer(&plan.producer.uid, created);
     if let Some(live) = js.consumer(stream, &name).await? {
-        let wanted = plan.consumer_like(&live.config, created);
+        let wanted = configs::fit(plan.consumer_like(&live.config, created), limits);
         if consumers::set_right(js, stream, &wanted, &live.config).await? == Kept::Right {
-            return Ok(());
+            return Ok(Ok(()));
         }
         if drift::has_own_floor(&live.config) {
             save_floor(plan, created, live.ack_floor.stream_sequence, js).await?;
@@ -156,11 +193,17 @@ async fn ensure_consumer(plan: &Plan, info: &Info, js: &JetStream) -> Result<(),
         None if plan.is_existing() => Some(begin(plan, info, js).await?),
         None => None,
     };
-    let config = plan.consumer(created, checkpoint.as_ref());
-    info!(stream, consumer = name, start = ?config.deliver_policy, "creating the consumer");
-    match js.put_consumer(stream, &config, ConsumerAction::Create).await {
-        Err(error) if error.code() == Some(ErrorCode::CONSUMER_ALREADY_EXISTS) => Ok(()),
-        answer => Ok(answer.map(drop)?),
+    let config = configs::fit(plan.consumer(created, checkpoint.as_ref()), limits);
+    match consumers::put(js, stream, &config, ConsumerAction::Create).await {
+        Ok(()) => {
+            info!(stream, consumer = name, start = ?config.deliver_policy, "created the consumer");
+            Ok(Ok(()))
+        }
+        Err(error) if error.code() == Some(ErrorCode::CONSUMER_ALREADY_EXISTS) => Ok(Ok(())),
+        Err(error) => match beyond_limit("the consumer", &error) {
+            Some(refusal) => Ok(Err(refusal)),
+            None => Err(error.into()),
+        },
     }
 }
 

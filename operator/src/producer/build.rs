@@ -1,19 +1,25 @@
 //! Step 3: the stream, the consumer and the record that should be there.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use async_nats::jetstream::consumer::{self, DeliverPolicy};
-use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, StorageType};
+use async_nats::jetstream::stream::{Config, ConsumerLimits, DiscardPolicy, RetentionPolicy, StorageType};
 use hookwright_core::nats::names;
 use hookwright_core::nats::subject::is_within;
 use hookwright_core::record::{Checkpoint, ProducerRecord, StreamRef, VERSION};
 use hookwright_crds::{DeletionPolicy, Discard, Reason, Storage, StreamPolicy};
 use jiff::Timestamp;
 
+use super::stored::{self, Origins};
 use super::validate::ValidatedProducer;
 use crate::nats::configs::shared_consumer;
 use crate::nats::drift;
 use crate::refusal::Refusal;
+
+/// The shortest time without a reader after which a stream may have NATS remove consumers. It is longer than the
+/// dispatchers are away when they are replaced.
+const LEAST_INACTIVE: Duration = Duration::from_secs(60);
 
 /// The stream, the consumer and the record that should be there. What depends on the stream's creation time is made
 /// from the plan later.
@@ -48,6 +54,11 @@ pub(crate) fn build(producer: ValidatedProducer) -> Plan {
         ..Config::default()
     };
     Plan { producer, stream }
+}
+
+/// Returns whether the name is that of a stream of Hookwright's own.
+fn is_reserved(stream: &str) -> bool {
+    stream.strip_prefix("KV_").unwrap_or(stream).starts_with("HOOKWRIGHT_")
 }
 
 /// Returns the value of [`names::STREAM_DELETION_POLICY`].
@@ -90,8 +101,29 @@ impl Plan {
         self.producer.policy == StreamPolicy::Existing
     }
 
+    /// Checks whether a stream, its own or an existing one, can be used as it is.
+    pub(crate) fn usable(&self, live: &Config, origins: &Origins) -> Result<(), Refusal> {
+        let name = &self.producer.stream;
+        let mut sources = origins.values().chain([live]).flat_map(stored::sources);
+        if let Some(source) = sources.find(|source| is_reserved(&source.name)) {
+            let message = format!(
+                "Stream {name:?} sources or mirrors {:?}, which is Hookwright's own. Take that source out of the stream.",
+                source.name
+            );
+            return Err(Refusal::new(Reason::StreamSourceNotAllowed, message));
+        }
+        if live.sealed {
+            let message = format!(
+                "Stream {name:?} is sealed, so nothing can be published to it, and NATS can't unseal it. What waits in it \
+                 for Subscriptions is still delivered. Use another stream, or delete this one (nats stream rm {name})."
+            );
+            return Err(Refusal::new(Reason::StreamSealed, message));
+        }
+        Ok(())
+    }
+
     /// Checks whether a stream with policy Existing can be read as it is.
-    pub(crate) fn readable(&self, live: &Config) -> Result<(), Refusal> {
+    pub(crate) fn readable(&self, live: &Config, origins: &Origins) -> Result<(), Refusal> {
         let name = &self.producer.stream;
         if live.metadata.contains_key(names::STREAM_OWNER) {
             let message = format!(
@@ -108,9 +140,24 @@ impl Plan {
             );
             return Err(Refusal::new(Reason::StreamRetentionUnsupported, message));
         }
+        if let Some(ConsumerLimits { inactive_threshold, .. }) = &live.consumer_limits
+            && !inactive_threshold.is_zero()
+            && *inactive_threshold < LEAST_INACTIVE
+        {
+            let message = format!(
+                "Stream {name:?} has NATS remove consumers that nobody has read for {inactive_threshold:?}, so they would \
+                 go whenever dispatchers are replaced. Set inactive_threshold in its consumer_limits to at least \
+                 {LEAST_INACTIVE:?}, or to 0."
+            );
+            return Err(Refusal::new(Reason::StreamConsumerLimits, message));
+        }
+        let stored = stored::stored(live, origins);
         for subject in &self.producer.subjects {
-            if !live.subjects.iter().any(|taken| is_within(subject, taken)) {
-                let message = format!("Subject {subject:?} is not within one that stream {name:?} takes.");
+            if !stored.iter().any(|pattern| is_within(subject, pattern)) {
+                let known = if stored.is_empty() { "none".to_owned() } else { stored.join(", ") };
+                let message = format!(
+                    "Subject {subject:?} is not within one that stream {name:?} stores, after its transforms: {known:.256}."
+                );
                 return Err(Refusal::new(Reason::SubjectNotInStream, message));
             }
         }
@@ -164,6 +211,7 @@ impl Plan {
 mod tests {
     use super::super::validate::tests::validated;
     use super::*;
+    use async_nats::jetstream::stream::{Source, SubjectTransform};
     use serde_json::json;
 
     fn plan(spec: &serde_json::Value) -> Plan {
@@ -196,11 +244,34 @@ mod tests {
     #[test]
     fn what_can_be_read_of_an_existing_stream() {
         let config = || Config { name: "shop_all".into(), subjects: vec!["shop.>".into()], ..Config::default() };
-        let reason = |live: Config| existing().readable(&live).map_err(|refusal| refusal.reason);
+        let reason = |live: Config| {
+            let (plan, origins) = (existing(), Origins::new());
+            let usable = plan.readable(&live, &origins).and_then(|()| plan.usable(&live, &origins));
+            usable.map_err(|refusal| refusal.reason)
+        };
         assert_eq!(reason(config()), Ok(()));
         let narrow = Config { subjects: vec!["shop.a.*".into(), "shop.b".into()], ..config() };
         assert_eq!(reason(narrow), Err(Reason::SubjectNotInStream));
-        assert_eq!(reason(Config { subjects: vec![], ..config() }), Err(Reason::SubjectNotInStream), "a mirror");
+        let source = |name: &str| Source { name: name.to_owned(), ..Source::default() };
+        let mirror = |name: &str| Config { subjects: vec![], mirror: Some(source(name)), ..config() };
+        assert_eq!(reason(mirror("other")), Ok(()));
+        for name in ["HOOKWRIGHT_PARKED", "HOOKWRIGHT_DEAD_LETTERS", "KV_HOOKWRIGHT_CONFIG"] {
+            assert_eq!(reason(mirror(name)), Err(Reason::StreamSourceNotAllowed));
+            let sources = Some(vec![source("other"), source(name)]);
+            assert_eq!(reason(Config { sources, ..config() }), Err(Reason::StreamSourceNotAllowed));
+        }
+        let transform = SubjectTransform { source: "shop.>".into(), destination: "v2.shop.>".into() };
+        let transformed = Config { subject_transform: Some(transform), ..config() };
+        let refusal = existing().readable(&transformed, &Origins::new()).unwrap_err();
+        assert_eq!(refusal.reason, Reason::SubjectNotInStream);
+        assert!(refusal.message.contains("v2.shop.>"), "{}", refusal.message);
+        assert_eq!(reason(Config { sealed: true, ..config() }), Err(Reason::StreamSealed));
+        let limits = |seconds| {
+            let inactive_threshold = Duration::from_secs(seconds);
+            Config { consumer_limits: Some(ConsumerLimits { inactive_threshold, max_ack_pending: 9 }), ..config() }
+        };
+        assert_eq!([reason(limits(0)), reason(limits(60))], [Ok(()), Ok(())]);
+        assert_eq!(reason(limits(59)), Err(Reason::StreamConsumerLimits));
         for retention in [RetentionPolicy::WorkQueue, RetentionPolicy::Interest] {
             assert_eq!(reason(Config { retention, ..config() }), Err(Reason::StreamRetentionUnsupported));
         }

@@ -1,8 +1,9 @@
 //! Step 1: reads the Producer's stream.
 
-use async_nats::jetstream::stream::Info;
+use async_nats::jetstream::stream::{Config, Info};
 use hookwright_crds::Producer;
 
+use super::stored::{self, Origins};
 use super::validate;
 use crate::nats::jetstream::{JetStream, JsResult};
 use crate::tenancy::is_stream_name;
@@ -13,11 +14,35 @@ pub(crate) struct Current {
     pub(crate) max_payload: usize,
     /// The stream with the name that the Producer would use, if it exists.
     pub(crate) stream: Option<Info>,
+    /// The streams that it is filled from.
+    pub(crate) origins: Origins,
 }
+
+/// How many origins of a stream are looked at.
+const MOST_ORIGINS: usize = 32;
 
 pub(crate) async fn fetch(producer: &Producer, js: &JetStream) -> JsResult<Current> {
     let max_payload = js.max_payload()?;
     let name = validate::stream_name(producer);
     let stream = if is_stream_name(&name) { js.stream(&name).await? } else { None };
-    Ok(Current { max_payload, stream })
+    let origins = match &stream {
+        Some(info) => origins(&info.config, js).await?,
+        None => Origins::new(),
+    };
+    Ok(Current { max_payload, stream, origins })
+}
+
+async fn origins(config: &Config, js: &JetStream) -> JsResult<Origins> {
+    let names = |config: &Config| stored::sources(config).map(|source| source.name.clone()).collect::<Vec<_>>();
+    let (mut origins, mut next) = (Origins::new(), names(config));
+    while let Some(name) = next.pop() {
+        if origins.len() >= MOST_ORIGINS || origins.contains_key(&name) || !is_stream_name(&name) {
+            continue;
+        }
+        if let Some(info) = js.stream(&name).await? {
+            next.extend(names(&info.config));
+            origins.insert(name, info.config);
+        }
+    }
+    Ok(origins)
 }

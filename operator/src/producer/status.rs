@@ -2,7 +2,7 @@
 
 use async_nats::jetstream::stream::Info;
 use hookwright_core::nats::ids::ProducerUid;
-use hookwright_crds::{ConditionType, Producer, ProducerStatus, Reason, StreamStatus, Subscription};
+use hookwright_crds::{ConditionType, Producer, ProducerStatus, Reason, Subscription};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::runtime::reflector::ObjectRef;
 use kube::{Resource, ResourceExt};
@@ -10,6 +10,7 @@ use kube::{Resource, ResourceExt};
 use super::incidents;
 use crate::cache::leases::Rollout;
 use crate::cache::producers::LiveProducer;
+use crate::cache::stream_numbers::numbers;
 use crate::context::Context;
 use crate::reconcile::error::ReconcileError;
 use crate::refusal::Refusal;
@@ -56,17 +57,6 @@ fn judge(outcome: &ProducerOutcome, before: &[Condition], generation: i64) -> Ve
     };
     let programmed = programmed.latched(programmed_before, generation);
     summarize(vec![(ConditionType::Accepted, accepted), (ConditionType::Programmed, programmed)])
-}
-
-fn numbers(stream: &Info) -> StreamStatus {
-    let number = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
-    StreamStatus {
-        name: stream.config.name.clone(),
-        messages: number(stream.state.messages),
-        bytes: number(stream.state.bytes),
-        first_sequence: number(stream.state.first_sequence),
-        last_sequence: number(stream.state.last_sequence),
-    }
 }
 
 /// Writes the status if it differs from what is there. A change of numbers alone waits for room in the budget.

@@ -128,7 +128,8 @@ fn invalid(message: &str) -> Refusal {
 }
 
 fn event_types(subscription: &Subscription) -> Result<Vec<EventTypePattern>, Refusal> {
-    let patterns = subscription.spec.event_types.iter().map(|selector| EventTypePattern::parse(&selector.type_));
+    let Some(selectors) = &subscription.spec.event_types else { return Ok(vec![EventTypePattern::all()]) };
+    let patterns = selectors.iter().map(|selector| EventTypePattern::parse(&selector.type_));
     let patterns: Vec<EventTypePattern> =
         patterns.collect::<Result<_, _>>().map_err(|error| invalid(&format!("eventTypes: {error}.")))?;
     if patterns.is_empty() { Err(invalid("eventTypes is empty.")) } else { Ok(patterns) }
@@ -270,6 +271,15 @@ pub(crate) mod tests {
             );
             assert!(refused.is_none_or(|refusal| refusal.message.contains(says.unwrap())), "{url}");
         }
+    }
+
+    #[test]
+    fn all_types_are_selected_unless_some_are_named() {
+        let mut object = subscription(&json!({}));
+        let text = |object: &Subscription| event_types(object).unwrap()[0].to_string();
+        assert_eq!(text(&object), "order.*");
+        object.spec.event_types = None;
+        assert_eq!(text(&object), ">");
     }
 
     #[test]

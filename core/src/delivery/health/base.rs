@@ -137,7 +137,7 @@ mod tests {
         assert!(base.fold("dead", &back, none_there, t(3)));
         assert_eq!(sum(&base, &[("dead", &back), ("live", &live)]), (14, 4));
         assert_eq!(sum(&base, &[("live", &live)]), (14, 4));
-        base.correct(Waiting { deliveries: -3, bytes: 0 });
+        base.correct(Waiting { deliveries: -3, bytes: 0, unattempted: 0 });
         assert_eq!(sum(&base, &[("live", &live)]), (14, 1));
     }
 

@@ -45,7 +45,7 @@ impl Suspicion {
         let (first, second) = (drift(looks.first), drift(looks.second));
         if looks.first == looks.second {
             *self = Self::default();
-            return with_bytes(second, looks.second.counted);
+            return estimated(second, looks.second.counted);
         }
         let least = least(first, second);
         let seen = if self.pairs == 0 { least } else { self::least(self.drift, least) };
@@ -58,21 +58,24 @@ impl Suspicion {
             return Waiting::default();
         }
         *self = Self::default();
-        with_bytes(seen, looks.second.counted)
+        estimated(seen, looks.second.counted)
     }
 }
 
-/// The drift with an estimate of its bytes. The stream tells how many deliveries wait, not how large they are. So the
-/// deliveries to add or remove are assumed to be as large as the others on average. If none remain, no bytes remain.
-const fn with_bytes(drift: i64, counted: Waiting) -> Waiting {
-    let bytes = if counted.deliveries + drift <= 0 || counted.bytes < 0 {
+/// The drift with an estimate of the rest. The stream tells how many deliveries wait, but neither how large they are nor
+/// how many had an attempt. So the deliveries to add or remove are assumed to be as large as the others on average. If
+/// none remain, no bytes remain; and not more have had no attempt than wait.
+fn estimated(drift: i64, counted: Waiting) -> Waiting {
+    let left = counted.deliveries + drift;
+    let bytes = if left <= 0 || counted.bytes < 0 {
         counted.bytes.saturating_neg()
     } else if counted.deliveries > 0 {
         drift.saturating_mul(counted.bytes / counted.deliveries)
     } else {
         0
     };
-    Waiting { deliveries: drift, bytes }
+    let unattempted = counted.unattempted.clamp(0, left.max(0)).saturating_sub(counted.unattempted);
+    Waiting { deliveries: drift, bytes, unattempted }
 }
 
 /// The number that is nearer to 0, if both have the same sign; else 0.
@@ -93,7 +96,7 @@ mod tests {
     fn looks(first: (i64, i64, u64), second: (i64, i64, u64)) -> Looks {
         let look = |(waiting, deliveries, changes)| Look {
             waiting,
-            counted: Waiting { deliveries, bytes: deliveries * 10 },
+            counted: Waiting { deliveries, bytes: deliveries * 10, unattempted: 0 },
             changes,
         };
         Looks { first: look(first), second: look(second) }
@@ -136,9 +139,18 @@ mod tests {
             ((-2, -200), 4, (6, 200)),
             ((3, -10), 3, (0, 10)),
         ] {
-            let look = Look { waiting, counted: Waiting { deliveries, bytes }, changes: 1 };
+            let look = Look { waiting, counted: Waiting { deliveries, bytes, unattempted: 0 }, changes: 1 };
             let got = Suspicion::default().correction(Looks { first: look, second: look });
             assert_eq!((got.deliveries, got.bytes), want, "{deliveries} with {bytes} bytes for {waiting}");
+        }
+    }
+
+    #[test]
+    fn not_more_had_no_attempt_than_wait() {
+        for (deliveries, unattempted, waiting, want) in [(5, 3, 5, 0), (5, 3, 2, -1), (5, 3, 0, -3), (5, -2, 5, 2)] {
+            let look = Look { waiting, counted: Waiting { deliveries, bytes: 0, unattempted }, changes: 1 };
+            let got = Suspicion::default().correction(Looks { first: look, second: look });
+            assert_eq!(got.unattempted, want, "{unattempted} of {deliveries}, {waiting} wait");
         }
     }
 }

@@ -14,8 +14,10 @@ pub struct Summary {
     pub delivered: u64,
     /// Attempts that failed.
     pub failed_attempts: u64,
-    /// Deliveries that wait for their next attempt.
+    /// Deliveries that failed and wait for their next attempt.
     pub retrying: u64,
+    /// Deliveries that wait for their first attempt.
+    pub waiting: u64,
     /// Deliveries that were given up.
     pub dead_lettered: u64,
     /// The newest attempt.
@@ -36,12 +38,14 @@ impl Summary {
     pub fn of(base: Option<&BaseCounts>, keys: &HashMap<String, DeliveryCounts>, now: Timestamp) -> Self {
         let all = gathered(base, keys, now);
         let span = |row: &Failing| row.last.duration_since(row.first);
-        let retrying = u64::try_from(all.tally.retrying).unwrap_or(0);
-        let waits = retrying > 0;
+        let parked = u64::try_from(all.tally.retrying).unwrap_or(0);
+        let waiting = u64::try_from(all.tally.unattempted).unwrap_or(0).min(parked);
+        let waits = parked > 0;
         Self {
             delivered: all.tally.delivered,
             failed_attempts: all.tally.failed_attempts,
-            retrying,
+            retrying: parked - waiting,
+            waiting,
             dead_lettered: all.tally.dead_lettered,
             next_attempt: all.next_attempt.filter(|_| waits),
             oldest_pending: all.oldest_pending.map(|pending| pending.since).filter(|_| waits),
@@ -138,6 +142,13 @@ mod tests {
         let sum = of(&[&a, &b, &c], 5);
         assert_eq!((sum.retrying, sum.next_attempt, sum.oldest_pending), (0, None, None));
         assert_eq!(of(&[&c], 5).retrying, 0, "shown as none until it is corrected");
+        for (parked, unattempted, shown) in
+            [(5, 2, (3, 2)), (5, 0, (5, 0)), (5, -1, (5, 0)), (5, 9, (0, 5)), (-1, 2, (0, 0))]
+        {
+            let tally = Tally { retrying: parked, unattempted, ..Tally::default() };
+            let sum = of(&[&DeliveryCounts { tally, ..Default::default() }], 0);
+            assert_eq!((sum.retrying, sum.waiting), shown, "{unattempted} of {parked}");
+        }
     }
 
     #[test]

@@ -94,7 +94,7 @@ fn loopback() -> Sender {
 async fn post_within(sender: &Sender, url: &str, body: impl Into<bytes::Bytes>, timeout: Duration) -> Outcome {
     let (origin, body) = (Arc::new(Origin::of(&Url::parse(url).unwrap()).unwrap()), body.into());
     let head = format!("POST / HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n", body.len()).into_bytes();
-    sender.send(&origin, Request { head, body }, timeout, &Clock::new().unwrap(), || {}).await
+    sender.send(&origin, Request { head, body }, timeout, &Clock::new().unwrap(), || {}).await.outcome
 }
 
 async fn post(sender: &Sender, url: &str) -> Outcome {
@@ -117,7 +117,7 @@ async fn a_redirect_is_not_followed() {
 /// Two requests, one after the other: their statuses, and how many connections and requests the server has seen.
 #[tokio::test]
 async fn two_requests_table() {
-    use OutcomeKind::{Delivered, Rejected, Unreachable};
+    use OutcomeKind::{AnswerUnreadable, ConnectionReset, Delivered, Rejected};
     let sender = loopback();
     for (answers, want, seen) in [
         (&[OK][..], [Delivered; 2], (1, 2)),
@@ -144,8 +144,8 @@ async fn two_requests_table() {
         // A connection that was used before and ends without an answer: the request is sent again, once.
         (&[OK, CLOSE], [Delivered; 2], (2, 3)),
         // A new connection that does so says something about the endpoint.
-        (&[CLOSE], [Unreachable; 2], (2, 2)),
-        (&["SSH-2.0-OpenSSH_9.6\r\n\r\n"], [Unreachable; 2], (2, 2)),
+        (&[CLOSE], [ConnectionReset; 2], (2, 2)),
+        (&["SSH-2.0-OpenSSH_9.6\r\n\r\n"], [AnswerUnreadable; 2], (2, 2)),
     ] {
         let server = Server::answering(answers).await;
         let mut got = [Delivered; 2];
@@ -248,8 +248,8 @@ async fn failures_by_their_kind() {
     let refused = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     for (url, want) in [
         (silent.await.url(), OutcomeKind::TimedOut),
-        (format!("http://{refused}/"), OutcomeKind::Unreachable),
-        ("http://no-such-name.invalid/".to_owned(), OutcomeKind::Unreachable),
+        (format!("http://{refused}/"), OutcomeKind::ConnectionRefused),
+        ("http://no-such-name.invalid/".to_owned(), OutcomeKind::NameNotFound),
     ] {
         let outcome = post_within(&loopback(), &url, "x", Duration::from_secs(2)).await;
         assert_eq!((outcome.kind, outcome.http_status), (want, None), "{url}");
@@ -295,7 +295,7 @@ async fn name_server(a: Option<&'static [Ipv4Addr]>, aaaa: Option<&'static [Ipv6
 
 #[tokio::test]
 async fn names_table() {
-    use OutcomeKind::{Blocked, Delivered, Unreachable};
+    use OutcomeKind::{Blocked, Delivered, NameNotFound};
     const V4: Option<&[Ipv4Addr]> = Some(&[Ipv4Addr::LOCALHOST]);
     const V6: Option<&[Ipv6Addr]> = Some(&[Ipv6Addr::LOCALHOST]);
     const MIXED: Option<&[Ipv4Addr]> = Some(&[Ipv4Addr::LOCALHOST, Ipv4Addr::new(10, 0, 0, 1)]);
@@ -312,7 +312,7 @@ async fn names_table() {
         // One forbidden address refuses its family.
         (LOOPBACK, MIXED, V6, Delivered),
         (LOOPBACK, MIXED, Some(&[]), Blocked),
-        (LOOPBACK, Some(&[]), Some(&[]), Unreachable),
+        (LOOPBACK, Some(&[]), Some(&[]), NameNotFound),
     ] {
         let listens: IpAddr = if a == V4 { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() };
         let listener = TcpListener::bind((listens, 0)).await.unwrap();

@@ -20,7 +20,7 @@ async fn stream(world: &World, name: &str) -> (Config, usize) {
     (info.config.clone(), info.state.consumer_count)
 }
 
-async fn create_stream(world: &World, config: Config) {
+pub(super) async fn create_stream(world: &World, config: Config) {
     let jetstream = world.nats.jetstream(User::Operator).await.unwrap();
     let num_replicas = world.nats.replicas();
     jetstream.create_stream(Config { num_replicas, ..config }).await.unwrap();
@@ -124,7 +124,7 @@ async fn an_unreadable_event_of_a_neighbour_in_the_same_stream_is_not_put_aside(
 }
 
 /// A Producer that is refused, and why.
-async fn refused(world: &World, namespace: &str, name: &str, spec: Value, reason: &str) {
+pub(super) async fn refused(world: &World, namespace: &str, name: &str, spec: Value, reason: &str) {
     let object = json!({
         "apiVersion": "hookwright.dev/v1alpha1",
         "kind": "Producer",

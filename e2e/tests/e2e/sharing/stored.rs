@@ -1,0 +1,142 @@
+//! Existing streams as people have them: what they store is not always what was published to them.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use async_nats::jetstream::stream::{Config, ConsumerLimits, Republish, Source, SubjectTransform};
+use hookwright_e2e::{Event, User, wait_for};
+use jiff::{SignedDuration, Timestamp};
+use serde_json::{Value, json};
+
+use super::streams::{create_stream, refused};
+use crate::shop::{SOON, Shop, shared};
+
+fn source(name: &str, filter: &str) -> Source {
+    Source { name: name.to_owned(), filter_subject: Some(filter.to_owned()), ..Source::default() }
+}
+
+/// The spec of a Producer that reads this subject of an existing stream.
+fn reads(shop: &Shop<'_>, stream: &str, subject: &str) -> Value {
+    let stream = format!("{}_{stream}", shop.namespace);
+    json!({ "subjects": [subject], "stream": { "name": stream, "policy": "Existing" } })
+}
+
+/// The streams, by their names.
+fn streams(namespace: &str) -> Vec<(&'static str, Config)> {
+    let subject = |rest: &str| format!("{namespace}.{rest}");
+    let takes = |rest: &str| Config { subjects: vec![subject(rest)], ..Config::default() };
+    let origin = format!("{namespace}_origin");
+    let limits = |seconds| {
+        let inactive_threshold = Duration::from_secs(seconds);
+        Some(ConsumerLimits { inactive_threshold, max_ack_pending: 10 })
+    };
+    vec![
+        ("origin", takes("origin.>")),
+        (
+            "transforms",
+            Config {
+                subject_transform: Some(SubjectTransform {
+                    source: subject("transforms.in.>"),
+                    destination: subject("transforms.out.>"),
+                }),
+                ..takes("transforms.in.>")
+            },
+        ),
+        ("sourced", Config { sources: Some(vec![source(&origin, &subject("origin.a.>"))]), ..Config::default() }),
+        ("mirrored", Config { mirror: Some(Source { name: origin, ..Source::default() }), ..Config::default() }),
+        ("limited", Config { consumer_limits: limits(3600), ..takes("limited.>") }),
+        ("brief", Config { consumer_limits: limits(1), ..takes("brief.>") }),
+        (
+            "republished",
+            Config {
+                republish: Some(Republish {
+                    source: subject("republished.>"),
+                    destination: subject("again.>"),
+                    headers_only: false,
+                }),
+                ..takes("republished.>")
+            },
+        ),
+        ("compacted", Config { max_messages_per_subject: 1, ..takes("compacted.>") }),
+        (
+            "expires",
+            Config {
+                allow_message_ttl: true,
+                subject_delete_marker_ttl: Some(Duration::from_secs(3)),
+                ..takes("expires.>")
+            },
+        ),
+        ("later", Config { allow_message_schedules: true, ..takes("later.>") }),
+        ("sealed", takes("sealed.>")),
+        (
+            "letters",
+            Config {
+                sources: Some(vec![source("HOOKWRIGHT_DEAD_LETTERS", "hookwright.dead.none")]),
+                ..takes("letters")
+            },
+        ),
+    ]
+}
+
+#[tokio::test]
+async fn what_a_stream_stores_is_delivered_or_the_producer_is_told_why_not() {
+    let (shop, _machine) = shared().await;
+    let subject = |rest: &str| format!("{}.{rest}", shop.namespace);
+    for (name, config) in streams(&shop.namespace) {
+        create_stream(shop.world, Config { name: format!("{}_{name}", shop.namespace), ..config }).await;
+    }
+    let jetstream = shop.world.nats.jetstream(User::Operator).await.unwrap();
+    let sealed = format!("{}_sealed", shop.namespace);
+    let config = jetstream.get_stream(&sealed).await.unwrap().cached_info().config.clone();
+    jetstream.update_stream(Config { sealed: true, ..config }).await.unwrap();
+
+    for (name, read, reason) in [
+        ("transforms", "transforms.in.>", "SubjectNotInStream"),
+        ("sourced", "origin.b", "SubjectNotInStream"),
+        ("brief", "brief.>", "StreamConsumerLimits"),
+        ("sealed", "sealed.>", "StreamSealed"),
+        ("letters", "letters", "StreamSourceNotAllowed"),
+    ] {
+        let spec = reads(&shop, name, &subject(read));
+        refused(shop.world, &shop.namespace, &format!("{name}-refused"), spec, reason).await;
+    }
+
+    let served = [
+        ("transforms", "transforms.out.>", "transforms.in.x"),
+        ("sourced", "origin.a.>", "origin.a.x"),
+        ("mirrored", "origin.>", "origin.a.x"),
+        ("limited", "limited.>", "limited.x"),
+        ("republished", "republished.>", "republished.x"),
+        ("compacted", "compacted.>", "compacted.x"),
+        ("expires", "expires.>", "expires.x"),
+        ("later", "later.>", "later.x"),
+    ];
+    for (name, read, _) in served {
+        shop.produce(name, name, reads(&shop, name, &subject(read))).await;
+        shop.subscribe(name, &[">"], json!({ "producerRef": { "name": name } })).await;
+    }
+    for publish in served.map(|(_, _, publish)| publish).into_iter().collect::<BTreeSet<_>>() {
+        let event = Event::new(subject(publish), "first");
+        // The stream deletes it after as long as the mark stays that it leaves in its place.
+        let event = if publish == "expires.x" { event.header("Nats-TTL", "1s") } else { event };
+        shop.publish(&event).await;
+    }
+    // Of a message that the server is to publish later, only what it publishes is an event.
+    let at = Timestamp::now() + SignedDuration::from_secs(2);
+    let scheduled = Event::new(subject("later.plan"), "second").header("Nats-Schedule", &format!("@at {at:.0}"));
+    shop.publish(&scheduled.header("Nats-Schedule-Target", &subject("later.done"))).await;
+    wait_for("the mark", SOON, async || {
+        let info = jetstream.get_stream(format!("{}_expires", shop.namespace)).await?.cached_info().clone();
+        anyhow::ensure!(info.state.last_sequence == 2, "{:?}", info.state);
+        Ok(())
+    })
+    .await
+    .unwrap();
+    shop.publish(&Event::new(subject("expires.x"), "second")).await;
+    for (name, ..) in served {
+        let count = if matches!(name, "expires" | "later") { 2 } else { 1 };
+        let requests = shop.requests(name, count).await;
+        let bodies: Vec<_> = requests.iter().map(|request| String::from_utf8_lossy(&request.body)).collect();
+        assert_eq!(bodies, ["first", "second"][..count], "{name}");
+    }
+}
