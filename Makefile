@@ -65,7 +65,7 @@ test-long: tools build ## Run the long form of the tests that have one, and all 
 	  tools/step.sh "End-to-end tests on three NATS servers" $(TEST) --test e2e -- --test-threads=3 || rc=1; \
 	  echo "==> Summary"; cat $(SUMMARY); exit $$rc
 
-conformance: ## Run published files of a specification as they are: KIND=cesql|jmespath DIR=<folder>
+conformance: ## Run published files of a specification as they are: KIND=cesql|jmespath|json-schema DIR=<folder>
 	@$(CARGO) run --quiet --workspace --locked -p hookwright-core --example conformance -- "$(KIND)" "$(DIR)"
 
 bench: tools ## Measure, against references in the same run; ONLY=A,B for some scenarios

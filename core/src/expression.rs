@@ -13,7 +13,7 @@ mod jmespath;
 mod variables;
 
 pub use cel::Cel;
-pub use cost::Cost;
+pub use cost::{Cost, Costs, Size};
 pub use error::{CompileError, RunError};
 pub use jmespath::Jmespath;
 pub use variables::{Attribute, Variables};

@@ -51,7 +51,20 @@ fn failure(given: &Value, case: &Case) -> Option<String> {
     match (result, &case.error) {
         (Err(_), Some(_)) => None,
         (Ok(found), Some(error)) => Some(format!("{found}, not the error {error}")),
-        (Ok(found), None) => (found != case.result).then(|| format!("{found}, not {}", case.result)),
+        (Ok(found), None) => {
+            let (found, wanted) = (plain(found), plain(case.result.clone()));
+            (found != wanted).then(|| format!("{found}, not {wanted}"))
+        }
         (Err(error), None) => Some(format!("{error}, not {}", case.result)),
+    }
+}
+
+/// The value with numbers in one form: JSON doesn't tell 1.0 from 1.
+fn plain(value: Value) -> Value {
+    match value {
+        Value::Number(number) => number.as_f64().map_or(Value::Null, Value::from),
+        Value::Array(list) => list.into_iter().map(plain).collect(),
+        Value::Object(map) => map.into_iter().map(|(name, value)| (name, plain(value))).collect(),
+        other => other,
     }
 }

@@ -4,6 +4,7 @@
 
 mod cesql;
 mod jmespath;
+mod json_schema;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -47,13 +48,14 @@ fn files(folder: &Path, extensions: &[&str]) -> std::io::Result<Vec<PathBuf>> {
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [kind, folder] = &arguments[..] else {
-        println!("usage: conformance cesql|jmespath <folder>");
+        println!("usage: conformance cesql|jmespath|json-schema <folder>");
         return ExitCode::FAILURE;
     };
     let mut report = Report::default();
     let run = match kind.as_str() {
         "cesql" => cesql::run(Path::new(folder), &mut report),
         "jmespath" => jmespath::run(Path::new(folder), &mut report),
+        "json-schema" => json_schema::run(Path::new(folder), &mut report),
         other => Err(format!("there is no kind {other:?}").into()),
     };
     if let Err(error) = run {

@@ -2,7 +2,7 @@
 //! `data`.
 //!
 //! The parser is the recursive one of the crate: the other, which is generated, needs memory out of all proportion to
-//! the text ([ADR 0024](../../../docs/adr/0024-expressions-of-tenants.md)).
+//! the text ([ADR 0023](../../../docs/adr/0023-expressions-of-tenants.md)).
 
 mod bound;
 mod tree;
@@ -16,7 +16,7 @@ use ::cel::{Context, Env, ExecutionError, Value};
 use serde_json::Value as Json;
 
 use super::bounds::{compiled, evaluated};
-use super::cost::Cost;
+use super::cost::{Cost, Costs, Size};
 use super::error::{CompileError, RunError};
 use super::variables::Variables;
 
@@ -32,6 +32,7 @@ static ENVIRONMENT: LazyLock<Arc<Env>> = LazyLock::new(|| Arc::new(Env::stdlib()
 pub struct Cel {
     expression: IdedExpr,
     looks_at_data: bool,
+    costs: Costs,
 }
 
 impl Cel {
@@ -56,7 +57,8 @@ impl Cel {
                 return Err(CompileError::at(text, at, format!("there is no function {function}")));
             }
             let looks_at_data = expression.references().has_variable("data");
-            Ok(Self { expression, looks_at_data })
+            let costs = Costs::estimate(|size| bound::cost(&expression, size));
+            Ok(Self { expression, looks_at_data, costs })
         })
     }
 
@@ -87,10 +89,10 @@ impl Cel {
         self.looks_at_data
     }
 
-    /// The cost of an evaluation with variables of this many bytes.
+    /// The cost of an evaluation with variables of this size.
     #[must_use]
-    pub fn cost(&self, size: usize) -> Cost {
-        bound::cost(&self.expression, size)
+    pub fn cost(&self, size: Size) -> Cost {
+        self.costs.at(size)
     }
 
     /// The attributes that have to have a certain value, as text, for the expression to be true.

@@ -9,7 +9,7 @@ use ::jmespath::ast::{Ast, Comparator};
 use ::jmespath::{Context, DEFAULT_RUNTIME, ErrorReason, Expression, RuntimeError, Variable, interpret};
 
 use super::bounds::{compiled, evaluated};
-use super::cost::Cost;
+use super::cost::{Cost, Costs, Size};
 use super::error::{CompileError, RunError};
 use super::variables::Variables;
 
@@ -20,6 +20,7 @@ const MAX_DEPTH: usize = 128;
 pub struct Jmespath {
     expression: Expression<'static>,
     looks_at_data: bool,
+    costs: Costs,
 }
 
 impl std::fmt::Debug for Jmespath {
@@ -58,7 +59,8 @@ impl Jmespath {
                 Ast::Identity { .. } => true,
                 _ => false,
             });
-            Ok(Self { expression, looks_at_data })
+            let costs = Costs::estimate(|size| bound::cost(ast, size));
+            Ok(Self { expression, looks_at_data, costs })
         })
     }
 
@@ -96,10 +98,10 @@ impl Jmespath {
         self.looks_at_data
     }
 
-    /// The cost of an evaluation with variables of this many bytes.
+    /// The cost of an evaluation with variables of this size.
     #[must_use]
-    pub fn cost(&self, size: usize) -> Cost {
-        bound::cost(self.expression.as_ast(), size)
+    pub fn cost(&self, size: Size) -> Cost {
+        self.costs.at(size)
     }
 
     /// The attributes that have to have a certain value, as text, for the expression to be true.

@@ -11,8 +11,10 @@ use percent_encoding::percent_decode_str;
 use serde_json::{Map, Value};
 
 use super::cel;
+use super::cost::{Size, values};
 use super::error::RunError;
 use crate::event::Event;
+use crate::event::structured::without_mark;
 
 /// An attribute of an event. Only structured CloudEvents have attributes that are not text.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,6 +67,8 @@ pub struct Variables<'a> {
     structured: OnceCell<Map<String, Value>>,
     /// The data, unless the structured body has it.
     data: OnceCell<Result<Value, RunError>>,
+    /// The number of JSON values in the body, at most.
+    values: OnceCell<usize>,
     /// What expressions of the dialects look at, without and with the data.
     jmespath: [OnceCell<Result<Arc<Variable>, RunError>>; 2],
     cel: [OnceCell<Result<Box<Context<'static, 'static>>, RunError>>; 2],
@@ -78,6 +82,7 @@ impl<'a> Variables<'a> {
             event,
             structured: OnceCell::new(),
             data: OnceCell::new(),
+            values: OnceCell::new(),
             jmespath: Default::default(),
             cel: Default::default(),
         }
@@ -128,7 +133,7 @@ impl<'a> Variables<'a> {
         if body.is_empty() {
             return Ok(Value::Null);
         }
-        serde_json::from_slice(body).or(Err(RunError::NoJsonData))
+        serde_json::from_slice(without_mark(body)).or(Err(RunError::NoJsonData))
     }
 
     /// The attributes and the data as one JSON object. What is there in every dialect, though an event may not have it,
@@ -169,18 +174,23 @@ impl<'a> Variables<'a> {
         made.as_deref().map_err(|error| *error)
     }
 
-    /// An upper bound for the number of bytes that an expression can look at.
+    /// How much an expression can look at.
     #[must_use]
-    pub fn size(&self, with_data: bool) -> usize {
-        let attributes: usize = self.event.headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
-        let body = if with_data || self.event.is_structured() { self.event.body.len() } else { 0 };
-        attributes + self.event.event_type.len() + body
+    pub fn size(&self, with_data: bool) -> Size {
+        let headers = &self.event.headers;
+        let attributes: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+        let mut size = Size { bytes: attributes + self.event.event_type.len(), values: headers.len() + 4 };
+        if with_data || self.event.is_structured() {
+            size.bytes += self.event.body.len();
+            size.values += *self.values.get_or_init(|| values(&self.event.body));
+        }
+        size
     }
 
     fn structured(&self) -> &Map<String, Value> {
         self.structured.get_or_init(|| {
             if self.event.is_structured() {
-                serde_json::from_slice(&self.event.body).unwrap_or_default()
+                serde_json::from_slice(without_mark(&self.event.body)).unwrap_or_default()
             } else {
                 Map::new()
             }

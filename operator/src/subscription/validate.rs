@@ -9,6 +9,7 @@ use hookwright_core::event::event_type::EventTypePattern;
 use hookwright_core::nats::ids::SubscriptionUid;
 use hookwright_core::record::Identity;
 use hookwright_core::select::Selection;
+use hookwright_core::select::filter::{Filter, Filters};
 use hookwright_crds::PolicyError;
 use hookwright_crds::{
     DEFAULT_SIGNING_KEY, Header, Reason, SecretKeyRef, StartFrom, StartPosition, Subscription, signing_secret_name,
@@ -95,7 +96,7 @@ pub(crate) fn validate(
             name: subscription.name_any(),
         },
         producer: spec.producer_ref.name.clone(),
-        select: Selection { event_types: event_types(subscription)? },
+        select: Selection { event_types: event_types(subscription)?, filters: filters(subscription)? },
         destination: Destination {
             url: allowed(url(&spec.endpoint.url)?, egress)?.to_string(),
             headers: headers(spec.endpoint.headers.as_deref().unwrap_or_default())?,
@@ -139,6 +140,19 @@ fn event_types(subscription: &Subscription) -> Result<Vec<EventTypePattern>, Ref
     let patterns: Vec<EventTypePattern> =
         patterns.collect::<Result<_, _>>().map_err(|error| invalid(&format!("eventTypes: {error}.")))?;
     if patterns.is_empty() { Err(invalid("eventTypes is empty.")) } else { Ok(patterns) }
+}
+
+/// Compiles the filters as dispatchers do, so that they can compile what is accepted here.
+fn filters(subscription: &Subscription) -> Result<Vec<Filter>, Refusal> {
+    let mut filters = Vec::new();
+    for (i, filter) in subscription.spec.filters.iter().flatten().enumerate() {
+        let one = || invalid(&format!("filters[{i}] must have exactly one dialect, and so must each filter in it."));
+        filters.push(filter.read().ok_or_else(one)?);
+    }
+    match Filters::compile(&filters) {
+        Ok(_) => Ok(filters),
+        Err(error) => Err(Refusal::new(Reason::InvalidFilter, error.to_string())),
+    }
 }
 
 fn url(text: &str) -> Result<Url, Refusal> {
@@ -352,6 +366,27 @@ pub(crate) mod tests {
         };
         assert_eq!(validated(&foreign("New")).unwrap().start, StartAt::New);
         assert_eq!(validated(&foreign("Earliest")).unwrap_err().reason, Reason::HistoryNotGranted);
+    }
+
+    #[test]
+    fn a_filter_that_does_not_compile_says_where() {
+        let read = |filters: Value| validated(&json!({ "filters": filters }));
+        let valid = read(json!([{ "exact": { "tenantid": "acme" } }, { "sql": "id = 'a'" }])).unwrap();
+        assert_eq!(valid.select.filters.len(), 2);
+        for (filters, reason, message) in [
+            (
+                json!([{ "sql": "id =" }]),
+                Reason::InvalidFilter,
+                "filters[0].sql: expected a value, at line 1, column 5:\nid =\n    ^",
+            ),
+            (json!([{ "any": [] }]), Reason::InvalidFilter, "filters[0].any: it has 0 entries; 1 to 10 are allowed"),
+            (json!([{ "exact": { "Tenant": "a" } }]), Reason::InvalidFilter, "filters[0].exact: \"Tenant\" is not"),
+            (json!([{ "sql": "TRUE" }, { "not": {} }]), Reason::Invalid, "filters[1] must have exactly one dialect"),
+        ] {
+            let refusal = read(filters.clone()).unwrap_err();
+            assert_eq!(refusal.reason, reason, "{filters}");
+            assert!(refusal.message.starts_with(message), "{filters}: {}", refusal.message);
+        }
     }
 
     #[test]

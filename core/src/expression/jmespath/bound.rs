@@ -1,129 +1,131 @@
 //! The cost of an evaluation, from the syntax tree and the size of the variables.
 //!
-//! Each part gets a value of at most so many bytes of JSON, and results in one of at most so many. A projection evaluates
-//! a part for each element. The elements together are no larger than the list, and cost and size grow at least in
-//! proportion to an element's size. So the worst list has one element of nearly all its bytes, and all others as small
-//! as can be.
+//! Each part gets a value of at most some size, and results in one of at most some size. A projection evaluates a part
+//! for each element. The elements together are no larger than the list, and cost and size grow at least in proportion
+//! to an element's size. So the worst list has one element that is nearly all of it, and all others as small as can be.
 
 use ::jmespath::ast::Ast;
 
-use super::super::cost::Cost;
+use super::super::cost::{Amount, Cost, Size};
 use super::tree::parts;
 
 /// The cost of a node, and of a call besides what the function does.
 const NODE: f64 = 80.0;
-const CALL: f64 = 300.0;
-/// The cost for each byte of a value that a function or a comparison goes through.
-const BYTE: f64 = 10.0;
-/// The bytes of the smallest element of a list, with its comma.
-const SMALLEST: f64 = 2.0;
+const CALL: f64 = 200.0;
+/// The cost for each byte and each value that a function or a comparison goes through.
+const BYTE: f64 = 3.0;
+const VALUE: f64 = 30.0;
 /// The most steps that the estimate itself takes. A tree that needs more costs too much for any event.
-const STEPS: u32 = 20_000;
+const STEPS: u32 = 5_000;
 
-pub(super) fn cost(ast: &Ast, size: usize) -> Cost {
+pub(super) fn cost(ast: &Ast, size: Size) -> Cost {
     let mut steps = STEPS;
-    #[allow(
-        clippy::cast_precision_loss,
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "an estimate"
-    )]
-    let cost = bound(ast, size as f64, &mut steps).map_or(u64::MAX, |bound| bound.cost as u64);
-    Cost(cost)
+    bound(ast, Amount::of(size), &mut steps).map_or(Cost(u64::MAX), |bound| Cost::estimated(bound.cost))
 }
 
-/// The cost of a part, and the bytes of its result.
+/// The cost of a part, and the size of its result.
 #[derive(Clone, Copy, Default)]
 struct Bound {
     cost: f64,
-    bytes: f64,
+    size: Amount,
 }
 
-/// The bound of a node whose current value has this many bytes; `None` if the estimate takes too many steps.
-fn bound(ast: &Ast, current: f64, steps: &mut u32) -> Option<Bound> {
+impl Bound {
+    fn plus(self, other: Self) -> Self {
+        Self { cost: self.cost + other.cost, size: self.size.plus(other.size) }
+    }
+}
+
+/// What it costs to go through a value.
+fn through(size: Amount) -> f64 {
+    size.bytes * BYTE + size.values * VALUE
+}
+
+/// The bound of a node for a current value of this size; `None` if the estimate takes too many steps.
+fn bound(ast: &Ast, current: Amount, steps: &mut u32) -> Option<Bound> {
     *steps = steps.checked_sub(1)?;
-    let node = |cost: f64, bytes: f64| Some(Bound { cost: NODE + cost, bytes });
+    let node = |cost: f64, size: Amount| Some(Bound { cost: NODE + cost, size });
     match ast {
         Ast::Identity { .. } | Ast::Field { .. } | Ast::Index { .. } => node(0.0, current),
-        Ast::Literal { value, .. } => node(0.0, value.to_string().len() as f64),
-        Ast::Slice { .. } => node(current * BYTE, current),
+        Ast::Literal { value, .. } => node(0.0, Amount::of_json(&value.to_string())),
+        Ast::Slice { .. } => node(current.values * VALUE, current),
         // The parts of a reference are evaluated by the function that gets it; here the tree is copied.
-        Ast::Expref { ast, .. } => node(copied(ast, steps)?, 0.0),
+        Ast::Expref { ast, .. } => node(copied(ast, steps)?, Amount::default()),
         Ast::Subexpr { lhs, rhs, .. } => {
             let left = bound(lhs, current, steps)?;
-            let right = bound(rhs, left.bytes, steps)?;
-            node(left.cost + right.cost, right.bytes)
+            let right = bound(rhs, left.size, steps)?;
+            node(left.cost + right.cost, right.size)
         }
         Ast::Projection { lhs, rhs, .. } => {
             let left = bound(lhs, current, steps)?;
-            let each = for_each(rhs, left.bytes, steps)?;
-            node(left.cost + each.cost, each.bytes)
+            let each = for_each(rhs, left.size, steps)?;
+            node(left.cost + each.cost, each.size)
         }
         Ast::Flatten { node: inner, .. } | Ast::ObjectValues { node: inner, .. } => {
             let inner = bound(inner, current, steps)?;
-            node(inner.cost + inner.bytes * BYTE, inner.bytes)
+            node(inner.cost + inner.size.values * VALUE, inner.size)
         }
-        Ast::Comparison { .. } => {
-            let sides = all(ast, current, steps)?;
-            node(sides.cost + sides.bytes * BYTE, 5.0)
+        Ast::Comparison { lhs, rhs, .. } => {
+            let (left, right) = (bound(lhs, current, steps)?, bound(rhs, current, steps)?);
+            // The comparison ends where they differ.
+            node(left.cost + right.cost + through(left.size.least(right.size)), Amount::SMALLEST)
         }
         Ast::Function { name, args, .. } => function(name, args, current, steps),
-        Ast::Not { .. } | Ast::Condition { .. } | Ast::And { .. } | Ast::Or { .. } => {
+        Ast::Not { node: inner, .. } => node(bound(inner, current, steps)?.cost, Amount::SMALLEST),
+        Ast::Condition { .. } | Ast::And { .. } | Ast::Or { .. } => {
             let sides = all(ast, current, steps)?;
-            node(sides.cost, sides.bytes.max(5.0))
+            node(sides.cost, sides.size)
         }
         Ast::MultiList { elements, .. } => {
             let sides = all(ast, current, steps)?;
-            node(sides.cost, sides.bytes + SMALLEST * elements.len() as f64)
+            node(sides.cost, sides.size.plus(Amount::SMALLEST.times(elements.len() as f64)))
         }
         Ast::MultiHash { elements, .. } => {
             let sides = all(ast, current, steps)?;
             let keys: f64 = elements.iter().map(|pair| pair.key.len() as f64 + 4.0).sum();
-            node(sides.cost + keys * BYTE, sides.bytes + keys)
+            node(sides.cost + keys * BYTE, sides.size.plus(Amount { bytes: keys, values: elements.len() as f64 }))
         }
     }
 }
 
 /// The sum of all parts of a node.
-fn all(ast: &Ast, current: f64, steps: &mut u32) -> Option<Bound> {
-    parts(ast).into_iter().try_fold(Bound::default(), |sum, part| {
-        let part = bound(part, current, steps)?;
-        Some(Bound { cost: sum.cost + part.cost, bytes: sum.bytes + part.bytes })
-    })
+fn all(ast: &Ast, current: Amount, steps: &mut u32) -> Option<Bound> {
+    parts(ast).into_iter().try_fold(Bound::default(), |sum, part| Some(sum.plus(bound(part, current, steps)?)))
 }
 
-/// The sum over all elements of a list of this many bytes.
-fn for_each(ast: &Ast, bytes: f64, steps: &mut u32) -> Option<Bound> {
-    let (largest, smallest) = (bound(ast, bytes, steps)?, bound(ast, SMALLEST, steps)?);
-    let elements = bytes / SMALLEST;
-    let sum = |largest: f64, smallest: f64| largest + elements * smallest;
-    Some(Bound { cost: sum(largest.cost, smallest.cost), bytes: sum(largest.bytes, smallest.bytes) })
+/// The sum over all elements of a list of this size.
+fn for_each(ast: &Ast, list: Amount, steps: &mut u32) -> Option<Bound> {
+    let (largest, smallest) = (bound(ast, list, steps)?, bound(ast, Amount::SMALLEST, steps)?);
+    let others = Bound { cost: smallest.cost * list.values, size: smallest.size.times(list.values) };
+    Some(largest.plus(others))
 }
 
-fn function(name: &str, args: &[Ast], current: f64, steps: &mut u32) -> Option<Bound> {
-    let mut sum = Bound { cost: CALL, bytes: 16.0 };
+fn function(name: &str, args: &[Ast], current: Amount, steps: &mut u32) -> Option<Bound> {
+    let mut sum = Bound { cost: CALL, size: Amount::SMALLEST };
     let mut product = 1.0;
     for arg in args {
         let arg = bound(arg, current, steps)?;
-        product *= arg.bytes.max(1.0);
-        sum = Bound { cost: sum.cost + arg.cost, bytes: sum.bytes + arg.bytes };
+        product *= arg.size.bytes.max(1.0);
+        sum = sum.plus(arg);
     }
-    sum.cost += sum.bytes * BYTE;
+    let list = sum.size;
+    sum.cost += through(list);
     // The function evaluates a reference for each element of its list.
-    let list = sum.bytes;
     for arg in args {
         if let Ast::Expref { ast, .. } = arg {
-            let each = for_each(ast, list, steps)?;
-            sum = Bound { cost: sum.cost + each.cost, bytes: sum.bytes + each.bytes };
+            sum = sum.plus(for_each(ast, list, steps)?);
         }
     }
     match name {
         // Each element is compared with about so many others.
-        "sort" | "sort_by" => sum.cost += sum.bytes * BYTE * list.max(2.0).log2(),
+        "sort" | "sort_by" => sum.cost += through(sum.size) * list.values.max(2.0).log2(),
         // The text that joins comes once for each element.
-        "join" => (sum.cost, sum.bytes) = (sum.cost + product, sum.bytes + product),
+        "join" => {
+            sum.cost += product * BYTE;
+            sum.size.bytes += product;
+        }
         // A control character is written with six.
-        "to_string" => sum.bytes *= 6.0,
+        "to_string" => sum.size.bytes *= 6.0,
         _ => {}
     }
     Some(sum)

@@ -5,7 +5,7 @@ use std::fmt;
 
 use super::sql::Sql;
 use super::{Filter, MAX_DEPTH, MAX_LIST, MAX_VALUE, is_attribute};
-use crate::expression::{Attribute, Cel, CompileError, Cost, Jmespath, RunError, Variables};
+use crate::expression::{Attribute, Cel, CompileError, Cost, Jmespath, RunError, Size, Variables};
 
 /// The cost of comparing an attribute.
 const COMPARISON: Cost = Cost(200);
@@ -201,7 +201,7 @@ impl Compiled {
     }
 
     /// The cost with variables of these sizes, without and with the data.
-    fn cost(&self, [attributes, all]: [usize; 2]) -> Cost {
+    fn cost(&self, [attributes, all]: [Size; 2]) -> Cost {
         let size = |looks_at_data| if looks_at_data { all } else { attributes };
         match self {
             Self::Exact(pairs) | Self::Prefix(pairs) | Self::Suffix(pairs) => COMPARISON * pairs.len() as u64,

@@ -12,13 +12,16 @@ mod pattern;
 mod token;
 mod tree;
 
-use crate::expression::{Attribute, CompileError, Cost, RunError, Variables};
+use crate::expression::{Attribute, CompileError, Cost, Costs, RunError, Size, Variables};
 
 use tree::Node;
 
 /// A compiled expression.
 #[derive(Debug, Clone)]
-pub struct Sql(Node);
+pub struct Sql {
+    tree: Node,
+    costs: Costs,
+}
 
 /// The result of an evaluation: a value, and the first error if there was one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,7 +38,7 @@ impl Sql {
     /// # Errors
     /// If the text is no expression, or is beyond the bounds on length and nesting.
     pub fn parse(text: &str) -> Result<Self, CompileError> {
-        parse::parse(text, true).map(Self)
+        parse::parse(text, true).map(Self::of)
     }
 
     /// Parses an expression that is used as a filter: functions that don't exist are errors, too.
@@ -43,13 +46,18 @@ impl Sql {
     /// # Errors
     /// If the text is no expression, or is beyond the bounds on length and nesting.
     pub fn compile(text: &str) -> Result<Self, CompileError> {
-        parse::parse(text, false).map(Self)
+        parse::parse(text, false).map(Self::of)
+    }
+
+    fn of(tree: Node) -> Self {
+        let costs = Costs::estimate(|size| cost::cost(&tree, size.bytes));
+        Self { tree, costs }
     }
 
     /// Evaluates the expression.
     #[must_use]
     pub fn evaluate<'a>(&'a self, variables: &'a Variables<'_>) -> Evaluated<'a> {
-        match evaluate::evaluate(&self.0, variables) {
+        match evaluate::evaluate(&self.tree, variables) {
             Ok(value) => Evaluated { value, error: None },
             Err(failure) => Evaluated { value: failure.value, error: Some(failure.error) },
         }
@@ -67,17 +75,17 @@ impl Sql {
         }
     }
 
-    /// The cost of an evaluation with attributes of this many bytes together.
+    /// The cost of an evaluation with attributes of this size together.
     #[must_use]
-    pub fn cost(&self, size: usize) -> Cost {
-        cost::cost(&self.0, size)
+    pub fn cost(&self, size: Size) -> Cost {
+        self.costs.at(size)
     }
 
     /// The attributes that have to have a certain value, as text, for the expression to be true.
     #[must_use]
     pub fn equalities(&self) -> Vec<(&str, &str)> {
         let mut found = Vec::new();
-        self.0.equalities(&mut found);
+        self.tree.equalities(&mut found);
         found
     }
 }
