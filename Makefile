@@ -3,6 +3,8 @@
 CARGO ?= cargo
 ONCE ?=
 ONLY ?=
+KIND ?=
+DIR ?=
 export ONCE
 
 # cargo chooses the features of dependencies by what it is asked to build: for tests tokio has others than for binaries
@@ -19,6 +21,7 @@ LONG := kills:: cluster:: cut_connections:: due:: status::scale:: status::counts
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
+.PHONY: conformance
 .PHONY: help prerequisites tools build demo check test test-servers test-long bench lint fmt generate manifests image audit clean
 
 help: ## Show this
@@ -61,6 +64,9 @@ test-long: tools build ## Run the long form of the tests that have one, and all 
 	  HOOKWRIGHT_TEST_SERVERS=3 \
 	  tools/step.sh "End-to-end tests on three NATS servers" $(TEST) --test e2e -- --test-threads=3 || rc=1; \
 	  echo "==> Summary"; cat $(SUMMARY); exit $$rc
+
+conformance: ## Run published files of a specification as they are: KIND=cesql|jmespath|json-schema DIR=<folder>
+	@$(CARGO) run --quiet --workspace --locked -p hookwright-core --example conformance -- "$(KIND)" "$(DIR)"
 
 bench: tools ## Measure, against references in the same run; ONLY=A,B for some scenarios
 	@tools/step.sh "Building for measurement" $(CARGO) build --release --workspace --locked

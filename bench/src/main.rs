@@ -7,6 +7,7 @@ mod client;
 mod cpu;
 mod event;
 mod figure;
+mod filtering;
 mod lab;
 mod matching;
 mod reference;
@@ -23,6 +24,7 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 use clap::{Parser, ValueEnum};
 
+use filtering::FilterArguments;
 use lab::Lab;
 use matching::MatchArguments;
 use reference::{BareArguments, FloorArguments};
@@ -42,6 +44,8 @@ enum Role {
     Run(RunArguments),
     /// Print what matching costs, with 10,000 Subscriptions of wildcards. It needs no server.
     Match(MatchArguments),
+    /// Print what filters cost, a thousand of each dialect. It needs no server.
+    Filter(FilterArguments),
     /// The receiver of all webhooks; started by `run`.
     #[command(hide = true)]
     Sink,
@@ -82,6 +86,7 @@ async fn main() -> Result<()> {
     match Role::parse() {
         Role::Run(arguments) => run(arguments).await,
         Role::Match(arguments) => matching::run(&arguments),
+        Role::Filter(arguments) => filtering::run(&arguments),
         Role::Sink => sink::serve().await,
         Role::Bare(arguments) => reference::bare(arguments).await,
         Role::Floor(arguments) => reference::floor(arguments).await,

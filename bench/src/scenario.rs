@@ -3,6 +3,7 @@
 mod drain;
 mod failing;
 mod fan_out;
+mod filters;
 mod large;
 mod steady;
 mod wide;
@@ -38,6 +39,8 @@ pub(crate) enum Scenario {
     J,
     /// Events of nearly 1 MiB beside an endpoint that hangs: memory
     M,
+    /// 10,000 Subscriptions of one type that differ in an attribute, one of which matches
+    N,
 }
 
 impl Scenario {
@@ -54,6 +57,7 @@ impl Scenario {
             Self::I => drain::more_dispatchers(lab, scale, report).await,
             Self::J => drain::kill(lab, scale, report).await,
             Self::M => large::memory(lab, scale, report).await,
+            Self::N => filters::tenants(lab, scale, report).await,
         }
     }
 
@@ -70,6 +74,7 @@ impl Scenario {
             Self::I => "1, 2 and 4 dispatchers",
             Self::J => "kill -9 of a dispatcher in a drain",
             Self::M => "large events beside an endpoint that hangs",
+            Self::N => "10,000 Subscriptions of one type that differ in an attribute",
         }
     }
 }

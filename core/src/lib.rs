@@ -12,6 +12,7 @@ pub mod codec;
 pub mod delivery;
 pub mod destination;
 pub mod event;
+pub mod expression;
 pub mod nats;
 pub mod position;
 pub mod quantity;

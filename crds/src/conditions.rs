@@ -21,6 +21,8 @@ pub enum ConditionType {
     EndpointHealthy,
     /// Whether events are sent now, or wait. It doesn't count for Ready.
     Delivering,
+    /// Whether evaluations of filters succeed. It doesn't count for Ready.
+    FiltersHealthy,
     /// The stream dropped events while they waited for a Subscription. The condition is present only while it is True,
     /// and doesn't count for Ready.
     EventsMissed,
@@ -46,6 +48,7 @@ impl ConditionType {
             Self::Ready => "Ready",
             Self::EndpointHealthy => "EndpointHealthy",
             Self::Delivering => "Delivering",
+            Self::FiltersHealthy => "FiltersHealthy",
             Self::EventsMissed => "EventsMissed",
             Self::EventsLost => "EventsLost",
             Self::StreamReplaced => "StreamReplaced",
@@ -102,6 +105,8 @@ reasons! {
     Accepted,
     /// The spec asks for something that can't be done; the message names it.
     Invalid,
+    /// A filter doesn't compile; the message shows where.
+    InvalidFilter,
     /// The namespace is not allowed to use one of the subjects.
     SubjectNotAllowed,
     /// A subject overlaps with a subject of another stream.
@@ -190,6 +195,10 @@ reasons! {
     NotAnsweredYet,
     /// The endpoint accepts deliveries.
     EndpointHealthy,
+    /// No evaluation of a filter has failed lately.
+    FiltersHealthy,
+    /// The evaluation of a filter has failed.
+    FilterFailed,
     /// Attempts at the endpoint keep failing.
     EndpointFailing,
     /// The endpoint answered 410 Gone.

@@ -27,6 +27,7 @@ mod duration;
 mod endpoint;
 mod event_schema;
 mod event_type;
+mod filter;
 mod json_text;
 mod names;
 mod patterns;
@@ -56,6 +57,7 @@ pub use event_schema::{
     EventSchema, EventSchemaSpec, EventSchemaStatus, EventSchemaVersion, LocalProducerRef, PublishedVersion,
 };
 pub use event_type::{EventType, EventTypeFrom, EventTypeSelector};
+pub use filter::{AttributeValue, Filter, InnermostFilter, NestedFilter};
 pub use json_text::JsonText;
 pub use names::{
     CATEGORY, DEFAULT_SIGNING_KEY, FINALIZER, GROUP, RESUME, ROTATE_SIGNING_KEY, SEND_TEST, USE_ENDPOINT, USE_LABEL,
@@ -70,6 +72,6 @@ pub use start_from::{DateTime, StartFrom, StartPosition};
 pub use stream::{DeletionPolicy, Discard, Storage, Stream, StreamPolicy};
 pub use subscription::{ProducerRef, Subscription, SubscriptionSpec};
 pub use subscription_status::{
-    Activity, ActivityKind, Behind, BehindReason, DeliveryStatus, Health, LastAttempt, LastTest, Missed,
+    Activity, ActivityKind, Behind, BehindReason, DeliveryStatus, FiltersStatus, Health, LastAttempt, LastTest, Missed,
     RotationStatus, SigningKeyStatus, SigningStatus, StartedFrom, SubscriptionStatus,
 };

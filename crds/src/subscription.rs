@@ -4,7 +4,7 @@ use hookwright_core::position::resume_mark;
 use kube::{CustomResource, KubeSchema, ResourceExt};
 use serde::{Deserialize, Serialize};
 
-use crate::{Delivery, Endpoint, EventTypeSelector, RESUME, Signing, StartFrom, SubscriptionStatus, patterns};
+use crate::{Delivery, Endpoint, EventTypeSelector, Filter, RESUME, Signing, StartFrom, SubscriptionStatus, patterns};
 
 /// The events of a Producer that are delivered, and where and how.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, CustomResource, KubeSchema)]
@@ -122,6 +122,14 @@ pub struct SubscriptionSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 64))]
     pub event_types: Option<Vec<EventTypeSelector>>,
+    /// Which events of these types are delivered: those that pass all these filters, at most 10. Each filter has exactly
+    /// one dialect: `exact`, `prefix`, `suffix`, `all`, `any`, `not`, `sql`, `jmespath` or `cel`. An expression that
+    /// doesn't compile is Accepted=False; the message shows where. An evaluation that fails is no match, and shown in
+    /// condition FiltersHealthy. An edit takes effect within 5 seconds for events not yet read; events that are being
+    /// retried are still delivered. Default: every event of these types.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 10))]
+    pub filters: Option<Vec<Filter>>,
     /// The endpoint that the webhooks are sent to.
     pub endpoint: Endpoint,
     /// The keys that sign the webhooks. Default: the operator generates one in the Secret `<name>-signing`, key

@@ -18,9 +18,9 @@ pub struct SubscriptionStatus {
     /// The state in conditions: Accepted (the spec is valid), ResolvedRefs (the Producer and every Secret were found
     /// and may be used), Programmed (all dispatchers have loaded this generation), Ready (events published now are
     /// delivered), EndpointHealthy (whether the endpoint accepts deliveries), Delivering (whether events are sent now, and
-    /// why not), EventsMissed (the stream dropped events that waited; present only while True), Reconciling (readiness is
-    /// pending) and Stalled (it can't be reached without an edit). EndpointHealthy, Delivering and EventsMissed don't
-    /// count for Ready.
+    /// why not), FiltersHealthy (whether evaluations of filters succeed; present only with `spec.filters`), EventsMissed (the stream dropped events that waited; present only while True), Reconciling (readiness is
+    /// pending) and Stalled (it can't be reached without an edit). EndpointHealthy, Delivering, FiltersHealthy
+    /// and EventsMissed don't count for Ready.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 16))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
@@ -46,6 +46,9 @@ pub struct SubscriptionStatus {
     /// Counts and times of deliveries. Counts are approximate across a crash of a dispatcher.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub delivery: Option<DeliveryStatus>,
+    /// What the filters of this generation did with events. Absent without `spec.filters`, and before the first event.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub filters: Option<FiltersStatus>,
     /// The last ten entries of activity, the newest first: each change of the endpoint's health, and each delivery that
     /// was given up. Other attempts leave no entry.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -56,6 +59,23 @@ pub struct SubscriptionStatus {
     /// is not retried.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_test: Option<LastTest>,
+}
+
+/// What the filters of a generation did with events. Events that the index passes over, because an attribute that has to
+/// have a certain value has another one, are not evaluated and not counted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct FiltersStatus {
+    /// Since when events are counted: the first event after the last edit.
+    pub since: Time,
+    /// Events that passed all filters.
+    pub matched: i64,
+    /// Events that didn't pass: the first number counts those that the first of `spec.filters` kept out, the second
+    /// number those that passed the first and not the second, and so on.
+    #[schemars(length(max = 10))]
+    pub filtered_out: Vec<i64>,
+    /// How many of the events that didn't pass were kept out because an evaluation failed.
+    pub failed: i64,
 }
 
 /// How an endpoint answers.

@@ -1,7 +1,7 @@
 //! Takes events and due deliveries, attempts them, and stores what follows.
 //!
 //! ```text
-//! fan_out | due -> queued (lane, then the dispatcher's attempts) -> attempt -> done | follow -> parked or given up
+//! fan_out (sift: filters) | due -> queued (lane, then the dispatcher's attempts) -> attempt -> done | follow -> parked or given up
 //! ```
 //!
 //! `intake` calls [`deliverer::Deliverer::fan_out`] and [`deliverer::Deliverer::deliver_due`], and `catch_up` queues the
@@ -18,5 +18,6 @@ pub(crate) mod give_up;
 pub(crate) mod panicked;
 pub(crate) mod queued;
 pub(crate) mod queues;
+pub(crate) mod sift;
 pub(crate) mod spare;
 pub(crate) mod test_delivery;

@@ -12,6 +12,7 @@ use hookwright_core::delivery::progress::Progress;
 use hookwright_core::delivery::quota::{Known, ParkQuota, Room};
 use hookwright_core::nats::ids::SubscriptionUid;
 use hookwright_core::record::VERSION;
+use hookwright_core::select::filter::Verdict;
 use jiff::Timestamp;
 use tokio::sync::{Mutex as AsyncMutex, MutexGuard as AsyncMutexGuard, mpsc};
 use tokio::time::Instant;
@@ -174,6 +175,18 @@ impl HealthCell {
             state.counts.tally.wait(waited.negated());
             true
         });
+    }
+
+    /// Counts an event that the filters of a generation of the Subscription were evaluated for. `id` returns the event's
+    /// id. The first failure is written at once.
+    pub(crate) fn filtered(
+        self: &Arc<Self>,
+        generation: i64,
+        now: Timestamp,
+        verdict: Verdict,
+        id: impl FnOnce() -> String,
+    ) {
+        self.change(|state| state.counts.filters.get_or_insert_default().count(generation, now, verdict, id));
     }
 
     /// Changes the state and puts the cell on the writer's list. If `change` returns true, the counts are written at

@@ -40,6 +40,7 @@ pub(crate) struct Metrics {
     dead_letters: Family<Label, Counter>,
     dead_letters_refused: Family<Label, Counter>,
     schema_violations: Family<Label, Counter>,
+    filtered_out: Family<Label, Counter>,
     attempt_seconds: Histogram,
 }
 
@@ -53,6 +54,7 @@ impl Metrics {
             deprecated_events: Counter::default(),
             dead_letter_references: Counter::default(),
             schema_violations: Family::default(),
+            filtered_out: Family::default(),
             held_events: Gauge::default(),
             in_flight: Gauge::default(),
             subscriptions: Gauge::default(),
@@ -86,6 +88,8 @@ impl Metrics {
             "Deliveries dropped because their Subscription was deleted",
             metrics.dropped.clone(),
         );
+        let filtered = metrics.filtered_out.clone();
+        registry.register("filtered_out", "Events that a Subscription's filters kept out, by cause", filtered);
         let (violations, deprecated) = (metrics.schema_violations.clone(), metrics.deprecated_events.clone());
         registry.register("schema_violations", "Events that violated their schema, by validation", violations);
         registry.register("deprecated_events", "Events of a deprecated schema version", deprecated);
@@ -119,6 +123,11 @@ impl Metrics {
 
     pub(crate) fn schema_violation(&self, validation: &'static str) {
         self.schema_violations.get_or_create(&[("validation", validation)]).inc();
+    }
+
+    /// Counts an event that a Subscription's filters kept out, because the evaluation said so or because it failed.
+    pub(crate) fn filtered_out(&self, failed: bool) {
+        self.filtered_out.get_or_create(&[("cause", if failed { "Error" } else { "Filter" })]).inc();
     }
 
     pub(crate) fn dead_letter_refused(&self, reason: &'static str) {

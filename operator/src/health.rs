@@ -16,6 +16,7 @@ mod base;
 pub(crate) mod correct;
 pub(crate) mod cursors;
 pub(crate) mod disable;
+mod filters;
 mod flow;
 pub(crate) mod fold;
 mod summary;

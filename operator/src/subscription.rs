@@ -132,7 +132,8 @@ pub(crate) async fn tell(
     let judgements = status::judge(&subscription, &SubscriptionOutcome::Failed(failure), started_from.as_ref());
     let effective_delivery = subscription.status.as_ref().and_then(|status| status.effective_delivery.clone());
     let signing = subscription.status.as_ref().and_then(|status| status.signing.clone()).unwrap_or_default();
-    let part = Part { effective_delivery, last_test: test_delivery::unchanged(&subscription).last, started_from, signing };
+    let part =
+        Part { effective_delivery, last_test: test_delivery::unchanged(&subscription).last, started_from, signing };
     Ok(status::write(ctx, &subscription, judgements, part).await?)
 }
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use async_nats::HeaderMap;
 use futures::{StreamExt, TryStreamExt, stream};
 use hookwright_core::nats::ids::SubscriptionUid;
 use hookwright_core::nats::names::{PARKED_STREAM, parked_at_all, parked_due};
@@ -17,6 +18,8 @@ use super::{ARRIVAL, Lab};
 pub(crate) struct Topic {
     pub(crate) namespace: String,
     pub(crate) stream: String,
+    /// The headers of its events.
+    pub(crate) headers: HeaderMap,
 }
 
 /// An endpoint of the sink.
@@ -76,7 +79,7 @@ impl Lab {
             "stringData": { "secret": secret_text(&rand::random()) },
         });
         plane.apply_json(&secret).await?;
-        let topic = Topic { stream: format!("{namespace}{STREAM}"), namespace };
+        let topic = Topic { stream: format!("{namespace}{STREAM}"), namespace, headers: HeaderMap::new() };
         let producer = json!({
             "apiVersion": "hookwright.dev/v1alpha1", "kind": "Producer",
             "metadata": { "name": "orders", "namespace": topic.namespace },

@@ -25,7 +25,7 @@ impl Lab {
         size: usize,
         kind: impl Fn(u64) -> String,
     ) -> Result<Vec<u64>> {
-        let publish = |number| self.publish_one(topic.subject(&kind(number)), number, size);
+        let publish = |number| self.publish_one(topic, kind(number), number, size);
         let at_once = (BYTES_AT_ONCE / size.max(1)).clamp(1, AT_ONCE);
         futures::stream::iter(self.numbers(events)).map(publish).buffer_unordered(at_once).try_collect().await
     }
@@ -48,7 +48,7 @@ impl Lab {
             tokio::select! {
                 _ = ticks.tick() => {
                     let Some(number) = numbers.next() else { break };
-                    answers.push(self.publish_one(topic.subject(&kind(number)), number, event::SIZE));
+                    answers.push(self.publish_one(topic, kind(number), number, event::SIZE));
                 }
                 Some(answer) = answers.next() => published.push(answer?),
             }
@@ -57,8 +57,14 @@ impl Lab {
         Ok(published)
     }
 
-    async fn publish_one(&self, subject: String, number: u64, size: usize) -> Result<u64> {
-        let answer = self.publisher.publish(subject, event::write(number, size)).await.context("publish")?;
+    async fn publish_one(&self, topic: &Topic, kind: String, number: u64, size: usize) -> Result<u64> {
+        let (subject, body) = (topic.subject(&kind), event::write(number, size));
+        let answer = if topic.headers.is_empty() {
+            self.publisher.publish(subject, body).await
+        } else {
+            self.publisher.publish_with_headers(subject, topic.headers.clone(), body).await
+        };
+        let answer = answer.context("publish")?;
         answer.await.context("the answer to a publish")?;
         Ok(number)
     }

@@ -34,6 +34,8 @@ pub enum DeadLetterReason {
     Malformed,
     /// The event's data violates its schema, or the event's type has no EventSchema.
     SchemaViolation,
+    /// To evaluate the Subscription's filters for this event could take too long. Whether it would match is not known.
+    FilterTooExpensive,
     /// Work on the event or on the delivery has panicked, which is a fault of Hookwright.
     Internal,
 }
@@ -52,6 +54,7 @@ impl DeadLetterReason {
             Self::RetryQuotaExceeded => "RetryQuotaExceeded",
             Self::Malformed => "Malformed",
             Self::SchemaViolation => "SchemaViolation",
+            Self::FilterTooExpensive => "FilterTooExpensive",
             Self::Internal => "Internal",
         }
     }

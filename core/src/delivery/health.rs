@@ -10,6 +10,7 @@
 
 pub mod base;
 pub mod correction;
+pub mod filtered;
 pub mod summary;
 pub mod verdict;
 
@@ -19,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use crate::delivery::outcome::OutcomeKind;
 
 pub use base::{BaseCounts, Folded};
+pub use filtered::{FilterCounts, FilterFailure};
 pub use summary::Summary;
 pub use verdict::{Signs, Verdict};
 
@@ -56,6 +58,9 @@ pub struct DeliveryCounts {
     /// The last [`RECENT`] dead letters, oldest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub recent: Vec<GivenUp>,
+    /// What the Subscription's filters did with events, if it has filters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub filters: Option<FilterCounts>,
 }
 
 /// Counts that add up over dispatchers.

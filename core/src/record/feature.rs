@@ -39,6 +39,8 @@ macro_rules! features {
 features! {
     /// A Producer's events are validated.
     Validation,
+    /// A Subscription has filters.
+    Filters,
 }
 
 /// A record that dispatchers serve from.
@@ -55,7 +57,7 @@ impl Record for ProducerRecord {
 
 impl Record for SubscriptionRecord<Sealed> {
     fn features(&self) -> Vec<Feature> {
-        Vec::new()
+        used([(Feature::Filters, !self.select.filters.is_empty())])
     }
 }
 

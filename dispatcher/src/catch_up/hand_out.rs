@@ -5,9 +5,8 @@ use std::sync::Arc;
 use hookwright_core::delivery::dead_letter::DeadLetterReason;
 use hookwright_core::delivery::progress::Progress;
 use hookwright_core::event::{Event, Reading, parse};
-use hookwright_core::nats::ids::SubscriptionUid;
 use hookwright_core::record::Validation;
-use hookwright_core::select::index::Matcher;
+use hookwright_core::select::filter::Verdict;
 use jiff::Timestamp;
 use tokio::time::Instant;
 use tracing::warn;
@@ -16,9 +15,9 @@ use crate::ack::hold::{Abandoned, Hold};
 use crate::catch_up::stream::Stored;
 use crate::catch_up::work::{Next, ReadError, Reader, Serving, Work};
 use crate::config::index::Producer;
-use crate::config::subscription::Subscription;
 use crate::deliver::delivery::{Delivery, Origin, Waited, id};
 use crate::deliver::queued::Queued;
+use crate::deliver::sift::Said;
 use crate::limits::budget::Share;
 use crate::panics;
 use crate::parking::messages::{Published, StreamPosition};
@@ -146,7 +145,7 @@ impl Reader {
     /// The event, if the Subscription wants it. An event that can't be read was buried when it came.
     async fn wanted(
         &self,
-        work: &mut Work,
+        work: &Work,
         serving: &Serving,
         message: Stored,
     ) -> Result<Option<(Published, Event)>, Abandoned> {
@@ -170,8 +169,22 @@ impl Reader {
             return Ok(None);
         };
         published.event.event_type.clone_from(&event.event_type);
-        if work.matcher(subscription).matches(&event.event_type).is_empty() {
+        if !subscription.event_types.iter().any(|pattern| pattern.matches(&event.event_type)) {
             return Ok(None);
+        }
+        let deliverer = &self.parts.deliverer;
+        match deliverer.evaluate(subscription, &event).await? {
+            Said::Verdict(verdict) => {
+                deliverer.filtered(subscription, &event, verdict);
+                if verdict != Verdict::Matches {
+                    return Ok(None);
+                }
+            }
+            Said::TooExpensive => {
+                let reason = DeadLetterReason::FilterTooExpensive;
+                deliverer.bury(&given_up(serving, published), reason, None).await;
+                return Ok(None);
+            }
         }
         if producer.record.validation == Validation::Enforce
             && let Some((reason, detail)) = self.at_fault(producer, &event).await?
@@ -220,16 +233,5 @@ impl Work {
         if from < end {
             self.kept.cursor.miss(from, end - 1, now);
         }
-    }
-
-    /// The matcher of the Subscription's selection alone.
-    fn matcher(&mut self, subscription: &Subscription) -> &Matcher<SubscriptionUid, ()> {
-        let known = self.matcher.take().filter(|(revision, _)| *revision == subscription.revision);
-        let (_, matcher) = self.matcher.insert(known.unwrap_or_else(|| {
-            let mut matcher = Matcher::default();
-            matcher.insert(&subscription.uid, &subscription.select.event_types, &());
-            (subscription.revision, matcher)
-        }));
-        matcher
     }
 }

@@ -197,7 +197,7 @@ impl Reader {
         let growth = Growth { since: Instant::now(), last: state.last, ahead: 0 };
         let window = Window::new(kept.cursor.under_way.iter().copied());
         let written = (kept.cursor.clone(), Instant::now());
-        Ok(Work { stream: source, window, kept, written, state, looked: Instant::now(), growth, matcher: None })
+        Ok(Work { stream: source, window, kept, written, state, looked: Instant::now(), growth })
     }
 
     async fn write_cursor_if_due(&self, work: &mut Work) -> Result<(), ReadError> {

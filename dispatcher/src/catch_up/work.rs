@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use hookwright_core::nats::ids::SubscriptionUid;
 use hookwright_core::position::{Cursor, Position};
-use hookwright_core::select::index::Matcher;
 use hookwright_runtime::logging::Seldom;
 use hookwright_runtime::nats::Nats;
 use jiff::Timestamp;
@@ -76,7 +75,6 @@ pub(super) struct Work {
     pub(super) looked: Instant,
     /// The growth of the stream: when it was looked at, and how far it went.
     pub(super) growth: Growth,
-    pub(super) matcher: Option<(u64, Matcher<SubscriptionUid, ()>)>,
 }
 
 /// How fast a stream grows.

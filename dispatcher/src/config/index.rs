@@ -47,7 +47,7 @@ pub(crate) enum Lookup {
     },
 }
 
-/// The Subscriptions that want an event, as of a version of the index.
+/// The Subscriptions that may want an event, as of a version of the index.
 pub(crate) struct Matches {
     pub(crate) subscriptions: Vec<Arc<Subscription>>,
     pub(crate) version: u64,
@@ -134,8 +134,14 @@ impl Index {
         self.serving.subscribe()
     }
 
-    /// The Subscriptions that want this event type; `None` if the Producer is no longer served.
-    pub(crate) fn matches(&self, producer: &ProducerUid, event_type: &str) -> Option<Matches> {
+    /// The Subscriptions that may want an event of this type, by its attributes: their filters are not evaluated yet.
+    /// `None` if the Producer is no longer served.
+    pub(crate) fn matches(
+        &self,
+        producer: &ProducerUid,
+        event_type: &str,
+        attribute: impl Fn(&str) -> Option<String>,
+    ) -> Option<Matches> {
         let version = self.version();
         let matcher = {
             let inner = self.read();
@@ -143,7 +149,7 @@ impl Index {
             entry.served()?;
             Arc::clone(&entry.matcher)
         };
-        let subscriptions = matcher.read().unwrap_or_else(PoisonError::into_inner).matches(event_type);
+        let subscriptions = matcher.read().unwrap_or_else(PoisonError::into_inner).matches(event_type, attribute);
         Some(Matches { subscriptions, version })
     }
 
@@ -201,7 +207,7 @@ impl Index {
     }
 
     pub(crate) fn put_subscription(&self, subscription: Arc<Subscription>) {
-        let Subscription { uid, producer, select, revision, .. } = &*subscription;
+        let Subscription { uid, producer, event_types, filters, revision, .. } = &*subscription;
         let Some((left, joined)) = self.write(|inner| {
             let former = inner.subscriptions.get(uid).filter(|former| former.producer != *producer);
             if former.is_some_and(|former| former.revision > *revision) {
@@ -219,7 +225,7 @@ impl Index {
             return;
         };
         left.iter().for_each(|matcher| locked(matcher).remove(uid));
-        locked(&joined).insert(uid, &select.event_types, &subscription);
+        locked(&joined).insert(uid, event_types, &filters.equalities(), &subscription);
         self.changed();
     }
 

@@ -7,6 +7,7 @@ use hookwright_core::nats::ids::SubscriptionUid;
 use hookwright_core::nats::names::{CONFIG_BUCKET, ConfigKey, parse_deleted_key};
 use hookwright_core::record::{EventSchemaRecord, ProducerRecord, SubscriptionRecord};
 use hookwright_core::seal::{Sealed, SealingKeys};
+use hookwright_core::select::filter::Filters;
 use hookwright_runtime::logging::chain;
 use hookwright_runtime::mirror::{Change, Mirror};
 use hookwright_runtime::nats::Nats;
@@ -118,6 +119,7 @@ impl ConfigLoader {
     fn subscription(&self, record: SubscriptionRecord<Sealed>, revision: u64) -> Result<Arc<Subscription>, String> {
         let record = record.open(&self.sealing).map_err(|error| chain(&error))?;
         let SubscriptionRecord { identity, producer, select, destination, delivery, flow, .. } = record;
+        let filters = Filters::compile(&select.filters).map_err(|error| error.to_string())?;
         let name = format!("{}/{}", identity.namespace, identity.name);
         let endpoint = match &destination {
             Some(destination) => Endpoint::prepare(destination, &self.egress),
@@ -141,7 +143,8 @@ impl ConfigLoader {
             uid: identity.uid,
             producer,
             generation: identity.generation,
-            select,
+            event_types: select.event_types,
+            filters,
             policy: delivery,
         }))
     }

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use hookwright_core::delivery::policy::DeliveryPolicy;
+use hookwright_core::event::event_type::EventTypePattern;
 use hookwright_core::nats::ids::{ProducerUid, SubscriptionUid};
 use hookwright_core::position::Flow;
-use hookwright_core::select::Selection;
+use hookwright_core::select::filter::Filters;
 
 use crate::health::HealthCell;
 use crate::http::endpoint::{Endpoint, Unusable};
@@ -21,8 +22,10 @@ pub(crate) struct Subscription {
     pub(crate) revision: u64,
     /// `namespace/name`, for logs.
     pub(crate) name: String,
-    /// Which events the Subscription gets.
-    pub(crate) select: Selection,
+    /// The types of the events that the Subscription gets.
+    pub(crate) event_types: Vec<EventTypePattern>,
+    /// Which events of these types it gets.
+    pub(crate) filters: Filters,
     pub(crate) policy: DeliveryPolicy,
     /// The prepared endpoint, or why no attempt can be made.
     pub(crate) endpoint: Result<Endpoint, Unusable>,

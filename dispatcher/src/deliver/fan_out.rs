@@ -4,14 +4,17 @@ use std::sync::Arc;
 
 use hookwright_core::delivery::dead_letter::DeadLetterReason;
 use hookwright_core::event::{Event, Reading, parse};
+use hookwright_core::expression::{Attribute, Variables};
 use hookwright_core::nats::ids::ProducerUid;
 use hookwright_core::record::Validation;
+use hookwright_core::select::filter::Verdict;
 use tokio::time::Instant;
 
 use crate::ack::hold::{Abandoned, Hold};
 use crate::config::index::{Matches, Producer};
 use crate::deliver::deliverer::Deliverer;
 use crate::deliver::queued::{Permits, Queued};
+use crate::deliver::sift::{Sifted, sift};
 use crate::limits::read_ahead::Coming;
 use crate::panics;
 use crate::parking::messages::Published;
@@ -84,9 +87,9 @@ impl Deliverer {
     /// Queues a delivery for each Subscription that wants the event. Returns the event if it has to wait for room. If
     /// this dispatcher may not go on, the event is abandoned.
     fn hand_out(self: &Arc<Self>, arrived: Arrived) -> Option<Arrived> {
-        let matches = panics::caught(|| self.index.matches(&arrived.producer.record.uid, &arrived.event.event_type));
-        let Matches { mut subscriptions, version } = match matches {
-            Ok(matches) => matches?,
+        let matched = panics::caught(|| self.sifted(&arrived));
+        let (Sifted { wanted, unsure, out }, version) = match matched {
+            Ok(matched) => matched?,
             Err(panic) => {
                 let Arrived { producer, published, hold, .. } = arrived;
                 self.reject(producer, published, DeadLetterReason::Internal, panicked(&panic), hold);
@@ -97,35 +100,49 @@ impl Deliverer {
         if !self.liveness.is_live() {
             return None;
         }
-        arrived.coming.saw(subscriptions.len());
-        let Some(mut places) = arrived.coming.queue(subscriptions.len()) else { return Some(arrived) };
+        let deliveries = wanted.len() + unsure.len();
+        arrived.coming.saw(deliveries);
+        let Some(mut places) = arrived.coming.queue(deliveries) else { return Some(arrived) };
         let Arrived { published, event, coming, hold, .. } = arrived;
         drop(coming);
         self.metrics.events.inc();
         let (published, event) = (Arc::new(published), Arc::new(event));
+        out.iter().for_each(|(subscription, verdict)| self.filtered(subscription, &event, *verdict));
         // The clock starts here, because no endpoint is to blame for the time that validation and the wait for room
         // take.
         let received = Instant::now();
-        let queued = |subscription, published, event, place, hold| Queued {
+        let mut queued = |subscription| Queued {
             deliverer: Arc::clone(self),
             subscription,
-            published,
-            event,
+            published: Arc::clone(&published),
+            event: Arc::clone(&event),
             received,
             version,
             parked: None,
-            place: Some(place),
-            hold,
+            place: Some(places.one()),
+            hold: hold.part(),
         };
-        let Some(last) = subscriptions.pop() else {
-            hold.settled(None);
-            return None;
-        };
-        for subscription in subscriptions {
-            queued(subscription, Arc::clone(&published), Arc::clone(&event), places.one(), hold.part()).enter();
+        for subscription in wanted {
+            self.filtered(&subscription, &event, Verdict::Matches);
+            queued(subscription).enter();
         }
-        queued(last, published, event, places, hold).enter();
+        if !unsure.is_empty() {
+            let unsure = unsure.into_iter().map(queued).collect();
+            tokio::spawn(Arc::clone(self).sift_later(unsure));
+        }
+        hold.settled(None);
         None
+    }
+
+    /// The Subscriptions that may want the event, and the version of the index in which they were found; `None` if the
+    /// Producer is no longer served.
+    fn sifted(&self, arrived: &Arrived) -> Option<(Sifted, u64)> {
+        let Arrived { producer, event, .. } = arrived;
+        let variables = Variables::of(event);
+        let attribute = |name: &str| variables.attribute(name).map(Attribute::into_text);
+        let Matches { subscriptions, version } =
+            self.index.matches(&producer.record.uid, &event.event_type, attribute)?;
+        Some((sift(subscriptions, &variables), version))
     }
 
     async fn validate(self: &Arc<Self>, arrived: Arrived) {

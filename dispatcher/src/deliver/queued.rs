@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use hookwright_core::delivery::dead_letter::DeadLetterReason;
 use hookwright_core::delivery::progress::Progress;
 use hookwright_core::event::Event;
 use hookwright_core::nats::delivery_id::DeliveryId;
@@ -66,6 +67,21 @@ impl Queued {
             Standing::Covered => self.hold.settled(None),
             _ => lane::Waits::leave(self),
         }
+    }
+
+    /// Gives the delivery up without an attempt, if its Subscription is served now.
+    pub(crate) fn give_up(self, reason: DeadLetterReason) {
+        tokio::spawn(async move {
+            let (deliverer, mut delivery, _, hold) = self.in_hand();
+            let ended = match deliverer.standing(&mut delivery) {
+                Standing::Served => {
+                    deliverer.bury(&delivery, reason, None).await;
+                    Ok(None)
+                }
+                standing => deliverer.put_off(delivery, standing).await.map(|()| None),
+            };
+            hold.ended(ended);
+        });
     }
 
     fn origin(&self) -> Origin {

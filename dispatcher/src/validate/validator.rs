@@ -32,7 +32,7 @@ impl Validator {
     }
 
     /// The queues of events that wait for an expensive validation.
-    pub(crate) fn fair_queue(&self) -> &FairQueue {
+    pub(crate) fn fair_queue(&self) -> &Arc<FairQueue> {
         &self.fair_queue
     }
 

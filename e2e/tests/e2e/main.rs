@@ -21,6 +21,7 @@ mod edits;
 mod egress;
 mod examples;
 mod faults;
+mod filters;
 mod harness;
 mod hostile;
 mod kills;

@@ -3,13 +3,13 @@
 use hookwright_core::delivery::health::{LastAttempt, Summary, Verdict, verdict};
 use hookwright_core::record::{Disabled, DisabledFor};
 use hookwright_crds::{
-    Activity, ConditionType, DeliveryStatus, Health, LastAttempt as AttemptStatus, Reason, Subscription,
+    Activity, ConditionType, DeliveryStatus, FiltersStatus, Health, LastAttempt as AttemptStatus, Reason, Subscription,
     SubscriptionStatus,
 };
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
-use super::{activity, flow};
+use super::{activity, filters, flow};
 use crate::cache::agenda::Weight;
 use crate::cache::health::{Reading, Rests};
 use crate::cache::progress::Head;
@@ -22,6 +22,7 @@ pub(super) struct HealthPart {
     pub(super) health: Option<Health>,
     pub(super) delivery: Option<DeliveryStatus>,
     pub(super) recent: Vec<Activity>,
+    pub(super) filters: Option<FiltersStatus>,
     /// The conditions that are there, in the order of [`OF_HEALTH`].
     pub(super) conditions: Vec<Condition>,
 }
@@ -43,7 +44,13 @@ impl HealthPart {
             health: status.health,
             delivery: status.delivery.clone(),
             recent: status.recent_activity.clone().unwrap_or_default(),
-            conditions: OF_HEALTH.into_iter().filter_map(|kind| find(conditions, kind)).filter(is_written).cloned().collect(),
+            filters: status.filters.clone(),
+            conditions: OF_HEALTH
+                .into_iter()
+                .filter_map(|kind| find(conditions, kind))
+                .filter(is_written)
+                .cloned()
+                .collect(),
         }
     }
 
@@ -68,16 +75,20 @@ impl HealthPart {
         delivery.missed = flow::missed(old, progress);
         delivery.skipped = flow::skipped(old, progress);
         let delivering = flow::delivering(rests, disabled, progress, now);
+        let counts = summary.filters.as_ref().filter(|counts| counts.generation == generation);
+        let (filters_healthy, told_until) = counts.map(|counts| filters::judge(counts, now)).unzip();
         let judged = [
             (ConditionType::EndpointHealthy, healthy),
             (ConditionType::Delivering, Some(delivering)),
+            (ConditionType::FiltersHealthy, filters_healthy),
             (ConditionType::EventsMissed, flow::missed_condition(delivery.missed.as_ref(), now)),
         ];
         let judged = judged.into_iter().filter_map(|(kind, judgement)| Some((kind, judgement?))).collect();
-        let again = [turns, flow::told_until(delivery.missed.as_ref(), now)];
+        let again = [turns, flow::told_until(delivery.missed.as_ref(), now), told_until.flatten()];
         let part = Self {
             health,
             recent: activity::recent(&before, health, summary, now),
+            filters: counts.map(filters::status),
             conditions: dated(judged, &before.conditions, generation, seconds(now).0),
             delivery: Some(delivery),
         };
@@ -88,6 +99,7 @@ impl HealthPart {
         SubscriptionStatus {
             health: self.health,
             delivery: self.delivery,
+            filters: self.filters,
             recent_activity: Some(self.recent).filter(|recent| !recent.is_empty()),
             conditions: Some(self.conditions).filter(|conditions| !conditions.is_empty()),
             ..SubscriptionStatus::default()
@@ -104,13 +116,19 @@ impl HealthPart {
         let rests =
             |part: &Self| find(part, ConditionType::Delivering).filter(|c| c.status == "False").map(|c| c.reason);
         let missed = |part: &Self| find(part, ConditionType::EventsMissed).is_some();
+        let filters = |part: &Self| find(part, ConditionType::FiltersHealthy).map(|c| c.status);
         let flows = rests(self) == rests(new) && missed(self) == missed(new);
         let turned = self.health != new.health || healthy(self) != healthy(new);
         // A thousand new Subscriptions that get their first event together must not delay a change of health.
         let first = self.health.is_none() && new.health == Some(Health::Healthy);
         if turned && !first || !flows {
             Weight::Turn
-        } else if first || retrying(self) != retrying(new) || behind(self) != behind(new) || dead(self) < dead(new) {
+        } else if first
+            || filters(self) != filters(new)
+            || retrying(self) != retrying(new)
+            || behind(self) != behind(new)
+            || dead(self) < dead(new)
+        {
             Weight::Notable
         } else {
             Weight::Counts

@@ -16,8 +16,12 @@ pub(crate) const INCIDENTS: [ConditionType; 3] =
     [ConditionType::EventsLost, ConditionType::StreamReplaced, ConditionType::EventsMissed];
 
 /// The conditions of a Subscription that the health writer owns.
-pub(crate) const OF_HEALTH: [ConditionType; 3] =
-    [ConditionType::EndpointHealthy, ConditionType::Delivering, ConditionType::EventsMissed];
+pub(crate) const OF_HEALTH: [ConditionType; 4] = [
+    ConditionType::EndpointHealthy,
+    ConditionType::Delivering,
+    ConditionType::FiltersHealthy,
+    ConditionType::EventsMissed,
+];
 
 /// A condition without its time and generation.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -9,10 +9,9 @@ use hookwright_core::event::event_type::EventTypePattern;
 use hookwright_core::nats::ids::SubscriptionUid;
 use hookwright_core::record::Identity;
 use hookwright_core::select::Selection;
+use hookwright_core::select::filter::{Filter, Filters};
 use hookwright_crds::PolicyError;
-use hookwright_crds::{
-    Header, Reason, SecretKeyRef, StartFrom, StartPosition, Subscription,
-};
+use hookwright_crds::{Header, Reason, SecretKeyRef, StartFrom, StartPosition, Subscription};
 use http::HeaderName;
 use jiff::Timestamp;
 use kube::{Resource, ResourceExt};
@@ -72,10 +71,10 @@ pub(crate) fn validate(
 ) -> Result<ValidatedSubscription, Refusal> {
     let spec = &subscription.spec;
     let signing: Vec<_> = match &spec.signing {
-        None => generated.iter().flat_map(|keys| keys.secrets()).map(str::to_owned).map(SecretSource::Generated).collect(),
-        Some(signing) => {
-            signing.keys.iter().map(|key| SecretSource::SigningKey(key.secret_key_ref.clone())).collect()
+        None => {
+            generated.iter().flat_map(|keys| keys.secrets()).map(str::to_owned).map(SecretSource::Generated).collect()
         }
+        Some(signing) => signing.keys.iter().map(|key| SecretSource::SigningKey(key.secret_key_ref.clone())).collect(),
     };
     if !(1..=3).contains(&signing.len()) {
         return Err(invalid("signing.keys must have one to three keys."));
@@ -88,7 +87,7 @@ pub(crate) fn validate(
             name: subscription.name_any(),
         },
         producer: spec.producer_ref.name.clone(),
-        select: Selection { event_types: event_types(subscription)? },
+        select: Selection { event_types: event_types(subscription)?, filters: filters(subscription)? },
         destination: Destination {
             url: allowed(url(&spec.endpoint.url)?, egress)?.to_string(),
             headers: headers(spec.endpoint.headers.as_deref().unwrap_or_default())?,
@@ -133,6 +132,19 @@ fn event_types(subscription: &Subscription) -> Result<Vec<EventTypePattern>, Ref
     let patterns: Vec<EventTypePattern> =
         patterns.collect::<Result<_, _>>().map_err(|error| invalid(&format!("eventTypes: {error}.")))?;
     if patterns.is_empty() { Err(invalid("eventTypes is empty.")) } else { Ok(patterns) }
+}
+
+/// Compiles the filters as dispatchers do, so that they can compile what is accepted here.
+fn filters(subscription: &Subscription) -> Result<Vec<Filter>, Refusal> {
+    let mut filters = Vec::new();
+    for (i, filter) in subscription.spec.filters.iter().flatten().enumerate() {
+        let one = || invalid(&format!("filters[{i}] must have exactly one dialect, and so must each filter in it."));
+        filters.push(filter.read().ok_or_else(one)?);
+    }
+    match Filters::compile(&filters) {
+        Ok(_) => Ok(filters),
+        Err(error) => Err(Refusal::new(Reason::InvalidFilter, error.to_string())),
+    }
 }
 
 fn url(text: &str) -> Result<Url, Refusal> {
@@ -263,7 +275,8 @@ pub(crate) mod tests {
         ] {
             let object = subscription(&json!({ "endpoint": { "url": url } }));
             let (policy, uid) = (policy::effective(None, None), SubscriptionUid::parse("s-1").unwrap());
-            let refused = validate(&object, &uid, Some(&GeneratedKeys::first("billing")), policy, &EgressPolicy::default()).err();
+            let refused =
+                validate(&object, &uid, Some(&GeneratedKeys::first("billing")), policy, &EgressPolicy::default()).err();
             assert_eq!(
                 refused.as_ref().map(|refusal| refusal.reason),
                 says.map(|_| Reason::EndpointNotAllowed),
@@ -356,6 +369,27 @@ pub(crate) mod tests {
         };
         assert_eq!(validated(&foreign("New")).unwrap().start, StartAt::New);
         assert_eq!(validated(&foreign("Earliest")).unwrap_err().reason, Reason::HistoryNotGranted);
+    }
+
+    #[test]
+    fn a_filter_that_does_not_compile_says_where() {
+        let read = |filters: Value| validated(&json!({ "filters": filters }));
+        let valid = read(json!([{ "exact": { "tenantid": "acme" } }, { "sql": "id = 'a'" }])).unwrap();
+        assert_eq!(valid.select.filters.len(), 2);
+        for (filters, reason, message) in [
+            (
+                json!([{ "sql": "id =" }]),
+                Reason::InvalidFilter,
+                "filters[0].sql: expected a value, at line 1, column 5:\nid =\n    ^",
+            ),
+            (json!([{ "any": [] }]), Reason::InvalidFilter, "filters[0].any: it has 0 entries; 1 to 10 are allowed"),
+            (json!([{ "exact": { "Tenant": "a" } }]), Reason::InvalidFilter, "filters[0].exact: \"Tenant\" is not"),
+            (json!([{ "sql": "TRUE" }, { "not": {} }]), Reason::Invalid, "filters[1] must have exactly one dialect"),
+        ] {
+            let refusal = read(filters.clone()).unwrap_err();
+            assert_eq!(refusal.reason, reason, "{filters}");
+            assert!(refusal.message.starts_with(message), "{filters}: {}", refusal.message);
+        }
     }
 
     #[test]

@@ -12,7 +12,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::summary::gather;
-use super::{DeliveryCounts, Tally, Waiting};
+use super::{DeliveryCounts, FilterCounts, Tally, Waiting};
 
 /// How long the base remembers what it took from a key after the key has gone. It is longer than a dispatcher can be
 /// frozen and come back. While the key exists, the base never forgets it.
@@ -40,6 +40,9 @@ pub struct Folded {
     pub at: Timestamp,
     /// Everything that the base ever took from the key.
     pub taken: Tally,
+    /// What the base took from the key of the filters' counts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub filters: Option<FilterCounts>,
 }
 
 impl BaseCounts {
@@ -48,10 +51,11 @@ impl BaseCounts {
     pub fn rest_of(&self, incarnation: &str, counts: &DeliveryCounts) -> Option<DeliveryCounts> {
         let Some(folded) = self.folded.get(incarnation) else { return Some(counts.clone()) };
         let tally = counts.tally.since(folded.taken);
-        if tally == Tally::default() {
+        let filters = counts.filters.as_ref().and_then(|filters| filters.since(folded.filters.as_ref()));
+        if tally == Tally::default() && filters.is_none() {
             return None;
         }
-        let mut rest = DeliveryCounts { tally, ..counts.clone() };
+        let mut rest = DeliveryCounts { tally, filters, ..counts.clone() };
         rest.failing = rest.failing.filter(|row| row.last > folded.at);
         rest.recent.retain(|given_up| given_up.time > folded.at);
         Some(rest)
@@ -70,7 +74,8 @@ impl BaseCounts {
         self.counts = gather([&self.counts, &rest], now);
         self.counts.version = crate::codec::VERSION;
         self.version = crate::codec::VERSION;
-        self.folded.insert(incarnation.to_owned(), Folded { at: now, taken: counts.tally });
+        self.folded
+            .insert(incarnation.to_owned(), Folded { at: now, taken: counts.tally, filters: counts.filters.clone() });
         self.forget(|name| name == incarnation || present(name), now);
         true
     }

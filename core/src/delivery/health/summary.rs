@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use jiff::{SignedDuration, Timestamp};
 
 use super::verdict::Signs;
-use super::{BaseCounts, DeliveryCounts, Failing, GivenUp, LastAttempt, Waiting, remember};
+use super::{BaseCounts, DeliveryCounts, Failing, FilterCounts, GivenUp, LastAttempt, Waiting, remember};
 
 /// The summary of all dispatchers' counts for one Subscription.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -30,6 +30,8 @@ pub struct Summary {
     pub signs: Signs,
     /// The last dead letters, oldest first.
     pub recent: Vec<GivenUp>,
+    /// What the Subscription's filters did with events.
+    pub filters: Option<FilterCounts>,
 }
 
 impl Summary {
@@ -57,6 +59,7 @@ impl Summary {
             },
             last_attempt: all.last_attempt,
             recent: all.recent,
+            filters: all.filters,
         }
     }
 
@@ -93,6 +96,7 @@ pub(super) fn gather<'a>(
         sum.last_success = sum.last_success.max(count.last_success);
         sum.last_failure = sum.last_failure.max(count.last_failure);
         remember(&mut sum.recent, count.recent.iter().cloned());
+        count.filters.iter().for_each(|filters| FilterCounts::add(&mut sum.filters, filters));
     }
     let rows = counts.filter_map(|count| count.failing.as_ref());
     for row in rows.filter(|row| sum.last_success.is_none_or(|success| row.last > success)) {

@@ -7,7 +7,7 @@ use hookwright_core::record::{StreamRef, VERSION, Validation, encode};
 use hookwright_core::schema::VersionedSchema;
 use hookwright_core::schema::{SchemaVersion, Violation};
 use hookwright_core::seal::SealingKey;
-use hookwright_core::select::Selection;
+use hookwright_core::select::filter::Filters;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -89,7 +89,7 @@ fn each_change_makes_another_version() {
         loader.receive("producer.p-1", &record);
         versions.push(loader.index.version());
     }
-    assert_eq!(loader.index.matches(&uid(), "created").unwrap().version, versions[2]);
+    assert_eq!(loader.index.matches(&uid(), "created", |_| None).unwrap().version, versions[2]);
     loader.apply(Change::Delete { key: "producer.p-1".into() });
     versions.push(loader.index.version());
     assert!(versions.is_sorted_by(|before, after| before < after), "{versions:?}");
@@ -113,7 +113,8 @@ fn what_moves_to_another_producer_is_matched_there_alone() {
             generation: 1,
             revision,
             name: "shop/billing".into(),
-            select: Selection { event_types: vec![">".to_owned().try_into().unwrap()] },
+            event_types: vec![">".to_owned().try_into().unwrap()],
+            filters: Filters::default(),
             policy: DeliveryPolicy::default(),
             endpoint: Err(Unusable::Unsignable),
         })
@@ -121,7 +122,7 @@ fn what_moves_to_another_producer_is_matched_there_alone() {
     for uid in [&uid(), &other] {
         loader.index.put_producer(ProducerRecord { uid: uid.clone(), ..producer(Validation::Ignore) });
     }
-    let matched = |uid: &ProducerUid| loader.index.matches(uid, "created").unwrap().subscriptions.len();
+    let matched = |uid: &ProducerUid| loader.index.matches(uid, "created", |_| None).unwrap().subscriptions.len();
     for (producer, revision, want) in [(&uid(), 1, (1, 0)), (&other, 2, (0, 1)), (&uid(), 1, (0, 1))] {
         loader.index.put_subscription(subscription(producer, revision));
         assert_eq!((matched(&uid()), matched(&other)), want);

@@ -1,0 +1,19 @@
+//! Expressions that tenants write, in any dialect: what they may look at, how errors in them are told, and how they are
+//! kept cheap.
+//!
+//! An expression is hostile input. Its text is bounded before it is parsed, its tree before it is kept, and its cost,
+//! which follows from the tree and the size of the event, before each evaluation. An error says where it is, and never
+//! contains a value of an event.
+
+pub mod bounds;
+mod cel;
+mod cost;
+mod error;
+mod jmespath;
+mod variables;
+
+pub use cel::Cel;
+pub use cost::{Cost, Costs, Size};
+pub use error::{CompileError, RunError};
+pub use jmespath::Jmespath;
+pub use variables::{Attribute, Variables};

@@ -1,0 +1,173 @@
+//! CEL, the Common Expression Language: <https://github.com/google/cel-spec>. Each attribute is a variable, and so is
+//! `data`.
+//!
+//! The parser is the recursive one of the crate: the other, which is generated, needs memory out of all proportion to
+//! the text ([ADR 0023](../../../docs/adr/0023-expressions-of-tenants.md)).
+
+mod bound;
+mod tree;
+
+use std::sync::{Arc, LazyLock};
+
+use ::cel::common::ast::{Expr, IdedExpr, LiteralValue, operators};
+use ::cel::objects::{Key, Map};
+use ::cel::parser::PrattParser;
+use ::cel::{Context, Env, ExecutionError, Value};
+use serde_json::Value as Json;
+
+use super::bounds::{compiled, evaluated};
+use super::cost::{Cost, Costs, Size};
+use super::error::{CompileError, RunError};
+use super::variables::Variables;
+
+/// The deepest syntax tree.
+const MAX_DEPTH: usize = 32;
+/// The most nodes of a syntax tree: macros make several of one.
+const MAX_NODES: usize = 4096;
+
+static ENVIRONMENT: LazyLock<Arc<Env>> = LazyLock::new(|| Arc::new(Env::stdlib()));
+
+/// A compiled expression.
+#[derive(Debug)]
+pub struct Cel {
+    expression: IdedExpr,
+    looks_at_data: bool,
+    costs: Costs,
+}
+
+impl Cel {
+    /// Compiles an expression.
+    ///
+    /// # Errors
+    /// If the text is no expression, calls a function that doesn't exist here, or is beyond a bound.
+    pub fn compile(text: &str) -> Result<Self, CompileError> {
+        compiled(text, || {
+            let parser = PrattParser::new().max_expression_node_count(MAX_NODES).error_reporting_limit(1);
+            let expression = parser.parse(text).map_err(|errors| {
+                let first = errors.errors.into_iter().next();
+                let (position, message) = first.map_or(((1, 1), String::new()), |error| (error.pos, error.msg));
+                let message = message.trim_start_matches("Syntax error: ").to_owned();
+                CompileError::at(text, offset(text, position), message)
+            })?;
+            if tree::depth(&expression) > MAX_DEPTH {
+                return Err(CompileError::at(text, 0, format!("the expression is nested more than {MAX_DEPTH} deep")));
+            }
+            if let Some(function) = tree::unknown_function(&expression) {
+                let at = text.find(function).unwrap_or(0);
+                return Err(CompileError::at(text, at, format!("there is no function {function}")));
+            }
+            let looks_at_data = expression.references().has_variable("data");
+            let costs = Costs::estimate(|size| bound::cost(&expression, size));
+            Ok(Self { expression, looks_at_data, costs })
+        })
+    }
+
+    /// Evaluates the expression.
+    ///
+    /// # Errors
+    /// If it looks at an extension attribute that the event doesn't have, at data that is not JSON, or an operator or a
+    /// function doesn't take what it gets.
+    pub fn evaluate(&self, variables: &Variables<'_>) -> Result<Value, RunError> {
+        let context = variables.cel(self.looks_at_data)?;
+        evaluated(|| Value::resolve(&self.expression, context).map_err(|error| kind(&error)))
+    }
+
+    /// Whether an event passes the expression as a filter.
+    ///
+    /// # Errors
+    /// If the evaluation fails, or the result is neither true nor false.
+    pub fn matches(&self, variables: &Variables<'_>) -> Result<bool, RunError> {
+        match self.evaluate(variables)? {
+            Value::Bool(value) => Ok(value),
+            _ => Err(RunError::NotBoolean),
+        }
+    }
+
+    /// Whether the expression looks at the data.
+    #[must_use]
+    pub fn looks_at_data(&self) -> bool {
+        self.looks_at_data
+    }
+
+    /// The cost of an evaluation with variables of this size.
+    #[must_use]
+    pub fn cost(&self, size: Size) -> Cost {
+        self.costs.at(size)
+    }
+
+    /// The attributes that have to have a certain value, as text, for the expression to be true.
+    #[must_use]
+    pub fn equalities(&self) -> Vec<(&str, &str)> {
+        let mut found = Vec::new();
+        equalities(&self.expression, &mut found);
+        found
+    }
+}
+
+/// The variables of an event, as the crate takes them.
+pub(super) fn context(variables: &Variables<'_>, with_data: bool) -> Result<Context<'static, 'static>, RunError> {
+    let mut context = Context::with_env(Arc::clone(&ENVIRONMENT));
+    for (name, value) in variables.to_json(with_data)? {
+        context.add_variable_from_value(name, of_json(value));
+    }
+    Ok(context)
+}
+
+/// A JSON value. Numbers without a fraction are `int`, as literals are, so that one can be added to the other.
+fn of_json(value: Json) -> Value {
+    match value {
+        Json::Null => Value::Null,
+        Json::Bool(value) => Value::Bool(value),
+        Json::Number(number) => match (number.as_i64(), number.as_u64()) {
+            (Some(number), _) => Value::Int(number),
+            (None, Some(number)) => Value::UInt(number),
+            (None, None) => Value::Float(number.as_f64().unwrap_or(f64::NAN)),
+        },
+        Json::String(text) => Value::String(Arc::new(text)),
+        Json::Array(list) => Value::List(Arc::new(list.into_iter().map(of_json).collect())),
+        Json::Object(map) => {
+            let entries = map.into_iter().map(|(name, value)| (Key::String(Arc::new(name)), of_json(value)));
+            Value::Map(Map { map: Arc::new(entries.collect()) })
+        }
+    }
+}
+
+fn kind(error: &ExecutionError) -> RunError {
+    match error {
+        ExecutionError::UndeclaredReference(_) => RunError::MissingAttribute,
+        ExecutionError::NoSuchKey(_) | ExecutionError::IndexOutOfBounds(_) => RunError::NoSuchKey,
+        ExecutionError::DivisionByZero(_) | ExecutionError::RemainderByZero(_) | ExecutionError::Overflow(..) => {
+            RunError::Math
+        }
+        ExecutionError::FunctionError { .. } | ExecutionError::InvalidArgumentCount { .. } => RunError::Function,
+        ExecutionError::InternalError(_) => RunError::Internal,
+        _ => RunError::WrongType,
+    }
+}
+
+/// The byte at a line and a column, which count from 1, in characters.
+fn offset(text: &str, (line, column): (isize, isize)) -> usize {
+    let lines = usize::try_from(line - 1).unwrap_or(0);
+    let start: usize = text.split_inclusive('\n').take(lines).map(str::len).sum();
+    let characters = usize::try_from(column - 1).unwrap_or(0);
+    start + text[start..].chars().take(characters).map(char::len_utf8).sum::<usize>()
+}
+
+fn equalities<'a>(expression: &'a IdedExpr, found: &mut Vec<(&'a str, &'a str)>) {
+    let Expr::Call(call) = &expression.expr else { return };
+    match (call.func_name.as_str(), &call.args[..]) {
+        (operators::LOGICAL_AND, sides) => sides.iter().for_each(|side| equalities(side, found)),
+        (operators::EQUALS, [left, right]) => {
+            if let (Expr::Ident(name), Expr::Literal(LiteralValue::String(text)))
+            | (Expr::Literal(LiteralValue::String(text)), Expr::Ident(name)) = (&left.expr, &right.expr)
+                && name != "data"
+            {
+                found.push((name, text.inner()));
+            }
+        }
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests;

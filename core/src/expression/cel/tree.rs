@@ -1,0 +1,45 @@
+//! Walks over the syntax tree.
+
+use ::cel::common::ast::{EntryExpr, Expr, IdedExpr};
+
+/// The functions that there are, beside operators and macros. Patterns and times aren't among them: nothing bounds the
+/// cost of a pattern that is put together at run time.
+const FUNCTIONS: [&str; 12] =
+    ["bool", "bytes", "contains", "double", "dyn", "endsWith", "int", "size", "startsWith", "string", "type", "uint"];
+
+/// The parts of a node. Of a macro that is the whole loop that it stands for.
+pub(super) fn parts(expression: &IdedExpr) -> Vec<&IdedExpr> {
+    match &expression.expr {
+        Expr::Unspecified | Expr::Ident(_) | Expr::Literal(_) => Vec::new(),
+        Expr::Call(call) => call.target.as_deref().into_iter().chain(&call.args).collect(),
+        Expr::Select(select) => vec![&select.operand],
+        Expr::List(list) => list.elements.iter().collect(),
+        Expr::Map(map) => entries(map.entries.iter().map(|entry| &entry.expr)),
+        Expr::Struct(structure) => entries(structure.entries.iter().map(|entry| &entry.expr)),
+        Expr::Comprehension(of) => vec![&of.iter_range, &of.accu_init, &of.loop_cond, &of.loop_step, &of.result],
+    }
+}
+
+fn entries<'a>(entries: impl Iterator<Item = &'a EntryExpr>) -> Vec<&'a IdedExpr> {
+    let parts = entries.flat_map(|entry| match entry {
+        EntryExpr::StructField(field) => vec![&field.value],
+        EntryExpr::MapEntry(entry) => vec![&entry.key, &entry.value],
+    });
+    parts.collect()
+}
+
+pub(super) fn depth(expression: &IdedExpr) -> usize {
+    1 + parts(expression).into_iter().map(depth).max().unwrap_or(0)
+}
+
+/// The name of a function that doesn't exist. What is spelled with signs are operators.
+pub(super) fn unknown_function(expression: &IdedExpr) -> Option<&str> {
+    if let Expr::Call(call) = &expression.expr {
+        let name = call.func_name.as_str();
+        let is_named = name.starts_with(|c: char| c.is_ascii_alphabetic());
+        if is_named && !FUNCTIONS.contains(&name) {
+            return Some(name);
+        }
+    }
+    parts(expression).into_iter().find_map(unknown_function)
+}

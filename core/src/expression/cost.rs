@@ -1,0 +1,134 @@
+//! The cost of an evaluation, estimated before it.
+
+use std::iter::Sum;
+use std::ops::{Add, Mul};
+
+/// The cost of an evaluation in about a nanosecond each. It is an upper bound for the worst event of its size, so that
+/// most evaluations take much less. It doesn't overflow.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Cost(pub u64);
+
+/// How much of an event an expression can look at: an upper bound.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Size {
+    /// The bytes of JSON.
+    pub bytes: usize,
+    /// The JSON values in it, each element of a list and each member of an object.
+    pub values: usize,
+}
+
+/// The sizes that costs are estimated for, each twice the one before, in bytes.
+const SMALLEST: usize = 256;
+const SIZES: usize = 16;
+/// How many bytes a value has at least, in three kinds of events.
+const DENSITIES: [usize; 3] = [2, 8, 32];
+
+/// The costs of an expression by the size of the event, estimated once.
+#[derive(Debug, Clone)]
+pub struct Costs([[Cost; SIZES]; DENSITIES.len()]);
+
+impl Costs {
+    /// Estimates the costs. `of` returns the cost for a size.
+    pub(crate) fn estimate(of: impl Fn(Size) -> Cost) -> Self {
+        Self(DENSITIES.map(|density| {
+            std::array::from_fn(|i| {
+                let bytes = SMALLEST << i;
+                of(Size { bytes, values: bytes / density })
+            })
+        }))
+    }
+
+    /// The cost for a size, rounded up.
+    #[must_use]
+    pub fn at(&self, size: Size) -> Cost {
+        let density = DENSITIES.iter().rposition(|density| size.values.saturating_mul(*density) <= size.bytes);
+        let row = &self.0[density.unwrap_or(0)];
+        let i = (0..SIZES).find(|i| size.bytes <= SMALLEST << i);
+        i.map_or(Cost(u64::MAX), |i| row[i])
+    }
+}
+
+impl Cost {
+    /// The cost by an estimate.
+    pub(super) fn estimated(cost: f64) -> Self {
+        Self(cost as u64)
+    }
+}
+
+/// A size in an estimate, which may be a product of many.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub(super) struct Amount {
+    pub(super) bytes: f64,
+    pub(super) values: f64,
+}
+
+impl Amount {
+    /// The smallest value, with a comma behind it.
+    pub(super) const SMALLEST: Self = Self { bytes: 2.0, values: 1.0 };
+    pub(super) fn of(size: Size) -> Self {
+        Self { bytes: size.bytes as f64, values: size.values as f64 }
+    }
+
+    /// The size of a JSON text.
+    pub(super) fn of_json(json: &str) -> Self {
+        Self::of(Size { bytes: json.len(), values: values(json.as_bytes()) })
+    }
+
+    pub(super) fn plus(self, other: Self) -> Self {
+        Self { bytes: self.bytes + other.bytes, values: self.values + other.values }
+    }
+
+    pub(super) fn times(self, times: f64) -> Self {
+        Self { bytes: self.bytes * times, values: self.values * times }
+    }
+
+    pub(super) fn least(self, other: Self) -> Self {
+        Self { bytes: self.bytes.min(other.bytes), values: self.values.min(other.values) }
+    }
+}
+
+/// An upper bound for the number of values in a JSON text: each but the first has a comma or a bracket before it.
+pub(super) fn values(json: &[u8]) -> usize {
+    1 + json.iter().filter(|byte| matches!(byte, b',' | b'[' | b'{')).count()
+}
+
+impl Add for Cost {
+    type Output = Self;
+    fn add(self, other: Self) -> Self {
+        Self(self.0.saturating_add(other.0))
+    }
+}
+
+impl Mul<u64> for Cost {
+    type Output = Self;
+    fn mul(self, times: u64) -> Self {
+        Self(self.0.saturating_mul(times))
+    }
+}
+
+impl Sum for Cost {
+    fn sum<I: Iterator<Item = Self>>(costs: I) -> Self {
+        costs.fold(Self(0), Add::add)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn costs_are_rounded_up() {
+        let costs = Costs::estimate(|size| Cost((size.bytes * 1000 + size.values) as u64));
+        for (bytes, values, want) in [
+            (1, 1, 256_128),
+            (256, 128, 256_128),
+            (256, 32, 256_032),
+            (256, 8, 256_008),
+            (257, 1, 512_016),
+            (8 << 20, 1, (8 << 20) * 1000 + (8 << 20) / 32),
+            ((8 << 20) + 1, 1, u64::MAX),
+        ] {
+            assert_eq!(costs.at(Size { bytes, values }), Cost(want), "{bytes} {values}");
+        }
+    }
+}

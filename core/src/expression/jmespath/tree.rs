@@ -1,0 +1,40 @@
+//! Walks over the syntax tree.
+
+use ::jmespath::DEFAULT_RUNTIME;
+use ::jmespath::ast::Ast;
+
+/// The parts of a node.
+pub(super) fn parts(ast: &Ast) -> Vec<&Ast> {
+    match ast {
+        Ast::Identity { .. } | Ast::Field { .. } | Ast::Index { .. } | Ast::Literal { .. } | Ast::Slice { .. } => {
+            Vec::new()
+        }
+        Ast::Expref { ast, .. } => vec![ast],
+        Ast::Flatten { node, .. } | Ast::Not { node, .. } | Ast::ObjectValues { node, .. } => vec![node],
+        Ast::Condition { predicate, then, .. } => vec![predicate, then],
+        Ast::Comparison { lhs, rhs, .. }
+        | Ast::Projection { lhs, rhs, .. }
+        | Ast::And { lhs, rhs, .. }
+        | Ast::Or { lhs, rhs, .. }
+        | Ast::Subexpr { lhs, rhs, .. } => vec![lhs, rhs],
+        Ast::Function { args, .. } => args.iter().collect(),
+        Ast::MultiList { elements, .. } => elements.iter().collect(),
+        Ast::MultiHash { elements, .. } => elements.iter().map(|pair| &pair.value).collect(),
+    }
+}
+
+pub(super) fn depth(ast: &Ast) -> usize {
+    1 + parts(ast).into_iter().map(depth).max().unwrap_or(0)
+}
+
+pub(super) fn any(ast: &Ast, is: &impl Fn(&Ast) -> bool) -> bool {
+    is(ast) || parts(ast).into_iter().any(|part| any(part, is))
+}
+
+/// The name of a function that doesn't exist, and the place of the bracket behind it.
+pub(super) fn unknown_function(ast: &Ast) -> Option<(usize, &str)> {
+    match ast {
+        Ast::Function { offset, name, .. } if DEFAULT_RUNTIME.get_function(name).is_none() => Some((*offset, name)),
+        _ => parts(ast).into_iter().find_map(unknown_function),
+    }
+}

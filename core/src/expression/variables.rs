@@ -1,0 +1,261 @@
+//! What an expression sees of an event: its attributes and, parsed at most once and only if an expression looks at it,
+//! its data.
+
+use std::borrow::Cow;
+use std::cell::OnceCell;
+use std::sync::Arc;
+
+use ::cel::Context;
+use ::jmespath::Variable;
+use percent_encoding::percent_decode_str;
+use serde_json::{Map, Value};
+
+use super::cel;
+use super::cost::{Size, values};
+use super::error::RunError;
+use crate::event::Event;
+use crate::event::structured::without_mark;
+
+/// An attribute of an event. Only structured CloudEvents have attributes that are not text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Attribute<'a> {
+    /// Text, as which URIs and times count, too.
+    Text(Cow<'a, str>),
+    /// An integer.
+    Integer(i32),
+    /// True or false.
+    Boolean(bool),
+}
+
+impl Attribute<'_> {
+    fn of_json(value: &Value) -> Option<Attribute<'_>> {
+        match value {
+            Value::String(text) => Some(Attribute::Text(Cow::Borrowed(text))),
+            Value::Bool(value) => Some(Attribute::Boolean(*value)),
+            Value::Number(number) => match number.as_i64().and_then(|number| i32::try_from(number).ok()) {
+                Some(number) => Some(Attribute::Integer(number)),
+                None => Some(Attribute::Text(Cow::Owned(number.to_string()))),
+            },
+            _ => None,
+        }
+    }
+
+    /// The attribute as text: how it goes out in a header.
+    #[must_use]
+    pub fn into_text(self) -> String {
+        match self {
+            Attribute::Text(text) => text.into_owned(),
+            Attribute::Integer(number) => number.to_string(),
+            Attribute::Boolean(value) => value.to_string(),
+        }
+    }
+
+    fn to_json(&self) -> Value {
+        match self {
+            Attribute::Text(text) => Value::String(text.to_string()),
+            Attribute::Integer(number) => (*number).into(),
+            Attribute::Boolean(value) => (*value).into(),
+        }
+    }
+}
+
+/// The variables of an event. Expressions of all dialects, of any number of Subscriptions, share what one of them had
+/// parsed.
+pub struct Variables<'a> {
+    event: &'a Event,
+    /// The body of a structured CloudEvent.
+    structured: OnceCell<Map<String, Value>>,
+    /// The data, unless the structured body has it.
+    data: OnceCell<Result<Value, RunError>>,
+    /// The number of JSON values in the body, at most.
+    values: OnceCell<usize>,
+    /// What expressions of the dialects look at, without and with the data.
+    jmespath: [OnceCell<Result<Arc<Variable>, RunError>>; 2],
+    cel: [OnceCell<Result<Box<Context<'static, 'static>>, RunError>>; 2],
+}
+
+impl<'a> Variables<'a> {
+    /// The variables of an event.
+    #[must_use]
+    pub fn of(event: &'a Event) -> Self {
+        Self {
+            event,
+            structured: OnceCell::new(),
+            data: OnceCell::new(),
+            values: OnceCell::new(),
+            jmespath: Default::default(),
+            cel: Default::default(),
+        }
+    }
+
+    /// An attribute by its name, which is in lower case; `None` if the event doesn't have it. The type is that which the
+    /// Producer says it is.
+    #[must_use]
+    pub fn attribute(&self, name: &str) -> Option<Attribute<'_>> {
+        if name == "type" {
+            return Some(Attribute::Text(Cow::Borrowed(&self.event.event_type)));
+        }
+        if self.event.is_structured() {
+            return self.structured().get(name).filter(|_| !is_data(name)).and_then(Attribute::of_json);
+        }
+        let value = match name {
+            "datacontenttype" => self.event.headers.get(http::header::CONTENT_TYPE)?,
+            _ => self.event.headers.get(format!("ce-{name}"))?,
+        };
+        Some(Attribute::Text(percent_decode_str(value.to_str().ok()?).decode_utf8_lossy()))
+    }
+
+    /// The data as JSON: null if the event has none.
+    ///
+    /// # Errors
+    /// If the data is not JSON.
+    pub fn data(&self) -> Result<&Value, RunError> {
+        if self.event.is_structured()
+            && let Some(data) = self.structured().get("data")
+        {
+            return Ok(data);
+        }
+        self.data.get_or_init(|| self.parsed()).as_ref().map_err(|error| *error)
+    }
+
+    fn parsed(&self) -> Result<Value, RunError> {
+        let encoded = match self.structured().get("data_base64") {
+            Some(Value::String(text)) => {
+                Some(data_encoding::BASE64.decode(text.as_bytes()).or(Err(RunError::NoJsonData))?)
+            }
+            _ => None,
+        };
+        let body = match &encoded {
+            Some(bytes) => bytes,
+            None if self.event.is_structured() => return Ok(Value::Null),
+            None => self.event.body.as_ref(),
+        };
+        if body.is_empty() {
+            return Ok(Value::Null);
+        }
+        serde_json::from_slice(without_mark(body)).or(Err(RunError::NoJsonData))
+    }
+
+    /// The attributes and the data as one JSON object. What is there in every dialect, though an event may not have it,
+    /// is null.
+    ///
+    /// # Errors
+    /// If the data is asked for and is not JSON.
+    pub fn to_json(&self, with_data: bool) -> Result<Map<String, Value>, RunError> {
+        let mut all: Map<String, Value> =
+            ["subject", "time", "data"].map(|name| (name.to_owned(), Value::Null)).into_iter().collect();
+        let names: Vec<&str> = if self.event.is_structured() {
+            self.structured().keys().map(String::as_str).collect()
+        } else {
+            let names = self.event.headers.keys().filter_map(|name| name.as_str().strip_prefix("ce-"));
+            names.chain(["datacontenttype"]).collect()
+        };
+        for name in names.into_iter().chain(["type"]) {
+            if let Some(attribute) = self.attribute(name) {
+                all.insert(name.to_owned(), attribute.to_json());
+            }
+        }
+        if with_data {
+            all.insert("data".to_owned(), self.data()?.clone());
+        }
+        Ok(all)
+    }
+
+    pub(super) fn jmespath(&self, with_data: bool) -> Result<&Arc<Variable>, RunError> {
+        let made = self.jmespath[usize::from(with_data)].get_or_init(|| {
+            let all = self.to_json(with_data)?;
+            Variable::from_serializable(all).map(Arc::new).map_err(|_| RunError::Internal)
+        });
+        made.as_ref().map_err(|error| *error)
+    }
+
+    pub(super) fn cel(&self, with_data: bool) -> Result<&Context<'static, 'static>, RunError> {
+        let made = self.cel[usize::from(with_data)].get_or_init(|| cel::context(self, with_data).map(Box::new));
+        made.as_deref().map_err(|error| *error)
+    }
+
+    /// How much an expression can look at.
+    #[must_use]
+    pub fn size(&self, with_data: bool) -> Size {
+        let headers = &self.event.headers;
+        let attributes: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+        let mut size = Size { bytes: attributes + self.event.event_type.len(), values: headers.len() + 4 };
+        if with_data || self.event.is_structured() {
+            size.bytes += self.event.body.len();
+            size.values += *self.values.get_or_init(|| values(&self.event.body));
+        }
+        size
+    }
+
+    fn structured(&self) -> &Map<String, Value> {
+        self.structured.get_or_init(|| {
+            if self.event.is_structured() {
+                serde_json::from_slice(without_mark(&self.event.body)).unwrap_or_default()
+            } else {
+                Map::new()
+            }
+        })
+    }
+}
+
+fn is_data(name: &str) -> bool {
+    matches!(name, "data" | "data_base64")
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use http::{HeaderMap, HeaderName, HeaderValue};
+
+    use super::*;
+
+    fn event(headers: &[(&str, &str)], body: &str) -> Event {
+        let pair = |(name, value): &(&str, &str)| {
+            (HeaderName::try_from(*name).unwrap(), HeaderValue::from_str(value).unwrap())
+        };
+        let headers: HeaderMap = headers.iter().map(pair).collect();
+        Event { event_type: "t.a".into(), headers, body: Bytes::copy_from_slice(body.as_bytes()) }
+    }
+
+    #[test]
+    fn attributes_and_data_in_both_modes() {
+        let binary =
+            [("ce-type", "other"), ("ce-tenantid", "x%20y"), ("ce-n", "3"), ("content-type", "application/json")];
+        let binary = event(&binary, r#"{"total":5}"#);
+        let body = r#"{"specversion":"1.0","type":"other","tenantid":"x y","n":3,"big":9999999999,"b":true,"o":{},"data":{"total":5}}"#;
+        let structured = event(&[("content-type", "application/cloudevents+json")], body);
+        for event in [&binary, &structured] {
+            let variables = Variables::of(event);
+            let text = |name| variables.attribute(name).map(Attribute::into_text);
+            assert_eq!(text("type").as_deref(), Some("t.a"), "the type that was matched");
+            assert_eq!(text("tenantid").as_deref(), Some("x y"));
+            assert_eq!(text("n").as_deref(), Some("3"));
+            for absent in ["subject", "o", "data"] {
+                assert_eq!(text(absent), None, "{absent}");
+            }
+            assert_eq!(variables.data().unwrap()["total"], 5);
+            let all = variables.to_json(true).unwrap();
+            assert_eq!((&all["subject"], &all["tenantid"], &all["type"]), (&Value::Null, &"x y".into(), &"t.a".into()));
+        }
+        let variables = Variables::of(&structured);
+        assert_eq!(variables.attribute("n"), Some(Attribute::Integer(3)));
+        assert_eq!(variables.attribute("b"), Some(Attribute::Boolean(true)));
+        assert_eq!(variables.attribute("big").map(Attribute::into_text).as_deref(), Some("9999999999"));
+    }
+
+    #[test]
+    fn data_that_is_not_there_or_not_json() {
+        let json = [("content-type", "application/json")];
+        let structured = [("content-type", "application/cloudevents+json")];
+        for (headers, body, want) in [
+            (&json[..], "", Ok(Value::Null)),
+            (&json[..], "{", Err(RunError::NoJsonData)),
+            (&[][..], "text", Err(RunError::NoJsonData)),
+            (&structured[..], "{}", Ok(Value::Null)),
+            (&structured[..], r#"{"data_base64":"eyJhIjoxfQ=="}"#, Ok(serde_json::json!({"a": 1}))),
+            (&structured[..], r#"{"data_base64":"?"}"#, Err(RunError::NoJsonData)),
+        ] {
+            assert_eq!(Variables::of(&event(headers, body)).data().cloned(), want, "{body}");
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! Evaluates filters: whether the Subscriptions that select an event's type want the event.
+//!
+//! What that costs at most is known before, from the filters and the size of the event. Filters that together cost
+//! little are evaluated at once. Otherwise a task evaluates them off the runtime, in the same turns as expensive
+//! validations, and the cheapest namespace first. The filters of a namespace share a budget for each event. What is
+//! beyond it is given up: whether the event matches is not known, so it must not be treated as no match.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use hookwright_core::delivery::dead_letter::DeadLetterReason;
+use hookwright_core::event::Event;
+use hookwright_core::expression::{Attribute, Cost, Variables};
+use hookwright_core::select::filter::Verdict;
+use tokio::sync::mpsc;
+
+use crate::ack::hold::Abandoned;
+use crate::config::subscription::Subscription;
+use crate::deliver::deliverer::Deliverer;
+use crate::deliver::queued::Queued;
+use crate::panics;
+
+/// Filters that cost at most this together are evaluated at once.
+const QUICK: Cost = Cost(300_000);
+/// How much the filters of a namespace may cost for an event: 10 ms.
+const OF_NAMESPACE: Cost = Cost(10_000_000);
+
+/// The Subscriptions that may want an event, by what their filters say.
+#[derive(Default)]
+pub(crate) struct Sifted {
+    /// They want the event.
+    pub(crate) wanted: Vec<Arc<Subscription>>,
+    /// Their filters are still to be evaluated, because that may take long.
+    pub(crate) unsure: Vec<Arc<Subscription>>,
+    /// They don't want the event.
+    pub(crate) out: Vec<(Arc<Subscription>, Verdict)>,
+}
+
+/// What the filters of a Subscription say about an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Said {
+    Verdict(Verdict),
+    /// To find out would take too long.
+    TooExpensive,
+}
+
+/// Evaluates the filters of Subscriptions whose patterns select the event, as far as that is done quickly.
+pub(crate) fn sift(selected: Vec<Arc<Subscription>>, variables: &Variables<'_>) -> Sifted {
+    let mut sifted = Sifted::default();
+    if selected.iter().all(|subscription| subscription.filters.is_empty()) {
+        sifted.wanted = selected;
+        return sifted;
+    }
+    let cost: Cost = selected.iter().map(|subscription| subscription.filters.cost(variables)).sum();
+    for subscription in selected {
+        if subscription.filters.is_empty() {
+            sifted.wanted.push(subscription);
+        } else if cost > QUICK {
+            sifted.unsure.push(subscription);
+        } else {
+            match subscription.filters.evaluate(variables) {
+                Verdict::Matches => sifted.wanted.push(subscription),
+                verdict => sifted.out.push((subscription, verdict)),
+            }
+        }
+    }
+    sifted
+}
+
+impl Deliverer {
+    /// Evaluates the filters of these deliveries, of one event, and hands out those that match.
+    pub(crate) async fn sift_later(self: Arc<Self>, unsure: Vec<Queued>) {
+        let Some(first) = unsure.first() else { return };
+        let (producer, event) = (first.subscription.producer.clone(), Arc::clone(&first.event));
+        let subscriptions = unsure.iter().map(|queued| Arc::clone(&queued.subscription)).collect();
+        let mut unsure: Vec<Option<Queued>> = unsure.into_iter().map(Some).collect();
+        let (results, mut evaluated) = mpsc::unbounded_channel();
+        let turn = self.validator.fair_queue().take(&producer).await;
+        // If the task fails, the rest is dropped, and the event comes again.
+        drop(tokio::task::spawn_blocking(move || {
+            let _turn = turn;
+            evaluate(subscriptions, &event, |at, said| {
+                let _ = results.send((at, said));
+            });
+        }));
+        while let Some((at, said)) = evaluated.recv().await {
+            // Without a lease, the filters may be out of date.
+            if let Some(queued) = unsure[at].take()
+                && self.liveness.is_live()
+            {
+                match said {
+                    Said::Verdict(verdict) => {
+                        self.filtered(&queued.subscription, &queued.event, verdict);
+                        if verdict == Verdict::Matches {
+                            queued.enter();
+                        } else {
+                            queued.hold.settled(None);
+                        }
+                    }
+                    Said::TooExpensive => queued.give_up(DeadLetterReason::FilterTooExpensive),
+                }
+            }
+        }
+    }
+
+    /// Evaluates the filters of one Subscription.
+    pub(crate) async fn evaluate(&self, subscription: &Arc<Subscription>, event: &Event) -> Result<Said, Abandoned> {
+        if let Sifted { unsure, out, .. } = sift(vec![Arc::clone(subscription)], &Variables::of(event))
+            && unsure.is_empty()
+        {
+            let verdict = out.first().map(|(_, verdict)| *verdict);
+            return Ok(Said::Verdict(verdict.unwrap_or(Verdict::Matches)));
+        }
+        let (event, subscriptions) = (event.clone(), vec![Arc::clone(subscription)]);
+        let turn = self.validator.fair_queue().take(&subscription.producer).await;
+        let evaluated = tokio::task::spawn_blocking(move || {
+            let _turn = turn;
+            let mut result = None;
+            evaluate(subscriptions, &event, |_, said| result = Some(said));
+            result
+        });
+        let said = evaluated.await.ok().flatten().ok_or(Abandoned)?;
+        if self.liveness.is_live() { Ok(said) } else { Err(Abandoned) }
+    }
+
+    /// Counts an event that the Subscription's filters, if it has any, were evaluated for.
+    pub(crate) fn filtered(&self, subscription: &Subscription, event: &Event, verdict: Verdict) {
+        if subscription.filters.is_empty() {
+            return;
+        }
+        let id = || Variables::of(event).attribute("id").map(Attribute::into_text).unwrap_or_default();
+        subscription.health.filtered(subscription.generation, self.clock.now(), verdict, id);
+        if let Verdict::FilteredOut { error, .. } = verdict {
+            self.metrics.filtered_out(error.is_some());
+        }
+    }
+}
+
+/// Evaluates the filters of all these Subscriptions for an event, the cheapest namespace first.
+fn evaluate(subscriptions: Vec<Arc<Subscription>>, event: &Event, mut says: impl FnMut(usize, Said)) {
+    let variables = Variables::of(event);
+    let mut namespaces: BTreeMap<&str, Vec<(Cost, usize)>> = BTreeMap::new();
+    for (at, subscription) in subscriptions.iter().enumerate() {
+        let cost = subscription.filters.cost(&variables);
+        namespaces.entry(subscription.namespace()).or_default().push((cost, at));
+    }
+    let total = |costs: &Vec<(Cost, usize)>| costs.iter().map(|(cost, _)| *cost).sum::<Cost>();
+    let mut namespaces: Vec<_> = namespaces.into_values().collect();
+    namespaces.sort_by_key(total);
+    for mut costs in namespaces {
+        costs.sort_unstable();
+        let mut spent = Cost::default();
+        for (cost, at) in costs {
+            spent = spent + cost;
+            if spent > OF_NAMESPACE {
+                says(at, Said::TooExpensive);
+                continue;
+            }
+            // An evaluation that panics never ends well, and is not to be tried again and again.
+            let verdict = panics::caught(|| subscriptions[at].filters.evaluate(&variables));
+            says(at, verdict.map_or(Said::TooExpensive, Said::Verdict));
+        }
+    }
+}
