@@ -6,9 +6,7 @@ use std::sync::Arc;
 
 use hookwright_core::record::Identity;
 use hookwright_core::sign::hmac::{self, SigningKey};
-use hookwright_crds::{
-    DEFAULT_SIGNING_KEY, Reason, SecretKeyRef, Subscription, USE_ENDPOINT, USE_LABEL, USE_SIGNING,
-};
+use hookwright_crds::{DEFAULT_SIGNING_KEY, Reason, SecretKeyRef, Subscription, USE_ENDPOINT, USE_LABEL, USE_SIGNING};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{DeleteParams, PostParams, Preconditions};

@@ -54,7 +54,7 @@ impl SealingSettings {
 }
 
 fn read(id: &str, path: &Path) -> Result<SealingKey, SealingKeyError> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|source| SealingKeyError::File { path: path.to_owned(), source })?;
+    let text =
+        std::fs::read_to_string(path).map_err(|source| SealingKeyError::File { path: path.to_owned(), source })?;
     SealingKey::parse(id, &text).map_err(|source| SealingKeyError::Key { path: path.to_owned(), source })
 }

@@ -39,6 +39,8 @@ macro_rules! features {
 features! {
     /// A Producer's events are validated.
     Validation,
+    /// A Subscription's endpoint is a Service, whose address the record has.
+    Service,
 }
 
 /// A record that dispatchers serve from.
@@ -55,7 +57,8 @@ impl Record for ProducerRecord {
 
 impl Record for SubscriptionRecord<Sealed> {
     fn features(&self) -> Vec<Feature> {
-        Vec::new()
+        let service = self.destination.as_ref().and_then(|destination| destination.service);
+        used([(Feature::Service, service.is_some())])
     }
 }
 

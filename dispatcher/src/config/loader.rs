@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use hookwright_core::destination::egress::EgressPolicy;
+use hookwright_core::destination::egress::Egress;
 use hookwright_core::nats::ids::SubscriptionUid;
 use hookwright_core::nats::names::{CONFIG_BUCKET, ConfigKey, parse_deleted_key};
 use hookwright_core::record::{EventSchemaRecord, ProducerRecord, SubscriptionRecord};
@@ -42,7 +42,7 @@ pub(crate) struct ConfigLoader {
     pub(crate) positions: Arc<Cells>,
     pub(crate) tenants: Arc<Tenants>,
     pub(crate) sealing: SealingKeys,
-    pub(crate) egress: EgressPolicy,
+    pub(crate) egress: Egress,
 }
 
 impl ConfigLoader {
@@ -120,7 +120,7 @@ impl ConfigLoader {
         let SubscriptionRecord { identity, producer, select, destination, delivery, flow, .. } = record;
         let name = format!("{}/{}", identity.namespace, identity.name);
         let endpoint = match &destination {
-            Some(destination) => Endpoint::prepare(destination, &self.egress),
+            Some(destination) => Endpoint::prepare(destination, self.egress.of(&identity.namespace)),
             None => Err(Unusable::Refused),
         };
         match &endpoint {

@@ -43,7 +43,12 @@ impl HealthPart {
             health: status.health,
             delivery: status.delivery.clone(),
             recent: status.recent_activity.clone().unwrap_or_default(),
-            conditions: OF_HEALTH.into_iter().filter_map(|kind| find(conditions, kind)).filter(is_written).cloned().collect(),
+            conditions: OF_HEALTH
+                .into_iter()
+                .filter_map(|kind| find(conditions, kind))
+                .filter(is_written)
+                .cloned()
+                .collect(),
         }
     }
 

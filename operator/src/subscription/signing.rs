@@ -54,7 +54,8 @@ pub(crate) fn generated(subscription: &Subscription, now: Timestamp, overlap: Du
     // Before the first reconcile there is no key that could be replaced.
     let is_new = status.and_then(|status| status.observed_generation).is_none_or(|seen| seen < 0);
     let number = known.as_ref().map_or(0, |known| known.number);
-    let is_asked = !is_new && asked.as_ref().is_some_and(|asked| known.as_ref().is_none_or(|known| known.requested != *asked));
+    let is_asked =
+        !is_new && asked.as_ref().is_some_and(|asked| known.as_ref().is_none_or(|known| known.requested != *asked));
     let mut former = former(signing);
     let current = secret_name(&base, number);
     let (current, rotation) = if is_asked {
@@ -79,9 +80,8 @@ pub(crate) fn generated(subscription: &Subscription, now: Timestamp, overlap: Du
 /// Returns the former keys that the status knows of.
 fn former(signing: Option<&SigningStatus>) -> Vec<Former> {
     let keys = signing.into_iter().flat_map(|signing| &signing.keys);
-    let former = keys.filter_map(|key| {
-        Some(Former { secret: key.secret_key_ref.name.clone(), until: key.signs_until.as_ref()?.0 })
-    });
+    let former = keys
+        .filter_map(|key| Some(Former { secret: key.secret_key_ref.name.clone(), until: key.signs_until.as_ref()?.0 }));
     former.collect()
 }
 
