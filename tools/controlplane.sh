@@ -87,7 +87,7 @@ start_apiserver() {
     --etcd-servers "unix://$STATE/c.sock" --client-ca-file "$PKI/ca.crt" \
     --tls-cert-file "$PKI/server.crt" --tls-private-key-file "$PKI/server.key" \
     --service-account-issuer https://kubernetes.default.svc --service-account-key-file "$PKI/sa.pub" \
-    --service-account-signing-key-file "$PKI/sa.key" --service-cluster-ip-range 10.96.0.0/16 \
+    --service-account-signing-key-file "$PKI/sa.key" --service-cluster-ip-range 127.96.0.0/16 \
     --authorization-mode Node,RBAC --disable-admission-plugins DefaultStorageClass,StorageObjectInUseProtection \
     --enable-priority-and-fairness=false --profiling=false --shutdown-delay-duration 0s
   APISERVER=${PIDS[-1]}

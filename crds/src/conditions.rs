@@ -139,12 +139,18 @@ reasons! {
     TypeConflict,
     /// The Producer already has as many EventSchemas as it may have.
     TooManyEventSchemas,
+    /// The namespace has as much as it may have.
+    QuotaExceeded,
     /// No Producer of this name exists in the namespace.
     ProducerNotFound,
-    /// No Producer of this name exists in the other namespace, or it doesn't allow this namespace.
+    /// No Producer, or no Service, of this name exists in the other namespace, or it doesn't allow this namespace.
     RefNotPermitted,
     /// The Producer exists, but isn't Ready.
     ProducerNotReady,
+    /// No Service of this name exists in the namespace.
+    ServiceNotFound,
+    /// The Service has no cluster IP, no selector, not the port, or an address that the installation denies.
+    ServiceUnsupported,
     /// A Secret doesn't exist.
     SecretNotFound,
     /// A Secret lacks the key.

@@ -3,7 +3,7 @@
 use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{SecretKeyRef, patterns};
+use crate::{SecretKeyRef, ServiceRef, patterns};
 
 /// The rule that a host whose last label is a number has the usual form of an IPv4 address. URL parsers take every such
 /// host for an IPv4 address, also in forms that few people expect (`2130706433`, `0x7f.1`). The rule matches the whole
@@ -16,13 +16,19 @@ const NUMERIC_HOST_IS_IPV4: &str = "\
 /// Where webhooks are sent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = (
+    "[has(self.url), has(self.serviceRef)].filter(x, x).size() == 1",
+    "an endpoint needs exactly one of url and serviceRef"
+))]
 pub struct Endpoint {
     /// The URL that receives each event as an HTTP POST, such as `https://shop.example.com/hooks`: `https` or `http` in
     /// lower case, a host name or an address, in ASCII (an international host name in its `xn--` form), without user
     /// and password and without a fragment. Unless the installation allows them, addresses of private networks, ports
     /// other than 443 and plain http are refused: what can be seen in the URL makes condition Accepted False with reason
     /// EndpointNotAllowed, and a host name's addresses are looked at when a webhook is sent. Redirects are not followed.
-    /// An edit takes effect within 5 seconds, also for events that are being retried.
+    /// An edit takes effect within 5 seconds, also for events that are being retried. Exactly one of url and serviceRef
+    /// must be given.
+    #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 2048), regex(pattern = patterns::URL))]
     #[x_kube(validation = (
         "isURL(self) && (url(self).getPort() == '' || (int(url(self).getPort()) >= 1 && \
@@ -30,7 +36,13 @@ pub struct Endpoint {
         "must be a valid URL with a port from 1 to 65535, or none"
     ))]
     #[x_kube(validation = (NUMERIC_HOST_IS_IPV4, "a numeric host must be an IPv4 address such as 192.0.2.1"))]
-    pub url: String,
+    pub url: Option<String>,
+    /// A Service of this cluster, which need not be among the addresses and ports that the installation allows. Host and
+    /// TLS name are `<name>.<namespace>.svc`. Whoever may write the Service's EndpointSlices chooses the addresses that
+    /// webhooks arrive at. Exactly one of url and serviceRef must be given. An edit, also one of the Service, takes
+    /// effect within seconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub service_ref: Option<ServiceRef>,
     /// Headers to add to each request, at most 32. Their names must be unique without regard to case. Each header has a
     /// value here or takes it from a Secret. Headers that Hookwright sets itself (`webhook-*`, `ce-*`, Host,
     /// Content-Type, Content-Length) and headers that belong to the connection (Connection, Keep-Alive, TE, Trailer,

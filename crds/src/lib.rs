@@ -37,6 +37,7 @@ mod quantity;
 mod retry;
 mod schema;
 mod secret_ref;
+mod service_ref;
 mod signing;
 mod start_from;
 mod stream;
@@ -60,13 +61,14 @@ pub use event_type::{EventType, EventTypeFrom, EventTypeSelector};
 pub use filter::{AttributeValue, Filter, InnermostFilter, NestedFilter};
 pub use json_text::JsonText;
 pub use names::{
-    CATEGORY, DEFAULT_SIGNING_KEY, FINALIZER, GROUP, RESUME, ROTATE_SIGNING_KEY, SEND_TEST, USE_ENDPOINT, USE_LABEL,
-    USE_SIGNING, VERSION, signing_secret_name,
+    ALLOWED_NAMESPACES, CATEGORY, DEFAULT_SIGNING_KEY, FINALIZER, GROUP, RESUME, ROTATE_SIGNING_KEY, SEND_TEST,
+    USE_ENDPOINT, USE_LABEL, USE_SIGNING, VERSION, signing_secret_name,
 };
 pub use producer::{Producer, ProducerSpec, ProducerStatus, StreamStatus, Validation};
 pub use quantity::Quantity;
 pub use retry::Retry;
 pub use secret_ref::SecretKeyRef;
+pub use service_ref::{Scheme, ServiceRef};
 pub use signing::{Signing, SigningKey, SigningScheme};
 pub use start_from::{DateTime, StartFrom, StartPosition};
 pub use stream::{DeletionPolicy, Discard, Storage, Stream, StreamPolicy};

@@ -15,6 +15,10 @@ pub const USE_SIGNING: &str = "signing";
 /// The value of [`USE_LABEL`] on a Secret whose values are sent to an endpoint, in headers.
 pub const USE_ENDPOINT: &str = "endpoint";
 
+/// The annotation on a Service that says which other namespaces' Subscriptions may send to it: names with commas between
+/// them, or `*`.
+pub const ALLOWED_NAMESPACES: &str = "hookwright.dev/allowed-namespaces";
+
 /// The annotation on a Subscription that asks for test deliveries: each new value asks for one.
 pub const SEND_TEST: &str = "hookwright.dev/send-test";
 /// The annotation of a Subscription that ends its being Inactive: each new value asks for it.

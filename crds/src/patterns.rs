@@ -56,6 +56,9 @@ pub(crate) const HEADER_NAME: &str = r"^[!#$%&'*+.^_`|~0-9A-Za-z-]+$";
 /// A header value: visible ASCII, space and tab.
 pub(crate) const HEADER_VALUE: &str = r"^[\t -~]*$";
 
+/// The path and query of a URL, in ASCII.
+pub(crate) const PATH: &str = r#"^/[!"$-\[\]-~]*$"#;
+
 /// An HTTP URL in ASCII: scheme, host name or address, optional port, optional path and query. No userinfo, no
 /// fragment, no backslash.
 pub(crate) const URL: &str = concat!(

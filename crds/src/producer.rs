@@ -1,6 +1,6 @@
 //! The kind Producer: a source of events.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -91,7 +91,7 @@ pub struct ProducerSpec {
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub subjects: Vec<String>,
     /// The JetStream stream that keeps the events. Default: a stream named `<namespace>_<name>` on disk, with one
-    /// replica and no limits.
+    /// replica, which keeps events for 7 days and takes as many bytes as the operator is set to give it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stream: Option<Stream>,
     /// Where events carry their type, by which Subscriptions select them. Default: the CloudEvents type if an event has
@@ -172,6 +172,9 @@ pub struct StreamStatus {
     pub messages: i64,
     /// How many bytes these events take.
     pub bytes: i64,
+    /// When the oldest event that the stream holds was published. Absent if it holds none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub oldest_event_time: Option<Time>,
     /// Sequence number of the oldest event that the stream holds.
     pub first_sequence: i64,
     /// Sequence number of the newest event that was published to the stream.

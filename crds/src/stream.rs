@@ -53,12 +53,13 @@ pub struct Stream {
     #[schemars(range(min = 1, max = 5))]
     pub replicas: Option<i32>,
     /// How long an event is kept, such as `168h`; at least 100ms. The time is the same whether or not the event has
-    /// been delivered. Default: no limit. An edit to a shorter time drops older events at once.
+    /// been delivered. Default: 168h (7 days). An edit to a shorter time drops older events at once.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = ("duration(self) >= duration('100ms')", "must be at least 100ms"))]
     pub max_age: Option<Duration>,
-    /// How many bytes the stream keeps, such as `10Gi`; discard says what happens beyond. Default: no limit. An edit to
-    /// a smaller size drops the oldest events at once.
+    /// How many bytes the stream keeps, such as `10Gi`; discard says what happens beyond. NATS reserves them. Default: a
+    /// setting of the operator, 1Gi unless configured otherwise. An edit to a smaller size drops the oldest events at
+    /// once.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_bytes: Option<Quantity>,
     /// The largest event that may be published, headers included, such as `256Ki`; at most 64Mi. NATS refuses larger

@@ -33,7 +33,7 @@ pub struct SubscriptionStatus {
     /// Where delivery started because of `spec.startFrom`. Absent with position New.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub started_from: Option<StartedFrom>,
-    /// The host of `spec.endpoint.url`.
+    /// The host of `spec.endpoint`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub endpoint_host: Option<String>,
     /// The keys that sign webhooks.
@@ -281,7 +281,7 @@ pub struct LastAttempt {
     /// When the attempt ended.
     pub time: Time,
     /// How the attempt ended, in one word: Delivered, or why it failed (Rejected, TimedOut, NameNotFound,
-    /// ConnectionRefused, ConnectionReset, NoRoute, AnswerUnreadable, TlsFailed, Blocked or Unsignable).
+    /// ConnectionRefused, ConnectionReset, NoRoute, AnswerUnreadable, TlsFailed or Unsignable).
     pub outcome: String,
     /// The HTTP status of the answer. Absent if there was none.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -10,6 +10,7 @@ pub(crate) mod eyeballs;
 pub(crate) mod failure;
 pub(crate) mod guard;
 pub(crate) mod pool;
+pub(crate) mod proxy;
 pub(crate) mod request;
 pub(crate) mod response;
 pub(crate) mod sender;

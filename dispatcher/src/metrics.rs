@@ -24,6 +24,8 @@ pub(crate) struct Metrics {
     pub(crate) dropped: Counter,
     pub(crate) deprecated_events: Counter,
     pub(crate) dead_letter_references: Counter,
+    pub(crate) blocked_attempts: Counter,
+    pub(crate) proxy_failures: Counter,
     pub(crate) held_events: Gauge,
     pub(crate) in_flight: Gauge,
     pub(crate) subscriptions: Gauge,
@@ -33,6 +35,7 @@ pub(crate) struct Metrics {
     pub(crate) clock_offset: Gauge<f64, AtomicU64>,
     pub(crate) config_revision: Gauge,
     pub(crate) live: Gauge,
+    pub(crate) outage: Gauge,
     attempts: Family<Label, Counter>,
     /// The counter of `attempts` for successful deliveries, which are most of them.
     delivered: Counter,
@@ -53,6 +56,8 @@ impl Metrics {
             dropped: Counter::default(),
             deprecated_events: Counter::default(),
             dead_letter_references: Counter::default(),
+            blocked_attempts: Counter::default(),
+            proxy_failures: Counter::default(),
             schema_violations: Family::default(),
             filtered_out: Family::default(),
             held_events: Gauge::default(),
@@ -63,6 +68,7 @@ impl Metrics {
             clock_offset: Gauge::default(),
             config_revision: Gauge::default(),
             live: Gauge::default(),
+            outage: Gauge::default(),
             delivered,
             attempts,
             parked: Family::default(),
@@ -73,6 +79,16 @@ impl Metrics {
         let mut registry = Registry::with_prefix("hookwright_dispatcher");
         registry.register("events", "Events read and matched", metrics.events.clone());
         registry.register("attempts", "Attempts, by outcome", metrics.attempts.clone());
+        registry.register(
+            "blocked_attempts",
+            "Attempts at endpoints whose name has an address that the egress rules forbid",
+            metrics.blocked_attempts.clone(),
+        );
+        registry.register(
+            "proxy_failures",
+            "Attempts for which the egress proxy made no connection",
+            metrics.proxy_failures.clone(),
+        );
         registry.register("attempt_seconds", "How long attempts took", metrics.attempt_seconds.clone());
         registry.register("parked", "Deliveries parked, by cause", metrics.parked.clone());
         registry.register("dead_letters", "Deliveries and events given up, by reason", metrics.dead_letters.clone());
@@ -105,6 +121,11 @@ impl Metrics {
         let help = "How far the NATS server's clock is ahead of this machine's";
         registry.register("clock_offset_seconds", help, metrics.clock_offset.clone());
         registry.register("config_revision", "The config revision that is loaded", metrics.config_revision.clone());
+        registry.register(
+            "outage",
+            "1 while attempts in half of the namespaces get no answer, so that this side may be at fault",
+            metrics.outage.clone(),
+        );
         registry.register("live", "1 while the liveness lease holds", metrics.live.clone());
         (Arc::new(metrics), registry)
     }

@@ -6,11 +6,13 @@ use std::time::Duration;
 use hookwright_runtime::admin::NotReady;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
 
 use crate::clock::Clock;
 use crate::config::index::Index;
 use crate::limits::attempts::Load;
 use crate::limits::budget::Budget;
+use crate::limits::outage::Tenants;
 use crate::liveness::Liveness;
 use crate::metrics::Metrics;
 
@@ -24,6 +26,7 @@ pub(crate) struct Observer {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) events: Arc<Budget>,
     pub(crate) load: Arc<Load>,
+    pub(crate) tenants: Arc<Tenants>,
     pub(crate) ready: watch::Sender<NotReady>,
     /// Cancelled when the dispatcher stops.
     pub(crate) stop: CancellationToken,
@@ -37,7 +40,11 @@ impl Observer {
     /// Runs for as long as the process.
     pub(crate) async fn run(self) {
         let mut changed = self.liveness.subscribe();
+        let mut outage = false;
         loop {
+            if std::mem::replace(&mut outage, self.tenants.is_ours()) != outage {
+                self.turned(outage);
+            }
             let live = self.liveness.is_live();
             let metrics = &self.metrics;
             metrics.live.set(i64::from(live));
@@ -51,6 +58,19 @@ impl Observer {
             let reason = self.not_ready(live);
             self.ready.send_if_modified(|current| std::mem::replace(current, reason.clone()) != reason);
             let _ = tokio::time::timeout(Duration::from_millis(500), changed.changed()).await;
+        }
+    }
+
+    /// Tells of an outage on this side, or of its end.
+    fn turned(&self, outage: bool) {
+        self.metrics.outage.set(i64::from(outage));
+        if outage {
+            warn!(
+                "attempts in half of the namespaces get no answer: this side's network, name servers or egress proxy \
+                 may be at fault; attempts there are not counted"
+            );
+        } else {
+            info!("the outage on this side is over");
         }
     }
 

@@ -79,12 +79,12 @@ pub async fn run(settings: Settings, check_config: bool) -> anyhow::Result<()> {
     let sealing = settings.sealing.load()?;
     // An error means that a provider is installed already.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let sender = Sender::new(&settings.dns, &settings.connections, settings.egress.clone())?;
+    let (metrics, registry) = Metrics::register();
+    let sender = Sender::new(&settings.dns, &settings.connections, settings.egress.proxy(), Arc::clone(&metrics))?;
     if check_config {
         info!("the settings are valid");
         return Ok(());
     }
-    let (metrics, registry) = Metrics::register();
     let (ready, readiness) = watch::channel(Some("waiting for NATS".to_owned()));
     let http = settings.http.clone();
     let mut admin = tokio::spawn(async move { admin::serve(&http, readiness, registry).await });
@@ -257,6 +257,7 @@ impl Shared {
             metrics: Arc::clone(&self.metrics),
             events,
             load: Arc::clone(self.queues.attempts.load()),
+            tenants: Arc::clone(&self.tenants),
             ready,
             stop: self.stop.clone(),
         }

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use hookwright_core::delivery::quota::ParkQuota;
-use hookwright_core::destination::egress::EgressPolicy;
+use hookwright_core::destination::egress::Egress;
 use hookwright_runtime::admin::AdminSettings;
 use hookwright_runtime::logging::LogSettings;
 use hookwright_runtime::nats::NatsSettings;
@@ -24,7 +24,7 @@ pub struct Settings {
     pub log: LogSettings,
     /// The endpoints that may be dialled.
     #[serde(default)]
-    pub(crate) egress: EgressPolicy,
+    pub(crate) egress: Egress,
     #[serde(default)]
     pub(crate) dns: DnsSettings,
     #[serde(default)]
@@ -159,7 +159,6 @@ impl Settings {
         anyhow::ensure!(parking.quota.deliveries > 0, "parking.quota.deliveries must be at least 1");
         anyhow::ensure!(lane.in_flight > 0, "lane.inFlight must be at least 1");
         anyhow::ensure!(lane.waiting <= 1_000_000, "lane.waiting must be at most 1000000");
-        anyhow::ensure!(!self.egress.allowed_ports.is_empty(), "egress.allowedPorts must have at least one port");
         Ok(())
     }
 

@@ -228,6 +228,10 @@ fn configuration(whom: Use, account_storage: Option<u64>) -> Result<String> {
         ensure!(config.contains(SYNC), "the chart's nats.conf has no `{SYNC}` to leave out");
         config = config.replace(SYNC, "");
     }
+    // By default NATS has three quarters of the free disk, of which each stream reserves its `maxBytes`.
+    const STORE: &str = "store_dir: $NATS_STORE";
+    ensure!(config.contains(STORE), "the chart's nats.conf has no `{STORE}`");
+    config = config.replace(STORE, &format!("{STORE}\n  max_file_store: 10TB\n  max_memory_store: 1TB"));
     let Some(bytes) = account_storage else { return Ok(config) };
     let limited = config
         .replace("jetstream: enabled", &format!("jetstream: {{ max_file: {bytes}, max_ack_pending: {ACK_PENDING} }}"));

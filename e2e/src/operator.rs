@@ -19,7 +19,8 @@ impl Operator {
     pub fn spawn(folder: &Path, nats: &Nats, sealing: &SealingKey, kubeconfig: PathBuf, patch: &Value) -> Result<Self> {
         let mut settings = common(nats, User::Operator, sealing)?;
         let system_streams = json!({ "replicas": nats.replicas() });
-        merge(&mut settings, &json!({ "systemStreams": system_streams }));
+        let quotas = json!({ "subscriptions": 1_000_000 });
+        merge(&mut settings, &json!({ "systemStreams": system_streams, "quotas": quotas }));
         merge(&mut settings, patch);
         let environment = settings.as_object_mut().and_then(|settings| settings.remove("environment"));
         let mut environment = environment.map(serde_json::from_value::<HashMap<_, _>>).transpose()?.unwrap_or_default();

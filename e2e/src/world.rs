@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
+use crate::settings::merge;
 use crate::{ControlPlane, Dispatcher, Nats, Operator, Scratch, SealingKey, Tools, Use, servers};
 
 const READY: Duration = Duration::from_secs(120);
@@ -77,7 +78,13 @@ impl World {
         let kubeconfig =
             timed(progress, "operator's ServiceAccount ready", control_plane.operator_kubeconfig()).await?;
         let sealing = SealingKey::generate(&folder)?;
-        let operator = Operator::spawn(&folder, &nats, &sealing, kubeconfig, &options.operator)?;
+        let mut settings = json!({});
+        if let Some(bytes) = options.account_storage {
+            // A stream reserves its bytes.
+            merge(&mut settings, &json!({ "quotas": { "defaultMaxBytes": bytes / 4 } }));
+        }
+        merge(&mut settings, &options.operator);
+        let operator = Operator::spawn(&folder, &nats, &sealing, kubeconfig, &settings)?;
         let dispatchers = Vec::with_capacity(options.dispatchers);
         let mut world = Self { dispatchers, operator, nats, control_plane, tools, sealing, options, scratch };
         for _ in 0..world.options.dispatchers {

@@ -1,4 +1,4 @@
-//! What runs beside the reconciles: the watch of namespaces, and work that is done again and again.
+//! What runs beside the reconciles: the watches of namespaces and Services, and work that is done again and again.
 //!
 //! `run` has the one list of what runs and how often, and `health` has two more works of this kind. A failure costs nothing but time:
 //! it is logged, and the next turn tries again. So is a panic.
@@ -7,6 +7,7 @@ pub(crate) mod checkpoint;
 pub(crate) mod namespaces;
 pub(crate) mod overdue;
 pub(crate) mod secrets;
+pub(crate) mod services;
 pub(crate) mod stream_numbers;
 pub(crate) mod sweep;
 pub(crate) mod tombstones;

@@ -17,6 +17,7 @@ pub(crate) mod references;
 pub(crate) mod schema_checks;
 pub(crate) mod schema_violations;
 pub(crate) mod secrets;
+pub(crate) mod services;
 pub(crate) mod settled_schemas;
 pub(crate) mod shared;
 pub(crate) mod stream_heads;

@@ -16,6 +16,7 @@ use crate::cache::orphans::Orphans;
 use crate::cache::producers::ProducerStates;
 use crate::cache::schema_checks::SchemaChecks;
 use crate::cache::schema_violations::SchemaViolations;
+use crate::cache::services::Services;
 use crate::cache::settled_schemas::SettledSchemas;
 use crate::cache::stream_heads::StreamHeads;
 use crate::cache::stream_incidents::StreamIncidents;
@@ -39,6 +40,7 @@ pub(crate) struct Context {
     pub(crate) subscriptions: Kind<Subscription>,
     pub(crate) schemas: Kind<EventSchema>,
     pub(crate) namespaces: Namespaces,
+    pub(crate) services: Services,
     pub(crate) leases: Arc<Leases>,
     pub(crate) health: Health,
     pub(crate) producer_states: ProducerStates,

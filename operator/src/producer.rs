@@ -19,9 +19,9 @@ use hookwright_core::nats::ids::ProducerUid;
 use hookwright_core::nats::names::{CONFIG_BUCKET, ConfigKey};
 use hookwright_core::record::{self, ProducerRecord};
 use hookwright_crds::{Producer, Reason, StreamPolicy};
-use kube::ResourceExt;
 use kube::runtime::controller::Action;
 use kube::runtime::reflector::ObjectRef;
+use kube::{Resource, ResourceExt};
 
 use crate::cache::leases::{Goal, Rollout};
 use crate::cache::producers::{LiveProducer, ProducerState};
@@ -87,10 +87,13 @@ pub(crate) async fn tell(producer: &Arc<Producer>, failure: Refusal, ctx: &Conte
 async fn attempt(producer: &Producer, uid: &ProducerUid, ctx: &Context) -> Result<ProducerOutcome, ReconcileError> {
     panics::on_request(producer);
     let current = fetch::fetch(producer, &ctx.js).await?;
-    let valid = match validate::validate(producer, uid, current.max_payload, &ctx.settings.tenancy) {
-        Ok(valid) => valid,
-        Err(refusal) => return refuse(producer, uid, refusal, ctx).await,
-    };
+    let quota = ctx.settings.quotas.of(&producer.namespace().unwrap_or_default());
+    let valid = validate::validate(producer, uid, current.max_payload, &ctx.settings.tenancy, quota);
+    let valid =
+        match valid.and_then(|valid| quota.admits_producer(producer, &neighbours(producer, ctx)).map(|()| valid)) {
+            Ok(valid) => valid,
+            Err(refusal) => return refuse(producer, uid, refusal, ctx).await,
+        };
     let waits_for = enforce::waits_for(&valid, ctx).await?;
     if waits_for > 0 {
         let message =
@@ -110,6 +113,13 @@ async fn attempt(producer: &Producer, uid: &ProducerUid, ctx: &Context) -> Resul
     ctx.triggers.producers.when_loaded(ObjectRef::from_obj(producer), goal, uid);
     let rollout = programmed::rollout(&ctx.leases, &ctx.js, goal, uid).await?;
     Ok(ProducerOutcome::Live { live, stream, rollout, fresh })
+}
+
+/// Returns the Producers of the same namespace.
+fn neighbours(producer: &Producer, ctx: &Context) -> Vec<Arc<Producer>> {
+    ctx.producers
+        .store
+        .state_filter(|other| other.meta().deletion_timestamp.is_none() && other.namespace() == producer.namespace())
 }
 
 /// Returns the outcome for a spec that is refused. A Producer with a stream of its own goes on as its record says, unless

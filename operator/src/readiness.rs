@@ -17,6 +17,7 @@ pub(crate) enum Part {
     Producers,
     Subscriptions,
     Namespaces,
+    Services,
     EventSchemas,
 }
 
@@ -37,6 +38,7 @@ impl Readiness {
             (Part::Producers, "waiting for the list of Producers"),
             (Part::Subscriptions, "waiting for the list of Subscriptions"),
             (Part::Namespaces, "waiting for the list of namespaces"),
+            (Part::Services, "waiting for the list of Services"),
             (Part::EventSchemas, "waiting for the list of EventSchemas"),
         ]
         .map(|(part, text)| (part, text.to_owned()))

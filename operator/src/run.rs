@@ -23,9 +23,10 @@ use tracing::info;
 use crate::background::checkpoint::Checkpoints;
 use crate::background::overdue::Overdue;
 use crate::background::tombstones::Tombstones;
-use crate::background::{every, namespaces, secrets, stream_numbers, sweep};
+use crate::background::{every, namespaces, secrets, services, stream_numbers, sweep};
 use crate::cache::kind::{Kind, watched};
 use crate::cache::namespaces::Namespaces;
+use crate::cache::services::Services;
 use crate::context::Context;
 use crate::controllers::{self, Controllers};
 use crate::health::correct::Correct;
@@ -64,8 +65,9 @@ pub async fn run(settings: Settings, check_config: bool) -> anyhow::Result<()> {
         watched::<Subscription>(client.clone(), events::unreadable(recorder.clone()));
     let (schema_controller, schemas) = watched::<EventSchema>(client.clone(), events::unreadable(recorder.clone()));
     let (triggers, triggered) = Triggers::new();
-    let (namespaces, namespace_writer) = Namespaces::new();
-    let ctx = context(settings, sealing, client, recorder, (producers, subscriptions, schemas), namespaces, triggers);
+    let ((namespaces, namespace_writer), (services, service_writer)) = (Namespaces::new(), Services::new());
+    let watched = (producers, subscriptions, schemas, namespaces, services);
+    let ctx = context(settings, sealing, client, recorder, watched, triggers);
     let readiness = Arc::new(Readiness::new());
     let (connected, connects) = watch::channel(0);
     let mut registry = Registry::with_prefix("hookwright");
@@ -96,6 +98,7 @@ pub async fn run(settings: Settings, check_config: bool) -> anyhow::Result<()> {
         result = with_nats(&ctx, &readiness, connected) => result,
         never = listed(&ctx, &readiness) => match never {},
         never = namespaces::watch(&ctx, namespace_writer, &readiness) => match never {},
+        never = services::watch(&ctx, service_writer, &readiness) => match never {},
         never = secrets::follow(&ctx) => match never {},
         () = ctx.triggers.follow(&ctx.leases, &ctx.producers) => Ok(()),
         () = stop.clone().then(|()| tokio::time::sleep(GRACE)) => Ok(()),
@@ -193,13 +196,15 @@ async fn listed(ctx: &Context, readiness: &Readiness) -> Infallible {
     std::future::pending().await
 }
 
+/// What the watches bring.
+type Watched = (Kind<Producer>, Kind<Subscription>, Kind<EventSchema>, Namespaces, Services);
+
 fn context(
     settings: Settings,
     sealing: SealingKeys,
     client: Client,
     recorder: Recorder,
-    (producers, subscriptions, schemas): (Kind<Producer>, Kind<Subscription>, Kind<EventSchema>),
-    namespaces: Namespaces,
+    (producers, subscriptions, schemas, namespaces, services): Watched,
     triggers: Triggers,
 ) -> Arc<Context> {
     let metrics = Metrics::default();
@@ -216,6 +221,7 @@ fn context(
         subscriptions,
         schemas,
         namespaces,
+        services,
         producer_states: Default::default(),
         settled_schemas: Default::default(),
         schema_checks: Default::default(),

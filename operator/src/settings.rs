@@ -3,7 +3,7 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use hookwright_core::destination::egress::EgressPolicy;
+use hookwright_core::destination::egress::Egress;
 use hookwright_runtime::admin::AdminSettings;
 use hookwright_runtime::logging::LogSettings;
 use hookwright_runtime::nats::NatsSettings;
@@ -11,6 +11,7 @@ use hookwright_runtime::sealing::SealingSettings;
 use hookwright_runtime::settings::duration;
 use serde::Deserialize;
 
+use crate::quotas::Quotas;
 use crate::tenancy::Tenancy;
 
 /// The operator's settings.
@@ -43,7 +44,10 @@ pub struct Settings {
     pub system_streams: SystemStreams,
     /// Which URLs and addresses may be dialled. The dispatchers have the same setting.
     #[serde(default)]
-    pub egress: EgressPolicy,
+    pub egress: Egress,
+    /// How much each namespace may have.
+    #[serde(default)]
+    pub quotas: Quotas,
     /// Which namespaces may use which streams and subjects.
     #[serde(default)]
     pub tenancy: Tenancy,

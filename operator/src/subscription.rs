@@ -20,9 +20,9 @@ use hookwright_core::nats::ids::SubscriptionUid;
 use hookwright_crds::{PolicyError, StartedFrom, Subscription, policy};
 use hookwright_runtime::logging;
 use jiff::Timestamp;
-use kube::ResourceExt;
 use kube::runtime::controller::Action;
 use kube::runtime::reflector::ObjectRef;
+use kube::{Resource, ResourceExt};
 
 use crate::cache::health::Rests;
 use crate::cache::leases::{Goal, Rollout};
@@ -159,13 +159,14 @@ async fn attempt(
             SubscriptionOutcome::Unresolved(build::not_permitted(&subscription.producer_ref())),
         ));
     }
-    let valid = match validate::validate(subscription, uid, keys.as_deref(), policy, &ctx.settings.egress) {
+    let valid = validate::validate(subscription, uid, keys.as_deref(), policy, &ctx.settings.egress);
+    let valid = match valid.and_then(|valid| within_quota(subscription, ctx).map(|()| valid)) {
         Ok(valid) => valid,
         Err(refusal) => {
             return refuse(subscription, uid, fetched, None, SubscriptionOutcome::Refused(refusal), ctx).await;
         }
     };
-    let record = match build::build(&valid, fetched) {
+    let record = match build::build(&valid, fetched, &ctx.settings.egress) {
         Ok(record) => record,
         Err(unresolved @ Unresolved::Waiting(_)) => {
             return Ok(Attempted::unchanged(subscription, SubscriptionOutcome::Unresolved(unresolved)));
@@ -198,6 +199,16 @@ async fn attempt(
     let outcome = SubscriptionOutcome::Applied { rollout, fresh: written.fresh, revision: written.revision };
     let rests = if valid.suspended { Rests::Suspended } else { Rests::No };
     Ok(Attempted { outcome, started, rests: written.waits.is_none().then_some(rests) })
+}
+
+/// Checks whether the namespace may have this Subscription beside the older ones.
+fn within_quota(subscription: &Subscription, ctx: &Context) -> Result<(), Refusal> {
+    let namespace = subscription.namespace();
+    let all = ctx
+        .subscriptions
+        .store
+        .state_filter(|other| other.meta().deletion_timestamp.is_none() && other.namespace() == namespace);
+    ctx.settings.quotas.of(&namespace.unwrap_or_default()).admits_subscription(subscription, &all)
 }
 
 /// Stops what was delivered until now: the spec, or something that it refers to, can't be used as it is.

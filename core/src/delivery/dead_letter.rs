@@ -22,8 +22,6 @@ pub enum DeadLetterReason {
     DeadlineExceeded,
     /// The endpoint answered 410 Gone, or the Subscription is disabled because of such an answer.
     EndpointGone,
-    /// The egress rules forbid the endpoint.
-    Blocked,
     /// The request can't be built or signed.
     Unsignable,
     /// The event is too large to be kept for a retry.
@@ -48,7 +46,6 @@ impl DeadLetterReason {
             Self::AttemptsExhausted => "AttemptsExhausted",
             Self::DeadlineExceeded => "DeadlineExceeded",
             Self::EndpointGone => "EndpointGone",
-            Self::Blocked => "Blocked",
             Self::Unsignable => "Unsignable",
             Self::TooLarge => "TooLarge",
             Self::RetryQuotaExceeded => "RetryQuotaExceeded",

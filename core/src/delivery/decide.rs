@@ -53,7 +53,6 @@ pub fn deadline(policy: &RetryPolicy, first: Timestamp) -> Option<Timestamp> {
 pub fn decide(policy: &RetryPolicy, attempt: Attempt, outcome: Outcome, now: Timestamp, jitter: Jitter) -> Next {
     match outcome.kind {
         OutcomeKind::Delivered => return Next::Done,
-        OutcomeKind::Blocked => return Next::DeadLetter { reason: DeadLetterReason::Blocked },
         OutcomeKind::Unsignable => return Next::DeadLetter { reason: DeadLetterReason::Unsignable },
         OutcomeKind::Rejected if outcome.http_status == Some(410) => return Next::Disable,
         OutcomeKind::Rejected
@@ -133,7 +132,6 @@ mod tests {
             (none(OutcomeKind::NoRoute), 5, None, dead(R::AttemptsExhausted)),
             (none(OutcomeKind::AnswerUnreadable), 1, None, retry(10)),
             (none(OutcomeKind::TlsFailed), 1, Some(-4), dead(R::DeadlineExceeded)),
-            (none(OutcomeKind::Blocked), 1, None, dead(R::Blocked)),
             (none(OutcomeKind::Unsignable), 1, None, dead(R::Unsignable)),
         ] {
             let attempt = Attempt { number, deadline: deadline.map(t) };

@@ -13,7 +13,8 @@ pub enum OutcomeKind {
     Rejected,
     /// The endpoint didn't answer within the timeout. A response body that ends later doesn't count.
     TimedOut,
-    /// The host name was not found, or has no address.
+    /// The host name was not found, or has no address. A name whose addresses the egress rules forbid counts as not
+    /// found: a tenant must not learn which names exist in the network of the dispatchers.
     NameNotFound,
     /// The host refused the connection.
     ConnectionRefused,
@@ -25,8 +26,6 @@ pub enum OutcomeKind {
     AnswerUnreadable,
     /// The TLS handshake failed: the certificate is expired, for another host or from an unknown authority.
     TlsFailed,
-    /// The egress rules forbid the URL or an address that its host resolves to; nothing was sent.
-    Blocked,
     /// The request could not be built or signed; nothing was sent.
     Unsignable,
 }
@@ -45,7 +44,6 @@ impl OutcomeKind {
             Self::NoRoute => "NoRoute",
             Self::AnswerUnreadable => "AnswerUnreadable",
             Self::TlsFailed => "TlsFailed",
-            Self::Blocked => "Blocked",
             Self::Unsignable => "Unsignable",
         }
     }
@@ -63,7 +61,6 @@ impl OutcomeKind {
             Self::NoRoute => "no network route leads to the host",
             Self::AnswerUnreadable => "an answer came that is not HTTP",
             Self::TlsFailed => "the TLS handshake failed",
-            Self::Blocked => "the egress rules forbid the endpoint",
             Self::Unsignable => "the request could not be built or signed",
         }
     }
@@ -71,7 +68,7 @@ impl OutcomeKind {
     /// Whether the kind says something about the endpoint: a request was sent, or tried to be.
     #[must_use]
     pub const fn is_of_endpoint(self) -> bool {
-        !matches!(self, Self::Blocked | Self::Unsignable)
+        !matches!(self, Self::Unsignable)
     }
 }
 

@@ -1,5 +1,7 @@
 //! The destination of a Subscription's deliveries, with its secrets.
 
+use std::net::IpAddr;
+
 use serde::{Deserialize, Serialize};
 
 /// Where a Subscription's deliveries go. `S` is the form of a secret: a reference to it, in the clear, or sealed.
@@ -8,6 +10,10 @@ use serde::{Deserialize, Serialize};
 pub struct Destination<S> {
     /// The URL, in its canonical form.
     pub url: String,
+    /// The address of the Service that the URL stands for, which is dialled whatever the URL's host resolves to; none
+    /// if the endpoint is no Service.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service: Option<IpAddr>,
     /// The headers that the Subscription adds to each request.
     pub headers: Vec<Header<S>>,
     /// The signing secrets, of the form `whsec_...`. Each request is signed with all of them.
@@ -40,7 +46,7 @@ impl<S> Destination<S> {
     /// # Errors
     /// The first error of `turn`.
     pub fn try_map<T, E>(self, mut turn: impl FnMut(S, &str) -> Result<T, E>) -> Result<Destination<T>, E> {
-        let Self { url, headers, signing } = self;
+        let Self { url, service, headers, signing } = self;
         let headers = headers.into_iter().map(|Header { name, value }| {
             let value = match value {
                 HeaderValue::Plain(text) => HeaderValue::Plain(text),
@@ -51,6 +57,6 @@ impl<S> Destination<S> {
         let headers = headers.collect::<Result<_, E>>()?;
         let signing = signing.into_iter().enumerate();
         let signing = signing.map(|(i, secret)| turn(secret, &format!("signing[{i}]"))).collect::<Result<_, E>>()?;
-        Ok(Destination { url, headers, signing })
+        Ok(Destination { url, service, headers, signing })
     }
 }

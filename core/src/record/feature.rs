@@ -41,6 +41,8 @@ features! {
     Validation,
     /// A Subscription has filters.
     Filters,
+    /// A Subscription's endpoint is a Service, whose address the record has.
+    Service,
 }
 
 /// A record that dispatchers serve from.
@@ -57,7 +59,8 @@ impl Record for ProducerRecord {
 
 impl Record for SubscriptionRecord<Sealed> {
     fn features(&self) -> Vec<Feature> {
-        used([(Feature::Filters, !self.select.filters.is_empty())])
+        let service = self.destination.as_ref().and_then(|destination| destination.service);
+        used([(Feature::Filters, !self.select.filters.is_empty()), (Feature::Service, service.is_some())])
     }
 }
 

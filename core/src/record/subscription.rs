@@ -59,10 +59,12 @@ impl<S> SubscriptionRecord<S> {
         self.destination.is_none()
     }
 
-    /// The scheme, host and port that its secrets are sent to.
+    /// The scheme, host and port that its secrets are sent to, and the address if the host is a Service.
     fn origin(&self) -> String {
-        let url = self.destination.as_ref().and_then(|destination| Url::parse(&destination.url).ok());
-        url.map_or_else(String::new, |url| url.origin().ascii_serialization())
+        let Some(destination) = &self.destination else { return String::new() };
+        let origin =
+            Url::parse(&destination.url).map_or_else(|_| String::new(), |url| url.origin().ascii_serialization());
+        destination.service.map_or_else(|| origin.clone(), |address| format!("{origin} {address}"))
     }
 
     fn try_map<T, E>(self, turn: impl FnMut(S, &str) -> Result<T, E>) -> Result<SubscriptionRecord<T>, E> {
@@ -131,6 +133,7 @@ mod tests {
             select: Selection { event_types: vec![EventTypePattern::parse("order.*").unwrap()], filters: Vec::new() },
             destination: Some(Destination {
                 url: "https://example.com/".into(),
+                service: None,
                 headers: vec![
                     header("x-team", HeaderValue::Plain("billing".into())),
                     header("authorization", HeaderValue::Secret(Secret::new("Bearer hush".into()))),
@@ -164,6 +167,9 @@ mod tests {
         for url in ["https://example.org/", "http://example.com/", "https://example.com:444/", "not a URL"] {
             assert!(!sent_to(url), "{url}");
         }
+        let mut elsewhere = read.clone();
+        elsewhere.destination.as_mut().unwrap().service = Some("10.96.0.7".parse().unwrap());
+        assert!(elsewhere.open(&key).is_err());
         assert_eq!(read.open(&key).unwrap(), record());
     }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use hookwright_core::destination::egress::EgressPolicy;
+use hookwright_core::destination::egress::Egress;
 use hookwright_core::nats::ids::SubscriptionUid;
 use hookwright_core::nats::names::{CONFIG_BUCKET, ConfigKey, parse_deleted_key};
 use hookwright_core::record::{EventSchemaRecord, ProducerRecord, SubscriptionRecord};
@@ -43,7 +43,7 @@ pub(crate) struct ConfigLoader {
     pub(crate) positions: Arc<Cells>,
     pub(crate) tenants: Arc<Tenants>,
     pub(crate) sealing: SealingKeys,
-    pub(crate) egress: EgressPolicy,
+    pub(crate) egress: Egress,
 }
 
 impl ConfigLoader {
@@ -122,7 +122,7 @@ impl ConfigLoader {
         let filters = Filters::compile(&select.filters).map_err(|error| error.to_string())?;
         let name = format!("{}/{}", identity.namespace, identity.name);
         let endpoint = match &destination {
-            Some(destination) => Endpoint::prepare(destination, &self.egress),
+            Some(destination) => Endpoint::prepare(destination, self.egress.of(&identity.namespace)),
             None => Err(Unusable::Refused),
         };
         match &endpoint {

@@ -22,7 +22,7 @@ impl Deliverer {
         if subscription.flow.suspended {
             return Some(Reason::Suspended);
         }
-        if matches!(subscription.endpoint, Err(Unusable::Refused)) {
+        if matches!(subscription.endpoint, Err(Unusable::Refused | Unusable::Blocked(_))) {
             return Some(Reason::Refused);
         }
         let why = self.disabled.why(&subscription.uid, subscription.generation, subscription.flow.resume)?;

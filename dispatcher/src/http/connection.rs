@@ -32,6 +32,8 @@ pub(crate) struct Connection {
 pub(crate) enum Stream {
     Plain(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
+    /// TLS with the endpoint within TLS with the proxy.
+    Nested(Box<TlsStream<TlsStream<TcpStream>>>),
 }
 
 impl Connection {
@@ -65,10 +67,9 @@ impl Connection {
         match &mut self.stream {
             Stream::Plain(tcp) => waits(tcp),
             // What waits in the kernel may be TLS's own, such as a ticket.
-            Stream::Tls(tls) => {
+            tls @ (Stream::Tls(_) | Stream::Nested(_)) => {
                 let mut byte = [MaybeUninit::uninit()];
-                let read =
-                    Pin::new(tls).poll_read(&mut Context::from_waker(Waker::noop()), &mut ReadBuf::uninit(&mut byte));
+                let read = tls.poll_read(&mut Context::from_waker(Waker::noop()), &mut ReadBuf::uninit(&mut byte));
                 read.is_pending()
             }
         }
@@ -143,6 +144,7 @@ impl Stream {
         match self {
             Self::Plain(tcp) => Pin::new(tcp).poll_read(cx, buffer),
             Self::Tls(tls) => Pin::new(tls).poll_read(cx, buffer),
+            Self::Nested(tls) => Pin::new(tls).poll_read(cx, buffer),
         }
     }
 
@@ -150,6 +152,7 @@ impl Stream {
         match self {
             Self::Plain(tcp) => Pin::new(tcp).poll_write_vectored(cx, bytes),
             Self::Tls(tls) => Pin::new(tls).poll_write_vectored(cx, bytes),
+            Self::Nested(tls) => Pin::new(tls).poll_write_vectored(cx, bytes),
         }
     }
 
@@ -157,6 +160,7 @@ impl Stream {
         match self {
             Self::Plain(_) => Poll::Ready(Ok(())),
             Self::Tls(tls) => Pin::new(tls).poll_flush(cx),
+            Self::Nested(tls) => Pin::new(tls).poll_flush(cx),
         }
     }
 }

@@ -18,6 +18,7 @@ use crate::http::endpoint::{Name, Origin};
 use crate::http::eyeballs;
 use crate::http::failure::Failure;
 use crate::http::guard::Guard;
+use crate::http::proxy::{Proxy, Tunnel};
 
 /// How long opening a connection may take. The attempt may have less time.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -30,11 +31,12 @@ const UNACKNOWLEDGED: Duration = Duration::from_secs(30);
 /// Opens connections.
 pub(crate) struct Dialer {
     guard: Guard,
+    proxy: Option<Proxy>,
     tls: TlsConnector,
 }
 
 impl Dialer {
-    pub(crate) fn new(guard: Guard) -> anyhow::Result<Self> {
+    pub(crate) fn new(guard: Guard, proxy: Option<Proxy>) -> anyhow::Result<Self> {
         let mut roots = RootCertStore::empty();
         let (valid, _) = roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
         anyhow::ensure!(valid > 0, "no CA certificates on this system");
@@ -43,7 +45,7 @@ impl Dialer {
             .with_root_certificates(roots)
             .with_no_client_auth();
         tls.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Ok(Self { guard, tls: TlsConnector::from(Arc::new(tls)) })
+        Ok(Self { guard, proxy, tls: TlsConnector::from(Arc::new(tls)) })
     }
 
     /// Opens a connection to a vetted address of the origin.
@@ -52,11 +54,14 @@ impl Dialer {
     }
 
     async fn open(&self, origin: &Origin) -> Result<Stream, Failure> {
+        if let Some((proxy, host)) = self.proxy.as_ref().zip(origin.host.by_proxy()) {
+            return self.open_by(proxy, &host, origin).await;
+        }
         let tcp = match &origin.host {
-            Name::Address(address) => connect(*address, origin.port).await?,
+            Name::Address(address) | Name::Service(address) => connect(*address, origin.port).await?,
             Name::Domain(name) => {
-                let (v6, v4) =
-                    (self.guard.addresses(name, RecordType::AAAA), self.guard.addresses(name, RecordType::A));
+                let resolve = |family| self.guard.addresses(&origin.rules.0, name, family);
+                let (v6, v4) = (resolve(RecordType::AAAA), resolve(RecordType::A));
                 eyeballs::connect(v6, v4, |address| connect(address, origin.port)).await?
             }
         };
@@ -65,6 +70,23 @@ impl Dialer {
             Some(name) => {
                 let tls = self.tls.connect(name.clone(), tcp).await.map_err(Failure::Tls)?;
                 Ok(Stream::Tls(Box::new(tls)))
+            }
+        }
+    }
+
+    /// Has the proxy connect to the origin. TLS is between this process and the origin.
+    async fn open_by(&self, proxy: &Proxy, host: &str, origin: &Origin) -> Result<Stream, Failure> {
+        let tunnel = proxy.connect(&self.tls, host, origin.port).await.map_err(Failure::Proxy)?;
+        match (tunnel, &origin.tls) {
+            (Tunnel::Plain(tcp), None) => Ok(Stream::Plain(tcp)),
+            (Tunnel::Tls(tls), None) => Ok(Stream::Tls(tls)),
+            (Tunnel::Plain(tcp), Some(name)) => {
+                let tls = self.tls.connect(name.clone(), tcp).await.map_err(Failure::Tls)?;
+                Ok(Stream::Tls(Box::new(tls)))
+            }
+            (Tunnel::Tls(outer), Some(name)) => {
+                let tls = self.tls.connect(name.clone(), *outer).await.map_err(Failure::Tls)?;
+                Ok(Stream::Nested(Box::new(tls)))
             }
         }
     }
@@ -80,7 +102,7 @@ async fn connect(address: IpAddr, port: u16) -> Result<TcpStream, Failure> {
     connect.await.map_err(|error| Failure::Connect(address, error))
 }
 
-fn set_options(tcp: &TcpStream) -> io::Result<()> {
+pub(crate) fn set_options(tcp: &TcpStream) -> io::Result<()> {
     tcp.set_nodelay(true)?;
     let socket = SockRef::from(tcp);
     let keepalive = TcpKeepalive::new().with_time(KEEPALIVE.0).with_interval(KEEPALIVE.0).with_retries(KEEPALIVE.1);

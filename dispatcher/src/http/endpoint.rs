@@ -7,6 +7,7 @@ use hookwright_core::sign::hmac::SigningKey;
 use http::Uri;
 use http::header::{ACCEPT, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
 use rustls::pki_types::ServerName;
+use std::hash::{Hash, Hasher};
 use std::net::IpAddr;
 use std::sync::Arc;
 use url::{Host, Url};
@@ -30,6 +31,27 @@ pub(crate) struct Origin {
     pub(crate) port: u16,
     /// The name in the server's certificate; none over plain HTTP.
     pub(crate) tls: Option<ServerName<'static>>,
+    /// The rules by which addresses are vetted.
+    pub(crate) rules: Rules,
+}
+
+/// The egress rules of a namespace. They are equal only to themselves, so that no namespace uses a connection that
+/// another one's rules have allowed.
+#[derive(Debug, Clone)]
+pub(crate) struct Rules(pub(crate) Arc<EgressPolicy>);
+
+impl PartialEq for Rules {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for Rules {}
+
+impl Hash for Rules {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        Arc::as_ptr(&self.0).hash(state);
+    }
 }
 
 /// The host of an origin.
@@ -37,8 +59,22 @@ pub(crate) struct Origin {
 pub(crate) enum Name {
     /// An address, which was vetted.
     Address(IpAddr),
+    /// A Service's address, which the operator has resolved.
+    Service(IpAddr),
     /// A name, whose addresses are vetted each time that it is resolved.
     Domain(String),
+}
+
+impl Name {
+    /// The host as an egress proxy gets it; none for a Service, which is in this network.
+    pub(crate) fn by_proxy(&self) -> Option<String> {
+        match self {
+            Self::Domain(name) => Some(name.clone()),
+            Self::Address(IpAddr::V4(address)) => Some(address.to_string()),
+            Self::Address(IpAddr::V6(address)) => Some(format!("[{address}]")),
+            Self::Service(_) => None,
+        }
+    }
 }
 
 /// Why no attempt can be made.
@@ -53,10 +89,20 @@ pub(crate) enum Unusable {
 }
 
 impl Endpoint {
-    pub(crate) fn prepare(destination: &Destination<Secret>, egress: &EgressPolicy) -> Result<Self, Unusable> {
+    pub(crate) fn prepare(destination: &Destination<Secret>, rules: &Arc<EgressPolicy>) -> Result<Self, Unusable> {
         let url = Url::parse(&destination.url).map_err(|_| Unusable::Unsignable)?;
-        egress.check_url(&url).map_err(Unusable::Blocked)?;
-        let origin = Origin::of(&url).ok_or(Unusable::Unsignable)?;
+        let origin = match destination.service {
+            // The operator has resolved the Service; its name is not looked up.
+            Some(address) => {
+                rules.check_service(address).map_err(Unusable::Blocked)?;
+                Origin::of(&url, rules).map(|origin| Origin { host: Name::Service(address), ..origin })
+            }
+            None => {
+                rules.check_url(&url).map_err(Unusable::Blocked)?;
+                Origin::of(&url, rules)
+            }
+        };
+        let origin = origin.ok_or(Unusable::Unsignable)?;
         let uri: Uri = url.as_str().parse().map_err(|_| Unusable::Unsignable)?;
         let target = uri.path_and_query().map_or("/", |target| target.as_str());
         let mut headers = HeaderMap::with_capacity(destination.headers.len() + 2);
@@ -85,23 +131,58 @@ impl Endpoint {
 }
 
 impl Origin {
-    pub(crate) fn of(url: &Url) -> Option<Self> {
-        let host = match url.host()? {
-            Host::Domain(domain) => Name::Domain(domain.to_owned()),
-            Host::Ipv4(address) => Name::Address(address.into()),
-            Host::Ipv6(address) => Name::Address(address.into()),
+    pub(crate) fn of(url: &Url, rules: &Arc<EgressPolicy>) -> Option<Self> {
+        let (host, name) = match url.host()? {
+            Host::Domain(domain) => (Name::Domain(domain.to_owned()), ServerName::try_from(domain.to_owned()).ok()),
+            Host::Ipv4(address) => (Name::Address(address.into()), Some(IpAddr::from(address).into())),
+            Host::Ipv6(address) => (Name::Address(address.into()), Some(IpAddr::from(address).into())),
         };
-        let tls = match (&host, url.scheme()) {
-            (_, "http") => None,
-            (Name::Domain(domain), _) => Some(ServerName::try_from(domain.clone()).ok()?),
-            (Name::Address(address), _) => Some(ServerName::from(*address)),
-        };
-        Some(Self { host, port: url.port_or_known_default()?, tls })
+        let tls = if url.scheme() == "http" { None } else { Some(name?) };
+        Some(Self { host, port: url.port_or_known_default()?, tls, rules: Rules(Arc::clone(rules)) })
     }
 
     /// The value of `host`.
     fn authority(&self, url: &Url) -> String {
         let host = url.host_str().unwrap_or_default();
         url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hookwright_core::destination::egress::Egress;
+
+    use super::*;
+
+    /// A Service is dialled at its address, which need not be among the allowed ones, unless it is denied.
+    #[test]
+    fn a_service_is_dialled_at_its_address_under_its_name() {
+        let egress: Egress = serde_json::from_str(r#"{"deniedCIDRs": ["10.96.9.0/24"]}"#).unwrap();
+        let prepared = |url: &str, service: Option<&str>| {
+            let destination = Destination {
+                url: url.to_owned(),
+                service: service.map(|address| address.parse().unwrap()),
+                headers: Vec::new(),
+                signing: vec![Secret::new("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw".to_owned())],
+            };
+            Endpoint::prepare(&destination, egress.of("shop"))
+        };
+        let (name, address) = (ServerName::try_from("crm.sales.svc").unwrap(), "10.96.0.7".parse().unwrap());
+        let origin = |url: &str| {
+            let Origin { host, port, tls, .. } = Arc::into_inner(prepared(url, Some("10.96.0.7")).ok()?.origin)?;
+            Some((host, port, tls))
+        };
+        assert_eq!(origin("http://crm.sales.svc:8080/"), Some((Name::Service(address), 8080, None)));
+        assert_eq!(origin("https://crm.sales.svc/"), Some((Name::Service(address), 443, Some(name))));
+        let head = prepared("http://crm.sales.svc:8080/a?b", Some("10.96.0.7")).unwrap().head;
+        assert!(head.starts_with(b"POST /a?b HTTP/1.1\r\nhost: crm.sales.svc:8080\r\n"));
+        for (url, service) in [
+            ("http://crm.sales.svc:8080/", None),
+            ("http://10.96.0.7/", None),
+            ("http://crm.sales.svc/", Some("10.96.9.7")),
+            ("http://crm.sales.svc/", Some("169.254.169.254")),
+        ] {
+            assert!(matches!(prepared(url, service), Err(Unusable::Blocked(_))), "{url} {service:?}");
+        }
     }
 }

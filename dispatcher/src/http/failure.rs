@@ -7,6 +7,8 @@ use hickory_resolver::net::NetError;
 use hookwright_core::delivery::outcome::OutcomeKind;
 use hookwright_core::destination::egress::Refusal;
 
+use crate::http::proxy::ProxyFailure;
+
 /// Why an attempt got no answer.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
@@ -16,6 +18,8 @@ pub(crate) enum Failure {
     NoAddress,
     #[error("the egress rules forbid an address of the name")]
     Blocked(#[source] Refusal),
+    #[error("the egress proxy made no connection")]
+    Proxy(#[source] ProxyFailure),
     #[error("can't connect to {0}")]
     Connect(SocketAddr, #[source] io::Error),
     #[error("no connection in time")]
@@ -33,11 +37,17 @@ impl Failure {
     pub(crate) fn kind(&self) -> OutcomeKind {
         match self {
             Self::Name(NetError::Timeout) | Self::ConnectTimedOut => OutcomeKind::TimedOut,
-            Self::Blocked(_) => OutcomeKind::Blocked,
             Self::Connect(_, error) | Self::Tls(error) | Self::Closed(error) => of_io(error),
-            Self::Name(_) | Self::NoAddress => OutcomeKind::NameNotFound,
+            // A tenant can't tell a name that doesn't exist from one whose addresses the rules, or the proxy's, forbid.
+            // Otherwise whoever may create Subscriptions could find out which names exist in this network.
+            Self::Name(_) | Self::NoAddress | Self::Blocked(_) | Self::Proxy(_) => OutcomeKind::NameNotFound,
             Self::Unreadable => OutcomeKind::AnswerUnreadable,
         }
+    }
+
+    /// Whether the attempt has to last for a while, so that its duration doesn't tell why it failed.
+    pub(crate) fn is_of_name(&self) -> bool {
+        matches!(self, Self::Name(_) | Self::NoAddress | Self::Blocked(_) | Self::Proxy(_))
     }
 
     /// Of several failures of one attempt, the greatest tells most about the endpoint: what became of an address, then

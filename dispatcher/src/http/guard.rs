@@ -3,7 +3,6 @@
 //! `Endpoint::prepare` has checked them.
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 
 use anyhow::Context as _;
 use hickory_resolver::TokioResolver;
@@ -19,11 +18,10 @@ use crate::settings::DnsSettings;
 #[derive(Clone)]
 pub(crate) struct Guard {
     resolver: TokioResolver,
-    policy: Arc<EgressPolicy>,
 }
 
 impl Guard {
-    pub(crate) fn new(dns: &DnsSettings, policy: EgressPolicy) -> anyhow::Result<Self> {
+    pub(crate) fn new(dns: &DnsSettings) -> anyhow::Result<Self> {
         let builder = if dns.nameservers.is_empty() {
             TokioResolver::builder_tokio().context("can't read the system's DNS configuration: set dns.nameservers")?
         } else {
@@ -32,20 +30,25 @@ impl Guard {
             TokioResolver::builder_with_config(config, TokioRuntimeProvider::default())
         };
         let resolver = builder.build().context("can't start the DNS resolver")?;
-        Ok(Self { resolver, policy: Arc::new(policy) })
+        Ok(Self { resolver })
     }
 
-    /// The vetted addresses of the name in one family: `A` or `AAAA`.
+    /// The addresses of the name in one family, `A` or `AAAA`, vetted by these rules.
     ///
     /// # Errors
     /// If the name has none, or one that is forbidden.
-    pub(crate) async fn addresses(&self, host: &str, family: RecordType) -> Result<Vec<IpAddr>, Failure> {
+    pub(crate) async fn addresses(
+        &self,
+        rules: &EgressPolicy,
+        host: &str,
+        family: RecordType,
+    ) -> Result<Vec<IpAddr>, Failure> {
         // The name is fully qualified: a search domain must not turn `kubernetes.default` into a cluster service.
         let name = if host.ends_with('.') { host.to_owned() } else { format!("{host}.") };
         let answer = self.resolver.lookup(name, family).await.map_err(Failure::Name)?;
         let addresses: Vec<_> = answer.answers().iter().filter_map(|record| record.data.ip_addr()).collect();
         for address in &addresses {
-            self.policy.check_address(*address).map_err(Failure::Blocked)?;
+            rules.check_address(*address).map_err(Failure::Blocked)?;
         }
         if addresses.is_empty() { Err(Failure::NoAddress) } else { Ok(addresses) }
     }

@@ -61,6 +61,7 @@ pub(crate) fn is_own(name: &HeaderName) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use hookwright_core::destination::egress::Egress;
     use hookwright_core::destination::{Destination, Header, HeaderValue as Value};
     use hookwright_core::nats::delivery_id::DeliveryKey;
     use hookwright_core::nats::ids::SubscriptionUid;
@@ -77,11 +78,13 @@ mod tests {
         };
         let destination = Destination {
             url: url.to_owned(),
+            service: None,
             headers: headers.iter().map(header).collect(),
             signing: vec![Secret::new(secret_text(&[7; 32]).to_string())],
         };
         let egress = r#"{"allowedCIDRs": ["::1/128"], "allowedPorts": ["1-65535"], "plainHttp": true}"#;
-        let endpoint = Endpoint::prepare(&destination, &serde_json::from_str(egress).unwrap()).unwrap();
+        let egress: Egress = serde_json::from_str(egress).unwrap();
+        let endpoint = Endpoint::prepare(&destination, egress.of("shop")).unwrap();
         let mut published = HeaderMap::new();
         published.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         let event = Event { event_type: "t".to_owned(), headers: published, body: Bytes::from_static(body.as_bytes()) };

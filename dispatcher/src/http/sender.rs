@@ -1,5 +1,5 @@
-//! Makes one attempt over HTTP. The result is always an `Outcome` and never an `Err`, because each failure here is held
-//! against the endpoint.
+//! Makes one attempt over HTTP. It always ends with an `Outcome`, because each failure here is held against the
+//! endpoint.
 //!
 //! The response counts by its status, as far as it was read. A connection is used again for the next request to its
 //! origin. If one that was used before ends without a byte of a response, the endpoint has most likely closed it before
@@ -10,8 +10,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hookwright_core::delivery::outcome::{Outcome, OutcomeKind, parse_retry_after};
-use hookwright_core::destination::egress::EgressPolicy;
-use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
+use hookwright_core::destination::egress::ProxySettings;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout_at};
 
 use crate::clock::Clock;
 use crate::http::connection::Connection;
@@ -20,9 +20,11 @@ use crate::http::endpoint::Origin;
 use crate::http::failure::Failure;
 use crate::http::guard::Guard;
 use crate::http::pool::{IDLE, Pool};
+use crate::http::proxy::Proxy;
 use crate::http::request::Request;
 use crate::http::response::Reader;
 use crate::limits::attempts::YOUNG;
+use crate::metrics::Metrics;
 use crate::settings::{ConnectionSettings, DnsSettings};
 
 /// How often idle connections are looked at.
@@ -30,9 +32,11 @@ const SWEEP: Duration = Duration::from_secs(1);
 /// By which share of it a connection's largest age is shortened at random, so that connections that were opened together
 /// are not opened anew together.
 const SPREAD: f64 = 0.2;
+/// How long an attempt lasts at least whose name was not found or not allowed.
+const NAME_FAILS_AFTER: Duration = Duration::from_secs(1);
 
-/// The one client of this dispatcher. All Subscriptions share its connections. It follows no redirect and uses no
-/// proxy.
+/// The one client of this dispatcher. All Subscriptions share its connections. It follows no redirect, and uses no
+/// proxy but that of the settings.
 #[derive(Clone)]
 pub(crate) struct Sender(Arc<Client>);
 
@@ -41,6 +45,7 @@ struct Client {
     pool: Pool,
     /// The largest age of a connection that is used again, so that a name that has moved is noticed and vetted.
     max_age: Duration,
+    metrics: Arc<Metrics>,
 }
 
 /// How an attempt ended.
@@ -68,10 +73,12 @@ impl Sender {
     pub(crate) fn new(
         dns: &DnsSettings,
         connections: &ConnectionSettings,
-        egress: EgressPolicy,
+        proxy: Option<&ProxySettings>,
+        metrics: Arc<Metrics>,
     ) -> anyhow::Result<Self> {
-        let (dialer, max_age) = (Dialer::new(Guard::new(dns, egress)?)?, connections.max_age);
-        Ok(Self(Arc::new(Client { dialer, pool: Pool::default(), max_age })))
+        let proxy = proxy.map(Proxy::new).transpose()?;
+        let (dialer, max_age) = (Dialer::new(Guard::new(dns)?, proxy)?, connections.max_age);
+        Ok(Self(Arc::new(Client { dialer, pool: Pool::default(), max_age, metrics })))
     }
 
     /// Sends the request and reads the response, all within `timeout`. `ages` is called once the attempt is no longer
@@ -85,26 +92,47 @@ impl Sender {
         ages: impl FnOnce(),
     ) -> Sent {
         let (mut reader, start) = (Reader::default(), Instant::now());
-        let failure = {
+        let ended = {
             // Only one timer runs at a time, because there are many attempts.
             let mut attempt = pin!(self.0.attempt(origin, &request, &mut reader));
             match timeout_at(start + timeout.min(YOUNG), &mut attempt).await {
-                Ok(ended) => Some(ended),
+                Ok(ended) => {
+                    if ended.as_ref().is_err_and(Failure::is_of_name) {
+                        ages();
+                    }
+                    Some(ended)
+                }
                 Err(_) => {
                     ages();
                     timeout_at(start + timeout, attempt).await.ok()
                 }
             }
         };
-        match (reader.answer(), failure) {
+        let failure = match (reader.answer(), ended) {
             (Some(answer), _) => {
                 let retry_after = answer.retry_after.and_then(|value| parse_retry_after(&value, clock.now()));
-                Outcome::response(answer.status, retry_after).into()
+                return Outcome::response(answer.status, retry_after).into();
             }
-            (None, None) => Outcome::without_response(OutcomeKind::TimedOut).into(),
-            (None, Some(Err(failure))) if reader.is_untouched() => Sent::failed(failure),
-            (None, Some(_)) => Sent::failed(Failure::Unreadable),
+            (None, None) => return Outcome::without_response(OutcomeKind::TimedOut).into(),
+            (None, Some(Err(failure))) if reader.is_untouched() => failure,
+            (None, Some(_)) => Failure::Unreadable,
+        };
+        // In a box of its own, because most attempts need no room for it.
+        Box::pin(self.failed(failure, start)).await
+    }
+
+    /// How an attempt ended that began at `start` and failed before any answer. One whose name was not found, or not
+    /// allowed, lasts for a while, so that its duration doesn't tell which of both.
+    async fn failed(&self, failure: Failure, start: Instant) -> Sent {
+        match failure {
+            Failure::Blocked(_) => self.0.metrics.blocked_attempts.inc(),
+            Failure::Proxy(_) => self.0.metrics.proxy_failures.inc(),
+            _ => 0,
+        };
+        if failure.is_of_name() {
+            sleep_until(start + NAME_FAILS_AFTER).await;
         }
+        Sent::failed(failure)
     }
 
     /// Runs for as long as the process, and closes idle connections that are not used again.

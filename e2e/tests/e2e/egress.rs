@@ -1,8 +1,9 @@
 //! The egress guard, from the outside. `dispatcher/src/http/sender/tests.rs` has names that resolve to forbidden addresses.
 
+use hookwright_e2e::Receiver;
 use serde_json::{Value, json};
 
-use crate::shop::{condition, shared};
+use crate::shop::{SOON, condition, shared};
 
 /// 0.0.0.0 is this machine for who dials it, and not among the allowed addresses (127.0.0.0/8).
 #[tokio::test]
@@ -24,4 +25,46 @@ async fn nothing_is_sent_to_a_forbidden_address_and_what_waited_goes_out_once_th
     assert_eq!((shop.receiver.connections(), &status["delivery"]["deadLettered"]), (0, &json!(0)));
     shop.subscribe("blocked", &[">"], json!({})).await;
     shop.requests("blocked", 1).await;
+}
+
+/// A Service of another namespace, from its first form, which can't be used, to the delivery and to the end of the grant.
+/// The API server of the tests gives Services addresses of loopback.
+#[tokio::test]
+async fn a_service_is_sent_to_as_long_as_it_lets_the_namespace_in() {
+    let (shop, _machine) = shared().await;
+    let (plane, other) = (&shop.world.control_plane, shop.world.namespace("service").await.unwrap());
+    let service = |spec: Value| {
+        let metadata = json!({ "name": "crm", "namespace": other });
+        json!({ "apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": spec })
+    };
+    let spec = json!({ "selector": { "app": "crm" }, "ports": [{ "port": 1 }] });
+    plane.apply_json(&service(spec)).await.unwrap();
+    let found =
+        plane.kubectl(&["get", "service", "crm", "-n", &other, "-o", "jsonpath={.spec.clusterIP}"]).await.unwrap();
+    let receiver = Receiver::listen(&format!("{}:0", found.trim())).await.unwrap();
+    let port = receiver.address().port();
+    let reference = json!({ "name": "crm", "namespace": other, "port": port, "path": "/hooks" });
+    let to_service = json!({ "endpoint": { "url": null, "serviceRef": reference } });
+    plane.apply_json(&shop.subscription("crm", &[">"], to_service)).await.unwrap();
+    let refused = |reason: &'static str| move |status: &Value| condition(status, "ResolvedRefs")["reason"] == reason;
+    shop.status("crm", "shut out", refused("RefNotPermitted")).await;
+
+    let annotate = async |value: &str| {
+        let annotation = format!("hookwright.dev/allowed-namespaces{value}");
+        plane.kubectl(&["annotate", "--overwrite", "service", "crm", "-n", &other, &annotation]).await.unwrap();
+    };
+    annotate(&format!("=elsewhere,{}", shop.namespace)).await;
+    shop.status("crm", "without its port", refused("ServiceUnsupported")).await;
+    let ports = json!({ "selector": { "app": "crm" }, "ports": [{ "port": port }] });
+    plane.apply_json(&service(ports)).await.unwrap();
+    let status = shop.world.wait_ready(&shop.namespace, "subscriptions", "crm").await.unwrap()["status"].clone();
+    assert_eq!(status["endpointHost"], format!("crm.{other}.svc"));
+    shop.publish(&shop.event("order.created", "{}")).await;
+    let requests = receiver.wait_count("/hooks", 1, SOON).await.unwrap();
+    assert_eq!(requests[0].header("host"), format!("crm.{other}.svc:{port}"));
+
+    annotate("-").await;
+    let stopped =
+        |status: &Value| refused("RefNotPermitted")(status) && condition(status, "Delivering")["reason"] == "Refused";
+    shop.status("crm", "shut out again", stopped).await;
 }

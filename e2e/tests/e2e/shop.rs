@@ -32,6 +32,9 @@ pub(crate) const TIMEOUT: &str = "--timeout=120s";
 /// A namespace to which the shared world's settings give streams and subjects that don't bear its name.
 pub(crate) const TENANT: &str = "tenant";
 
+/// A namespace that may have one Subscription in the shared world, and streams of 64Mi.
+pub(crate) const FEW: &str = "few";
+
 /// How many EventSchemas a Producer may have in the shared world.
 pub(crate) const EVENT_SCHEMAS: usize = 20;
 
@@ -74,8 +77,9 @@ pub(crate) async fn plane() -> (&'static ControlPlane, RwLockReadGuard<'static, 
 pub(crate) async fn shared() -> (Shop<'static>, RwLockReadGuard<'static, ()>) {
     let machine = MACHINE.read().await;
     let tenancy = json!({ TENANT: { "subjects": ["legacy.orders.>"], "streams": ["LEGACY", "tenant-*"] } });
-    let operator =
-        json!({ "secretRefresh": "4s", "limits": { "eventSchemasPerProducer": EVENT_SCHEMAS }, "tenancy": tenancy });
+    let quotas = json!({ "namespaces": { FEW: { "subscriptions": 1, "streamBytes": "64Mi" } } });
+    let limits = json!({ "eventSchemasPerProducer": EVENT_SCHEMAS });
+    let operator = json!({ "secretRefresh": "4s", "limits": limits, "tenancy": tenancy, "quotas": quotas });
     let start = || World::start(Options { dispatchers: 2, operator, ..Options::default() });
     let world = WORLD.get_or_try_init(start).await.unwrap();
     (Shop::open(world, json!({})).await, machine)

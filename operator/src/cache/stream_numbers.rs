@@ -7,6 +7,8 @@ use std::time::Duration;
 use async_nats::jetstream::stream::Info;
 use hookwright_core::nats::ids::ProducerUid;
 use hookwright_crds::{Producer, StreamStatus};
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::runtime::reflector::ObjectRef;
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -20,10 +22,13 @@ const EVERY: Duration = Duration::from_secs(5);
 /// Returns the numbers of a stream, as status shows them.
 pub(crate) fn numbers(stream: &Info) -> StreamStatus {
     let number = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+    // To the second.
+    let oldest = Timestamp::from_second(stream.state.first_timestamp.unix_timestamp());
     StreamStatus {
         name: stream.config.name.clone(),
         messages: number(stream.state.messages),
         bytes: number(stream.state.bytes),
+        oldest_event_time: oldest.ok().filter(|_| stream.state.messages > 0).map(Time),
         first_sequence: number(stream.state.first_sequence),
         last_sequence: number(stream.state.last_sequence),
     }

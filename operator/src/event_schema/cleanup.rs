@@ -25,8 +25,12 @@ pub(crate) async fn cleanup(schema: &EventSchema, ctx: &Context) -> Result<(), R
     ctx.schema_checks.forget(&uid);
     let producer = schema.producer_ref();
     // Another EventSchema may be accepted now, if this one was in its way.
-    let stood_back = |other: &EventSchema| other.spec.type_ == schema.spec.type_ || was_crowded_out(other);
-    for other in ctx.schemas.of_producer(&producer).into_iter().filter(|other| stood_back(other)) {
+    let stood_back = |other: &EventSchema| {
+        other.producer_ref() == producer && other.spec.type_ == schema.spec.type_ || was_crowded_out(other)
+    };
+    let neighbours =
+        ctx.schemas.store.state_filter(|other| other.namespace() == schema.namespace() && stood_back(other));
+    for other in neighbours {
         ctx.triggers.schemas.reconcile(ObjectRef::from_obj(&*other));
     }
     ctx.triggers.producer_soon(producer);
@@ -36,5 +40,6 @@ pub(crate) async fn cleanup(schema: &EventSchema, ctx: &Context) -> Result<(), R
 fn was_crowded_out(schema: &EventSchema) -> bool {
     let conditions = schema.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
     let accepted = find(conditions, ConditionType::Accepted);
-    accepted.is_some_and(|accepted| accepted.reason == Reason::TooManyEventSchemas.as_str())
+    let reasons = [Reason::TooManyEventSchemas, Reason::QuotaExceeded].map(Reason::as_str);
+    accepted.is_some_and(|accepted| reasons.contains(&accepted.reason.as_str()))
 }

@@ -7,12 +7,14 @@ use hookwright_core::nats::names::{CONFIG_BUCKET, ConfigKey};
 use hookwright_core::record::{self, EventSchemaRecord};
 use hookwright_core::schema::VersionedSchema;
 use hookwright_core::schema::digest;
-use hookwright_crds::{EventSchema, PublishedVersion};
+use hookwright_crds::{EventSchema, PublishedVersion, Reason};
 use kube::{Resource, ResourceExt};
 
 use crate::cache::references::RefersToProducer;
 use crate::context::Context;
 use crate::nats::jetstream::JsResult;
+use crate::quotas;
+use crate::refusal::Refusal;
 
 /// What the EventSchema is checked against.
 #[derive(Debug, Default)]
@@ -21,8 +23,8 @@ pub(super) struct Fetched {
     pub(super) producer: Option<ProducerUid>,
     /// The name of an older EventSchema for the same type, if there is one.
     pub(super) older: Option<String>,
-    /// The highest number of EventSchemas of a Producer, if other EventSchemas have used it up.
-    pub(super) crowded: Option<usize>,
+    /// Why other EventSchemas leave no room for this one, if they do.
+    pub(super) crowded: Option<Refusal>,
     /// The versions that were accepted once, by the status and by the record that dispatchers have.
     pub(super) published: Vec<PublishedVersion>,
     /// The versions that dispatchers have.
@@ -50,7 +52,7 @@ pub(super) async fn fetch(schema: &Arc<EventSchema>, uid: &EventSchemaUid, ctx: 
         }
     }
     let rivals = ctx.schemas.of_producer(&schema.producer_ref());
-    let crowded = crowded(schema, &rivals, ctx).then_some(ctx.settings.limits.event_schemas_per_producer);
+    let crowded = no_room(schema, &rivals, ctx);
     Ok(Fetched { producer, older: older(schema, &rivals, ctx), crowded, published, in_force })
 }
 
@@ -66,10 +68,25 @@ fn is_accepted(schema: &Arc<EventSchema>, ctx: &Context) -> bool {
     latest.status.as_ref().is_some_and(|status| status.latest.is_some())
 }
 
+/// Returns why the others of the Producer, or of the namespace, leave no room for this EventSchema, if they do.
+fn no_room(schema: &Arc<EventSchema>, rivals: &[Arc<EventSchema>], ctx: &Context) -> Option<Refusal> {
+    let most = ctx.settings.limits.event_schemas_per_producer;
+    if crowded(schema, rivals, most, ctx) {
+        let message = format!("The Producer has {most} other EventSchemas already, and may have no more.");
+        return Some(Refusal::new(Reason::TooManyEventSchemas, message));
+    }
+    let namespace = schema.namespace();
+    let all = ctx
+        .schemas
+        .store
+        .state_filter(|other| other.meta().deletion_timestamp.is_none() && other.namespace() == namespace);
+    let most = ctx.settings.quotas.of(&namespace.unwrap_or_default()).event_schemas;
+    crowded(schema, &all, most, ctx).then(|| quotas::beyond("EventSchemas", most))
+}
+
 /// Returns whether others leave no room for this EventSchema. The older ones count, whether they are accepted or not,
 /// and so do all that were accepted.
-fn crowded(schema: &Arc<EventSchema>, rivals: &[Arc<EventSchema>], ctx: &Context) -> bool {
-    let most = ctx.settings.limits.event_schemas_per_producer;
+fn crowded(schema: &Arc<EventSchema>, rivals: &[Arc<EventSchema>], most: usize, ctx: &Context) -> bool {
     let counts = |rival: &&Arc<EventSchema>| {
         rival.uid() != schema.uid() && (age(rival, ctx) < age(schema, ctx) || is_accepted(rival, ctx))
     };

@@ -37,12 +37,11 @@ pub(super) fn validate(
         let message = format!("EventSchema {older:?} has type {event_type:?} as well, and is older.");
         return Err(Refusal::new(Reason::TypeConflict, message));
     }
-    if let Some(most) = fetched.crowded
+    if let Some(refusal) = &fetched.crowded
         // An EventSchema that is in force stays accepted.
         && fetched.in_force.is_empty()
     {
-        let message = format!("The Producer has {most} other EventSchemas already, and may have no more.");
-        return Err(Refusal::new(Reason::TooManyEventSchemas, message));
+        return Err(refusal.clone());
     }
     let versions = object.spec.versions.iter().map(version).collect::<Result<Vec<_>, Refusal>>()?;
     for version in &versions {
@@ -161,7 +160,8 @@ pub(super) mod tests {
         assert_eq!(refusal.message, "Version 1: the schema's JSON is nested too deep to be read.");
         let rival = Fetched { older: Some("first".into()), ..Fetched::default() };
         assert_eq!(refused(schema(json!({})), &rival).0, "TypeConflict");
-        let mut crowded = Fetched { crowded: Some(100), ..Fetched::default() };
+        let mut crowded =
+            Fetched { crowded: Some(Refusal::new(Reason::TooManyEventSchemas, "x")), ..Fetched::default() };
         assert_eq!(refused(schema(json!({})), &crowded).0, "TooManyEventSchemas");
         crowded.in_force = validated(schema(json!({})), &none).unwrap().versions;
         assert!(validated(schema(json!({})), &crowded).is_ok(), "it has its place");

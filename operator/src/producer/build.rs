@@ -38,8 +38,8 @@ pub(crate) fn build(producer: ValidatedProducer) -> Plan {
             Storage::Memory => StorageType::Memory,
         },
         num_replicas: producer.replicas,
-        max_age: producer.max_age.unwrap_or_default(),
-        max_bytes: producer.max_bytes.unwrap_or(-1),
+        max_age: producer.max_age,
+        max_bytes: producer.max_bytes,
         max_message_size: producer.max_message_size,
         discard: match producer.discard {
             Discard::Old => DiscardPolicy::Old,
@@ -83,9 +83,7 @@ impl Plan {
         wanted.storage = self.stream.storage;
         wanted.num_replicas = self.stream.num_replicas;
         wanted.max_age = self.stream.max_age;
-        if live.max_bytes > 0 || self.stream.max_bytes > 0 {
-            wanted.max_bytes = self.stream.max_bytes;
-        }
+        wanted.max_bytes = self.stream.max_bytes;
         wanted.max_message_size = self.stream.max_message_size;
         wanted.discard = self.stream.discard;
         wanted.duplicate_window = self.stream.duplicate_window;
@@ -231,7 +229,7 @@ mod tests {
         live.retention = RetentionPolicy::Interest;
         live.subjects = vec!["shop.b".into()];
         let fixed = plan.changed(&live).unwrap();
-        assert_eq!((fixed.max_bytes, fixed.subjects.as_slice()), (-1, ["shop.a".to_owned()].as_slice()));
+        assert_eq!((fixed.max_bytes, fixed.subjects.as_slice()), (1 << 30, ["shop.a".to_owned()].as_slice()));
         assert_eq!((fixed.description.as_deref(), fixed.retention), (Some("kept"), RetentionPolicy::Limits));
         live.metadata.insert(names::STREAM_OWNER.into(), "p-2".into());
         assert!(!plan.owns(&live));

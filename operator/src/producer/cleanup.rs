@@ -13,6 +13,7 @@ use tracing::info;
 use super::{build, referrers, validate};
 use crate::context::Context;
 use crate::nats::jetstream::{JetStream, JsResult, created};
+use crate::quotas;
 use crate::reconcile::deletion;
 use crate::reconcile::error::ReconcileError;
 use crate::tenancy::is_stream_name;
@@ -29,6 +30,14 @@ pub(crate) async fn cleanup(producer: &Producer, ctx: &Context) -> Result<(), Re
     ctx.stream_heads.forget(&uid);
     ctx.triggers.producers.settled(&ObjectRef::from_obj(producer));
     referrers::trigger(ctx, producer);
+    // One that had no room may have it now.
+    let is_beyond = |other: &Producer| {
+        let conditions = other.status.as_ref().and_then(|status| status.conditions.as_deref());
+        other.namespace() == producer.namespace() && quotas::is_beyond(conditions)
+    };
+    for waiting in ctx.producers.store.state_filter(is_beyond) {
+        ctx.triggers.producers.reconcile(ObjectRef::from_obj(&*waiting));
+    }
     Ok(())
 }
 

@@ -12,6 +12,7 @@ use hookwright_crds::{
 };
 use kube::{Resource, ResourceExt};
 
+use crate::quotas::Quota;
 use crate::refusal::Refusal;
 use crate::tenancy::{Tenancy, is_stream_name, is_subject};
 
@@ -19,6 +20,8 @@ use crate::tenancy::{Tenancy, is_stream_name, is_subject};
 const HEADROOM: usize = 32 * 1024;
 /// The default of NATS.
 const DUPLICATE_WINDOW: Duration = Duration::from_secs(120);
+/// How long a stream keeps an event that says nothing of it. Without a bound every installation fills up one day.
+const MAX_AGE: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// A Producer that is valid and keeps to its namespace.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,8 +35,8 @@ pub(crate) struct ValidatedProducer {
     pub(crate) subjects: Vec<String>,
     pub(crate) storage: Storage,
     pub(crate) replicas: usize,
-    pub(crate) max_age: Option<Duration>,
-    pub(crate) max_bytes: Option<i64>,
+    pub(crate) max_age: Duration,
+    pub(crate) max_bytes: i64,
     pub(crate) max_message_size: i32,
     pub(crate) discard: Discard,
     pub(crate) duplicate_window: Duration,
@@ -58,12 +61,14 @@ pub(crate) fn validate(
     uid: &ProducerUid,
     max_payload: usize,
     tenancy: &Tenancy,
+    quota: &Quota,
 ) -> Result<ValidatedProducer, Refusal> {
     let namespace = producer.namespace().unwrap_or_default();
     let default = Stream::default();
     let stream = producer.spec.stream.as_ref().unwrap_or(&default);
-    let max_age = duration("stream.maxAge", stream.max_age.as_ref())?;
-    let window = duration("stream.duplicateWindow", stream.duplicate_window.as_ref())?;
+    let max_age = within("stream.maxAge", stream.max_age.as_ref(), MAX_AGE, quota.max_age)?;
+    let window = stream.duplicate_window.as_ref();
+    let window = within("stream.duplicateWindow", window, DUPLICATE_WINDOW.min(max_age), quota.duplicate_window)?;
     Ok(ValidatedProducer {
         uid: uid.clone(),
         generation: producer.meta().generation.unwrap_or_default(),
@@ -71,14 +76,16 @@ pub(crate) fn validate(
         stream: allowed_stream(producer, &namespace, tenancy)?,
         subjects: allowed_subjects(producer, &namespace, tenancy)?,
         storage: stream.storage.unwrap_or_default(),
-        replicas: usize::try_from(stream.replicas.unwrap_or(1))
-            .map_err(|_| invalid("stream.replicas is negative".to_owned()))?,
+        replicas: replicas(stream.replicas.unwrap_or(1), quota)?,
         max_age,
-        max_bytes: stream.max_bytes.as_ref().map(|bytes| limit("stream.maxBytes", bytes)).transpose()?,
+        max_bytes: match &stream.max_bytes {
+            Some(bytes) => limit("stream.maxBytes", bytes)?,
+            None => i64::try_from(quota.default_max_bytes).unwrap_or(i64::MAX),
+        },
         max_message_size: message_size(stream.max_message_size.as_ref(), max_payload)?,
         discard: stream.discard.unwrap_or_default(),
         deletion_policy: stream.deletion_policy.unwrap_or_default(),
-        duplicate_window: window.unwrap_or_else(|| max_age.map_or(DUPLICATE_WINDOW, |age| age.min(DUPLICATE_WINDOW))),
+        duplicate_window: window,
         event_type: event_type(producer.spec.event_type.as_ref())?,
         validation: match producer.spec.validation.unwrap_or_default() {
             hookwright_crds::Validation::Ignore => Validation::Ignore,
@@ -120,10 +127,34 @@ fn allowed_subjects(producer: &Producer, namespace: &str, tenancy: &Tenancy) -> 
     Ok(subjects.clone())
 }
 
-fn duration(field: &str, value: Option<&hookwright_crds::Duration>) -> Result<Option<Duration>, Refusal> {
-    let Some(value) = value else { return Ok(None) };
+/// Returns the duration, or the default as far as it is allowed.
+fn within(
+    field: &str,
+    value: Option<&hookwright_crds::Duration>,
+    default: Duration,
+    most: Duration,
+) -> Result<Duration, Refusal> {
+    let Some(value) = value else { return Ok(default.min(most)) };
     let read = value.to_std().filter(|duration| !duration.is_zero() && u64::try_from(duration.as_nanos()).is_ok());
-    read.map(Some).ok_or_else(|| invalid(format!("{field} {value} can't be used as a duration.")))
+    match read {
+        None => Err(invalid(format!("{field} {value} can't be used as a duration."))),
+        Some(read) if read > most => {
+            let message =
+                format!("{field} {value} is longer than the {} s that the namespace may have.", most.as_secs());
+            Err(Refusal::new(Reason::QuotaExceeded, message))
+        }
+        Some(read) => Ok(read),
+    }
+}
+
+fn replicas(given: i32, quota: &Quota) -> Result<usize, Refusal> {
+    let replicas = usize::try_from(given).map_err(|_| invalid("stream.replicas is negative.".to_owned()))?;
+    if replicas > quota.replicas {
+        let message =
+            format!("stream.replicas {given} is more than the {} that the namespace may have.", quota.replicas);
+        return Err(Refusal::new(Reason::QuotaExceeded, message));
+    }
+    Ok(replicas)
 }
 
 fn limit(field: &str, value: &Quantity) -> Result<i64, Refusal> {
@@ -171,7 +202,7 @@ pub(crate) mod tests {
     }
 
     fn validated_in(producer: &Producer) -> Result<ValidatedProducer, Refusal> {
-        validate(producer, &ProducerUid::parse("p-1").unwrap(), 1 << 20, &Tenancy::default())
+        validate(producer, &ProducerUid::parse("p-1").unwrap(), 1 << 20, &Tenancy::default(), &Quota::default())
     }
 
     pub(crate) fn validated(spec: &Value) -> Result<ValidatedProducer, Refusal> {
@@ -183,7 +214,8 @@ pub(crate) mod tests {
         let valid = validated(&json!({ "subjects": ["shop.>"] })).unwrap();
         assert_eq!(valid.stream, "shop_orders");
         assert_eq!(valid.max_message_size, (1 << 20) - 32 * 1024);
-        assert_eq!((valid.duplicate_window, valid.max_age), (DUPLICATE_WINDOW, None));
+        assert_eq!((valid.duplicate_window, valid.max_age), (DUPLICATE_WINDOW, MAX_AGE));
+        assert_eq!(valid.max_bytes, 1 << 30);
         let valid = validated(&json!({ "subjects": ["shop.>"], "stream": { "maxAge": "30s" } })).unwrap();
         assert_eq!(valid.duplicate_window, Duration::from_secs(30));
     }
@@ -212,6 +244,9 @@ pub(crate) mod tests {
             (with(json!({ "maxBytes": -1 })), Reason::Invalid),
             (with(json!({ "maxMessageSize": "1Mi" })), Reason::Invalid),
             (with(json!({ "replicas": -1 })), Reason::Invalid),
+            (with(json!({ "replicas": 6 })), Reason::QuotaExceeded),
+            (with(json!({ "maxAge": "9000h" })), Reason::QuotaExceeded),
+            (with(json!({ "duplicateWindow": "2h" })), Reason::QuotaExceeded),
         ] {
             assert_eq!(validated(&spec).unwrap_err().reason, want, "{spec}");
         }

@@ -1,5 +1,6 @@
 //! Step 3: builds the record, with its secrets in the clear.
 
+use hookwright_core::destination::egress::Egress;
 use hookwright_core::position::Flow;
 use hookwright_core::record::{Identity, SubscriptionRecord, VERSION};
 use hookwright_core::seal::Secret;
@@ -10,6 +11,7 @@ use super::fetch::{Fetched, FoundProducer, Generated};
 use super::validate::{SecretSource, ValidatedSubscription};
 use crate::refusal::Refusal;
 use crate::secrets::{self, Use};
+use crate::services;
 
 /// Something that the spec refers to can't be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,6 +44,7 @@ pub(crate) fn not_permitted(producer: &ObjectRef<Producer>) -> Unresolved {
 pub(crate) fn build(
     subscription: &ValidatedSubscription,
     fetched: &Fetched,
+    egress: &Egress,
 ) -> Result<SubscriptionRecord<Secret>, Unresolved> {
     let producer = producer(&subscription.producer, fetched.producer.as_ref())?;
     let lookup = |reference: &SecretKeyRef, purpose| {
@@ -57,12 +60,16 @@ pub(crate) fn build(
             secrets::header(&key.name, &key.key, &lookup(&key, Use::Endpoint)?).map(Secret::new)
         }
     };
+    let namespace = &subscription.identity.namespace;
+    let resolve = |reference| services::resolve(namespace, reference, fetched.service.as_deref(), egress.of(namespace));
+    let mut destination = subscription.destination.clone().try_map(read)?;
+    destination.service = subscription.service.as_ref().map(resolve).transpose()?;
     Ok(SubscriptionRecord {
         version: VERSION,
         identity: subscription.identity.clone(),
         producer: producer.uid.clone(),
         select: subscription.select.clone(),
-        destination: Some(subscription.destination.clone().try_map(read)?),
+        destination: Some(destination),
         delivery: subscription.delivery.clone(),
         // What is left out follows from the record that is replaced.
         flow: Flow { suspended: subscription.suspended, resume: subscription.resume, skip_to: None },
@@ -155,23 +162,24 @@ mod tests {
         let mut fetched = found(Some(Ok(())));
         let (keys, tokens) = (secret(&[("new", WHSEC)], "signing"), secret(&[("token", "Bearer hush\n")], "endpoint"));
         fetched.secrets = secret_map(vec![("keys", Some(keys)), ("tokens", Some(tokens))]);
-        let record = build(&validated(&given()).unwrap(), &fetched).unwrap();
+        let record = build(&validated(&given()).unwrap(), &fetched, &Egress::default()).unwrap();
         let destination = record.destination.unwrap();
         assert_eq!((record.identity.generation, record.producer.as_str()), (2, "p-1"));
         assert_eq!(destination.url, "https://example.com/");
         assert_eq!(destination.signing, [Secret::new(WHSEC.into())]);
         assert_eq!(destination.headers[1].value, HeaderValue::Secret(Secret::new("Bearer hush".into())));
-        let generated = build(&validated(&json!({})).unwrap(), &found(Some(Ok(())))).unwrap();
+        let generated = build(&validated(&json!({})).unwrap(), &found(Some(Ok(()))), &Egress::default()).unwrap();
         assert_eq!(generated.destination.unwrap().signing, [Secret::new(WHSEC.into())]);
     }
 
     #[test]
     fn what_can_not_be_resolved() {
-        let reason = |patch: &Value, fetched: &Fetched| match build(&validated(patch).unwrap(), fetched) {
-            Err(Unresolved::Broken(refusal) | Unresolved::NotPermitted(refusal)) => refusal.reason.as_str(),
-            Err(Unresolved::Waiting(_)) => "Waiting",
-            Ok(_) => "Ok",
-        };
+        let reason =
+            |patch: &Value, fetched: &Fetched| match build(&validated(patch).unwrap(), fetched, &Egress::default()) {
+                Err(Unresolved::Broken(refusal) | Unresolved::NotPermitted(refusal)) => refusal.reason.as_str(),
+                Err(Unresolved::Waiting(_)) => "Waiting",
+                Ok(_) => "Ok",
+            };
         let none = json!({});
         assert_eq!(reason(&none, &Fetched::default()), "ProducerNotFound");
         assert_eq!(reason(&none, &found(None)), "Waiting");

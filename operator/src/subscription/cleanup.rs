@@ -12,6 +12,7 @@ use crate::cache::references::RefersToProducer;
 use crate::context::Context;
 use crate::nats::jetstream::{JetStream, JsResult};
 use crate::nats::tombstones;
+use crate::quotas;
 use crate::reconcile::deletion;
 use crate::reconcile::error::ReconcileError;
 
@@ -23,6 +24,14 @@ pub(crate) async fn cleanup(subscription: &Subscription, ctx: &Context) -> Resul
     deletion::or_let_go(result, subscription, timeout, &ctx.status.recorder).await?;
     ctx.subscriptions.own_writes.forget(uid.as_str());
     ctx.triggers.producer_soon(subscription.producer_ref());
+    // One that had no room may have it now.
+    let is_beyond = |other: &Subscription| {
+        let conditions = other.status.as_ref().and_then(|status| status.conditions.as_deref());
+        other.namespace() == subscription.namespace() && quotas::is_beyond(conditions)
+    };
+    for waiting in ctx.subscriptions.store.state_filter(is_beyond) {
+        ctx.triggers.subscriptions.reconcile(ObjectRef::from_obj(&*waiting));
+    }
     Ok(())
 }
 

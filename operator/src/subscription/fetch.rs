@@ -1,4 +1,4 @@
-//! Step 1: reads the Producer and the Secrets that the Subscription refers to.
+//! Step 1: reads the Producer, the Service and the Secrets that the Subscription refers to.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use hookwright_crds::{
     ConditionStatus, ConditionType, DEFAULT_SIGNING_KEY, Delivery, Producer, SecretKeyRef, Subscription,
 };
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::api::core::v1::{Secret, Service};
 use kube::{Resource, ResourceExt};
 
 use super::signing::{self, Former, GeneratedKeys};
@@ -45,6 +45,8 @@ pub(crate) struct Fetched {
     pub(crate) producer: Option<FoundProducer>,
     /// Whether the Producer exists and can't be read: nobody knows what it says.
     pub(crate) producer_unreadable: bool,
+    /// The Service that `endpoint.serviceRef` names, if it exists.
+    pub(crate) service: Option<Arc<Service>>,
     /// The Secrets by name; none for one that doesn't exist.
     pub(crate) secrets: HashMap<String, Option<Secret>>,
     /// The Secrets with generated keys if the spec names no key.
@@ -84,6 +86,10 @@ pub(crate) async fn fetch(
         // Without a grant nothing is served, whatever the Secrets are. A Secret that can't be read must not keep the
         // record in place.
         return Ok(fetched);
+    }
+    if let Some(reference) = &subscription.spec.endpoint.service_ref {
+        let namespace = subscription.namespace().unwrap_or_default();
+        fetched.service = ctx.services.find(&namespace, reference).await;
     }
     for (name, keys) in given_keys(subscription) {
         let secret = secrets::get(&ctx.secrets, subscription, &name, &keys).await?;

@@ -161,7 +161,10 @@ pub(crate) async fn write(
 ) -> Result<(), StatusError> {
     let generation = subscription.meta().generation.unwrap_or_default();
     let conditions = conditions::dated(judgements, conditions_of(subscription), generation, conditions::now());
-    let host = Url::parse(&subscription.spec.endpoint.url).ok().and_then(|url| url.host_str().map(str::to_owned));
+    let (endpoint, namespace) = (&subscription.spec.endpoint, subscription.namespace().unwrap_or_default());
+    let host = endpoint.service_ref.as_ref().map(|reference| reference.host(&namespace));
+    let host_of = |url: &String| Url::parse(url).ok()?.host_str().map(str::to_owned);
+    let host = host.or_else(|| endpoint.url.as_ref().and_then(host_of));
     let new = SubscriptionStatus {
         observed_generation: Some(generation),
         conditions: Some(conditions),

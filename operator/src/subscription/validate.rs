@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use hookwright_core::delivery::policy::DeliveryPolicy;
-use hookwright_core::destination::egress::{self, EgressPolicy};
+use hookwright_core::destination::egress::{self, Egress, EgressPolicy};
 use hookwright_core::destination::{self, Destination, HeaderValue};
 use hookwright_core::event::event_type::EventTypePattern;
 use hookwright_core::nats::ids::SubscriptionUid;
@@ -11,7 +11,7 @@ use hookwright_core::record::Identity;
 use hookwright_core::select::Selection;
 use hookwright_core::select::filter::{Filter, Filters};
 use hookwright_crds::PolicyError;
-use hookwright_crds::{Header, Reason, SecretKeyRef, StartFrom, StartPosition, Subscription};
+use hookwright_crds::{Endpoint, Header, Reason, SecretKeyRef, ServiceRef, StartFrom, StartPosition, Subscription};
 use http::HeaderName;
 use jiff::Timestamp;
 use kube::{Resource, ResourceExt};
@@ -28,7 +28,9 @@ pub(crate) struct ValidatedSubscription {
     /// The Producer's name.
     pub(crate) producer: String,
     pub(crate) select: Selection,
+    /// Where the events go; the address of a Service is still to be found.
     pub(crate) destination: Destination<SecretSource>,
+    pub(crate) service: Option<ServiceRef>,
     pub(crate) delivery: DeliveryPolicy,
     pub(crate) start: StartAt,
     pub(crate) suspended: bool,
@@ -67,9 +69,9 @@ pub(crate) fn validate(
     uid: &SubscriptionUid,
     generated: Option<&GeneratedKeys>,
     policy: Result<DeliveryPolicy, PolicyError>,
-    egress: &EgressPolicy,
+    egress: &Egress,
 ) -> Result<ValidatedSubscription, Refusal> {
-    let spec = &subscription.spec;
+    let (spec, namespace) = (&subscription.spec, subscription.namespace().unwrap_or_default());
     let signing: Vec<_> = match &spec.signing {
         None => {
             generated.iter().flat_map(|keys| keys.secrets()).map(str::to_owned).map(SecretSource::Generated).collect()
@@ -83,16 +85,18 @@ pub(crate) fn validate(
         identity: Identity {
             uid: uid.clone(),
             generation: subscription.meta().generation.unwrap_or_default(),
-            namespace: subscription.namespace().unwrap_or_default(),
+            namespace: namespace.clone(),
             name: subscription.name_any(),
         },
         producer: spec.producer_ref.name.clone(),
         select: Selection { event_types: event_types(subscription)?, filters: filters(subscription)? },
         destination: Destination {
-            url: allowed(url(&spec.endpoint.url)?, egress)?.to_string(),
+            url: endpoint_url(&spec.endpoint, &namespace, egress)?.to_string(),
+            service: None,
             headers: headers(spec.endpoint.headers.as_deref().unwrap_or_default())?,
             signing,
         },
+        service: spec.endpoint.service_ref.clone(),
         delivery: policy.map_err(|error| invalid(&format!("{error}.")))?,
         start: start(subscription)?,
         suspended: spec.suspend.unwrap_or_default(),
@@ -147,8 +151,17 @@ fn filters(subscription: &Subscription) -> Result<Vec<Filter>, Refusal> {
     }
 }
 
-fn url(text: &str) -> Result<Url, Refusal> {
-    let refuse = |why: &str| Err(invalid(&format!("endpoint.url {why}.")));
+/// Returns the URL of the endpoint. The URL of a Service need not keep to the egress rules.
+fn endpoint_url(endpoint: &Endpoint, namespace: &str, egress: &Egress) -> Result<Url, Refusal> {
+    match (&endpoint.url, &endpoint.service_ref) {
+        (Some(text), None) => allowed(url("endpoint.url", text)?, egress.of(namespace)),
+        (None, Some(reference)) => url("endpoint.serviceRef", &reference.url(namespace)),
+        _ => Err(invalid("endpoint needs exactly one of url and serviceRef.")),
+    }
+}
+
+fn url(field: &str, text: &str) -> Result<Url, Refusal> {
+    let refuse = |why: &str| Err(invalid(&format!("{field} {why}.")));
     let Ok(url) = Url::parse(text) else { return refuse("is not a URL") };
     if !matches!(url.scheme(), "http" | "https") {
         return refuse("must begin with https:// or http://");
@@ -185,6 +198,10 @@ fn allowed(url: Url, egress: &EgressPolicy) -> Result<Url, Refusal> {
              installation's administrator add the address to egress.allowedCIDRs"
                 .to_owned()
         }
+        Forbidden::Denied(_) => "this address is not allowed in this installation".to_owned(),
+        Forbidden::Host(_) => "this host is not among those that this namespace may send to: have the installation's \
+             administrator add it to egress.allowedHosts"
+            .to_owned(),
         other => other.to_string(),
     };
     Err(Refusal::new(Reason::EndpointNotAllowed, format!("endpoint.url: {why}.")))
@@ -265,18 +282,21 @@ pub(crate) mod tests {
 
     #[test]
     fn a_url_that_the_installation_forbids_is_refused_and_the_message_says_what_to_do() {
+        let hosts = ["example.com", "localhost", "10.0.0.1", "169.254.169.254"];
+        let egress: Egress =
+            serde_json::from_value(json!({ "namespaces": { "shop": { "allowedHosts": hosts } } })).unwrap();
         for (url, says) in [
             ("https://example.com/", None),
             ("http://localhost/", Some("use an https URL")),
             ("https://localhost/", Some("reachable from outside")),
             ("https://example.com:8080/", Some("port 8080 is not allowed")),
             ("https://10.0.0.1/", Some("egress.allowedCIDRs")),
-            ("https://169.254.169.254/", Some("not a public one")),
+            ("https://169.254.169.254/", Some("not allowed in this installation")),
+            ("https://1.1.1.1/", Some("not among those")),
         ] {
             let object = subscription(&json!({ "endpoint": { "url": url } }));
             let (policy, uid) = (policy::effective(None, None), SubscriptionUid::parse("s-1").unwrap());
-            let refused =
-                validate(&object, &uid, Some(&GeneratedKeys::first("billing")), policy, &EgressPolicy::default()).err();
+            let refused = validate(&object, &uid, Some(&GeneratedKeys::first("billing")), policy, &egress).err();
             assert_eq!(
                 refused.as_ref().map(|refusal| refusal.reason),
                 says.map(|_| Reason::EndpointNotAllowed),
@@ -318,6 +338,32 @@ pub(crate) mod tests {
             "file:///etc/passwd",
         ] {
             assert_eq!(read(url).unwrap_err().reason, Reason::Invalid, "{url}");
+        }
+    }
+
+    #[test]
+    fn the_url_of_a_service() {
+        let read = |reference: Value| {
+            let valid = validated(&json!({ "endpoint": { "serviceRef": reference } }));
+            valid.map(|valid| valid.destination.url).map_err(|refusal| refusal.reason)
+        };
+        for (reference, want) in [
+            (json!({ "name": "crm", "port": 80 }), Ok("http://crm.shop.svc/")),
+            (
+                json!({ "name": "crm", "namespace": "sales", "port": 8443, "scheme": "Https", "path": "/a?b=c" }),
+                Ok("https://crm.sales.svc:8443/a?b=c"),
+            ),
+            (json!({ "name": "crm", "port": 80, "path": "//evil.example/" }), Ok("http://crm.shop.svc//evil.example/")),
+            (json!({ "name": "crm", "port": 0 }), Err(Reason::Invalid)),
+            (json!({ "name": "crm", "port": 80, "path": "@evil.example/" }), Err(Reason::Invalid)),
+            (json!({ "name": "crm", "port": 80, "path": "/#a" }), Err(Reason::Invalid)),
+            (json!({ "name": "a@b", "port": 80 }), Err(Reason::Invalid)),
+        ] {
+            assert_eq!(read(reference.clone()), want.map(str::to_owned), "{reference}");
+        }
+        let both = json!({ "url": "https://example.com/", "serviceRef": { "name": "crm", "port": 80 } });
+        for endpoint in [json!({}), both] {
+            assert_eq!(validated(&json!({ "endpoint": endpoint })).unwrap_err().reason, Reason::Invalid);
         }
     }
 

@@ -22,7 +22,7 @@ fn loader() -> ConfigLoader {
     let key = SealingKey::parse("test", "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=").unwrap();
     let sealing = SealingKeys::new(key, Vec::new()).unwrap();
     let (health, _) = Health::new();
-    let (egress, index) = (EgressPolicy::default(), Index::new());
+    let (egress, index) = (Egress::default(), Index::new());
     ConfigLoader { index, health, positions: Arc::default(), tenants: Arc::default(), sealing, egress }
 }
 

@@ -3,11 +3,15 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use hookwright_core::destination::Destination;
+use hookwright_core::destination::egress::{Egress, EgressPolicy};
+use hookwright_core::seal::Secret;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use url::Url;
 
 use super::*;
+use crate::http::endpoint::Endpoint;
 
 /// Long enough for a busy machine.
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -74,12 +78,20 @@ impl Server {
     }
 }
 
-fn made(dns: &DnsSettings, connections: &ConnectionSettings, egress: &str) -> Sender {
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    Sender::new(dns, connections, serde_json::from_str(egress).unwrap()).unwrap()
+/// A sender, and the rules for what it sends.
+struct Sends {
+    sender: Sender,
+    rules: Arc<EgressPolicy>,
 }
 
-fn sender(egress: &str) -> Sender {
+fn made(dns: &DnsSettings, connections: &ConnectionSettings, egress: &str) -> Sends {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let egress: Egress = serde_json::from_str(egress).unwrap();
+    let sender = Sender::new(dns, connections, egress.proxy(), Metrics::register().0).unwrap();
+    Sends { sender, rules: Arc::clone(egress.of("shop")) }
+}
+
+fn sender(egress: &str) -> Sends {
     made(&DnsSettings::default(), &ConnectionSettings::default(), egress)
 }
 
@@ -87,17 +99,19 @@ const LOOPBACK: &str =
     r#"{"allowedCIDRs": ["127.0.0.0/8", "::1/128"], "allowedPorts": ["1-65535"], "plainHttp": true}"#;
 const IPV4_ALONE: &str = r#"{"allowedCIDRs": ["127.0.0.0/8"], "allowedPorts": ["1-65535"], "plainHttp": true}"#;
 
-fn loopback() -> Sender {
+fn loopback() -> Sends {
     sender(LOOPBACK)
 }
 
-async fn post_within(sender: &Sender, url: &str, body: impl Into<bytes::Bytes>, timeout: Duration) -> Outcome {
-    let (origin, body) = (Arc::new(Origin::of(&Url::parse(url).unwrap()).unwrap()), body.into());
+async fn post_within(sends: &Sends, url: &str, body: impl Into<bytes::Bytes>, timeout: Duration) -> Outcome {
+    let (url, body) = (Url::parse(url).unwrap(), body.into());
+    let origin = Arc::new(Origin::of(&url, &sends.rules).unwrap());
     let head = format!("POST / HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n", body.len()).into_bytes();
-    sender.send(&origin, Request { head, body }, timeout, &Clock::new().unwrap(), || {}).await.outcome
+    let (request, clock) = (Request { head, body }, Clock::new().unwrap());
+    sends.sender.send(&origin, request, timeout, &clock, || {}).await.outcome
 }
 
-async fn post(sender: &Sender, url: &str) -> Outcome {
+async fn post(sender: &Sends, url: &str) -> Outcome {
     post_within(sender, url, "a secret body", TIMEOUT).await
 }
 
@@ -268,15 +282,26 @@ async fn no_body_without_a_trusted_certificate() {
 
 /// A name server that answers for each family with an address, with none, or never.
 async fn name_server(a: Option<&'static [Ipv4Addr]>, aaaa: Option<&'static [Ipv6Addr]>) -> SocketAddr {
+    answering_names(move |_| a, aaaa).await
+}
+
+/// A name server whose answers are not to be kept. `a` gets the number of the query for IPv4 addresses.
+async fn answering_names(
+    a: impl Fn(usize) -> Option<&'static [Ipv4Addr]> + Send + 'static,
+    aaaa: Option<&'static [Ipv6Addr]>,
+) -> SocketAddr {
     let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
     let address = socket.local_addr().unwrap();
     tokio::spawn(async move {
-        let mut query = [0; 512];
+        let (mut query, mut number) = ([0; 512], 0);
         while let Ok((length, from)) = socket.recv_from(&mut query).await {
             // The question follows the header of 12 bytes: labels, their end, the type and the class.
             let end = 12 + query[12..length].iter().position(|byte| *byte == 0).unwrap() + 5;
             let addresses: Option<Vec<Vec<u8>>> = match query[end - 3] {
-                1 => a.map(|a| a.iter().map(|address| address.octets().to_vec()).collect()),
+                1 => {
+                    number += 1;
+                    a(number - 1).map(|a| a.iter().map(|address| address.octets().to_vec()).collect())
+                }
                 28 => aaaa.map(|aaaa| aaaa.iter().map(|address| address.octets().to_vec()).collect()),
                 _ => Some(Vec::new()),
             };
@@ -284,7 +309,7 @@ async fn name_server(a: Option<&'static [Ipv4Addr]>, aaaa: Option<&'static [Ipv6
             let mut answer = [&query[..2], &[0x81, 0x80, 0, 1, 0, addresses.len() as u8, 0, 0, 0, 0]].concat();
             answer.extend_from_slice(&query[12..end]);
             for address in addresses {
-                answer.extend_from_slice(&[0xc0, 12, 0, query[end - 3], 0, 1, 0, 0, 0, 60, 0, address.len() as u8]);
+                answer.extend_from_slice(&[0xc0, 12, 0, query[end - 3], 0, 1, 0, 0, 0, 0, 0, address.len() as u8]);
                 answer.extend_from_slice(&address);
             }
             let _ = socket.send_to(&answer, from).await;
@@ -295,24 +320,24 @@ async fn name_server(a: Option<&'static [Ipv4Addr]>, aaaa: Option<&'static [Ipv6
 
 #[tokio::test]
 async fn names_table() {
-    use OutcomeKind::{Blocked, Delivered, NameNotFound};
+    use OutcomeKind::{Delivered, NameNotFound};
     const V4: Option<&[Ipv4Addr]> = Some(&[Ipv4Addr::LOCALHOST]);
     const V6: Option<&[Ipv6Addr]> = Some(&[Ipv6Addr::LOCALHOST]);
     const MIXED: Option<&[Ipv4Addr]> = Some(&[Ipv4Addr::LOCALHOST, Ipv4Addr::new(10, 0, 0, 1)]);
-    for (egress, a, aaaa, want) in [
-        (LOOPBACK, V4, Some(&[][..]), Delivered),
-        (LOOPBACK, Some(&[][..]), V6, Delivered),
-        (LOOPBACK, V4, V6, Delivered),
+    for (egress, a, aaaa, want, blocked) in [
+        (LOOPBACK, V4, Some(&[][..]), Delivered, 0),
+        (LOOPBACK, Some(&[][..]), V6, Delivered, 0),
+        (LOOPBACK, V4, V6, Delivered, 0),
         // The name server doesn't answer for one family.
-        (LOOPBACK, V4, None, Delivered),
-        (LOOPBACK, None, V6, Delivered),
+        (LOOPBACK, V4, None, Delivered, 0),
+        (LOOPBACK, None, V6, Delivered, 0),
         // One family is forbidden.
-        (IPV4_ALONE, V4, V6, Delivered),
-        (IPV4_ALONE, Some(&[]), V6, Blocked),
+        (IPV4_ALONE, V4, V6, Delivered, 0),
+        (IPV4_ALONE, Some(&[]), V6, NameNotFound, 1),
         // One forbidden address refuses its family.
-        (LOOPBACK, MIXED, V6, Delivered),
-        (LOOPBACK, MIXED, Some(&[]), Blocked),
-        (LOOPBACK, Some(&[]), Some(&[]), NameNotFound),
+        (LOOPBACK, MIXED, V6, Delivered, 0),
+        (LOOPBACK, MIXED, Some(&[]), NameNotFound, 1),
+        (LOOPBACK, Some(&[]), Some(&[]), NameNotFound, 0),
     ] {
         let listens: IpAddr = if a == V4 { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() };
         let listener = TcpListener::bind((listens, 0)).await.unwrap();
@@ -326,11 +351,14 @@ async fn names_table() {
         let dns = DnsSettings { nameservers: vec![name_server(a, aaaa).await] };
         let sender = made(&dns, &ConnectionSettings::default(), egress);
         let url = format!("http://receiver.example.com:{port}/");
+        let start = Instant::now();
         let outcome = tokio::select! {
             outcome = post(&sender, &url) => outcome,
             () = serve => unreachable!(),
         };
-        assert_eq!(outcome.kind, want, "{a:?} {aaaa:?} {egress}");
+        let counted = sender.sender.0.metrics.blocked_attempts.get();
+        assert_eq!((outcome.kind, counted), (want, blocked), "{a:?} {aaaa:?} {egress}");
+        assert!(outcome.kind == Delivered || start.elapsed() >= NAME_FAILS_AFTER, "the time tells why it failed");
     }
 }
 
@@ -341,8 +369,124 @@ async fn a_name_that_resolves_to_forbidden_addresses_is_blocked_before_it_is_dia
     let url = format!("http://localhost:{}/", server.address.port());
     assert_eq!(
         post(&sender(r#"{"allowedPorts": ["1-65535"], "plainHttp": true}"#), &url).await.kind,
-        OutcomeKind::Blocked
+        OutcomeKind::NameNotFound
     );
     assert_eq!(server.counts(), (0, 0));
     assert_eq!(post(&sender(IPV4_ALONE), &url).await.kind, OutcomeKind::Delivered);
+}
+
+/// A listener that must see nothing: no spelling of its address, and no name that resolves to it at the second look, gets
+/// a connection to it.
+#[tokio::test]
+async fn a_forbidden_listener_sees_nothing() {
+    const EGRESS: &str = r#"{"allowedCIDRs": ["127.0.0.2/32"], "allowedPorts": ["1-65535"], "plainHttp": true}"#;
+    const ALLOWED: Option<&[Ipv4Addr]> = Some(&[Ipv4Addr::new(127, 0, 0, 2)]);
+    const FORBIDDEN: Option<&[Ipv4Addr]> = Some(&[Ipv4Addr::LOCALHOST]);
+    let listener = TcpListener::bind((Ipv6Addr::UNSPECIFIED, 0)).await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let seen = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let noted = Arc::clone(&seen);
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            noted.lock().unwrap().push(stream.local_addr().unwrap().ip().to_canonical());
+            let _ = stream.read(&mut [0; 8192]).await;
+            let _ = stream.write_all(OK.as_bytes()).await;
+        }
+    });
+    let rebinds = answering_names(|number| if number % 2 == 0 { ALLOWED } else { FORBIDDEN }, Some(&[])).await;
+    let dns = DnsSettings { nameservers: vec![rebinds] };
+    let sends = made(&dns, &ConnectionSettings { max_age: Duration::ZERO }, EGRESS);
+    let hosts = [
+        "127.0.0.1",
+        "127.1",
+        "0177.0.0.1",
+        "0x7f000001",
+        "2130706433",
+        "127.0.0.1.",
+        "0.0.0.0",
+        "0",
+        "[::]",
+        "[::1]",
+        "[::ffff:127.0.0.1]",
+        "[::ffff:7f00:1]",
+        "[::127.0.0.1]",
+        "[64:ff9b::7f00:1]",
+        "localhost",
+        "localhost.",
+        "①②⑦.0.0.1",
+        "user@127.0.0.1",
+        "127.0.0.2@127.0.0.1",
+        "127.0.0.2.rebind.example",
+        "127.0.0.2.rebind.example",
+        "127.0.0.2.rebind.example.",
+        "127.0.0.2",
+    ];
+    for host in hosts {
+        let destination = Destination {
+            url: format!("http://{host}:{port}/"),
+            service: None,
+            headers: Vec::new(),
+            signing: vec![Secret::new("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw".to_owned())],
+        };
+        if let Ok(endpoint) = Endpoint::prepare(&destination, &sends.rules) {
+            let request = Request { head: endpoint.head.clone(), body: "x".into() };
+            let clock = Clock::new().unwrap();
+            sends.sender.send(&endpoint.origin, request, TIMEOUT, &clock, || {}).await;
+        }
+    }
+    let seen = seen.lock().unwrap();
+    assert!(!seen.is_empty() && seen.iter().all(|ip| *ip == Ipv4Addr::new(127, 0, 0, 2)), "{seen:?}");
+}
+
+/// A proxy that connects to `to`, whatever it is asked for, and remembers what it was asked, or gives another answer.
+async fn proxy(to: SocketAddr, answer: &'static str) -> (SocketAddr, Arc<std::sync::Mutex<Vec<String>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (address, asked) = (listener.local_addr().unwrap(), Arc::new(std::sync::Mutex::new(Vec::new())));
+    let noted = Arc::clone(&asked);
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                head.push(stream.read_u8().await.unwrap());
+            }
+            noted.lock().unwrap().push(String::from_utf8(head).unwrap());
+            let _ = stream.write_all(answer.as_bytes()).await;
+            tokio::spawn(async move {
+                let mut server = TcpStream::connect(to).await.unwrap();
+                let _ = tokio::io::copy_bidirectional(&mut stream, &mut server).await;
+            });
+        }
+    });
+    (address, asked)
+}
+
+#[tokio::test]
+async fn everything_but_a_service_goes_through_the_proxy_by_its_name() {
+    use OutcomeKind::{Delivered, NameNotFound, TlsFailed};
+    const MADE: &str = "HTTP/1.1 200 Connection established\r\n\r\n";
+    let credentials = std::env::temp_dir().join(format!("hookwright-proxy-{:016x}", rand::random::<u64>()));
+    std::fs::write(&credentials, "user:hush\n").unwrap();
+    let http = Server::answering(&[OK]).await;
+    // A server that can't agree on TLS sends such an alert.
+    let tls = Server::answering(&["\u{15}\u{3}\u{3}\0\u{2}\u{2}("]).await;
+    for (server, answer, url, asked, want, failures) in [
+        (&http, MADE, "http://receiver.example.com:8080/", "CONNECT receiver.example.com:8080", Delivered, 0),
+        (&http, MADE, "http://[2001:db8::1]:8080/", "CONNECT [2001:db8::1]:8080", Delivered, 0),
+        (&tls, MADE, "https://receiver.example.com/", "CONNECT receiver.example.com:443", TlsFailed, 0),
+        (&http, "HTTP/1.1 403 X\r\n\r\n", "http://a.example/", "CONNECT a.example:80", NameNotFound, 1),
+        (&http, "hello\r\n\r\n", "http://a.example/", "CONNECT a.example:80", NameNotFound, 1),
+    ] {
+        let (address, heads) = proxy(server.address, answer).await;
+        let settings = serde_json::json!({
+            "allowedPorts": ["1-65535"], "plainHttp": true,
+            "proxy": { "url": format!("http://{address}"), "credentialsFile": credentials },
+        });
+        let sends = made(&DnsSettings::default(), &ConnectionSettings::default(), &settings.to_string());
+        let outcome = post(&sends, url).await;
+        assert_eq!((outcome.kind, sends.sender.0.metrics.proxy_failures.get()), (want, failures), "{url} {answer}");
+        let heads = heads.lock().unwrap();
+        assert!(heads[0].starts_with(&format!("{asked} HTTP/1.1\r\n")), "{heads:?}");
+        assert!(heads[0].contains("\r\nproxy-authorization: Basic dXNlcjpodXNo\r\n"), "{heads:?}");
+    }
+    std::fs::remove_file(credentials).unwrap();
 }

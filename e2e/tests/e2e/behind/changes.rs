@@ -1,12 +1,12 @@
 //! What changes while a Subscription is behind.
 
 use async_nats::jetstream::stream::Config;
-use hookwright_e2e::{Event, Options, User, World};
+use hookwright_e2e::{Event, Options, User, World, wait_for};
 use serde_json::json;
 
 use super::{delivered, suspended_with};
 use crate::schemas::{declare, schema};
-use crate::shop::{Shop, beside, shared};
+use crate::shop::{SOON, Shop, beside, metric, shared};
 
 #[tokio::test]
 async fn what_the_schemas_forbid_by_now_becomes_a_dead_letter() {
@@ -72,6 +72,13 @@ async fn an_outage_on_our_side_uses_up_no_attempts() {
         let waits = |status: &serde_json::Value| super::reason(status) == "False EndpointFailing";
         shop.status("cut-off", "waiting", waits).await;
     }
+    wait_for("the outage to be told", SOON, async || {
+        let metrics = world.dispatchers[0].metrics().await?;
+        anyhow::ensure!(metric(&metrics, "hookwright_dispatcher_outage 1") == 1, "it is not");
+        Ok(())
+    })
+    .await
+    .unwrap();
     for shop in &shops {
         shop.subscribe("cut-off", &["order.*"], json!({ "delivery": delivery })).await;
         delivered(shop, "/cut-off", 5).await;

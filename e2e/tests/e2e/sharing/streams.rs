@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::{edit_producer, foreign, let_in, publish_and_wait, shut_out};
 use crate::malformed::publish_raw;
-use crate::shop::{SOON, Shop, TENANT, TIMEOUT, condition, shared};
+use crate::shop::{FEW, SOON, Shop, TENANT, TIMEOUT, condition, shared};
 
 /// The stream's configuration, and how many consumers it has.
 async fn stream(world: &World, name: &str) -> (Config, usize) {
@@ -282,4 +282,37 @@ async fn a_listed_namespace_has_what_the_settings_give_it() {
     world.control_plane.apply_json(&producer).await.unwrap();
     let got = shop.requests("tenant", 2).await;
     assert_eq!((got[1].body.as_ref(), shop.receiver.count("/tenant")), (b"later".as_slice(), 2));
+}
+
+/// Beyond its quota a namespace gets nothing accepted, the youngest first, until an older object goes or takes less.
+#[tokio::test]
+async fn a_namespace_has_as_much_as_its_quota_and_the_youngest_waits() {
+    let (shop, _machine) = shared().await;
+    let (world, plane) = (shop.world, &shop.world.control_plane);
+    plane.kubectl(&["create", "namespace", FEW]).await.unwrap();
+    let spec =
+        |name: &str, bytes: &str| json!({ "subjects": [format!("{FEW}.{name}.>")], "stream": { "maxBytes": bytes } });
+    let metadata = json!({ "name": "orders", "namespace": FEW });
+    let orders = json!({
+        "apiVersion": "hookwright.dev/v1alpha1", "kind": "Producer", "metadata": metadata, "spec": spec("orders", "48Mi"),
+    });
+    plane.apply_json(&orders).await.unwrap();
+    world.wait_ready(FEW, "producers", "orders").await.unwrap();
+    refused(world, FEW, "more", spec("more", "17Mi"), "QuotaExceeded").await;
+    let patch = json!({ "spec": { "stream": { "maxBytes": "16Mi" } } }).to_string();
+    plane.kubectl(&["patch", "hprod", "more", "-n", FEW, "--type=merge", "-p", &patch]).await.unwrap();
+    world.wait_ready(FEW, "producers", "more").await.unwrap();
+
+    let subscribe = async |name: &str| {
+        let mut object = shop.subscription(name, &[">"], json!({}));
+        object["metadata"]["namespace"] = json!(FEW);
+        plane.apply_json(&object).await.unwrap();
+    };
+    subscribe("older").await;
+    world.wait_ready(FEW, "subscriptions", "older").await.unwrap();
+    subscribe("younger").await;
+    let beyond = |status: &Value| condition(status, "Accepted")["reason"] == "QuotaExceeded";
+    world.wait_status(FEW, "younger", "beyond the quota", SOON, beyond).await.unwrap();
+    plane.kubectl(&["delete", "hsub", "older", "-n", FEW, TIMEOUT]).await.unwrap();
+    world.wait_ready(FEW, "subscriptions", "younger").await.unwrap();
 }
