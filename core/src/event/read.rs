@@ -204,10 +204,10 @@ fn write_attributes(
     };
     headers.insert(TIME, time);
     for (name, value) in attributes.iter() {
-        if !matches!(name, "specversion" | "id" | "source" | "type" | "time" | "datacontenttype") {
-            if let Ok(name) = HeaderName::try_from(format!("ce-{name}")) {
-                headers.insert(name, attribute_value(value));
-            }
+        if !matches!(name, "specversion" | "id" | "source" | "type" | "time" | "datacontenttype")
+            && let Ok(name) = HeaderName::try_from(format!("ce-{name}"))
+        {
+            headers.insert(name, attribute_value(value));
         }
     }
     Ok(())
