@@ -134,7 +134,7 @@ async fn enforced_violations_become_dead_letters_with_the_place_and_the_others_a
         .await
         .unwrap();
     };
-    next("not json", shop.event("order.created", "not json"), "not JSON").await;
+    next("not json", shop.event("order.created", "not json"), "be read as JSON").await;
     next("{}", shop.event("order.undeclared", "{}"), "no EventSchema").await;
     let structured = r#"{"specversion":"1.0","id":"1","source":"/s","type":"order.created","data":{"id":null}}"#;
     let subject = format!("{}.events.x", shop.namespace);

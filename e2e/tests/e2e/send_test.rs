@@ -153,7 +153,7 @@ async fn a_failed_test_is_told_and_nothing_follows_from_it() {
     merge(&mut refused, json!({ "spec": url, "metadata": { "annotations": annotations } }));
     shop.world.control_plane.apply_json(&refused).await.unwrap();
     let test = shop.tested("sick", "refused").await;
-    assert_eq!((&test["outcome"], &test["httpStatus"]), (&json!("Unreachable"), &Value::Null));
+    assert_eq!((&test["outcome"], &test["httpStatus"]), (&json!("ConnectionRefused"), &Value::Null));
 
     // It was not disabled, and none of it was counted.
     shop.receiver.answer("/sick", Answer::status(200));
