@@ -24,6 +24,9 @@ const TENANTS: usize = 10_000;
 /// The runs whose median is a figure.
 const RUNS: usize = 9;
 
+/// The name of a dialect, the milliseconds that a thousand filters may take, and one of them by its number.
+type Dialect = (&'static str, f64, fn(usize) -> Filter);
+
 #[derive(Debug, clap::Args)]
 pub(crate) struct FilterArguments {
     /// Filter so few events that only correctness counts.
@@ -36,7 +39,7 @@ pub(crate) struct FilterArguments {
 pub(crate) fn run(arguments: &FilterArguments) -> Result<()> {
     let events = if arguments.smoke { 1 } else { 100 };
     let event = event()?;
-    let dialects: [(&str, f64, fn(usize) -> Filter); 3] = [
+    let dialects: [Dialect; 3] = [
         ("sql", 1.0, |n| Filter::Sql(format!("tenantid LIKE 't-{n}%' OR priority > {n}"))),
         ("jmespath", 5.0, |n| Filter::Jmespath(format!("data.n == 'x-{n}' || priority == 'x'"))),
         ("cel", 5.0, |n| Filter::Cel(format!("data.n == 'x-{n}' || priority == 'x'"))),

@@ -4,4 +4,4 @@ pub mod filter;
 pub mod index;
 mod selection;
 
-pub use selection::Selection;
+pub use selection::{Selection, TypeVersion};

@@ -63,4 +63,10 @@ pub struct EventTypeSelector {
         "type is empty or has a line break: a > without quotes begins a block of text in YAML, so write '>' or leave eventTypes out"
     ))]
     pub type_: String,
+    /// The major version of the type's EventSchema that an event has to have, such as `1`: events of other versions,
+    /// and of types without an EventSchema, are left out. An event's version is its `schemaversion`, else the one whose
+    /// `uri` is its `dataschema`, else the highest. Default: every version.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 9), regex(pattern = patterns::MAJOR_VERSION))]
+    pub version: Option<String>,
 }

@@ -44,6 +44,9 @@ pub(crate) const CONCRETE_EVENT_TYPE: &str = r"^[!-)+-\-/-=?-~]+(\.[!-)+-\-/-=?-
 /// The version of an event schema.
 pub(crate) const SCHEMA_VERSION: &str = r"^[0-9]{1,9}(\.[0-9]{1,9}){0,2}$";
 
+/// The major version of an event schema.
+pub(crate) const MAJOR_VERSION: &str = r"^[0-9]{1,9}$";
+
 /// Visible ASCII characters.
 pub(crate) const VISIBLE: &str = r"^[!-~]+$";
 

@@ -76,58 +76,58 @@ impl Metrics {
             dead_letters_refused: Family::default(),
             attempt_seconds: Histogram::new(exponential_buckets(0.001, 2.0, 15)),
         };
+        let registry = metrics.registry();
+        (Arc::new(metrics), registry)
+    }
+
+    fn registry(&self) -> Registry {
         let mut registry = Registry::with_prefix("hookwright_dispatcher");
-        registry.register("events", "Events read and matched", metrics.events.clone());
-        registry.register("attempts", "Attempts, by outcome", metrics.attempts.clone());
+        registry.register("events", "Events read and matched", self.events.clone());
+        registry.register("attempts", "Attempts, by outcome", self.attempts.clone());
         registry.register(
             "blocked_attempts",
             "Attempts at endpoints whose name has an address that the egress rules forbid",
-            metrics.blocked_attempts.clone(),
+            self.blocked_attempts.clone(),
         );
         registry.register(
             "proxy_failures",
             "Attempts for which the egress proxy made no connection",
-            metrics.proxy_failures.clone(),
+            self.proxy_failures.clone(),
         );
-        registry.register("attempt_seconds", "How long attempts took", metrics.attempt_seconds.clone());
-        registry.register("parked", "Deliveries parked, by cause", metrics.parked.clone());
-        registry.register("dead_letters", "Deliveries and events given up, by reason", metrics.dead_letters.clone());
-        let refused = metrics.dead_letters_refused.clone();
+        registry.register("attempt_seconds", "How long attempts took", self.attempt_seconds.clone());
+        registry.register("parked", "Deliveries parked, by cause", self.parked.clone());
+        registry.register("dead_letters", "Deliveries and events given up, by reason", self.dead_letters.clone());
+        let refused = self.dead_letters_refused.clone();
         registry.register("dead_letters_refused", "Dead letters that NATS refused for good, by reason", refused);
         registry.register(
             "dead_letter_references",
             "Dead letters kept as references, because their namespace has used up its bytes",
-            metrics.dead_letter_references.clone(),
+            self.dead_letter_references.clone(),
         );
-        registry.register(
-            "dropped",
-            "Deliveries dropped because their Subscription was deleted",
-            metrics.dropped.clone(),
-        );
-        let filtered = metrics.filtered_out.clone();
-        registry.register("filtered_out", "Events that a Subscription's filters kept out, by cause", filtered);
-        let (violations, deprecated) = (metrics.schema_violations.clone(), metrics.deprecated_events.clone());
+        registry.register("dropped", "Deliveries dropped because their Subscription was deleted", self.dropped.clone());
+        registry.register("filtered_out", "Events that filters kept out, by cause", self.filtered_out.clone());
+        let (violations, deprecated) = (self.schema_violations.clone(), self.deprecated_events.clone());
         registry.register("schema_violations", "Events that violated their schema, by validation", violations);
         registry.register("deprecated_events", "Events of a deprecated schema version", deprecated);
-        registry.register("held_events", "Events held in memory", metrics.held_events.clone());
-        registry.register("in_flight", "Attempts under way", metrics.in_flight.clone());
-        registry.register("subscriptions", "Subscriptions loaded", metrics.subscriptions.clone());
+        registry.register("held_events", "Events held in memory", self.held_events.clone());
+        registry.register("in_flight", "Attempts under way", self.in_flight.clone());
+        registry.register("subscriptions", "Subscriptions loaded", self.subscriptions.clone());
         registry.register(
             "unreadable_records",
             "Config records that can't be read or compiled",
-            metrics.unreadable.clone(),
+            self.unreadable.clone(),
         );
-        registry.register("parked_bytes", "Bytes of all parked deliveries", metrics.parked_bytes.clone());
+        registry.register("parked_bytes", "Bytes of all parked deliveries", self.parked_bytes.clone());
         let help = "How far the NATS server's clock is ahead of this machine's";
-        registry.register("clock_offset_seconds", help, metrics.clock_offset.clone());
-        registry.register("config_revision", "The config revision that is loaded", metrics.config_revision.clone());
+        registry.register("clock_offset_seconds", help, self.clock_offset.clone());
+        registry.register("config_revision", "The config revision that is loaded", self.config_revision.clone());
         registry.register(
             "outage",
             "1 while attempts in half of the namespaces get no answer, so that this side may be at fault",
-            metrics.outage.clone(),
+            self.outage.clone(),
         );
-        registry.register("live", "1 while the liveness lease holds", metrics.live.clone());
-        (Arc::new(metrics), registry)
+        registry.register("live", "1 while the liveness lease holds", self.live.clone());
+        registry
     }
 
     pub(crate) fn attempt(&self, kind: OutcomeKind, took: Duration) {

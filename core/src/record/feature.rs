@@ -43,6 +43,8 @@ features! {
     Filters,
     /// A Subscription's endpoint is a Service, whose address the record has.
     Service,
+    /// A Subscription selects a major version of an event type.
+    Versions,
 }
 
 /// A record that dispatchers serve from.
@@ -60,7 +62,11 @@ impl Record for ProducerRecord {
 impl Record for SubscriptionRecord<Sealed> {
     fn features(&self) -> Vec<Feature> {
         let service = self.destination.as_ref().and_then(|destination| destination.service);
-        used([(Feature::Filters, !self.select.filters.is_empty()), (Feature::Service, service.is_some())])
+        used([
+            (Feature::Filters, !self.select.filters.is_empty()),
+            (Feature::Service, service.is_some()),
+            (Feature::Versions, !self.select.versions.is_empty()),
+        ])
     }
 }
 

@@ -130,7 +130,11 @@ mod tests {
             version: VERSION,
             identity: Identity { uid: SubscriptionUid::parse("s-1").unwrap(), generation: 3, namespace, name },
             producer: ProducerUid::parse("p-1").unwrap(),
-            select: Selection { event_types: vec![EventTypePattern::parse("order.*").unwrap()], filters: Vec::new() },
+            select: Selection {
+                event_types: vec![EventTypePattern::parse("order.*").unwrap()],
+                versions: Vec::new(),
+                filters: Vec::new(),
+            },
             destination: Some(Destination {
                 url: "https://example.com/".into(),
                 service: None,

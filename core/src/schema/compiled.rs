@@ -68,15 +68,24 @@ impl EventSchema {
     /// The version that an event is validated by: the one that the event names, else the one whose URI it names, else
     /// the highest.
     fn choose(&self, instance: &Instance) -> Result<&Compiled, Violation> {
-        if let Some(text) = &instance.version {
+        self.named(instance.version.as_deref(), instance.uri.as_deref())
+    }
+
+    /// The major version of an event that names this version and this URI, if it names them.
+    #[must_use]
+    pub fn major(&self, version: Option<&str>, uri: Option<&str>) -> Option<u32> {
+        self.named(version, uri).ok().map(|compiled| compiled.version.major())
+    }
+
+    fn named(&self, version: Option<&str>, uri: Option<&str>) -> Result<&Compiled, Violation> {
+        if let Some(text) = version {
             let version =
                 SchemaVersion::parse(text).map_err(|_| Violation::of_event("ce-schemaversion is no version"))?;
             let found = self.versions.iter().find(|compiled| compiled.version == version);
             return found
                 .ok_or_else(|| Violation::of_event("ce-schemaversion names a version that the EventSchema lacks"));
         }
-        let named = instance.uri.as_ref();
-        let by_uri = named.and_then(|uri| self.versions.iter().find(|compiled| compiled.uri.as_ref() == Some(uri)));
+        let by_uri = uri.and_then(|uri| self.versions.iter().find(|compiled| compiled.uri.as_deref() == Some(uri)));
         let highest = self.versions.last();
         by_uri.or(highest).ok_or_else(Violation::no_schema)
     }

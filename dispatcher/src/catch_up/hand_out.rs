@@ -5,6 +5,7 @@ use std::sync::Arc;
 use hookwright_core::delivery::dead_letter::DeadLetterReason;
 use hookwright_core::delivery::progress::Progress;
 use hookwright_core::event::{Event, Reading, parse};
+use hookwright_core::expression::Variables;
 use hookwright_core::record::Validation;
 use hookwright_core::select::filter::Verdict;
 use jiff::Timestamp;
@@ -169,10 +170,11 @@ impl Reader {
             return Ok(None);
         };
         published.event.event_type.clone_from(&event.event_type);
-        if !subscription.event_types.iter().any(|pattern| pattern.matches(&event.event_type)) {
+        let deliverer = &self.parts.deliverer;
+        let major = || deliverer.index.major(&producer.record.uid, &event.event_type, &Variables::of(&event));
+        if !subscription.selects(&event.event_type, major) {
             return Ok(None);
         }
-        let deliverer = &self.parts.deliverer;
         match deliverer.evaluate(subscription, &event).await? {
             Said::Verdict(verdict) => {
                 deliverer.filtered(subscription, &event, verdict);

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use hookwright_core::event::attribute_value;
+use hookwright_core::expression::{Attribute, Variables};
 use hookwright_core::nats::ids::{EventSchemaUid, ProducerUid, SubscriptionUid};
 use hookwright_core::nats::names::ConfigKey;
 use hookwright_core::record::{ProducerRecord, Validation};
@@ -172,6 +173,13 @@ impl Index {
         schema.compiled.clone().ok_or_else(Violation::unusable_schema)
     }
 
+    /// The major version of an event, by the EventSchema of its type.
+    pub(crate) fn major(&self, producer: &ProducerUid, event_type: &str, variables: &Variables<'_>) -> Option<u32> {
+        let schema = self.schema(producer, event_type).ok()?;
+        let text = |name: &str| variables.attribute(name).map(Attribute::into_text);
+        schema.major(text("schemaversion").as_deref(), text("dataschema").as_deref())
+    }
+
     /// Whether the index has any record of this Producer.
     pub(crate) fn knows(&self, producer: &ProducerUid) -> bool {
         self.read().producers.contains_key(producer)
@@ -207,7 +215,7 @@ impl Index {
     }
 
     pub(crate) fn put_subscription(&self, subscription: Arc<Subscription>) {
-        let Subscription { uid, producer, event_types, filters, revision, .. } = &*subscription;
+        let Subscription { uid, producer, event_types, versions, filters, revision, .. } = &*subscription;
         let Some((left, joined)) = self.write(|inner| {
             let former = inner.subscriptions.get(uid).filter(|former| former.producer != *producer);
             if former.is_some_and(|former| former.revision > *revision) {
@@ -225,7 +233,9 @@ impl Index {
             return;
         };
         left.iter().for_each(|matcher| locked(matcher).remove(uid));
-        locked(&joined).insert(uid, event_types, &filters.equalities(), &subscription);
+        let versioned = versions.iter().map(|version| &version.event_type);
+        let patterns: Vec<_> = event_types.iter().chain(versioned).cloned().collect();
+        locked(&joined).insert(uid, &patterns, &filters.equalities(), &subscription);
         self.changed();
     }
 

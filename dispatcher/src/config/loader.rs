@@ -144,6 +144,7 @@ impl ConfigLoader {
             producer,
             generation: identity.generation,
             event_types: select.event_types,
+            versions: select.versions,
             filters,
             policy: delivery,
         }))

@@ -6,6 +6,7 @@ use hookwright_core::delivery::policy::DeliveryPolicy;
 use hookwright_core::event::event_type::EventTypePattern;
 use hookwright_core::nats::ids::{ProducerUid, SubscriptionUid};
 use hookwright_core::position::Flow;
+use hookwright_core::select::TypeVersion;
 use hookwright_core::select::filter::Filters;
 
 use crate::health::HealthCell;
@@ -24,6 +25,8 @@ pub(crate) struct Subscription {
     pub(crate) name: String,
     /// The types of the events that the Subscription gets.
     pub(crate) event_types: Vec<EventTypePattern>,
+    /// The types of which it gets only one major version.
+    pub(crate) versions: Vec<TypeVersion>,
     /// Which events of these types it gets.
     pub(crate) filters: Filters,
     pub(crate) policy: DeliveryPolicy,
@@ -38,6 +41,15 @@ pub(crate) struct Subscription {
 }
 
 impl Subscription {
+    /// Whether the Subscription selects events of this type. `major` returns the major version of the event.
+    pub(crate) fn selects(&self, event_type: &str, major: impl FnOnce() -> Option<u32>) -> bool {
+        if self.event_types.iter().any(|pattern| pattern.matches(event_type)) {
+            return true;
+        }
+        let mut versions = self.versions.iter().filter(|version| version.event_type.matches(event_type)).peekable();
+        versions.peek().is_some() && major().is_some_and(|major| versions.any(|version| version.major == major))
+    }
+
     pub(crate) fn namespace(&self) -> &str {
         self.name.split_once('/').map_or("", |(namespace, _)| namespace)
     }

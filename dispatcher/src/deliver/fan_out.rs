@@ -1,5 +1,6 @@
 //! Fans an event out: it is read once, matched once, and delivered to each Subscription that wants it.
 
+use std::cell::LazyCell;
 use std::sync::Arc;
 
 use hookwright_core::delivery::dead_letter::DeadLetterReason;
@@ -140,8 +141,12 @@ impl Deliverer {
         let Arrived { producer, event, .. } = arrived;
         let variables = Variables::of(event);
         let attribute = |name: &str| variables.attribute(name).map(Attribute::into_text);
-        let Matches { subscriptions, version } =
-            self.index.matches(&producer.record.uid, &event.event_type, attribute)?;
+        let uid = &producer.record.uid;
+        let Matches { mut subscriptions, version } = self.index.matches(uid, &event.event_type, attribute)?;
+        if subscriptions.iter().any(|subscription| !subscription.versions.is_empty()) {
+            let major = LazyCell::new(|| self.index.major(uid, &event.event_type, &variables));
+            subscriptions.retain(|subscription| subscription.selects(&event.event_type, || *major));
+        }
         Some((sift(subscriptions, &variables), version))
     }
 

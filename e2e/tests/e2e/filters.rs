@@ -7,6 +7,7 @@ use hookwright_core::delivery::dead_letter::DeadLetterReason;
 use hookwright_e2e::{Event, workspace};
 use serde_json::{Value, json};
 
+use crate::schemas::{declare, schema};
 use crate::shop::{condition, shared};
 
 /// The filters of an example.
@@ -97,6 +98,26 @@ async fn each_dialect_gets_what_its_example_says() {
     assert_eq!(condition(&status, "FiltersHealthy")["status"], "True", "{status}");
     let status = shop.status("sql", "its filters to be counted", |status| status["filters"]["matched"] == 2).await;
     assert_eq!(condition(&status, "FiltersHealthy")["status"], "True", "{status}");
+}
+
+#[tokio::test]
+async fn a_major_version_alone() {
+    let (shop, _machine) = shared().await;
+    let versions = [("1.0", json!({})), ("1.1", json!({})), ("2.0", json!({}))];
+    declare(&shop, &schema(&shop, "created", "order.created", &versions, json!({}))).await;
+    let types =
+        |version: &str| json!({ "eventTypes": [{ "type": "order.*", "version": version }, { "type": "marker" }] });
+    shop.subscribe("one", &[], types("1")).await;
+    shop.subscribe("two", &[], types("2")).await;
+    shop.publish(&shop.event("order.created", "1").header("ce-schemaversion", "1.1")).await;
+    shop.publish(&shop.event("order.created", "2")).await;
+    shop.publish(&shop.event("order.other", "no schema")).await;
+    shop.publish(&shop.event("marker", "marker")).await;
+    for (name, want) in [("one", ["1", "marker"]), ("two", ["2", "marker"])] {
+        let got = shop.requests(name, 2).await;
+        let bodies: HashSet<&[u8]> = got.iter().map(|request| &request.body[..]).collect();
+        assert_eq!(bodies, want.iter().map(|body| body.as_bytes()).collect(), "{name}");
+    }
 }
 
 #[tokio::test]

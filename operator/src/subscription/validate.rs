@@ -1,15 +1,15 @@
 //! Step 2: checks the spec, and turns it into types that prove the checks.
 
+mod select;
+
 use std::collections::HashSet;
 
 use hookwright_core::delivery::policy::DeliveryPolicy;
 use hookwright_core::destination::egress::{self, Egress, EgressPolicy};
 use hookwright_core::destination::{self, Destination, HeaderValue};
-use hookwright_core::event::event_type::EventTypePattern;
 use hookwright_core::nats::ids::SubscriptionUid;
 use hookwright_core::record::Identity;
 use hookwright_core::select::Selection;
-use hookwright_core::select::filter::{Filter, Filters};
 use hookwright_crds::PolicyError;
 use hookwright_crds::{Endpoint, Header, Reason, SecretKeyRef, ServiceRef, StartFrom, StartPosition, Subscription};
 use http::HeaderName;
@@ -89,7 +89,7 @@ pub(crate) fn validate(
             name: subscription.name_any(),
         },
         producer: spec.producer_ref.name.clone(),
-        select: Selection { event_types: event_types(subscription)?, filters: filters(subscription)? },
+        select: select::select(subscription)?,
         destination: Destination {
             url: endpoint_url(&spec.endpoint, &namespace, egress)?.to_string(),
             service: None,
@@ -128,27 +128,6 @@ fn start(subscription: &Subscription) -> Result<StartAt, Refusal> {
 
 fn invalid(message: &str) -> Refusal {
     Refusal::new(Reason::Invalid, message)
-}
-
-fn event_types(subscription: &Subscription) -> Result<Vec<EventTypePattern>, Refusal> {
-    let Some(selectors) = &subscription.spec.event_types else { return Ok(vec![EventTypePattern::all()]) };
-    let patterns = selectors.iter().map(|selector| EventTypePattern::parse(&selector.type_));
-    let patterns: Vec<EventTypePattern> =
-        patterns.collect::<Result<_, _>>().map_err(|error| invalid(&format!("eventTypes: {error}.")))?;
-    if patterns.is_empty() { Err(invalid("eventTypes is empty.")) } else { Ok(patterns) }
-}
-
-/// Compiles the filters as dispatchers do, so that they can compile what is accepted here.
-fn filters(subscription: &Subscription) -> Result<Vec<Filter>, Refusal> {
-    let mut filters = Vec::new();
-    for (i, filter) in subscription.spec.filters.iter().flatten().enumerate() {
-        let one = || invalid(&format!("filters[{i}] must have exactly one dialect, and so must each filter in it."));
-        filters.push(filter.read().ok_or_else(one)?);
-    }
-    match Filters::compile(&filters) {
-        Ok(_) => Ok(filters),
-        Err(error) => Err(Refusal::new(Reason::InvalidFilter, error.to_string())),
-    }
 }
 
 /// Returns the URL of the endpoint. The URL of a Service need not keep to the egress rules.
@@ -309,7 +288,7 @@ pub(crate) mod tests {
     #[test]
     fn all_types_are_selected_unless_some_are_named() {
         let mut object = subscription(&json!({}));
-        let text = |object: &Subscription| event_types(object).unwrap()[0].to_string();
+        let text = |object: &Subscription| select::select(object).unwrap().event_types[0].to_string();
         assert_eq!(text(&object), "order.*");
         object.spec.event_types = None;
         assert_eq!(text(&object), ">");
@@ -415,27 +394,6 @@ pub(crate) mod tests {
         };
         assert_eq!(validated(&foreign("New")).unwrap().start, StartAt::New);
         assert_eq!(validated(&foreign("Earliest")).unwrap_err().reason, Reason::HistoryNotGranted);
-    }
-
-    #[test]
-    fn a_filter_that_does_not_compile_says_where() {
-        let read = |filters: Value| validated(&json!({ "filters": filters }));
-        let valid = read(json!([{ "exact": { "tenantid": "acme" } }, { "sql": "id = 'a'" }])).unwrap();
-        assert_eq!(valid.select.filters.len(), 2);
-        for (filters, reason, message) in [
-            (
-                json!([{ "sql": "id =" }]),
-                Reason::InvalidFilter,
-                "filters[0].sql: expected a value, at line 1, column 5:\nid =\n    ^",
-            ),
-            (json!([{ "any": [] }]), Reason::InvalidFilter, "filters[0].any: it has 0 entries; 1 to 10 are allowed"),
-            (json!([{ "exact": { "Tenant": "a" } }]), Reason::InvalidFilter, "filters[0].exact: \"Tenant\" is not"),
-            (json!([{ "sql": "TRUE" }, { "not": {} }]), Reason::Invalid, "filters[1] must have exactly one dialect"),
-        ] {
-            let refusal = read(filters.clone()).unwrap_err();
-            assert_eq!(refusal.reason, reason, "{filters}");
-            assert!(refusal.message.starts_with(message), "{filters}: {}", refusal.message);
-        }
     }
 
     #[test]

@@ -11,6 +11,7 @@ mod parse;
 mod pattern;
 mod token;
 mod tree;
+mod value;
 
 use crate::expression::{Attribute, CompileError, Cost, Costs, RunError, Size, Variables};
 

@@ -114,6 +114,7 @@ fn what_moves_to_another_producer_is_matched_there_alone() {
             revision,
             name: "shop/billing".into(),
             event_types: vec![">".to_owned().try_into().unwrap()],
+            versions: Vec::new(),
             filters: Filters::default(),
             policy: DeliveryPolicy::default(),
             endpoint: Err(Unusable::Unsignable),

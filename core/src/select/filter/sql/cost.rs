@@ -1,6 +1,7 @@
 //! The cost of an evaluation.
 
-use super::tree::{Node, Value};
+use super::tree::Node;
+use super::value::Value;
 use crate::expression::Cost;
 
 /// The cost of a node itself, and of looking up an attribute.

@@ -1,27 +1,8 @@
 //! The evaluation of an expression, which ends at the first error.
 
-use std::borrow::Cow;
-
-use super::tree::{Arithmetic, Comparison, Logic, Node, Value};
+use super::tree::{Arithmetic, Comparison, Logic, Node};
+use super::value::{FALSE, Failure, Result, Value, ZERO, cast_like, failed, text_of, to_bool, to_int, typed};
 use crate::expression::{RunError, Variables};
-
-/// An error, with the value that the expression has nevertheless.
-#[derive(Debug)]
-pub(super) struct Failure<'a> {
-    pub(super) value: Value<'a>,
-    pub(super) error: RunError,
-}
-
-pub(super) type Result<'a> = std::result::Result<Value<'a>, Failure<'a>>;
-
-/// The zero values of the types.
-pub(super) const NO_TEXT: Value<'static> = Value::Text(Cow::Borrowed(""));
-pub(super) const ZERO: Value<'static> = Value::Integer(0);
-pub(super) const FALSE: Value<'static> = Value::Boolean(false);
-
-pub(super) fn failed<'a>(value: Value<'a>, error: RunError) -> Failure<'a> {
-    Failure { value, error }
-}
 
 pub(super) fn evaluate<'a>(node: &'a Node, variables: &'a Variables<'_>) -> Result<'a> {
     let boolean = |node: &'a Node| bool_of(node, variables);
@@ -64,16 +45,12 @@ pub(super) fn evaluate<'a>(node: &'a Node, variables: &'a Variables<'_>) -> Resu
             }
             Value::Boolean(found != *negated)
         }
-        Node::Call { function, arguments } => match function {
-            Some(function) => return function.call(arguments, variables),
-            None => return Err(failed(FALSE, RunError::MissingFunction)),
-        },
+        Node::Call { function, arguments } => {
+            let Some(function) = function else { return Err(failed(FALSE, RunError::MissingFunction)) };
+            let evaluated = arguments.iter().map(|argument| typed(function.zero(), evaluate(argument, variables)));
+            return function.call(evaluated.collect::<std::result::Result<_, _>>()?);
+        }
     })
-}
-
-/// The result of a part of an expression that has this zero value, if the part failed.
-pub(super) fn typed<'a>(zero: Value<'static>, result: Result<'a>) -> Result<'a> {
-    result.map_err(|failure| failed(zero, failure.error))
 }
 
 fn bool_of<'a>(node: &'a Node, variables: &'a Variables<'_>) -> std::result::Result<bool, Failure<'a>> {
@@ -116,38 +93,5 @@ fn calculate(operator: Arithmetic, left: i32, right: i32) -> Option<i32> {
         Arithmetic::Multiply => left.checked_mul(right),
         Arithmetic::Divide => left.checked_div(right),
         Arithmetic::Remainder => left.checked_rem(right),
-    }
-}
-
-pub(super) fn to_bool(value: &Value<'_>) -> std::result::Result<bool, RunError> {
-    match value {
-        Value::Boolean(value) => Ok(*value),
-        Value::Integer(number) => Ok(*number != 0),
-        Value::Text(text) if text.eq_ignore_ascii_case("true") => Ok(true),
-        Value::Text(text) if text.eq_ignore_ascii_case("false") => Ok(false),
-        Value::Text(_) => Err(RunError::Cast),
-    }
-}
-
-pub(super) fn to_int(value: &Value<'_>) -> std::result::Result<i32, RunError> {
-    match value {
-        Value::Integer(number) => Ok(*number),
-        Value::Boolean(value) => Ok(i32::from(*value)),
-        Value::Text(text) => text.parse().map_err(|_| RunError::Cast),
-    }
-}
-
-pub(super) fn text_of(value: Value<'_>) -> Cow<'_, str> {
-    match value {
-        Value::Text(text) => text,
-        other => Cow::Owned(other.into_text()),
-    }
-}
-
-fn cast_like<'a>(value: Value<'a>, target: &Value<'_>) -> std::result::Result<Value<'a>, RunError> {
-    match target {
-        Value::Text(_) => Ok(Value::Text(text_of(value))),
-        Value::Integer(_) => to_int(&value).map(Value::Integer),
-        Value::Boolean(_) => to_bool(&value).map(Value::Boolean),
     }
 }

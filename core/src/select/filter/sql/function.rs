@@ -2,9 +2,8 @@
 
 use std::borrow::Cow;
 
-use super::evaluate::{FALSE, Failure, NO_TEXT, Result, ZERO, evaluate, failed, text_of, to_bool, to_int, typed};
-use super::tree::{Node, Value};
-use crate::expression::{RunError, Variables};
+use super::value::{FALSE, Failure, NO_TEXT, Result, Value, ZERO, failed, text_of, to_bool, to_int};
+use crate::expression::RunError;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Function {
@@ -49,7 +48,7 @@ impl Function {
     }
 
     /// The zero value of the function's type.
-    fn zero(self) -> Value<'static> {
+    pub(super) fn zero(self) -> Value<'static> {
         match self {
             Self::Abs | Self::Int | Self::Length => ZERO,
             Self::Bool | Self::IsBool | Self::IsInt => FALSE,
@@ -57,11 +56,7 @@ impl Function {
         }
     }
 
-    pub(super) fn call<'a>(self, arguments: &'a [Node], variables: &'a Variables<'_>) -> Result<'a> {
-        let mut values = Vec::with_capacity(arguments.len());
-        for argument in arguments {
-            values.push(typed(self.zero(), evaluate(argument, variables))?);
-        }
+    pub(super) fn call(self, values: Vec<Value<'_>>) -> Result<'_> {
         let number = |value: &Value<'_>| to_int(value).map_err(|error| failed(self.zero(), error));
         let mut values = values.into_iter();
         let Some(first) = values.next() else { return Ok(NO_TEXT) };

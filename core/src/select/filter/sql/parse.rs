@@ -5,7 +5,8 @@ use std::borrow::Cow;
 use super::function::Function;
 use super::pattern::Pattern;
 use super::token::{Placed, Token, tokens, unquoted};
-use super::tree::{Arithmetic, Comparison, Logic, Node, Value};
+use super::tree::{Arithmetic, Comparison, Logic, Node};
+use super::value::Value;
 use crate::expression::CompileError;
 use crate::expression::bounds::check_length;
 

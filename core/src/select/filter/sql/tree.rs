@@ -2,10 +2,7 @@
 
 use super::function::Function;
 use super::pattern::Pattern;
-use crate::expression::Attribute;
-
-/// The values of expressions are those of attributes.
-pub(super) type Value<'a> = Attribute<'a>;
+use super::value::Value;
 
 #[derive(Debug, Clone)]
 pub(super) enum Node {
