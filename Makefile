@@ -17,12 +17,12 @@ UNIT := --lib --bins --test schema_memory --test positions --test schema --test 
 # Most end-to-end tests wait most of the time.
 E2E := RUST_TEST_THREADS=6 $(TEST) --test e2e --
 SUMMARY := $(abspath $(TARGET))/test-long.txt
-LONG := kills:: cluster:: cut_connections:: due:: status::scale:: status::counts::a_time_without storage::
+LONG := fault_table:: kills:: cluster:: cut_connections:: due:: status::scale:: status::counts::a_time_without storage::
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: conformance
-.PHONY: help prerequisites tools build demo check test test-servers test-long bench lint fmt generate manifests image audit clean
+.PHONY: help prerequisites tools build demo check test test-servers test-long faults bench lint fmt generate manifests image audit clean
 
 help: ## Show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -67,6 +67,9 @@ test-long: tools build ## Run the long form of the tests that have one, and all 
 
 conformance: ## Run published files of a specification as they are: KIND=cesql|jmespath|json-schema DIR=<folder>
 	@$(CARGO) run --quiet --workspace --locked -p hookwright-core --example conformance -- "$(KIND)" "$(DIR)"
+
+faults: tools build ## Run faults on real processes under load; prints what each costs
+	@HOOKWRIGHT_TEST_LONG=1 tools/step.sh "Faults" $(TEST) --test e2e -- --test-threads=1 --nocapture fault_table::
 
 bench: tools ## Measure, against references in the same run; ONLY=A,B for some scenarios
 	@tools/step.sh "Building for measurement" $(CARGO) build --release --workspace --locked

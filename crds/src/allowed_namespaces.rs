@@ -11,7 +11,7 @@ use crate::schema::plain_enum;
 
 /// The namespaces whose Subscriptions may refer to a Producer.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
-#[serde(rename_all = "camelCase")]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
 #[x_kube(validation = (
     "(self.from == 'Selector') == has(self.selector)",
     "selector is required with from: Selector, and refused otherwise"
@@ -26,6 +26,22 @@ pub struct AllowedNamespaces {
     /// namespace's name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub selector: Option<NamespaceSelector>,
+    /// How far back a Subscription of another namespace may start: SinceGrant (at the first event that was published
+    /// after its namespace was let in) or All (at any event that the stream has). A namespace that was shut out, or
+    /// created again, is let in anew. Default: SinceGrant. An edit has an effect on Subscriptions that are created later.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub history: Option<History>,
+}
+
+/// How far back a Subscription of another namespace may start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[schemars(transform = plain_enum)]
+pub enum History {
+    /// At the first event after the grant.
+    #[default]
+    SinceGrant,
+    /// At any event that the stream has.
+    All,
 }
 
 /// Which namespaces are allowed.
@@ -43,7 +59,7 @@ pub enum FromNamespaces {
 
 /// Requirements on a namespace's labels, all of which have to hold.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
-#[serde(rename_all = "camelCase")]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
 #[x_kube(validation = (
     "(has(self.matchLabels) && self.matchLabels.size() > 0) || \
      (has(self.matchExpressions) && self.matchExpressions.size() > 0)",
@@ -62,7 +78,7 @@ pub struct NamespaceSelector {
 
 /// A requirement on one label.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
-#[serde(rename_all = "camelCase")]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
 #[x_kube(validation = (
     "(self.operator in ['In', 'NotIn']) == (has(self.values) && self.values.size() > 0)",
     "operators In and NotIn require values, Exists and DoesNotExist exclude them"

@@ -12,7 +12,7 @@ use crate::schema::plain_enum;
 
 /// The waits between attempts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
-#[serde(rename_all = "camelCase")]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
 #[x_kube(validation = (
     "self.type != 'Exponential' || (has(self.delay) && !has(self.schedule))",
     "type Exponential requires delay and excludes schedule"

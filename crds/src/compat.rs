@@ -46,6 +46,48 @@ pub fn tightenings(old: &Value, new: &Value) -> Vec<String> {
     found
 }
 
+/// The fields and the values of enums that `ours` has and `live` lacks; both are CustomResourceDefinitions. The API server
+/// drops or refuses them if `live` is what it has.
+#[must_use]
+pub fn lacking(ours: &Value, live: &Value) -> Vec<String> {
+    let mut found = Vec::new();
+    for version in list(&ours["spec"]["versions"]) {
+        let same = list(&live["spec"]["versions"]).iter().find(|other| other["name"] == version["name"]);
+        let name = version["name"].as_str().unwrap_or_default();
+        match same.filter(|other| other["served"] == true) {
+            Some(other) => {
+                let schema = |version: &Value| version["schema"]["openAPIV3Schema"].clone();
+                lacks("", &schema(version), &schema(other), &mut found);
+            }
+            None => found.push(format!("the version {name}")),
+        }
+    }
+    found
+}
+
+fn lacks(path: &str, ours: &Value, live: &Value, found: &mut Vec<String>) {
+    if live["x-kubernetes-preserve-unknown-fields"] == true {
+        return;
+    }
+    for (name, schema) in ours["properties"].as_object().into_iter().flatten() {
+        let field = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+        match live["properties"].get(name) {
+            Some(other) => lacks(&field, schema, other, found),
+            None => found.push(field),
+        }
+    }
+    for value in
+        list(&ours["enum"]).iter().filter(|value| !live["enum"].is_null() && !list(&live["enum"]).contains(value))
+    {
+        found.push(format!("{path}: {value}"));
+    }
+    for (keyword, label) in [("items", "[]"), ("additionalProperties", "{}")] {
+        if !ours[keyword].is_null() {
+            lacks(&format!("{path}{label}"), &ours[keyword], &live[keyword], found);
+        }
+    }
+}
+
 fn compare(path: &str, old: &Value, new: &Value, found: &mut Vec<String>) {
     let mut tighter = |what: String| found.push(format!("{path}: {what}"));
     for keyword in FIXED {
@@ -198,5 +240,30 @@ mod tests {
         let scoped = |scope: &str| json!({ "spec": { "scope": scope, "versions": [] } });
         let found = tightenings(&scoped("Namespaced"), &scoped("Cluster"));
         assert_eq!(found, [r#"scope was "Namespaced", is "Cluster""#]);
+    }
+
+    #[test]
+    fn what_an_older_definition_lacks() {
+        let version = |schema: Value| {
+            json!({
+                "name": "v1", "served": true, "schema": { "openAPIV3Schema": { "properties": { "spec": schema } } }
+            })
+        };
+        let crd = |schema: Value| json!({ "spec": { "versions": [version(schema)] } });
+        let new = crd(json!({ "properties": {
+            "a": { "type": "string", "enum": ["X", "Y"] },
+            "list": { "items": { "properties": { "b": {}, "c": { "properties": { "d": {} } } } } },
+            "free": { "properties": { "e": {} } },
+        } }));
+        let old = crd(json!({ "properties": {
+            "a": { "type": "string", "enum": ["X"], "maxLength": 1 },
+            "list": { "items": { "properties": { "b": {} } } },
+            "free": { "x-kubernetes-preserve-unknown-fields": true },
+            "gone": {},
+        } }));
+        assert_eq!(lacking(&new, &old), ["spec.a: \"Y\"", "spec.list[].c"]);
+        assert_eq!(lacking(&old, &new), ["spec.gone"]);
+        assert!(lacking(&new, &new).is_empty());
+        assert_eq!(lacking(&new, &json!({ "spec": { "versions": [] } })), ["the version v1"]);
     }
 }

@@ -211,8 +211,6 @@ reasons! {
     EndpointGone,
     /// `startFrom` names a time or a sequence that the stream has not come to.
     StartInFuture,
-    /// `startFrom` names earlier events of a Producer in another namespace.
-    HistoryNotGranted,
     /// Attempts have failed for as long as `disableAfter` allows.
     Disabled,
     /// The endpoint has asked for a pause.

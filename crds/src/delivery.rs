@@ -9,7 +9,7 @@ use crate::{Duration, DurationOrZero, Retry};
 
 /// How events are delivered.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
-#[serde(rename_all = "camelCase")]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Delivery {
     /// How long one attempt may take, from looking up the host to the end of the response: 1s to 30s. An attempt
     /// without an answer by then has failed and is retried. If only the body of the answer takes longer, the HTTP
@@ -59,7 +59,7 @@ pub enum OnResume {
 
 /// What becomes of an event whose delivery is given up.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
-#[serde(rename_all = "camelCase")]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct DeadLetter {
     /// What becomes of an event once delivery is given up: Keep (it is stored with the reason and its last attempts) or
     /// Discard (it is counted and dropped). Default if deadLetter is absent: Keep. An edit applies to events given up

@@ -15,7 +15,7 @@ const NUMERIC_HOST_IS_IPV4: &str = "\
 
 /// Where webhooks are sent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
-#[serde(rename_all = "camelCase")]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
 #[x_kube(validation = (
     "[has(self.url), has(self.serviceRef)].filter(x, x).size() == 1",
     "an endpoint needs exactly one of url and serviceRef"
@@ -59,7 +59,7 @@ pub struct Endpoint {
 
 /// A header that is added to each request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
-#[serde(rename_all = "camelCase")]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
 #[x_kube(validation = (
     "[has(self.value), has(self.valueFrom)].filter(x, x).size() == 1",
     "a header needs exactly one of value and valueFrom"
@@ -86,7 +86,7 @@ pub struct Header {
 
 /// Where a header's value comes from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
-#[serde(rename_all = "camelCase")]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct HeaderSource {
     /// The key of a Secret that holds the value: visible ASCII characters, spaces and tabs, at most 4096. A change of
     /// the Secret takes effect within 30 seconds.

@@ -55,7 +55,7 @@ use crate::patterns;
         priority = "1"
     )
 )]
-#[serde(rename_all = "camelCase")]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct EventSchemaSpec {
     /// The Producer whose events these are. Immutable.
     #[x_kube(validation = ("self == oldSelf", "producerRef is immutable"))]
@@ -77,7 +77,7 @@ pub struct EventSchemaSpec {
 
 /// A Producer in the same namespace.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, KubeSchema)]
-#[serde(rename_all = "camelCase")]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct LocalProducerRef {
     /// Name of a Producer in the same namespace. The Producer may be created later; until then condition ResolvedRefs
     /// is False.
@@ -87,7 +87,7 @@ pub struct LocalProducerRef {
 
 /// One version of an event type.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
-#[serde(rename_all = "camelCase")]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct EventSchemaVersion {
     /// The version: one to three numbers with dots between them, such as `1`, `1.2` or `1.2.0`. The first number is the
     /// major version. Each version has to accept everything that older ones of its major version accept.

@@ -9,7 +9,7 @@ use crate::schema::plain_enum;
 
 /// Where the events of a Producer carry their type.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
-#[serde(rename_all = "camelCase")]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
 #[x_kube(validation = (
     "(has(self.from) && self.from == 'Header') == has(self.header)",
     "header is required with from: Header, and allowed only with it"
@@ -51,7 +51,7 @@ pub enum EventTypeFrom {
 
 /// A selection of events by their type.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, KubeSchema)]
-#[serde(rename_all = "camelCase")]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct EventTypeSelector {
     /// A pattern over the event's type, in dot-separated tokens as in NATS: `order.created` is that type alone,
     /// `order.*` matches one token after `order.`, `order.>` one or more, `>` every type. `*` stands for a whole token

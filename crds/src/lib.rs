@@ -46,7 +46,7 @@ mod subscription_status;
 pub mod yaml;
 
 pub use allowed_namespaces::{
-    AllowedNamespaces, FromNamespaces, LabelOperator, LabelRequirement, LabelValue, NamespaceSelector,
+    AllowedNamespaces, FromNamespaces, History, LabelOperator, LabelRequirement, LabelValue, NamespaceSelector,
 };
 pub use amounts::PolicyError;
 pub use backoff::{Backoff, BackoffType};

@@ -67,7 +67,7 @@ use crate::{AllowedNamespaces, Delivery, EventType, Stream, patterns};
         priority = "1"
     )
 )]
-#[serde(rename_all = "camelCase")]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
 #[x_kube(validation = Rule::new(
     "(has(self.stream) && has(self.stream.name) ? self.stream.name : '') == \
      (has(oldSelf.stream) && has(oldSelf.stream.name) ? oldSelf.stream.name : '')"

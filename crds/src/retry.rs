@@ -7,7 +7,7 @@ use crate::{Backoff, Duration};
 
 /// When failed attempts are repeated, and when delivery is given up.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
-#[serde(rename_all = "camelCase")]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Retry {
     /// How many attempts are made at most, the first one included: 1 to 100; 1 means no retry. If maxDuration is given,
     /// too, the limit that is met first ends delivery. Default: no limit if maxDuration is given; otherwise 10, or with

@@ -7,7 +7,7 @@ use crate::patterns;
 
 /// A key of a Secret in the namespace of the object that refers to it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, KubeSchema)]
-#[serde(rename_all = "camelCase")]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct SecretKeyRef {
     /// Name of a Secret in the same namespace. The Secret must have the label `hookwright.dev/use`, with the value
     /// `signing` if the key signs webhooks, `endpoint` if it is sent in a header. Otherwise condition ResolvedRefs is

@@ -9,7 +9,7 @@ use crate::schema::plain_enum;
 
 /// A Service of the cluster.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, KubeSchema)]
-#[serde(rename_all = "camelCase")]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct ServiceRef {
     /// Name of the Service. It needs a cluster IP and a selector: a headless Service, one of type ExternalName and one
     /// without a selector are refused.

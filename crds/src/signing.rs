@@ -9,7 +9,7 @@ use crate::schema::plain_enum;
 
 /// How webhooks are signed, by the Standard Webhooks specification.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
-#[serde(rename_all = "camelCase")]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Signing {
     /// The signing keys, one to three. Every webhook has a signature by each of them. To replace a key, add the new
     /// one, let the receiver learn it, then remove the old one. No two entries may name the same Secret and key.
@@ -23,7 +23,7 @@ pub struct Signing {
 
 /// One signing key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
-#[serde(rename_all = "camelCase")]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct SigningKey {
     /// How this key signs: HmacSha256 (HMAC-SHA256, a `v1,` signature). Default: HmacSha256.
     #[serde(skip_serializing_if = "Option::is_none")]

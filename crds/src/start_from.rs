@@ -13,7 +13,7 @@ use crate::schema::plain_enum;
 
 /// Where in its Producer's stream a Subscription starts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
-#[serde(rename_all = "camelCase")]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
 #[x_kube(validation = (
     "(self.position == 'Time') == has(self.time)",
     "time is required with position: Time, and refused otherwise"

@@ -10,7 +10,7 @@ use crate::{Duration, Quantity, patterns};
 /// The JetStream stream that keeps a Producer's events: a stream that the operator creates and keeps as written here,
 /// or with policy Existing a stream that exists already and is only read.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
-#[serde(rename_all = "camelCase")]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
 #[x_kube(validation = (
     "!has(self.maxAge) || !has(self.duplicateWindow) || duration(self.duplicateWindow) <= duration(self.maxAge)",
     "duplicateWindow must not be longer than maxAge"
@@ -82,7 +82,7 @@ pub struct Stream {
     #[x_kube(validation = ("duration(self) >= duration('100ms')", "must be at least 100ms"))]
     pub duplicate_window: Option<Duration>,
     /// What becomes of the stream when the Producer is deleted: Retain (it stays with its events, and a new Producer
-    /// does not adopt it) or Delete (it is deleted with its events). Default: Retain. An edit has an effect only before
+    /// of the same name in the same namespace takes it up where this one was) or Delete (it is deleted with its events). Default: Retain. An edit has an effect only before
     /// the Producer is deleted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub deletion_policy: Option<DeletionPolicy>,

@@ -103,7 +103,7 @@ use crate::{Delivery, Endpoint, EventTypeSelector, Filter, RESUME, Signing, Star
         priority = "1"
     )
 )]
-#[serde(rename_all = "camelCase")]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
 #[x_kube(validation = Rule::new(
     "has(self.startFrom) == has(oldSelf.startFrom) && \
      (!has(self.startFrom) || self.startFrom == oldSelf.startFrom)"
@@ -145,8 +145,9 @@ pub struct SubscriptionSpec {
     pub delivery: Option<Delivery>,
     /// Which event of the Producer's stream is the first that is delivered. If it is an earlier one, the events from
     /// there on are delivered first, in the order of the stream; `status.startedFrom` says where delivery started. A
-    /// Subscription of another namespace than its Producer's may only use New. Default: position New. Immutable: to
-    /// start somewhere else, create another Subscription.
+    /// Subscription of another namespace than its Producer's starts at the grant at the earliest, unless the Producer's
+    /// `allowedNamespaces.history` is All. Default: position New. Immutable: to start somewhere else, create another
+    /// Subscription.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub start_from: Option<StartFrom>,
     /// Whether delivery rests. While this is true, events wait in the Producer's stream, as long as the stream keeps
@@ -166,7 +167,7 @@ impl Subscription {
 
 /// A Producer, in the same namespace or in another one that it allows.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, KubeSchema)]
-#[serde(rename_all = "camelCase")]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct ProducerRef {
     /// Name of the Producer. The Producer may be created later; until then condition ResolvedRefs is False.
     #[schemars(length(min = 1, max = 63), regex(pattern = patterns::PRODUCER_NAME))]

@@ -3,7 +3,7 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::KubeSchema;
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::schema::plain_enum;
 use crate::{Delivery, SecretKeyRef};
@@ -41,7 +41,7 @@ pub struct SubscriptionStatus {
     pub signing: Option<SigningStatus>,
     /// The delivery policy that applies: each field from `spec.delivery`, else from the Producer's, else the default. A
     /// limit that is absent from retry doesn't apply. Absent while the Producer is not found or not permitted.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "readable", skip_serializing_if = "Option::is_none")]
     pub effective_delivery: Option<Delivery>,
     /// Counts and times of deliveries. Counts are approximate across a crash of a dispatcher.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -90,6 +90,12 @@ pub enum Health {
     Inactive,
 }
 
+/// Reads what another release may have written: a policy with a field that this one doesn't know counts as absent.
+fn readable<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Delivery>, D::Error> {
+    let value = Option::<serde_json::Value>::deserialize(deserializer)?;
+    Ok(value.and_then(|value| serde_json::from_value(value).ok()))
+}
+
 /// The keys that sign webhooks.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
@@ -131,7 +137,8 @@ pub struct StartedFrom {
     pub sequence: i64,
     /// When the operator looked the sequence up.
     pub time: Time,
-    /// Whether `spec.startFrom` names earlier events that the stream no longer had. Absent if it doesn't.
+    /// Whether `spec.startFrom` names earlier events that the stream no longer had, or that were
+    /// published before the namespace was let in. Absent if it doesn't.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub incomplete: Option<bool>,
 }

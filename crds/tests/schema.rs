@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use hookwright_crds::yaml;
-use serde_json::Value;
+use hookwright_crds::{EventSchema, Producer, Subscription, yaml};
+use serde_json::{Map, Value, json};
 
 /// Calls `visit` with the path and schema of each property.
 fn properties(schema: &Value, path: &str, visit: &mut impl FnMut(&str, &Value)) {
@@ -81,4 +81,67 @@ fn the_committed_yaml_is_what_the_types_say() {
         );
     }
     assert_eq!(std::fs::read_dir(dir).unwrap().count(), files.len(), "a file in crds/yaml belongs to no kind");
+}
+
+/// A value of each field that the schema has.
+fn sample(schema: &Value) -> Value {
+    if let Some(first) = schema["enum"].get(0) {
+        return first.clone();
+    }
+    match schema["type"].as_str() {
+        Some("object") if schema["properties"].is_object() => {
+            let fields = schema["properties"].as_object().into_iter().flatten();
+            fields.map(|(name, field)| (name.clone(), sample(field))).collect::<Map<_, _>>().into()
+        }
+        Some("object") if schema["additionalProperties"].is_object() => {
+            json!({ "key": sample(&schema["additionalProperties"]) })
+        }
+        Some("object") => json!({}),
+        Some("array") => json!([sample(&schema["items"])]),
+        Some("boolean") => json!(true),
+        Some("integer") => json!(1),
+        Some("string") if schema["format"] == "date-time" => json!("2026-01-02T03:04:05Z"),
+        Some("string") => json!("1s"),
+        _ => json!(1),
+    }
+}
+
+/// Calls `visit` with the path of each object whose fields the schema names.
+fn objects(schema: &Value, path: &str, visit: &mut impl FnMut(&str)) {
+    if schema["properties"].is_object() {
+        visit(path);
+    }
+    for (name, field) in schema["properties"].as_object().into_iter().flatten() {
+        objects(field, &format!("{path}/{name}"), visit);
+    }
+    if schema["items"].is_object() {
+        objects(&schema["items"], &format!("{path}/0"), visit);
+    }
+}
+
+/// Whether the operator can read an object with this spec.
+fn is_read(kind: &str, spec: &Value) -> Result<(), serde_json::Error> {
+    let object = json!({
+        "apiVersion": "hookwright.dev/v1alpha1", "kind": kind, "metadata": { "name": "a" }, "spec": spec,
+    });
+    match kind {
+        "Producer" => serde_json::from_value::<Producer>(object).map(drop),
+        "EventSchema" => serde_json::from_value::<EventSchema>(object).map(drop),
+        _ => serde_json::from_value::<Subscription>(object).map(drop),
+    }
+}
+
+/// An operator that was rolled back must not take an object for less than its author wrote.
+#[test]
+fn a_spec_is_read_in_full_or_not_at_all() {
+    for (kind, schema) in schemas() {
+        let schema = &schema["properties"]["spec"];
+        let whole = sample(schema);
+        is_read(&kind, &whole).unwrap_or_else(|error| panic!("{kind} {whole}: {error}"));
+        objects(schema, "", &mut |path| {
+            let mut later = whole.clone();
+            later.pointer_mut(path).unwrap()["later"] = json!(1);
+            assert!(is_read(&kind, &later).is_err(), "{kind} spec{path} hides an unknown field");
+        });
+    }
 }

@@ -3,8 +3,10 @@
 //! Nothing in this room does work of its own. It may be used from everywhere, and uses no other room: no type here knows
 //! `Context`.
 
+pub(crate) mod absent;
 pub(crate) mod agenda;
 pub(crate) mod health;
+pub(crate) mod identities;
 pub(crate) mod kind;
 pub(crate) mod leases;
 pub(crate) mod namespaces;

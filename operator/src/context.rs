@@ -4,11 +4,15 @@
 
 use std::sync::Arc;
 
+use hookwright_core::nats::ids::ProducerUid;
 use hookwright_core::seal::SealingKeys;
 use hookwright_crds::{EventSchema, Producer, Subscription};
 use kube::Client;
+use kube::runtime::reflector::ObjectRef;
 
+use crate::cache::absent::LetGo;
 use crate::cache::health::Health;
+use crate::cache::identities::Identities;
 use crate::cache::kind::Kind;
 use crate::cache::leases::Leases;
 use crate::cache::namespaces::Namespaces;
@@ -23,6 +27,7 @@ use crate::cache::stream_incidents::StreamIncidents;
 use crate::cache::stream_numbers::StreamNumbers;
 use crate::metrics::Metrics;
 use crate::nats::jetstream::JetStream;
+use crate::reconcile::deletion::Deletion;
 use crate::reconcile::failures::Failures;
 use crate::reconcile::fenced::Records;
 use crate::reconcile::triggers::Triggers;
@@ -51,6 +56,8 @@ pub(crate) struct Context {
     pub(crate) stream_incidents: StreamIncidents,
     pub(crate) stream_numbers: StreamNumbers,
     pub(crate) orphans: Orphans,
+    pub(crate) identities: Arc<Identities>,
+    pub(crate) let_go: LetGo,
     pub(crate) secrets: SecretReader,
     pub(crate) triggers: Triggers,
     pub(crate) failures: Failures,
@@ -59,6 +66,22 @@ pub(crate) struct Context {
 }
 
 impl Context {
+    /// Returns a reference to the Producer that NATS knows by this uid.
+    pub(crate) fn producer(&self, uid: &ProducerUid) -> Option<ObjectRef<Producer>> {
+        self.producers.find(&self.identities.object(uid.as_str()))
+    }
+
+    /// Returns what a deletion needs.
+    pub(crate) fn deletion(&self) -> Deletion<'_> {
+        Deletion {
+            timeout: self.settings.finalizer_timeout,
+            recorder: &self.status.recorder,
+            let_go: &self.let_go,
+            identities: &self.identities,
+            js: &self.js,
+        }
+    }
+
     /// Returns access to the records of an object.
     pub(crate) fn records<'a, K>(&'a self, object: &'a K) -> Records<'a, K> {
         Records { object, js: &self.js, client: &self.client, leases: &self.leases }

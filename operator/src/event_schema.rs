@@ -12,15 +12,16 @@ use std::time::Duration;
 
 use hookwright_core::nats::ids::{EventSchemaUid, ProducerUid};
 use hookwright_crds::{ConditionType, EventSchema};
+use kube::Resource;
 use kube::runtime::controller::Action;
 use kube::runtime::reflector::ObjectRef;
-use kube::{Resource, ResourceExt};
 
 use crate::cache::leases::{Goal, Rollout};
 use crate::cache::references::RefersToProducer;
 use crate::context::Context;
 use crate::reconcile::error::ReconcileError;
 use crate::reconcile::failures::jittered;
+use crate::reconcile::identity;
 use crate::reconcile::panics;
 use crate::reconcile::programmed;
 use crate::refusal::Refusal;
@@ -38,12 +39,17 @@ const LOOK_FOR_DISPATCHERS: Duration = Duration::from_secs(5);
 /// Brings the record and the status to what the EventSchema says.
 pub(crate) async fn reconcile(schema: Arc<EventSchema>, ctx: &Context) -> Result<Action, ReconcileError> {
     let schema = ctx.schemas.own_writes.newest(&schema);
-    let uid = EventSchemaUid::parse(&schema.uid().unwrap_or_default())?;
+    let (uid, known) = identity::of(&*schema, &ctx.identities, &ctx.js).await;
+    let uid = EventSchemaUid::parse(&uid)?;
     if schema.status.as_ref().and_then(|status| status.observed_generation).is_none_or(|seen| seen < 0) {
         // The Producer counts its EventSchemas.
         ctx.triggers.producer_soon(schema.producer_ref());
     }
-    let (found, error) = match attempt(&schema, &uid, ctx).await {
+    let attempted = match known {
+        Ok(()) => attempt(&schema, &uid, ctx).await,
+        Err(error) => Err(error),
+    };
+    let (found, error) = match attempted {
         Ok(found) => (found, None),
         Err(error) if error.is_outdated() => return Err(error),
         Err(error) => (SchemaOutcome::failed(&error), Some(error)),

@@ -11,7 +11,7 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetri
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::cache::kind::Kind;
@@ -42,6 +42,8 @@ pub(crate) struct Metrics {
     pub(crate) events_lost: Counter,
     pub(crate) events_missed: Counter,
     pub(crate) streams_replaced: Counter,
+    /// 1 while the installation in the NATS account is another cluster's.
+    pub(crate) foreign_installation: Gauge,
 }
 
 /// Gauges that are computed when the metrics are read.
@@ -100,6 +102,8 @@ impl Metrics {
         ] {
             registry.register(name, help, counter.clone());
         }
+        let help = "1 while the installation in the NATS account is another cluster's, so that nothing is written";
+        registry.register("operator_foreign_installation", help, self.foreign_installation.clone());
         registry.register_collector(Box::new(present));
     }
 }

@@ -6,8 +6,10 @@ mod build;
 pub(crate) mod cleanup;
 mod enforce;
 mod fetch;
+mod grants;
 mod incidents;
 mod referrers;
+mod retained;
 mod status;
 mod stored;
 mod validate;
@@ -28,6 +30,7 @@ use crate::cache::producers::{LiveProducer, ProducerState};
 use crate::context::Context;
 use crate::reconcile::error::ReconcileError;
 use crate::reconcile::failures::jittered;
+use crate::reconcile::identity;
 use crate::reconcile::panics;
 use crate::reconcile::programmed;
 use crate::refusal::Refusal;
@@ -44,7 +47,8 @@ const LOOK_SOON: Duration = Duration::from_secs(5);
 /// Brings NATS and the status to what the Producer says.
 pub(crate) async fn reconcile(producer: Arc<Producer>, ctx: &Context) -> Result<Action, ReconcileError> {
     let producer = ctx.producers.own_writes.newest(&producer);
-    let uid = ProducerUid::parse(&producer.uid().unwrap_or_default())?;
+    let (uid, known) = identity::of(&*producer, &ctx.identities, &ctx.js).await;
+    let uid = ProducerUid::parse(&uid)?;
     // The Producer counts its Subscriptions and EventSchemas, and tells them of changes.
     ctx.subscriptions.listed.wait().await;
     ctx.schemas.listed.wait().await;
@@ -52,7 +56,11 @@ pub(crate) async fn reconcile(producer: Arc<Producer>, ctx: &Context) -> Result<
         // This comes before anything that may fail: a Subscription that loses its grant gets no events from now on.
         referrers::trigger(ctx, &producer);
     }
-    let (outcome, error) = match attempt(&producer, &uid, ctx).await {
+    let attempted = match known {
+        Ok(()) => attempt(&producer, &uid, ctx).await,
+        Err(error) => Err(error),
+    };
+    let (outcome, error) = match attempted {
         Ok(outcome) => (outcome, None),
         Err(error) if error.is_outdated() => return Err(error),
         Err(error) => (ProducerOutcome::failed(&error), Some(error)),
@@ -80,13 +88,13 @@ pub(crate) async fn reconcile(producer: Arc<Producer>, ctx: &Context) -> Result<
 /// Shows in the status why a reconcile ended without a result.
 pub(crate) async fn tell(producer: &Arc<Producer>, failure: Refusal, ctx: &Context) -> Result<(), ReconcileError> {
     let producer = ctx.producers.own_writes.newest(producer);
-    let uid = ProducerUid::parse(&producer.uid().unwrap_or_default())?;
+    let uid = ProducerUid::parse(&ctx.identities.of(&*producer))?;
     Ok(status::write(ctx, &producer, &uid, &ProducerOutcome::Failed(failure)).await?)
 }
 
 async fn attempt(producer: &Producer, uid: &ProducerUid, ctx: &Context) -> Result<ProducerOutcome, ReconcileError> {
     panics::on_request(producer);
-    let current = fetch::fetch(producer, &ctx.js).await?;
+    let current = fetch::fetch(producer, ctx).await?;
     let quota = ctx.settings.quotas.of(&producer.namespace().unwrap_or_default());
     let valid = validate::validate(producer, uid, current.max_payload, &ctx.settings.tenancy, quota);
     let valid =
@@ -100,7 +108,7 @@ async fn attempt(producer: &Producer, uid: &ProducerUid, ctx: &Context) -> Resul
             format!("Waiting for {waits_for} EventSchemas to be in place, or refused, before they are enforced.");
         return Ok(ProducerOutcome::Waiting(Judgement::unknown(Reason::Pending, message)));
     }
-    let plan = build::build(valid);
+    let plan = build::build(valid, current.namespace_uid.clone());
     let (live, stream, fresh) = match apply::apply(&plan, current, producer, ctx).await? {
         Applied::Refused(refusal) => return refuse(producer, uid, refusal, ctx).await,
         Applied::Waits(waits) => return Ok(ProducerOutcome::Waiting(Judgement::programmed(waits))),
@@ -109,6 +117,7 @@ async fn attempt(producer: &Producer, uid: &ProducerUid, ctx: &Context) -> Resul
         }
         Applied::Live { live, stream, fresh, waits: None } => (live, stream, fresh),
     };
+    grants::note(producer, uid, &stream, ctx).await?;
     let goal = Goal::Config(live.revision);
     ctx.triggers.producers.when_loaded(ObjectRef::from_obj(producer), goal, uid);
     let rollout = programmed::rollout(&ctx.leases, &ctx.js, goal, uid).await?;

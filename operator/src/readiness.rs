@@ -10,7 +10,9 @@ use crate::cache::shared::Shared;
 /// A part of the operator that has to be there before it is ready.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Part {
+    Definitions,
     Nats,
+    Installation,
     SystemStreams,
     Leases,
     Health,
@@ -31,7 +33,9 @@ pub(crate) struct Readiness {
 impl Readiness {
     pub(crate) fn new() -> Self {
         let missing: BTreeMap<Part, String> = [
+            (Part::Definitions, "waiting for the CustomResourceDefinitions"),
             (Part::Nats, "waiting for NATS"),
+            (Part::Installation, "waiting to know whose the installation in the NATS account is"),
             (Part::SystemStreams, "waiting for Hookwright's own streams and buckets"),
             (Part::Leases, "waiting for the dispatchers' leases"),
             (Part::Health, "waiting for the delivery counts"),

@@ -7,6 +7,7 @@ pub(crate) mod deletion;
 pub(crate) mod error;
 pub(crate) mod failures;
 pub(crate) mod fenced;
+pub(crate) mod identity;
 pub(crate) mod panics;
 pub(crate) mod programmed;
 pub(crate) mod triggers;

@@ -29,11 +29,13 @@ use crate::cache::namespaces::Namespaces;
 use crate::cache::services::Services;
 use crate::context::Context;
 use crate::controllers::{self, Controllers};
+use crate::definitions;
 use crate::health::correct::Correct;
 use crate::health::cursors::Cursors;
 use crate::health::disable::Disable;
 use crate::health::fold::Fold;
 use crate::health::writer;
+use crate::installation::Owner;
 use crate::kubernetes;
 use crate::metrics::{Metrics, Present};
 use crate::nats::jetstream::JetStream;
@@ -77,9 +79,11 @@ pub async fn run(settings: Settings, check_config: bool) -> anyhow::Result<()> {
 
     let stop = async { drop(shutdown::requested().await) }.boxed().shared();
     let work = async {
+        definitions::wait(&ctx.client, &readiness).await;
         // Without NATS, reconciles can do little but let deletions end, so they wait for it for a while.
-        let mut first = connects.clone();
-        let _ = tokio::time::timeout(WAIT_FOR_NATS, first.changed()).await;
+        if tokio::time::timeout(WAIT_FOR_NATS, readiness.until(Part::Nats)).await.is_ok() {
+            readiness.until(Part::Installation).await;
+        }
         controllers::run(
             ctx.clone(),
             Controllers {
@@ -115,15 +119,22 @@ async fn with_nats(ctx: &Context, readiness: &Readiness, connected: watch::Sende
     let nats = nats::connect(&ctx.settings.nats, "hookwright-operator").await?;
     readiness.there(Part::Nats);
     let reconnects = nats.connected.clone();
+    // All else writes through the context's connection, which is set only once the installation is known.
+    let js = JetStream::default();
+    js.connected(nats.clone());
+    let mut owner = Owner::new(js, ctx.client.clone(), &ctx.settings, ctx.identities.clone());
+    readiness.until(Part::Definitions).await;
+    owner.claim(readiness, &ctx.metrics).await;
     ctx.js.connected(nats.clone());
     let seconds = Duration::from_secs;
     tokio::select! {
         () = nats.ended() => anyhow::bail!("the client of NATS has panicked"),
+        foreign = owner.keep(reconnects.clone()) => Err(foreign.into()),
         never = mirrors(ctx, &nats, readiness) => match never {},
         never = forward(reconnects.clone(), connected) => match never {},
         // After each reconnect, and every 5 s.
         never = system::keep(&ctx.js, ctx.settings.system_streams, reconnects.clone(), readiness) => match never {},
-        // At the start and after each reconnect.
+        // At the start, after each reconnect, and four times within the grace of what belongs to no object.
         never = sweep::keep(ctx, reconnects, readiness) => match never {},
         // As soon as there is something to write, within the budget of status writes.
         never = writer::write_all(ctx) => match never {},
@@ -160,7 +171,7 @@ async fn mirrors(ctx: &Context, nats: &Nats, readiness: &Readiness) -> Infallibl
     let violations = mirror(STATE_BUCKET, VIOLATIONS_KEYS).run(|change| {
         // Dispatchers write a Producer's count at most every 10 s.
         let changed = ctx.schema_violations.apply(change);
-        if let Some(producer) = changed.and_then(|uid| ctx.producers.find(uid.as_str())) {
+        if let Some(producer) = changed.and_then(|uid| ctx.producer(&uid)) {
             ctx.triggers.producer_soon(producer);
         }
     });
@@ -230,6 +241,8 @@ fn context(
         stream_incidents: Default::default(),
         stream_numbers: Default::default(),
         orphans: Default::default(),
+        identities: Default::default(),
+        let_go: Default::default(),
         triggers,
         failures: Default::default(),
         metrics,

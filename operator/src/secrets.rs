@@ -4,7 +4,6 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use hookwright_core::record::Identity;
 use hookwright_core::sign::hmac::{self, SigningKey};
 use hookwright_crds::{DEFAULT_SIGNING_KEY, Reason, SecretKeyRef, Subscription, USE_ENDPOINT, USE_LABEL, USE_SIGNING};
 use k8s_openapi::ByteString;
@@ -147,7 +146,8 @@ async fn created(reader: &SecretReader, name: &str, subscription: &Subscription)
 pub(crate) async fn remove(reader: &SecretReader, subscription: &Subscription, name: &str) -> Result<(), SecretError> {
     let namespace = subscription.namespace().unwrap_or_default();
     let Some(secret) = read(reader, &namespace, name).await? else { return Ok(()) };
-    if !is_ours(&secret, subscription) {
+    // One that was restored without an owner is not the operator's to remove.
+    if !owns(subscription, &secret) {
         return Ok(());
     }
     let preconditions = Preconditions { uid: secret.uid(), resource_version: secret.resource_version() };
@@ -176,14 +176,26 @@ fn new(name: &str, subscription: &Subscription) -> Result<Secret, SecretError> {
     Ok(secret)
 }
 
-/// Returns whether this Subscription owns the Secret.
+/// Returns whether the Secret holds this Subscription's generated key. One that has no owner was restored from a backup.
 pub(crate) fn is_ours(secret: &Secret, subscription: &Subscription) -> bool {
+    let is_restored = || secret.labels().get(USE_LABEL).is_some_and(|value| value == USE_SIGNING);
+    owns(subscription, secret) || secret.owner_references().is_empty() && is_restored()
+}
+
+fn owns(subscription: &Subscription, secret: &Secret) -> bool {
     secret.owner_references().iter().any(|owner| Some(&owner.uid) == subscription.meta().uid.as_ref())
+}
+
+/// The Subscription that uses a Secret.
+pub(crate) struct User<'a> {
+    pub(crate) namespace: &'a str,
+    /// The uid by which the API server knows the Subscription.
+    pub(crate) uid: &'a str,
 }
 
 /// Returns the text under a key, if this Subscription may use the Secret so, and the Secret has the key.
 pub(crate) fn value(
-    by: &Identity,
+    by: &User<'_>,
     SecretKeyRef { name, key }: &SecretKeyRef,
     purpose: Use,
     secret: Option<&Secret>,
@@ -192,7 +204,7 @@ pub(crate) fn value(
         return Err(Refusal::new(Reason::SecretNotFound, format!("Secret {name:?} doesn't exist.")));
     };
     let mut owners = secret.owner_references().iter().filter(|owner| owner.kind == Subscription::kind(&()));
-    if owners.any(|owner| owner.uid != by.uid.as_str() || purpose != Use::Signing) {
+    if owners.any(|owner| owner.uid != by.uid || purpose != Use::Signing) {
         let message = format!(
             "Secret {name:?} holds a generated signing key: it signs webhooks of its own Subscription, and nothing else."
         );
@@ -205,7 +217,7 @@ pub(crate) fn value(
             Use::Signing => "sign webhooks",
             Use::Endpoint => "be sent in a header",
         };
-        let (namespace, value) = (&by.namespace, purpose.label());
+        let (namespace, value) = (by.namespace, purpose.label());
         let message = format!(
             "Secret {name:?} is not labelled to {what}: \
              kubectl label secret -n {namespace} {name} {USE_LABEL}={value}{overwrite}"
@@ -250,7 +262,6 @@ pub(crate) fn header(name: &str, key: &str, text: &str) -> Result<String, Refusa
 #[cfg(test)]
 mod tests {
     use super::*;
-    use hookwright_core::nats::ids::SubscriptionUid;
     use serde_json::json;
 
     fn secret(labels: &serde_json::Value, owner: Option<&str>) -> Secret {
@@ -264,8 +275,7 @@ mod tests {
 
     #[test]
     fn a_secret_is_used_only_as_its_label_and_its_owner_allow() {
-        let uid = SubscriptionUid::parse("s-1").unwrap();
-        let by = Identity { uid, generation: 1, namespace: "shop".into(), name: "billing".into() };
+        let by = User { namespace: "shop", uid: "s-1" };
         let ask = |secret: Option<&Secret>, key: &str, purpose| {
             value(&by, &SecretKeyRef { name: "keys".into(), key: key.into() }, purpose, secret)
         };

@@ -36,6 +36,15 @@ pub struct Settings {
     /// How long a deletion waits for NATS.
     #[serde(default = "default_finalizer_timeout", deserialize_with = "duration::deserialize")]
     pub finalizer_timeout: Duration,
+    /// Which installation this is.
+    #[serde(default)]
+    pub installation: InstallationSettings,
+    /// How long an object has to be absent before what it left in NATS is removed.
+    #[serde(default = "default_orphan_grace", deserialize_with = "duration::deserialize")]
+    pub orphan_grace: Duration,
+    /// Which Producer takes up the stream of one that was deleted.
+    #[serde(default)]
+    pub retained_streams: RetainedStreams,
     /// How much of each kind is accepted.
     #[serde(default)]
     pub limits: LimitSettings,
@@ -63,6 +72,10 @@ fn default_signing_key_overlap() -> Duration {
 
 fn default_finalizer_timeout() -> Duration {
     Duration::from_secs(600)
+}
+
+fn default_orphan_grace() -> Duration {
+    Duration::from_secs(3600)
 }
 
 /// How much of each kind is accepted.
@@ -113,6 +126,25 @@ impl Default for DeadLetters {
         const MOST: NonZeroU32 = NonZeroU32::new(10_000).expect("it is above 0");
         Self { max_age: Duration::from_secs(14 * 24 * 3600), per_subscription: MOST }
     }
+}
+
+/// Which installation this is.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct InstallationSettings {
+    /// The id of the installation of a cluster that is gone, which this cluster takes over. It does nothing once that was
+    /// done.
+    pub take_over: Option<String>,
+}
+
+/// Which Producer takes up the stream that a Producer of the same namespace and name has left.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+pub enum RetainedStreams {
+    /// One in the same namespace. A namespace that was deleted and created again is another one.
+    #[default]
+    SameNamespace,
+    /// One in a namespace of the same name.
+    SameName,
 }
 
 /// Where a stream is kept.

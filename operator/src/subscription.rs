@@ -31,6 +31,7 @@ use crate::context::Context;
 use crate::nats::kv::Written;
 use crate::reconcile::error::ReconcileError;
 use crate::reconcile::failures::jittered;
+use crate::reconcile::identity;
 use crate::reconcile::panics;
 use crate::reconcile::programmed;
 use crate::refusal::Refusal;
@@ -72,7 +73,8 @@ impl Attempted {
 /// Brings NATS and the status to what the Subscription says.
 pub(crate) async fn reconcile(subscription: Arc<Subscription>, ctx: &Context) -> Result<Action, ReconcileError> {
     let subscription = ctx.subscriptions.own_writes.newest(&subscription);
-    let uid = SubscriptionUid::parse(&subscription.uid().unwrap_or_default())?;
+    let (uid, known) = identity::of(&*subscription, &ctx.identities, &ctx.js).await;
+    let uid = SubscriptionUid::parse(&uid)?;
     if subscription.status.as_ref().and_then(|status| status.observed_generation).is_none_or(|seen| seen < 0) {
         // The Producer counts its Subscriptions.
         ctx.triggers.producer_soon(subscription.producer_ref());
@@ -85,7 +87,11 @@ pub(crate) async fn reconcile(subscription: Arc<Subscription>, ctx: &Context) ->
             let policy = policy::effective(own, inherited);
             let shown = |policy| policy::shown(policy, policy::on_resume(own, inherited));
             let effective = fetched.producer.as_ref().and(policy.as_ref().ok()).map(shown);
-            match attempt(&subscription, &uid, keys.as_mut(), fetched, policy, ctx).await {
+            let attempted = match known {
+                Ok(()) => attempt(&subscription, &uid, keys.as_mut(), fetched, policy, ctx).await,
+                Err(error) => Err(error),
+            };
+            match attempted {
                 Ok(attempted) => (attempted, effective, None),
                 Err(error) if error.is_outdated() => return Err(error),
                 Err(error) => {

@@ -75,6 +75,10 @@ pub struct DeadLetter {
     /// The Subscription that didn't get the event; `None` if the event itself is at fault.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subscription: Option<SubscriptionUid>,
+    /// The `namespace/name` of the Subscription, or of the Producer if the event itself is at fault. It finds the dead
+    /// letters of an object that was deleted and created again with another uid. `None` if it wasn't known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
     /// The id of the delivery; `None` if the event itself is at fault.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<DeliveryId>,
@@ -118,11 +122,18 @@ impl DeadLetter {
             time,
             producer,
             subscription: None,
+            name: None,
             id: None,
             event,
             progress: Progress::default(),
             reference_only: false,
         }
+    }
+
+    /// Sets the `namespace/name` of the Subscription, or of the Producer.
+    #[must_use]
+    pub fn with_name(self, name: String) -> Self {
+        Self { name: Some(name), ..self }
     }
 
     /// Sets the details of the reason.

@@ -9,10 +9,18 @@ use crate::nats::ids::{EventSchemaUid, ProducerUid, SubscriptionUid};
 /// The last token of the base's key in [`HEALTH_BUCKET`], where the keys of dispatchers have their incarnation.
 pub const BASE: &str = "base";
 
-/// The KV bucket of the records that dispatchers serve from. Its keys are [`ConfigKey`]s and those of [`deleted_key`].
+/// The KV bucket of the records that dispatchers serve from. Its keys are [`ConfigKey`]s, those of
+/// [`deleted_key`], [`INSTALLATION_KEY`]
+/// and those of [`former_key`].
 pub const CONFIG_BUCKET: &str = "HOOKWRIGHT_CONFIG";
+/// The key of the [`Installation`](crate::record::Installation) in [`CONFIG_BUCKET`].
+pub const INSTALLATION_KEY: &str = "installation";
+/// All keys that [`former_key`] makes.
+pub const FORMER_KEYS: &str = "former.>";
+/// The beginning of the keys that [`former_key`] makes.
+pub const FORMER_PREFIX: &str = "former.";
 /// The KV bucket of the state that the running system remembers. Its keys are `disabled.<subscription>`,
-/// `checkpoint.<producer>`, `violations.<producer>`, `test.<subscription>` and `dead.<namespace>`.
+/// `checkpoint.<producer>`, `violations.<producer>`, `grants.<producer>`, `test.<subscription>` and `dead.<namespace>`.
 pub const STATE_BUCKET: &str = "HOOKWRIGHT_STATE";
 /// The KV bucket of delivery counts. Its keys are `<subscription>.<incarnation>` for each dispatcher, and
 /// `<subscription>.base` for the dispatchers that have gone.
@@ -46,6 +54,12 @@ pub const DEAD_LETTER_SUBJECTS: &str = "hookwright.dead.>";
 pub const SUBJECT_PREFIX: &str = "hookwright.";
 /// The metadata key of a managed stream for the uid of the Producer that owns the stream.
 pub const STREAM_OWNER: &str = "hookwright.dev/producer-uid";
+/// The metadata key of a managed stream for `namespace/name` of its Producer.
+pub const STREAM_PRODUCER: &str = "hookwright.dev/producer";
+/// The metadata key of a managed stream for the uid of its Producer's namespace.
+pub const STREAM_NAMESPACE_UID: &str = "hookwright.dev/namespace-uid";
+/// The metadata key of a stream whose Producer is gone for the sequence up to which all events are done.
+pub const STREAM_DONE: &str = "hookwright.dev/done-up-to";
 /// The metadata key of a managed stream for its deletion policy, `Retain` or `Delete`. It is needed if the Producer is
 /// gone before NATS could be reached, so that its spec can't be read any more.
 pub const STREAM_DELETION_POLICY: &str = "hookwright.dev/deletion-policy";
@@ -123,6 +137,12 @@ pub fn checkpoint_key(producer: &ProducerUid) -> String {
     format!("checkpoint.{producer}")
 }
 
+/// The key of a Producer's [`Grants`](crate::record::Grants) in [`STATE_BUCKET`].
+#[must_use]
+pub fn grants_key(producer: &ProducerUid) -> String {
+    format!("grants.{producer}")
+}
+
 /// The key of a [`Violations`](crate::record::Violations) in [`STATE_BUCKET`].
 #[must_use]
 pub fn violations_key(producer: &ProducerUid) -> String {
@@ -166,6 +186,12 @@ pub const TEST_KEYS: &str = "test.*";
 #[must_use]
 pub fn parse_test_key(key: &str) -> Option<SubscriptionUid> {
     SubscriptionUid::parse(key.strip_prefix("test.")?).ok()
+}
+
+/// The key of a [`Former`](crate::record::Former) in [`CONFIG_BUCKET`]. Neither part has a dot in it.
+#[must_use]
+pub fn former_key(kind: &str, namespace: &str, name: &str) -> String {
+    format!("{FORMER_PREFIX}{kind}.{namespace}.{name}")
 }
 
 /// The key of a deleted Subscription's [`Deleted`](crate::record::Deleted) in [`CONFIG_BUCKET`]. It is written before the

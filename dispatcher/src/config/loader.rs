@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use hookwright_core::destination::egress::Egress;
 use hookwright_core::nats::ids::SubscriptionUid;
-use hookwright_core::nats::names::{CONFIG_BUCKET, ConfigKey, parse_deleted_key};
+use hookwright_core::nats::names::{CONFIG_BUCKET, ConfigKey, FORMER_PREFIX, INSTALLATION_KEY, parse_deleted_key};
 use hookwright_core::record::{EventSchemaRecord, ProducerRecord, SubscriptionRecord};
 use hookwright_core::seal::{Sealed, SealingKeys};
 use hookwright_core::select::filter::Filters;
@@ -28,10 +28,15 @@ enum Key {
     Record(ConfigKey),
     /// The key whose value says that a Subscription was deleted.
     Deleted(SubscriptionUid),
+    /// A key that concerns operators only.
+    Operators,
 }
 
 impl Key {
     fn parse(key: &str) -> Option<Self> {
+        if key == INSTALLATION_KEY || key.starts_with(FORMER_PREFIX) {
+            return Some(Self::Operators);
+        }
         parse_deleted_key(key).map(Self::Deleted).or_else(|| ConfigKey::parse(key).map(Self::Record))
     }
 }
@@ -62,6 +67,7 @@ impl ConfigLoader {
                     debug!(%key, "config record removed");
                     self.index.remove(&key);
                 }
+                Some(Key::Operators) => {}
                 None => warn!(key, "ignoring the removal of an unknown key from the config bucket"),
             },
             Change::Put { key, value, revision } => match Key::parse(&key) {
@@ -73,6 +79,7 @@ impl ConfigLoader {
                         self.index.put_unreadable(&key, reason);
                     }
                 }
+                Some(Key::Operators) => {}
                 None => warn!(key, "ignoring an unknown key in the config bucket"),
             },
         }

@@ -25,7 +25,7 @@ impl Deliverer {
                 reason,
                 self.clock.now(),
             );
-            let letter = letter.with_detail(detail.map(str::to_owned));
+            let letter = letter.with_detail(detail.map(str::to_owned)).with_name(subscription.name.clone());
             self.keep(subscription.namespace(), letter, &delivery.published).await;
         }
         info!(subscription = subscription.name, id = %delivery.id, reason = reason.name(), "gave up a delivery");
@@ -43,8 +43,9 @@ impl Deliverer {
     ) {
         let (uid, event) = (producer.record.uid.clone(), published.event.clone());
         let letter = DeadLetter::of_event(uid, event, reason, self.clock.now());
-        self.keep(&producer.record.namespace, letter.with_detail(Some(detail)), published).await;
         let name = format!("{}/{}", producer.record.namespace, producer.record.name);
+        let letter = letter.with_detail(Some(detail)).with_name(name.clone());
+        self.keep(&producer.record.namespace, letter, published).await;
         info!(producer = name, sequence = published.event.sequence, reason = reason.name(), "gave up an event");
         self.metrics.dead_letter(reason);
     }

@@ -24,7 +24,7 @@ async fn world() -> World {
 }
 
 /// Publishes 200 events/s of this type with bodies 0, 1, 2 ... until `stop`; returns how many.
-async fn publish_until(shop: &Shop<'_>, kind: &str, stop: &CancellationToken) -> usize {
+pub(crate) async fn publish_until(shop: &Shop<'_>, kind: &str, stop: &CancellationToken) -> usize {
     let mut tick = interval(Duration::from_millis(5));
     tick.set_missed_tick_behavior(MissedTickBehavior::Burst);
     let mut n = 0;
@@ -37,7 +37,7 @@ async fn publish_until(shop: &Shop<'_>, kind: &str, stop: &CancellationToken) ->
 }
 
 /// How often each body reached a path.
-fn receipts(shop: &Shop<'_>, path: &str) -> HashMap<String, usize> {
+pub(crate) fn receipts(shop: &Shop<'_>, path: &str) -> HashMap<String, usize> {
     let mut counts = HashMap::new();
     for request in shop.receiver.requests(path) {
         *counts.entry(String::from_utf8_lossy(&request.body).into_owned()).or_default() += 1;
@@ -83,7 +83,7 @@ async fn rolling_restart(shop: &Shop<'_>, name: &str) -> Vec<(String, usize)> {
 }
 
 /// Waits until each of the bodies 0, 1, 2 ... has reached a path; one may come twice.
-async fn each_arrived(shop: &Shop<'_>, path: &str, bodies: std::ops::Range<usize>) {
+pub(crate) async fn each_arrived(shop: &Shop<'_>, path: &str, bodies: std::ops::Range<usize>) {
     wait_for(&format!("each event at {path}"), SOON, async || {
         let events = receipts(shop, path);
         let missing = bodies.clone().filter(|n| !events.contains_key(&n.to_string())).count();

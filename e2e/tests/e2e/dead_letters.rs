@@ -103,7 +103,9 @@ async fn a_namespace_keeps_so_many_bytes_of_dead_letters_and_then_references() {
     other.receiver.answer("/down", Answer::status(500));
     let other_uid = other.subscribe("down", &[">"], once()).await;
     other.publish(&other.event("a", "x".repeat(10_000))).await;
-    assert!(!other.dead_letter(&other_uid).await.0.reference_only);
+    let letter = other.dead_letter(&other_uid).await.0;
+    assert!(!letter.reference_only);
+    assert_eq!(letter.name, Some(format!("{}/down", other.namespace)));
 
     wait_for("the bytes to be written", SOON, async || {
         let bucket = world.nats.jetstream(User::Operator).await?.get_key_value(STATE_BUCKET).await?;

@@ -97,7 +97,8 @@ fn text(request: &Received) -> String {
     String::from_utf8_lossy(&request.body).into_owned()
 }
 
-fn missing(requests: &[Arc<Received>], bodies: &HashSet<String>) -> Vec<String> {
+/// Returns the bodies that no successful request had.
+pub(crate) fn missing(requests: &[Arc<Received>], bodies: &HashSet<String>) -> Vec<String> {
     let received: HashSet<String> = requests.iter().filter(|request| request.succeeded()).map(|r| text(r)).collect();
     bodies.difference(&received).cloned().collect()
 }

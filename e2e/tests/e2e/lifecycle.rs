@@ -149,6 +149,44 @@ async fn a_producer_may_not_take_the_subjects_of_another_namespace() {
     }
 }
 
+/// As `kubectl replace --force` and GitOps do.
+#[tokio::test]
+async fn a_producer_that_is_created_again_goes_on_where_it_was() {
+    let (shop, _machine) = shared().await;
+    shop.subscribe("steady", &["a"], json!({})).await;
+    let retry = json!({ "maxAttempts": 100, "backoff": { "type": "Fixed", "delay": "2s" }, "jitterPercent": 0 });
+    shop.subscribe("retrying", &["b"], json!({ "delivery": { "retry": retry } })).await;
+    shop.receiver.answer("/retrying", Answer::status(500));
+    for n in 0..5 {
+        shop.publish(&shop.event("a", format!("{n}"))).await;
+    }
+    shop.publish(&shop.event("b", "{}")).await;
+    let first = shop.requests("retrying", 1).await[0].webhook_id().to_owned();
+    shop.requests("steady", 5).await;
+    shop.all_acked(SOON).await;
+    let before = shop.producer().await;
+
+    let delete = ["delete", "producers.hookwright.dev/orders", "-n", &shop.namespace, TIMEOUT];
+    shop.world.control_plane.kubectl(&delete).await.unwrap();
+    for n in 5..8 {
+        shop.publish(&shop.event("a", format!("{n}"))).await;
+    }
+    shop.receiver.answer("/retrying", Answer::status(200));
+    shop.produce("orders", "events", json!({})).await;
+    assert_ne!(shop.producer().await, before);
+    shop.requests("steady", 8).await;
+    wait_for("the retry to succeed", SOON, async || {
+        let done = shop.deliveries("/retrying");
+        anyhow::ensure!(done.get(&first) == Some(&1), "{done:?}");
+        Ok(())
+    })
+    .await
+    .unwrap();
+    shop.all_acked(SOON).await;
+    let steady = shop.deliveries("/steady");
+    assert!(steady.len() == 8 && steady.values().all(|n| *n == 1), "{steady:?}");
+}
+
 /// Has a world of its own: it takes NATS away.
 #[tokio::test]
 async fn deleting_while_nats_is_down_does_not_hang_and_leaves_nothing_live() {

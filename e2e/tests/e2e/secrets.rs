@@ -117,7 +117,7 @@ async fn a_secret_that_may_no_longer_be_used_stops_delivery_and_what_waits_goes_
 async fn a_generated_key_is_never_put_over_a_secret_of_somebody_else() {
     let (shop, _machine) = shared().await;
     let plane = &shop.world.control_plane;
-    plane.apply_json(&secret(&shop.namespace, "taken-signing", "signing", json!({ "secret": KEY_A }))).await.unwrap();
+    plane.apply_json(&secret(&shop.namespace, "taken-signing", "endpoint", json!({ "secret": KEY_A }))).await.unwrap();
     plane.apply_json(&shop.subscription("taken", &[">"], json!({}))).await.unwrap();
     let taken = |status: &Value| condition(status, "ResolvedRefs")["reason"] == "SecretNameTaken";
     shop.status("taken", "refused", taken).await;

@@ -65,6 +65,36 @@ async fn publish_and_wait(shop: &Shop<'_>, published: &mut usize) {
     shop.requests("own", *published).await;
 }
 
+#[tokio::test]
+async fn a_grant_opens_what_is_published_from_then_on() {
+    let (shop, _machine) = shared().await;
+    let (red, blue) = (shop.world.namespace("red").await.unwrap(), shop.world.namespace("blue").await.unwrap());
+    let published = &mut 0;
+    shop.subscribe("own", &[">"], json!({})).await;
+    publish_and_wait(&shop, published).await;
+    edit_producer(&shop, json!({ "allowedNamespaces": { "from": "All" } })).await;
+    shop.world.wait_ready(&shop.namespace, "producers", "orders").await.unwrap();
+    publish_and_wait(&shop, published).await;
+    let earliest = |namespace: &str| {
+        let mut object = foreign(&shop, namespace);
+        object["spec"]["startFrom"] = json!({ "position": "Earliest" });
+        object
+    };
+    shop.world.control_plane.apply_json(&earliest(&red)).await.unwrap();
+    shop.requests(&red, 5).await;
+    edit_producer(&shop, json!({ "allowedNamespaces": { "history": "All" } })).await;
+    shop.world.wait_ready(&shop.namespace, "producers", "orders").await.unwrap();
+    shop.world.control_plane.apply_json(&earliest(&blue)).await.unwrap();
+    shop.requests(&blue, 10).await;
+    assert_eq!(shop.receiver.count(&format!("/{red}")), 5);
+    let plane = &shop.world.control_plane;
+    for (namespace, sequence, incomplete) in [(&red, 6, json!(true)), (&blue, 1, json!(null))] {
+        let status = plane.get(namespace, "subscriptions", "foreign").await.unwrap()["status"].clone();
+        let started = &status["startedFrom"];
+        assert_eq!((&started["sequence"], &started["incomplete"]), (&json!(sequence), &incomplete), "{namespace}");
+    }
+}
+
 /// Has a world of its own: in the shared one objects are looked at again every 4 s, which would hide a missing watch.
 #[tokio::test]
 async fn grants_heal_and_revocations_stop_without_a_restart() {

@@ -198,7 +198,8 @@ async fn only_a_deleted_subscription_is_marked_as_deleted() {
 async fn what_belongs_to_no_object_is_removed_however_much_it_is() {
     const MANY: usize = 1_500;
     let _machine = beside().await;
-    let world = World::start(Options::default()).await.unwrap();
+    let operator = json!({ "orphanGrace": "4s" });
+    let world = World::start(Options { operator, ..Options::default() }).await.unwrap();
     let jetstream = jetstream(&world).await;
     let put = |subject: String| {
         let jetstream = jetstream.clone();

@@ -78,7 +78,7 @@ impl Periodic for Checkpoints {
 /// Reconciles the Producer. If its stream or consumer has vanished, the reconcile creates it again, the consumer from the
 /// last checkpoint on.
 fn reconcile(ctx: &Context, uid: &ProducerUid) {
-    if let Some(producer) = ctx.producers.find(uid.as_str()) {
+    if let Some(producer) = ctx.producer(uid) {
         ctx.triggers.producers.reconcile(producer);
     }
 }
@@ -145,7 +145,7 @@ async fn note(
         memory.stored = None;
         return Ok(());
     };
-    let (producer, name) = (|| ctx.producers.full_name(uid.as_str()), &live.stream.name);
+    let (producer, name) = (|| ctx.producers.full_name(&ctx.identities.object(uid.as_str())), &live.stream.name);
     if found.events > 0 {
         let (producer, events, exact) = (producer(), found.events, found.exact);
         warn!(producer, producer_uid = %uid, stream = name, events, exact, "events were removed before they were received");

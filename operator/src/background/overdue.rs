@@ -13,7 +13,6 @@ use async_nats::jetstream::message::StreamMessage;
 use hookwright_core::nats::names::{PARKED_AT_SUBJECTS, PARKED_STREAM, parse_parked_at};
 use hookwright_runtime::logging;
 use jiff::{SignedDuration, Timestamp};
-use kube::ResourceExt;
 use tracing::{debug, warn};
 
 use crate::background::Periodic;
@@ -56,7 +55,8 @@ async fn look(ctx: &Context, round: Option<Round>) -> JsResult<Option<Round>> {
         }
     };
     ctx.subscriptions.listed.wait().await;
-    let living: HashSet<String> = ctx.subscriptions.store.state().iter().filter_map(|object| object.uid()).collect();
+    let living: HashSet<String> =
+        ctx.subscriptions.store.state().iter().map(|object| ctx.identities.of(&**object)).collect();
     let mut bytes = 0;
     for _ in 0..LOOK {
         let next = ctx.js.next_message(PARKED_STREAM, round.from, PARKED_AT_SUBJECTS).await?;

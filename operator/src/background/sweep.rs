@@ -1,5 +1,5 @@
 //! Removes from the buckets what belongs to no object. A deletion leaves such keys behind if NATS or the operator was
-//! away.
+//! away. Objects may also be absent for a while only, so what they have stays for an hour.
 
 use std::collections::HashSet;
 use std::convert::Infallible;
@@ -17,6 +17,7 @@ use kube::api::ListParams;
 use tokio::sync::watch;
 use tracing::{info, warn};
 
+use crate::cache::absent::{Absent, Place};
 use crate::context::Context;
 use crate::lenient::Metadata;
 use crate::nats::jetstream::{JsError, JsResult};
@@ -38,12 +39,17 @@ pub(super) enum SweepError {
     Nameless { kind: &'static str },
 }
 
-/// Sweeps at the start and after each reconnect.
+/// The shortest and the longest time between two sweeps.
+const SWEEP: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(900));
+
+/// Sweeps at the start, after each reconnect, and again and again.
 pub(crate) async fn keep(ctx: &Context, mut connected: watch::Receiver<u64>, readiness: &Readiness) -> Infallible {
     readiness.until(Part::SystemStreams).await;
+    let mut absent = Absent::default();
+    let again = (ctx.settings.orphan_grace / 4).clamp(SWEEP.0, SWEEP.1);
     loop {
         connected.mark_unchanged();
-        match sweep(ctx).await {
+        match sweep(ctx, &mut absent).await {
             Ok(0) => {}
             Ok(removed) => info!(removed, "removed keys that belong to no object"),
             Err(error) => {
@@ -52,13 +58,14 @@ pub(crate) async fn keep(ctx: &Context, mut connected: watch::Receiver<u64>, rea
                 continue;
             }
         }
-        if connected.changed().await.is_err() {
-            std::future::pending::<()>().await;
+        tokio::select! {
+            Ok(()) = connected.changed() => {}
+            () = tokio::time::sleep(again) => {}
         }
     }
 }
 
-async fn sweep(ctx: &Context) -> Result<usize, SweepError> {
+async fn sweep(ctx: &Context, absent: &mut Absent) -> Result<usize, SweepError> {
     // The keys are read first. An object that has a key now, and isn't in the list that is made afterwards, has gone.
     let mut keys = Vec::new();
     for bucket in [CONFIG_BUCKET, STATE_BUCKET, HEALTH_BUCKET, POSITIONS_BUCKET, CURSORS_BUCKET] {
@@ -67,18 +74,17 @@ async fn sweep(ctx: &Context) -> Result<usize, SweepError> {
     let producers = uids::<Producer>(ctx, "Producer").await?;
     let subscriptions = uids::<Subscription>(ctx, "Subscription").await?;
     let schemas = uids::<EventSchema>(ctx, "EventSchema").await?;
+    let moved = moved(&keys, &producers);
+    keys.retain(|(bucket, key)| !is_alive(bucket, key, [&producers, &subscriptions, &schemas, &moved]));
     let mut removed = 0;
-    for (bucket, key) in keys {
-        if is_alive(bucket, &key, [&producers, &subscriptions, &schemas]) {
-            continue;
-        }
+    for (bucket, key) in absent.left_over(keys, ctx.settings.orphan_grace, &ctx.let_go) {
         match remove(ctx, bucket, &key, &subscriptions).await {
             Ok(was_there) => removed += usize::from(was_there),
             Err(error) if error.is_unavailable() => return Err(error.into()),
-            // The key stays until the sweep after the next reconnect.
+            // The key stays until next sweep.
             Err(error) => {
                 let error = logging::chain(&error);
-                warn!(key, error, "can't remove what a deletion left; retrying after the next reconnect");
+                warn!(key, error, "can't remove what a deletion left; trying again later");
             }
         }
     }
@@ -91,7 +97,7 @@ async fn remove(ctx: &Context, bucket: &str, key: &str, subscriptions: &HashSet<
     match (bucket, ConfigKey::parse(key)) {
         (CONFIG_BUCKET, Some(ConfigKey::Producer(_))) => {
             if let Ok(record) = record::decode(&entry.value) {
-                producer::cleanup::leftover(&record, &ctx.js).await?;
+                producer::cleanup::leftover(&record, ctx).await?;
             }
         }
         // A Subscription that exists may get a new record, under another Producer.
@@ -110,8 +116,20 @@ async fn remove(ctx: &Context, bucket: &str, key: &str, subscriptions: &HashSet<
     Ok(true)
 }
 
-/// Returns whether a key belongs to an object that exists. A key that isn't understood is another release's, and stays.
-fn is_alive(bucket: &str, key: &str, [producers, subscriptions, schemas]: [&HashSet<String>; 3]) -> bool {
+/// Returns the Subscriptions that have a record under a Producer that exists.
+fn moved(keys: &[Place], producers: &HashSet<String>) -> HashSet<String> {
+    let records =
+        keys.iter().filter(|(bucket, _)| *bucket == CONFIG_BUCKET).filter_map(|(_, key)| ConfigKey::parse(key));
+    let served = records.filter_map(|key| match key {
+        ConfigKey::Subscription(producer, uid) if producers.contains(producer.as_str()) => Some(uid.to_string()),
+        _ => None,
+    });
+    served.collect()
+}
+
+/// Returns whether a key belongs to an object that exists. A key that isn't understood is another release's, and stays. So
+/// does the record of a Subscription whose Producer is gone, and may be created again.
+fn is_alive(bucket: &str, key: &str, [producers, subscriptions, schemas, moved]: [&HashSet<String>; 4]) -> bool {
     let subscription = match bucket {
         HEALTH_BUCKET => names::parse_health_key(key).map(|(uid, _)| uid),
         POSITIONS_BUCKET | CURSORS_BUCKET => SubscriptionUid::parse(key).ok(),
@@ -120,11 +138,12 @@ fn is_alive(bucket: &str, key: &str, [producers, subscriptions, schemas]: [&Hash
     if let Some(uid) = subscription {
         return subscriptions.contains(uid.as_str());
     }
-    let of_producer = key.strip_prefix("checkpoint.").or_else(|| key.strip_prefix("violations."));
+    let of_producer = ["checkpoint.", "violations.", "grants."].iter().find_map(|prefix| key.strip_prefix(prefix));
     match (bucket, ConfigKey::parse(key), of_producer) {
         (CONFIG_BUCKET, Some(ConfigKey::Producer(uid)), _) => producers.contains(uid.as_str()),
         (CONFIG_BUCKET, Some(ConfigKey::Subscription(producer, uid)), _) => {
-            producers.contains(producer.as_str()) && subscriptions.contains(uid.as_str())
+            let is_served = producers.contains(producer.as_str()) || !moved.contains(uid.as_str());
+            is_served && subscriptions.contains(uid.as_str())
         }
         (CONFIG_BUCKET, Some(ConfigKey::Schema(producer, uid)), _) => {
             producers.contains(producer.as_str()) && schemas.contains(uid.as_str())
@@ -134,7 +153,7 @@ fn is_alive(bucket: &str, key: &str, [producers, subscriptions, schemas]: [&Hash
     }
 }
 
-/// Returns the uids of all objects of a kind, from a complete and current list.
+/// Returns the uids in NATS of all objects of a kind, from a complete and current list.
 pub(super) async fn uids<K>(ctx: &Context, kind: &'static str) -> Result<HashSet<String>, SweepError>
 where
     K: kube::Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>
@@ -149,7 +168,7 @@ where
         let page = api.list(&parameters).await.map_err(|source| SweepError::List { kind, source })?;
         for object in page.items {
             // A list that lacks an object is not complete.
-            uids.insert(object.meta.uid.ok_or(SweepError::Nameless { kind })?);
+            uids.insert(ctx.identities.of_uid(&object.meta.uid.ok_or(SweepError::Nameless { kind })?));
         }
         match page.metadata.continue_.filter(|token| !token.is_empty()) {
             Some(token) => parameters = parameters.continue_token(&token),
@@ -165,12 +184,13 @@ mod tests {
     #[test]
     fn what_belongs_to_no_object() {
         let set = |uids: &[&str]| uids.iter().map(|uid| (*uid).to_owned()).collect::<HashSet<_>>();
-        let (producers, subscriptions, schemas) = (set(&["p"]), set(&["s"]), set(&["e"]));
+        let (producers, subscriptions, schemas, moved) = (set(&["p"]), set(&["s", "w"]), set(&["e"]), set(&["s"]));
         for (bucket, key, want) in [
             (CONFIG_BUCKET, "producer.p", true),
             (CONFIG_BUCKET, "producer.q", false),
             (CONFIG_BUCKET, "subscription.p.s", true),
             (CONFIG_BUCKET, "subscription.q.s", false),
+            (CONFIG_BUCKET, "subscription.q.w", true),
             (CONFIG_BUCKET, "subscription.p.t", false),
             (CONFIG_BUCKET, "schema.p.e", true),
             (CONFIG_BUCKET, "schema.q.e", false),
@@ -179,6 +199,8 @@ mod tests {
             (CONFIG_BUCKET, "deleted.t", true),
             (STATE_BUCKET, "violations.p", true),
             (STATE_BUCKET, "violations.q", false),
+            (STATE_BUCKET, "grants.p", true),
+            (STATE_BUCKET, "grants.q", false),
             (STATE_BUCKET, "disabled.s", true),
             (STATE_BUCKET, "disabled.t", false),
             (STATE_BUCKET, "test.s", true),
@@ -193,7 +215,7 @@ mod tests {
             (CURSORS_BUCKET, "s", true),
             (CURSORS_BUCKET, "t", false),
         ] {
-            assert_eq!(is_alive(bucket, key, [&producers, &subscriptions, &schemas]), want, "{bucket} {key}");
+            assert_eq!(is_alive(bucket, key, [&producers, &subscriptions, &schemas, &moved]), want, "{bucket} {key}");
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The labels of namespaces, and which namespaces a Producer admits.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use hookwright_crds::{FromNamespaces, Producer};
 use k8s_openapi::api::core::v1::Namespace;
@@ -35,6 +35,20 @@ impl Namespaces {
 
     fn labels(&self, namespace: &str) -> Option<BTreeMap<String, String>> {
         Some(self.store.get(&ObjectRef::new(namespace))?.labels().clone())
+    }
+
+    /// Returns the uid of a namespace, once the list of namespaces is complete; none if the watch doesn't know it yet.
+    pub(crate) async fn uid(&self, namespace: &str) -> Option<String> {
+        self.listed.wait().await;
+        self.store.get(&ObjectRef::new(namespace))?.uid()
+    }
+
+    /// Returns the uids of the other namespaces that the Producer admits.
+    pub(crate) async fn admitted(&self, producer: &Producer) -> BTreeSet<String> {
+        self.listed.wait().await;
+        let (own, all) = (producer.namespace(), self.store.state());
+        let others = all.iter().filter(|other| other.metadata.name != own);
+        others.filter(|other| self.permitted(producer, &other.name_any())).filter_map(|other| other.uid()).collect()
     }
 
     /// Returns whether the Producer admits Subscriptions of this namespace, by the labels that are known now.

@@ -13,14 +13,13 @@ use crate::reconcile::error::ReconcileError;
 use crate::status::conditions::find;
 
 pub(crate) async fn cleanup(schema: &EventSchema, ctx: &Context) -> Result<(), ReconcileError> {
-    let uid = EventSchemaUid::parse(&schema.uid().unwrap_or_default())?;
+    let uid = EventSchemaUid::parse(&ctx.identities.of(schema))?;
     ctx.triggers.schemas.settled(&ObjectRef::from_obj(schema));
     // The record may be under any Producer's uid, as a Producer of the same name may have been deleted and created
     // again.
     let result = ctx.js.remove_matching(CONFIG_BUCKET, &format!("schema.*.{uid}")).await;
-    let timeout = ctx.settings.finalizer_timeout;
-    deletion::or_let_go(result, schema, timeout, &ctx.status.recorder).await?;
-    ctx.schemas.own_writes.forget(uid.as_str());
+    deletion::or_let_go(result, schema, ctx.deletion()).await?;
+    ctx.schemas.own_writes.forget(&schema.uid().unwrap_or_default());
     ctx.settled_schemas.forget(&uid);
     ctx.schema_checks.forget(&uid);
     let producer = schema.producer_ref();

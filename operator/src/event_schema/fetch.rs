@@ -36,7 +36,7 @@ pub(super) async fn fetch(schema: &Arc<EventSchema>, uid: &EventSchemaUid, ctx: 
     ctx.schemas.listed.wait().await;
     let producer = ctx.producers.store.get(&schema.producer_ref());
     let producer = producer.filter(|producer| producer.meta().deletion_timestamp.is_none());
-    let producer = producer.and_then(|producer| ProducerUid::parse(producer.meta().uid.as_deref()?).ok());
+    let producer = producer.and_then(|producer| ProducerUid::parse(&ctx.identities.of(&*producer)).ok());
     let mut published = schema.status.as_ref().and_then(|status| status.versions.clone()).unwrap_or_default();
     let mut in_force = Vec::new();
     if let Some(producer) = &producer {

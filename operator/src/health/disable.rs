@@ -35,7 +35,7 @@ async fn look(ctx: &Context, uid: &SubscriptionUid) {
     let now = Timestamp::now();
     let Some(reading) = ctx.health.read(uid, now) else { return };
     let Some(object) = ctx.subscriptions.store.get(&reading.object) else { return };
-    if object.meta().uid.as_deref() != Some(uid.as_str()) || object.meta().deletion_timestamp.is_some() {
+    if ctx.identities.of(&*object) != uid.as_str() || object.meta().deletion_timestamp.is_some() {
         return;
     }
     let Some(mark) = next(&object, &reading.summary.signs, reading.disabled.as_ref(), now) else { return };

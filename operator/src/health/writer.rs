@@ -8,7 +8,7 @@ use hookwright_core::nats::names::HEALTH_BUCKET;
 use hookwright_crds::{ConditionType, Reason, Subscription};
 use hookwright_runtime::logging;
 use jiff::Timestamp;
-use kube::{Resource, ResourceExt};
+use kube::Resource;
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
@@ -75,11 +75,11 @@ fn compare(ctx: &Context, uid: &SubscriptionUid) -> Option<(Arc<Subscription>, H
     let now = Timestamp::now();
     let reading = ctx.health.read(uid, now)?;
     let object = ctx.subscriptions.own_writes.newest(&ctx.subscriptions.store.get(&reading.object)?);
-    if object.meta().uid.as_deref() != Some(uid.as_str()) {
+    if ctx.identities.of(&*object) != uid.as_str() {
         return None;
     }
     let old = HealthPart::of(object.status.as_ref());
-    let producer = ctx.producers.store.get(&object.producer_ref()).and_then(|producer| producer.uid());
+    let producer = ctx.producers.store.get(&object.producer_ref()).map(|producer| ctx.identities.of(&*producer));
     let head = producer.and_then(|uid| ctx.stream_heads.get(&ProducerUid::parse(&uid).ok()?));
     let wanted = HealthPart::wanted(&object, &reading, head, now);
     Some((object, old, wanted))

@@ -10,6 +10,7 @@ use tracing::info;
 
 use super::build::Plan;
 use super::fetch::Current;
+use super::retained;
 use super::stored::Origins;
 use crate::cache::leases::Rollout;
 use crate::cache::producers::LiveProducer;
@@ -47,7 +48,7 @@ pub(crate) async fn apply(
     let stream = if plan.is_existing() {
         existing(plan, stream, &origins)
     } else {
-        ensure_stream(plan, stream, &origins, js).await?
+        ensure_stream(plan, stream, &origins, producer, ctx).await?
     };
     let stream = match stream {
         Ok(stream) => stream,
@@ -89,22 +90,22 @@ async fn ensure_stream(
     plan: &Plan,
     live: Option<Info>,
     origins: &Origins,
-    js: &JetStream,
-) -> JsResult<Result<Info, Refusal>> {
-    let name = &plan.stream.name;
+    producer: &Producer,
+    ctx: &Context,
+) -> Result<Result<Info, Refusal>, ReconcileError> {
+    let (name, js) = (&plan.stream.name, &ctx.js);
     let Some(live) = live else {
         let answer = js.create_stream(&plan.stream).await;
         if answer.is_ok() {
             info!(stream = name, "created the stream");
         }
-        return refused(plan, answer, Reason::Invalid);
+        return Ok(refused(plan, answer, Reason::Invalid)?);
     };
     if !plan.owns(&live.config) {
-        let message = format!(
-            "A stream {name:?} exists and isn't this Producer's; it is left alone. Delete it (nats stream rm {name}), or \
-             create the Producer anew with another stream.name, which can't be edited."
-        );
-        return Ok(Err(Refusal::new(Reason::StreamOwnedByAnother, message)));
+        if let Err(refusal) = retained::may_take_up(plan, &live.config, ctx.settings.retained_streams) {
+            return Ok(Err(refusal));
+        }
+        retained::take_up(plan, &live, producer, ctx).await?;
     }
     if let Err(refusal) = plan.usable(&live.config, origins) {
         return Ok(Err(refusal));
@@ -113,7 +114,7 @@ async fn ensure_stream(
         None => Ok(Ok(live)),
         Some(config) => {
             info!(stream = name, "updating the stream");
-            refused(plan, js.update_stream(&config).await, Reason::StreamImmutable)
+            Ok(refused(plan, js.update_stream(&config).await, Reason::StreamImmutable)?)
         }
     }
 }

@@ -1,6 +1,5 @@
 //! Step 3: the stream, the consumer and the record that should be there.
 
-use std::collections::HashMap;
 use std::time::Duration;
 
 use async_nats::jetstream::consumer::{self, DeliverPolicy};
@@ -29,7 +28,13 @@ pub(crate) struct Plan {
     pub(crate) stream: Config,
 }
 
-pub(crate) fn build(producer: ValidatedProducer) -> Plan {
+pub(crate) fn build(producer: ValidatedProducer, namespace_uid: Option<String>) -> Plan {
+    let identity = [
+        (names::STREAM_OWNER, Some(producer.uid.to_string())),
+        (names::STREAM_PRODUCER, Some(format!("{}/{}", producer.namespace, producer.name))),
+        (names::STREAM_NAMESPACE_UID, namespace_uid),
+        (names::STREAM_DELETION_POLICY, Some(deletion_policy(producer.deletion_policy).to_owned())),
+    ];
     let stream = Config {
         name: producer.stream.clone(),
         subjects: producer.subjects.clone(),
@@ -47,10 +52,7 @@ pub(crate) fn build(producer: ValidatedProducer) -> Plan {
         },
         duplicate_window: producer.duplicate_window,
         allow_direct: true,
-        metadata: HashMap::from([
-            (names::STREAM_OWNER.to_owned(), producer.uid.to_string()),
-            (names::STREAM_DELETION_POLICY.to_owned(), deletion_policy(producer.deletion_policy).to_owned()),
-        ]),
+        metadata: identity.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))).collect(),
         ..Config::default()
     };
     Plan { producer, stream }
@@ -91,6 +93,7 @@ impl Plan {
         wanted.retention = self.stream.retention;
         wanted.consumer_limits.clone_from(&self.stream.consumer_limits);
         wanted.metadata.extend(self.stream.metadata.clone());
+        wanted.metadata.remove(names::STREAM_DONE);
         (wanted != *live).then_some(wanted)
     }
 
@@ -207,13 +210,15 @@ impl Plan {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashMap;
+
     use super::super::validate::tests::validated;
     use super::*;
     use async_nats::jetstream::stream::{Source, SubjectTransform};
     use serde_json::json;
 
     fn plan(spec: &serde_json::Value) -> Plan {
-        build(validated(spec).unwrap())
+        build(validated(spec).unwrap(), Some("n-1".to_owned()))
     }
 
     #[test]

@@ -4,8 +4,8 @@
 use hookwright_core::nats::names::{CONFIG_BUCKET, ConfigKey};
 use hookwright_core::record::{self, ProducerRecord, Validation};
 use hookwright_crds::EventSchema;
+use kube::Api;
 use kube::api::ListParams;
-use kube::{Api, ResourceExt};
 
 use super::validate::ValidatedProducer;
 use crate::context::Context;
@@ -34,7 +34,7 @@ async fn unsettled(producer: &ValidatedProducer, ctx: &Context) -> Result<usize,
     let selector = format!("spec.producerRef.name={}", producer.name);
     let all = api.list(&ListParams::default().fields(&selector)).await?;
     let waits = |schema: &&Metadata<EventSchema>| {
-        let (uid, generation) = (schema.uid().unwrap_or_default(), schema.meta.generation.unwrap_or_default());
+        let (uid, generation) = (ctx.identities.of(*schema), schema.meta.generation.unwrap_or_default());
         schema.meta.deletion_timestamp.is_none() && !ctx.settled_schemas.has(&uid, &producer.uid, generation)
     };
     Ok(all.iter().filter(waits).count())

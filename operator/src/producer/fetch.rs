@@ -2,9 +2,11 @@
 
 use async_nats::jetstream::stream::{Config, Info};
 use hookwright_crds::Producer;
+use kube::ResourceExt;
 
 use super::stored::{self, Origins};
 use super::validate;
+use crate::context::Context;
 use crate::nats::jetstream::{JetStream, JsResult};
 use crate::tenancy::is_stream_name;
 
@@ -16,12 +18,15 @@ pub(crate) struct Current {
     pub(crate) stream: Option<Info>,
     /// The streams that it is filled from.
     pub(crate) origins: Origins,
+    /// The uid of the Producer's namespace, if it is known.
+    pub(crate) namespace_uid: Option<String>,
 }
 
 /// How many origins of a stream are looked at.
 const MOST_ORIGINS: usize = 32;
 
-pub(crate) async fn fetch(producer: &Producer, js: &JetStream) -> JsResult<Current> {
+pub(crate) async fn fetch(producer: &Producer, ctx: &Context) -> JsResult<Current> {
+    let js = &ctx.js;
     let max_payload = js.max_payload()?;
     let name = validate::stream_name(producer);
     let stream = if is_stream_name(&name) { js.stream(&name).await? } else { None };
@@ -29,7 +34,8 @@ pub(crate) async fn fetch(producer: &Producer, js: &JetStream) -> JsResult<Curre
         Some(info) => origins(&info.config, js).await?,
         None => Origins::new(),
     };
-    Ok(Current { max_payload, stream, origins })
+    let namespace_uid = ctx.namespaces.uid(&producer.namespace().unwrap_or_default()).await;
+    Ok(Current { max_payload, stream, origins, namespace_uid })
 }
 
 async fn origins(config: &Config, js: &JetStream) -> JsResult<Origins> {

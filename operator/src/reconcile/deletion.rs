@@ -9,9 +9,22 @@ use kube::Resource;
 use kube::runtime::events::Recorder;
 use tracing::warn;
 
+use crate::cache::absent::LetGo;
+use crate::cache::identities::Identities;
 use crate::cache::references::full_name;
-use crate::nats::jetstream::{JsError, JsResult};
+use crate::nats::jetstream::{JetStream, JsError, JsResult};
+use crate::reconcile::identity;
 use crate::status::events;
+
+/// What a deletion needs.
+pub(crate) struct Deletion<'a> {
+    /// How long it waits for NATS.
+    pub(crate) timeout: Duration,
+    pub(crate) recorder: &'a Recorder,
+    pub(crate) let_go: &'a LetGo,
+    pub(crate) identities: &'a Identities,
+    pub(crate) js: &'a JetStream,
+}
 
 /// Returns how long an object that is being deleted may still wait, or none if it isn't being deleted.
 pub(crate) fn remaining(object: &impl Resource, timeout: Duration) -> Option<Duration> {
@@ -21,21 +34,22 @@ pub(crate) fn remaining(object: &impl Resource, timeout: Duration) -> Option<Dur
 }
 
 /// Returns the result of the cleanup, or success if NATS has been away for longer than the timeout. What then stays in
-/// the buckets is removed when NATS is back, as no object has its uid any more.
+/// the buckets is removed when NATS is back, or an hour later by another operator.
 pub(crate) async fn or_let_go<K: Resource<DynamicType = ()>>(
     result: JsResult<()>,
     object: &K,
-    timeout: Duration,
-    recorder: &Recorder,
+    by: Deletion<'_>,
 ) -> JsResult<()> {
     let unavailable = |error: &JsError| error.is_unavailable();
-    let remaining = remaining(object, timeout).unwrap_or_default();
+    let remaining = remaining(object, by.timeout).unwrap_or_default();
     if !result.as_ref().is_err_and(unavailable) || !remaining.is_zero() {
-        return result;
+        result?;
+        return identity::release(object, by.identities, by.js).await;
     }
     let name = full_name(object.meta().namespace.as_deref(), object.meta().name.as_deref());
     warn!(kind = %K::kind(&()), name, "deleted without cleaning up: NATS was away for too long");
     let note = "NATS was away for too long: deleted without cleaning up. What is left is removed when NATS is back.";
-    events::warning(recorder, object, Reason::NatsUnavailable, note).await;
+    by.let_go.note(by.identities.of(object));
+    events::warning(by.recorder, object, Reason::NatsUnavailable, note).await;
     Ok(())
 }

@@ -10,7 +10,7 @@ use kube::runtime::reflector::ObjectRef;
 use super::fetch::{Fetched, FoundProducer, Generated};
 use super::validate::{SecretSource, ValidatedSubscription};
 use crate::refusal::Refusal;
-use crate::secrets::{self, Use};
+use crate::secrets::{self, Use, User};
 use crate::services;
 
 /// Something that the spec refers to can't be used.
@@ -49,7 +49,7 @@ pub(crate) fn build(
     let producer = producer(&subscription.producer, fetched.producer.as_ref())?;
     let lookup = |reference: &SecretKeyRef, purpose| {
         let secret = fetched.secrets.get(&reference.name).and_then(Option::as_ref);
-        secrets::value(&subscription.identity, reference, purpose, secret)
+        secrets::value(&user(&subscription.identity, fetched), reference, purpose, secret)
     };
     let read = |source: SecretSource, _: &str| match source {
         SecretSource::Generated(name) => generated(&subscription.identity, &name, fetched),
@@ -93,6 +93,10 @@ fn producer<'a>(name: &str, found: Option<&'a FoundProducer>) -> Result<&'a Foun
     }
 }
 
+fn user<'a>(subscription: &'a Identity, fetched: &'a Fetched) -> User<'a> {
+    User { namespace: &subscription.namespace, uid: &fetched.object_uid }
+}
+
 fn generated(subscription: &Identity, name: &str, fetched: &Fetched) -> Result<Secret, Refusal> {
     let secret = match fetched.generated.iter().find(|generated| generated.name == name) {
         Some(Generated { secret, is_ours: true, .. }) => Some(secret),
@@ -106,7 +110,7 @@ fn generated(subscription: &Identity, name: &str, fetched: &Fetched) -> Result<S
         None => None,
     };
     let reference = SecretKeyRef { name: name.to_owned(), key: DEFAULT_SIGNING_KEY.to_owned() };
-    let text = secrets::value(subscription, &reference, Use::Signing, secret)?;
+    let text = secrets::value(&user(subscription, fetched), &reference, Use::Signing, secret)?;
     secrets::signing(name, DEFAULT_SIGNING_KEY, text).map(Secret::new)
 }
 
@@ -118,6 +122,7 @@ mod tests {
     use hookwright_core::destination::HeaderValue;
     use hookwright_core::nats::ids::ProducerUid;
     use hookwright_core::record::StreamRef;
+    use hookwright_crds::History;
     use serde_json::{Value, json};
     use std::collections::HashMap;
 
@@ -142,7 +147,13 @@ mod tests {
     }
 
     fn found(accepted: Option<Result<(), Refusal>>) -> Fetched {
-        let producer = FoundProducer { uid: ProducerUid::parse("p-1").unwrap(), accepted, live: None, delivery: None };
+        let producer = FoundProducer {
+            uid: ProducerUid::parse("p-1").unwrap(),
+            accepted,
+            live: None,
+            delivery: None,
+            history: History::SinceGrant,
+        };
         let generated = vec![generated(true)];
         Fetched { producer: Some(producer), generated, ..Fetched::default() }
     }

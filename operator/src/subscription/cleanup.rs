@@ -17,12 +17,11 @@ use crate::reconcile::deletion;
 use crate::reconcile::error::ReconcileError;
 
 pub(crate) async fn cleanup(subscription: &Subscription, ctx: &Context) -> Result<(), ReconcileError> {
-    let uid = SubscriptionUid::parse(&subscription.uid().unwrap_or_default())?;
+    let uid = SubscriptionUid::parse(&ctx.identities.of(subscription))?;
     ctx.triggers.subscriptions.settled(&ObjectRef::from_obj(subscription));
     let result = remove(&uid, ctx).await;
-    let timeout = ctx.settings.finalizer_timeout;
-    deletion::or_let_go(result, subscription, timeout, &ctx.status.recorder).await?;
-    ctx.subscriptions.own_writes.forget(uid.as_str());
+    deletion::or_let_go(result, subscription, ctx.deletion()).await?;
+    ctx.subscriptions.own_writes.forget(&subscription.uid().unwrap_or_default());
     ctx.triggers.producer_soon(subscription.producer_ref());
     // One that had no room may have it now.
     let is_beyond = |other: &Subscription| {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use hookwright_core::nats::ids::ProducerUid;
 use hookwright_crds::{
-    ConditionStatus, ConditionType, DEFAULT_SIGNING_KEY, Delivery, Producer, SecretKeyRef, Subscription,
+    ConditionStatus, ConditionType, DEFAULT_SIGNING_KEY, Delivery, History, Producer, SecretKeyRef, Subscription,
 };
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Secret, Service};
@@ -28,6 +28,8 @@ pub(crate) struct FoundProducer {
     pub(crate) live: Option<LiveProducer>,
     /// What its Subscriptions inherit.
     pub(crate) delivery: Option<Delivery>,
+    /// How far back Subscriptions of other namespaces may start.
+    pub(crate) history: History,
 }
 
 /// A Secret with a generated key.
@@ -41,6 +43,8 @@ pub(crate) struct Generated {
 /// What the Subscription refers to.
 #[derive(Default)]
 pub(crate) struct Fetched {
+    /// The uid by which the API server knows the Subscription.
+    pub(crate) object_uid: String,
     /// The Producer; none if it doesn't exist, is being deleted, or doesn't admit the Subscription's namespace.
     pub(crate) producer: Option<FoundProducer>,
     /// Whether the Producer exists and can't be read: nobody knows what it says.
@@ -79,7 +83,8 @@ pub(crate) async fn fetch(
     keys: &mut Option<GeneratedKeys>,
     ctx: &Context,
 ) -> Result<Fetched, SecretError> {
-    let mut fetched = Fetched { producer: found(subscription, ctx).await, ..Fetched::default() };
+    let object_uid = subscription.uid().unwrap_or_default();
+    let mut fetched = Fetched { object_uid, producer: found(subscription, ctx).await, ..Fetched::default() };
     fetched.producer_unreadable =
         fetched.producer.is_none() && ctx.producers.unreadable.contains(&subscription.producer_ref());
     if fetched.producer.is_none() && is_foreign(subscription) {
@@ -130,12 +135,13 @@ async fn found(subscription: &Subscription, ctx: &Context) -> Option<FoundProduc
     if !ctx.namespaces.permits(&producer, &subscription.namespace().unwrap_or_default()).await {
         return None;
     }
-    let uid = ProducerUid::parse(producer.meta().uid.as_deref()?).ok()?;
+    let uid = ProducerUid::parse(&ctx.identities.of(&*producer)).ok()?;
     let state = ctx.producer_states.first_look(&uid).await;
     let accepted =
         state.as_ref().map(|state| state.accepted.clone()).or_else(|| was_accepted(&producer).then_some(Ok(())));
     let delivery = producer.spec.delivery.clone();
-    Some(FoundProducer { uid, accepted, live: state.and_then(|state| state.live), delivery })
+    let history = producer.spec.allowed_namespaces.as_ref().and_then(|allowed| allowed.history).unwrap_or_default();
+    Some(FoundProducer { uid, accepted, live: state.and_then(|state| state.live), delivery, history })
 }
 
 /// Returns whether the Subscription uses this Secret. `overlap` is how long a generated key signs beside its successor.

@@ -7,20 +7,22 @@
 //! if record and position were lost with the stream. An operator that dies in between leaves a position, and the next one
 //! goes on with it.
 
+mod grant;
 mod point;
 
 use hookwright_core::nats::ids::ProducerUid;
 use hookwright_core::nats::names::{CONFIG_BUCKET, ConfigKey, POSITIONS_BUCKET};
 use hookwright_core::position::{Position, Range, Reason};
 use hookwright_core::record;
-use hookwright_crds::{StartedFrom, Subscription};
+use hookwright_crds::{History, StartedFrom, Subscription};
 use jiff::Timestamp;
 use kube::runtime::reflector::ObjectRef;
 
-use super::fetch::Fetched;
+use super::fetch::{Fetched, FoundProducer};
 use super::validate::{StartAt, ValidatedSubscription};
 use crate::cache::leases::{Goal, Rollout};
 use crate::cache::producers::LiveProducer;
+use crate::cache::references::{RefersToProducer, is_foreign};
 use crate::context::Context;
 use crate::nats::jetstream::created;
 use crate::reconcile::error::ReconcileError;
@@ -63,7 +65,7 @@ pub(super) async fn start(
         return Ok(Start::Done(before));
     }
     let Some(live) = &producer.live else { return Ok(Start::Waits(None, before)) };
-    let stored = match stored(subscription, valid, live, before.as_ref(), ctx).await? {
+    let stored = match stored(subscription, valid, producer, live, before.as_ref(), ctx).await? {
         Ok(stored) => stored,
         Err(start) => return Ok(start),
     };
@@ -74,6 +76,7 @@ pub(super) async fn start(
 async fn stored(
     subscription: &Subscription,
     valid: &ValidatedSubscription,
+    producer: &FoundProducer,
     live: &LiveProducer,
     before: Option<&StartedFrom>,
     ctx: &Context,
@@ -96,9 +99,20 @@ async fn stored(
         let started = before.cloned().unwrap_or_else(|| again(&position, &valid.start, &window));
         return Ok(Ok(Stored { revision, started }));
     }
+    let bound = if producer.history == History::SinceGrant && is_foreign(subscription) {
+        match grant::since(&producer.uid, &stream, &valid.identity.namespace, ctx).await? {
+            Some(last) => last + 1,
+            None => {
+                ctx.triggers.producer_soon(subscription.producer_ref());
+                return Ok(Err(Start::Waits(None, before.cloned())));
+            }
+        }
+    } else {
+        0
+    };
     let now = Timestamp::now();
     let point = match point::find(&valid.start, &window, now, &live.stream.name, &ctx.js).await? {
-        Ok(point) => point,
+        Ok(point) => point.not_before(bound),
         Err(refusal) => return Ok(Err(Start::Refused(refusal))),
     };
     // An operator that is on its way out must not store a position for a Subscription that was deleted.

@@ -89,8 +89,8 @@ fn accepted(started: Option<&StartedFrom>) -> Judgement {
         return Judgement::accepted(Ok(()));
     };
     let message = format!(
-        "The spec is valid. startFrom names earlier events that the stream no longer had: delivery started with its first \
-         one, sequence {}.",
+        "The spec is valid. startFrom names earlier events that the stream no longer had, or that came before the grant: \
+         delivery started with sequence {}.",
         started.sequence
     );
     Judgement::holds(Reason::Accepted, message)
@@ -264,7 +264,7 @@ mod tests {
         let loaded = SubscriptionOutcome::Applied { rollout: Some(Rollout::Loaded), fresh: false, revision: 1 };
         let started = |incomplete| StartedFrom { sequence: 40, time: Time(jiff::Timestamp::UNIX_EPOCH), incomplete };
         let message = |started: Option<&StartedFrom>| judge_after(&[], 1, &loaded, started)[0].1.message.clone();
-        assert!(message(Some(&started(Some(true)))).ends_with("its first one, sequence 40."));
+        assert!(message(Some(&started(Some(true)))).ends_with("delivery started with sequence 40."));
         assert_eq!(message(Some(&started(None))), message(None));
     }
 

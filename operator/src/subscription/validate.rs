@@ -18,7 +18,6 @@ use kube::{Resource, ResourceExt};
 use url::Url;
 
 use super::signing::GeneratedKeys;
-use crate::cache::references::is_foreign;
 use crate::refusal::Refusal;
 
 /// A Subscription whose spec can be served: the groups of its record, with the secrets still to be read.
@@ -106,8 +105,8 @@ pub(crate) fn validate(
 
 fn start(subscription: &Subscription) -> Result<StartAt, Refusal> {
     let Some(StartFrom { position, time, sequence }) = &subscription.spec.start_from else { return Ok(StartAt::New) };
-    let start = match (position, time, sequence) {
-        (StartPosition::New, None, None) => return Ok(StartAt::New),
+    Ok(match (position, time, sequence) {
+        (StartPosition::New, None, None) => StartAt::New,
         (StartPosition::Earliest, None, None) => StartAt::Earliest,
         (StartPosition::Time, Some(text), None) => {
             let time = text.timestamp().ok_or_else(|| invalid(&format!("startFrom.time: {text} is no time.")));
@@ -118,12 +117,7 @@ fn start(subscription: &Subscription) -> Result<StartAt, Refusal> {
             StartAt::Sequence(sequence.ok_or_else(|| invalid("startFrom.sequence must be 1 or more."))?)
         }
         _ => return Err(invalid("startFrom needs time with position Time only, and sequence with Sequence only.")),
-    };
-    if is_foreign(subscription) {
-        let message = "startFrom: a Subscription of another namespace than its Producer's may only use position New.";
-        return Err(Refusal::new(Reason::HistoryNotGranted, message));
-    }
-    Ok(start)
+    })
 }
 
 fn invalid(message: &str) -> Refusal {
@@ -387,13 +381,6 @@ pub(crate) mod tests {
         ] {
             assert_eq!(read(start.clone()), want, "{start}");
         }
-        let foreign = |position| {
-            json!({
-                "producerRef": { "name": "orders", "namespace": "other" }, "startFrom": { "position": position },
-            })
-        };
-        assert_eq!(validated(&foreign("New")).unwrap().start, StartAt::New);
-        assert_eq!(validated(&foreign("Earliest")).unwrap_err().reason, Reason::HistoryNotGranted);
     }
 
     #[test]

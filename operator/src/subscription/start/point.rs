@@ -27,8 +27,16 @@ pub(super) struct Window {
 pub(super) struct Point {
     /// The first sequence to deliver.
     pub(super) sequence: u64,
-    /// Whether earlier events were asked for that the stream no longer has.
+    /// Whether earlier events were asked for that the stream no longer has, or that are not for this Subscription.
     pub(super) incomplete: bool,
+}
+
+impl Point {
+    /// The same, or this sequence if that is later: earlier events were published before the grant.
+    pub(super) fn not_before(self, sequence: u64) -> Self {
+        let is_bounded = sequence > self.sequence;
+        Self { sequence: self.sequence.max(sequence), incomplete: self.incomplete || is_bounded }
+    }
 }
 
 impl Window {
