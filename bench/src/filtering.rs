@@ -107,5 +107,5 @@ fn event() -> Result<Event> {
         headers.insert(name, HeaderValue::from_static(value));
     }
     let body: Bytes = event::write(1, event::SIZE);
-    Ok(Event { event_type: "order.created".to_owned(), headers, body })
+    Ok(Event { event_type: "order.created".to_owned(), headers, body, stand_ins: None })
 }

@@ -14,6 +14,7 @@ pub mod destination;
 pub mod event;
 pub mod expression;
 pub mod nats;
+pub mod payload;
 pub mod position;
 pub mod quantity;
 pub mod record;

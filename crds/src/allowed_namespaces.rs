@@ -129,7 +129,7 @@ impl AllowedNamespaces {
 
 impl NamespaceSelector {
     /// Whether these labels fulfil every requirement; false if there is none.
-    fn matches(&self, labels: &BTreeMap<String, String>) -> bool {
+    pub(crate) fn matches(&self, labels: &BTreeMap<String, String>) -> bool {
         let exact = self.match_labels.iter().flatten();
         let expressions = self.match_expressions.iter().flatten();
         if exact.clone().next().is_none() && expressions.clone().next().is_none() {

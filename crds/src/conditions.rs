@@ -26,6 +26,9 @@ pub enum ConditionType {
     /// The stream dropped events while they waited for a Subscription. The condition is present only while it is True,
     /// and doesn't count for Ready.
     EventsMissed,
+    /// A payload policy of the Producer has withheld all of an event's data. The condition is present only while it is
+    /// True, and doesn't count for Ready.
+    PayloadWithheld,
     /// Events were removed from the stream before a dispatcher received them. The condition is present only while it is
     /// True, and doesn't count for Ready.
     EventsLost,
@@ -50,6 +53,7 @@ impl ConditionType {
             Self::Delivering => "Delivering",
             Self::FiltersHealthy => "FiltersHealthy",
             Self::EventsMissed => "EventsMissed",
+            Self::PayloadWithheld => "PayloadWithheld",
             Self::EventsLost => "EventsLost",
             Self::StreamReplaced => "StreamReplaced",
             Self::Stalled => "Stalled",
@@ -223,6 +227,8 @@ reasons! {
     Suspended,
     /// A limit of the stream, a purge or a deletion removed events that waited for the Subscription.
     EventsMissed,
+    /// The data of an event isn't JSON, so a policy that withholds fields of it withholds all of it.
+    DataNotJson,
     /// A limit of the stream, a purge or a deletion removed events that no dispatcher had received.
     EventsLost,
     /// The stream was deleted and created again.

@@ -44,7 +44,7 @@ pub struct Endpoint {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub service_ref: Option<ServiceRef>,
     /// Headers to add to each request, at most 32. Their names must be unique without regard to case. Each header has a
-    /// value here or takes it from a Secret. Headers that Hookwright sets itself (`webhook-*`, `ce-*`, Host,
+    /// value here or takes it from a Secret or from the event. Headers that Hookwright sets itself (`webhook-*`, `ce-*`, Host,
     /// Content-Type, Content-Length) and headers that belong to the connection (Connection, Keep-Alive, TE, Trailer,
     /// Transfer-Encoding, Upgrade, `Proxy-*`) are refused. Default: none. An edit takes effect within 5 seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -87,8 +87,27 @@ pub struct Header {
 /// Where a header's value comes from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
+#[x_kube(validation = (
+    "[has(self.secretKeyRef), has(self.attributeRef)].filter(x, x).size() == 1",
+    "valueFrom needs exactly one of secretKeyRef and attributeRef"
+))]
 pub struct HeaderSource {
     /// The key of a Secret that holds the value: visible ASCII characters, spaces and tabs, at most 4096. A change of
     /// the Secret takes effect within 30 seconds.
-    pub secret_key_ref: SecretKeyRef,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub secret_key_ref: Option<SecretKeyRef>,
+    /// The attribute of each event that holds the value, percent-encoded as in `ce-*` headers. An event that lacks the
+    /// attribute is sent without the header.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attribute_ref: Option<AttributeRef>,
+}
+
+/// A CloudEvents attribute of an event.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct AttributeRef {
+    /// Name of the attribute, such as `subject`, or `tenantid` for an extension: lower-case letters and digits.
+    #[schemars(length(min = 1, max = 64), regex(pattern = patterns::ATTRIBUTE_NAME))]
+    #[x_kube(validation = ("self != 'data'", "data is no attribute"))]
+    pub name: String,
 }

@@ -31,6 +31,7 @@ mod filter;
 mod json_text;
 mod names;
 mod patterns;
+mod payload;
 pub mod policy;
 mod producer;
 mod quantity;
@@ -53,7 +54,7 @@ pub use backoff::{Backoff, BackoffType};
 pub use conditions::{ConditionStatus, ConditionType, Reason, condition, set_condition};
 pub use delivery::{DeadLetter, DeadLetterPolicy, Delivery, OnResume};
 pub use duration::{Duration, DurationOrZero};
-pub use endpoint::{Endpoint, Header, HeaderSource};
+pub use endpoint::{AttributeRef, Endpoint, Header, HeaderSource};
 pub use event_schema::{
     EventSchema, EventSchemaSpec, EventSchemaStatus, EventSchemaVersion, LocalProducerRef, PublishedVersion,
 };
@@ -64,6 +65,7 @@ pub use names::{
     ALLOWED_NAMESPACES, CATEGORY, DEFAULT_SIGNING_KEY, FINALIZER, GROUP, RESUME, ROTATE_SIGNING_KEY, SEND_TEST,
     USE_ENDPOINT, USE_LABEL, USE_SIGNING, VERSION, signing_secret_name,
 };
+pub use payload::{EffectivePayload, Payload, PayloadMode, PayloadPolicy, Transform};
 pub use producer::{Producer, ProducerSpec, ProducerStatus, StreamStatus, Validation};
 pub use quantity::Quantity;
 pub use retry::Retry;

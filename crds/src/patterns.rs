@@ -41,6 +41,15 @@ pub(crate) const EVENT_TYPE: &str = r"^(|>|(\*|[!-)+-\-/-=?-~]+)(\.(\*|[!-)+-\-/
 /// An event type, without wildcards.
 pub(crate) const CONCRETE_EVENT_TYPE: &str = r"^[!-)+-\-/-=?-~]+(\.[!-)+-\-/-=?-~]+)*$";
 
+/// A JSON pointer (RFC 6901) to a field.
+pub(crate) const JSON_POINTER: &str = r"^(/([^/~]|~[01])*)+$";
+
+/// A media type with parameters, in visible ASCII and spaces.
+pub(crate) const CONTENT_TYPE: &str = r"^[a-zA-Z0-9!#$&^_.+-]+/[a-zA-Z0-9!#$&^_.+-]+(; *[a-zA-Z0-9-]+=[!-:<-~]+)*$";
+
+/// The name of a CloudEvents attribute.
+pub(crate) const ATTRIBUTE_NAME: &str = r"^[a-z0-9]+$";
+
 /// The version of an event schema.
 pub(crate) const SCHEMA_VERSION: &str = r"^[0-9]{1,9}(\.[0-9]{1,9}){0,2}$";
 

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::schema::plain_enum;
-use crate::{AllowedNamespaces, Delivery, EventType, Stream, patterns};
+use crate::{AllowedNamespaces, Delivery, EventType, PayloadPolicy, Stream, patterns};
 
 /// The source of events: the NATS subjects that they are published to, and the stream that keeps them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, CustomResource, KubeSchema)]
@@ -103,6 +103,13 @@ pub struct ProducerSpec {
     /// that wait for a retry are dropped.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub allowed_namespaces: Option<AllowedNamespaces>,
+    /// What Subscriptions don't get to see of the events, by their namespaces: at most 16 policies. If several hold for a
+    /// namespace, a Subscription gets none of the fields that any of them excludes. They come before anything of the
+    /// Subscription's, and hold for every attempt and in dead letters of deliveries. Default: none. An edit, and a
+    /// change of a namespace's labels, takes effect within seconds, also for events that are being retried.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 16))]
+    pub payload_policies: Option<Vec<PayloadPolicy>>,
     /// The defaults for `delivery` in the Producer's Subscriptions. Each of timeout, retry (as a whole) and deadLetter
     /// applies to the Subscriptions that don't give that field. Their `status.effectiveDelivery` shows the result.
     /// Default: see each field. An edit reaches the Subscriptions within seconds.

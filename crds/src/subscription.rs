@@ -4,7 +4,9 @@ use hookwright_core::position::resume_mark;
 use kube::{CustomResource, KubeSchema, ResourceExt};
 use serde::{Deserialize, Serialize};
 
-use crate::{Delivery, Endpoint, EventTypeSelector, Filter, RESUME, Signing, StartFrom, SubscriptionStatus, patterns};
+use crate::{
+    Delivery, Endpoint, EventTypeSelector, Filter, Payload, RESUME, Signing, StartFrom, SubscriptionStatus, patterns,
+};
 
 /// The events of a Producer that are delivered, and where and how.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, CustomResource, KubeSchema)]
@@ -138,6 +140,10 @@ pub struct SubscriptionSpec {
     /// effect within 5 seconds, also for events that are being retried.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub signing: Option<Signing>,
+    /// What a webhook carries of an event, and in which form. Default: the event as it was published. An edit takes
+    /// effect within 5 seconds, also for events that are being retried.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub payload: Option<Payload>,
     /// The time limit of an attempt, the retries, and what becomes of events that can't be delivered. A field that is
     /// not given here comes from the Producer's `spec.delivery`, else it has the default that its description names.
     /// `status.effectiveDelivery` shows the result.

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::schema::plain_enum;
-use crate::{Delivery, SecretKeyRef};
+use crate::{Delivery, EffectivePayload, SecretKeyRef};
 
 /// What the operator last saw of a Subscription.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
@@ -18,9 +18,11 @@ pub struct SubscriptionStatus {
     /// The state in conditions: Accepted (the spec is valid), ResolvedRefs (the Producer and every Secret were found
     /// and may be used), Programmed (all dispatchers have loaded this generation), Ready (events published now are
     /// delivered), EndpointHealthy (whether the endpoint accepts deliveries), Delivering (whether events are sent now, and
-    /// why not), FiltersHealthy (whether evaluations of filters succeed; present only with `spec.filters`), EventsMissed (the stream dropped events that waited; present only while True), Reconciling (readiness is
-    /// pending) and Stalled (it can't be reached without an edit). EndpointHealthy, Delivering, FiltersHealthy
-    /// and EventsMissed don't count for Ready.
+    /// why not), FiltersHealthy (whether evaluations of filters succeed; present only with `spec.filters`), EventsMissed
+    /// (the stream dropped events that waited; present only while True), PayloadWithheld (a payload policy of the Producer
+    /// has withheld all of an event's data, which wasn't JSON; present only while True), Reconciling (readiness is
+    /// pending) and Stalled (it can't be reached without an edit). EndpointHealthy, Delivering, FiltersHealthy,
+    /// EventsMissed and PayloadWithheld don't count for Ready.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 16))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
@@ -43,6 +45,9 @@ pub struct SubscriptionStatus {
     /// limit that is absent from retry doesn't apply. Absent while the Producer is not found or not permitted.
     #[serde(default, deserialize_with = "readable", skip_serializing_if = "Option::is_none")]
     pub effective_delivery: Option<Delivery>,
+    /// What applies to the payload of webhooks. Absent while the Producer is not found or not permitted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub effective_payload: Option<EffectivePayload>,
     /// Counts and times of deliveries. Counts are approximate across a crash of a dispatcher.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub delivery: Option<DeliveryStatus>,
@@ -288,7 +293,8 @@ pub struct LastAttempt {
     /// When the attempt ended.
     pub time: Time,
     /// How the attempt ended, in one word: Delivered, or why it failed (Rejected, TimedOut, NameNotFound,
-    /// ConnectionRefused, ConnectionReset, NoRoute, AnswerUnreadable, TlsFailed or Unsignable).
+    /// ConnectionRefused, ConnectionReset, NoRoute, AnswerUnreadable, TlsFailed, Unsignable or, of a test,
+    /// TransformFailed).
     pub outcome: String,
     /// The HTTP status of the answer. Absent if there was none.
     #[serde(skip_serializing_if = "Option::is_none")]

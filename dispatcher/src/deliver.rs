@@ -18,6 +18,8 @@ pub(crate) mod give_up;
 pub(crate) mod panicked;
 pub(crate) mod queued;
 pub(crate) mod queues;
+mod redact;
+mod render;
 pub(crate) mod sift;
 pub(crate) mod spare;
 pub(crate) mod test_delivery;

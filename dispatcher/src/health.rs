@@ -160,6 +160,11 @@ impl HealthCell {
         });
     }
 
+    /// Notes that all of an event's data was withheld at `time`.
+    pub(crate) fn withheld(self: &Arc<Self>, time: Timestamp) {
+        self.change(|state| state.counts.last_withheld.replace(time).is_none());
+    }
+
     /// Counts a delivery that was given up at `time`, after this progress. `waited` is the amount that it counted for
     /// as waiting.
     pub(crate) fn gave_up(self: &Arc<Self>, time: Timestamp, waited: Waiting, progress: &Progress) {

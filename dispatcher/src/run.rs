@@ -61,6 +61,7 @@ use crate::parking::quota::Quota;
 use crate::parking::store::Store;
 use crate::position::positions::Positions;
 use crate::settings::Settings;
+use crate::validate::fair_queue::FairQueue;
 use crate::validate::schema_violations::ViolationCounts;
 use crate::validate::validator::Validator;
 
@@ -213,6 +214,7 @@ impl Shared {
             quota: Quota::new(quota, parked_budget, self.nats.clone(), self.incarnation.clone()),
             metrics: Arc::clone(&self.metrics),
             validator: Validator::new(Arc::clone(&self.index), Arc::clone(&self.metrics)),
+            renders: FairQueue::of_processors(),
             violations: Arc::clone(&self.violations),
             lanes: Arc::clone(&self.queues.lanes),
             attempts: Arc::clone(&self.queues.attempts),

@@ -6,6 +6,7 @@ mod build;
 pub(crate) mod cleanup;
 mod fetch;
 mod flow;
+mod payload;
 mod signing;
 mod start;
 mod status;
@@ -81,28 +82,33 @@ pub(crate) async fn reconcile(subscription: Arc<Subscription>, ctx: &Context) ->
     }
     let mut keys = signing::generated(&subscription, Timestamp::now(), ctx.settings.signing_key_overlap);
     let fetched = fetch::fetch(&subscription, &mut keys, ctx).await;
-    let (attempted, effective, error) = match &fetched {
+    let payload_spec = subscription.spec.payload.as_ref();
+    let (attempted, effective, effective_payload, error) = match &fetched {
         Ok(fetched) => {
             let (own, inherited) = (subscription.spec.delivery.as_ref(), fetched.delivery());
             let policy = policy::effective(own, inherited);
             let shown = |policy| policy::shown(policy, policy::on_resume(own, inherited));
             let effective = fetched.producer.as_ref().and(policy.as_ref().ok()).map(shown);
+            let payload = fetched.producer.as_ref().map(|found| payload::shown(payload_spec, &found.payload_policy));
             let attempted = match known {
                 Ok(()) => attempt(&subscription, &uid, keys.as_mut(), fetched, policy, ctx).await,
                 Err(error) => Err(error),
             };
             match attempted {
-                Ok(attempted) => (attempted, effective, None),
+                Ok(attempted) => (attempted, effective, payload, None),
                 Err(error) if error.is_outdated() => return Err(error),
                 Err(error) => {
-                    (Attempted::unchanged(&subscription, SubscriptionOutcome::failed(&error)), effective, Some(error))
+                    let failed = SubscriptionOutcome::failed(&error);
+                    (Attempted::unchanged(&subscription, failed), effective, payload, Some(error))
                 }
             }
         }
         Err(error) => {
-            let before = subscription.status.as_ref().and_then(|status| status.effective_delivery.clone());
+            let before = subscription.status.as_ref();
+            let payload = before.and_then(|status| status.effective_payload.clone());
+            let before = before.and_then(|status| status.effective_delivery.clone());
             let waiting = SubscriptionOutcome::Unresolved(Unresolved::Waiting(logging::chain(error)));
-            (Attempted::unchanged(&subscription, waiting), before, None)
+            (Attempted::unchanged(&subscription, waiting), before, payload, None)
         }
     };
     let Attempted { outcome, started, rests } = attempted;
@@ -112,8 +118,13 @@ pub(crate) async fn reconcile(subscription: Arc<Subscription>, ctx: &Context) ->
         Ok(test) => (test, None),
         Err(error) => (test_delivery::unchanged(&subscription), Some(error)),
     };
-    let signing = signing::status(&subscription, keys.as_ref());
-    let part = Part { effective_delivery: effective, last_test: test.last, started_from: started, signing };
+    let part = Part {
+        effective_delivery: effective,
+        effective_payload,
+        last_test: test.last,
+        started_from: started,
+        signing: signing::status(&subscription, keys.as_ref()),
+    };
     status::write(ctx, &subscription, judgements, part).await?;
     ctx.health.touch(&uid, ObjectRef::from_obj(&*subscription), rests);
     let fetched = fetched?;
@@ -136,10 +147,14 @@ pub(crate) async fn tell(
     let subscription = ctx.subscriptions.own_writes.newest(subscription);
     let started_from = status::started(&subscription);
     let judgements = status::judge(&subscription, &SubscriptionOutcome::Failed(failure), started_from.as_ref());
-    let effective_delivery = subscription.status.as_ref().and_then(|status| status.effective_delivery.clone());
-    let signing = subscription.status.as_ref().and_then(|status| status.signing.clone()).unwrap_or_default();
-    let part =
-        Part { effective_delivery, last_test: test_delivery::unchanged(&subscription).last, started_from, signing };
+    let before = subscription.status.as_ref();
+    let part = Part {
+        effective_delivery: before.and_then(|status| status.effective_delivery.clone()),
+        effective_payload: before.and_then(|status| status.effective_payload.clone()),
+        last_test: test_delivery::unchanged(&subscription).last,
+        started_from,
+        signing: before.and_then(|status| status.signing.clone()).unwrap_or_default(),
+    };
     Ok(status::write(ctx, &subscription, judgements, part).await?)
 }
 
@@ -193,11 +208,18 @@ async fn attempt(
         }
     };
     let on_resume = policy::on_resume(subscription.spec.delivery.as_ref(), fetched.delivery());
+    let withheld = !record.payload_policy.is_empty();
     let live = fetched.live_producer().map(|(_, live)| live);
     let Some(written) = apply::apply(record, on_resume, live, subscription, ctx).await? else {
         let outcome = SubscriptionOutcome::Prepared { rollout: None };
         return Ok(Attempted { outcome, started, rests: None });
     };
+    if withheld && let Some(Rollout::Unread { .. }) = written.waits {
+        // Dispatchers that can't read what is withheld would send it.
+        let outcome =
+            SubscriptionOutcome::Applied { rollout: written.waits, fresh: written.fresh, revision: written.revision };
+        return refuse(subscription, uid, fetched, Some(&valid), outcome, ctx).await;
+    }
     for former in keys.into_iter().flat_map(|keys| keys.expired.drain(..)) {
         secrets::remove(&ctx.secrets, subscription, &former.secret).await?;
     }
@@ -228,7 +250,7 @@ async fn refuse(
 ) -> Result<Attempted, ReconcileError> {
     let mut attempted = Attempted::unchanged(subscription, outcome);
     if let Some(producer) = &fetched.producer
-        && apply::refuse(uid, &producer.uid, valid, subscription, ctx).await?
+        && apply::refuse(uid, producer, valid, subscription, ctx).await?
     {
         attempted.rests = Some(Rests::Refused);
     }

@@ -24,6 +24,8 @@ pub enum DeadLetterReason {
     EndpointGone,
     /// The request can't be built or signed.
     Unsignable,
+    /// The payload that the Subscription wants can't be made of the event. Nothing was sent.
+    TransformFailed,
     /// The event is too large to be kept for a retry.
     TooLarge,
     /// The park quota of the Subscription is used up: as many of its deliveries wait as may.
@@ -47,6 +49,7 @@ impl DeadLetterReason {
             Self::DeadlineExceeded => "DeadlineExceeded",
             Self::EndpointGone => "EndpointGone",
             Self::Unsignable => "Unsignable",
+            Self::TransformFailed => "TransformFailed",
             Self::TooLarge => "TooLarge",
             Self::RetryQuotaExceeded => "RetryQuotaExceeded",
             Self::Malformed => "Malformed",

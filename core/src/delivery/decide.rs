@@ -54,6 +54,7 @@ pub fn decide(policy: &RetryPolicy, attempt: Attempt, outcome: Outcome, now: Tim
     match outcome.kind {
         OutcomeKind::Delivered => return Next::Done,
         OutcomeKind::Unsignable => return Next::DeadLetter { reason: DeadLetterReason::Unsignable },
+        OutcomeKind::TransformFailed => return Next::DeadLetter { reason: DeadLetterReason::TransformFailed },
         OutcomeKind::Rejected if outcome.http_status == Some(410) => return Next::Disable,
         OutcomeKind::Rejected
         | OutcomeKind::TimedOut
@@ -133,6 +134,7 @@ mod tests {
             (none(OutcomeKind::AnswerUnreadable), 1, None, retry(10)),
             (none(OutcomeKind::TlsFailed), 1, Some(-4), dead(R::DeadlineExceeded)),
             (none(OutcomeKind::Unsignable), 1, None, dead(R::Unsignable)),
+            (none(OutcomeKind::TransformFailed), 1, None, dead(R::TransformFailed)),
         ] {
             let attempt = Attempt { number, deadline: deadline.map(t) };
             let got = decide(&policy(Some(5), None), attempt, outcome, t(0), Jitter::new(0.0));

@@ -52,6 +52,9 @@ pub struct DeliveryCounts {
     /// When an attempt last failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_failure: Option<Timestamp>,
+    /// When data was last withheld whole by a policy of the Producer, because it isn't JSON.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_withheld: Option<Timestamp>,
     /// The failures since the last success, if there are any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failing: Option<Failing>,

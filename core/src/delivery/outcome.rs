@@ -28,6 +28,8 @@ pub enum OutcomeKind {
     TlsFailed,
     /// The request could not be built or signed; nothing was sent.
     Unsignable,
+    /// The payload that the Subscription wants can't be made of the event; nothing was sent.
+    TransformFailed,
 }
 
 impl OutcomeKind {
@@ -45,6 +47,7 @@ impl OutcomeKind {
             Self::AnswerUnreadable => "AnswerUnreadable",
             Self::TlsFailed => "TlsFailed",
             Self::Unsignable => "Unsignable",
+            Self::TransformFailed => "TransformFailed",
         }
     }
 
@@ -62,13 +65,14 @@ impl OutcomeKind {
             Self::AnswerUnreadable => "an answer came that is not HTTP",
             Self::TlsFailed => "the TLS handshake failed",
             Self::Unsignable => "the request could not be built or signed",
+            Self::TransformFailed => "the payload could not be made of the event",
         }
     }
 
     /// Whether the kind says something about the endpoint: a request was sent, or tried to be.
     #[must_use]
     pub const fn is_of_endpoint(self) -> bool {
-        !matches!(self, Self::Unsignable)
+        !matches!(self, Self::Unsignable | Self::TransformFailed)
     }
 }
 

@@ -30,7 +30,7 @@ pub struct Header<S> {
     pub value: HeaderValue<S>,
 }
 
-/// The value of a header, in the clear or from a Secret.
+/// The value of a header: in the clear, from a Secret or from each event.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum HeaderValue<S> {
@@ -38,6 +38,8 @@ pub enum HeaderValue<S> {
     Plain(String),
     /// The value is read from a Secret.
     Secret(S),
+    /// The value is that of the event's CloudEvents attribute of this name. An event without it has no such header.
+    Attribute(String),
 }
 
 impl<S> Destination<S> {
@@ -51,6 +53,7 @@ impl<S> Destination<S> {
             let value = match value {
                 HeaderValue::Plain(text) => HeaderValue::Plain(text),
                 HeaderValue::Secret(secret) => HeaderValue::Secret(turn(secret, &format!("headers[{name}]"))?),
+                HeaderValue::Attribute(attribute) => HeaderValue::Attribute(attribute),
             };
             Ok(Header { name, value })
         });

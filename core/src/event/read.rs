@@ -71,6 +71,9 @@ pub struct Event {
     pub headers: HeaderMap,
     /// The body, as it was published.
     pub body: Bytes,
+    /// The `ce-*` headers that an event in structured mode gets in binary mode if its body lacks these attributes; `None`
+    /// for other events.
+    pub stand_ins: Option<Box<HeaderMap>>,
 }
 
 impl Event {
@@ -140,11 +143,15 @@ pub fn parse(message: &Message<'_>, reading: Reading<'_>) -> Result<Event, Malfo
     if let Some(encoding) = encoding {
         headers.insert(CONTENT_ENCODING, carried("content-encoding", encoding)?);
     }
-    if mode == Format::Data {
+    let stand_ins = (mode != Format::Data).then(|| stand_ins(message, reading.source, &event_type)).transpose()?;
+    if stand_ins.is_none() {
         write_attributes(message, reading.source, &event_type, &attributes, &mut headers)?;
     }
-    Ok(Event { event_type, headers, body: message.body.clone() })
+    Ok(Event { event_type, headers, body: message.body.clone(), stand_ins })
 }
+
+/// The header by which NATS tells messages apart.
+const MESSAGE_ID: &str = "Nats-Msg-Id";
 
 const TYPE: HeaderName = HeaderName::from_static("ce-type");
 const SPEC_VERSION: HeaderName = HeaderName::from_static("ce-specversion");
@@ -178,6 +185,16 @@ fn read_type(
     }
 }
 
+/// What stands in for attributes that the body of an event in structured mode lacks.
+fn stand_ins(message: &Message<'_>, source: &HeaderValue, event_type: &str) -> Result<Box<HeaderMap>, Malformed> {
+    // An id of the message that isn't one is no fault of the event, which most likely has an id of its own.
+    let headers = if message.header(MESSAGE_ID).is_ok() { message.headers } else { &[] };
+    let mut stand_ins = HeaderMap::new();
+    let message = Message { headers, ..message.clone() };
+    write_attributes(&message, source, event_type, &Attributes::default(), &mut stand_ins)?;
+    Ok(Box::new(stand_ins))
+}
+
 /// Writes the attributes, always in the same order: those that every delivery has, then the others by their names. What
 /// is missing is filled in. The type is the one that the event was matched by.
 fn write_attributes(
@@ -189,7 +206,7 @@ fn write_attributes(
 ) -> Result<(), Malformed> {
     let given = |name| attributes.get(name).map(attribute_value);
     headers.insert(SPEC_VERSION, given("specversion").unwrap_or(HeaderValue::from_static("1.0")));
-    let id = match (given("id"), message.header("Nats-Msg-Id")?) {
+    let id = match (given("id"), message.header(MESSAGE_ID)?) {
         (Some(id), _) => id,
         (None, Some(id)) if !id.is_empty() => attribute_value(id),
         (None, _) => attribute_value(&format!("{}:{}", message.stream, message.sequence)),

@@ -88,6 +88,12 @@ impl<'a> Variables<'a> {
         }
     }
 
+    /// The event.
+    #[must_use]
+    pub fn event(&self) -> &'a Event {
+        self.event
+    }
+
     /// An attribute by its name, which is in lower case; `None` if the event doesn't have it. The type is that which the
     /// Producer says it is.
     #[must_use]
@@ -214,7 +220,7 @@ mod tests {
             (HeaderName::try_from(*name).unwrap(), HeaderValue::from_str(value).unwrap())
         };
         let headers: HeaderMap = headers.iter().map(pair).collect();
-        Event { event_type: "t.a".into(), headers, body: Bytes::copy_from_slice(body.as_bytes()) }
+        Event { event_type: "t.a".into(), headers, body: Bytes::copy_from_slice(body.as_bytes()), stand_ins: None }
     }
 
     #[test]

@@ -9,6 +9,7 @@
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::destination::HeaderValue;
 use crate::record::{EventSchemaRecord, ProducerRecord, SubscriptionRecord, Validation};
 use crate::seal::Sealed;
 
@@ -45,6 +46,14 @@ features! {
     Service,
     /// A Subscription selects a major version of an event type.
     Versions,
+    /// A Subscription chooses fields of the data, or the form of its webhooks.
+    Payload,
+    /// A Subscription has a transform.
+    Transform,
+    /// A Producer withholds fields of the data from a Subscription.
+    PayloadPolicy,
+    /// A Subscription has headers that take their values from attributes of the events.
+    AttributeHeaders,
 }
 
 /// A record that dispatchers serve from.
@@ -62,10 +71,16 @@ impl Record for ProducerRecord {
 impl Record for SubscriptionRecord<Sealed> {
     fn features(&self) -> Vec<Feature> {
         let service = self.destination.as_ref().and_then(|destination| destination.service);
+        let headers = self.destination.iter().flat_map(|destination| &destination.headers);
+        let from_attributes = headers.into_iter().any(|header| matches!(header.value, HeaderValue::Attribute(_)));
         used([
             (Feature::Filters, !self.select.filters.is_empty()),
             (Feature::Service, service.is_some()),
             (Feature::Versions, !self.select.versions.is_empty()),
+            (Feature::Payload, !self.payload.is_default()),
+            (Feature::Transform, self.payload.transform.is_some()),
+            (Feature::PayloadPolicy, !self.payload_policy.is_empty()),
+            (Feature::AttributeHeaders, from_attributes),
         ])
     }
 }

@@ -6,6 +6,7 @@ use url::Url;
 use crate::delivery::policy::DeliveryPolicy;
 use crate::destination::Destination;
 use crate::nats::ids::{ProducerUid, SubscriptionUid};
+use crate::payload::{Payload, PayloadPolicy};
 use crate::position::Flow;
 use crate::seal::{SealError, Sealed, SealingKeys, Secret, SecretPlace};
 use crate::select::Selection;
@@ -27,6 +28,12 @@ pub struct SubscriptionRecord<S> {
     /// to, can't be used as it is. Nothing is delivered then, and events wait.
     #[serde(default = "none", skip_serializing_if = "Option::is_none")]
     pub destination: Option<Destination<S>>,
+    /// What a webhook carries of an event, and in which form.
+    #[serde(default, skip_serializing_if = "Payload::is_default")]
+    pub payload: Payload,
+    /// What the Producer withholds from the Subscription.
+    #[serde(default, skip_serializing_if = "PayloadPolicy::is_empty")]
+    pub payload_policy: PayloadPolicy,
     /// How the events are delivered.
     pub delivery: DeliveryPolicy,
     /// Whether the events are delivered now.
@@ -68,9 +75,19 @@ impl<S> SubscriptionRecord<S> {
     }
 
     fn try_map<T, E>(self, turn: impl FnMut(S, &str) -> Result<T, E>) -> Result<SubscriptionRecord<T>, E> {
-        let Self { version, identity, producer, select, destination, delivery, flow } = self;
+        let Self { version, identity, producer, select, destination, payload, payload_policy, delivery, flow } = self;
         let destination = destination.map(|destination| destination.try_map(turn)).transpose()?;
-        Ok(SubscriptionRecord { version, identity, producer, select, destination, delivery, flow })
+        Ok(SubscriptionRecord {
+            version,
+            identity,
+            producer,
+            select,
+            destination,
+            payload,
+            payload_policy,
+            delivery,
+            flow,
+        })
     }
 }
 
@@ -144,6 +161,8 @@ mod tests {
                 ],
                 signing: vec![Secret::new("whsec_hush".into())],
             }),
+            payload: Payload::default(),
+            payload_policy: PayloadPolicy::default(),
             delivery: DeliveryPolicy::default(),
             flow: Flow::default(),
         }

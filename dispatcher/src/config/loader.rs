@@ -3,14 +3,17 @@
 use std::sync::Arc;
 
 use hookwright_core::destination::egress::Egress;
+use hookwright_core::destination::{Destination, HeaderValue};
 use hookwright_core::nats::ids::SubscriptionUid;
 use hookwright_core::nats::names::{CONFIG_BUCKET, ConfigKey, FORMER_PREFIX, INSTALLATION_KEY, parse_deleted_key};
+use hookwright_core::payload::Renderer;
 use hookwright_core::record::{EventSchemaRecord, ProducerRecord, SubscriptionRecord};
-use hookwright_core::seal::{Sealed, SealingKeys};
+use hookwright_core::seal::{Sealed, SealingKeys, Secret};
 use hookwright_core::select::filter::Filters;
 use hookwright_runtime::logging::chain;
 use hookwright_runtime::mirror::{Change, Mirror};
 use hookwright_runtime::nats::Nats;
+use http::HeaderName;
 use tracing::{debug, error, warn};
 
 use crate::config::features;
@@ -19,6 +22,7 @@ use crate::config::schema::Schema;
 use crate::config::subscription::Subscription;
 use crate::health::Health;
 use crate::http::endpoint::{Endpoint, Unusable};
+use crate::http::request::is_own;
 use crate::limits::outage::Tenants;
 use crate::panics;
 use crate::position::cells::Cells;
@@ -125,7 +129,8 @@ impl ConfigLoader {
 
     fn subscription(&self, record: SubscriptionRecord<Sealed>, revision: u64) -> Result<Arc<Subscription>, String> {
         let record = record.open(&self.sealing).map_err(|error| chain(&error))?;
-        let SubscriptionRecord { identity, producer, select, destination, delivery, flow, .. } = record;
+        let SubscriptionRecord { identity, producer, select, destination, payload, payload_policy, .. } = record;
+        let (delivery, flow) = (record.delivery, record.flow);
         let filters = Filters::compile(&select.filters).map_err(|error| error.to_string())?;
         let name = format!("{}/{}", identity.namespace, identity.name);
         let endpoint = match &destination {
@@ -139,8 +144,12 @@ impl ConfigLoader {
                 warn!(subscription = name, "no request can be built: the URL, a header or a key is invalid")
             }
         }
+        let headers = destination.as_ref().map(attribute_headers).unwrap_or_default();
+        let renderer = Renderer::new(&payload, &payload_policy, headers)
+            .map_err(|invalid| format!("the transform doesn't compile: {}", invalid.problem))?;
         Ok(Arc::new(Subscription {
             name,
+            renderer,
             endpoint,
             revision,
             health: self.health.cell(&identity.uid),
@@ -156,6 +165,15 @@ impl ConfigLoader {
             policy: delivery,
         }))
     }
+}
+
+/// The headers that take their values from attributes.
+fn attribute_headers(destination: &Destination<Secret>) -> Vec<(HeaderName, String)> {
+    let headers = destination.headers.iter().filter_map(|header| {
+        let HeaderValue::Attribute(attribute) = &header.value else { return None };
+        Some((HeaderName::from_bytes(header.name.as_bytes()).ok()?, attribute.clone()))
+    });
+    headers.filter(|(name, _)| !is_own(name)).collect()
 }
 
 #[cfg(test)]

@@ -4,10 +4,12 @@ use std::sync::Arc;
 
 use hookwright_core::delivery::policy::DeliveryPolicy;
 use hookwright_core::event::event_type::EventTypePattern;
+use hookwright_core::expression::Variables;
 use hookwright_core::nats::ids::{ProducerUid, SubscriptionUid};
+use hookwright_core::payload::Renderer;
 use hookwright_core::position::Flow;
 use hookwright_core::select::TypeVersion;
-use hookwright_core::select::filter::Filters;
+use hookwright_core::select::filter::{Filters, Verdict};
 
 use crate::health::HealthCell;
 use crate::http::endpoint::{Endpoint, Unusable};
@@ -30,6 +32,8 @@ pub(crate) struct Subscription {
     /// Which events of these types it gets.
     pub(crate) filters: Filters,
     pub(crate) policy: DeliveryPolicy,
+    /// Makes the webhooks of events.
+    pub(crate) renderer: Renderer,
     /// The prepared endpoint, or why no attempt can be made.
     pub(crate) endpoint: Result<Endpoint, Unusable>,
     pub(crate) health: Arc<HealthCell>,
@@ -48,6 +52,14 @@ impl Subscription {
         }
         let mut versions = self.versions.iter().filter(|version| version.event_type.matches(event_type)).peekable();
         versions.peek().is_some() && major().is_some_and(|major| versions.any(|version| version.major == major))
+    }
+
+    /// Whether an event passes the filters. They don't get to see what the Producer withholds from the Subscription.
+    pub(crate) fn passes(&self, variables: &Variables<'_>) -> Verdict {
+        match self.renderer.redacted(variables.event()) {
+            Some(redacted) => self.filters.evaluate(&Variables::of(&redacted)),
+            None => self.filters.evaluate(variables),
+        }
     }
 
     pub(crate) fn namespace(&self) -> &str {

@@ -43,6 +43,26 @@ impl Deliverer {
                 drop(permits);
                 return Box::pin(self.put_off(delivery, standing)).await.map(|()| None);
             }
+            let renderer = &delivery.subscription.renderer;
+            let rendered = if renderer.is_costly(&event) {
+                permits.attempt.ages();
+                Box::pin(self.render_in_turn(&delivery.subscription, &event)).await
+            } else {
+                renderer.render(&event)
+            };
+            let event = match rendered {
+                Ok(rendered) => {
+                    if rendered.withheld {
+                        delivery.subscription.health.withheld(self.clock.now());
+                    }
+                    rendered.event
+                }
+                Err(failure) => {
+                    drop(permits);
+                    Box::pin(self.bury_unrendered(&delivery, &failure)).await;
+                    return Ok(None);
+                }
+            };
             let (started, outcome) = self.attempt(&delivery, event, &mut permits).await;
             permits.attempt.ages();
             if outcome.kind != OutcomeKind::Delivered {

@@ -20,6 +20,7 @@ use crate::parking::dead_letter_budget::DeadLetterBudget;
 use crate::parking::quota::Quota;
 use crate::parking::store::Store;
 use crate::position::positions::Positions;
+use crate::validate::fair_queue::FairQueue;
 use crate::validate::schema_violations::ViolationCounts;
 use crate::validate::validator::Validator;
 
@@ -36,6 +37,8 @@ pub(crate) struct Deliverer {
     pub(crate) dead_letters: Arc<DeadLetterBudget>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) validator: Validator,
+    /// The turns in which webhooks are made that may take long.
+    pub(crate) renders: Arc<FairQueue>,
     pub(crate) violations: Arc<ViolationCounts>,
     pub(crate) lanes: Arc<Lanes<Queued>>,
     pub(crate) attempts: Arc<Attempts<Admitted>>,

@@ -2,12 +2,14 @@
 
 use hookwright_core::delivery::dead_letter::{DeadLetter, DeadLetterReason};
 use hookwright_core::delivery::policy::DeadLetterPolicy;
+use hookwright_core::payload::RenderFailure;
 use hookwright_core::record::{Disabled, DisabledFor, VERSION};
 use tracing::info;
 
 use crate::config::index::Producer;
 use crate::deliver::deliverer::Deliverer;
 use crate::deliver::delivery::Delivery;
+use crate::deliver::redact;
 use crate::parking::messages::Published;
 use crate::parking::store::NotKept;
 
@@ -25,12 +27,19 @@ impl Deliverer {
                 reason,
                 self.clock.now(),
             );
+            let redacted = redact::published(&subscription.renderer, &delivery.published);
+            let detail = detail.filter(|_| redacted.is_none() || !redact::may_tell_of_data(reason));
             let letter = letter.with_detail(detail.map(str::to_owned)).with_name(subscription.name.clone());
-            self.keep(subscription.namespace(), letter, &delivery.published).await;
+            self.keep(subscription.namespace(), letter, redacted.as_ref().unwrap_or(&delivery.published)).await;
         }
         info!(subscription = subscription.name, id = %delivery.id, reason = reason.name(), "gave up a delivery");
         self.metrics.dead_letter(reason);
         subscription.health.gave_up(self.clock.now(), delivery.counted(), &delivery.progress);
+    }
+
+    /// Gives up a delivery whose webhook can't be made. That is before the request, so no endpoint is to blame.
+    pub(crate) async fn bury_unrendered(&self, delivery: &Delivery, failure: &RenderFailure) {
+        self.bury(delivery, DeadLetterReason::TransformFailed, Some(&failure.to_string())).await;
     }
 
     /// Gives up an event that is itself at fault. It becomes one dead letter, however many Subscriptions want it.

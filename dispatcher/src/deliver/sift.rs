@@ -58,7 +58,7 @@ pub(crate) fn sift(selected: Vec<Arc<Subscription>>, variables: &Variables<'_>) 
         } else if cost > QUICK {
             sifted.unsure.push(subscription);
         } else {
-            match subscription.filters.evaluate(variables) {
+            match subscription.passes(variables) {
                 Verdict::Matches => sifted.wanted.push(subscription),
                 verdict => sifted.out.push((subscription, verdict)),
             }
@@ -157,7 +157,7 @@ fn evaluate(subscriptions: Vec<Arc<Subscription>>, event: &Event, mut says: impl
                 continue;
             }
             // An evaluation that panics never ends well, and is not to be tried again and again.
-            let verdict = panics::caught(|| subscriptions[at].filters.evaluate(&variables));
+            let verdict = panics::caught(|| subscriptions[at].passes(&variables));
             says(at, verdict.map_or(Said::TooExpensive, Said::Verdict));
         }
     }

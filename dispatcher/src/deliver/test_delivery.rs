@@ -70,8 +70,10 @@ impl Deliverer {
         permit: &mut Permit<Admitted>,
     ) -> TestResult {
         let (id, started) = (test.id(), Instant::now());
-        let Sent { outcome, cause } = match test.event(&producer.source) {
-            Ok(event) => self.send(subscription, Arc::new(event), &id, self.clock.now(), permit).await,
+        let event = test.event(&producer.source).map(|event| subscription.renderer.render(&Arc::new(event)));
+        let Sent { outcome, cause } = match event {
+            Ok(Ok(rendered)) => self.send(subscription, rendered.event, &id, self.clock.now(), permit).await,
+            Ok(Err(_)) => Outcome::without_response(OutcomeKind::TransformFailed).into(),
             Err(_) => Outcome::without_response(OutcomeKind::Unsignable).into(),
         };
         let cause = cause.map(|cause| chain(&*cause));

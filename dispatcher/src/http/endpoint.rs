@@ -112,6 +112,8 @@ impl Endpoint {
             let text = match &header.value {
                 Value::Plain(text) => text.as_str(),
                 Value::Secret(secret) => secret.expose(),
+                // It comes with each event.
+                Value::Attribute(_) => continue,
             };
             let name = HeaderName::from_bytes(header.name.as_bytes()).map_err(|_| Unusable::Unsignable)?;
             let value = HeaderValue::from_str(text).map_err(|_| Unusable::Unsignable)?;

@@ -87,7 +87,8 @@ mod tests {
         let endpoint = Endpoint::prepare(&destination, egress.of("shop")).unwrap();
         let mut published = HeaderMap::new();
         published.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        let event = Event { event_type: "t".to_owned(), headers: published, body: Bytes::from_static(body.as_bytes()) };
+        let body_sent = Bytes::from_static(body.as_bytes());
+        let event = Event { event_type: "t".to_owned(), headers: published, body: body_sent, stand_ins: None };
         let subscription = SubscriptionUid::parse("7d8a6a0e-0000-4000-8000-000000000000").unwrap();
         let (stream, created) = ("s", Timestamp::UNIX_EPOCH);
         let key =

@@ -3,7 +3,9 @@
 //! more of its events are read, because queued events are held and use room that all Producers share.
 
 use std::collections::HashMap;
+use std::num::NonZero;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::available_parallelism;
 
 use hookwright_core::nats::ids::ProducerUid;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
@@ -40,6 +42,11 @@ impl FairQueue {
     /// Queues that let this many events be worked on at the same time, over all Producers.
     pub(crate) fn new(at_once: usize) -> Arc<Self> {
         Arc::new(Self { all: Arc::new(Semaphore::new(at_once)), queues: Mutex::default() })
+    }
+
+    /// Queues that use half of the processors, so that the others are left for deliveries.
+    pub(crate) fn of_processors() -> Arc<Self> {
+        Self::new(available_parallelism().map_or(1, NonZero::get).div_ceil(2))
     }
 
     /// Waits for the turn of an event of this Producer.

@@ -1,8 +1,6 @@
 //! Validates events against their schemas.
 
-use std::num::NonZero;
 use std::sync::Arc;
-use std::thread::available_parallelism;
 
 use hookwright_core::event::Event;
 use hookwright_core::record::Validation;
@@ -26,9 +24,7 @@ pub(crate) struct Validator {
 
 impl Validator {
     pub(crate) fn new(index: Arc<Index>, metrics: Arc<Metrics>) -> Self {
-        // Half of the processors are left for deliveries.
-        let at_once = available_parallelism().map_or(1, NonZero::get).div_ceil(2);
-        Self { index, metrics, fair_queue: FairQueue::new(at_once) }
+        Self { index, metrics, fair_queue: FairQueue::of_processors() }
     }
 
     /// The queues of events that wait for an expensive validation.

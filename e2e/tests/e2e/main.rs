@@ -32,6 +32,7 @@ mod load;
 mod malformed;
 mod nats_login;
 mod parking;
+mod payload;
 mod poison;
 mod retries;
 mod routing;

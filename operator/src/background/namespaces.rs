@@ -54,9 +54,14 @@ fn readable(event: Event<Metadata<Namespace>>) -> Option<Event<NamespaceMetadata
     })
 }
 
-/// Reconciles the Subscriptions to Producers of other namespaces that `concerned` picks.
+/// Reconciles those Subscriptions that `concerned` picks for which the labels of their namespaces count: they refer to
+/// Producers of other namespaces, or to such as have payload policies.
 fn trigger(ctx: &Context, concerned: impl Fn(&Subscription) -> bool) {
-    for subscription in ctx.subscriptions.store.state_filter(|s| is_foreign(s) && concerned(s)) {
+    let has_policies = |s: &Subscription| {
+        let producer = ctx.producers.store.get(&s.producer_ref());
+        producer.is_some_and(|producer| producer.spec.payload_policies.is_some())
+    };
+    for subscription in ctx.subscriptions.store.state_filter(|s| concerned(s) && (is_foreign(s) || has_policies(s))) {
         ctx.triggers.subscriptions.reconcile(ObjectRef::from_obj(&*subscription));
         if subscription.meta().deletion_timestamp.is_none() {
             ctx.triggers.producer_soon(subscription.producer_ref());

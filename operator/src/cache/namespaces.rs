@@ -64,6 +64,12 @@ impl Namespaces {
         }
     }
 
+    /// The labels of a namespace, once the list of namespaces is complete.
+    pub(crate) async fn all_labels(&self, namespace: &str) -> Option<BTreeMap<String, String>> {
+        self.listed.wait().await;
+        self.labels(namespace)
+    }
+
     /// Like [`Namespaces::permitted`], but waits until the list of namespaces is complete.
     pub(crate) async fn permits(&self, producer: &Producer, namespace: &str) -> bool {
         if producer.namespace().as_deref() != Some(namespace) && producer.spec.allowed_namespaces.is_some() {

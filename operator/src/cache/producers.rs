@@ -7,7 +7,7 @@ use std::time::Duration;
 use hookwright_core::nats::ids::ProducerUid;
 use hookwright_core::record::StreamRef;
 
-use hookwright_crds::{AllowedNamespaces, Delivery, Producer};
+use hookwright_crds::{AllowedNamespaces, Delivery, PayloadPolicy, Producer};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
@@ -40,6 +40,7 @@ pub(crate) struct ProducerState {
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Terms {
     allowed_namespaces: Option<AllowedNamespaces>,
+    payload_policies: Option<Vec<PayloadPolicy>>,
     delivery: Option<Delivery>,
 }
 
@@ -67,6 +68,7 @@ impl ProducerStates {
     pub(crate) fn note_terms(&self, uid: &ProducerUid, producer: &Producer) -> bool {
         let terms = Terms {
             allowed_namespaces: producer.spec.allowed_namespaces.clone(),
+            payload_policies: producer.spec.payload_policies.clone(),
             delivery: producer.spec.delivery.clone(),
         };
         let mut all = self.terms.lock();

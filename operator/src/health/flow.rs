@@ -95,9 +95,17 @@ pub(super) fn missed_condition(missed: Option<&Missed>, now: Timestamp) -> Optio
     Some(Judgement::holds(Reason::EventsMissed, message))
 }
 
-/// Returns when `EventsMissed` ends.
-pub(super) fn told_until(missed: Option<&Missed>, now: Timestamp) -> Option<Timestamp> {
-    missed.filter(|missed| is_told(missed.time.0, now))?.time.0.checked_add(TOLD_FOR).ok()
+/// Returns the judgement of `PayloadWithheld` while it is told.
+pub(super) fn withheld_condition(last: Option<Timestamp>, now: Timestamp) -> Option<Judgement> {
+    last.filter(|last| is_told(*last, now))?;
+    let message = "The data of an event isn't JSON. As the Producer withholds fields of the data from this Subscription, \
+                   all of it was withheld: the event was sent without data. This stays for a day after the last.";
+    Some(Judgement::holds(Reason::DataNotJson, message))
+}
+
+/// Returns when a condition ends whose cause was last seen then.
+pub(super) fn told_until(last: Option<Timestamp>, now: Timestamp) -> Option<Timestamp> {
+    last.filter(|last| is_told(*last, now))?.checked_add(TOLD_FOR).ok()
 }
 
 /// Returns how far delivery is behind. What isn't known after a start of the operator stays as it was.
@@ -230,9 +238,12 @@ mod tests {
         let message = missed_condition(Some(&lost), t(200)).unwrap().message;
         assert!(message.starts_with("Up to 8 events") && message.contains("12 and 19"), "{message}");
         let day = 24 * 3600;
-        assert_eq!(told_until(Some(&lost), t(200)), Some(t(100 + day)));
+        assert_eq!(told_until(Some(t(100)), t(200)), Some(t(100 + day)));
         assert!(missed_condition(Some(&lost), t(100 + day)).is_none());
-        assert!(told_until(Some(&lost), t(100 + day)).is_none());
+        assert!(told_until(Some(t(100)), t(100 + day)).is_none());
+        let withheld = |last, now| withheld_condition(last, t(now)).map(|judgement| judgement.reason);
+        assert_eq!(withheld(Some(t(100)), 200), Some(Reason::DataNotJson));
+        assert_eq!((withheld(Some(t(100)), 100 + day), withheld(None, 200)), (None, None));
     }
 
     #[test]

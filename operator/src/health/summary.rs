@@ -82,9 +82,12 @@ impl HealthPart {
             (ConditionType::Delivering, Some(delivering)),
             (ConditionType::FiltersHealthy, filters_healthy),
             (ConditionType::EventsMissed, flow::missed_condition(delivery.missed.as_ref(), now)),
+            (ConditionType::PayloadWithheld, flow::withheld_condition(summary.last_withheld, now)),
         ];
         let judged = judged.into_iter().filter_map(|(kind, judgement)| Some((kind, judgement?))).collect();
-        let again = [turns, flow::told_until(delivery.missed.as_ref(), now), told_until.flatten()];
+        let missed = delivery.missed.as_ref().map(|missed| missed.time.0);
+        let again =
+            [turns, flow::told_until(missed, now), flow::told_until(summary.last_withheld, now), told_until.flatten()];
         let part = Self {
             health,
             recent: activity::recent(&before, health, summary, now),
@@ -115,9 +118,11 @@ impl HealthPart {
         let healthy = |part: &Self| find(part, ConditionType::EndpointHealthy).map(|c| (c.status, c.reason));
         let rests =
             |part: &Self| find(part, ConditionType::Delivering).filter(|c| c.status == "False").map(|c| c.reason);
-        let missed = |part: &Self| find(part, ConditionType::EventsMissed).is_some();
+        let incidents = |part: &Self| {
+            [ConditionType::EventsMissed, ConditionType::PayloadWithheld].map(|kind| find(part, kind).is_some())
+        };
         let filters = |part: &Self| find(part, ConditionType::FiltersHealthy).map(|c| c.status);
-        let flows = rests(self) == rests(new) && missed(self) == missed(new);
+        let flows = rests(self) == rests(new) && incidents(self) == incidents(new);
         let turned = self.health != new.health || healthy(self) != healthy(new);
         // A thousand new Subscriptions that get their first event together must not delay a change of health.
         let first = self.health.is_none() && new.health == Some(Health::Healthy);

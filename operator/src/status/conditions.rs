@@ -12,15 +12,20 @@ use crate::cache::leases::Rollout;
 use crate::refusal::Refusal;
 
 /// The conditions that report something bad, and are present only while they are True.
-pub(crate) const INCIDENTS: [ConditionType; 3] =
-    [ConditionType::EventsLost, ConditionType::StreamReplaced, ConditionType::EventsMissed];
+pub(crate) const INCIDENTS: [ConditionType; 4] = [
+    ConditionType::EventsLost,
+    ConditionType::StreamReplaced,
+    ConditionType::EventsMissed,
+    ConditionType::PayloadWithheld,
+];
 
 /// The conditions of a Subscription that the health writer owns.
-pub(crate) const OF_HEALTH: [ConditionType; 4] = [
+pub(crate) const OF_HEALTH: [ConditionType; 5] = [
     ConditionType::EndpointHealthy,
     ConditionType::Delivering,
     ConditionType::FiltersHealthy,
     ConditionType::EventsMissed,
+    ConditionType::PayloadWithheld,
 ];
 
 /// A condition without its time and generation.

@@ -1,6 +1,6 @@
 //! Step 4: seals the record and writes it into the config bucket, if it has changed.
 
-use hookwright_core::nats::ids::{ProducerUid, SubscriptionUid};
+use hookwright_core::nats::ids::SubscriptionUid;
 use hookwright_core::nats::names::{CONFIG_BUCKET, ConfigKey};
 use hookwright_core::record::SubscriptionRecord;
 use hookwright_core::seal::Secret;
@@ -8,6 +8,7 @@ use hookwright_crds::{OnResume, Subscription};
 use kube::Resource;
 use ring::rand::{SecureRandom, SystemRandom};
 
+use super::fetch::FoundProducer;
 use super::flow::{self, Skip};
 use super::validate::ValidatedSubscription;
 use crate::cache::producers::LiveProducer;
@@ -50,15 +51,15 @@ pub(crate) async fn apply(
 /// record.
 pub(crate) async fn refuse(
     uid: &SubscriptionUid,
-    producer: &ProducerUid,
+    producer: &FoundProducer,
     valid: Option<&ValidatedSubscription>,
     subscription: &Subscription,
     ctx: &Context,
 ) -> Result<bool, ReconcileError> {
-    let key = ConfigKey::Subscription(producer.clone(), uid.clone()).to_string();
+    let key = ConfigKey::Subscription(producer.uid.clone(), uid.clone()).to_string();
     let mut is_there = false;
     let records = ctx.records(subscription);
-    let mut refused = async |valid: Option<&ValidatedSubscription>| {
+    let mut refused = async |anew: bool| {
         records
             .put(&key, |found| {
                 is_there = found.is_some();
@@ -66,8 +67,14 @@ pub(crate) async fn refuse(
                 let Some(old) = flow::read(found) else { return Ok(None) };
                 let mut refused = SubscriptionRecord { destination: None, ..old.clone() };
                 refused.identity.generation = subscription.meta().generation.unwrap_or_default();
-                if let Some(valid) = valid {
+                if let Ok(policy) = producer.payload_policy.as_ref()
+                    && anew
+                {
+                    refused.payload_policy = policy.clone();
+                }
+                if let Some(valid) = valid.filter(|_| anew) {
                     refused.select = valid.select.clone();
+                    refused.payload = valid.payload.clone();
                     refused.delivery = valid.delivery.clone();
                     refused.flow.suspended = valid.suspended;
                 }
@@ -75,9 +82,9 @@ pub(crate) async fn refuse(
             })
             .await
     };
-    if refused(valid).await?.waits.is_some() {
+    if refused(true).await?.waits.is_some() {
         // What the spec has anew can wait for the dispatchers, but not that URL and secrets go.
-        refused(None).await?;
+        refused(false).await?;
     }
     Ok(is_there)
 }

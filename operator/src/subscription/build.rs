@@ -69,6 +69,8 @@ pub(crate) fn build(
         identity: subscription.identity.clone(),
         producer: producer.uid.clone(),
         select: subscription.select.clone(),
+        payload: subscription.payload.clone(),
+        payload_policy: producer.payload_policy.clone()?,
         destination: Some(destination),
         delivery: subscription.delivery.clone(),
         // What is left out follows from the record that is replaced.
@@ -121,6 +123,7 @@ mod tests {
     use crate::cache::producers::LiveProducer;
     use hookwright_core::destination::HeaderValue;
     use hookwright_core::nats::ids::ProducerUid;
+    use hookwright_core::payload::{PayloadPolicy, Pointer};
     use hookwright_core::record::StreamRef;
     use hookwright_crds::History;
     use serde_json::{Value, json};
@@ -153,6 +156,7 @@ mod tests {
             live: None,
             delivery: None,
             history: History::SinceGrant,
+            payload_policy: Ok(PayloadPolicy::default()),
         };
         let generated = vec![generated(true)];
         Fetched { producer: Some(producer), generated, ..Fetched::default() }
@@ -179,6 +183,10 @@ mod tests {
         assert_eq!(destination.url, "https://example.com/");
         assert_eq!(destination.signing, [Secret::new(WHSEC.into())]);
         assert_eq!(destination.headers[1].value, HeaderValue::Secret(Secret::new("Bearer hush".into())));
+        let withheld = PayloadPolicy { exclude: vec![Pointer::parse("/a").unwrap()] };
+        fetched.producer.as_mut().unwrap().payload_policy = Ok(withheld.clone());
+        let record = build(&validated(&given()).unwrap(), &fetched, &Egress::default()).unwrap();
+        assert_eq!(record.payload_policy, withheld);
         let generated = build(&validated(&json!({})).unwrap(), &found(Some(Ok(()))), &Egress::default()).unwrap();
         assert_eq!(generated.destination.unwrap().signing, [Secret::new(WHSEC.into())]);
     }
@@ -201,6 +209,10 @@ mod tests {
         let live = LiveProducer { stream, consumer: "c".into(), filter: Vec::new(), revision: 1 };
         refused.producer.as_mut().unwrap().live = Some(live);
         assert_eq!(reason(&none, &refused), "Ok", "its last accepted spec is in force");
+        let unread = Refusal::new(Reason::ProducerNotReady, "x");
+        let mut unsure = found(Some(Ok(())));
+        unsure.producer.as_mut().unwrap().payload_policy = Err(unread);
+        assert_eq!(reason(&none, &unsure), "ProducerNotReady", "nobody knows what it withholds");
         let mut taken = found(Some(Ok(())));
         taken.generated = vec![generated(false)];
         assert_eq!(reason(&none, &taken), "SecretNameTaken");

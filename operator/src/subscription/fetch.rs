@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hookwright_core::nats::ids::ProducerUid;
+use hookwright_core::payload::PayloadPolicy;
 use hookwright_crds::{
     ConditionStatus, ConditionType, DEFAULT_SIGNING_KEY, Delivery, History, Producer, SecretKeyRef, Subscription,
 };
@@ -12,6 +13,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Secret, Service};
 use kube::{Resource, ResourceExt};
 
+use super::payload;
 use super::signing::{self, Former, GeneratedKeys};
 use crate::cache::producers::LiveProducer;
 use crate::cache::references::{RefersToProducer, is_foreign};
@@ -30,6 +32,8 @@ pub(crate) struct FoundProducer {
     pub(crate) delivery: Option<Delivery>,
     /// How far back Subscriptions of other namespaces may start.
     pub(crate) history: History,
+    /// What it withholds from this Subscription.
+    pub(crate) payload_policy: Result<PayloadPolicy, Refusal>,
 }
 
 /// A Secret with a generated key.
@@ -141,7 +145,17 @@ async fn found(subscription: &Subscription, ctx: &Context) -> Option<FoundProduc
         state.as_ref().map(|state| state.accepted.clone()).or_else(|| was_accepted(&producer).then_some(Ok(())));
     let delivery = producer.spec.delivery.clone();
     let history = producer.spec.allowed_namespaces.as_ref().and_then(|allowed| allowed.history).unwrap_or_default();
-    Some(FoundProducer { uid, accepted, live: state.and_then(|state| state.live), delivery, history })
+    let live = state.and_then(|state| state.live);
+    let payload_policy = withheld(&producer, subscription, ctx).await;
+    Some(FoundProducer { uid, accepted, live, delivery, history, payload_policy })
+}
+
+/// Returns what the Producer withholds from the Subscription.
+async fn withheld(producer: &Producer, subscription: &Subscription, ctx: &Context) -> Result<PayloadPolicy, Refusal> {
+    let Some(policies) = producer.spec.payload_policies.as_deref() else { return Ok(PayloadPolicy::default()) };
+    let namespace = subscription.namespace().unwrap_or_default();
+    let labels = ctx.namespaces.all_labels(&namespace).await;
+    payload::policy(policies, !is_foreign(subscription), labels.as_ref())
 }
 
 /// Returns whether the Subscription uses this Secret. `overlap` is how long a generated key signs beside its successor.
@@ -155,7 +169,7 @@ pub(crate) fn uses_secret(subscription: &Subscription, name: &str, overlap: Dura
 fn given_keys(subscription: &Subscription) -> BTreeMap<String, BTreeSet<String>> {
     let signing = subscription.spec.signing.iter().flat_map(|signing| &signing.keys).map(|key| &key.secret_key_ref);
     let headers = subscription.spec.endpoint.headers.iter().flatten();
-    let headers = headers.filter_map(|header| Some(&header.value_from.as_ref()?.secret_key_ref));
+    let headers = headers.filter_map(|header| header.value_from.as_ref()?.secret_key_ref.as_ref());
     let mut names: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for SecretKeyRef { name, key } in signing.chain(headers) {
         names.entry(name.clone()).or_default().insert(key.clone());

@@ -1,8 +1,8 @@
 //! Step 5: writes the result into status.
 
 use hookwright_crds::{
-    ConditionType, Delivery, LastTest, ROTATE_SIGNING_KEY, Reason, SigningStatus, StartedFrom, Subscription,
-    SubscriptionStatus,
+    ConditionType, Delivery, EffectivePayload, LastTest, ROTATE_SIGNING_KEY, Reason, SigningStatus, StartedFrom,
+    Subscription, SubscriptionStatus,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{Resource, ResourceExt};
@@ -44,6 +44,7 @@ impl SubscriptionOutcome {
 /// What the reconciler writes beside the conditions and what follows from the spec.
 pub(crate) struct Part {
     pub(crate) effective_delivery: Option<Delivery>,
+    pub(crate) effective_payload: Option<EffectivePayload>,
     pub(crate) last_test: Option<LastTest>,
     pub(crate) started_from: Option<StartedFrom>,
     pub(crate) signing: SigningStatus,
@@ -171,6 +172,7 @@ pub(crate) async fn write(
         endpoint_host: host,
         signing: Some(part.signing),
         effective_delivery: part.effective_delivery,
+        effective_payload: part.effective_payload,
         last_test: part.last_test,
         started_from: part.started_from,
         ..SubscriptionStatus::default()
@@ -183,7 +185,8 @@ impl ReconciledObject for Subscription {
         let mut conditions = sorted(status.conditions.as_deref());
         conditions.retain(|condition| !OF_HEALTH.iter().any(|kind| kind.as_str() == condition.type_));
         let (host, signing) = (status.endpoint_host.clone(), status.signing.clone());
-        let part = (status.effective_delivery.clone(), status.last_test.clone(), status.started_from.clone());
+        let effective = (status.effective_delivery.clone(), status.effective_payload.clone());
+        let part = (effective, status.last_test.clone(), status.started_from.clone());
         (status.observed_generation, conditions, host, signing, part)
     }
 

@@ -8,15 +8,19 @@ use hookwright_core::delivery::policy::DeliveryPolicy;
 use hookwright_core::destination::egress::{self, Egress, EgressPolicy};
 use hookwright_core::destination::{self, Destination, HeaderValue};
 use hookwright_core::nats::ids::SubscriptionUid;
+use hookwright_core::payload::Payload;
 use hookwright_core::record::Identity;
 use hookwright_core::select::Selection;
 use hookwright_crds::PolicyError;
-use hookwright_crds::{Endpoint, Header, Reason, SecretKeyRef, ServiceRef, StartFrom, StartPosition, Subscription};
+use hookwright_crds::{
+    Endpoint, Header, HeaderSource, Reason, SecretKeyRef, ServiceRef, StartFrom, StartPosition, Subscription,
+};
 use http::HeaderName;
 use jiff::Timestamp;
 use kube::{Resource, ResourceExt};
 use url::Url;
 
+use super::payload;
 use super::signing::GeneratedKeys;
 use crate::refusal::Refusal;
 
@@ -30,6 +34,7 @@ pub(crate) struct ValidatedSubscription {
     /// Where the events go; the address of a Service is still to be found.
     pub(crate) destination: Destination<SecretSource>,
     pub(crate) service: Option<ServiceRef>,
+    pub(crate) payload: Payload,
     pub(crate) delivery: DeliveryPolicy,
     pub(crate) start: StartAt,
     pub(crate) suspended: bool,
@@ -96,6 +101,7 @@ pub(crate) fn validate(
             signing,
         },
         service: spec.endpoint.service_ref.clone(),
+        payload: payload::payload(spec.payload.as_ref())?,
         delivery: policy.map_err(|error| invalid(&format!("{error}.")))?,
         start: start(subscription)?,
         suspended: spec.suspend.unwrap_or_default(),
@@ -197,6 +203,12 @@ fn is_reserved(name: &HeaderName) -> bool {
     RESERVED.contains(&name) || ["webhook-", "ce-", "proxy-"].iter().any(|prefix| name.starts_with(prefix))
 }
 
+/// Returns whether a CloudEvents attribute can have this name.
+fn is_attribute(name: &str) -> bool {
+    let is_valid = name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
+    is_valid && (1..=64).contains(&name.len()) && name != "data"
+}
+
 fn headers(headers: &[Header]) -> Result<Vec<destination::Header<SecretSource>>, Refusal> {
     let mut seen = HashSet::new();
     let mut checked = Vec::with_capacity(headers.len());
@@ -214,7 +226,16 @@ fn headers(headers: &[Header]) -> Result<Vec<destination::Header<SecretSource>>,
                 HeaderValue::Plain(value.clone())
             }
             (Some(_), None) => return Err(refuse("has a value that can't stand in a header")),
-            (None, Some(from)) => HeaderValue::Secret(SecretSource::Header(from.secret_key_ref.clone())),
+            (None, Some(HeaderSource { secret_key_ref: Some(key), attribute_ref: None })) => {
+                HeaderValue::Secret(SecretSource::Header(key.clone()))
+            }
+            (None, Some(HeaderSource { secret_key_ref: None, attribute_ref: Some(attribute) })) => {
+                if !is_attribute(&attribute.name) {
+                    return Err(refuse("refers to an attribute by a name that no attribute has"));
+                }
+                HeaderValue::Attribute(attribute.name.clone())
+            }
+            (None, Some(_)) => return Err(refuse("needs exactly one of secretKeyRef and attributeRef in valueFrom")),
             _ => return Err(refuse("needs exactly one of value and valueFrom")),
         };
         checked.push(destination::Header { name: name.as_str().to_owned(), value });
@@ -347,9 +368,11 @@ pub(crate) mod tests {
         let valid = read(json!([
             { "name": "X-Team", "value": "billing" },
             { "name": "Authorization", "valueFrom": { "secretKeyRef": { "name": "s", "key": "k" } } },
+            { "name": "X-Tenant", "valueFrom": { "attributeRef": { "name": "tenantid" } } },
         ]))
         .unwrap();
         assert_eq!(valid.destination.headers[0].name, "x-team");
+        assert_eq!(valid.destination.headers[2].value, HeaderValue::Attribute("tenantid".into()));
         for headers in [
             json!([{ "name": "X-A", "value": "1" }, { "name": "x-a", "value": "2" }]),
             json!([{ "name": "Webhook-Id", "value": "1" }]),
@@ -357,6 +380,9 @@ pub(crate) mod tests {
             json!([{ "name": "x a", "value": "1" }]),
             json!([{ "name": "x-a", "value": "1\r\nx-b: 2" }]),
             json!([{ "name": "x-a" }]),
+            json!([{ "name": "x-a", "valueFrom": {} }]),
+            json!([{ "name": "x-a", "valueFrom": { "attributeRef": { "name": "data" } } }]),
+            json!([{ "name": "x-a", "valueFrom": { "attributeRef": { "name": "tenant-id" } } }]),
         ] {
             assert_eq!(read(headers.clone()).unwrap_err().reason, Reason::Invalid, "{headers}");
         }

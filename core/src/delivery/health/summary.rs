@@ -28,6 +28,8 @@ pub struct Summary {
     pub oldest_pending: Option<Timestamp>,
     /// The signs that the health of the endpoint is judged by.
     pub signs: Signs,
+    /// When data was last withheld whole by a policy of the Producer.
+    pub last_withheld: Option<Timestamp>,
     /// The last dead letters, oldest first.
     pub recent: Vec<GivenUp>,
     /// What the Subscription's filters did with events.
@@ -58,6 +60,7 @@ impl Summary {
                 last_failure: all.last_failure,
             },
             last_attempt: all.last_attempt,
+            last_withheld: all.last_withheld,
             recent: all.recent,
             filters: all.filters,
         }
@@ -95,6 +98,7 @@ pub(super) fn gather<'a>(
         sum.oldest_pending = earlier(sum.oldest_pending, count.oldest_pending.filter(|pending| pending.due >= now));
         sum.last_success = sum.last_success.max(count.last_success);
         sum.last_failure = sum.last_failure.max(count.last_failure);
+        sum.last_withheld = sum.last_withheld.max(count.last_withheld);
         remember(&mut sum.recent, count.recent.iter().cloned());
         count.filters.iter().for_each(|filters| FilterCounts::add(&mut sum.filters, filters));
     }

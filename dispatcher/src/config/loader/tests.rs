@@ -2,6 +2,7 @@ use hookwright_core::delivery::policy::DeliveryPolicy;
 use hookwright_core::event::event_type::EventTypeRule;
 use hookwright_core::event::{Event, Message, Reading, attribute_value, parse};
 use hookwright_core::nats::ids::{EventSchemaUid, ProducerUid, SubscriptionUid};
+use hookwright_core::payload::Renderer;
 use hookwright_core::position::Flow;
 use hookwright_core::record::{StreamRef, VERSION, Validation, encode};
 use hookwright_core::schema::VersionedSchema;
@@ -117,6 +118,7 @@ fn what_moves_to_another_producer_is_matched_there_alone() {
             versions: Vec::new(),
             filters: Filters::default(),
             policy: DeliveryPolicy::default(),
+            renderer: Renderer::default(),
             endpoint: Err(Unusable::Unsignable),
         })
     };

@@ -9,7 +9,12 @@ use crate::expression::bounds::MAX_LENGTH;
 fn event(body: &str) -> Event {
     let headers: HeaderMap =
         [(http::header::CONTENT_TYPE, "application/cloudevents+json".parse().unwrap())].into_iter().collect();
-    Event { event_type: "com.example.order".into(), headers, body: Bytes::copy_from_slice(body.as_bytes()) }
+    Event {
+        event_type: "com.example.order".into(),
+        headers,
+        body: Bytes::copy_from_slice(body.as_bytes()),
+        stand_ins: None,
+    }
 }
 
 const BODY: &str = r#"{"specversion":"1.0","id":"my id","source":"https://example.com/a","type":"t",

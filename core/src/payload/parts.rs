@@ -1,0 +1,166 @@
+//! An event taken apart: its attributes and its data, whichever form it was published in.
+
+use std::borrow::Cow;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue};
+use percent_encoding::percent_decode_str;
+use serde_json::value::RawValue;
+
+use super::data::{Data, is_json};
+use super::failure::RenderProblem;
+use super::fields::Members;
+use crate::event::Event;
+use crate::event::structured::without_mark;
+
+/// An event taken apart.
+#[derive(Debug, Clone)]
+pub(super) struct Parts<'a> {
+    /// The CloudEvents attributes besides `datacontenttype`.
+    pub(super) attributes: Vec<Attribute<'a>>,
+    /// The attribute `datacontenttype`.
+    pub(super) content_type: Option<Cow<'a, str>>,
+    /// How the data is compressed, if it is.
+    pub(super) encoding: Option<HeaderValue>,
+    pub(super) data: Data<'a>,
+}
+
+/// An attribute of an event.
+#[derive(Debug, Clone)]
+pub(super) struct Attribute<'a> {
+    pub(super) name: Cow<'a, str>,
+    pub(super) text: Cow<'a, str>,
+    /// The value as the structured event has it, which may be a number or a boolean.
+    pub(super) raw: Option<&'a RawValue>,
+}
+
+impl<'a> Parts<'a> {
+    /// Takes an event apart.
+    ///
+    /// # Errors
+    /// If the body says that it is a structured CloudEvent and can't be read as one.
+    pub(super) fn of(event: &'a Event) -> Result<Self, RenderProblem> {
+        if event.stand_ins.is_some() { Self::structured(event) } else { Ok(Self::binary(event)) }
+    }
+
+    /// The attributes in the event's headers, or those that stand in for them, without the data.
+    pub(super) fn bare(event: &'a Event) -> Self {
+        let headers = event.stand_ins.as_deref().unwrap_or(&event.headers);
+        let content_type = event.headers.get(CONTENT_TYPE).filter(|_| event.stand_ins.is_none());
+        let content_type = content_type.and_then(text_of).map(Cow::Borrowed);
+        Self { attributes: attributes(headers), content_type, encoding: None, data: Data::None }
+    }
+
+    pub(super) fn attribute(&self, name: &str) -> Option<&str> {
+        if name == "datacontenttype" {
+            return self.content_type.as_deref();
+        }
+        self.attributes.iter().find(|attribute| attribute.name == name).map(|attribute| &*attribute.text)
+    }
+
+    fn binary(event: &'a Event) -> Self {
+        let content_type = event.headers.get(CONTENT_TYPE).and_then(text_of);
+        let is_encoded = |value: &&HeaderValue| !value.as_bytes().eq_ignore_ascii_case(b"identity");
+        let encoding = event.headers.get(CONTENT_ENCODING).filter(is_encoded).cloned();
+        let data = match &encoding {
+            None => Data::of(Cow::Borrowed(&event.body), content_type),
+            Some(_) => Data::Bytes(Cow::Borrowed(&event.body)),
+        };
+        let content_type = content_type.map(Cow::Borrowed);
+        Self { attributes: attributes(&event.headers), content_type, encoding, data }
+    }
+
+    fn structured(event: &'a Event) -> Result<Self, RenderProblem> {
+        let broken = RenderProblem::NotACloudEvent;
+        let body = without_mark(&event.body);
+        let Ok(Members(members)) = serde_json::from_slice(body) else { return Err(broken("its body is no object")) };
+        let mut attributes = event.stand_ins.as_deref().map(attributes).unwrap_or_default();
+        let (mut data, mut base64, mut content_type) = (None, None, None);
+        let mut seen: Vec<Cow<'a, str>> = Vec::with_capacity(members.len());
+        for (name, value) in members {
+            let Ok(name) = serde_json::from_str::<String>(name.get()).map(Cow::from) else { continue };
+            if seen.contains(&name) {
+                return Err(broken("a name is in its body twice"));
+            }
+            seen.push(name.clone());
+            match &*name {
+                "data" => data = Some(value).filter(|value| value.get() != "null"),
+                "data_base64" => base64 = text(value)?,
+                "datacontenttype" => content_type = text(value)?,
+                // The event has the type that it was matched by.
+                "type" => {}
+                _ if is_attribute(&name) => {
+                    if let Some(text) = text(value)? {
+                        set(&mut attributes, Attribute { name, text, raw: Some(value) });
+                    }
+                }
+                // No reader takes it for an attribute.
+                _ => {}
+            }
+        }
+        let data = match (data, base64) {
+            (Some(_), Some(_)) => return Err(broken("it has both data and data_base64")),
+            (Some(value), None) => of_member(value, content_type.as_deref())?,
+            (None, Some(text)) => {
+                let bytes = STANDARD.decode(&*text).map_err(|_| broken("its data_base64 is not base64"))?;
+                Data::of(Cow::Owned(bytes), Some(content_type.as_deref().unwrap_or_default()))
+            }
+            (None, None) => Data::None,
+        };
+        if content_type.is_none() && matches!(data, Data::Json(_)) {
+            content_type = Some(Cow::Borrowed("application/json"));
+        }
+        Ok(Self { attributes, content_type, encoding: None, data })
+    }
+}
+
+/// The member `data`: JSON, unless it is a text whose type says that it is something else (JSON format, 3.1.1).
+fn of_member<'a>(value: &'a RawValue, content_type: Option<&str>) -> Result<Data<'a>, RenderProblem> {
+    let is_text = value.get().starts_with('"') && content_type.is_some_and(|text| !is_json(text));
+    if !is_text {
+        return Ok(Data::Json(Cow::Borrowed(value)));
+    }
+    let text: String = serde_json::from_str(value.get())
+        .map_err(|_| RenderProblem::NotACloudEvent("its data is a text that is not Unicode"))?;
+    Ok(if text.is_empty() { Data::None } else { Data::Text(Cow::Owned(text)) })
+}
+
+/// The value of a member as an attribute has it: a text, a number or a boolean. `None` for `null` and what no attribute
+/// can be.
+fn text(value: &RawValue) -> Result<Option<Cow<'_, str>>, RenderProblem> {
+    let written = value.get();
+    match written.as_bytes().first() {
+        Some(b'"') => serde_json::from_str::<String>(written)
+            .map(|text| Some(Cow::from(text)))
+            .map_err(|_| RenderProblem::NotACloudEvent("an attribute in it is not Unicode")),
+        Some(b'n' | b'{' | b'[') | None => Ok(None),
+        Some(_) => Ok(Some(Cow::Borrowed(written))),
+    }
+}
+
+/// Whether a name may be that of an attribute: lower-case letters and digits.
+fn is_attribute(name: &str) -> bool {
+    !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())
+}
+
+fn set<'a>(attributes: &mut Vec<Attribute<'a>>, attribute: Attribute<'a>) {
+    match attributes.iter_mut().find(|known| known.name == attribute.name) {
+        Some(known) => *known = attribute,
+        None => attributes.push(attribute),
+    }
+}
+
+fn text_of(value: &HeaderValue) -> Option<&str> {
+    std::str::from_utf8(value.as_bytes()).ok()
+}
+
+/// The attributes in `ce-*` headers, in their order.
+fn attributes(headers: &HeaderMap) -> Vec<Attribute<'_>> {
+    let attribute = |(name, value): (&'_ http::HeaderName, &'_ HeaderValue)| {
+        let name = name.as_str().strip_prefix("ce-")?;
+        Some((name.to_owned(), percent_decode_str(text_of(value)?).decode_utf8_lossy().into_owned()))
+    };
+    let found = headers.iter().filter_map(attribute);
+    found.map(|(name, text)| Attribute { name: name.into(), text: text.into(), raw: None }).collect()
+}

@@ -1,0 +1,182 @@
+//! Makes a webhook of an event.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use http::HeaderName;
+
+use super::data::Data;
+use super::failure::{RenderFailure, RenderProblem};
+use super::fields::Fields;
+use super::mode::Mode;
+use super::parts::Parts;
+use super::transform::{CompiledTransform, InvalidTransform};
+use super::{Payload, PayloadPolicy, Transform};
+use crate::event::{Event, attribute_value};
+
+/// Makes webhooks of events, as a Subscription and its Producer want them. It is prepared once for each record.
+#[derive(Debug, Clone, Default)]
+pub struct Renderer {
+    mode: Option<Mode>,
+    withheld: Fields,
+    include: Fields,
+    exclude: Fields,
+    transform: Option<CompiledTransform>,
+    /// The headers that take their values from attributes.
+    headers: Vec<(HeaderName, String)>,
+}
+
+/// A template without a block takes a fraction of a millisecond for a body of this size.
+const SMALL: usize = 4 * 1024;
+/// To take a body apart that is larger takes longer than a fraction of a millisecond.
+const QUICKLY_READ: usize = 64 * 1024;
+
+/// A webhook.
+#[derive(Debug, Clone)]
+pub struct Rendered {
+    /// The event in the form that is sent.
+    pub event: Arc<Event>,
+    /// Whether the Producer's policy has withheld all of the data, because it isn't JSON.
+    pub withheld: bool,
+}
+
+impl Renderer {
+    /// Prepares a payload. `headers` are names of headers, each with the attribute that it takes its value from.
+    ///
+    /// # Errors
+    /// If the transform doesn't compile.
+    pub fn new(
+        payload: &Payload,
+        policy: &PayloadPolicy,
+        headers: Vec<(HeaderName, String)>,
+    ) -> Result<Self, InvalidTransform> {
+        Ok(Self {
+            mode: payload.mode,
+            withheld: Fields::of(&policy.exclude),
+            include: Fields::of(&payload.include),
+            exclude: Fields::of(&payload.exclude),
+            transform: payload.transform.as_ref().map(Transform::compile).transpose()?,
+            headers,
+        })
+    }
+
+    /// Makes the webhook of an event.
+    ///
+    /// # Errors
+    /// If the payload can't be made of this event. That is no fault of the endpoint's.
+    pub fn render(&self, event: &Arc<Event>) -> Result<Rendered, RenderFailure> {
+        let is_as_published = self.published_mode(event) == self.mode(event);
+        let is_whole = self.withheld.is_empty() && self.include.is_empty() && self.exclude.is_empty();
+        let is_whole = is_whole && self.transform.is_none();
+        if is_as_published && is_whole && self.headers.is_empty() {
+            return Ok(Rendered { event: Arc::clone(event), withheld: false });
+        }
+        if is_as_published && is_whole && event.stand_ins.is_none() {
+            return Ok(Rendered {
+                event: Arc::new(self.with_headers(Event::clone(event), &Parts::bare(event))),
+                withheld: false,
+            });
+        }
+        let (mut parts, withheld) = self.permitted(event)?;
+        choose(&mut parts, &self.include, Fields::picked).map_err(RenderFailure::at("payload.include"))?;
+        choose(&mut parts, &self.exclude, Fields::left_out).map_err(RenderFailure::at("payload.exclude"))?;
+        if let Some(transform) = &self.transform {
+            transform.apply(&mut parts)?;
+        }
+        let rendered = if is_as_published && is_whole {
+            Event::clone(event)
+        } else {
+            let written = self.mode(event).write(&parts);
+            let (headers, body) = written.map_err(RenderFailure::at("payload.mode"))?;
+            Event { event_type: event.event_type.clone(), headers, body, stand_ins: None }
+        };
+        Ok(Rendered { event: Arc::new(self.with_headers(rendered, &parts)), withheld })
+    }
+
+    /// Adds the headers that take their values from attributes, encoded as the CloudEvents HTTP binding says. An
+    /// attribute that the event lacks makes no header.
+    fn with_headers(&self, mut rendered: Event, parts: &Parts<'_>) -> Event {
+        for (name, attribute) in &self.headers {
+            if let Some(text) = parts.attribute(attribute).filter(|text| !text.is_empty()) {
+                rendered.headers.insert(name.clone(), attribute_value(text));
+            }
+        }
+        rendered
+    }
+
+    /// Whether making the webhook of an event may take more than a fraction of a millisecond.
+    #[must_use]
+    pub fn is_costly(&self, event: &Event) -> bool {
+        let is_changed = self.withholds() || !self.include.is_empty() || !self.exclude.is_empty();
+        let is_changed = is_changed || self.published_mode(event) != self.mode(event);
+        match &self.transform {
+            Some(transform) => transform.may_loop() || event.body.len() > SMALL,
+            None => is_changed && event.body.len() > QUICKLY_READ,
+        }
+    }
+
+    /// The event as the Subscription's tenants may see it, in the form that it was published in: without what its
+    /// Producer withholds. `None` if nothing is.
+    #[must_use]
+    pub fn redacted(&self, event: &Event) -> Option<Event> {
+        if self.withheld.is_empty() {
+            return None;
+        }
+        let mode = self.published_mode(event);
+        let written = |parts: &Parts<'_>| mode.write(parts);
+        let permitted = self.permitted(event).ok().and_then(|(parts, _)| written(&parts).ok());
+        let (headers, body) = permitted.or_else(|| written(&Parts::bare(event)).ok()).unwrap_or_default();
+        Some(Event { event_type: event.event_type.clone(), headers, body, stand_ins: None })
+    }
+
+    /// Whether the Producer withholds anything.
+    #[must_use]
+    pub fn withholds(&self) -> bool {
+        !self.withheld.is_empty()
+    }
+
+    fn published_mode(&self, event: &Event) -> Mode {
+        if event.stand_ins.is_some() { Mode::Structured } else { Mode::Binary }
+    }
+
+    fn mode(&self, event: &Event) -> Mode {
+        // Without a mode, what a transform makes is the whole body.
+        self.mode.unwrap_or_else(|| if self.transform.is_some() { Mode::Binary } else { self.published_mode(event) })
+    }
+
+    /// The parts of the event that the Producer lets the Subscription have, and whether that is none of its data.
+    fn permitted<'a>(&self, event: &'a Event) -> Result<(Parts<'a>, bool), RenderFailure> {
+        let parts = Parts::of(event);
+        if self.withheld.is_empty() {
+            return Ok((parts.map_err(RenderFailure::at("payload"))?, false));
+        }
+        // What can't be read can't be let through in part.
+        let Ok(mut parts) = parts else { return Ok((Parts::bare(event), true)) };
+        let withheld = choose(&mut parts, &self.withheld, Fields::left_out).is_err();
+        Ok((
+            if withheld { Parts { content_type: None, encoding: None, data: Data::None, ..parts } } else { parts },
+            withheld,
+        ))
+    }
+}
+
+/// Replaces the data by a part of it. Data that is not there has no fields.
+fn choose(
+    parts: &mut Parts<'_>,
+    fields: &Fields,
+    part: impl FnOnce(&Fields, &serde_json::value::RawValue) -> Box<serde_json::value::RawValue>,
+) -> Result<(), RenderProblem> {
+    match &parts.data {
+        _ if fields.is_empty() => {}
+        Data::None => {}
+        Data::Json(document) => {
+            let chosen = part(fields, document);
+            parts.data = Data::Json(Cow::Owned(chosen));
+        }
+        Data::Text(_) | Data::Bytes(_) => return Err(RenderProblem::NotJson),
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,348 @@
+use bytes::Bytes;
+use serde_json::{Value, json};
+
+use super::super::Pointer;
+use super::*;
+use crate::event::event_type::EventTypeRule;
+use crate::event::{Message, Reading, parse};
+
+/// A message of the type `t`, read as a dispatcher reads it.
+fn published(headers: &[(&str, &str)], body: &[u8]) -> Arc<Event> {
+    let body = Bytes::copy_from_slice(body);
+    let published = "2026-01-01T00:00:00Z".parse().unwrap();
+    let message = Message { subject: "t", headers, body: &body, stream: "s", sequence: 7, published };
+    let rule = EventTypeRule::default();
+    Arc::new(parse(&message, Reading { rule: &rule, source: &attribute_value("/p"), known_type: None }).unwrap())
+}
+
+fn binary(content_type: &str, body: &[u8]) -> Arc<Event> {
+    let attributes = [("ce-id", "a%20b"), ("ce-source", "/s"), ("ce-time", "2026-02-02T00:00:00Z")];
+    let more = [("ce-dataschema", "https://x/y"), ("ce-tenantid", "acme"), ("content-type", content_type)];
+    published(&[&attributes[..], &more].concat(), body)
+}
+
+fn structured(body: &str) -> Arc<Event> {
+    published(&[("content-type", "application/cloudevents+json; charset=utf-8")], body.as_bytes())
+}
+
+fn payload(spec: Value) -> Payload {
+    serde_json::from_value(spec).unwrap()
+}
+
+fn policy(exclude: &[&str]) -> PayloadPolicy {
+    PayloadPolicy { exclude: exclude.iter().map(|text| Pointer::parse(text).unwrap()).collect() }
+}
+
+fn renderer(spec: Value, withheld: &[&str]) -> Renderer {
+    Renderer::new(&payload(spec), &policy(withheld), Vec::new()).unwrap()
+}
+
+/// Content type, `ce-*` headers and body.
+fn shown(event: &Event) -> (String, Vec<String>, String) {
+    let header = |name: &str| event.headers.get(name).map_or("", |value| value.to_str().unwrap()).to_owned();
+    let attributes = event.headers.iter().filter(|(name, _)| name.as_str().starts_with("ce-"));
+    let mut attributes: Vec<String> =
+        attributes.map(|(name, value)| format!("{}={}", &name.as_str()[3..], value.to_str().unwrap())).collect();
+    attributes.sort();
+    (header("content-type"), attributes, String::from_utf8_lossy(&event.body).into_owned())
+}
+
+const JSON: &[u8] = br#"{"n": 12345678901234567890123, "m":1}"#;
+
+#[test]
+fn any_published_form_becomes_any_mode() {
+    let of_binary = ["dataschema=https://x/y", "id=a%20b", "source=/s", "specversion=1.0", "tenantid=acme"];
+    let of_binary = [&of_binary[..], &["time=2026-02-02T00:00:00Z", "type=t"]].concat();
+    let of_plain = ["id=s:7", "source=/p", "specversion=1.0", "time=2026-01-01T00:00:00Z", "type=t"];
+    let of_structured = ["flag=true", "id=%C3%A4%201", "level=5", "source=/s", "specversion=1.0"];
+    let of_structured = [&of_structured[..], &["time=2026-01-01T00:00:00Z", "type=u"]].concat();
+    let of = |rest: &str| {
+        let attributes = r#""specversion":"1.0","id":"a b","source":"/s","type":"t","time":"2026-02-02T00:00:00Z""#;
+        format!(r#"{{{attributes},"dataschema":"https://x/y","tenantid":"acme",{rest}}}"#)
+    };
+    let plain = |rest: &str| {
+        let attributes = r#""specversion":"1.0","id":"s:7","source":"/p","type":"t","time":"2026-01-01T00:00:00Z""#;
+        format!("{{{attributes},{rest}}}")
+    };
+    let ce = |rest: &str| {
+        let attributes = r#""specversion":"1.0","id":"ä 1","source":"/s","type":"u","flag":true,"level":5"#;
+        format!("{{{attributes},{rest}}}")
+    };
+    let envelope =
+        |kind: &str, time: &str, rest: &str| format!(r#"{{"type":"{kind}","timestamp":"{time}T00:00:00Z",{rest}}}"#);
+    let (mine, stream) = ("2026-02-02", "2026-01-01");
+    let json = String::from_utf8(JSON.to_vec()).unwrap();
+    for (name, event, content_type, attributes, body, whole, data) in [
+        (
+            "binary, JSON",
+            binary("application/json", JSON),
+            "application/json",
+            &of_binary[..],
+            json.as_str(),
+            of(&format!(r#""datacontenttype":"application/json","data":{json}"#)),
+            envelope("t", mine, &format!(r#""data":{json}"#)),
+        ),
+        (
+            "binary, text",
+            binary("text/plain", "a \"ä\"\n".as_bytes()),
+            "text/plain",
+            &of_binary,
+            "a \"ä\"\n",
+            of(r#""datacontenttype":"text/plain","data":"a \"ä\"\n""#),
+            envelope("t", mine, r#""data":"a \"ä\"\n""#),
+        ),
+        (
+            "binary, bytes",
+            binary("image/png", b"\x00\x01"),
+            "image/png",
+            &of_binary,
+            "\u{0}\u{1}",
+            of(r#""datacontenttype":"image/png","data_base64":"AAE=""#),
+            envelope("t", mine, r#""data_base64":"AAE=""#),
+        ),
+        (
+            "binary, no JSON after all",
+            binary("application/json", b"{"),
+            "application/json",
+            &of_binary,
+            "{",
+            of(r#""datacontenttype":"application/json","data_base64":"ew==""#),
+            envelope("t", mine, r#""data_base64":"ew==""#),
+        ),
+        (
+            "binary, empty",
+            binary("application/json", b""),
+            "application/json",
+            &of_binary,
+            "",
+            of(r#""datacontenttype":"application/json""#),
+            envelope("t", mine, r#""data":null"#),
+        ),
+        (
+            "plain",
+            published(&[], b"{\"a\":1}"),
+            "application/json",
+            &of_plain,
+            "{\"a\":1}",
+            plain(r#""datacontenttype":"application/json","data":{"a":1}"#),
+            envelope("t", stream, r#""data":{"a":1}"#),
+        ),
+        (
+            "structured, JSON",
+            structured(&ce(r#""data": {"b": 1.10}"#)),
+            "application/json",
+            &of_structured,
+            r#"{"b": 1.10}"#,
+            ce(r#""data": {"b": 1.10}"#),
+            envelope("u", stream, r#""data":{"b": 1.10}"#),
+        ),
+        (
+            "structured, text",
+            structured(&ce(r#""datacontenttype":"text/plain","data":"x\ny""#)),
+            "text/plain",
+            &of_structured,
+            "x\ny",
+            ce(r#""datacontenttype":"text/plain","data":"x\ny""#),
+            envelope("u", stream, r#""data":"x\ny""#),
+        ),
+        (
+            "structured, a JSON text",
+            structured(&ce(r#""data":"x""#)),
+            "application/json",
+            &of_structured,
+            "\"x\"",
+            ce(r#""data":"x""#),
+            envelope("u", stream, r#""data":"x""#),
+        ),
+        (
+            "structured, bytes",
+            structured(&ce(r#""datacontenttype":"image/png","data_base64":"AAE=""#)),
+            "image/png",
+            &of_structured,
+            "\u{0}\u{1}",
+            ce(r#""datacontenttype":"image/png","data_base64":"AAE=""#),
+            envelope("u", stream, r#""data_base64":"AAE=""#),
+        ),
+        (
+            "structured, no data",
+            structured(&ce(r#""data":null,"empty":null,"Odd":1"#)),
+            "",
+            &of_structured,
+            "",
+            ce(r#""data":null,"empty":null,"Odd":1"#),
+            envelope("u", stream, r#""data":null"#),
+        ),
+    ] {
+        let render = |mode: &str| renderer(json!({ "mode": mode }), &[]).render(&event).unwrap().event;
+        let attributes: Vec<String> = attributes.iter().map(|text| (*text).to_owned()).collect();
+        assert_eq!(shown(&render("Binary")), (content_type.to_owned(), attributes, body.to_owned()), "{name}");
+        let (kind, headers, got) = shown(&render("Structured"));
+        let value = |text: &str| serde_json::from_str::<Box<serde_json::value::RawValue>>(text).unwrap();
+        assert!(kind.starts_with("application/cloudevents+json"), "{name}: {kind}");
+        assert_eq!((headers, value(&got).get()), (Vec::new(), whole.as_str()), "{name}");
+        assert_eq!(shown(&render("Envelope")), ("application/json".to_owned(), Vec::new(), data), "{name}");
+        // Without a mode, everything is as it was published.
+        assert!(Arc::ptr_eq(&renderer(json!({}), &[]).render(&event).unwrap().event, &event), "{name}");
+    }
+}
+
+#[test]
+fn what_no_mode_can_be_made_of() {
+    let compressed = |headers: &[(&str, &str)]| {
+        let event = published(headers, b"\x1f\x8b");
+        let mut headers = event.headers.clone();
+        headers.insert("content-encoding", "gzip".parse().unwrap());
+        Arc::new(Event { headers, ..Event::clone(&event) })
+    };
+    let many: Vec<String> = (0..70).map(|i| format!(r#""a{i}":1"#)).collect();
+    for (event, mode, want) in [
+        (compressed(&[("content-type", "application/json")]), "Structured", "Encoded"),
+        (compressed(&[("content-type", "application/json")]), "Envelope", "Encoded"),
+        (structured(r#"{"type":"t","data":1,"data_base64":"AA=="}"#), "Binary", "NotACloudEvent"),
+        (structured(r#"{"type":"t","data":1,"data":2}"#), "Envelope", "NotACloudEvent"),
+        (structured(r#"{"type":"t","data_base64":"?"}"#), "Binary", "NotACloudEvent"),
+        (structured(r#"{"type":"t","datacontenttype":"text/plain","data":"\ud800"}"#), "Binary", "NotACloudEvent"),
+        (structured(&format!("{{\"type\":\"t\",{}}}", many.join(","))), "Binary", "TooManyAttributes"),
+    ] {
+        let failure = renderer(json!({ "mode": mode }), &[]).render(&event).unwrap_err();
+        assert_eq!(failure.problem.name(), want);
+        assert!(renderer(json!({}), &[]).render(&event).is_ok(), "it goes out as it was published");
+    }
+}
+
+#[test]
+fn a_subscription_chooses_fields() {
+    let event = binary("application/json", br#"{"a":{"b":1,"c":2},"d":3,"e":4}"#);
+    let ce = structured(r#"{"type":"u","n":5,"data":{"a":1,"d":3},"id":"1","source":"/s","specversion":"1.0"}"#);
+    for (spec, event, body) in [
+        (json!({ "include": ["/a/b", "/d"] }), &event, r#"{"a":{"b":1},"d":3}"#),
+        (json!({ "exclude": ["/a/b", "/d"] }), &event, r#"{"a":{"c":2},"e":4}"#),
+        (json!({ "include": ["/a"], "exclude": ["/d"] }), &event, r#"{"a":{"b":1,"c":2}}"#),
+        (
+            json!({ "include": ["/d"], "mode": "Envelope" }),
+            &event,
+            r#"{"type":"t","timestamp":"2026-02-02T00:00:00Z","data":{"d":3}}"#,
+        ),
+        (json!({ "include": ["/d"], "mode": "Binary" }), &ce, r#"{"d":3}"#),
+    ] {
+        let sent = renderer(spec.clone(), &[]).render(event).unwrap().event;
+        assert_eq!(shown(&sent).2, body, "{spec}");
+    }
+    let sent = renderer(json!({ "exclude": ["/a"] }), &[]).render(&ce).unwrap().event;
+    let sent: Value = serde_json::from_slice(&sent.body).unwrap();
+    assert_eq!((&sent["n"], &sent["data"], &sent["type"]), (&json!(5), &json!({ "d": 3 }), &json!("u")));
+    let failure = renderer(json!({ "exclude": ["/a"] }), &[]).render(&binary("text/plain", b"x")).unwrap_err();
+    assert_eq!(failure.to_string(), "payload.exclude: NotJson: the event's data is not JSON");
+}
+
+#[test]
+fn what_the_producer_withholds_is_nowhere() {
+    let data = r#"{"open":1,"secret":"hush","list":[{"secret":"hush","x":2}]}"#;
+    let encoded = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, data);
+    let ce = |rest: &str| structured(&format!(r#"{{"type":"u","id":"1","source":"/s","specversion":"1.0",{rest}}}"#));
+    let twice = ce(r#""data":{"secret":"hush"},"data":{"secret":"hush"}"#);
+    let both = ce(&format!(r#""data":{data},"data_base64":"{encoded}""#));
+    let broken = published(&[("content-type", "application/cloudevents+json")], br#"{"type":"u","data":"hush"}"#);
+    let broken = Arc::new(Event { body: Bytes::from_static(b"hush"), ..Event::clone(&broken) });
+    for (name, event, withheld) in [
+        ("binary", binary("application/json", data.as_bytes()), false),
+        ("structured", ce(&format!(r#""data":{data}"#)), false),
+        (
+            "structured, base64",
+            ce(&format!(r#""datacontenttype":"application/json","data_base64":"{encoded}""#)),
+            false,
+        ),
+        ("an odd member", ce(&format!(r#""data":{data},"Data":{{"secret":"hush"}},"x":["hush"]"#)), false),
+        ("text", binary("text/plain", data.as_bytes()), true),
+        ("bytes", binary("application/octet-stream", data.as_bytes()), true),
+        ("no JSON", binary("application/json", b"{\"secret\":\"hush\""), true),
+        ("twice", twice, true),
+        ("both", both, true),
+        ("no structured event", broken, true),
+        ("a text in a structured event", ce(r#""datacontenttype":"text/plain","data":"hush""#), true),
+    ] {
+        for spec in [
+            json!({}),
+            json!({ "mode": "Binary" }),
+            json!({ "mode": "Structured" }),
+            json!({ "mode": "Envelope" }),
+            json!({ "include": ["/secret", "/list/0/secret"] }),
+            json!({ "exclude": ["/open"] }),
+            json!({ "transform": { "program": { "template": "[{{ data }}, {{ data }}]" } } }),
+        ] {
+            let renderer = renderer(spec.clone(), &["/secret", "/list/0/secret"]);
+            let rendered = renderer.render(&event).unwrap();
+            let redacted = renderer.redacted(&event).unwrap();
+            for sent in [&*rendered.event, &redacted] {
+                assert!(!format!("{:?}", shown(sent)).contains("hush"), "{name} {spec}: {:?}", shown(sent));
+                assert!(!String::from_utf8_lossy(&sent.body).contains(&encoded[..8]), "{name} {spec}");
+            }
+            assert_eq!(rendered.withheld, withheld, "{name} {spec}");
+            // What is redacted has the form that was published.
+            let is_structured = event.stand_ins.is_some();
+            assert_eq!(shown(&redacted).0.starts_with("application/cloudevents"), is_structured, "{name}");
+        }
+    }
+    let open = renderer(json!({}), &["/secret"]).render(&binary("application/json", data.as_bytes())).unwrap();
+    assert_eq!(shown(&open.event).2, r#"{"open":1,"list":[{"secret":"hush","x":2}]}"#);
+    assert!(renderer(json!({}), &[]).redacted(&binary("text/plain", b"x")).is_none());
+}
+
+#[test]
+fn headers_from_attributes() {
+    let headers = [("x-tenant", "tenantid"), ("x-none", "nothing"), ("x-id", "id"), ("x-type", "datacontenttype")];
+    let headers = headers.map(|(name, attribute)| (HeaderName::from_static(name), attribute.to_owned()));
+    let ce = r#"{"type":"u","id":"ä\r\nx: y","source":"/s","specversion":"1.0","tenantid":"acme","nothing":""}"#;
+    for (event, id) in [(binary("text/plain", b"x"), "a%20b"), (structured(ce), "%C3%A4%0D%0Ax:%20y")] {
+        for mode in
+            [json!({}), json!({ "mode": "Binary" }), json!({ "mode": "Structured" }), json!({ "mode": "Envelope" })]
+        {
+            let renderer = Renderer::new(&payload(mode.clone()), &PayloadPolicy::default(), headers.to_vec()).unwrap();
+            let sent = renderer.render(&event).unwrap().event;
+            let header = |name: &str| sent.headers.get(name).map(|value| value.to_str().unwrap());
+            assert_eq!(
+                [header("x-tenant"), header("x-none"), header("x-id")],
+                [Some("acme"), None, Some(id)],
+                "{mode}"
+            );
+            assert_eq!(header("x-type"), Some("text/plain").filter(|_| event.stand_ins.is_none()));
+        }
+    }
+}
+
+#[test]
+fn a_transform_makes_the_data_of_each_mode() {
+    let event = binary("application/json", br#"{"id":7,"secret":"hush"}"#);
+    let template = r#" {"text": "{{ type }} {{ data.id }} of {{ tenantid }}"} "#;
+    let json = r#"{"text": "t 7 of acme"}"#;
+    let transform =
+        |content_type: Option<&str>| json!({ "program": { "template": template }, "contentType": content_type });
+    for (spec, content_type, body) in [
+        (json!({ "transform": transform(None) }), "application/json", json.to_owned()),
+        (json!({ "transform": transform(Some("application/x+json")) }), "application/x+json", json.to_owned()),
+        (json!({ "transform": transform(Some("text/plain")) }), "text/plain", format!(" {json} ")),
+        (
+            json!({ "mode": "Envelope", "transform": transform(None) }),
+            "application/json",
+            format!(r#"{{"type":"t","timestamp":"2026-02-02T00:00:00Z","data":{json}}}"#),
+        ),
+    ] {
+        let sent = renderer(spec.clone(), &[]).render(&event).unwrap().event;
+        assert_eq!((shown(&sent).0, shown(&sent).2), (content_type.to_owned(), body), "{spec}");
+    }
+    let structured =
+        structured(r#"{"type":"t","id":"1","source":"/s","specversion":"1.0","tenantid":"acme","data":{"id":7}}"#);
+    let sent = renderer(json!({ "transform": transform(None) }), &[]).render(&structured).unwrap().event;
+    assert_eq!((shown(&sent).0.as_str(), shown(&sent).2.as_str()), ("application/json", json));
+    for (template, exclude, want) in [
+        (
+            "{{ data.secret }}",
+            json!(["/secret"]),
+            "payload.transform.template, line 1: Undefined: the event has no such field",
+        ),
+        ("{{ data.id }},", json!([]), "payload.transform.template: ResultNotJson: the result is not JSON"),
+    ] {
+        let spec = json!({ "exclude": exclude, "transform": { "program": { "template": template } } });
+        assert_eq!(renderer(spec, &[]).render(&event).unwrap_err().to_string(), want);
+    }
+}

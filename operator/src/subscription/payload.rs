@@ -1,0 +1,135 @@
+//! The payload of a Subscription's webhooks, and what its Producer withholds from it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use hookwright_core::payload::{self, InvalidTransform, Mode, Payload, Pointer, Program, Transform, overlap};
+use hookwright_crds::{EffectivePayload, PayloadMode, PayloadPolicy, Reason};
+
+use crate::refusal::Refusal;
+
+/// Checks `spec.payload`.
+pub(super) fn payload(spec: Option<&hookwright_crds::Payload>) -> Result<Payload, Refusal> {
+    let Some(spec) = spec else { return Ok(Payload::default()) };
+    let read = |field: &str, texts: Option<&Vec<String>>| pointers(&format!("payload.{field}"), texts);
+    let (include, exclude) = (read("include", spec.include.as_ref())?, read("exclude", spec.exclude.as_ref())?);
+    if let Some((i, j)) = overlap(&include, &exclude) {
+        let message = format!(
+            "payload.include[{i}] {:?} and payload.exclude[{j}] {:?} overlap.",
+            include[i].as_str(),
+            exclude[j].as_str()
+        );
+        return Err(Refusal::new(Reason::Invalid, message));
+    }
+    let mode = spec.mode.map(|mode| match mode {
+        PayloadMode::Binary => Mode::Binary,
+        PayloadMode::Structured => Mode::Structured,
+        PayloadMode::Envelope => Mode::Envelope,
+    });
+    let transform = spec.transform.as_ref().map(transform).transpose()?;
+    Ok(Payload { mode, include, exclude, transform })
+}
+
+/// Checks `spec.payload.transform` by compiling it, as dispatchers will.
+fn transform(spec: &hookwright_crds::Transform) -> Result<Transform, Refusal> {
+    let refuse = |message: String| Refusal::new(Reason::Invalid, message);
+    let Some(template) = &spec.template else { return Err(refuse("payload.transform needs a template.".to_owned())) };
+    let program = Program::Template(template.clone());
+    let transform = Transform { program, content_type: spec.content_type.clone() };
+    transform.compile().map_err(|InvalidTransform { line, problem }| {
+        let line = line.map(|line| format!(", line {line}")).unwrap_or_default();
+        refuse(format!("payload.transform.template{line}: {problem}."))
+    })?;
+    Ok(transform)
+}
+
+fn pointers(field: &str, texts: Option<&Vec<String>>) -> Result<Vec<Pointer>, Refusal> {
+    let read = |(i, text): (usize, &String)| {
+        let invalid = |error| Refusal::new(Reason::Invalid, format!("{field}[{i}]: {error}."));
+        Pointer::parse(text).map_err(invalid)
+    };
+    texts.into_iter().flatten().enumerate().map(read).collect()
+}
+
+/// Returns what the Producer withholds from the Subscriptions of a namespace: everything that any of the policies that
+/// hold for it excludes.
+///
+/// # Errors
+/// If one of these policies can't be read. Nothing may be sent then, as nobody knows what it withholds.
+pub(super) fn policy(
+    policies: &[PayloadPolicy],
+    is_own: bool,
+    labels: Option<&BTreeMap<String, String>>,
+) -> Result<payload::PayloadPolicy, Refusal> {
+    let mut exclude = BTreeSet::new();
+    for (i, policy) in policies.iter().enumerate().filter(|(_, policy)| policy.holds(is_own, labels)) {
+        let read = pointers(&format!("payloadPolicies[{i}].exclude"), Some(&policy.exclude)).map_err(|refusal| {
+            let message = format!("The Producer's payload policies can't be applied: {}", refusal.message);
+            Refusal::new(Reason::ProducerNotReady, message)
+        })?;
+        exclude.extend(read);
+    }
+    Ok(payload::PayloadPolicy { exclude: exclude.into_iter().collect() })
+}
+
+/// Returns what status shows. It doesn't tell which fields the Producer withholds.
+pub(super) fn shown(
+    spec: Option<&hookwright_crds::Payload>,
+    policy: &Result<payload::PayloadPolicy, Refusal>,
+) -> EffectivePayload {
+    let mode = spec.and_then(|payload| payload.mode).unwrap_or_default();
+    EffectivePayload { mode, producer_policy: policy.as_ref().map_or(true, |policy| !policy.is_empty()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    #[test]
+    fn payloads_that_are_refused() {
+        let read = |spec: Value| payload(Some(&serde_json::from_value(spec).unwrap()));
+        for (spec, says) in [
+            (json!({ "mode": "Envelope", "include": ["/a"], "exclude": ["/b"] }), None),
+            (json!({ "include": ["/a", "b"] }), Some("payload.include[1]: \"b\" is not a JSON pointer")),
+            (json!({ "exclude": ["/a~2"] }), Some("payload.exclude[0]: ")),
+            (json!({ "transform": { "template": "{{ data.id }}" } }), None),
+            (json!({ "transform": {} }), Some("payload.transform needs a template")),
+            (json!({ "transform": { "template": "\n{{ data." } }), Some("payload.transform.template, line 2: ")),
+            (
+                json!({ "transform": { "template": "{% filter upper %}{% endfilter %}" } }),
+                Some("filter is not supported"),
+            ),
+            (json!({ "transform": { "template": "", "contentType": "no" } }), Some("content type")),
+            (
+                json!({ "include": ["/x", "/a/b"], "exclude": ["/a"] }),
+                Some("payload.include[1] \"/a/b\" and payload.exclude[0]"),
+            ),
+        ] {
+            let refused = read(spec.clone()).err();
+            assert_eq!(refused.is_some(), says.is_some(), "{spec}");
+            assert!(refused.is_none_or(|refusal| refusal.message.contains(says.unwrap())), "{spec}");
+        }
+    }
+
+    #[test]
+    fn exclusions_unite_and_what_cannot_be_read_lets_nothing_through() {
+        let labels: BTreeMap<String, String> = [("team".to_owned(), "red".to_owned())].into();
+        let of = |policies: Value, is_own| {
+            policy(&serde_json::from_value::<Vec<_>>(policies).unwrap(), is_own, Some(&labels))
+        };
+        let red =
+            json!({ "from": "Selector", "selector": { "matchLabels": { "team": "red" } }, "exclude": ["/b", "/a"] });
+        let all = json!({ "from": "All", "exclude": ["/c", "/a"] });
+        let own = json!({ "from": "Same", "exclude": ["/d"] });
+        let broken = json!({ "from": "Same", "exclude": ["d"] });
+        let exclude = |policies, is_own| {
+            let policy = of(policies, is_own)?;
+            Ok::<_, Refusal>(policy.exclude.iter().map(|pointer| pointer.as_str().to_owned()).collect::<Vec<_>>())
+        };
+        assert_eq!(exclude(json!([red, all, own]), false).unwrap(), ["/a", "/b", "/c"]);
+        assert_eq!(exclude(json!([own]), false).unwrap(), [""; 0]);
+        assert_eq!(exclude(json!([own]), true).unwrap(), ["/d"]);
+        assert_eq!(exclude(json!([broken.clone()]), false).unwrap(), [""; 0]);
+        assert!(exclude(json!([broken]), true).unwrap_err().message.contains("payloadPolicies[0].exclude[0]"));
+    }
+}
