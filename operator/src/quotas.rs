@@ -53,7 +53,7 @@ impl Default for Quota {
     fn default() -> Self {
         Self {
             producers: 100,
-            subscriptions: 1000,
+            subscriptions: 10_000,
             event_schemas: 1000,
             stream_bytes: 100 << 30,
             memory_bytes: 4 << 30,
@@ -182,10 +182,9 @@ impl Used {
         if stream.policy == Some(StreamPolicy::Existing) {
             return Ok(());
         }
-        let bytes =
-            stream.max_bytes.as_ref().and_then(|bytes| bytes.to_bytes()).unwrap_or(quota.default_max_bytes.into());
+        let bytes = stream.max_bytes.as_ref().and_then(|bytes| bytes.to_bytes()).unwrap_or(quota.default_max_bytes);
         let copies = u64::try_from(stream.replicas.unwrap_or(1)).unwrap_or(1);
-        let bytes = u64::try_from(bytes).unwrap_or(u64::MAX).saturating_mul(copies);
+        let bytes = bytes.saturating_mul(copies);
         let (used, most, kind) = match stream.storage.unwrap_or_default() {
             Storage::File => (&mut self.file, quota.stream_bytes, "in files"),
             Storage::Memory => (&mut self.memory, quota.memory_bytes, "in memory"),

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use hookwright_core::delivery::policy::DeliveryPolicy;
 use hookwright_core::nats::ids::SubscriptionUid;
-use hookwright_crds::{PolicyError, StartedFrom, Subscription, policy};
+use hookwright_crds::{EffectivePayload, PolicyError, StartedFrom, Subscription, policy};
 use hookwright_runtime::logging;
 use jiff::Timestamp;
 use kube::runtime::controller::Action;
@@ -82,33 +82,30 @@ pub(crate) async fn reconcile(subscription: Arc<Subscription>, ctx: &Context) ->
     }
     let mut keys = signing::generated(&subscription, Timestamp::now(), ctx.settings.signing_key_overlap);
     let fetched = fetch::fetch(&subscription, &mut keys, ctx).await;
-    let payload_spec = subscription.spec.payload.as_ref();
-    let (attempted, effective, effective_payload, error) = match &fetched {
+    let effective_payload = effective_payload(&subscription, fetched.as_ref().ok());
+    let (attempted, effective, error) = match &fetched {
         Ok(fetched) => {
             let (own, inherited) = (subscription.spec.delivery.as_ref(), fetched.delivery());
             let policy = policy::effective(own, inherited);
             let shown = |policy| policy::shown(policy, policy::on_resume(own, inherited));
             let effective = fetched.producer.as_ref().and(policy.as_ref().ok()).map(shown);
-            let payload = fetched.producer.as_ref().map(|found| payload::shown(payload_spec, &found.payload_policy));
             let attempted = match known {
                 Ok(()) => attempt(&subscription, &uid, keys.as_mut(), fetched, policy, ctx).await,
                 Err(error) => Err(error),
             };
             match attempted {
-                Ok(attempted) => (attempted, effective, payload, None),
+                Ok(attempted) => (attempted, effective, None),
                 Err(error) if error.is_outdated() => return Err(error),
                 Err(error) => {
                     let failed = SubscriptionOutcome::failed(&error);
-                    (Attempted::unchanged(&subscription, failed), effective, payload, Some(error))
+                    (Attempted::unchanged(&subscription, failed), effective, Some(error))
                 }
             }
         }
         Err(error) => {
-            let before = subscription.status.as_ref();
-            let payload = before.and_then(|status| status.effective_payload.clone());
-            let before = before.and_then(|status| status.effective_delivery.clone());
+            let before = subscription.status.as_ref().and_then(|status| status.effective_delivery.clone());
             let waiting = SubscriptionOutcome::Unresolved(Unresolved::Waiting(logging::chain(error)));
-            (Attempted::unchanged(&subscription, waiting), before, payload, None)
+            (Attempted::unchanged(&subscription, waiting), before, None)
         }
     };
     let Attempted { outcome, started, rests } = attempted;
@@ -131,10 +128,20 @@ pub(crate) async fn reconcile(subscription: Arc<Subscription>, ctx: &Context) ->
     match error.or(test_error) {
         Some(error) => Err(error),
         None => {
-            let again = again(&outcome, &fetched, &subscription);
-            let again = keys.and_then(|keys| keys.next_in(Timestamp::now())).map_or(again, |next| next.min(again));
-            Ok(Action::requeue(test.again.map_or(again, |soon| soon.min(again))))
+            let soon = [keys.and_then(|keys| keys.next_in(Timestamp::now())), test.again].into_iter().flatten();
+            Ok(Action::requeue(soon.fold(again(&outcome, &fetched, &subscription), Duration::min)))
         }
+    }
+}
+
+/// Returns in what form events go out; what the status says, if nothing could be read.
+fn effective_payload(subscription: &Subscription, fetched: Option<&Fetched>) -> Option<EffectivePayload> {
+    match fetched {
+        Some(fetched) => {
+            let spec = subscription.spec.payload.as_ref();
+            fetched.producer.as_ref().map(|found| payload::shown(spec, &found.payload_policy))
+        }
+        None => subscription.status.as_ref().and_then(|status| status.effective_payload.clone()),
     }
 }
 
@@ -175,10 +182,8 @@ async fn attempt(
         // This comes before the spec is looked at: without a grant nothing is served, whatever else is wrong.
         apply::withdraw(uid, subscription, ctx).await?;
         ctx.triggers.subscriptions.settled(&ObjectRef::from_obj(subscription));
-        return Ok(Attempted::unchanged(
-            subscription,
-            SubscriptionOutcome::Unresolved(build::not_permitted(&subscription.producer_ref())),
-        ));
+        let outcome = SubscriptionOutcome::Unresolved(build::not_permitted(&subscription.producer_ref()));
+        return Ok(Attempted::unchanged(subscription, outcome));
     }
     let valid = validate::validate(subscription, uid, keys.as_deref(), policy, &ctx.settings.egress);
     let valid = match valid.and_then(|valid| within_quota(subscription, ctx).map(|()| valid)) {
@@ -232,11 +237,16 @@ async fn attempt(
 /// Checks whether the namespace may have this Subscription beside the older ones.
 fn within_quota(subscription: &Subscription, ctx: &Context) -> Result<(), Refusal> {
     let namespace = subscription.namespace();
+    let quota = ctx.settings.quotas.of(namespace.as_deref().unwrap_or_default());
+    if ctx.subscriptions.store.len() <= quota.subscriptions {
+        // All together are no more, so none has to be looked at.
+        return Ok(());
+    }
     let all = ctx
         .subscriptions
         .store
         .state_filter(|other| other.meta().deletion_timestamp.is_none() && other.namespace() == namespace);
-    ctx.settings.quotas.of(&namespace.unwrap_or_default()).admits_subscription(subscription, &all)
+    quota.admits_subscription(subscription, &all)
 }
 
 /// Stops what was delivered until now: the spec, or something that it refers to, can't be used as it is.

@@ -7,8 +7,6 @@ use hickory_resolver::net::NetError;
 use hookwright_core::delivery::outcome::OutcomeKind;
 use hookwright_core::destination::egress::Refusal;
 
-use crate::http::proxy::ProxyFailure;
-
 /// Why an attempt got no answer.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
@@ -30,6 +28,19 @@ pub(crate) enum Failure {
     Closed(#[source] io::Error),
     #[error("the answer is not HTTP")]
     Unreadable,
+}
+
+/// Why the proxy made no connection.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ProxyFailure {
+    #[error("the proxy can't be reached")]
+    Unreachable(#[source] io::Error),
+    #[error("the file with the proxy's credentials can't be read")]
+    Credentials(#[source] io::Error),
+    #[error("the proxy's answer can't be read")]
+    Unreadable,
+    #[error("the proxy answered {0}")]
+    Refused(u16),
 }
 
 impl Failure {

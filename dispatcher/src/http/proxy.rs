@@ -1,7 +1,6 @@
 //! Connections through the egress proxy, by `CONNECT` (RFC 9110, 9.3.6). The proxy resolves names; it has to enforce the
 //! rules for their addresses.
 
-use std::io;
 use std::path::PathBuf;
 
 use base64::Engine;
@@ -15,6 +14,7 @@ use tokio_rustls::client::TlsStream;
 use url::Host;
 
 use crate::http::dial::set_options;
+use crate::http::failure::ProxyFailure;
 
 /// The most bytes of the proxy's answer.
 const MOST: usize = 8 << 10;
@@ -26,19 +26,6 @@ pub(crate) struct Proxy {
     /// The name in the proxy's certificate, if it is reached over TLS.
     tls: Option<ServerName<'static>>,
     credentials_file: Option<PathBuf>,
-}
-
-/// Why the proxy made no connection.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum ProxyFailure {
-    #[error("the proxy can't be reached")]
-    Unreachable(#[source] io::Error),
-    #[error("the file with the proxy's credentials can't be read")]
-    Credentials(#[source] io::Error),
-    #[error("the proxy's answer can't be read")]
-    Unreadable,
-    #[error("the proxy answered {0}")]
-    Refused(u16),
 }
 
 /// A connection to the proxy.

@@ -151,8 +151,13 @@ async fn the_sealing_key_is_replaced_under_load_and_no_secret_is_written_in_the_
         assert_eq!(key_ids(&world).await.unwrap(), "k1");
         reseal(&world, &both(&new, &old)).await;
         let what = "all to be sealed with the new key";
-        let resealed = async || Ok(anyhow::ensure!(key_ids(&world).await? == "k2", "{}", key_ids(&world).await?));
-        wait_for(what, SOON, resealed).await.unwrap();
+        wait_for(what, SOON, async || {
+            let ids = key_ids(&world).await?;
+            anyhow::ensure!(ids == "k2", "{ids}");
+            Ok(())
+        })
+        .await
+        .unwrap();
         reseal(&world, &{
             let mut last = new.clone();
             last["accepted"] = Value::Null;
