@@ -257,7 +257,7 @@ mod tests {
         let (shop, other) = (quotas.of("shop"), quotas.of("other"));
         assert_eq!((shop.producers, shop.stream_bytes, shop.max_age), (9, 1 << 30, Duration::from_secs(86_400)));
         assert_eq!((other.producers, other.stream_bytes), (7, Quota::default().stream_bytes));
-        assert_eq!((shop.event_schemas, shop.subscriptions), (8, 1000));
+        assert_eq!((shop.event_schemas, shop.subscriptions), (8, 10000));
         for bad in [json!({ "maxAge": 5 }), json!({ "streamBytes": 0 }), json!({ "namespaces": { "a": { "b": 1 } } })] {
             assert!(serde_json::from_value::<Quotas>(bad.clone()).is_err(), "{bad}");
         }
