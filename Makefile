@@ -21,8 +21,7 @@ LONG := fault_table:: kills:: cluster:: cut_connections:: due:: status::scale:: 
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: conformance
-.PHONY: help prerequisites tools build demo check test test-servers test-long faults bench lint fmt generate manifests image audit clean
+.PHONY: help prerequisites tools build demo check test test-servers test-long conformance faults bench lint fmt generate manifests image audit clean
 
 help: ## Show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))

@@ -92,20 +92,23 @@ async fn a_producer_keeps_or_deletes_its_stream_as_its_policy_says() {
     let mut kept = stream("kept").await.unwrap();
     assert_eq!(kept.info().await.unwrap().state.consumer_count, 0, "only the shared consumer goes");
 
-    // A Producer of the same name is another one, and the stream is not its.
+    // A Producer of the same name takes the stream up; it is not one's of another name.
     let refused = |object: &Value| {
         let conditions = object["status"]["conditions"].as_array().cloned().unwrap_or_default();
         conditions.iter().any(|c| c["type"] == "Accepted" && c["reason"] == "StreamOwnedByAnother")
     };
-    let again = json!({
+    let other = json!({
         "apiVersion": "hookwright.dev/v1alpha1",
         "kind": "Producer",
-        "metadata": { "name": "kept", "namespace": shop.namespace },
-        "spec": { "subjects": [format!("{}.kept.>", shop.namespace)] },
+        "metadata": { "name": "other", "namespace": shop.namespace },
+        "spec": {
+            "subjects": [format!("{}.kept.>", shop.namespace)],
+            "stream": { "name": format!("{}_kept", shop.namespace) },
+        },
     });
-    shop.world.control_plane.apply_json(&again).await.unwrap();
+    shop.world.control_plane.apply_json(&other).await.unwrap();
     let plane = &shop.world.control_plane;
-    plane.wait_until(&shop.namespace, "producers", "kept", "refused", SOON, refused).await.unwrap();
+    plane.wait_until(&shop.namespace, "producers", "other", "refused", SOON, refused).await.unwrap();
 }
 
 #[tokio::test]

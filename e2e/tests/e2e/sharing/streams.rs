@@ -194,7 +194,7 @@ async fn no_stream_but_ones_own_can_be_had() {
 }
 
 #[tokio::test]
-async fn a_recreated_producer_of_the_same_name_inherits_neither_stream_nor_subscribers_of_other_namespaces() {
+async fn a_recreated_producer_takes_up_its_stream_and_no_subscribers_of_other_namespaces() {
     let (shop, _machine) = shared().await;
     let namespace = shop.world.namespace("guest").await.unwrap();
     let plane = &shop.world.control_plane;
@@ -206,22 +206,20 @@ async fn a_recreated_producer_of_the_same_name_inherits_neither_stream_nor_subsc
     plane.kubectl(&delete).await.unwrap();
     shut_out(&shop, &namespace).await;
 
-    // Of the same name, with another uid: the stream isn't its own, nor for reading.
+    // For a Producer of another name the stream isn't its own, nor for reading.
     let events = json!([format!("{}.events.>", shop.namespace)]);
     let name = format!("{}_orders", shop.namespace);
     let spec = json!({ "subjects": events, "stream": { "name": name } });
-    refused(shop.world, &shop.namespace, "orders", spec, "StreamOwnedByAnother").await;
+    refused(shop.world, &shop.namespace, "other", spec, "StreamOwnedByAnother").await;
     let spec = json!({ "subjects": events, "stream": { "name": name, "policy": "Existing" } });
     refused(shop.world, &shop.namespace, "reader", spec, "StreamOwnedByAnother").await;
+    let owner = |config: &Config| config.metadata.get("hookwright.dev/producer-uid").cloned();
     let (config, consumers) = stream(shop.world, &name).await;
-    let owner = config.metadata.get("hookwright.dev/producer-uid").map(String::as_str);
-    assert_eq!((owner, consumers), (old["metadata"]["uid"].as_str(), 0));
+    assert_eq!((owner(&config).as_deref(), consumers), (old["metadata"]["uid"].as_str(), 0));
 
-    // With a stream of its own it serves its own namespace again; the guest has to be let in again.
-    plane.kubectl(&delete).await.unwrap();
-    let jetstream = shop.world.nats.jetstream(User::Operator).await.unwrap();
-    jetstream.delete_stream(&name).await.unwrap();
+    // The one of the same name serves its own namespace again; the guest has to be let in again.
     shop.produce("orders", "events", json!({})).await;
+    assert_eq!(owner(&stream(shop.world, &name).await.0), Some(shop.producer().await.to_string()));
     shop.subscribe("own", &[">"], json!({})).await;
     publish_and_wait(&shop, &mut 0).await;
     shut_out(&shop, &namespace).await;
