@@ -48,3 +48,4 @@ mod storage;
 mod streams;
 mod system;
 mod upgrades;
+mod wire;
