@@ -116,7 +116,7 @@ impl PayloadPolicy {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct EffectivePayload {
-    /// The form of the webhooks.
+    /// The form of the webhooks: Binary, Structured or Envelope.
     pub mode: PayloadMode,
     /// Whether `spec.payloadPolicies` of the Producer withhold something of the events' data.
     pub producer_policy: bool,
