@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Resource;
 use kube::core::PartialObjectMeta;
+use kube::runtime::watcher::Event;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::{RawValue, to_raw_value};
@@ -50,6 +51,17 @@ impl<K: Serialize> Serialize for Lenient<K> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         self.object.serialize(serializer)
     }
+}
+
+/// Returns the event with what `take` makes of its object; none if that is none, as for an object that can't be read.
+pub(crate) fn taken<T, K>(event: Event<T>, take: impl FnOnce(T) -> Option<K>) -> Option<Event<K>> {
+    Some(match event {
+        Event::Init => Event::Init,
+        Event::InitApply(object) => Event::InitApply(take(object)?),
+        Event::InitDone => Event::InitDone,
+        Event::Apply(object) => Event::Apply(take(object)?),
+        Event::Delete(object) => Event::Delete(take(object)?),
+    })
 }
 
 /// Returns the metadata and the object, both without `metadata.managedFields`.

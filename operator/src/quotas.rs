@@ -206,21 +206,25 @@ pub(crate) fn beyond(kind: &str, most: usize) -> Refusal {
     Refusal::new(Reason::QuotaExceeded, format!("The namespace may have {most} {kind}, and has as many older ones."))
 }
 
-/// By this key the older of two objects counts first.
-type Age = (Option<Timestamp>, bool, Option<String>);
+/// By this key the older of two objects counts first, in whatever order they are looked at.
+pub(crate) type Age = (Option<Timestamp>, bool, Option<String>);
+
+/// Returns the age of an object. `is_accepted` decides between objects of the same second.
+pub(crate) fn age(object: &impl ResourceExt, is_accepted: bool) -> Age {
+    (object.creation_timestamp().map(|time| time.0), !is_accepted, object.uid())
+}
 
 fn subscription_age(object: &Subscription) -> Age {
-    age(object, object.status.as_ref().and_then(|status| status.conditions.as_deref()))
+    age(object, is_accepted(object.status.as_ref().and_then(|status| status.conditions.as_deref())))
 }
 
 fn producer_age(object: &Producer) -> Age {
-    age(object, object.status.as_ref().and_then(|status| status.conditions.as_deref()))
+    age(object, is_accepted(object.status.as_ref().and_then(|status| status.conditions.as_deref())))
 }
 
-fn age(object: &impl ResourceExt, conditions: Option<&[Condition]>) -> Age {
+fn is_accepted(conditions: Option<&[Condition]>) -> bool {
     let accepted = find(conditions.unwrap_or_default(), ConditionType::Accepted);
-    let accepted = accepted.is_some_and(|accepted| accepted.status == ConditionStatus::True.as_str());
-    (object.creation_timestamp().map(|time| time.0), !accepted, object.uid())
+    accepted.is_some_and(|accepted| accepted.status == ConditionStatus::True.as_str())
 }
 
 /// Returns whether an object is refused because its namespace has as much as it may have.

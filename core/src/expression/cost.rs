@@ -55,6 +55,9 @@ impl Cost {
     }
 }
 
+/// The most steps that an estimate itself takes. A tree that needs more costs too much for any event.
+pub(super) const STEPS: u32 = 5_000;
+
 /// A size in an estimate, which may be a product of many.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(super) struct Amount {
@@ -84,6 +87,19 @@ impl Amount {
 
     pub(super) fn least(self, other: Self) -> Self {
         Self { bytes: self.bytes.min(other.bytes), values: self.values.min(other.values) }
+    }
+}
+
+/// The cost of a part of an expression, and the size of its result.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Bound {
+    pub(super) cost: f64,
+    pub(super) size: Amount,
+}
+
+impl Bound {
+    pub(super) fn plus(self, other: Self) -> Self {
+        Self { cost: self.cost + other.cost, size: self.size.plus(other.size) }
     }
 }
 

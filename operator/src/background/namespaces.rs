@@ -12,17 +12,18 @@ use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Resource, ResourceExt};
 use tracing::warn;
 
-use crate::cache::namespaces::{NamespaceMetadata, NamespaceWriter};
+use crate::cache::namespaces::NamespaceWriter;
 use crate::cache::references::{RefersToProducer, is_foreign};
 use crate::context::Context;
-use crate::lenient::Metadata;
+use crate::lenient::{Metadata, taken};
 use crate::readiness::{Part, Readiness};
 
 /// Follows namespaces, and reconciles the Subscriptions that a change may concern.
 pub(crate) async fn watch(ctx: &Context, writer: NamespaceWriter, readiness: &Readiness) -> Infallible {
     let NamespaceWriter { store, listed } = writer;
     let events = watcher(Api::<Metadata<Namespace>>::all(ctx.client.clone()), watcher::Config::default());
-    let events = events.try_filter_map(|event| future::ready(Ok(readable(event))));
+    // One of which not even the metadata can be read is left out.
+    let events = events.try_filter_map(|event| future::ready(Ok(taken(event, |namespace| namespace.object))));
     let mut events = std::pin::pin!(events.default_backoff().reflect(store));
     loop {
         match events.try_next().await {
@@ -41,17 +42,6 @@ pub(crate) async fn watch(ctx: &Context, writer: NamespaceWriter, readiness: &Re
             Err(error) => warn!(error = logging::chain(&error), "the watch of namespaces failed"),
         }
     }
-}
-
-/// Returns the event, unless not even the metadata can be read.
-fn readable(event: Event<Metadata<Namespace>>) -> Option<Event<NamespaceMetadata>> {
-    Some(match event {
-        Event::Init => Event::Init,
-        Event::InitApply(namespace) => Event::InitApply(namespace.object?),
-        Event::InitDone => Event::InitDone,
-        Event::Apply(namespace) => Event::Apply(namespace.object?),
-        Event::Delete(namespace) => Event::Delete(namespace.object?),
-    })
 }
 
 /// Reconciles those Subscriptions that `concerned` picks for which the labels of their namespaces count: they refer to

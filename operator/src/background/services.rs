@@ -15,14 +15,14 @@ use tracing::warn;
 
 use crate::cache::services::ServiceWriter;
 use crate::context::Context;
-use crate::lenient::Lenient;
+use crate::lenient::{Lenient, taken};
 use crate::readiness::{Part, Readiness};
 
 /// Follows Services, and reconciles the Subscriptions that a change concerns.
 pub(crate) async fn watch(ctx: &Context, writer: ServiceWriter, readiness: &Readiness) -> Infallible {
     let ServiceWriter { store, listed } = writer;
     let events = watcher(Api::<Lenient<Service>>::all(ctx.client.clone()), watcher::Config::default());
-    let events = events.try_filter_map(|event| future::ready(Ok(readable(event))));
+    let events = events.try_filter_map(|event| future::ready(Ok(taken(event, reduced))));
     let mut events = std::pin::pin!(events.default_backoff().reflect(store));
     loop {
         match events.try_next().await {
@@ -43,21 +43,12 @@ pub(crate) async fn watch(ctx: &Context, writer: ServiceWriter, readiness: &Read
     }
 }
 
-/// Returns the event, without what isn't needed of the Service, unless the Service can't be read.
-fn readable(event: Event<Lenient<Service>>) -> Option<Event<Service>> {
-    let take = |service: Lenient<Service>| {
-        let mut service = service.object?;
-        service.status = None;
-        service.metadata.labels = None;
-        Some(service)
-    };
-    Some(match event {
-        Event::Init => Event::Init,
-        Event::InitApply(service) => Event::InitApply(take(service)?),
-        Event::InitDone => Event::InitDone,
-        Event::Apply(service) => Event::Apply(take(service)?),
-        Event::Delete(service) => Event::Delete(take(service)?),
-    })
+/// Returns the Service without what isn't needed of it, unless it can't be read.
+fn reduced(service: Lenient<Service>) -> Option<Service> {
+    let mut service = service.object?;
+    service.status = None;
+    service.metadata.labels = None;
+    Some(service)
 }
 
 /// Reconciles the Subscriptions whose reference to a Service `concerned` picks; it gets the Subscription's namespace,

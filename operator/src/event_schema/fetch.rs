@@ -13,7 +13,7 @@ use kube::{Resource, ResourceExt};
 use crate::cache::references::RefersToProducer;
 use crate::context::Context;
 use crate::nats::jetstream::JsResult;
-use crate::quotas;
+use crate::quotas::{self, Age};
 use crate::refusal::Refusal;
 
 /// What the EventSchema is checked against.
@@ -56,10 +56,9 @@ pub(super) async fn fetch(schema: &Arc<EventSchema>, uid: &EventSchemaUid, ctx: 
     Ok(Fetched { producer, older: older(schema, &rivals, ctx), crowded, published, in_force })
 }
 
-/// Returns a key by which the older of two EventSchemas counts first, in whatever order they are looked at. The API server
-/// tells their age in whole seconds; within one, the one that was accepted before counts first.
-fn age(schema: &Arc<EventSchema>, ctx: &Context) -> impl Ord + use<> {
-    (schema.creation_timestamp().map(|time| time.0), !is_accepted(schema, ctx), schema.uid())
+/// Returns the age of an EventSchema.
+fn age(schema: &Arc<EventSchema>, ctx: &Context) -> Age {
+    quotas::age(&**schema, is_accepted(schema, ctx))
 }
 
 /// Returns whether a generation of this EventSchema was ever accepted.

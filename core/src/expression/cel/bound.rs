@@ -2,7 +2,7 @@
 
 use ::cel::common::ast::{ComprehensionExpr, Expr, IdedExpr, LiteralValue, operators};
 
-use super::super::cost::{Amount, Cost, Size};
+use super::super::cost::{Amount, Bound, Cost, STEPS, Size};
 use super::tree::parts;
 
 /// The cost of a node, and of a call besides what the function does.
@@ -11,25 +11,10 @@ const CALL: f64 = 120.0;
 /// The cost for each byte and each value that a function or an operator goes through, or that is copied.
 const BYTE: f64 = 3.0;
 const VALUE: f64 = 40.0;
-/// The most steps that the estimate itself takes. A tree that needs more costs too much for any event.
-const STEPS: u32 = 5_000;
 
 pub(super) fn cost(expression: &IdedExpr, size: Size) -> Cost {
     let mut estimate = Estimate { size: Amount::of(size), local: Vec::new(), steps: STEPS };
     estimate.bound(expression).map_or(Cost(u64::MAX), |bound| Cost::estimated(bound.cost))
-}
-
-/// The cost of a part, and the size of its result.
-#[derive(Clone, Copy, Default)]
-struct Bound {
-    cost: f64,
-    size: Amount,
-}
-
-impl Bound {
-    fn plus(self, other: Self) -> Self {
-        Self { cost: self.cost + other.cost, size: self.size.plus(other.size) }
-    }
 }
 
 /// What it costs to go through a value, or to copy it.

@@ -6,7 +6,7 @@
 
 use ::jmespath::ast::Ast;
 
-use super::super::cost::{Amount, Cost, Size};
+use super::super::cost::{Amount, Bound, Cost, STEPS, Size};
 use super::tree::parts;
 
 /// The cost of a node, and of a call besides what the function does.
@@ -15,25 +15,10 @@ const CALL: f64 = 200.0;
 /// The cost for each byte and each value that a function or a comparison goes through.
 const BYTE: f64 = 3.0;
 const VALUE: f64 = 30.0;
-/// The most steps that the estimate itself takes. A tree that needs more costs too much for any event.
-const STEPS: u32 = 5_000;
 
 pub(super) fn cost(ast: &Ast, size: Size) -> Cost {
     let mut steps = STEPS;
     bound(ast, Amount::of(size), &mut steps).map_or(Cost(u64::MAX), |bound| Cost::estimated(bound.cost))
-}
-
-/// The cost of a part, and the size of its result.
-#[derive(Clone, Copy, Default)]
-struct Bound {
-    cost: f64,
-    size: Amount,
-}
-
-impl Bound {
-    fn plus(self, other: Self) -> Self {
-        Self { cost: self.cost + other.cost, size: self.size.plus(other.size) }
-    }
 }
 
 /// What it costs to go through a value.
