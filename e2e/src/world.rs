@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
 use crate::settings::merge;
-use crate::{ControlPlane, Dispatcher, Nats, Operator, Scratch, SealingKey, Tools, Use, servers};
+use crate::{Dispatcher, LentPlane, Nats, Operator, Scratch, SealingKey, Tools, Use, servers};
 
 const READY: Duration = Duration::from_secs(120);
 
@@ -52,8 +52,8 @@ pub struct World {
     pub operator: Operator,
     /// NATS.
     pub nats: Nats,
-    /// The API server and its clients.
-    pub control_plane: ControlPlane,
+    /// The API server and its clients. Worlds use it one after the other.
+    pub control_plane: LentPlane,
     /// The servers and command lines.
     pub tools: Tools,
     /// The key that seals secrets in the configuration.
@@ -69,10 +69,10 @@ impl World {
         let tools = timed(progress, "servers and tools found", Tools::locate_for(options.tools)).await?;
         let scratch = Scratch::new()?;
         let folder = scratch.path().to_owned();
-        let (plane_folder, nats_folder) = (folder.join("kube"), folder.join("nats"));
+        let nats_folder = folder.join("nats");
         let start_nats = Nats::start(&tools, &nats_folder, options.servers, options.account_storage);
         let (control_plane, nats) = tokio::try_join!(
-            timed(progress, "Kubernetes API server ready", ControlPlane::start(&tools, &plane_folder)),
+            timed(progress, "Kubernetes API server ready", LentPlane::take(&tools)),
             timed(progress, "nats-server ready", start_nats),
         )?;
         let kubeconfig =

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use futures::TryStreamExt;
 use hookwright_core::nats::names::{HEALTH_BUCKET, PARKED_STREAM};
-use hookwright_e2e::{Answer, Operator, Options, User, World, by_length, is_long, report, wait_for};
+use hookwright_e2e::{Answer, Operator, Options, Scratch, User, World, by_length, is_long, report, wait_for};
 use serde_json::{Value, json};
 use tokio::time::{MissedTickBehavior, interval};
 
@@ -57,8 +57,8 @@ async fn the_counts_of_the_dead_are_folded_once_by_two_operators_and_retrying_is
 
     // A second operator, and two dispatchers that died: one that had parked and not written who took it up, and one that
     // wrote less than it did. Then a real one dies.
-    let second =
-        Operator::spawn(&world.folder().join("kube"), &world.nats, &world.sealing, kubeconfig(&world), &json!({}));
+    let folder = Scratch::new().unwrap();
+    let second = Operator::spawn(folder.path(), &world.nats, &world.sealing, kubeconfig(&world), &json!({}));
     let second = second.unwrap();
     second.wait_ready(MINUTES).await.unwrap();
     let bucket = world.nats.jetstream(User::Operator).await.unwrap().get_key_value(HEALTH_BUCKET).await.unwrap();
@@ -102,7 +102,7 @@ async fn the_counts_of_the_dead_are_folded_once_by_two_operators_and_retrying_is
 }
 
 fn kubeconfig(world: &World) -> std::path::PathBuf {
-    world.folder().join("kube/hookwright-operator.kubeconfig")
+    world.control_plane.kubeconfig().with_file_name("hookwright-operator.kubeconfig")
 }
 
 const RATE: u64 = 20;
