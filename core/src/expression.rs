@@ -9,11 +9,15 @@ pub mod bounds;
 mod cel;
 mod cost;
 mod error;
+mod given;
 mod jmespath;
+mod made;
 mod variables;
 
 pub use cel::Cel;
 pub use cost::{Cost, Costs, Size};
 pub use error::{CompileError, RunError};
+pub use given::{Given, GivenData};
 pub use jmespath::Jmespath;
+pub use made::Made;
 pub use variables::{Attribute, Variables};

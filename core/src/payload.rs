@@ -5,6 +5,7 @@
 //! Subscription's own choice of fields and its transform; then the form. A field that isn't touched keeps its text byte for byte.
 
 mod data;
+mod expression;
 mod failure;
 mod fields;
 mod mode;
@@ -18,7 +19,7 @@ pub use failure::{RenderFailure, RenderProblem};
 pub use mode::Mode;
 pub use pointer::{InvalidPointer, Pointer, overlap};
 pub use render::{Rendered, Renderer};
-pub use transform::{CompiledTransform, InvalidTransform, Program, Transform};
+pub use transform::{InvalidTransform, Program, Transform};
 
 use serde::{Deserialize, Serialize};
 
@@ -43,6 +44,11 @@ pub struct Payload {
 impl Payload {
     pub(crate) fn is_default(&self) -> bool {
         *self == Self::default()
+    }
+
+    /// Whether the transform is an expression.
+    pub(crate) fn has_expression(&self) -> bool {
+        self.transform.as_ref().is_some_and(|transform| transform.program.is_expression())
     }
 }
 

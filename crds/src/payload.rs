@@ -49,7 +49,10 @@ pub struct Payload {
 /// What makes a new body of an event.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
-#[x_kube(validation = ("has(self.template)", "transform needs a template"))]
+#[x_kube(validation = (
+    "[has(self.template), has(self.jmespath), has(self.cel)].filter(x, x).size() == 1",
+    "transform has exactly one of template, jmespath and cel"
+))]
 pub struct Transform {
     /// A template in the language of Jinja, at most 16 KiB: `{"text": "Order {{ data.id }} of {{ tenantid }}"}`. It knows
     /// the event's attributes by their names, and `data`. In a JSON body values are escaped by their place: as a part of
@@ -58,7 +61,21 @@ pub struct Transform {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 16384))]
     pub template: Option<String>,
-    /// The content type of the new body. If it isn't JSON, values are not escaped. Default: `application/json`.
+    /// A JMESPath expression whose value is the new body, at most 4096 bytes: `{text: join(' ', ['Order', data.id])}`. It
+    /// knows the event's attributes by their names, and `data`; what isn't there is null. A value of null, an evaluation
+    /// that fails, too much work or more than 1 MiB make the delivery a dead letter TransformFailed; nothing is sent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 4096))]
+    pub jmespath: Option<String>,
+    /// A CEL expression whose value is the new body, at most 4096 bytes: `{'text': 'Order ' + data.id}`. It knows the
+    /// event's attributes by their names, and `data`. A field or an extension that an event lacks, a value of null, an
+    /// evaluation that fails, too much work or more than 1 MiB make the delivery a dead letter TransformFailed; nothing is
+    /// sent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 4096))]
+    pub cel: Option<String>,
+    /// The content type of the new body. If it isn't JSON, values in a template are not escaped, and an expression whose
+    /// value is a text makes the body of that text. Default: `application/json`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 3, max = 128), regex(pattern = patterns::CONTENT_TYPE))]
     pub content_type: Option<String>,

@@ -18,6 +18,8 @@ use serde_json::Value as Json;
 use super::bounds::{compiled, evaluated};
 use super::cost::{Cost, Costs, Size};
 use super::error::{CompileError, RunError};
+use super::given::Given;
+use super::made::{self, Made};
 use super::variables::Variables;
 
 /// The deepest syntax tree.
@@ -68,7 +70,19 @@ impl Cel {
     /// If it looks at an extension attribute that the event doesn't have, at data that is not JSON, or an operator or a
     /// function doesn't take what it gets.
     pub fn evaluate(&self, variables: &Variables<'_>) -> Result<Value, RunError> {
-        let context = variables.cel(self.looks_at_data)?;
+        self.resolve(variables.cel(self.looks_at_data)?)
+    }
+
+    /// Makes a value of these variables.
+    ///
+    /// # Errors
+    /// As of [`Self::evaluate`].
+    pub fn make(&self, given: &Given<'_>) -> Result<Made, RunError> {
+        let context = context(given.to_json(self.looks_at_data)?);
+        self.resolve(&context).map(|value| Made(made::Kind::Cel(value)))
+    }
+
+    fn resolve(&self, context: &Context<'_, '_>) -> Result<Value, RunError> {
         evaluated(|| Value::resolve(&self.expression, context).map_err(|error| kind(&error)))
     }
 
@@ -105,12 +119,12 @@ impl Cel {
 }
 
 /// The variables of an event, as the crate takes them.
-pub(super) fn context(variables: &Variables<'_>, with_data: bool) -> Result<Context<'static, 'static>, RunError> {
+pub(super) fn context(variables: serde_json::Map<String, Json>) -> Context<'static, 'static> {
     let mut context = Context::with_env(Arc::clone(&ENVIRONMENT));
-    for (name, value) in variables.to_json(with_data)? {
+    for (name, value) in variables {
         context.add_variable_from_value(name, of_json(value));
     }
-    Ok(context)
+    context
 }
 
 /// A JSON value. Numbers without a fraction are `int`, as literals are, so that one can be added to the other.

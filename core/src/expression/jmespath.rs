@@ -11,6 +11,8 @@ use ::jmespath::{Context, DEFAULT_RUNTIME, ErrorReason, Expression, RuntimeError
 use super::bounds::{compiled, evaluated};
 use super::cost::{Cost, Costs, Size};
 use super::error::{CompileError, RunError};
+use super::given::Given;
+use super::made::{self, Made};
 use super::variables::Variables;
 
 /// The deepest syntax tree.
@@ -69,7 +71,19 @@ impl Jmespath {
     /// # Errors
     /// If a function doesn't take its arguments, or the data is looked at and is not JSON.
     pub fn evaluate(&self, variables: &Variables<'_>) -> Result<Arc<Variable>, RunError> {
-        let object = variables.jmespath(self.looks_at_data)?;
+        self.interpret(variables.jmespath(self.looks_at_data)?)
+    }
+
+    /// Makes a value of these variables.
+    ///
+    /// # Errors
+    /// As of [`Self::evaluate`].
+    pub fn make(&self, given: &Given<'_>) -> Result<Made, RunError> {
+        let object = Arc::new(given.to_jmespath(self.looks_at_data)?);
+        self.interpret(&object).map(|value| Made(made::Kind::Jmespath(value)))
+    }
+
+    fn interpret(&self, object: &Arc<Variable>) -> Result<Arc<Variable>, RunError> {
         evaluated(|| {
             let mut context = Context::new(self.expression.as_str(), &DEFAULT_RUNTIME);
             interpret(object, self.expression.as_ast(), &mut context).map_err(|error| match error.reason {

@@ -16,6 +16,9 @@ use super::error::RunError;
 use crate::event::Event;
 use crate::event::structured::without_mark;
 
+/// The variables that are there in every dialect, though an event may not have them: they are null then.
+pub(super) const OPTIONAL: [&str; 3] = ["subject", "time", "data"];
+
 /// An attribute of an event. Only structured CloudEvents have attributes that are not text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Attribute<'a> {
@@ -50,7 +53,7 @@ impl Attribute<'_> {
         }
     }
 
-    fn to_json(&self) -> Value {
+    pub(crate) fn to_json(&self) -> Value {
         match self {
             Attribute::Text(text) => Value::String(text.to_string()),
             Attribute::Integer(number) => (*number).into(),
@@ -148,8 +151,7 @@ impl<'a> Variables<'a> {
     /// # Errors
     /// If the data is asked for and is not JSON.
     pub fn to_json(&self, with_data: bool) -> Result<Map<String, Value>, RunError> {
-        let mut all: Map<String, Value> =
-            ["subject", "time", "data"].map(|name| (name.to_owned(), Value::Null)).into_iter().collect();
+        let mut all: Map<String, Value> = OPTIONAL.map(|name| (name.to_owned(), Value::Null)).into_iter().collect();
         let names: Vec<&str> = if self.event.is_structured() {
             self.structured().keys().map(String::as_str).collect()
         } else {
@@ -176,7 +178,7 @@ impl<'a> Variables<'a> {
     }
 
     pub(super) fn cel(&self, with_data: bool) -> Result<&Context<'static, 'static>, RunError> {
-        let made = self.cel[usize::from(with_data)].get_or_init(|| cel::context(self, with_data).map(Box::new));
+        let made = self.cel[usize::from(with_data)].get_or_init(|| self.to_json(with_data).map(cel::context).map(Box::new));
         made.as_deref().map_err(|error| *error)
     }
 

@@ -13,6 +13,7 @@ use super::failure::RenderProblem;
 use super::fields::Members;
 use crate::event::Event;
 use crate::event::structured::without_mark;
+use crate::expression::{self, Given, GivenData};
 
 /// An event taken apart.
 #[derive(Debug, Clone)]
@@ -33,6 +34,20 @@ pub(super) struct Attribute<'a> {
     pub(super) text: Cow<'a, str>,
     /// The value as the structured event has it, which may be a number or a boolean.
     pub(super) raw: Option<&'a RawValue>,
+}
+
+impl Attribute<'_> {
+    /// The value as an expression sees it: an integer or a boolean, if the structured event has it so.
+    fn value(&self) -> expression::Attribute<'_> {
+        match self.raw.map(RawValue::get) {
+            Some("true") => expression::Attribute::Boolean(true),
+            Some("false") => expression::Attribute::Boolean(false),
+            raw => match raw.and_then(|number| number.parse().ok()) {
+                Some(number) => expression::Attribute::Integer(number),
+                None => expression::Attribute::Text(Cow::Borrowed(&self.text)),
+            },
+        }
+    }
 }
 
 impl<'a> Parts<'a> {
@@ -57,6 +72,21 @@ impl<'a> Parts<'a> {
             return self.content_type.as_deref();
         }
         self.attributes.iter().find(|attribute| attribute.name == name).map(|attribute| &*attribute.text)
+    }
+
+    /// The variables of a transform.
+    pub(super) fn given(&self) -> Given<'_> {
+        let mut attributes: Vec<_> =
+            self.attributes.iter().map(|attribute| (&*attribute.name, attribute.value())).collect();
+        let content_type = self.content_type.as_deref();
+        attributes.extend(content_type.map(|text| ("datacontenttype", expression::Attribute::Text(text.into()))));
+        let data = match &self.data {
+            Data::None => GivenData::None,
+            Data::Json(raw) => GivenData::Json(raw),
+            Data::Text(text) => GivenData::Text(text),
+            Data::Bytes(_) => GivenData::Bytes,
+        };
+        Given { attributes, data }
     }
 
     fn binary(event: &'a Event) -> Self {

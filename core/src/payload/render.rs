@@ -10,12 +10,12 @@ use super::failure::{RenderFailure, RenderProblem};
 use super::fields::Fields;
 use super::mode::Mode;
 use super::parts::Parts;
-use super::transform::{CompiledTransform, InvalidTransform};
+use super::transform::{CompiledTransform, InvalidTransform, QUICKLY_READ};
 use super::{Payload, PayloadPolicy, Transform};
 use crate::event::{Event, attribute_value};
 
 /// Makes webhooks of events, as a Subscription and its Producer want them. It is prepared once for each record.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 pub struct Renderer {
     mode: Option<Mode>,
     withheld: Fields,
@@ -25,11 +25,6 @@ pub struct Renderer {
     /// The headers that take their values from attributes.
     headers: Vec<(HeaderName, String)>,
 }
-
-/// A template without a block takes a fraction of a millisecond for a body of this size.
-const SMALL: usize = 4 * 1024;
-/// To take a body apart that is larger takes longer than a fraction of a millisecond.
-const QUICKLY_READ: usize = 64 * 1024;
 
 /// A webhook.
 #[derive(Debug, Clone)]
@@ -110,7 +105,7 @@ impl Renderer {
         let is_changed = self.withholds() || !self.include.is_empty() || !self.exclude.is_empty();
         let is_changed = is_changed || self.published_mode(event) != self.mode(event);
         match &self.transform {
-            Some(transform) => transform.may_loop() || event.body.len() > SMALL,
+            Some(transform) => transform.is_costly(event),
             None => is_changed && event.body.len() > QUICKLY_READ,
         }
     }

@@ -14,7 +14,7 @@ use minijinja::{AutoEscape, Environment, Error, ErrorKind, Output, State, Undefi
 use serde::de::IgnoredAny;
 
 use super::failure::RenderProblem;
-use super::transform::{InvalidTransform, MAX_OUTPUT};
+use super::transform::MAX_OUTPUT;
 
 /// How much a template may do: one for each step and for each 64 bytes. It is about 10 ms.
 const FUEL: u64 = 100_000;
@@ -34,9 +34,12 @@ pub(super) struct Template(Environment<'static>);
 
 impl Template {
     /// Compiles a template. In a JSON body, values are escaped.
-    pub(super) fn compile(text: &str, is_json: bool) -> Result<Self, InvalidTransform> {
+    ///
+    /// # Errors
+    /// If that is not possible: the line, and what is wrong.
+    pub(super) fn compile(text: &str, is_json: bool) -> Result<Self, (Option<usize>, String)> {
         if let Some(problem) = unsupported(text) {
-            return Err(InvalidTransform { line: None, problem });
+            return Err((None, problem));
         }
         let mut environment = Environment::new();
         environment.set_auto_escape_callback(|_| AutoEscape::None);
@@ -44,9 +47,8 @@ impl Template {
         environment.set_fuel(Some(FUEL));
         environment.set_recursion_limit(DEPTH);
         environment.set_formatter(if is_json { write_json } else { write_text });
-        environment.add_template_owned(NAME, text.to_owned()).map_err(|error| InvalidTransform {
-            line: error.line(),
-            problem: error.detail().map_or_else(|| error.kind().to_string(), str::to_owned),
+        environment.add_template_owned(NAME, text.to_owned()).map_err(|error| {
+            (error.line(), error.detail().map_or_else(|| error.kind().to_string(), str::to_owned))
         })?;
         Ok(Self(environment))
     }
@@ -225,9 +227,9 @@ mod tests {
             ("{% autoescape false %}{% endautoescape %}", None, "autoescape"),
         ] {
             match Template::compile(text, true) {
-                Err(invalid) => {
-                    assert_eq!(invalid.line, line, "{text} {invalid:?}");
-                    assert!(invalid.problem.contains(says), "{text} {invalid:?}");
+                Err((at, problem)) => {
+                    assert_eq!(at, line, "{text} {problem}");
+                    assert!(problem.contains(says), "{text} {problem}");
                 }
                 // An unknown filter is found when it is used.
                 Ok(template) => assert!(template.render(&json!({ "x": 1 })).is_err(), "{text}"),

@@ -1,21 +1,29 @@
 //! Transforms: what makes a new body of an event's attributes and data.
 
+use std::borrow::Cow;
+
 use http::HeaderValue;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
-use std::borrow::Cow;
-
 use super::data::{Data, is_json};
+use super::expression::Expression;
 use super::failure::{RenderFailure, RenderProblem};
 use super::parts::Parts;
 use super::template::Template;
+use crate::event::Event;
+use crate::expression::{CompileError, Given, GivenData};
 
 /// The largest body that a transform may make, in bytes.
 pub(super) const MAX_OUTPUT: usize = 1 << 20;
 /// The longest text of a transform, in bytes.
 const MAX_TEXT: usize = 16 << 10;
+
+/// A template without a block takes a fraction of a millisecond for a body of this size.
+const SMALL: usize = 4 * 1024;
+/// To take a body apart that is larger takes longer than a fraction of a millisecond.
+pub(super) const QUICKLY_READ: usize = 64 * 1024;
 
 const JSON: &str = "application/json";
 
@@ -36,24 +44,64 @@ pub struct Transform {
 pub enum Program {
     /// A template.
     Template(String),
+    /// A JMESPath expression, whose value is the body.
+    Jmespath(String),
+    /// A CEL expression, whose value is the body.
+    Cel(String),
 }
 
-/// Why a transform can't be used.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Why a transform can't be used, and where in `payload.transform` the problem is.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("payload.transform.{place}: {problem}")]
 pub struct InvalidTransform {
-    /// The line of the program, from 1, if the problem is in one.
-    pub line: Option<usize>,
+    /// The field, and the line of a template if the problem is in one.
+    pub place: String,
     /// What is wrong.
     pub problem: String,
 }
 
 /// A transform that was compiled.
-#[derive(Debug, Clone)]
-pub struct CompiledTransform {
-    template: Template,
+#[derive(Debug)]
+pub(super) struct CompiledTransform {
+    program: Compiled,
     content_type: String,
     is_json: bool,
-    may_loop: bool,
+}
+
+#[derive(Debug)]
+enum Compiled {
+    Template { template: Template, may_loop: bool },
+    Expression { expression: Expression, place: &'static str },
+}
+
+impl Program {
+    /// Whether the program is an expression.
+    pub(crate) fn is_expression(&self) -> bool {
+        match self {
+            Self::Template(_) => false,
+            Self::Jmespath(_) | Self::Cel(_) => true,
+        }
+    }
+
+    fn compile(&self, is_json: bool) -> Result<Compiled, InvalidTransform> {
+        let invalid = |place: String, problem: String| InvalidTransform { place, problem };
+        let expression = |expression: Result<Expression, CompileError>, field: &str, place| match expression {
+            Ok(expression) => Ok(Compiled::Expression { expression, place }),
+            Err(error) => Err(invalid(field.to_owned(), error.to_string())),
+        };
+        match self {
+            Self::Template(text) if text.len() > MAX_TEXT => {
+                Err(invalid("template".to_owned(), "it is longer than 16 KiB".to_owned()))
+            }
+            Self::Template(text) => match Template::compile(text, is_json) {
+                Ok(template) => Ok(Compiled::Template { template, may_loop: text.contains("{%") }),
+                Err((Some(line), problem)) => Err(invalid(format!("template, line {line}"), problem)),
+                Err((None, problem)) => Err(invalid("template".to_owned(), problem)),
+            },
+            Self::Jmespath(text) => expression(Expression::jmespath(text), "jmespath", "payload.transform.jmespath"),
+            Self::Cel(text) => expression(Expression::cel(text), "cel", "payload.transform.cel"),
+        }
+    }
 }
 
 impl Transform {
@@ -61,61 +109,84 @@ impl Transform {
     ///
     /// # Errors
     /// If the program doesn't compile or is too long, or the content type is none.
-    pub fn compile(&self) -> Result<CompiledTransform, InvalidTransform> {
-        let invalid = |problem: &str| InvalidTransform { line: None, problem: problem.to_owned() };
+    pub fn check(&self) -> Result<(), InvalidTransform> {
+        self.compile().map(drop)
+    }
+
+    pub(super) fn compile(&self) -> Result<CompiledTransform, InvalidTransform> {
         let content_type = self.content_type.clone().unwrap_or_else(|| JSON.to_owned());
         if HeaderValue::from_str(&content_type).is_err() || !content_type.contains('/') {
-            return Err(invalid("the content type is not one"));
+            let (place, problem) = ("contentType".to_owned(), "it is not a content type".to_owned());
+            return Err(InvalidTransform { place, problem });
         }
         let is_json = is_json(&content_type);
-        let Program::Template(text) = &self.program;
-        if text.len() > MAX_TEXT {
-            return Err(invalid("it is longer than 16 KiB"));
-        }
-        let may_loop = text.contains("{%");
-        Ok(CompiledTransform { template: Template::compile(text, is_json)?, content_type, is_json, may_loop })
+        Ok(CompiledTransform { program: self.program.compile(is_json)?, content_type, is_json })
     }
 }
 
 impl CompiledTransform {
-    /// Whether the program may go round and round.
-    pub(super) fn may_loop(&self) -> bool {
-        self.may_loop
+    /// Whether the transform of an event may take more than a fraction of a millisecond.
+    pub(super) fn is_costly(&self, event: &Event) -> bool {
+        match &self.program {
+            Compiled::Template { may_loop, .. } => *may_loop || event.body.len() > SMALL,
+            Compiled::Expression { expression, .. } => event.body.len() > QUICKLY_READ || expression.is_costly(event),
+        }
     }
 
     /// Replaces the data by what the program makes of the event.
     pub(super) fn apply(&self, parts: &mut Parts<'_>) -> Result<(), RenderFailure> {
-        let at = |place: &str, problem| RenderFailure { place: place.to_owned(), problem };
-        let place = "payload.transform.template";
-        let variables = variables(parts).map_err(|problem| at(place, problem))?;
-        let body = self.template.render(&variables).map_err(|(line, problem)| match line {
-            Some(line) => at(&format!("{place}, line {line}"), problem),
-            None => at(place, problem),
-        })?;
+        let body = self.body(&parts.given())?;
         parts.encoding = None;
         parts.content_type = Some(Cow::Owned(self.content_type.clone()));
         parts.data = if self.is_json {
-            let text = String::from_utf8(body).map_err(|_| at(place, RenderProblem::ResultNotJson))?;
-            let raw = RawValue::from_string(text.trim().to_owned());
-            Data::Json(Cow::Owned(raw.map_err(|_| at(place, RenderProblem::ResultNotJson))?))
+            Data::Json(Cow::Owned(json(body).map_err(RenderFailure::at(self.place()))?))
         } else {
             Data::of(Cow::Owned(body), Some(&self.content_type))
         };
         Ok(())
     }
+
+    fn place(&self) -> &'static str {
+        match self.program {
+            Compiled::Template { .. } => "payload.transform.template",
+            Compiled::Expression { place, .. } => place,
+        }
+    }
+
+    fn body(&self, given: &Given<'_>) -> Result<Vec<u8>, RenderFailure> {
+        let place = self.place();
+        match &self.program {
+            Compiled::Template { template, .. } => {
+                let variables = variables(given).map_err(RenderFailure::at(place))?;
+                template.render(&variables).map_err(|(line, problem)| match line {
+                    Some(line) => RenderFailure { place: format!("{place}, line {line}"), problem },
+                    None => RenderFailure { place: place.to_owned(), problem },
+                })
+            }
+            Compiled::Expression { expression, .. } => {
+                expression.make(given, self.is_json).map_err(RenderFailure::at(place))
+            }
+        }
+    }
 }
 
-/// The variables of a program: each attribute, and `data`, which is `null` if it is neither JSON nor text.
-fn variables(parts: &Parts<'_>) -> Result<Value, RenderProblem> {
-    let attributes = parts.attributes.iter();
-    let mut variables: Map<String, Value> =
-        attributes.map(|attribute| (attribute.name.to_string(), Value::from(&*attribute.text))).collect();
-    let content_type = parts.content_type.as_deref().map(|text| ("datacontenttype".to_owned(), Value::from(text)));
-    variables.extend(content_type);
-    let data = match &parts.data {
-        Data::None | Data::Bytes(_) => Value::Null,
-        Data::Json(raw) => serde_json::from_str(raw.get()).map_err(|_| RenderProblem::NotJson)?,
-        Data::Text(text) => Value::from(&**text),
+/// The body as JSON.
+fn json(body: Vec<u8>) -> Result<Box<RawValue>, RenderProblem> {
+    let text = String::from_utf8(body).map_err(|_| RenderProblem::ResultNotJson)?;
+    let trimmed = text.trim();
+    let text = if trimmed.len() == text.len() { text } else { trimmed.to_owned() };
+    RawValue::from_string(text).map_err(|_| RenderProblem::ResultNotJson)
+}
+
+/// The variables of a template: each attribute that the event has, and `data`, which is `null` if it is neither JSON nor
+/// text.
+fn variables(given: &Given<'_>) -> Result<Value, RenderProblem> {
+    let attributes = given.attributes.iter().map(|(name, value)| ((*name).to_owned(), value.to_json()));
+    let mut variables: Map<String, Value> = attributes.collect();
+    let data = match given.data {
+        GivenData::None | GivenData::Bytes => Value::Null,
+        GivenData::Json(raw) => serde_json::from_str(raw.get()).map_err(|_| RenderProblem::NotJson)?,
+        GivenData::Text(text) => Value::from(text),
     };
     variables.insert("data".to_owned(), data);
     Ok(Value::Object(variables))

@@ -50,6 +50,8 @@ features! {
     Payload,
     /// A Subscription has a transform.
     Transform,
+    /// A Subscription's transform is an expression.
+    TransformExpression,
     /// A Producer withholds fields of the data from a Subscription.
     PayloadPolicy,
     /// A Subscription has headers that take their values from attributes of the events.
@@ -79,6 +81,7 @@ impl Record for SubscriptionRecord<Sealed> {
             (Feature::Versions, !self.select.versions.is_empty()),
             (Feature::Payload, !self.payload.is_default()),
             (Feature::Transform, self.payload.transform.is_some()),
+            (Feature::TransformExpression, self.payload.has_expression()),
             (Feature::PayloadPolicy, !self.payload_policy.is_empty()),
             (Feature::AttributeHeaders, from_attributes),
         ])

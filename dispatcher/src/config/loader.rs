@@ -146,7 +146,7 @@ impl ConfigLoader {
         }
         let headers = destination.as_ref().map(attribute_headers).unwrap_or_default();
         let renderer = Renderer::new(&payload, &payload_policy, headers)
-            .map_err(|invalid| format!("the transform doesn't compile: {}", invalid.problem))?;
+            .map_err(|invalid| format!("the transform doesn't compile: {invalid}"))?;
         Ok(Arc::new(Subscription {
             name,
             renderer,

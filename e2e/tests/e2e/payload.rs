@@ -218,6 +218,31 @@ async fn the_examples_send_what_their_pages_say() {
             json!({ "text": "order.created: order 7" }),
         ),
         (
+            "discord",
+            "order.created",
+            json!({ "id": 7, "customer": "\"Kari\"\n" }),
+            "",
+            json!({ "content": "order.created: order 7", "allowed_mentions": { "parse": [] } }),
+        ),
+        (
+            "teams",
+            "order.created",
+            json!({ "id": 7 }),
+            "",
+            json!({ "type": "message", "attachments": [{
+                "contentType": "application/vnd.microsoft.card.adaptive",
+                "content": {
+                    "$schema": "http://adaptivecards.io/schemas/adaptive-card.json",
+                    "type": "AdaptiveCard",
+                    "version": "1.4",
+                    "body": [
+                        { "type": "TextBlock", "weight": "bolder", "text": "order.created: order 7" },
+                        { "type": "TextBlock", "wrap": true, "text": "of somebody" },
+                    ],
+                },
+            }] }),
+        ),
+        (
             "pagerduty",
             "payment.failed",
             json!({ "amount": 5000, "reason": "card declined" }),

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use hookwright_core::payload::{self, InvalidTransform, Mode, Payload, Pointer, Program, Transform, overlap};
+use hookwright_core::payload::{self, Mode, Payload, Pointer, Program, Transform, overlap};
 use hookwright_crds::{EffectivePayload, PayloadMode, PayloadPolicy, Reason};
 
 use crate::refusal::Refusal;
@@ -31,14 +31,15 @@ pub(super) fn payload(spec: Option<&hookwright_crds::Payload>) -> Result<Payload
 
 /// Checks `spec.payload.transform` by compiling it, as dispatchers will.
 fn transform(spec: &hookwright_crds::Transform) -> Result<Transform, Refusal> {
-    let refuse = |message: String| Refusal::new(Reason::Invalid, message);
-    let Some(template) = &spec.template else { return Err(refuse("payload.transform needs a template.".to_owned())) };
-    let program = Program::Template(template.clone());
+    let refuse = |message: &str| Refusal::new(Reason::Invalid, message);
+    let program = match (&spec.template, &spec.jmespath, &spec.cel) {
+        (Some(text), None, None) => Program::Template(text.clone()),
+        (None, Some(text), None) => Program::Jmespath(text.clone()),
+        (None, None, Some(text)) => Program::Cel(text.clone()),
+        _ => return Err(refuse("payload.transform must have exactly one of template, jmespath and cel.")),
+    };
     let transform = Transform { program, content_type: spec.content_type.clone() };
-    transform.compile().map_err(|InvalidTransform { line, problem }| {
-        let line = line.map(|line| format!(", line {line}")).unwrap_or_default();
-        refuse(format!("payload.transform.template{line}: {problem}."))
-    })?;
+    transform.check().map_err(|invalid| refuse(&invalid.to_string()))?;
     Ok(transform)
 }
 
@@ -93,13 +94,20 @@ mod tests {
             (json!({ "include": ["/a", "b"] }), Some("payload.include[1]: \"b\" is not a JSON pointer")),
             (json!({ "exclude": ["/a~2"] }), Some("payload.exclude[0]: ")),
             (json!({ "transform": { "template": "{{ data.id }}" } }), None),
-            (json!({ "transform": {} }), Some("payload.transform needs a template")),
+            (json!({ "transform": {} }), Some("exactly one of template, jmespath and cel")),
+            (json!({ "transform": { "template": "a", "cel": "a" } }), Some("exactly one of")),
+            (json!({ "transform": { "jmespath": "{a: data.id}" } }), None),
+            (
+                json!({ "transform": { "jmespath": "{a: data.}" } }),
+                Some("payload.transform.jmespath: "),
+            ),
+            (json!({ "transform": { "cel": "{'a': data." } }), Some(", at line 1, column ")),
             (json!({ "transform": { "template": "\n{{ data." } }), Some("payload.transform.template, line 2: ")),
             (
                 json!({ "transform": { "template": "{% filter upper %}{% endfilter %}" } }),
                 Some("filter is not supported"),
             ),
-            (json!({ "transform": { "template": "", "contentType": "no" } }), Some("content type")),
+            (json!({ "transform": { "template": "", "contentType": "no" } }), Some("payload.transform.contentType: ")),
             (
                 json!({ "include": ["/x", "/a/b"], "exclude": ["/a"] }),
                 Some("payload.include[1] \"/a/b\" and payload.exclude[0]"),
