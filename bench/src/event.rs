@@ -44,15 +44,31 @@ pub(crate) struct Said {
     pub(crate) at: u64,
 }
 
-/// Reads an event; `None` if it is not as it was written.
+/// Reads an event; `None` if it is not as it was written. It may be within another form, which has its fields in any
+/// order.
 pub(crate) fn read(body: &[u8]) -> Option<Said> {
-    let (number, at, sum) = (hex(body, NUMBER)?, hex(body, TIME)?, hex(body, SUM)?);
-    let text = body.get(TEXT..)?.strip_suffix(END.as_bytes())?;
-    (checksum(number, at, text) == sum).then_some(Said { number, at })
+    let fields = |[number, at, sum]: [Option<&[u8]>; 3], text: &[u8]| {
+        let (number, at, sum) = (hex(number?)?, hex(at?)?, hex(sum?)?);
+        (checksum(number, at, text) == sum).then_some(Said { number, at })
+    };
+    let as_written = body.get(TEXT..).and_then(|rest| rest.strip_suffix(END.as_bytes()));
+    let read = as_written.and_then(|text| fields([NUMBER, TIME, SUM].map(|at| body.get(at..at + HEX)), text));
+    read.or_else(|| {
+        let body = body.strip_suffix(b"}")?;
+        fields(["n", "at", "sum"].map(|name| named(body, name)), named(body, "text")?)
+    })
 }
 
-fn hex(body: &[u8], from: usize) -> Option<u64> {
-    u64::from_str_radix(std::str::from_utf8(body.get(from..from + HEX)?).ok()?, 16).ok()
+fn hex(digits: &[u8]) -> Option<u64> {
+    u64::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
+}
+
+/// The text of a field.
+fn named<'a>(body: &'a [u8], name: &str) -> Option<&'a [u8]> {
+    let start = format!("\"{name}\":\"");
+    let found = body.windows(start.len()).position(|window| window == start.as_bytes())?;
+    let rest = &body[found + start.len()..];
+    Some(&rest[..rest.iter().position(|byte| *byte == b'"')?])
 }
 
 fn checksum(number: u64, at: u64, text: &[u8]) -> u64 {
@@ -81,6 +97,8 @@ mod tests {
                 assert_eq!(read(&broken), None, "{size} {at}");
             }
             assert_eq!(read(&body[..size - 1]), None);
+            let within = format!("{{\"type\":\"t\",\"data\":{}}}", String::from_utf8(body.to_vec()).unwrap());
+            assert_eq!(read(within.as_bytes()), Some(said));
         }
     }
 }

@@ -5,6 +5,7 @@ mod failing;
 mod fan_out;
 mod filters;
 mod large;
+mod payload;
 mod steady;
 mod wide;
 
@@ -41,6 +42,8 @@ pub(crate) enum Scenario {
     M,
     /// 10,000 Subscriptions of one type that differ in an attribute, one of which matches
     N,
+    /// The forms of a payload, A with each of them
+    P,
 }
 
 impl Scenario {
@@ -58,6 +61,7 @@ impl Scenario {
             Self::J => drain::kill(lab, scale, report).await,
             Self::M => large::memory(lab, scale, report).await,
             Self::N => filters::tenants(lab, scale, report).await,
+            Self::P => payload::forms_of_payloads(lab, scale, report).await,
         }
     }
 
@@ -75,6 +79,7 @@ impl Scenario {
             Self::J => "kill -9 of a dispatcher in a drain",
             Self::M => "large events beside an endpoint that hangs",
             Self::N => "10,000 Subscriptions of one type that differ in an attribute",
+            Self::P => "the forms of a payload, one endpoint, drain",
         }
     }
 }

@@ -1,8 +1,8 @@
 //! What a webhook carries of an event: which parts of its data, and in which form.
 //!
 //! Everything here is made anew at each attempt, from the event as it was published. So an edit counts for the deliveries
-//! that wait, too. First comes what the Producer withholds, so that nothing of the Subscription's can look at it; then the
-//! Subscription's own choice of fields and its transform; then the form. A field that isn't touched keeps its text byte for byte.
+//! that wait, too. First comes what the Producer withholds: whole events that its filters forbid, and fields. So nothing of
+//! the Subscription's can look at it. Then come the Subscription's own choice of fields and its transform; then the form. A field that isn't touched keeps its text byte for byte.
 
 mod data;
 mod expression;
@@ -15,13 +15,15 @@ mod render;
 mod template;
 mod transform;
 
-pub use failure::{RenderFailure, RenderProblem};
+pub use failure::{Forbidden, InvalidPayload, NotRendered, RenderFailure, RenderProblem};
 pub use mode::Mode;
 pub use pointer::{InvalidPointer, Pointer, overlap};
 pub use render::{Rendered, Renderer};
 pub use transform::{InvalidTransform, Program, Transform};
 
 use serde::{Deserialize, Serialize};
+
+use crate::select::filter::Filter;
 
 /// What a Subscription wants of each event, and in which form.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,12 +61,15 @@ pub struct PayloadPolicy {
     /// Fields of the data that the Subscription never gets. If there are any, data that isn't JSON is withheld whole.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub exclude: Vec<Pointer>,
+    /// Filters, all of which an event has to pass. They look at the whole event.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub filters: Vec<Filter>,
 }
 
 impl PayloadPolicy {
     /// Whether nothing is withheld.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.exclude.is_empty()
+        self.exclude.is_empty() && self.filters.is_empty()
     }
 }

@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::allowed_namespaces::{FromNamespaces, NamespaceSelector};
+use crate::filter::Filter;
 use crate::patterns;
 use crate::schema::plain_enum;
 
@@ -101,6 +102,7 @@ pub enum PayloadMode {
     "(self.from == 'Selector') == has(self.selector)",
     "selector is required with from: Selector, and refused otherwise"
 ))]
+#[x_kube(validation = ("has(self.exclude) || has(self.filters)", "a policy needs exclude, filters or both"))]
 pub struct PayloadPolicy {
     /// For the Subscriptions of which namespaces this holds: Same (the Producer's own namespace), All (every namespace,
     /// the Producer's own included) or Selector (the namespaces whose labels match selector).
@@ -113,9 +115,17 @@ pub struct PayloadPolicy {
     pub selector: Option<NamespaceSelector>,
     /// Fields of the event's JSON data that these Subscriptions don't get, nor anything of theirs that looks at the
     /// data: JSON pointers (RFC 6901) such as `/customer/email`, 1 to 32. Data that isn't JSON is withheld whole.
+    /// Default: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 32), inner(length(min = 1, max = 256), regex(pattern = patterns::JSON_POINTER)))]
     #[x_kube(merge_strategy = ListMerge::Set)]
-    pub exclude: Vec<String>,
+    pub exclude: Option<Vec<String>>,
+    /// Which events these Subscriptions may get at all: those that pass each of these filters, 1 to 10, such as
+    /// `[{exact: {region: eu}}]`. They look at whole events, and are evaluated at each attempt. What doesn't pass, and what
+    /// can't be evaluated or costs too much to, is dropped and counted in `status.delivery.forbidden`. Default: all events.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 10))]
+    pub filters: Option<Vec<Filter>>,
 }
 
 impl PayloadPolicy {
@@ -135,7 +145,7 @@ impl PayloadPolicy {
 pub struct EffectivePayload {
     /// The form of the webhooks: Binary, Structured or Envelope.
     pub mode: PayloadMode,
-    /// Whether `spec.payloadPolicies` of the Producer withhold something of the events' data.
+    /// Whether `spec.payloadPolicies` of the Producer withhold events or something of their data.
     pub producer_policy: bool,
 }
 

@@ -164,6 +164,10 @@ pub struct DeliveryStatus {
     pub waiting: Option<i64>,
     /// Events whose delivery was given up, whether they were kept as dead letters or discarded.
     pub dead_lettered: i64,
+    /// Events that filters in `spec.payloadPolicies` of the Producer forbade this Subscription to get. They were dropped.
+    /// Absent if there were none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub forbidden: Option<i64>,
     /// How far delivery is behind the Producer's stream. Absent while events are delivered as they come.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub behind: Option<Behind>,
@@ -294,7 +298,7 @@ pub struct LastAttempt {
     pub time: Time,
     /// How the attempt ended, in one word: Delivered, or why it failed (Rejected, TimedOut, NameNotFound,
     /// ConnectionRefused, ConnectionReset, NoRoute, AnswerUnreadable, TlsFailed, Unsignable or, of a test,
-    /// TransformFailed).
+    /// TransformFailed or Forbidden: by the Producer's `payloadPolicies`).
     pub outcome: String,
     /// The HTTP status of the answer. Absent if there was none.
     #[serde(skip_serializing_if = "Option::is_none")]

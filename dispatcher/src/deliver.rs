@@ -1,7 +1,7 @@
 //! Takes events and due deliveries, attempts them, and stores what follows.
 //!
 //! ```text
-//! fan_out (sift: filters) | due -> queued (lane, then the dispatcher's attempts) -> attempt -> done | follow -> parked or given up
+//! fan_out (sift: filters) | due -> queued (lane, then the dispatcher's attempts) -> turn (attempt) -> done | follow -> parked or given up
 //! ```
 //!
 //! `intake` calls [`deliverer::Deliverer::fan_out`] and [`deliverer::Deliverer::deliver_due`], and `catch_up` queues the
@@ -19,7 +19,8 @@ pub(crate) mod panicked;
 pub(crate) mod queued;
 pub(crate) mod queues;
 mod redact;
-mod render;
 pub(crate) mod sift;
 pub(crate) mod spare;
 pub(crate) mod test_delivery;
+mod turn;
+mod views;

@@ -165,6 +165,15 @@ impl HealthCell {
         self.change(|state| state.counts.last_withheld.replace(time).is_none());
     }
 
+    /// Counts a delivery that the Producer forbids. `waited` is the amount that it counted for as waiting.
+    pub(crate) fn forbidden(self: &Arc<Self>, waited: Waiting) {
+        self.change(|state| {
+            state.counts.tally.forbidden += 1;
+            state.counts.tally.wait(waited.negated());
+            state.counts.tally.forbidden == 1
+        });
+    }
+
     /// Counts a delivery that was given up at `time`, after this progress. `waited` is the amount that it counted for
     /// as waiting.
     pub(crate) fn gave_up(self: &Arc<Self>, time: Timestamp, waited: Waiting, progress: &Progress) {

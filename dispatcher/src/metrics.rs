@@ -44,6 +44,7 @@ pub(crate) struct Metrics {
     dead_letters_refused: Family<Label, Counter>,
     schema_violations: Family<Label, Counter>,
     filtered_out: Family<Label, Counter>,
+    forbidden: Family<Label, Counter>,
     attempt_seconds: Histogram,
 }
 
@@ -60,6 +61,7 @@ impl Metrics {
             proxy_failures: Counter::default(),
             schema_violations: Family::default(),
             filtered_out: Family::default(),
+            forbidden: Family::default(),
             held_events: Gauge::default(),
             in_flight: Gauge::default(),
             subscriptions: Gauge::default(),
@@ -106,6 +108,11 @@ impl Metrics {
         );
         registry.register("dropped", "Deliveries dropped because their Subscription was deleted", self.dropped.clone());
         registry.register("filtered_out", "Events that filters kept out, by cause", self.filtered_out.clone());
+        registry.register(
+            "forbidden",
+            "Deliveries dropped because a policy of the Producer forbids them, by cause",
+            self.forbidden.clone(),
+        );
         let (violations, deprecated) = (self.schema_violations.clone(), self.deprecated_events.clone());
         registry.register("schema_violations", "Events that violated their schema, by validation", violations);
         registry.register("deprecated_events", "Events of a deprecated schema version", deprecated);
@@ -149,6 +156,11 @@ impl Metrics {
     /// Counts an event that a Subscription's filters kept out, because the evaluation said so or because it failed.
     pub(crate) fn filtered_out(&self, failed: bool) {
         self.filtered_out.get_or_create(&[("cause", if failed { "Error" } else { "Filter" })]).inc();
+    }
+
+    /// Counts a delivery that a policy of the Producer forbids, because its filters say so or because they failed.
+    pub(crate) fn forbidden(&self, failed: bool) {
+        self.forbidden.get_or_create(&[("cause", if failed { "Error" } else { "Filter" })]).inc();
     }
 
     pub(crate) fn dead_letter_refused(&self, reason: &'static str) {

@@ -26,6 +26,7 @@ mod lenient;
 pub mod make_secrets;
 mod metrics;
 mod nats;
+mod payload_policies;
 mod producer;
 pub mod quotas;
 mod readiness;

@@ -103,6 +103,10 @@ pub(crate) async fn reconcile(subscription: Arc<Subscription>, ctx: &Context) ->
             }
         }
         Err(error) => {
+            // A Secret that can't be read must not keep an older policy in place.
+            if let Some(producer) = fetch::found(&subscription, ctx).await {
+                apply::withhold(&uid, &producer, &subscription, ctx).await?;
+            }
             let before = subscription.status.as_ref().and_then(|status| status.effective_delivery.clone());
             let waiting = SubscriptionOutcome::Unresolved(Unresolved::Waiting(logging::chain(error)));
             (Attempted::unchanged(&subscription, waiting), before, None)

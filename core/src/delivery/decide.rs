@@ -52,7 +52,8 @@ pub fn deadline(policy: &RetryPolicy, first: Timestamp) -> Option<Timestamp> {
 #[must_use]
 pub fn decide(policy: &RetryPolicy, attempt: Attempt, outcome: Outcome, now: Timestamp, jitter: Jitter) -> Next {
     match outcome.kind {
-        OutcomeKind::Delivered => return Next::Done,
+        // What is forbidden is dropped.
+        OutcomeKind::Delivered | OutcomeKind::Forbidden => return Next::Done,
         OutcomeKind::Unsignable => return Next::DeadLetter { reason: DeadLetterReason::Unsignable },
         OutcomeKind::TransformFailed => return Next::DeadLetter { reason: DeadLetterReason::TransformFailed },
         OutcomeKind::Rejected if outcome.http_status == Some(410) => return Next::Disable,

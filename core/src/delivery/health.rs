@@ -85,6 +85,9 @@ pub struct Tally {
     pub unattempted: i64,
     /// Deliveries that were given up.
     pub dead_lettered: u64,
+    /// Deliveries that a policy of the Producer forbade.
+    #[serde(default)]
+    pub forbidden: u64,
 }
 
 impl Tally {
@@ -94,6 +97,7 @@ impl Tally {
         self.failed_attempts = self.failed_attempts.saturating_add(other.failed_attempts);
         self.wait(other.waiting());
         self.dead_lettered = self.dead_lettered.saturating_add(other.dead_lettered);
+        self.forbidden = self.forbidden.saturating_add(other.forbidden);
     }
 
     /// The deliveries that wait, by this tally.
@@ -119,6 +123,7 @@ impl Tally {
             retrying_bytes: self.retrying_bytes.saturating_sub(earlier.retrying_bytes),
             unattempted: self.unattempted.saturating_sub(earlier.unattempted),
             dead_lettered: self.dead_lettered.saturating_sub(earlier.dead_lettered),
+            forbidden: self.forbidden.saturating_sub(earlier.forbidden),
         }
     }
 }

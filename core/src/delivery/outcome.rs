@@ -30,6 +30,8 @@ pub enum OutcomeKind {
     Unsignable,
     /// The payload that the Subscription wants can't be made of the event; nothing was sent.
     TransformFailed,
+    /// A policy of the Producer forbids that the Subscription gets the event; nothing was sent.
+    Forbidden,
 }
 
 impl OutcomeKind {
@@ -48,6 +50,7 @@ impl OutcomeKind {
             Self::TlsFailed => "TlsFailed",
             Self::Unsignable => "Unsignable",
             Self::TransformFailed => "TransformFailed",
+            Self::Forbidden => "Forbidden",
         }
     }
 
@@ -66,13 +69,14 @@ impl OutcomeKind {
             Self::TlsFailed => "the TLS handshake failed",
             Self::Unsignable => "the request could not be built or signed",
             Self::TransformFailed => "the payload could not be made of the event",
+            Self::Forbidden => "a policy of the Producer forbids the event",
         }
     }
 
     /// Whether the kind says something about the endpoint: a request was sent, or tried to be.
     #[must_use]
     pub const fn is_of_endpoint(self) -> bool {
-        !matches!(self, Self::Unsignable | Self::TransformFailed)
+        !matches!(self, Self::Unsignable | Self::TransformFailed | Self::Forbidden)
     }
 }
 

@@ -57,7 +57,7 @@ impl Given<'_> {
         let mut all: Map<String, Value> = OPTIONAL.map(|name| (name.to_owned(), Value::Null)).into_iter().collect();
         all.extend(self.attributes.iter().map(|(name, value)| ((*name).to_owned(), value.to_json())));
         if with_data {
-            all.insert("data".to_owned(), self.data.read(Value::Null, Value::from)?);
+            all.insert("data".to_owned(), self.data.read(Value::Null, |text| Value::String(text.to_owned()))?);
         }
         Ok(all)
     }

@@ -178,7 +178,8 @@ impl<'a> Variables<'a> {
     }
 
     pub(super) fn cel(&self, with_data: bool) -> Result<&Context<'static, 'static>, RunError> {
-        let made = self.cel[usize::from(with_data)].get_or_init(|| self.to_json(with_data).map(cel::context).map(Box::new));
+        let made =
+            self.cel[usize::from(with_data)].get_or_init(|| self.to_json(with_data).map(cel::context).map(Box::new));
         made.as_deref().map_err(|error| *error)
     }
 

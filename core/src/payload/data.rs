@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use bytes::Bytes;
 use serde_json::value::RawValue;
 
 use crate::event::structured::without_mark;
@@ -43,6 +44,15 @@ impl<'a> Data<'a> {
         }
     }
 
+    pub(super) fn into_bytes(self) -> Bytes {
+        match self {
+            Self::Json(Cow::Owned(raw)) => Box::<str>::from(raw).into_string().into(),
+            Self::Text(Cow::Owned(text)) => text.into(),
+            Self::Bytes(Cow::Owned(bytes)) => bytes.into(),
+            borrowed => Bytes::copy_from_slice(borrowed.as_bytes()),
+        }
+    }
+
     pub(super) fn as_bytes(&self) -> &[u8] {
         match self {
             Self::None => &[],
@@ -75,7 +85,7 @@ impl Kind {
         let (_, subtype) = media_type.split_once('/').unwrap_or_default();
         let is = |format: &str| subtype == format || subtype.rsplit_once('+').is_some_and(|(_, last)| last == format);
         if is("json") {
-            Self::Json
+            if is_unicode { Self::Json } else { Self::Bytes }
         } else if is_unicode
             && (media_type.starts_with("text/") || is("xml") || is("yaml") || subtype == "x-www-form-urlencoded")
         {
@@ -103,6 +113,7 @@ mod tests {
             ("application/json", b"\xef\xbb\xbf[]", "json []"),
             ("application/json", b"{\"a\":", "bytes"),
             ("application/json", b"\xff\xfe{\x00}\x00", "bytes"),
+            ("application/json; charset=utf-16", b"{}", "bytes"),
             ("application/json", b"", "none"),
             ("text/plain", b"{}", "text {}"),
             ("text/csv; charset=\"UTF-8\"", "ä".as_bytes(), "text ä"),

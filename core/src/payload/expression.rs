@@ -11,9 +11,9 @@ use crate::event::Event;
 use crate::expression::{Cel, CompileError, Cost, Given, Jmespath, Made, RunError, Size, Variables};
 
 /// An expression that costs at most this is evaluated at once: a third of a millisecond.
-const QUICK: Cost = Cost(300_000);
+pub(super) const QUICK: Cost = Cost(300_000);
 /// The most that an evaluation may cost: 10 ms, as much as a namespace's filters may cost for an event.
-const MOST: Cost = Cost(10_000_000);
+pub(super) const MOST: Cost = Cost(10_000_000);
 
 /// An expression that was compiled.
 #[derive(Debug)]
@@ -123,11 +123,7 @@ mod tests {
             ("data.text", "data.text", r#""a\"b""#),
             ("[data.big, data.f]", "[data.big, data.f]", "[18446744073709551615,1.5]"),
             ("{none: data.none, s: subject}", "{'none': data.none, 's': subject}", r#"{"none":null,"s":null}"#),
-            (
-                "data.list[?x > `1`] | [0]",
-                "data.list.filter(e, e.x > 1)[0]",
-                r#"{"x":2}"#,
-            ),
+            ("data.list[?x > `1`] | [0]", "data.list.filter(e, e.x > 1)[0]", r#"{"x":2}"#),
         ] {
             let (jmespath, cel) = (Expression::jmespath(jmespath).unwrap(), Expression::cel(cel).unwrap());
             for expression in [&jmespath, &cel] {
@@ -155,13 +151,12 @@ mod tests {
             (Expression::jmespath("[&a]"), "{}", "InvalidOperation"),
             (Expression::jmespath("data.s"), r#"{"s":"\ud800"}"#, "NotJson"),
             (Expression::jmespath("[data.s, data.s, data.s, data.s]"), &large, "TooLarge"),
-            (Expression::jmespath("data[].{a: @, b: sort(data)}"), &large, "TooExpensive"),
+            (Expression::jmespath("join(to_string(data), map(&to_string(@), data))"), &long, "TooExpensive"),
             (Expression::cel("data.no"), "{}", "Undefined"),
             (Expression::cel("tenantid"), "{}", "Undefined"),
             (Expression::cel("null"), "{}", "Undefined"),
             (Expression::cel("data.a + 1"), r#"{"a":"x"}"#, "InvalidOperation"),
             (Expression::cel("1.0 / 0.0"), "{}", "InvalidOperation"),
-            (Expression::cel("type(1)"), "{}", "InvalidOperation"),
             (Expression::cel("[data.s, data.s, data.s, data.s]"), &large, "TooLarge"),
             (Expression::cel("data.map(a, data.map(b, a + b))"), &long, "TooExpensive"),
         ] {

@@ -2,6 +2,9 @@
 
 use std::fmt;
 
+use super::transform::InvalidTransform;
+use crate::select::filter::InvalidFilter;
+
 /// Why a webhook can't be made of an event: where in the Subscription's spec, and what is wrong. It names no value.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub struct RenderFailure {
@@ -17,11 +20,44 @@ impl fmt::Display for RenderFailure {
     }
 }
 
+impl From<RenderFailure> for NotRendered {
+    fn from(failure: RenderFailure) -> Self {
+        Self::Failed(failure)
+    }
+}
+
 impl RenderFailure {
     pub(super) fn at(place: &str) -> impl FnOnce(RenderProblem) -> Self {
         let place = place.to_owned();
         move |problem| Self { place, problem }
     }
+}
+
+/// Why there is no webhook of an event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NotRendered {
+    /// The Producer forbids it.
+    Forbidden(Forbidden),
+    /// It can't be made.
+    Failed(RenderFailure),
+}
+
+/// A policy of the Producer forbids that the Subscription gets an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Forbidden {
+    /// Whether nothing is known: the evaluation failed, or would take too long.
+    pub failed: bool,
+}
+
+/// Why what a record says of payloads can't be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidPayload {
+    /// The transform.
+    #[error(transparent)]
+    Transform(#[from] InvalidTransform),
+    /// A filter of the Producer.
+    #[error("payloadPolicies: {0}")]
+    Policy(#[from] InvalidFilter),
 }
 
 /// What is wrong with an event for a payload.

@@ -27,12 +27,12 @@ const MAX_ATTRIBUTES: usize = 64;
 
 impl Mode {
     /// Writes headers and body in this form.
-    pub(super) fn write(self, parts: &Parts<'_>) -> Result<(HeaderMap, Bytes), RenderProblem> {
+    pub(super) fn write(self, parts: Parts<'_>) -> Result<(HeaderMap, Bytes), RenderProblem> {
         match self {
             Self::Binary => binary(parts),
             _ if parts.encoding.is_some() => Err(RenderProblem::Encoded),
-            Self::Structured => Ok((only("application/cloudevents+json"), structured(parts).into())),
-            Self::Envelope => Ok((only("application/json"), envelope(parts).into())),
+            Self::Structured => Ok((only("application/cloudevents+json"), structured(&parts).into())),
+            Self::Envelope => Ok((only("application/json"), envelope(&parts).into())),
         }
     }
 }
@@ -43,7 +43,7 @@ fn only(content_type: &'static str) -> HeaderMap {
     headers
 }
 
-fn binary(parts: &Parts<'_>) -> Result<(HeaderMap, Bytes), RenderProblem> {
+fn binary(parts: Parts<'_>) -> Result<(HeaderMap, Bytes), RenderProblem> {
     if parts.attributes.len() > MAX_ATTRIBUTES {
         return Err(RenderProblem::TooManyAttributes);
     }
@@ -59,28 +59,28 @@ fn binary(parts: &Parts<'_>) -> Result<(HeaderMap, Bytes), RenderProblem> {
             headers.insert(name, attribute_value(&attribute.text));
         }
     }
-    Ok((headers, Bytes::copy_from_slice(parts.data.as_bytes())))
+    Ok((headers, parts.data.into_bytes()))
 }
 
-fn structured(parts: &Parts<'_>) -> String {
-    let mut object = Object::default();
+fn structured(parts: &Parts<'_>) -> Vec<u8> {
+    let mut object = Object::with_room_for(&parts.data);
     for attribute in &parts.attributes {
         match attribute.raw {
             Some(raw) => object.add(&attribute.name, raw.get()),
-            None => object.add(&attribute.name, &quoted(&attribute.text)),
+            None => object.add_text(&attribute.name, &attribute.text),
         }
     }
     if let Some(content_type) = &parts.content_type {
-        object.add("datacontenttype", &quoted(content_type));
+        object.add_text("datacontenttype", content_type);
     }
     object.add_data(&parts.data);
     object.end()
 }
 
-fn envelope(parts: &Parts<'_>) -> String {
-    let mut object = Object::default();
+fn envelope(parts: &Parts<'_>) -> Vec<u8> {
+    let mut object = Object::with_room_for(&parts.data);
     for (name, attribute) in [("type", "type"), ("timestamp", "time")] {
-        object.add(name, &quoted(parts.attribute(attribute).unwrap_or_default()));
+        object.add_text(name, parts.attribute(attribute).unwrap_or_default());
     }
     if matches!(parts.data, Data::None) {
         object.add("data", "null");
@@ -89,16 +89,41 @@ fn envelope(parts: &Parts<'_>) -> String {
     object.end()
 }
 
+/// About how many bytes an object has beside the data.
+const BESIDE_DATA: usize = 512;
+
 /// A JSON object that is written.
-#[derive(Default)]
-struct Object(String);
+struct Object(Vec<u8>);
 
 impl Object {
-    fn add(&mut self, name: &str, value: &str) {
-        self.0.push(if self.0.is_empty() { '{' } else { ',' });
-        self.0.push_str(&quoted(name));
-        self.0.push(':');
-        self.0.push_str(value);
+    fn with_room_for(data: &Data<'_>) -> Self {
+        let length = data.as_bytes().len();
+        // Bytes become longer in base64.
+        let length = if matches!(data, Data::Bytes(_)) { length / 3 * 4 } else { length };
+        Self(Vec::with_capacity(length + BESIDE_DATA))
+    }
+
+    fn name(&mut self, name: &str) {
+        self.0.push(if self.0.is_empty() { b'{' } else { b',' });
+        self.text(name);
+        self.0.push(b':');
+    }
+
+    /// Writes a JSON string.
+    fn text(&mut self, text: &str) {
+        let written = serde_json::to_writer(&mut self.0, text);
+        debug_assert!(written.is_ok(), "nothing is wrong with a text, nor with memory");
+    }
+
+    /// Adds a member whose value is JSON.
+    fn add(&mut self, name: &str, json: &str) {
+        self.name(name);
+        self.0.extend_from_slice(json.as_bytes());
+    }
+
+    fn add_text(&mut self, name: &str, text: &str) {
+        self.name(name);
+        self.text(text);
     }
 
     /// Adds the data as the CloudEvents JSON format has it (3.1.1): JSON as it is, text as a JSON string, bytes in base64.
@@ -106,18 +131,13 @@ impl Object {
         match data {
             Data::None => {}
             Data::Json(raw) => self.add("data", raw.get()),
-            Data::Text(text) => self.add("data", &quoted(text)),
-            Data::Bytes(bytes) => self.add("data_base64", &quoted(&STANDARD.encode(bytes))),
+            Data::Text(text) => self.add_text("data", text),
+            Data::Bytes(bytes) => self.add_text("data_base64", &STANDARD.encode(bytes)),
         }
     }
 
-    fn end(mut self) -> String {
-        self.0.push_str(if self.0.is_empty() { "{}" } else { "}" });
+    fn end(mut self) -> Vec<u8> {
+        self.0.extend_from_slice(if self.0.is_empty() { b"{}" } else { b"}" });
         self.0
     }
-}
-
-/// A JSON string.
-fn quoted(text: &str) -> String {
-    serde_json::Value::from(text).to_string()
 }

@@ -1,6 +1,7 @@
 //! An event taken apart: its attributes and its data, whichever form it was published in.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -107,13 +108,12 @@ impl<'a> Parts<'a> {
         let Ok(Members(members)) = serde_json::from_slice(body) else { return Err(broken("its body is no object")) };
         let mut attributes = event.stand_ins.as_deref().map(attributes).unwrap_or_default();
         let (mut data, mut base64, mut content_type) = (None, None, None);
-        let mut seen: Vec<Cow<'a, str>> = Vec::with_capacity(members.len());
+        let (known, mut seen) = (attributes.len(), HashSet::with_capacity(members.len()));
         for (name, value) in members {
             let Ok(name) = serde_json::from_str::<String>(name.get()).map(Cow::from) else { continue };
-            if seen.contains(&name) {
+            if !seen.insert(name.clone()) {
                 return Err(broken("a name is in its body twice"));
             }
-            seen.push(name.clone());
             match &*name {
                 "data" => data = Some(value).filter(|value| value.get() != "null"),
                 "data_base64" => base64 = text(value)?,
@@ -122,7 +122,12 @@ impl<'a> Parts<'a> {
                 "type" => {}
                 _ if is_attribute(&name) => {
                     if let Some(text) = text(value)? {
-                        set(&mut attributes, Attribute { name, text, raw: Some(value) });
+                        let attribute = Attribute { name, text, raw: Some(value) };
+                        // Only what stands in for it can be there already.
+                        match attributes[..known].iter_mut().find(|known| known.name == attribute.name) {
+                            Some(stands_in) => *stands_in = attribute,
+                            None => attributes.push(attribute),
+                        }
                     }
                 }
                 // No reader takes it for an attribute.
@@ -174,23 +179,20 @@ fn is_attribute(name: &str) -> bool {
     !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())
 }
 
-fn set<'a>(attributes: &mut Vec<Attribute<'a>>, attribute: Attribute<'a>) {
-    match attributes.iter_mut().find(|known| known.name == attribute.name) {
-        Some(known) => *known = attribute,
-        None => attributes.push(attribute),
-    }
-}
-
 fn text_of(value: &HeaderValue) -> Option<&str> {
     std::str::from_utf8(value.as_bytes()).ok()
 }
 
 /// The attributes in `ce-*` headers, in their order.
 fn attributes(headers: &HeaderMap) -> Vec<Attribute<'_>> {
-    let attribute = |(name, value): (&'_ http::HeaderName, &'_ HeaderValue)| {
-        let name = name.as_str().strip_prefix("ce-")?;
-        Some((name.to_owned(), percent_decode_str(text_of(value)?).decode_utf8_lossy().into_owned()))
-    };
-    let found = headers.iter().filter_map(attribute);
-    found.map(|(name, text)| Attribute { name: name.into(), text: text.into(), raw: None }).collect()
+    let mut found = Vec::with_capacity(headers.len());
+    for (name, value) in headers {
+        if let Some(name) = name.as_str().strip_prefix("ce-")
+            && let Some(text) = text_of(value)
+        {
+            let text = percent_decode_str(text).decode_utf8_lossy();
+            found.push(Attribute { name: name.into(), text, raw: None });
+        }
+    }
+    found
 }

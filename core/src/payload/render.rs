@@ -3,21 +3,27 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use http::HeaderName;
+use http::{HeaderMap, HeaderName};
 
 use super::data::Data;
-use super::failure::{RenderFailure, RenderProblem};
+use super::expression::{MOST, QUICK};
+use super::failure::{Forbidden, InvalidPayload, NotRendered, RenderFailure, RenderProblem};
 use super::fields::Fields;
 use super::mode::Mode;
 use super::parts::Parts;
-use super::transform::{CompiledTransform, InvalidTransform, QUICKLY_READ};
+use super::transform::{CompiledTransform, QUICKLY_READ};
 use super::{Payload, PayloadPolicy, Transform};
 use crate::event::{Event, attribute_value};
+use crate::expression::{Cost, Variables};
+use crate::select::filter::{Filters, Verdict};
 
 /// Makes webhooks of events, as a Subscription and its Producer want them. It is prepared once for each record.
 #[derive(Debug, Default)]
 pub struct Renderer {
     mode: Option<Mode>,
+    /// What the Producer withholds, by which Subscriptions are told apart that see an event differently.
+    policy: PayloadPolicy,
+    filters: Filters,
     withheld: Fields,
     include: Fields,
     exclude: Fields,
@@ -39,15 +45,17 @@ impl Renderer {
     /// Prepares a payload. `headers` are names of headers, each with the attribute that it takes its value from.
     ///
     /// # Errors
-    /// If the transform doesn't compile.
+    /// If the transform or a filter of the Producer doesn't compile.
     pub fn new(
         payload: &Payload,
-        policy: &PayloadPolicy,
+        policy: PayloadPolicy,
         headers: Vec<(HeaderName, String)>,
-    ) -> Result<Self, InvalidTransform> {
+    ) -> Result<Self, InvalidPayload> {
         Ok(Self {
             mode: payload.mode,
+            filters: Filters::compile_all(&policy.filters)?,
             withheld: Fields::of(&policy.exclude),
+            policy,
             include: Fields::of(&payload.include),
             exclude: Fields::of(&payload.exclude),
             transform: payload.transform.as_ref().map(Transform::compile).transpose()?,
@@ -55,11 +63,53 @@ impl Renderer {
         })
     }
 
-    /// Makes the webhook of an event.
+    /// Makes the webhook of an event, if the Producer's filters let the event through.
     ///
     /// # Errors
-    /// If the payload can't be made of this event. That is no fault of the endpoint's.
-    pub fn render(&self, event: &Arc<Event>) -> Result<Rendered, RenderFailure> {
+    /// If they don't, or the payload can't be made of this event. That is no fault of the endpoint's.
+    pub fn render(&self, event: &Arc<Event>) -> Result<Rendered, NotRendered> {
+        if self.has_filters() {
+            self.permits(&Variables::of(event)).map_err(NotRendered::Forbidden)?;
+        }
+        Ok(self.made(event)?)
+    }
+
+    /// Whether the Producer's filters let an event through. One that can't be judged isn't let through.
+    ///
+    /// # Errors
+    /// If they don't.
+    pub fn permits(&self, variables: &Variables<'_>) -> Result<(), Forbidden> {
+        if self.filters.is_empty() {
+            return Ok(());
+        }
+        if self.filters.cost(variables) > MOST {
+            return Err(Forbidden { failed: true });
+        }
+        match self.filters.evaluate(variables) {
+            Verdict::Matches => Ok(()),
+            Verdict::FilteredOut { error, .. } => Err(Forbidden { failed: error.is_some() }),
+        }
+    }
+
+    /// The cost of [`Self::permits`].
+    #[must_use]
+    pub fn cost_of_policy(&self, variables: &Variables<'_>) -> Cost {
+        if self.filters.is_empty() { Cost::default() } else { self.filters.cost(variables).min(MOST) }
+    }
+
+    /// Whether the Producer has filters for the Subscription.
+    #[must_use]
+    pub fn has_filters(&self) -> bool {
+        !self.filters.is_empty()
+    }
+
+    /// Whether the Producer withholds the same from both.
+    #[must_use]
+    pub fn shares_policy(&self, other: &Self) -> bool {
+        self.policy == other.policy
+    }
+
+    fn made(&self, event: &Arc<Event>) -> Result<Rendered, RenderFailure> {
         let is_as_published = self.published_mode(event) == self.mode(event);
         let is_whole = self.withheld.is_empty() && self.include.is_empty() && self.exclude.is_empty();
         let is_whole = is_whole && self.transform.is_none();
@@ -67,10 +117,9 @@ impl Renderer {
             return Ok(Rendered { event: Arc::clone(event), withheld: false });
         }
         if is_as_published && is_whole && event.stand_ins.is_none() {
-            return Ok(Rendered {
-                event: Arc::new(self.with_headers(Event::clone(event), &Parts::bare(event))),
-                withheld: false,
-            });
+            let mut rendered = Event::clone(event);
+            rendered.headers.extend(self.headers_of(&Parts::bare(event)));
+            return Ok(Rendered { event: Arc::new(rendered), withheld: false });
         }
         let (mut parts, withheld) = self.permitted(event)?;
         choose(&mut parts, &self.include, Fields::picked).map_err(RenderFailure::at("payload.include"))?;
@@ -78,25 +127,26 @@ impl Renderer {
         if let Some(transform) = &self.transform {
             transform.apply(&mut parts)?;
         }
-        let rendered = if is_as_published && is_whole {
+        let more = self.headers_of(&parts);
+        let mut rendered = if is_as_published && is_whole {
             Event::clone(event)
         } else {
-            let written = self.mode(event).write(&parts);
+            let written = self.mode(event).write(parts);
             let (headers, body) = written.map_err(RenderFailure::at("payload.mode"))?;
             Event { event_type: event.event_type.clone(), headers, body, stand_ins: None }
         };
-        Ok(Rendered { event: Arc::new(self.with_headers(rendered, &parts)), withheld })
+        rendered.headers.extend(more);
+        Ok(Rendered { event: Arc::new(rendered), withheld })
     }
 
-    /// Adds the headers that take their values from attributes, encoded as the CloudEvents HTTP binding says. An
-    /// attribute that the event lacks makes no header.
-    fn with_headers(&self, mut rendered: Event, parts: &Parts<'_>) -> Event {
-        for (name, attribute) in &self.headers {
-            if let Some(text) = parts.attribute(attribute).filter(|text| !text.is_empty()) {
-                rendered.headers.insert(name.clone(), attribute_value(text));
-            }
-        }
-        rendered
+    /// The headers that take their values from attributes, encoded as the CloudEvents HTTP binding says. An attribute that
+    /// the event lacks makes no header.
+    fn headers_of(&self, parts: &Parts<'_>) -> HeaderMap {
+        let header = |(name, attribute): &(HeaderName, String)| {
+            let text = parts.attribute(attribute).filter(|text| !text.is_empty())?;
+            Some((name.clone(), attribute_value(text)))
+        };
+        self.headers.iter().filter_map(header).collect()
     }
 
     /// Whether making the webhook of an event may take more than a fraction of a millisecond.
@@ -104,10 +154,11 @@ impl Renderer {
     pub fn is_costly(&self, event: &Event) -> bool {
         let is_changed = self.withholds() || !self.include.is_empty() || !self.exclude.is_empty();
         let is_changed = is_changed || self.published_mode(event) != self.mode(event);
-        match &self.transform {
+        let is_made_slowly = match &self.transform {
             Some(transform) => transform.is_costly(event),
             None => is_changed && event.body.len() > QUICKLY_READ,
-        }
+        };
+        is_made_slowly || self.has_filters() && self.cost_of_policy(&Variables::of(event)) > QUICK
     }
 
     /// The event as the Subscription's tenants may see it, in the form that it was published in: without what its
@@ -118,13 +169,12 @@ impl Renderer {
             return None;
         }
         let mode = self.published_mode(event);
-        let written = |parts: &Parts<'_>| mode.write(parts);
-        let permitted = self.permitted(event).ok().and_then(|(parts, _)| written(&parts).ok());
-        let (headers, body) = permitted.or_else(|| written(&Parts::bare(event)).ok()).unwrap_or_default();
+        let permitted = self.permitted(event).ok().and_then(|(parts, _)| mode.write(parts).ok());
+        let (headers, body) = permitted.or_else(|| mode.write(Parts::bare(event)).ok()).unwrap_or_default();
         Some(Event { event_type: event.event_type.clone(), headers, body, stand_ins: None })
     }
 
-    /// Whether the Producer withholds anything.
+    /// Whether the Producer withholds fields.
     #[must_use]
     pub fn withholds(&self) -> bool {
         !self.withheld.is_empty()

@@ -47,9 +47,9 @@ impl Template {
         environment.set_fuel(Some(FUEL));
         environment.set_recursion_limit(DEPTH);
         environment.set_formatter(if is_json { write_json } else { write_text });
-        environment.add_template_owned(NAME, text.to_owned()).map_err(|error| {
-            (error.line(), error.detail().map_or_else(|| error.kind().to_string(), str::to_owned))
-        })?;
+        environment
+            .add_template_owned(NAME, text.to_owned())
+            .map_err(|error| (error.line(), error.detail().map_or_else(|| error.kind().to_string(), str::to_owned)))?;
         Ok(Self(environment))
     }
 

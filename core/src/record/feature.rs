@@ -54,6 +54,8 @@ features! {
     TransformExpression,
     /// A Producer withholds fields of the data from a Subscription.
     PayloadPolicy,
+    /// A Producer has filters for a Subscription.
+    PayloadPolicyFilters,
     /// A Subscription has headers that take their values from attributes of the events.
     AttributeHeaders,
 }
@@ -83,6 +85,7 @@ impl Record for SubscriptionRecord<Sealed> {
             (Feature::Transform, self.payload.transform.is_some()),
             (Feature::TransformExpression, self.payload.has_expression()),
             (Feature::PayloadPolicy, !self.payload_policy.is_empty()),
+            (Feature::PayloadPolicyFilters, !self.payload_policy.filters.is_empty()),
             (Feature::AttributeHeaders, from_attributes),
         ])
     }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use hookwright_core::delivery::dead_letter::DeadLetterReason;
+use hookwright_core::delivery::health::Waiting;
 use hookwright_core::delivery::progress::Progress;
 use hookwright_core::event::{Event, Reading, parse};
 use hookwright_core::expression::Variables;
@@ -181,6 +182,10 @@ impl Reader {
                 if verdict != Verdict::Matches {
                     return Ok(None);
                 }
+            }
+            Said::Forbidden(forbidden) => {
+                deliverer.drop_forbidden(subscription, forbidden, Waiting::default());
+                return Ok(None);
             }
             Said::TooExpensive => {
                 let reason = DeadLetterReason::FilterTooExpensive;

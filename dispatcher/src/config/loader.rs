@@ -145,8 +145,8 @@ impl ConfigLoader {
             }
         }
         let headers = destination.as_ref().map(attribute_headers).unwrap_or_default();
-        let renderer = Renderer::new(&payload, &payload_policy, headers)
-            .map_err(|invalid| format!("the transform doesn't compile: {invalid}"))?;
+        let renderer = Renderer::new(&payload, payload_policy, headers)
+            .map_err(|invalid| format!("the payload can't be prepared: {invalid}"))?;
         Ok(Arc::new(Subscription {
             name,
             renderer,

@@ -4,12 +4,11 @@ use std::sync::Arc;
 
 use hookwright_core::delivery::policy::DeliveryPolicy;
 use hookwright_core::event::event_type::EventTypePattern;
-use hookwright_core::expression::Variables;
 use hookwright_core::nats::ids::{ProducerUid, SubscriptionUid};
 use hookwright_core::payload::Renderer;
 use hookwright_core::position::Flow;
 use hookwright_core::select::TypeVersion;
-use hookwright_core::select::filter::{Filters, Verdict};
+use hookwright_core::select::filter::Filters;
 
 use crate::health::HealthCell;
 use crate::http::endpoint::{Endpoint, Unusable};
@@ -54,12 +53,10 @@ impl Subscription {
         versions.peek().is_some() && major().is_some_and(|major| versions.any(|version| version.major == major))
     }
 
-    /// Whether an event passes the filters. They don't get to see what the Producer withholds from the Subscription.
-    pub(crate) fn passes(&self, variables: &Variables<'_>) -> Verdict {
-        match self.renderer.redacted(variables.event()) {
-            Some(redacted) => self.filters.evaluate(&Variables::of(&redacted)),
-            None => self.filters.evaluate(variables),
-        }
+    /// Whether events are looked at before they are delivered: the Subscription has filters, or its Producer has some for
+    /// it.
+    pub(crate) fn is_sifted(&self) -> bool {
+        !self.filters.is_empty() || self.renderer.has_filters()
     }
 
     pub(crate) fn namespace(&self) -> &str {

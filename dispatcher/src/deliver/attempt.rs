@@ -1,127 +1,66 @@
-//! One attempt at a delivery whose turn has come.
+//! An attempt: one request, which joins an endpoint, a body and the id of what it settles. What comes before the request
+//! may fail without being the endpoint's fault.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use hookwright_core::delivery::health::LastAttempt;
-use hookwright_core::delivery::outcome::{Outcome, OutcomeKind, SHORT_PAUSE};
+use hookwright_core::delivery::outcome::{Outcome, OutcomeKind};
 use hookwright_core::event::Event;
 use hookwright_core::nats::delivery_id::DeliveryId;
-use hookwright_runtime::logging::chain;
+use hookwright_core::payload::{NotRendered, Rendered};
 use jiff::Timestamp;
-use tokio::time::Instant;
-use tracing::{debug, warn};
+use tokio::task::block_in_place;
 
-use crate::ack::hold::Abandoned;
 use crate::config::subscription::Subscription;
 use crate::deliver::deliverer::Deliverer;
-use crate::deliver::delivery::{Delivery, Standing, Waited};
-use crate::deliver::queued::{Admitted, Permits};
+use crate::deliver::queued::Admitted;
 use crate::http::endpoint::Unusable;
 use crate::http::failure::Failure;
 use crate::http::request;
 use crate::http::sender::Sent;
 use crate::limits::attempts::Permit;
-use crate::panics;
+
+/// One request that is to be sent.
+pub(crate) struct Attempt<'a> {
+    /// Whose endpoint, keys and timeout are used.
+    subscription: &'a Subscription,
+    /// What is settled by the answer.
+    id: &'a DeliveryId,
+    /// What is sent.
+    webhook: Arc<Event>,
+}
 
 impl Deliverer {
-    /// Attempts the delivery and settles what follows: when this returns, the delivery is done or stored, or goes back to
-    /// its dedicated reader. If it is done, its permits are returned. Otherwise they are given back before anything is stored, because a store may
-    /// take long.
-    #[expect(clippy::manual_async_fn, reason = "an async fn has room for its arguments twice")]
-    pub(crate) fn deliver(
+    /// Makes the webhook of an event, if the Producer permits it.
+    pub(crate) async fn prepare<'a>(
         &self,
-        mut delivery: Delivery,
+        subscription: &'a Subscription,
+        id: &'a DeliveryId,
         event: Arc<Event>,
-        mut permits: Permits,
-    ) -> impl Future<Output = Result<Option<Permits>, Abandoned>> {
-        async move {
-            // Without its lease this dispatcher may not attempt anything. Other receivers may have the event already,
-            // so the delivery is parked; leaving the event unacked would send it to them again.
-            let standing = self.standing(&mut delivery);
-            if standing != Standing::Served || !self.liveness.is_live() {
-                drop(permits);
-                return Box::pin(self.put_off(delivery, standing)).await.map(|()| None);
-            }
-            let renderer = &delivery.subscription.renderer;
-            let rendered = if renderer.is_costly(&event) {
-                permits.attempt.ages();
-                Box::pin(self.render_in_turn(&delivery.subscription, &event)).await
-            } else {
-                renderer.render(&event)
-            };
-            let event = match rendered {
-                Ok(rendered) => {
-                    if rendered.withheld {
-                        delivery.subscription.health.withheld(self.clock.now());
-                    }
-                    rendered.event
-                }
-                Err(failure) => {
-                    drop(permits);
-                    Box::pin(self.bury_unrendered(&delivery, &failure)).await;
-                    return Ok(None);
-                }
-            };
-            let (started, outcome) = self.attempt(&delivery, event, &mut permits).await;
-            permits.attempt.ages();
-            if outcome.kind != OutcomeKind::Delivered {
-                drop(permits);
-                return Box::pin(self.follow(delivery, started, outcome)).await.map(|()| None);
-            }
-            if delivery.subscription.position.is_disturbed() {
-                Box::pin(self.answered(&delivery)).await;
-            }
-            if delivery.waited != Waited::No {
-                delivery.subscription.health.done(delivery.counted());
-            }
-            Ok(Some(permits))
-        }
-    }
-
-    async fn attempt(&self, delivery: &Delivery, event: Arc<Event>, permits: &mut Permits) -> (Timestamp, Outcome) {
-        let subscription = &delivery.subscription;
-        panics::provoked(&subscription.name);
-        let (started, clock) = (self.clock.now(), Instant::now());
-        let Sent { outcome, cause } = self.send(subscription, event, &delivery.id, started, &mut permits.attempt).await;
-        let took = clock.elapsed();
-        self.metrics.attempt(outcome.kind, took);
-        let pause = outcome.pause(self.clock.now());
-        if outcome.is_too_much() || pause.is_some() {
-            let pause = pause.and_then(|pause| Duration::try_from(pause.min(SHORT_PAUSE)).ok());
-            permits.lane.slow_down(outcome.is_too_much(), pause);
-        }
-        permits.lane.attempted(outcome.kind, took);
-        if outcome.kind.is_of_endpoint() {
-            subscription.tenant.attempted(outcome.is_answered());
-        }
-        // An outage on this side says nothing about the endpoint.
-        let turns = !self.is_of_ours(delivery, &outcome)
-            && subscription.health.attempt(LastAttempt {
-                time: started,
-                outcome: outcome.kind,
-                http_status: outcome.http_status,
-                duration_millis: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
-                attempt: delivery.progress.attempts.saturating_add(1),
-            });
-        let (kind, status) = (outcome.kind.name(), outcome.http_status);
-        debug!(outcome = kind, status, "attempt");
-        if turns {
-            let cause = cause.map_or_else(|| outcome.kind.detail().to_owned(), |cause| chain(&*cause));
-            warn!(subscription = subscription.name, outcome = kind, status, cause, "deliveries to an endpoint fail");
-        }
-        (started, outcome)
-    }
-
-    /// Sends one request, signed as of `now`. The caller counts the outcome.
-    pub(crate) async fn send(
-        &self,
-        subscription: &Subscription,
-        event: Arc<Event>,
-        id: &DeliveryId,
-        now: Timestamp,
         permit: &mut Permit<Admitted>,
-    ) -> Sent {
+    ) -> Result<Attempt<'a>, NotRendered> {
+        let rendered = if subscription.renderer.is_costly(&event) {
+            permit.ages();
+            Box::pin(self.render_in_turn(subscription, event)).await
+        } else {
+            subscription.renderer.render(&event)
+        };
+        let Rendered { event: webhook, withheld } = rendered?;
+        if withheld {
+            subscription.health.withheld(self.clock.now());
+        }
+        Ok(Attempt { subscription, id, webhook })
+    }
+
+    /// Makes the webhook when its turn has come. A tenant's program must not keep the lease from being renewed, nor the
+    /// deliveries of other Producers waiting.
+    async fn render_in_turn(&self, subscription: &Subscription, event: Arc<Event>) -> Result<Rendered, NotRendered> {
+        let _turn = self.renders.take(&subscription.producer).await;
+        block_in_place(|| subscription.renderer.render(&event))
+    }
+
+    /// Sends the request, signed as of `now`. The caller counts the outcome.
+    pub(crate) async fn send(&self, attempt: Attempt<'_>, now: Timestamp, permit: &mut Permit<Admitted>) -> Sent {
+        let Attempt { subscription, id, webhook } = attempt;
         let endpoint = match &subscription.endpoint {
             Ok(endpoint) => endpoint,
             Err(Unusable::Blocked(refusal)) => return Sent::failed(Failure::Blocked(refusal.clone())),
@@ -129,25 +68,9 @@ impl Deliverer {
                 return Outcome::without_response(OutcomeKind::Unsignable).into();
             }
         };
-        let request = request::build(endpoint, &event, id, now);
-        drop(event);
+        let request = request::build(endpoint, &webhook, id, now);
+        drop(webhook);
         let timeout = subscription.policy.timeout.duration();
         self.sender.send(&endpoint.origin, request, timeout, &self.clock, || permit.ages()).await
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::deliver::queued::Queued;
-
-    fn attempted<'a, F: Future>(_: fn(&'a Deliverer, Delivery, Arc<Event>, Permits) -> F) -> usize {
-        size_of::<F>()
-    }
-
-    #[test]
-    fn a_delivery_is_small() {
-        let (waiting, under_way) = (size_of::<Queued>(), attempted(Deliverer::deliver));
-        assert!(waiting <= 104 && under_way <= 1384, "{waiting} and {under_way} bytes");
     }
 }

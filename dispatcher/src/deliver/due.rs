@@ -3,6 +3,8 @@
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
+use async_nats::HeaderMap;
+use bytes::Bytes;
 use futures::FutureExt;
 
 use hookwright_core::delivery::backoff::Jitter;
@@ -135,7 +137,9 @@ impl Deliverer {
         let ParkedDelivery { subscription, producer, id, event, progress, .. } = parked;
         let reason = DeadLetterReason::TooLarge;
         let letter = DeadLetter::of_delivery(subscription, producer, id, event, progress, reason, now);
-        self.keep_as(false, letter.with_detail(Some(TOO_LARGE.to_owned())), published).await;
+        // What the Producer withholds is not known here.
+        let bare = Published { event: published.event.clone(), headers: HeaderMap::new(), body: Bytes::new() };
+        self.keep_as(false, letter.with_detail(Some(TOO_LARGE.to_owned())), &bare).await;
         self.metrics.dead_letter(reason);
         None
     }

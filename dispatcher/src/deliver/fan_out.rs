@@ -4,6 +4,7 @@ use std::cell::LazyCell;
 use std::sync::Arc;
 
 use hookwright_core::delivery::dead_letter::DeadLetterReason;
+use hookwright_core::delivery::health::Waiting;
 use hookwright_core::event::{Event, Reading, parse};
 use hookwright_core::expression::{Attribute, Variables};
 use hookwright_core::nats::ids::ProducerUid;
@@ -89,7 +90,7 @@ impl Deliverer {
     /// this dispatcher may not go on, the event is abandoned.
     fn hand_out(self: &Arc<Self>, arrived: Arrived) -> Option<Arrived> {
         let matched = panics::caught(|| self.sifted(&arrived));
-        let (Sifted { wanted, unsure, out }, version) = match matched {
+        let (Sifted { wanted, unsure, out, forbidden }, version) = match matched {
             Ok(matched) => matched?,
             Err(panic) => {
                 let Arrived { producer, published, hold, .. } = arrived;
@@ -109,6 +110,7 @@ impl Deliverer {
         self.metrics.events.inc();
         let (published, event) = (Arc::new(published), Arc::new(event));
         out.iter().for_each(|(subscription, verdict)| self.filtered(subscription, &event, *verdict));
+        forbidden.iter().for_each(|(to, forbidden)| self.drop_forbidden(to, *forbidden, Waiting::default()));
         // The clock starts here, because no endpoint is to blame for the time that validation and the wait for room
         // take.
         let received = Instant::now();

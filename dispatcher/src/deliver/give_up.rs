@@ -1,22 +1,39 @@
 //! Gives up deliveries and events, which become dead letters, and Subscriptions whose endpoint is gone.
 
+use std::sync::Arc;
+
 use hookwright_core::delivery::dead_letter::{DeadLetter, DeadLetterReason};
+use hookwright_core::delivery::health::Waiting;
 use hookwright_core::delivery::policy::DeadLetterPolicy;
-use hookwright_core::payload::RenderFailure;
+use hookwright_core::payload::{Forbidden, RenderFailure};
 use hookwright_core::record::{Disabled, DisabledFor, VERSION};
+use http::HeaderValue;
 use tracing::info;
 
-use crate::config::index::Producer;
+use crate::config::index::{Lookup, Producer};
+use crate::config::subscription::Subscription;
 use crate::deliver::deliverer::Deliverer;
 use crate::deliver::delivery::Delivery;
-use crate::deliver::redact;
+use crate::deliver::redact::{self, Told};
 use crate::parking::messages::Published;
 use crate::parking::store::NotKept;
 
 impl Deliverer {
     /// Gives a delivery up. It becomes a dead letter, unless its Subscription discards dead letters.
     pub(crate) async fn bury(&self, delivery: &Delivery, reason: DeadLetterReason, detail: Option<&str>) {
-        let subscription = &delivery.subscription;
+        // What is withheld now counts, not what was when the attempt began.
+        let subscription = match self.index.lookup(&delivery.subscription.uid) {
+            Lookup::Serving(current, _) => current,
+            _ => Arc::clone(&delivery.subscription),
+        };
+        let producer = self.index.producer(&subscription.producer);
+        let unknown = HeaderValue::from_static("/");
+        let source = producer.as_ref().map_or(&unknown, |producer| &producer.source);
+        let told = match redact::told(&subscription.renderer, source, &delivery.published) {
+            Told::Nothing(forbidden) => return self.drop_forbidden(&subscription, forbidden, delivery.counted()),
+            Told::Whole => None,
+            Told::Redacted(redacted) => Some(redacted),
+        };
         if subscription.policy.dead_letter == DeadLetterPolicy::Keep {
             let letter = DeadLetter::of_delivery(
                 subscription.uid.clone(),
@@ -27,14 +44,20 @@ impl Deliverer {
                 reason,
                 self.clock.now(),
             );
-            let redacted = redact::published(&subscription.renderer, &delivery.published);
-            let detail = detail.filter(|_| redacted.is_none() || !redact::may_tell_of_data(reason));
+            let detail = detail.filter(|_| told.is_none() || !redact::may_tell_of_data(reason));
             let letter = letter.with_detail(detail.map(str::to_owned)).with_name(subscription.name.clone());
-            self.keep(subscription.namespace(), letter, redacted.as_ref().unwrap_or(&delivery.published)).await;
+            self.keep(subscription.namespace(), letter, told.as_ref().unwrap_or(&delivery.published)).await;
         }
         info!(subscription = subscription.name, id = %delivery.id, reason = reason.name(), "gave up a delivery");
         self.metrics.dead_letter(reason);
         subscription.health.gave_up(self.clock.now(), delivery.counted(), &delivery.progress);
+    }
+
+    /// Drops a delivery that a policy of the Producer forbids. Nothing but the number is told of it. `waited` is the amount
+    /// that it counted for as waiting.
+    pub(crate) fn drop_forbidden(&self, subscription: &Subscription, forbidden: Forbidden, waited: Waiting) {
+        self.metrics.forbidden(forbidden.failed);
+        subscription.health.forbidden(waited);
     }
 
     /// Gives up a delivery whose webhook can't be made. That is before the request, so no endpoint is to blame.

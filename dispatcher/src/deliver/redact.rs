@@ -5,7 +5,8 @@ use bytes::Bytes;
 use hookwright_core::delivery::dead_letter::DeadLetterReason;
 use hookwright_core::event::event_type::EventTypeRule;
 use hookwright_core::event::{Reading, parse};
-use hookwright_core::payload::Renderer;
+use hookwright_core::expression::Variables;
+use hookwright_core::payload::{Forbidden, Renderer};
 use http::HeaderValue;
 
 use crate::panics;
@@ -14,21 +15,35 @@ use crate::parking::messages::Published;
 /// The headers of a message that its receivers get to know, besides the attributes.
 const TOLD: [&str; 3] = ["content-type", "content-encoding", "nats-msg-id"];
 
-/// The event without what its Producer withholds; `None` if nothing is withheld. An event that can't be read has neither
-/// headers nor a body.
-pub(super) fn published(renderer: &Renderer, published: &Published) -> Option<Published> {
-    if !renderer.withholds() {
-        return None;
+/// What the tenants of a Subscription may read of an event.
+pub(super) enum Told {
+    /// All of it.
+    Whole,
+    /// The event without what its Producer withholds. One that can't be read has neither headers nor a body.
+    Redacted(Published),
+    /// Nothing, not even that it failed.
+    Nothing(Forbidden),
+}
+
+/// What may be read of an event whose Producer has this source. An event that can't be read is permitted only if there are
+/// no filters.
+pub(super) fn told(renderer: &Renderer, source: &HeaderValue, published: &Published) -> Told {
+    if !renderer.withholds() && !renderer.has_filters() {
+        return Told::Whole;
     }
     let event = published.event.clone();
-    let (rule, source) = (EventTypeRule::default(), HeaderValue::from_static("/"));
-    let reading = Reading { rule: &rule, source: &source, known_type: Some(&event.event_type) };
+    let rule = EventTypeRule::default();
+    let reading = Reading { rule: &rule, source, known_type: Some(&event.event_type) };
     let read = panics::caught(|| {
         let event = published.with_message(|message| parse(message, reading)).ok()?;
-        renderer.redacted(&event)
+        Some(renderer.permits(&Variables::of(&event)).map(|()| renderer.redacted(&event)))
     });
-    let Ok(Some(redacted)) = read else {
-        return Some(Published { event, headers: HeaderMap::new(), body: Bytes::new() });
+    let redacted = match read {
+        Ok(Some(Err(forbidden))) => return Told::Nothing(forbidden),
+        Err(_) | Ok(None) if renderer.has_filters() => return Told::Nothing(Forbidden { failed: true }),
+        Err(_) | Ok(None) => return Told::Redacted(Published { event, headers: HeaderMap::new(), body: Bytes::new() }),
+        Ok(Some(Ok(None))) => return Told::Whole,
+        Ok(Some(Ok(Some(redacted)))) => redacted,
     };
     let mut headers = HeaderMap::new();
     for (name, values) in published.headers.iter() {
@@ -37,7 +52,7 @@ pub(super) fn published(renderer: &Renderer, published: &Published) -> Option<Pu
             values.iter().for_each(|value| headers.append(name.clone(), value.clone()));
         }
     }
-    Some(Published { event, headers, body: redacted.body })
+    Told::Redacted(Published { event, headers, body: redacted.body })
 }
 
 /// Whether the detail of a dead letter may tell something of the event's data: the name of a field that violates the

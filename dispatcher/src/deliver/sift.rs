@@ -9,8 +9,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use hookwright_core::delivery::dead_letter::DeadLetterReason;
+use hookwright_core::delivery::health::Waiting;
 use hookwright_core::event::Event;
 use hookwright_core::expression::{Attribute, Cost, Variables};
+use hookwright_core::payload::Forbidden;
 use hookwright_core::select::filter::Verdict;
 use tokio::sync::mpsc;
 
@@ -18,6 +20,7 @@ use crate::ack::hold::Abandoned;
 use crate::config::subscription::Subscription;
 use crate::deliver::deliverer::Deliverer;
 use crate::deliver::queued::Queued;
+use crate::deliver::views::Groups;
 use crate::panics;
 
 /// Filters that cost at most this together are evaluated at once.
@@ -34,34 +37,39 @@ pub(crate) struct Sifted {
     pub(crate) unsure: Vec<Arc<Subscription>>,
     /// They don't want the event.
     pub(crate) out: Vec<(Arc<Subscription>, Verdict)>,
+    /// Their Producer forbids that they get the event.
+    pub(crate) forbidden: Vec<(Arc<Subscription>, Forbidden)>,
 }
 
 /// What the filters of a Subscription say about an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Said {
     Verdict(Verdict),
+    /// Their Producer forbids that they get the event.
+    Forbidden(Forbidden),
     /// To find out would take too long.
     TooExpensive,
 }
 
-/// Evaluates the filters of Subscriptions whose patterns select the event, as far as that is done quickly.
+/// Evaluates the filters of Subscriptions whose patterns select the event, as far as that is done quickly. The Producer's
+/// come first: of what they forbid, a Subscription's filters see nothing.
 pub(crate) fn sift(selected: Vec<Arc<Subscription>>, variables: &Variables<'_>) -> Sifted {
     let mut sifted = Sifted::default();
-    if selected.iter().all(|subscription| subscription.filters.is_empty()) {
+    if !selected.iter().any(|subscription| subscription.is_sifted()) {
         sifted.wanted = selected;
         return sifted;
     }
-    let cost: Cost = selected.iter().map(|subscription| subscription.filters.cost(variables)).sum();
-    for subscription in selected {
-        if subscription.filters.is_empty() {
-            sifted.wanted.push(subscription);
-        } else if cost > QUICK {
-            sifted.unsure.push(subscription);
-        } else {
-            match subscription.passes(variables) {
-                Verdict::Matches => sifted.wanted.push(subscription),
-                verdict => sifted.out.push((subscription, verdict)),
-            }
+    let groups = Groups::of(&selected);
+    if groups.cost(variables) > QUICK {
+        (sifted.unsure, sifted.wanted) = selected.into_iter().partition(|subscription| subscription.is_sifted());
+        return sifted;
+    }
+    let said: Vec<_> = groups.with_views(variables, |judge| (0..selected.len()).map(judge).collect());
+    for (subscription, said) in selected.into_iter().zip(said) {
+        match said {
+            Ok(Verdict::Matches) => sifted.wanted.push(subscription),
+            Ok(verdict) => sifted.out.push((subscription, verdict)),
+            Err(forbidden) => sifted.forbidden.push((subscription, forbidden)),
         }
     }
     sifted
@@ -97,6 +105,10 @@ impl Deliverer {
                             queued.hold.settled(None);
                         }
                     }
+                    Said::Forbidden(forbidden) => {
+                        self.drop_forbidden(&queued.subscription, forbidden, Waiting::default());
+                        queued.hold.settled(None);
+                    }
                     Said::TooExpensive => queued.give_up(DeadLetterReason::FilterTooExpensive),
                 }
             }
@@ -105,11 +117,10 @@ impl Deliverer {
 
     /// Evaluates the filters of one Subscription.
     pub(crate) async fn evaluate(&self, subscription: &Arc<Subscription>, event: &Event) -> Result<Said, Abandoned> {
-        if let Sifted { unsure, out, .. } = sift(vec![Arc::clone(subscription)], &Variables::of(event))
-            && unsure.is_empty()
-        {
-            let verdict = out.first().map(|(_, verdict)| *verdict);
-            return Ok(Said::Verdict(verdict.unwrap_or(Verdict::Matches)));
+        let Sifted { unsure, out, forbidden, .. } = sift(vec![Arc::clone(subscription)], &Variables::of(event));
+        if unsure.is_empty() {
+            let verdict = out.first().map_or(Verdict::Matches, |(_, verdict)| *verdict);
+            return Ok(forbidden.first().map_or(Said::Verdict(verdict), |(_, forbidden)| Said::Forbidden(*forbidden)));
         }
         let (event, subscriptions) = (event.clone(), vec![Arc::clone(subscription)]);
         let turn = self.validator.fair_queue().take(&subscription.producer).await;
@@ -136,29 +147,53 @@ impl Deliverer {
     }
 }
 
-/// Evaluates the filters of all these Subscriptions for an event, the cheapest namespace first.
+/// Evaluates the filters of all these Subscriptions for an event, the cheapest namespace first. What the Producer's filters
+/// cost is not of the namespaces.
 fn evaluate(subscriptions: Vec<Arc<Subscription>>, event: &Event, mut says: impl FnMut(usize, Said)) {
     let variables = Variables::of(event);
+    let order = in_order(&subscriptions, &variables);
+    // An evaluation that panics never ends well, and is not to be tried again and again.
+    let mut said = 0;
+    let done = panics::caught(|| {
+        Groups::of(&subscriptions).with_views(&variables, |judge| {
+            for (at, is_affordable) in &order {
+                let verdict = is_affordable.then(|| panics::caught(|| judge(*at)).ok()).flatten();
+                said += 1;
+                says(
+                    *at,
+                    match verdict {
+                        Some(Ok(verdict)) => Said::Verdict(verdict),
+                        Some(Err(forbidden)) => Said::Forbidden(forbidden),
+                        None => Said::TooExpensive,
+                    },
+                );
+            }
+        });
+    });
+    if done.is_err() {
+        order[said..].iter().for_each(|(at, _)| says(*at, Said::TooExpensive));
+    }
+}
+
+/// The numbers of the Subscriptions in the order in which their filters are evaluated, each with whether its namespace may
+/// spend that much on an event.
+fn in_order(subscriptions: &[Arc<Subscription>], variables: &Variables<'_>) -> Vec<(usize, bool)> {
     let mut namespaces: BTreeMap<&str, Vec<(Cost, usize)>> = BTreeMap::new();
     for (at, subscription) in subscriptions.iter().enumerate() {
-        let cost = subscription.filters.cost(&variables);
+        let cost = subscription.filters.cost(variables);
         namespaces.entry(subscription.namespace()).or_default().push((cost, at));
     }
     let total = |costs: &Vec<(Cost, usize)>| costs.iter().map(|(cost, _)| *cost).sum::<Cost>();
     let mut namespaces: Vec<_> = namespaces.into_values().collect();
     namespaces.sort_by_key(total);
+    let mut order = Vec::with_capacity(subscriptions.len());
     for mut costs in namespaces {
         costs.sort_unstable();
         let mut spent = Cost::default();
         for (cost, at) in costs {
             spent = spent + cost;
-            if spent > OF_NAMESPACE {
-                says(at, Said::TooExpensive);
-                continue;
-            }
-            // An evaluation that panics never ends well, and is not to be tried again and again.
-            let verdict = panics::caught(|| subscriptions[at].passes(&variables));
-            says(at, verdict.map_or(Said::TooExpensive, Said::Verdict));
+            order.push((at, spent <= OF_NAMESPACE));
         }
     }
+    order
 }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use hookwright_core::delivery::outcome::{Outcome, OutcomeKind};
 use hookwright_core::delivery::postpone::Postponed;
 use hookwright_core::delivery::test_delivery::{TEST_HEADER, TestDelivery, TestResult};
+use hookwright_core::payload::NotRendered;
 use hookwright_core::record::decode;
 use hookwright_runtime::logging::chain;
 use tokio::time::Instant;
@@ -70,12 +71,21 @@ impl Deliverer {
         permit: &mut Permit<Admitted>,
     ) -> TestResult {
         let (id, started) = (test.id(), Instant::now());
-        let event = test.event(&producer.source).map(|event| subscription.renderer.render(&Arc::new(event)));
-        let Sent { outcome, cause } = match event {
-            Ok(Ok(rendered)) => self.send(subscription, rendered.event, &id, self.clock.now(), permit).await,
-            Ok(Err(_)) => Outcome::without_response(OutcomeKind::TransformFailed).into(),
-            Err(_) => Outcome::without_response(OutcomeKind::Unsignable).into(),
+        let without = |kind| Sent::from(Outcome::without_response(kind));
+        let prepared = match test.event(&producer.source) {
+            Ok(event) => self.prepare(subscription, &id, Arc::new(event), permit).await,
+            Err(_) => return self.tried(test, subscription, started, without(OutcomeKind::Unsignable)),
         };
+        let sent = match prepared {
+            Ok(attempt) => self.send(attempt, self.clock.now(), permit).await,
+            Err(NotRendered::Failed(_)) => without(OutcomeKind::TransformFailed),
+            Err(NotRendered::Forbidden(_)) => without(OutcomeKind::Forbidden),
+        };
+        self.tried(test, subscription, started, sent)
+    }
+
+    fn tried(&self, test: &TestDelivery, subscription: &Subscription, started: Instant, sent: Sent) -> TestResult {
+        let (id, Sent { outcome, cause }) = (test.id(), sent);
         let cause = cause.map(|cause| chain(&*cause));
         info!(subscription = subscription.name, %id, outcome = outcome.kind.name(), cause, "sent a test delivery");
         TestResult {

@@ -4,7 +4,7 @@ use hookwright_core::delivery::dead_letter::DeadLetterReason;
 use hookwright_e2e::{Answer, Event, Received, Signed, verify_python, workspace};
 use serde_json::{Value, json};
 
-use crate::shop::{SOON, Shop, fixed, merge, shared};
+use crate::shop::{SOON, Shop, condition, fixed, merge, shared};
 
 /// What a request says beside its signature: content type, `ce-id` and body.
 fn told(request: &Received) -> (String, String, String) {
@@ -181,6 +181,61 @@ async fn what_the_producer_withholds_is_in_no_attempt_and_in_no_dead_letter() {
     shop.world.control_plane.kubectl(&annotate).await.unwrap();
     let sent = told(&shop.requests("late", 2).await[1]).2;
     assert!(sent.contains("\"value\":\"1\"") && !sent.contains("message"), "{sent}");
+}
+
+#[tokio::test]
+async fn what_the_producer_forbids_is_dropped_at_each_attempt_and_counted() {
+    let (shop, _machine) = shared().await;
+    shop.receiver.fail_first("/waits", 1, Answer::status(500));
+    let late = shop.subscription("late", &["a"], json!({ "suspend": true }));
+    shop.world.control_plane.apply_json(&late).await.unwrap();
+    shop.world.wait_ready(&shop.namespace, "subscriptions", "late").await.unwrap();
+    shop.subscribe("waits", &["a"], fixed("10s")).await;
+    let event = |kind: &str, region: &str, body: &str| shop.event(kind, body).header("ce-region", region);
+    shop.publish(&event("a", "us", r#"{"open":true}"#)).await;
+    shop.requests("waits", 1).await;
+
+    // From now on the event is forbidden: its retry, and what waits in the stream.
+    let policies = json!([
+        { "from": "All", "filters": [{ "exact": { "region": "eu" } }] },
+        { "from": "Same", "filters": [{ "jmespath": "data.open" }], "exclude": ["/open"] },
+    ]);
+    edit(&shop, "hprod", "orders", json!({ "payloadPolicies": policies })).await;
+    let applies = |status: &Value| status["effectivePayload"]["producerPolicy"] == true;
+    shop.status("late", "the policy to apply", applies).await;
+    edit(&shop, "hsub", "late", json!({ "suspend": false })).await;
+    let forbidden = |number: i64| move |status: &Value| status["delivery"]["forbidden"] == number;
+    for name in ["waits", "late"] {
+        let status = shop.status(name, "one to be forbidden", forbidden(1)).await;
+        assert_eq!((&status["delivery"]["retrying"], &status["delivery"]["deadLettered"]), (&json!(0), &json!(0)));
+    }
+
+    // Of several events, those come that pass the filters of all policies. The Subscription's own see no others.
+    let own = json!({ "filters": [{ "cel": "region != 'eu' || !has(data.open)" }] });
+    shop.subscribe("own", &["b"], own).await;
+    for (region, body) in [("us", r#"{"open":true}"#), ("eu", r#"{"open":false}"#), ("eu", "no JSON")] {
+        shop.publish(&event("b", region, body)).await;
+    }
+    shop.publish(&event("b", "eu", r#"{"open":true,"n":1}"#)).await;
+    assert_eq!(only(&shop, "own").await.2, r#"{"n":1}"#);
+    let counted = |status: &Value| forbidden(3)(status) && status["filters"]["matched"] == 1;
+    let status = shop.status("own", "three to be forbidden", counted).await;
+    assert_eq!(status["filters"]["failed"], 0, "{status}");
+    assert_eq!((shop.receiver.count("/waits"), shop.receiver.count("/late")), (1, 0));
+
+    // A test is an attempt, too.
+    let annotate = ["annotate", "-n", &shop.namespace, "hsub/own", "hookwright.dev/send-test=1"];
+    shop.world.control_plane.kubectl(&annotate).await.unwrap();
+    let tested = |status: &Value| status["lastTest"]["outcome"] == "Forbidden";
+    shop.status("own", "the test to be forbidden", tested).await;
+    assert_eq!(shop.receiver.count("/own"), 1);
+
+    // A policy that can't be used is its owner's to mend, and meanwhile nothing is sent.
+    let broken = json!([{ "from": "All", "filters": [{ "sql": "region =" }] }]);
+    edit(&shop, "hprod", "orders", json!({ "payloadPolicies": broken })).await;
+    let refused = |status: &Value| condition(status, "ResolvedRefs")["reason"] == "ProducerNotReady";
+    let status = shop.status("own", "the policy to be refused", refused).await;
+    assert!(!status.to_string().contains("region"), "{status}");
 }
 
 /// The documents of an example's file.

@@ -1,6 +1,6 @@
 //! Operator and dispatchers of different releases, side by side.
 
-use hookwright_e2e::{Dispatcher, Options, World, wait_for};
+use hookwright_e2e::{Dispatcher, Event, Options, World, wait_for};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
@@ -27,13 +27,36 @@ async fn goes_on(shop: &Shop<'_>) {
     shop.receiver.wait_count("/all", before + 100, SOON).await.unwrap();
 }
 
+/// Edits what the Producer `guarded` withholds, waits until nothing is sent to its Subscription, and publishes.
+async fn guard(shop: &Shop<'_>) {
+    let policies = json!([{ "from": "All", "exclude": ["/secret"], "filters": [{ "exact": { "region": "eu" } }] }]);
+    let patch = json!({ "spec": { "payloadPolicies": policies } }).to_string();
+    let edit = ["patch", "-n", &shop.namespace, "producers.hookwright.dev/guarded", "--type=merge", "-p", &patch];
+    shop.world.control_plane.kubectl(&edit).await.unwrap();
+    let rests = |status: &Value| {
+        condition(status, "Delivering")["status"] == "False" && status["effectivePayload"]["producerPolicy"] == true
+    };
+    shop.status("guarded", "nothing to be sent", rests).await;
+    publish_guarded(shop).await;
+}
+
+/// Publishes an event that the policy permits, and one that it forbids.
+async fn publish_guarded(shop: &Shop<'_>) {
+    for region in ["us", "eu"] {
+        let event = Event::new(format!("{}.guarded.a", shop.namespace), r#"{"open":1,"secret":"hush"}"#);
+        shop.publish(&event.header("ce-region", region)).await;
+    }
+}
+
 #[tokio::test]
 async fn a_record_that_an_older_dispatcher_can_not_read_waits_for_it_and_a_later_one_loses_nothing() {
     let _machine = beside().await;
-    let older = json!({ "environment": { "HOOKWRIGHT_TEST_LACKS": FEATURE } });
+    let older = json!({ "environment": { "HOOKWRIGHT_TEST_LACKS": format!("{FEATURE},PayloadPolicyFilters") } });
     let world = World::start(Options { dispatcher: older, ..Options::default() }).await.unwrap();
     let shop = Shop::open(&world, json!({})).await;
     shop.subscribe("all", &[">"], json!({})).await;
+    shop.produce("guarded", "guarded", json!({})).await;
+    shop.subscribe("guarded", &[">"], json!({ "producerRef": { "name": "guarded" } })).await;
     let (stop, older) = (CancellationToken::new(), &world.dispatchers[0]);
     let upgrade = async {
         // The operator first: the former record stays.
@@ -43,12 +66,15 @@ async fn a_record_that_an_older_dispatcher_can_not_read_waits_for_it_and_a_later
         world.control_plane.kubectl(&edit).await.unwrap();
         programmed(&shop, "Unknown", "WaitingForDispatchers").await;
         goes_on(&shop).await;
+        guard(&shop).await;
         let newer = Dispatcher::spawn(world.folder(), "newer", &world.nats, &world.sealing, &json!({})).unwrap();
         newer.wait_ready(SOON).await.unwrap();
         goes_on(&shop).await;
+        assert_eq!(shop.receiver.count("/guarded"), 0, "an older dispatcher is alive");
         assert!(older.terminate().await.unwrap().success());
         programmed(&shop, "True", "Programmed").await;
         goes_on(&shop).await;
+        assert_eq!(shop.requests("guarded", 1).await[0].body, r#"{"open":1}"#);
         // Dispatchers are rolled back: the older one takes nothing that it can't read.
         older.restart().unwrap();
         wait_for("the older dispatcher to meet the record", SOON, async || {
@@ -59,6 +85,8 @@ async fn a_record_that_an_older_dispatcher_can_not_read_waits_for_it_and_a_later
         .await
         .unwrap();
         goes_on(&shop).await;
+        publish_guarded(&shop).await;
+        assert_eq!(shop.requests("guarded", 2).await[1].body, r#"{"open":1}"#);
         assert!(newer.terminate().await.unwrap().success());
         programmed(&shop, "False", "Unserved").await;
         newer.restart().unwrap();

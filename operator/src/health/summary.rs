@@ -205,6 +205,8 @@ fn delivery(before: Option<&DeliveryStatus>, summary: &Summary) -> DeliveryStatu
         retrying: count(summary.retrying),
         waiting: Some(count(summary.waiting)).filter(|waiting| *waiting > 0),
         dead_lettered: up(summary.dead_lettered, |old| old.dead_lettered),
+        forbidden: Some(up(summary.forbidden, |old| old.forbidden.unwrap_or_default()))
+            .filter(|forbidden| *forbidden > 0),
         behind: None,
         missed: None,
         skipped: None,

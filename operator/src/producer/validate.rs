@@ -12,6 +12,7 @@ use hookwright_crds::{
 };
 use kube::{Resource, ResourceExt};
 
+use crate::payload_policies;
 use crate::quotas::Quota;
 use crate::refusal::Refusal;
 use crate::tenancy::{Tenancy, is_stream_name, is_subject};
@@ -63,6 +64,7 @@ pub(crate) fn validate(
     tenancy: &Tenancy,
     quota: &Quota,
 ) -> Result<ValidatedProducer, Refusal> {
+    payload_policies::check(producer.spec.payload_policies.as_ref())?;
     let namespace = producer.namespace().unwrap_or_default();
     let default = Stream::default();
     let stream = producer.spec.stream.as_ref().unwrap_or(&default);

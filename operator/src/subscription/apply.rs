@@ -89,6 +89,32 @@ pub(crate) async fn refuse(
     Ok(is_there)
 }
 
+/// Writes into the record, if there is one, what the Producer withholds by now, though nothing else of it can be made. If
+/// that isn't known or has to wait for the dispatchers, URL and secrets go.
+pub(crate) async fn withhold(
+    uid: &SubscriptionUid,
+    producer: &FoundProducer,
+    subscription: &Subscription,
+    ctx: &Context,
+) -> Result<(), ReconcileError> {
+    let key = ConfigKey::Subscription(producer.uid.clone(), uid.clone()).to_string();
+    let records = ctx.records(subscription);
+    let is_done = match &producer.payload_policy {
+        Err(_) => false,
+        Ok(policy) => {
+            let withheld = records.put(&key, |found| {
+                let old = flow::read(found).filter(|old| old.payload_policy != *policy);
+                Ok(old.map(|old| SubscriptionRecord { payload_policy: policy.clone(), ..old }))
+            });
+            withheld.await?.waits.is_none()
+        }
+    };
+    if !is_done {
+        refuse(uid, producer, None, subscription, ctx).await?;
+    }
+    Ok(())
+}
+
 /// Removes the record, under whichever Producer it is, so that dispatchers stop at once.
 pub(crate) async fn withdraw(
     uid: &SubscriptionUid,

@@ -183,7 +183,7 @@ mod tests {
         assert_eq!(destination.url, "https://example.com/");
         assert_eq!(destination.signing, [Secret::new(WHSEC.into())]);
         assert_eq!(destination.headers[1].value, HeaderValue::Secret(Secret::new("Bearer hush".into())));
-        let withheld = PayloadPolicy { exclude: vec![Pointer::parse("/a").unwrap()] };
+        let withheld = PayloadPolicy { exclude: vec![Pointer::parse("/a").unwrap()], filters: Vec::new() };
         fetched.producer.as_mut().unwrap().payload_policy = Ok(withheld.clone());
         let record = build(&validated(&given()).unwrap(), &fetched, &Egress::default()).unwrap();
         assert_eq!(record.payload_policy, withheld);

@@ -130,7 +130,8 @@ async fn generated(
     Ok(found)
 }
 
-async fn found(subscription: &Subscription, ctx: &Context) -> Option<FoundProducer> {
+/// Returns the Producer, if it exists and admits the Subscription's namespace.
+pub(super) async fn found(subscription: &Subscription, ctx: &Context) -> Option<FoundProducer> {
     ctx.producers.listed.wait().await;
     let producer: Arc<Producer> = ctx.producers.store.get(&subscription.producer_ref())?;
     if producer.meta().deletion_timestamp.is_some() {

@@ -2,9 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use hookwright_core::payload::{self, Mode, Payload, Pointer, Program, Transform, overlap};
+use hookwright_core::payload::{self, Mode, Payload, Program, Transform, overlap};
 use hookwright_crds::{EffectivePayload, PayloadMode, PayloadPolicy, Reason};
 
+use crate::payload_policies::{self, pointers};
 use crate::refusal::Refusal;
 
 /// Checks `spec.payload`.
@@ -43,33 +44,31 @@ fn transform(spec: &hookwright_crds::Transform) -> Result<Transform, Refusal> {
     Ok(transform)
 }
 
-fn pointers(field: &str, texts: Option<&Vec<String>>) -> Result<Vec<Pointer>, Refusal> {
-    let read = |(i, text): (usize, &String)| {
-        let invalid = |error| Refusal::new(Reason::Invalid, format!("{field}[{i}]: {error}."));
-        Pointer::parse(text).map_err(invalid)
-    };
-    texts.into_iter().flatten().enumerate().map(read).collect()
-}
-
 /// Returns what the Producer withholds from the Subscriptions of a namespace: everything that any of the policies that
-/// hold for it excludes.
+/// hold for it excludes, and all that their filters don't let through.
 ///
 /// # Errors
-/// If one of these policies can't be read. Nothing may be sent then, as nobody knows what it withholds.
+/// If one of these policies can't be read. Nothing may be sent then, as nobody knows what it withholds. What is wrong is
+/// for the Producer's owner to know.
 pub(super) fn policy(
     policies: &[PayloadPolicy],
     is_own: bool,
     labels: Option<&BTreeMap<String, String>>,
 ) -> Result<payload::PayloadPolicy, Refusal> {
-    let mut exclude = BTreeSet::new();
+    let (mut exclude, mut filters) = (BTreeSet::new(), Vec::new());
     for (i, policy) in policies.iter().enumerate().filter(|(_, policy)| policy.holds(is_own, labels)) {
-        let read = pointers(&format!("payloadPolicies[{i}].exclude"), Some(&policy.exclude)).map_err(|refusal| {
-            let message = format!("The Producer's payload policies can't be applied: {}", refusal.message);
-            Refusal::new(Reason::ProducerNotReady, message)
-        })?;
-        exclude.extend(read);
+        let Ok((fields, more)) = payload_policies::policy(i, policy) else {
+            let message = "The Producer's payload policies can't be applied; its status says why.";
+            return Err(Refusal::new(Reason::ProducerNotReady, message));
+        };
+        exclude.extend(fields);
+        more.into_iter().for_each(|filter| {
+            if !filters.contains(&filter) {
+                filters.push(filter)
+            }
+        });
     }
-    Ok(payload::PayloadPolicy { exclude: exclude.into_iter().collect() })
+    Ok(payload::PayloadPolicy { exclude: exclude.into_iter().collect(), filters })
 }
 
 /// Returns what status shows. It doesn't tell which fields the Producer withholds.
@@ -97,10 +96,7 @@ mod tests {
             (json!({ "transform": {} }), Some("exactly one of template, jmespath and cel")),
             (json!({ "transform": { "template": "a", "cel": "a" } }), Some("exactly one of")),
             (json!({ "transform": { "jmespath": "{a: data.id}" } }), None),
-            (
-                json!({ "transform": { "jmespath": "{a: data.}" } }),
-                Some("payload.transform.jmespath: "),
-            ),
+            (json!({ "transform": { "jmespath": "{a: data.}" } }), Some("payload.transform.jmespath: ")),
             (json!({ "transform": { "cel": "{'a': data." } }), Some(", at line 1, column ")),
             (json!({ "transform": { "template": "\n{{ data." } }), Some("payload.transform.template, line 2: ")),
             (
@@ -128,7 +124,9 @@ mod tests {
         let red =
             json!({ "from": "Selector", "selector": { "matchLabels": { "team": "red" } }, "exclude": ["/b", "/a"] });
         let all = json!({ "from": "All", "exclude": ["/c", "/a"] });
-        let own = json!({ "from": "Same", "exclude": ["/d"] });
+        let eu = json!({ "exact": { "region": "eu" } });
+        let own = json!({ "from": "Same", "exclude": ["/d"], "filters": [eu] });
+        let more = json!({ "from": "All", "filters": [{ "sql": "TRUE" }, eu] });
         let broken = json!({ "from": "Same", "exclude": ["d"] });
         let exclude = |policies, is_own| {
             let policy = of(policies, is_own)?;
@@ -138,6 +136,9 @@ mod tests {
         assert_eq!(exclude(json!([own]), false).unwrap(), [""; 0]);
         assert_eq!(exclude(json!([own]), true).unwrap(), ["/d"]);
         assert_eq!(exclude(json!([broken.clone()]), false).unwrap(), [""; 0]);
-        assert!(exclude(json!([broken]), true).unwrap_err().message.contains("payloadPolicies[0].exclude[0]"));
+        assert_eq!(of(json!([own, more, own]), true).unwrap().filters.len(), 2, "each filter once");
+        assert_eq!(of(json!([own]), false).unwrap().filters, []);
+        let refused = exclude(json!([broken]), true).unwrap_err().message;
+        assert!(!refused.contains("exclude") && !refused.contains("\"d\""), "{refused}");
     }
 }

@@ -20,6 +20,8 @@ pub struct Summary {
     pub waiting: u64,
     /// Deliveries that were given up.
     pub dead_lettered: u64,
+    /// Deliveries that a policy of the Producer forbade.
+    pub forbidden: u64,
     /// The newest attempt.
     pub last_attempt: Option<LastAttempt>,
     /// When the next waiting delivery is due.
@@ -51,6 +53,7 @@ impl Summary {
             retrying: parked - waiting,
             waiting,
             dead_lettered: all.tally.dead_lettered,
+            forbidden: all.tally.forbidden,
             next_attempt: all.next_attempt.filter(|_| waits),
             oldest_pending: all.oldest_pending.map(|pending| pending.since).filter(|_| waits),
             signs: Signs {

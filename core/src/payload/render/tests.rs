@@ -30,11 +30,20 @@ fn payload(spec: Value) -> Payload {
 }
 
 fn policy(exclude: &[&str]) -> PayloadPolicy {
-    PayloadPolicy { exclude: exclude.iter().map(|text| Pointer::parse(text).unwrap()).collect() }
+    let exclude = exclude.iter().map(|text| Pointer::parse(text).unwrap()).collect();
+    PayloadPolicy { exclude, filters: Vec::new() }
 }
 
 fn renderer(spec: Value, withheld: &[&str]) -> Renderer {
-    Renderer::new(&payload(spec), &policy(withheld), Vec::new()).unwrap()
+    Renderer::new(&payload(spec), policy(withheld), Vec::new()).unwrap()
+}
+
+/// Why the webhook can't be made.
+fn failed(renderer: &Renderer, event: &Arc<Event>) -> RenderFailure {
+    match renderer.render(event) {
+        Err(NotRendered::Failed(failure)) => failure,
+        other => panic!("{other:?}"),
+    }
 }
 
 /// Content type, `ce-*` headers and body.
@@ -204,7 +213,7 @@ fn what_no_mode_can_be_made_of() {
         (structured(r#"{"type":"t","datacontenttype":"text/plain","data":"\ud800"}"#), "Binary", "NotACloudEvent"),
         (structured(&format!("{{\"type\":\"t\",{}}}", many.join(","))), "Binary", "TooManyAttributes"),
     ] {
-        let failure = renderer(json!({ "mode": mode }), &[]).render(&event).unwrap_err();
+        let failure = failed(&renderer(json!({ "mode": mode }), &[]), &event);
         assert_eq!(failure.problem.name(), want);
         assert!(renderer(json!({}), &[]).render(&event).is_ok(), "it goes out as it was published");
     }
@@ -231,7 +240,7 @@ fn a_subscription_chooses_fields() {
     let sent = renderer(json!({ "exclude": ["/a"] }), &[]).render(&ce).unwrap().event;
     let sent: Value = serde_json::from_slice(&sent.body).unwrap();
     assert_eq!((&sent["n"], &sent["data"], &sent["type"]), (&json!(5), &json!({ "d": 3 }), &json!("u")));
-    let failure = renderer(json!({ "exclude": ["/a"] }), &[]).render(&binary("text/plain", b"x")).unwrap_err();
+    let failure = failed(&renderer(json!({ "exclude": ["/a"] }), &[]), &binary("text/plain", b"x"));
     assert_eq!(failure.to_string(), "payload.exclude: NotJson: the event's data is not JSON");
 }
 
@@ -240,6 +249,7 @@ fn what_the_producer_withholds_is_nowhere() {
     let data = r#"{"open":1,"secret":"hush","list":[{"secret":"hush","x":2}]}"#;
     let encoded = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, data);
     let ce = |rest: &str| structured(&format!(r#"{{"type":"u","id":"1","source":"/s","specversion":"1.0",{rest}}}"#));
+    let twisted = r#"{"open":1,"secret":"hush","\u0073ecret":"hush","list":[{"secret":"hush","s\u0065cret":"hush"}],"list":[{"secret":"hush"}]}"#;
     let twice = ce(r#""data":{"secret":"hush"},"data":{"secret":"hush"}"#);
     let both = ce(&format!(r#""data":{data},"data_base64":"{encoded}""#));
     let broken = published(&[("content-type", "application/cloudevents+json")], br#"{"type":"u","data":"hush"}"#);
@@ -253,6 +263,14 @@ fn what_the_producer_withholds_is_nowhere() {
             false,
         ),
         ("an odd member", ce(&format!(r#""data":{data},"Data":{{"secret":"hush"}},"x":["hush"]"#)), false),
+        ("a suffix", binary("application/vnd.shop.order+json; charset=UTF-8", data.as_bytes()), false),
+        ("twice, and with escapes", binary("application/json", twisted.as_bytes()), false),
+        ("in another encoding", binary("application/json; charset=utf-16", data.as_bytes()), true),
+        (
+            "compressed",
+            published(&[("content-type", "application/json"), ("content-encoding", "gzip")], data.as_bytes()),
+            true,
+        ),
         ("text", binary("text/plain", data.as_bytes()), true),
         ("bytes", binary("application/octet-stream", data.as_bytes()), true),
         ("no JSON", binary("application/json", b"{\"secret\":\"hush\""), true),
@@ -269,6 +287,8 @@ fn what_the_producer_withholds_is_nowhere() {
             json!({ "include": ["/secret", "/list/0/secret"] }),
             json!({ "exclude": ["/open"] }),
             json!({ "transform": { "program": { "template": "[{{ data }}, {{ data }}]" } } }),
+            json!({ "transform": { "program": { "jmespath": "{a: @, b: data, c: to_string(@), d: data.secret, e: data.*}" } } }),
+            json!({ "transform": { "program": { "cel": "{'a': data, 'b': [type, data]}" } } }),
         ] {
             let renderer = renderer(spec.clone(), &["/secret", "/list/0/secret"]);
             let rendered = renderer.render(&event).unwrap();
@@ -288,6 +308,60 @@ fn what_the_producer_withholds_is_nowhere() {
     assert!(renderer(json!({}), &[]).redacted(&binary("text/plain", b"x")).is_none());
 }
 
+/// What is withheld can't be guessed either: nothing of a Subscription's tells one secret from another.
+#[test]
+fn no_dialect_tells_one_secret_from_another() {
+    let event = |secret: &str| {
+        let data = format!(r#"{{"open":1,"secret":{secret},"list":[{{"secret":{secret}}}]}}"#);
+        [
+            binary("application/json", data.as_bytes()),
+            structured(&format!(r#"{{"type":"t","id":"1","source":"/s","specversion":"1.0","data":{data}}}"#)),
+        ]
+    };
+    let events = event("\"hush\"").into_iter().zip(event("[1,2]"));
+    let headers =
+        ["datacontenttype", "secret", "data"].map(|name| (HeaderName::from_static("x-secret"), name.to_owned()));
+    for (one, other) in events {
+        for filter in [
+            json!({ "exact": { "secret": "hush" } }),
+            json!({ "prefix": { "secret": "h" } }),
+            json!({ "not": { "suffix": { "secret": "h" } } }),
+            json!({ "sql": "EXISTS secret" }),
+            json!({ "jmespath": "data.secret == 'hush'" }),
+            json!({ "jmespath": "contains(to_string(@), 'hush')" }),
+            json!({ "jmespath": "length(data.list[0]) == `0`" }),
+            json!({ "cel": "has(data.secret)" }),
+            json!({ "cel": "data.secret == 'hush'" }),
+            json!({ "not": { "cel": "data.list.exists(e, size(e) > 0)" } }),
+        ] {
+            let filters = Filters::compile(&[serde_json::from_value(filter.clone()).unwrap()]).unwrap();
+            let renderer = renderer(json!({}), &["/secret", "/list/0/secret"]);
+            let said = [&one, &other].map(|event| {
+                let redacted = renderer.redacted(event).unwrap();
+                filters.evaluate(&Variables::of(&redacted))
+            });
+            assert_eq!(said[0], said[1], "{filter}");
+        }
+        for spec in [
+            json!({ "mode": "Structured", "include": ["/secret", "/list"] }),
+            json!({ "mode": "Envelope", "exclude": ["/open"] }),
+            json!({ "transform": { "program": { "template": "{{ data.secret | default('none') }} {{ data }}" } } }),
+            json!({ "transform": { "program": { "template": "{{ 1 if data.secret else 2 }}" } } }),
+            json!({ "transform": { "program": { "jmespath": "{a: data.secret, b: length(data.list[0]), c: @}" } } }),
+            json!({ "transform": { "program": { "jmespath": "length(data.secret)" } } }),
+            json!({ "transform": { "program": { "cel": "data.secret" } } }),
+            json!({ "transform": { "program": { "cel": "[has(data.secret), data.list]" } } }),
+        ] {
+            let policy = policy(&["/secret", "/list/0/secret"]);
+            let renderer = Renderer::new(&payload(spec.clone()), policy, headers.to_vec()).unwrap();
+            let told = [&one, &other].map(|event| {
+                renderer.render(event).map(|rendered| (rendered.event.headers.clone(), rendered.event.body.clone()))
+            });
+            assert_eq!(told[0], told[1], "{spec}");
+        }
+    }
+}
+
 #[test]
 fn headers_from_attributes() {
     let headers = [("x-tenant", "tenantid"), ("x-none", "nothing"), ("x-id", "id"), ("x-type", "datacontenttype")];
@@ -297,7 +371,7 @@ fn headers_from_attributes() {
         for mode in
             [json!({}), json!({ "mode": "Binary" }), json!({ "mode": "Structured" }), json!({ "mode": "Envelope" })]
         {
-            let renderer = Renderer::new(&payload(mode.clone()), &PayloadPolicy::default(), headers.to_vec()).unwrap();
+            let renderer = Renderer::new(&payload(mode.clone()), PayloadPolicy::default(), headers.to_vec()).unwrap();
             let sent = renderer.render(&event).unwrap().event;
             let header = |name: &str| sent.headers.get(name).map(|value| value.to_str().unwrap());
             assert_eq!(
@@ -343,6 +417,38 @@ fn a_transform_makes_the_data_of_each_mode() {
         ("{{ data.id }},", json!([]), "payload.transform.template: ResultNotJson: the result is not JSON"),
     ] {
         let spec = json!({ "exclude": exclude, "transform": { "program": { "template": template } } });
-        assert_eq!(renderer(spec, &[]).render(&event).unwrap_err().to_string(), want);
+        assert_eq!(failed(&renderer(spec, &[]), &event).to_string(), want);
     }
+}
+
+#[test]
+fn filters_of_the_producer_look_at_the_whole_event_and_let_through_what_passes_them_all() {
+    let event = binary("application/json", br#"{"id":7,"secret":"hush"}"#);
+    let ce = structured(
+        r#"{"type":"t","id":"1","source":"/s","specversion":"1.0","tenantid":"acme","data":{"secret":"hush"}}"#,
+    );
+    let text = binary("text/plain", b"x");
+    for (filters, event, want) in [
+        (json!([{ "exact": { "tenantid": "acme" } }]), &event, Ok(())),
+        (json!([{ "exact": { "tenantid": "acme" } }, { "sql": "tenantid = 'other'" }]), &event, Err(false)),
+        (json!([{ "jmespath": "data.secret == 'hush'" }]), &event, Ok(())),
+        (json!([{ "cel": "data.secret == 'hush'" }, { "prefix": { "source": "/s" } }]), &ce, Ok(())),
+        (json!([{ "cel": "data.secret != 'hush'" }]), &ce, Err(false)),
+        (json!([{ "not": { "jmespath": "data.secret == 'hush'" } }]), &event, Err(false)),
+        (json!([{ "jmespath": "data.secret == 'hush'" }]), &text, Err(true)),
+        (json!([{ "not": { "jmespath": "data.secret == 'hush'" } }]), &text, Err(true)),
+    ] {
+        let policy =
+            PayloadPolicy { filters: serde_json::from_value(filters.clone()).unwrap(), ..policy(&["/secret"]) };
+        let renderer = Renderer::new(&Payload::default(), policy, Vec::new()).unwrap();
+        let rendered = renderer.render(event).map(drop);
+        let want = want.map_err(|failed| NotRendered::Forbidden(Forbidden { failed }));
+        assert_eq!(rendered, want, "{filters}");
+    }
+    let large = binary("application/json", format!("[{}0]", "0,".repeat(200_000)).as_bytes());
+    let filters = serde_json::from_value(json!([{ "cel": "data.exists(a, data.exists(b, a != b))" }])).unwrap();
+    let policy = PayloadPolicy { filters, ..PayloadPolicy::default() };
+    let renderer = Renderer::new(&Payload::default(), policy, Vec::new()).unwrap();
+    assert_eq!(renderer.render(&large).unwrap_err(), NotRendered::Forbidden(Forbidden { failed: true }));
+    assert!(renderer.is_costly(&large));
 }

@@ -70,6 +70,14 @@ impl Filters {
             let (place, problem) = ("filters".to_owned(), Problem::Count(filters.len()));
             return Err(InvalidFilter { place, problem });
         }
+        Self::compile_all(filters)
+    }
+
+    /// Compiles the filters of several lists, each of which is short enough by itself.
+    ///
+    /// # Errors
+    /// If one of them doesn't compile, or is beyond a bound.
+    pub fn compile_all(filters: &[Filter]) -> Result<Self, InvalidFilter> {
         let entries = filters.iter().enumerate().map(|(i, filter)| compile(filter, &format!("filters[{i}]"), 1));
         Ok(Self { entries: entries.collect::<Result<_, _>>()? })
     }

@@ -1,15 +1,19 @@
 //! Which events the Subscription selects: event types, versions and filters.
 
 use hookwright_core::event::event_type::EventTypePattern;
-use hookwright_core::select::filter::{Filter, Filters};
 use hookwright_core::select::{Selection, TypeVersion};
-use hookwright_crds::{EventTypeSelector, Reason, Subscription};
+use hookwright_crds::{EventTypeSelector, Subscription};
 
 use super::invalid;
+use crate::payload_policies::filters;
 use crate::refusal::Refusal;
 
 pub(super) fn select(subscription: &Subscription) -> Result<Selection, Refusal> {
-    let mut select = Selection { event_types: Vec::new(), versions: Vec::new(), filters: filters(subscription)? };
+    let mut select = Selection {
+        event_types: Vec::new(),
+        versions: Vec::new(),
+        filters: filters("", subscription.spec.filters.as_ref())?,
+    };
     let Some(selectors) = &subscription.spec.event_types else {
         return Ok(Selection { event_types: vec![EventTypePattern::all()], ..select });
     };
@@ -26,25 +30,12 @@ pub(super) fn select(subscription: &Subscription) -> Result<Selection, Refusal> 
     if selectors.is_empty() { Err(invalid("eventTypes is empty.")) } else { Ok(select) }
 }
 
-/// Compiles the filters as dispatchers do, so that they can compile what is accepted here.
-fn filters(subscription: &Subscription) -> Result<Vec<Filter>, Refusal> {
-    let mut filters = Vec::new();
-    for (i, filter) in subscription.spec.filters.iter().flatten().enumerate() {
-        let one = || invalid(&format!("filters[{i}] must have exactly one dialect, and so must each filter in it."));
-        filters.push(filter.read().ok_or_else(one)?);
-    }
-    match Filters::compile(&filters) {
-        Ok(_) => Ok(filters),
-        Err(error) => Err(Refusal::new(Reason::InvalidFilter, error.to_string())),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::{Value, json};
 
     use super::super::tests::validated;
-    use super::*;
+    use hookwright_crds::Reason;
 
     #[test]
     fn a_filter_that_does_not_compile_says_where() {

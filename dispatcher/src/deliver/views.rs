@@ -1,0 +1,76 @@
+//! An event as Subscriptions may see it: by what their Producer withholds. Those that share a policy share what was made
+//! for it, so that the event is not taken apart and judged for each of them.
+
+use std::sync::Arc;
+
+use hookwright_core::event::Event;
+use hookwright_core::expression::{Cost, Variables};
+use hookwright_core::payload::{Forbidden, Renderer};
+use hookwright_core::select::filter::Verdict;
+
+use crate::config::subscription::Subscription;
+
+/// Some Subscriptions, by their policies.
+pub(super) struct Groups<'s> {
+    subscriptions: &'s [Arc<Subscription>],
+    /// The number of the group of each Subscription.
+    of: Vec<usize>,
+    groups: Vec<Group<'s>>,
+}
+
+struct Group<'s> {
+    renderer: &'s Renderer,
+    /// Whether one of its Subscriptions has filters.
+    looks: bool,
+}
+
+/// An event as the Subscriptions of a group may see it.
+struct View {
+    permitted: Result<(), Forbidden>,
+    /// The event without the withheld fields; `None` if it is seen as it is, or not looked at.
+    redacted: Option<Event>,
+}
+
+impl<'s> Groups<'s> {
+    pub(super) fn of(subscriptions: &'s [Arc<Subscription>]) -> Self {
+        let (mut of, mut groups) = (Vec::with_capacity(subscriptions.len()), Vec::<Group<'s>>::new());
+        for subscription in subscriptions {
+            let (renderer, looks) = (&subscription.renderer, !subscription.filters.is_empty());
+            let known = groups.iter().position(|group| group.renderer.shares_policy(renderer));
+            of.push(known.unwrap_or(groups.len()));
+            match known {
+                Some(at) => groups[at].looks |= looks,
+                None => groups.push(Group { renderer, looks }),
+            }
+        }
+        Self { subscriptions, of, groups }
+    }
+
+    /// The cost of all filters: each policy's once, and those of each Subscription.
+    pub(super) fn cost(&self, variables: &Variables<'_>) -> Cost {
+        let policies: Cost = self.groups.iter().map(|group| group.renderer.cost_of_policy(variables)).sum();
+        policies + self.subscriptions.iter().map(|subscription| subscription.filters.cost(variables)).sum()
+    }
+
+    /// Calls `judge` with what judges a Subscription by its number: whether the Producer permits the event and, if so,
+    /// what the Subscription's filters say.
+    pub(super) fn with_views<T>(
+        &self,
+        whole: &Variables<'_>,
+        judge: impl FnOnce(&dyn Fn(usize) -> Result<Verdict, Forbidden>) -> T,
+    ) -> T {
+        let view = |group: &Group<'_>| {
+            let permitted = group.renderer.permits(whole);
+            let looks = group.looks && permitted.is_ok();
+            View { permitted, redacted: looks.then(|| group.renderer.redacted(whole.event())).flatten() }
+        };
+        let views: Vec<View> = self.groups.iter().map(view).collect();
+        let redacted: Vec<Option<Variables<'_>>> =
+            views.iter().map(|view| view.redacted.as_ref().map(Variables::of)).collect();
+        judge(&|at| {
+            let group = self.of[at];
+            views[group].permitted?;
+            Ok(self.subscriptions[at].filters.evaluate(redacted[group].as_ref().unwrap_or(whole)))
+        })
+    }
+}
