@@ -1,5 +1,6 @@
 //! Outcomes of attempts.
 
+use jiff::fmt::rfc2822::DateTimeParser;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
@@ -160,16 +161,25 @@ pub struct AttemptRecord {
     pub http_status: Option<u16>,
 }
 
+/// The most parts of a `Retry-After` that are read.
+const MAX_PARTS: usize = 16;
+
 /// Reads the value of `Retry-After`: an HTTP date, or a number of seconds from `now` (RFC 9110, 10.2.3). Fractions of
-/// seconds and lists occur, too; of a list, the latest time counts. `None` for anything else.
+/// seconds, dates in the forms of e-mail and of RFC 3339, and lists occur, too; of a list, the latest time counts. `None`
+/// for anything else.
 #[must_use]
 pub fn parse_retry_after(value: &str, now: Timestamp) -> Option<Timestamp> {
-    let value = value.trim();
-    if let Some(date) = httpdate::parse_http_date(value).ok().and_then(|date| Timestamp::try_from(date).ok()) {
-        return Some(date);
-    }
-    let latest = value.split(',').filter_map(|item| seconds(item.trim())).max()?;
-    Some(now.checked_add(latest).unwrap_or(Timestamp::MAX))
+    let parts: Vec<&str> = value.split(',').take(MAX_PARTS).map(str::trim).collect();
+    let from_now = |wait: SignedDuration| now.checked_add(wait).unwrap_or(Timestamp::MAX);
+    let alone = parts.iter().filter_map(|part| seconds(part).map(from_now).or_else(|| date(part)));
+    // A date may have a comma in it.
+    let joined = parts.windows(2).filter_map(|pair| date(&pair.join(", ")));
+    alone.chain(joined).max()
+}
+
+fn date(text: &str) -> Option<Timestamp> {
+    let http = httpdate::parse_http_date(text).ok().and_then(|date| Timestamp::try_from(date).ok());
+    http.or_else(|| DateTimeParser::new().parse_timestamp(text).ok()).or_else(|| text.parse().ok())
 }
 
 /// Reads a number of seconds, rounded up to whole ones.
@@ -220,6 +230,12 @@ mod tests {
             ("7.", Some("2026-01-01T00:00:07Z")),
             ("7, 2", Some("2026-01-01T00:00:07Z")),
             ("soon, 2,7.5 ", Some("2026-01-01T00:00:08Z")),
+            ("Thu, 01 Jan 2026 01:00:00 GMT, 120", Some("2026-01-01T01:00:00Z")),
+            ("7200,Thu, 01 Jan 2026 01:00:00 GMT", Some("2026-01-01T02:00:00Z")),
+            ("Thu, 01 Jan 2026 01:00:00 GMT, Thu, 01 Jan 2026 03:00:00 GMT", Some("2026-01-01T03:00:00Z")),
+            ("Thu Jan  1 01:00:00 2026", Some("2026-01-01T01:00:00Z")),
+            ("Thu, 1 Jan 2026 02:00:00 +0100", Some("2026-01-01T01:00:00Z")),
+            ("2026-01-01T01:00:00Z", Some("2026-01-01T01:00:00Z")),
             (".5", None),
             ("7s", None),
             ("+7", None),

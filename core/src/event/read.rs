@@ -12,6 +12,7 @@
 use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use jiff::Timestamp;
+use jiff::civil::DateTime;
 
 use crate::event::attributes::{self, Attributes, attribute_value};
 use crate::event::event_type::{self, EventTypeRule, EventTypeSource};
@@ -230,7 +231,7 @@ fn write_attributes(
     Ok(())
 }
 
-/// Whether a text is a time by RFC 3339. The parser takes more forms than that.
+/// Whether a text is a time by RFC 3339. A parser of times would take other forms, too, and fewer years and digits.
 fn is_time(text: &str) -> bool {
     let shape = |(at, byte): (usize, u8)| match at {
         4 | 7 => byte == b'-',
@@ -238,10 +239,26 @@ fn is_time(text: &str) -> bool {
         13 | 16 => byte == b':',
         _ => byte.is_ascii_digit(),
     };
-    text.len() > 19
-        && text.bytes().take(19).enumerate().all(shape)
-        && !text.contains('[')
-        && text.parse::<Timestamp>().is_ok()
+    let Some((moment, rest)) = text.split_at_checked(19) else { return false };
+    let offset = match rest.strip_prefix('.') {
+        Some(digits) if digits.starts_with(|char: char| char.is_ascii_digit()) => {
+            digits.trim_start_matches(|char: char| char.is_ascii_digit())
+        }
+        Some(_) => return false,
+        None => rest,
+    };
+    moment.bytes().enumerate().all(shape) && moment.parse::<DateTime>().is_ok() && is_offset(offset)
+}
+
+fn is_offset(text: &str) -> bool {
+    let two = |text: &str, most: u8| {
+        text.bytes().all(|byte| byte.is_ascii_digit()) && text.parse::<u8>().is_ok_and(|number| number <= most)
+    };
+    let numeric = || {
+        let (hours, minutes) = text.strip_prefix(['+', '-'])?.split_once(':')?;
+        (text.len() == 6 && hours.len() == 2).then(|| two(hours, 23) && two(minutes, 59))
+    };
+    text.eq_ignore_ascii_case("z") || numeric() == Some(true)
 }
 
 /// The content type of a body that was published without one: JSON, if the body begins like a JSON object, array or

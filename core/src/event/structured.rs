@@ -6,6 +6,7 @@ use std::fmt;
 use serde::Deserializer as _;
 use serde::de::{Error, IgnoredAny, MapAccess, Visitor};
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 use crate::event::malformed::Malformed;
 
@@ -50,8 +51,9 @@ impl<'de> Visitor<'de> for TypeAlone {
 
     fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<Option<Value>, A::Error> {
         let mut found = None;
-        while let Some(name) = object.next_key::<String>()? {
-            if name != "type" {
+        while let Some(name) = object.next_key::<&RawValue>()? {
+            // A name that is not Unicode is another one.
+            if !serde_json::from_str::<String>(name.get()).is_ok_and(|name| name == "type") {
                 object.next_value::<IgnoredAny>()?;
             } else if found.replace(object.next_value()?).is_some() {
                 return Err(A::Error::custom("two types"));
@@ -77,6 +79,7 @@ mod tests {
             (r#"{"data":"\u0000","n":1e999,"type":"t"}"#, Ok(Some("t"))),
             (&deep, Ok(Some("t"))),
             ("\u{feff}{\"type\":\"t\"}", Ok(Some("t"))),
+            (r#"{"\ud83d":1,"type":"t"}"#, Ok(Some("t"))),
             (r#"{"data":1,"data":2,"type":"t"}"#, Ok(Some("t"))),
             // The type is absent, null, or not a text.
             ("{}", Ok(None)),

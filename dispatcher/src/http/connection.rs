@@ -15,7 +15,8 @@ use tokio_rustls::client::TlsStream;
 use crate::http::request::Request;
 use crate::http::response::Reader;
 
-/// How long the rest of a response may take once its head was read. A longer one closes the connection.
+/// How long the rest of a response may take once its head was read, or the next part of a request that was accepted
+/// early. A longer one closes the connection.
 const GRACE: Duration = Duration::from_secs(1);
 /// How many bytes are read at once.
 const READ: usize = 4 << 10;
@@ -49,10 +50,13 @@ impl Connection {
     pub(crate) async fn exchange(&mut self, request: &Request, reader: &mut Reader) -> io::Result<bool> {
         let mut exchange = Exchange { stream: &mut self.stream, request, written: 0, flushed: false, failed: None };
         std::future::poll_fn(|cx| exchange.poll(cx, reader, |_, reader| reader.has_head())).await?;
-        if !exchange.has_ended(reader) {
+        while !exchange.has_ended(reader) {
+            let written = exchange.written;
             let rest = std::future::poll_fn(|cx| exchange.poll(cx, reader, Exchange::has_ended));
-            // The status is known, whatever happens to the rest.
-            let _ = timeout(GRACE, rest).await;
+            // The status is known, whatever happens to the rest. A request that was accepted early is written to its end.
+            if timeout(GRACE, rest).await.is_ok() || !reader.is_success() || exchange.written == written {
+                break;
+            }
         }
         Ok(exchange.flushed)
     }

@@ -17,6 +17,9 @@ use crate::http::failure::Failure;
 const RESOLUTION_DELAY: Duration = Duration::from_millis(50);
 /// After which time the next address is tried as well.
 const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
+/// How long an answer for the other family is waited for once all known addresses have failed. Without a bound, the end of
+/// the attempt's time would hide what is known.
+const LATE: Duration = Duration::from_secs(1);
 /// The most addresses of each family that are tried.
 const MOST: usize = 8;
 
@@ -35,13 +38,15 @@ pub(crate) async fn connect<T, D: Future<Output = Result<T, Failure>>>(
     let (mut queue, mut failure) = (Queue::default(), Failure::NoAddress);
     // Nothing is dialled before.
     let mut not_before = Instant::now();
+    let mut give_up = None;
     loop {
         let resolved = v6.is_terminated() && v4.is_terminated();
         if queue.has_next() && Instant::now() >= not_before {
             dialling.extend(queue.next().map(&dial));
             not_before = Instant::now() + ATTEMPT_DELAY;
         }
-        if resolved && dialling.is_empty() && !queue.has_next() {
+        let idle = dialling.is_empty() && !queue.has_next();
+        if idle && (resolved || give_up.is_some_and(|at| Instant::now() >= at)) {
             return Err(failure);
         }
         let (family, answer) = tokio::select! {
@@ -51,12 +56,14 @@ pub(crate) async fn connect<T, D: Future<Output = Result<T, Failure>>>(
                 Err(failed) => {
                     failure = heavier(failure, failed);
                     not_before = Instant::now();
+                    give_up = Some(not_before + LATE);
                     continue;
                 }
             },
             answer = &mut v6 => (0, answer),
             answer = &mut v4 => (1, answer),
             () = sleep_until(not_before), if queue.has_next() => continue,
+            () = sleep_until(give_up.unwrap_or(not_before)), if idle && give_up.is_some() => continue,
         };
         match answer {
             Ok(addresses) => queue.families[family].extend(addresses.into_iter().take(MOST)),
@@ -166,7 +173,16 @@ mod tests {
             ((0, Err(blocked)), (9, Ok(1)), quick, &[(9, v4(1))], Ok(v4(1))),
             ((0, Err(blocked)), (9, Err(none)), quick, &[], Err("the egress rules forbid an address of the name")),
             ((0, Err(none)), (9, Err(none)), quick, &[], Err("the name has no address")),
-            // What became of an address says more than what became of a name. 0 ms stands for refused.
+            // All that is known was refused. 0 ms stands for that.
+            ((NEVER, Ok(1)), (0, Ok(2)), |_| 0, &[(50, v4(1)), (50, v4(2))], Err("can't connect to 0.0.0.1:80")),
+            (
+                (900, Ok(1)),
+                (0, Ok(1)),
+                |address| if address == v6(1) { 10 } else { 0 },
+                &[(50, v4(1)), (900, v6(1))],
+                Ok(v6(1)),
+            ),
+            // What became of an address says more than what became of a name.
             ((0, Err(blocked)), (0, Ok(2)), |_| 0, &[(0, v4(1)), (0, v4(2))], Err("can't connect to 0.0.0.1:80")),
         ] {
             let (start, seen) = (Instant::now(), RefCell::new(Vec::new()));

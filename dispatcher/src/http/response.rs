@@ -104,6 +104,11 @@ impl Reader {
         self.answer.as_ref().is_some_and(|answer| (200..300).contains(&answer.status))
     }
 
+    /// Whether the endpoint says that no request came over the connection in time, and closes it (RFC 9110, 15.5.9).
+    pub(crate) fn has_waited_in_vain(&self) -> bool {
+        self.keep_alive == KeepAlive::No && self.answer.as_ref().is_some_and(|answer| answer.status == 408)
+    }
+
     /// For how long the connection may wait for the next request, at most as long as `most`. `None` if it can't be used
     /// again.
     pub(crate) fn keeps_alive(&self, most: Duration) -> Option<Duration> {
@@ -300,8 +305,11 @@ impl Fields {
             }
         } else if is("keep-alive") {
             let timeout = |token: &str| {
-                let (name, seconds) = token.split_once('=')?;
-                name.trim().eq_ignore_ascii_case("timeout").then(|| seconds.trim().parse().ok())?
+                let (name, time) = token.split_once('=')?;
+                // Quotes and fractions occur. What is no time at all is the shortest.
+                let time = time.trim().trim_start_matches('"');
+                let digits = time.find(|char: char| !char.is_ascii_digit()).unwrap_or(time.len());
+                name.trim().eq_ignore_ascii_case("timeout").then(|| time[..digits].parse().unwrap_or(0))
             };
             self.timeout = tokens.find_map(timeout).or(self.timeout);
         } else if is("retry-after") {

@@ -83,7 +83,10 @@ fn a_connection_is_used_again_only_after_a_response_that_was_read_to_its_exact_e
         ("HTTP/1.0 200 OK\r\nconnection: Keep-Alive\r\ncontent-length: 2\r\n\r\nok", true, Some(MOST)),
         ("HTTP/1.1 200 OK\r\nkeep-alive: max=9, timeout=4\r\ncontent-length: 0\r\n\r\n", true, Some(s(3))),
         ("HTTP/1.1 200 OK\r\nkeep-alive: timeout=99999\r\ncontent-length: 0\r\n\r\n", true, Some(MOST)),
-        ("HTTP/1.1 200 OK\r\nkeep-alive: timeout=x\r\ncontent-length: 0\r\n\r\n", true, Some(MOST)),
+        ("HTTP/1.1 200 OK\r\nKeep-Alive: Timeout = \"4\"\r\ncontent-length: 0\r\n\r\n", true, Some(s(3))),
+        ("HTTP/1.1 200 OK\r\nkeep-alive: timeout=4.9\r\ncontent-length: 0\r\n\r\n", true, Some(s(3))),
+        ("HTTP/1.1 200 OK\r\nkeep-alive: timeout=0\r\ncontent-length: 0\r\n\r\n", true, Some(s(0))),
+        ("HTTP/1.1 200 OK\r\nkeep-alive: timeout=-1\r\ncontent-length: 0\r\n\r\n", true, Some(s(0))),
         // More than was announced, or less.
         ("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nokHTTP", true, None),
         ("HTTP/1.1 204 No Content\r\n\r\nbody", true, None),

@@ -157,6 +157,9 @@ async fn two_requests_table() {
         (&["HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n9\r\nok"], [Delivered; 2], (2, 2)),
         // A connection that was used before and ends without an answer: the request is sent again, once.
         (&[OK, CLOSE], [Delivered; 2], (2, 3)),
+        // So does one that ends with "request timeout".
+        (&[OK, "HTTP/1.1 408 X\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"], [Delivered; 2], (2, 3)),
+        (&[OK, "HTTP/1.1 408 X\r\ncontent-length: 0\r\n\r\n"], [Delivered, Rejected], (1, 2)),
         // A new connection that does so says something about the endpoint.
         (&[CLOSE], [ConnectionReset; 2], (2, 2)),
         (&["SSH-2.0-OpenSSH_9.6\r\n\r\n"], [AnswerUnreadable; 2], (2, 2)),
@@ -197,6 +200,26 @@ async fn an_answer_is_read_although_the_request_is_not_written_to_its_end() {
             let outcome = post_within(&loopback(), &server.await.url(), vec![b'x'; 8 << 20], TIMEOUT).await;
             assert_eq!(outcome.http_status, Some(status), "reads on: {reads_on}");
         }
+    }
+}
+
+/// The receiver reads on slowly after its answer: for longer than the rest of a response may take.
+#[tokio::test]
+async fn a_request_that_was_accepted_early_is_written_to_its_end() {
+    let server = Server::start(|mut stream, counts| async move {
+        let (mut bytes, mut read) = (vec![0; 1 << 20], stream.read(&mut [0; 1024]).await.unwrap());
+        let _ = stream.write_all(b"HTTP/1.1 202 X\r\ncontent-length: 0\r\n\r\n").await;
+        while read > 0 {
+            counts.received.fetch_add(read, Ordering::SeqCst);
+            tokio::time::sleep(Duration::from_millis(30)).await;
+            read = stream.read(&mut bytes).await.unwrap_or(0);
+        }
+    })
+    .await;
+    let sent = 24 << 20;
+    assert_eq!(post_within(&loopback(), &server.url(), vec![b'x'; sent], TIMEOUT).await.http_status, Some(202));
+    while server.counts.received.load(Ordering::SeqCst) <= sent {
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
 
