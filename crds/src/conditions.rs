@@ -35,6 +35,9 @@ pub enum ConditionType {
     /// Another stream of the same name is in place of the one before. The condition is present only while it is True,
     /// and doesn't count for Ready.
     StreamReplaced,
+    /// It can't be known whether the existing stream stores the Producer's subjects. The condition is present only while
+    /// it is True, and doesn't count for Ready.
+    SubjectsUnknown,
     /// Nothing more happens until the object is edited (kstatus: Failed).
     Stalled,
     /// The operator is still working on the object (kstatus: InProgress).
@@ -56,6 +59,7 @@ impl ConditionType {
             Self::PayloadWithheld => "PayloadWithheld",
             Self::EventsLost => "EventsLost",
             Self::StreamReplaced => "StreamReplaced",
+            Self::SubjectsUnknown => "SubjectsUnknown",
             Self::Stalled => "Stalled",
             Self::Reconciling => "Reconciling",
         }
@@ -233,6 +237,10 @@ reasons! {
     EventsLost,
     /// The stream was deleted and created again.
     StreamReplaced,
+    /// The stream is filled from one that doesn't exist.
+    SourceNotFound,
+    /// The stream is filled from one that can't be looked at, such as one of another account or domain.
+    SourceElsewhere,
 }
 
 /// Makes a condition. Its transition time is `now`, until [`set_condition`] replaces it with the old one if the status

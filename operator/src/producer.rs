@@ -109,19 +109,19 @@ async fn attempt(producer: &Producer, uid: &ProducerUid, ctx: &Context) -> Resul
         return Ok(ProducerOutcome::Waiting(Judgement::unknown(Reason::Pending, message)));
     }
     let plan = build::build(valid, current.namespace_uid.clone());
-    let (live, stream, fresh) = match apply::apply(&plan, current, producer, ctx).await? {
+    let (live, stream, fresh, unsure) = match apply::apply(&plan, current, producer, ctx).await? {
         Applied::Refused(refusal) => return refuse(producer, uid, refusal, ctx).await,
         Applied::Waits(waits) => return Ok(ProducerOutcome::Waiting(Judgement::programmed(waits))),
-        Applied::Live { live, stream, fresh, waits: Some(rollout) } => {
-            return Ok(ProducerOutcome::Live { live, stream, rollout, fresh });
+        Applied::Live { live, stream, fresh, waits: Some(rollout), unsure } => {
+            return Ok(ProducerOutcome::Live { live, stream, rollout, fresh, unsure });
         }
-        Applied::Live { live, stream, fresh, waits: None } => (live, stream, fresh),
+        Applied::Live { live, stream, fresh, waits: None, unsure } => (live, stream, fresh, unsure),
     };
     grants::note(producer, uid, &stream, ctx).await?;
     let goal = Goal::Config(live.revision);
     ctx.triggers.producers.when_loaded(ObjectRef::from_obj(producer), goal, uid);
     let rollout = programmed::rollout(&ctx.leases, &ctx.js, goal, uid).await?;
-    Ok(ProducerOutcome::Live { live, stream, rollout, fresh })
+    Ok(ProducerOutcome::Live { live, stream, rollout, fresh, unsure })
 }
 
 /// Returns the Producers of the same namespace.

@@ -25,7 +25,8 @@ use crate::refusal::Refusal;
 /// The result of applying the plan.
 pub(crate) enum Applied {
     /// All is in place. `fresh`: there was no record of this stream before, whatever an old status says.
-    Live { live: LiveProducer, stream: Box<Info>, fresh: bool, waits: Option<Rollout> },
+    /// `unsure`: why it can't be known whether the stream stores the Producer's subjects.
+    Live { live: LiveProducer, stream: Box<Info>, fresh: bool, waits: Option<Rollout>, unsure: Option<Refusal> },
     /// There is no record that dispatchers could use yet.
     Waits(Rollout),
     /// The spec can't be applied.
@@ -73,7 +74,8 @@ pub(crate) async fn apply(
         return Ok(Applied::Refused(refusal));
     }
     let live = LiveProducer { stream: wanted.stream, consumer: wanted.consumer, filter: plan.filter(), revision };
-    Ok(Applied::Live { live, stream: Box::new(stream), fresh: replaced || old.is_none(), waits })
+    let unsure = plan.unsure(&stream.config, &origins);
+    Ok(Applied::Live { live, stream: Box::new(stream), fresh: replaced || old.is_none(), waits, unsure })
 }
 
 /// Returns the existing stream, if it can be read as it is.

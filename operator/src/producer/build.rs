@@ -10,7 +10,7 @@ use hookwright_core::record::{Checkpoint, ProducerRecord, StreamRef, VERSION};
 use hookwright_crds::{DeletionPolicy, Discard, Reason, Storage, StreamPolicy};
 use jiff::Timestamp;
 
-use super::stored::{self, Origins};
+use super::stored::{self, Origins, Unknown};
 use super::validate::ValidatedProducer;
 use crate::nats::configs::shared_consumer;
 use crate::nats::drift;
@@ -105,7 +105,7 @@ impl Plan {
     /// Checks whether a stream, its own or an existing one, can be used as it is.
     pub(crate) fn usable(&self, live: &Config, origins: &Origins) -> Result<(), Refusal> {
         let name = &self.producer.stream;
-        let mut sources = origins.values().chain([live]).flat_map(stored::sources);
+        let mut sources = origins.values().flatten().chain([live]).flat_map(stored::sources);
         if let Some(source) = sources.find(|source| is_reserved(&source.name)) {
             let message = format!(
                 "Stream {name:?} sources or mirrors {:?}, which is Hookwright's own. Take that source out of the stream.",
@@ -154,8 +154,9 @@ impl Plan {
         }
         let stored = stored::stored(live, origins);
         for subject in &self.producer.subjects {
-            if !stored.iter().any(|pattern| is_within(subject, pattern)) {
-                let known = if stored.is_empty() { "none".to_owned() } else { stored.join(", ") };
+            if !stored.iter().any(|stored| is_within(subject, &stored.pattern)) {
+                let known: Vec<&str> = stored.iter().map(|stored| &*stored.pattern).collect();
+                let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
                 let message = format!(
                     "Subject {subject:?} is not within one that stream {name:?} stores, after its transforms: {known:.256}."
                 );
@@ -163,6 +164,37 @@ impl Plan {
             }
         }
         Ok(())
+    }
+
+    /// Returns why it can't be known whether a stream with policy Existing stores one of the subjects, if it can't.
+    pub(crate) fn unsure(&self, live: &Config, origins: &Origins) -> Option<Refusal> {
+        let name = &self.producer.stream;
+        let stored = stored::stored(live, origins);
+        self.producer.subjects.iter().filter(|_| self.is_existing()).find_map(|subject| {
+            let mut having = stored.iter().filter(|stored| is_within(subject, &stored.pattern));
+            let unknown = having.clone().find_map(|stored| stored.unknown.as_ref())?;
+            if having.any(|stored| stored.unknown.is_none()) {
+                return None;
+            }
+            Some(match unknown {
+                Unknown::Missing(source) => Refusal::new(
+                    Reason::SourceNotFound,
+                    format!(
+                        "Stream {name:?} is filled from {source:?}, which doesn't exist, so it may get no event of subject \
+                         {subject:?}. Create that stream, or read another one."
+                    ),
+                ),
+                Unknown::Elsewhere(source) => Refusal::new(
+                    Reason::SourceElsewhere,
+                    format!(
+                        "Stream {name:?} is filled from {source:?}, in another account or domain or by way of many \
+                         streams, so it can't be known whether it stores subject {subject:?}. If no events come, compare \
+                         with what it stores (nats stream subjects {name}). This ends once that source has a \
+                         filter_subject or subject_transforms."
+                    ),
+                ),
+            })
+        })
     }
 
     /// Returns the subjects that the shared consumer is restricted to. An empty list means all subjects of the stream.
@@ -280,6 +312,36 @@ mod tests {
         }
         let metadata = HashMap::from([(names::STREAM_OWNER.to_owned(), "p-2".to_owned())]);
         assert_eq!(reason(Config { metadata, ..config() }), Err(Reason::StreamOwnedByAnother));
+    }
+
+    #[test]
+    fn subjects_that_cannot_be_known_are_told() {
+        let source = |name: &str, filter: &str| Source {
+            name: name.to_owned(),
+            filter_subject: Some(filter.to_owned()),
+            ..Source::default()
+        };
+        let with = |sources: Vec<Source>, subjects: &[&str]| Config {
+            name: "shop_all".into(),
+            subjects: subjects.iter().map(|subject| (*subject).to_owned()).collect(),
+            sources: Some(sources),
+            ..Config::default()
+        };
+        let origins = Origins::from([("gone".to_owned(), None)]);
+        for (live, want) in [
+            (with(vec![source("far", "")], &[]), Some(Reason::SourceElsewhere)),
+            (with(vec![source("far", "")], &["shop.a.>"]), Some(Reason::SourceElsewhere)),
+            (with(vec![source("gone", "")], &["shop.b"]), Some(Reason::SourceNotFound)),
+            (with(vec![source("far", "")], &["shop.>"]), None),
+            (with(vec![source("far", "shop.>")], &[]), None),
+            (with(vec![source("far", "other.>")], &["shop.>"]), None),
+        ] {
+            let plan = existing();
+            assert_eq!(plan.readable(&live, &origins), Ok(()), "{live:?}");
+            assert_eq!(plan.unsure(&live, &origins).map(|unsure| unsure.reason), want, "{live:?}");
+        }
+        let managed = plan(&json!({ "subjects": ["shop.a"] }));
+        assert_eq!(managed.unsure(&with(vec![source("far", "")], &["shop.a"]), &origins), None);
     }
 
     #[test]

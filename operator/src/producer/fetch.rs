@@ -45,10 +45,9 @@ async fn origins(config: &Config, js: &JetStream) -> JsResult<Origins> {
         if origins.len() >= MOST_ORIGINS || origins.contains_key(&name) || !is_stream_name(&name) {
             continue;
         }
-        if let Some(info) = js.stream(&name).await? {
-            next.extend(names(&info.config));
-            origins.insert(name, info.config);
-        }
+        let found = js.stream(&name).await?.map(|info| info.config);
+        next.extend(found.as_ref().map(names).unwrap_or_default());
+        origins.insert(name, found);
     }
     Ok(origins)
 }

@@ -6,7 +6,10 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use crate::cache::stream_incidents::StreamIncident;
-use crate::status::conditions::{INCIDENTS, Judgement, dated, find};
+use crate::status::conditions::{Judgement, dated, find};
+
+/// The conditions that are made here.
+const OF_STREAM: [ConditionType; 2] = [ConditionType::EventsLost, ConditionType::StreamReplaced];
 
 /// Returns the conditions for an incident. If none is known yet, the conditions from before stay. Without `refresh`, a
 /// condition that was there before keeps its count.
@@ -18,7 +21,7 @@ pub(super) fn conditions(
     now: Timestamp,
 ) -> Vec<Condition> {
     let Some(incident) = incident else {
-        return INCIDENTS.into_iter().filter_map(|kind| find(before, kind).cloned()).collect();
+        return OF_STREAM.into_iter().filter_map(|kind| find(before, kind).cloned()).collect();
     };
     let told = dated(judgements(incident, now), before, generation, now).into_iter();
     told.map(|new| {

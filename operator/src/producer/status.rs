@@ -20,8 +20,9 @@ use crate::status::write::{ReconciledObject, StatusError, sorted};
 
 /// The result of a reconcile.
 pub(crate) enum ProducerOutcome {
-    /// Stream, consumer and record are in place.
-    Live { live: LiveProducer, stream: Box<Info>, rollout: Rollout, fresh: bool },
+    /// Stream, consumer and record are in place. `unsure`: why it can't be known whether the stream stores the Producer's
+    /// subjects.
+    Live { live: LiveProducer, stream: Box<Info>, rollout: Rollout, fresh: bool, unsure: Option<Refusal> },
     /// The judgement of `Programmed` says what the Producer waits for. Until then nothing changes.
     Waiting(Judgement),
     /// The spec can't be used.
@@ -107,6 +108,7 @@ fn wanted(
     let mut conditions = conditions::dated(judge(outcome, before, generation), before, generation, now);
     let incident = ctx.stream_incidents.get(uid);
     conditions.extend(incidents::conditions(incident.as_ref(), before, generation, refresh, now));
+    conditions.extend(subjects_unknown(outcome, before, generation, now));
     let permitted = |s: &Subscription| ctx.namespaces.permitted(producer, &s.namespace().unwrap_or_default());
     let this = ObjectRef::from_obj(producer);
     let subscriptions = ctx.subscriptions.of_producer(&this).iter().filter(|s| permitted(s)).count();
@@ -122,6 +124,27 @@ fn wanted(
         schemas: Some(i32::try_from(schemas).unwrap_or(i32::MAX)),
         // After a start, the count is unknown until the bucket is read.
         violations: ctx.schema_violations.of(uid).or(old.violations),
+    }
+}
+
+/// Returns the condition that is there while it can't be known whether the stream stores the Producer's subjects. Without a
+/// new look at the stream it stays as it was.
+fn subjects_unknown(
+    outcome: &ProducerOutcome,
+    before: &[Condition],
+    generation: i64,
+    now: jiff::Timestamp,
+) -> Vec<Condition> {
+    let kind = ConditionType::SubjectsUnknown;
+    match outcome {
+        ProducerOutcome::Live { unsure, .. } => {
+            let told = unsure.iter().map(|unsure| (kind, Judgement::holds(unsure.reason, unsure.message.clone())));
+            conditions::dated(told.collect(), before, generation, now)
+        }
+        ProducerOutcome::Refused { .. } => Vec::new(),
+        ProducerOutcome::Waiting(_) | ProducerOutcome::Unavailable | ProducerOutcome::Failed(_) => {
+            find(before, kind).cloned().into_iter().collect()
+        }
     }
 }
 

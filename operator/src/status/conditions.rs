@@ -12,7 +12,8 @@ use crate::cache::leases::Rollout;
 use crate::refusal::Refusal;
 
 /// The conditions that report something bad, and are present only while they are True.
-pub(crate) const INCIDENTS: [ConditionType; 4] = [
+pub(crate) const INCIDENTS: [ConditionType; 5] = [
+    ConditionType::SubjectsUnknown,
     ConditionType::EventsLost,
     ConditionType::StreamReplaced,
     ConditionType::EventsMissed,
