@@ -5,6 +5,7 @@ ONCE ?=
 ONLY ?=
 KIND ?=
 DIR ?=
+FROM ?=
 export ONCE
 
 # cargo chooses the features of dependencies by what it is asked to build: for tests tokio has others than for binaries
@@ -21,7 +22,7 @@ LONG := fault_table:: kills:: cluster:: cut_connections:: due:: status::scale:: 
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help prerequisites tools build demo check test test-servers test-long conformance faults bench lint fmt generate manifests image audit clean
+.PHONY: help prerequisites tools build demo check test test-servers test-long conformance faults bench lint fmt generate manifests image cluster-test audit clean
 
 help: ## Show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -93,6 +94,12 @@ manifests: ## Render the chart: charts/hookwright/renders, manifests/
 image: ## Build the images, as OCI layouts in target/images
 	@tools/step.sh "Building for release" $(CARGO) build --release --workspace --locked --bin hookwright-operator --bin hookwright-dispatcher
 	@tools/image.sh $(TARGET)/release $(TARGET)/images
+
+cluster-test: ## Install, upgrade under traffic and remove Hookwright on a Kubernetes node, as root; FROM=<commit> upgrades from there
+	@tools/node/prerequisites.sh
+	@$(MAKE) --no-print-directory image
+	@$(if $(FROM),tools/step.sh "Building the commit to upgrade from" tools/node/earlier.sh "$(FROM)" $(TARGET)/earlier)
+	@tools/cluster-test.sh $(TARGET)/images $(if $(FROM),$(TARGET)/earlier/chart $(TARGET)/earlier/images)
 
 audit: ## Check dependencies: bans, licences, sources
 	@tools/audit.sh

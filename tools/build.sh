@@ -6,6 +6,8 @@
 #   build.sh --print-bin   the same, silent about what was there already
 #   build.sh --demo        only what the demo uses; what has to be built for it is compiled quickly, and runs slower
 #   build.sh --helm        only helm, which renders and checks the chart
+#   build.sh --node        also helm and what a node runs (node/node.sh), all as pinned: a kubelet may not be newer than
+#                          the API server
 #
 # A tool comes from, in this order: KUBEBUILDER_ASSETS; PATH, when the version there is good enough; the cache; a build.
 # Several may run at once, also from several checkouts: each is built under a lock, into a folder named by its pins.
@@ -16,13 +18,14 @@ set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 HERE=$(cd "$(dirname "$0")" && pwd)
 
-QUIET="" DEMO="" HELM=""
+QUIET="" DEMO="" HELM="" NODE=""
 for option in "$@"; do
   case $option in
     --print-bin) QUIET=1 ;;
     --demo) DEMO=1 ;;
     --helm) HELM=1 ;;
-    *) say "usage: build.sh [--print-bin] [--demo | --helm]"; exit 2 ;;
+    --node) NODE=1 ;;
+    *) say "usage: build.sh [--print-bin] [--demo | --helm | --node]"; exit 2 ;;
   esac
 done
 
@@ -56,7 +59,7 @@ given() {
 # module_folder MODULE-FOLDER LDFLAGS GCFLAGS: where in the cache what is built of this module, so, belongs
 module_folder() {
   local module=$HERE/$1
-  echo "$CACHE/$1-$( (cd "$module" && cat go.mod go.sum && find . -name '*.go' -exec cat {} + && go version && echo "$2 $3") | hash_of)"
+  echo "$CACHE/$1-$( (cd "$module" && cat go.mod go.sum && find . -name '*.go' -exec cat {} + && go version && echo "$2 $3${TAGS:+ $TAGS}") | hash_of)"
 }
 
 # built TOOL MODULE-FOLDER LDFLAGS: prints where the cache has it; the demo takes what either way of compiling made
@@ -73,14 +76,16 @@ built() {
 }
 
 # provide MODULE-FOLDER LDFLAGS MINUTES {TOOL MINIMUM VERSION-ARGS PACKAGE}...: tools of one module; those that are
-# missing are built together, so that what they have in common is compiled once and they are linked side by side
+# missing are built together, so that what they have in common is compiled once and they are linked side by side. With
+# TAGS they are built so, and with a C compiler
 provide() {
-  local module=$1 ldflags="-s -w $2" minutes=$3 path tools=() packages=() names=() flags=$FULL folder start n
+  local module=$1 ldflags="-s -w $2" minutes=$3 path tools=() packages=() names=() flags=$FULL folder start n cgo=0
+  [ -z "${TAGS:-}" ] || cgo=1
   [ -z "$DEMO" ] || flags=$QUICK
   shift 3
   while [ $# -gt 0 ]; do
     # shellcheck disable=SC2086 # the version arguments are words
-    if [ -n "$2" ] && path=$(given "$1" "$2" $3); then
+    if [ -z "$NODE" ] && [ -n "$2" ] && path=$(given "$1" "$2" $3); then
       report "$1" "$path"
       LINKS+=("$1=$path")
     else
@@ -110,29 +115,34 @@ provide() {
     start=$SECONDS
     rm -rf "$folder/new"
     mkdir "$folder/new"
-    if ! (cd "$HERE/$module" && CGO_ENABLED=0 go build -trimpath -gcflags "all=$flags" -ldflags "$ldflags" -o "$folder/new/" "${packages[@]}") >"$folder/build.log" 2>&1; then
+    if ! (cd "$HERE/$module" && CGO_ENABLED=$cgo go build -trimpath -tags "${TAGS:-}" -gcflags "all=$flags" -ldflags "$ldflags" -o "$folder/new/" "${packages[@]}") >"$folder/build.log" 2>&1; then
       tail -n 20 "$folder/build.log" >&2
       say "${names[*]}: the build failed; all of its output is in $folder/build.log"
       exit 1
     fi
     # A binary is named for its package, which is not always the tool's name.
-    for n in "${!tools[@]}"; do mv "$folder/new/$(package_name "${packages[n]}")" "$folder/${tools[n]}"; done
+    for n in "${!tools[@]}"; do mv "$folder/new/$(package_name "${packages[n]}" "$module")" "$folder/${tools[n]}"; done
     rmdir "$folder/new"
     say "${names[*]}: built in $((SECONDS - start)) s"
   fi
   exec 9>&-
 }
 
-# package_name PACKAGE: what go names its binary
+# package_name PACKAGE MODULE-FOLDER: what go names its binary
 package_name() {
-  local path=${1%/v[0-9]*}
-  [ "$path" != . ] || path=kstatus
+  local path=$1
+  [ "$path" != . ] || path=$2
+  [[ ! $path =~ /v[0-9]+$ ]] || path=${path%/*}
   echo "${path##*/}"
 }
 
+# pinned MODULE-FOLDER MODULE: its version in go.mod
+pinned() { sed -n "s|.*$2 \(v[0-9.]*\).*|\1|p" "$HERE/$1/go.mod" | head -n 1; }
+
+# kubernetes_flags MODULE-FOLDER: what a binary says its version is
 kubernetes_flags() {
   local version minor package flags=""
-  version=$(sed -n 's|^require k8s.io/kubernetes \(v[0-9.]*\).*|\1|p' "$HERE/kube/go.mod")
+  version=$(pinned "$1" k8s.io/kubernetes)
   minor=$(echo "$version" | cut -d. -f2)
   for package in k8s.io/component-base/version k8s.io/client-go/pkg/version; do
     flags="$flags -X $package.gitVersion=$version -X $package.gitMajor=1 -X $package.gitMinor=$minor"
@@ -140,10 +150,29 @@ kubernetes_flags() {
   echo "$flags"
 }
 
+# Always the pinned one: what it renders is compared byte by byte.
+provide_helm() {
+  provide helm "-X helm.sh/helm/v4/internal/version.version=$(pinned helm helm.sh/helm/v4)" "3 minutes" \
+    helm "" "" helm.sh/helm/v4/cmd/helm
+}
+
+provide_node() {
+  local commands=k8s.io/kubernetes/cmd containerd=github.com/containerd/containerd/v2 \
+    runc=github.com/opencontainers/runc cni=github.com/containernetworking/plugins/plugins
+  provide node/kube "$(kubernetes_flags node/kube)" "8 minutes" kube-scheduler "" "" $commands/kube-scheduler \
+    kubelet "" "" $commands/kubelet kube-proxy "" "" $commands/kube-proxy
+  provide node/containerd "-X $containerd/version.Version=$(pinned node/containerd $containerd)" "4 minutes" \
+    containerd "" "" $containerd/cmd/containerd ctr "" "" $containerd/cmd/ctr \
+    containerd-shim-runc-v2 "" "" $containerd/cmd/containerd-shim-runc-v2
+  TAGS=seccomp provide node/runc "-X main.version=$(pinned node/runc $runc)" "a minute" runc "" "" $runc
+  provide node/cni "" "a minute" bridge "" "" $cni/main/bridge loopback "" "" $cni/main/loopback \
+    host-local "" "" $cni/ipam/host-local portmap "" "" $cni/meta/portmap
+  provide node/coredns "" "5 minutes" coredns "" "" github.com/coredns/coredns
+  provide node/probe "" "half a minute" probe "" "" .
+}
+
 if [ -n "$HELM" ]; then
-  # Always the pinned one: what it renders is compared byte by byte.
-  version=$(sed -n 's|.*helm.sh/helm/v4 \(v[0-9.]*\).*|\1|p' "$HERE/helm/go.mod")
-  provide helm "-X helm.sh/helm/v4/internal/version.version=$version" "3 minutes" helm "" "" helm.sh/helm/v4/cmd/helm
+  provide_helm
 else
   provide etcd "" "a minute" etcd 3.5 --version go.etcd.io/etcd/server/v3
   provide nats "" "half a minute" nats-server 2.12 --version github.com/nats-io/nats-server/v2
@@ -152,13 +181,17 @@ else
   KUBE=(kube-apiserver 1.30 --version k8s.io/kubernetes/cmd/kube-apiserver
     kubectl 1.35 "version --client" k8s.io/kubernetes/cmd/kubectl)
   if [ -n "$DEMO" ]; then
-    provide kube "$(kubernetes_flags)" "5 minutes" "${KUBE[@]}"
+    provide kube "$(kubernetes_flags kube)" "5 minutes" "${KUBE[@]}"
   else
-    provide kube "$(kubernetes_flags)" "8 minutes" "${KUBE[@]}" \
+    provide kube "$(kubernetes_flags kube)" "8 minutes" "${KUBE[@]}" \
       kube-controller-manager 1.30 --version k8s.io/kubernetes/cmd/kube-controller-manager
     # Ours, around a library: what GitOps tools hold an object for.
     provide kstatus "" "half a minute" kstatus "" "" .
   fi
+fi
+if [ -n "$NODE" ]; then
+  provide_helm
+  provide_node
 fi
 
 BIN=$CACHE/bin-$(printf '%s\n' "${LINKS[@]}" | hash_of)

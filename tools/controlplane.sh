@@ -2,7 +2,7 @@
 # A real etcd, kube-apiserver and, unless not wanted, kube-controller-manager on loopback, for tests and the demo. No
 # nodes, no root.
 #
-#   controlplane.sh --bin FOLDER [--state FOLDER] [--crds PATH] [--no-controllers] [--until-stdin-closes]
+#   controlplane.sh --bin FOLDER [--state FOLDER] [--crds PATH] [--no-controllers | --node IP:PORT] [--until-stdin-closes]
 #
 # Prints "KUBECONFIG=<path>" when ready and serves until a signal, or, with --until-stdin-closes, until stdin reaches
 # EOF: a harness that dies, however it dies, takes the cluster along.
@@ -12,19 +12,21 @@
 #   --crds PATH     applied, and waited for, before the controllers start: the garbage collector looks for new kinds
 #                   only every 30 s
 #   --no-controllers  no kube-controller-manager: nothing that is owned is collected, a namespace that is deleted stays
+#   --node IP:PORT  serve there, for a node and its Pods, and run every controller that these need
 #
 # Every child dies with this script (parent-death signal). Only its own children are ever killed, by pid.
 set -euo pipefail
 # shellcheck source=tools/lib.sh
 . "$(dirname "$0")/lib.sh"
 
-BIN="" STATE="" CRDS="" CONTROLLERS=1 STDIN_GUARD=""
+BIN="" STATE="" CRDS="" CONTROLLERS=1 NODE="" STDIN_GUARD=""
 while [ $# -gt 0 ]; do
   case $1 in
     --bin) BIN=$2; shift ;;
     --state) STATE=$2; shift ;;
     --crds) CRDS=$2; shift ;;
     --no-controllers) CONTROLLERS="" ;;
+    --node) NODE=$2; shift ;;
     --until-stdin-closes) STDIN_GUARD=1 ;;
     *) say "unknown option $1"; exit 2 ;;
   esac
@@ -36,6 +38,8 @@ else STATE=$(mktemp -d "${TMPDIR:-/tmp}/hookwright-controlplane.XXXXXX"); KEEP="
 chmod 700 "$STATE"
 # shellcheck source=tools/pki.sh
 . "$(dirname "$0")/pki.sh"
+# shellcheck source=tools/children.sh
+. "$(dirname "$0")/children.sh"
 
 PIDS=()
 # shellcheck disable=SC2317 # the trap calls it
@@ -51,25 +55,15 @@ trap stop EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
 
-# child NAME COMMAND...: in the background, its log in STATE/NAME.log
-child() {
-  local name=$1
-  shift
-  setpriv --pdeathsig KILL "$@" >"$STATE/$name.log" 2>&1 </dev/null &
-  PIDS+=($!)
-}
-die() {
-  say "$1"
-  tail -n 20 "$STATE"/*.log >&2 || true
-  say "logs: $STATE"
-  KEEP=1
-  exit 1
-}
 # A port that the kernel calls free now. Something may take it before the server binds it: the start is tried again.
 free_port() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
 
 make_ca
-issue_certificate server /CN=kube-apiserver "subjectAltName=IP:127.0.0.1,DNS:localhost,DNS:kubernetes.default.svc"
+# The addresses of Services are loopback's, so that tests can listen there; on a node they are what Pods reach.
+ADDRESS=127.0.0.1 SERVICES=127.96.0.0/16
+if [ -n "$NODE" ]; then ADDRESS=${NODE%:*} SERVICES=10.96.0.0/16; fi
+issue_certificate server /CN=kube-apiserver \
+  "subjectAltName=IP:127.0.0.1,IP:$ADDRESS,IP:10.96.0.1,DNS:localhost,DNS:kubernetes.default.svc"
 issue_certificate admin /O=system:masters/CN=admin
 [ -z "$CONTROLLERS" ] || issue_certificate controller-manager /O=system:masters/CN=system:kube-controller-manager
 
@@ -80,21 +74,28 @@ child etcd "$BIN/etcd" --data-dir "$STATE/etcd" --name one --unsafe-no-fsync --l
   --initial-cluster "one=unix://$STATE/p.sock"
 ETCD=${PIDS[-1]}
 
+FOR_NODE=(--endpoint-reconciler-type none) # it refuses to publish a loopback address
+if [ -n "$NODE" ]; then
+  issue_certificate apiserver-kubelet /O=system:masters/CN=kube-apiserver-kubelet-client
+  FOR_NODE=(--enable-admission-plugins NodeRestriction --kubelet-preferred-address-types InternalIP
+    --kubelet-client-certificate "$PKI/apiserver-kubelet.crt" --kubelet-client-key "$PKI/apiserver-kubelet.key")
+fi
+
 start_apiserver() {
-  PORT=$(free_port)
+  if [ -n "$NODE" ]; then PORT=${NODE##*:}; else PORT=$(free_port); fi
   child kube-apiserver "$BIN/kube-apiserver" \
-    --bind-address 127.0.0.1 --advertise-address 127.0.0.1 --secure-port "$PORT" --endpoint-reconciler-type none \
+    --bind-address "$ADDRESS" --advertise-address "$ADDRESS" --secure-port "$PORT" "${FOR_NODE[@]}" \
     --etcd-servers "unix://$STATE/c.sock" --client-ca-file "$PKI/ca.crt" \
     --tls-cert-file "$PKI/server.crt" --tls-private-key-file "$PKI/server.key" \
     --service-account-issuer https://kubernetes.default.svc --service-account-key-file "$PKI/sa.pub" \
-    --service-account-signing-key-file "$PKI/sa.key" --service-cluster-ip-range 127.96.0.0/16 \
+    --service-account-signing-key-file "$PKI/sa.key" --service-cluster-ip-range "$SERVICES" \
     --authorization-mode Node,RBAC --disable-admission-plugins DefaultStorageClass,StorageObjectInUseProtection \
     --enable-priority-and-fairness=false --profiling=false --shutdown-delay-duration 0s
   APISERVER=${PIDS[-1]}
 }
 start_apiserver
 TRIES=1 DEADLINE=$((SECONDS + 120))
-until [ "$(curl -s --noproxy '*' --max-time 2 --cacert "$PKI/ca.crt" "https://127.0.0.1:$PORT/readyz" 2>/dev/null)" = ok ]; do
+until [ "$(curl -s --noproxy '*' --max-time 2 --cacert "$PKI/ca.crt" "https://$ADDRESS:$PORT/readyz" 2>/dev/null)" = ok ]; do
   kill -0 "$ETCD" 2>/dev/null || die "etcd exited"
   if ! kill -0 "$APISERVER" 2>/dev/null; then
     { [ "$TRIES" -lt 3 ] && grep -q "address already in use" "$STATE/kube-apiserver.log"; } || die "kube-apiserver exited"
@@ -104,8 +105,8 @@ until [ "$(curl -s --noproxy '*' --max-time 2 --cacert "$PKI/ca.crt" "https://12
   [ "$SECONDS" -lt "$DEADLINE" ] || die "kube-apiserver is not ready after 120 s"
   sleep 0.05
 done
-write_kubeconfig admin "https://127.0.0.1:$PORT" "$STATE/kubeconfig"
-[ -z "$CONTROLLERS" ] || write_kubeconfig controller-manager "https://127.0.0.1:$PORT" "$STATE/controller-manager.kubeconfig"
+write_kubeconfig admin "https://$ADDRESS:$PORT" "$STATE/kubeconfig"
+[ -z "$CONTROLLERS" ] || write_kubeconfig controller-manager "https://$ADDRESS:$PORT" "$STATE/controller-manager.kubeconfig"
 
 if [ -n "$CRDS" ]; then
   "$BIN/kubectl" --kubeconfig "$STATE/kubeconfig" apply -f "$CRDS" >"$STATE/crds.log" 2>&1 || die "the CRDs are refused"
@@ -113,10 +114,13 @@ if [ -n "$CRDS" ]; then
     >>"$STATE/crds.log" 2>&1 || die "the CRDs are not established"
 fi
 
-[ -z "$CONTROLLERS" ] || child kube-controller-manager "$BIN/kube-controller-manager" --kubeconfig "$STATE/controller-manager.kubeconfig" \
-  --controllers garbage-collector-controller,namespace-controller,serviceaccount-controller,root-ca-certificate-publisher-controller,clusterrole-aggregation-controller \
+WANTED=garbage-collector-controller,namespace-controller,serviceaccount-controller,root-ca-certificate-publisher-controller,clusterrole-aggregation-controller
+[ -z "$NODE" ] || WANTED='*,-bootstrap-signer-controller,-token-cleaner-controller,-node-ipam-controller,-node-route-controller,-cloud-node-lifecycle-controller'
+[ -z "$CONTROLLERS" ] || child kube-controller-manager "$BIN/kube-controller-manager" \
+  --kubeconfig "$STATE/controller-manager.kubeconfig" --controllers "$WANTED" \
   --use-service-account-credentials=false --leader-elect=false --secure-port 0 \
-  --service-account-private-key-file "$PKI/sa.key" --root-ca-file "$PKI/ca.crt"
+  --service-account-private-key-file "$PKI/sa.key" --root-ca-file "$PKI/ca.crt" \
+  --cluster-signing-cert-file "$PKI/ca.crt" --cluster-signing-key-file "$PKI/ca.key"
 
 echo "KUBECONFIG=$STATE/kubeconfig"
 if [ -n "$STDIN_GUARD" ]; then

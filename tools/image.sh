@@ -7,7 +7,8 @@
 # An image has the stripped binary, the shared libraries that it loads, the CA roots, the time zones, and a user. The
 # roots and the zones come from packages that are pinned by hash, not from this machine, which may trust others.
 #
-# Environment: HOOKWRIGHT_CACHE, as for build.sh; IMAGE_NAME (default: localhost/hookwright).
+# Environment: HOOKWRIGHT_CACHE, as for build.sh; IMAGE_NAME (default: localhost/hookwright); IMAGE_TAG (default:
+# the chart's version of the application).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 # shellcheck source=tools/lib.sh
@@ -28,7 +29,7 @@ if [ ! -e "$PACKAGES/complete" ]; then
   touch "$PACKAGES/complete"
 fi
 
-VERSION=$(sed -n 's/^appVersion: //p' charts/hookwright/Chart.yaml)
+VERSION=${IMAGE_TAG:-$(sed -n 's/^appVersion: //p' charts/hookwright/Chart.yaml)}
 WORK=$(mktemp -d)
 trap 'rm -rf "$WORK"' EXIT
 cargo metadata --format-version 1 --locked >"$WORK/metadata.json"

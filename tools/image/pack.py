@@ -139,4 +139,5 @@ def main():
     print(f"{options.name}  {image['digest']}  {size / 2**20:.1f} MiB compressed, {len(layer) / 2**20:.1f} MiB")
 
 
-main()
+if __name__ == "__main__":
+    main()
