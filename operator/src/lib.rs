@@ -35,6 +35,7 @@ mod refusal;
 pub mod release;
 pub mod run;
 mod secrets;
+pub mod served;
 mod services;
 pub mod settings;
 mod status;

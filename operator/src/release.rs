@@ -18,6 +18,7 @@ use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
 
 use crate::cache::references::full_name;
+use crate::served::ServedNamespaces;
 
 /// How long the operator may take to stop. On a node that is gone its Pod never does, and the operator isn't running.
 const STOPPED: Duration = Duration::from_secs(60);
@@ -26,7 +27,7 @@ const AGAIN: Duration = Duration::from_secs(1);
 /// How often the objects of a kind are listed. Those that were changed meanwhile have their finalizer still.
 const ROUNDS: usize = 30;
 
-/// The operator to stop.
+/// The operator to stop, and the objects to let go of.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
     /// The namespace of the operator.
@@ -35,6 +36,9 @@ pub struct Arguments {
     /// The Deployment of the operator.
     #[arg(long)]
     deployment: String,
+    /// The namespaces that the operator serves, with commas between them; by default all.
+    #[arg(long, value_delimiter = ',')]
+    namespaces: Vec<String>,
 }
 
 /// Stops the operator, then removes its finalizers from all objects.
@@ -43,14 +47,15 @@ pub struct Arguments {
 /// If the API server refuses, or an object is changed all the time.
 pub async fn run(arguments: Arguments, client: Client) -> anyhow::Result<()> {
     stop(&arguments, &client).await?;
-    remove_finalizers::<Subscription>(&client).await?;
-    remove_finalizers::<EventSchema>(&client).await?;
-    remove_finalizers::<Producer>(&client).await
+    let namespaces = &arguments.namespaces.into_iter().collect();
+    remove_finalizers::<Subscription>(&client, namespaces).await?;
+    remove_finalizers::<EventSchema>(&client, namespaces).await?;
+    remove_finalizers::<Producer>(&client, namespaces).await
 }
 
 /// Scales the operator to 0 and waits until its Pods are gone: an operator that still runs would add its finalizers again.
 async fn stop(arguments: &Arguments, client: &Client) -> anyhow::Result<()> {
-    let Arguments { namespace, deployment } = arguments;
+    let Arguments { namespace, deployment, .. } = arguments;
     let deployments: Api<Deployment> = Api::namespaced(client.clone(), namespace);
     let none = Patch::Merge(json!({ "spec": { "replicas": 0 } }));
     let scale = match deployments.patch_scale(deployment, &PatchParams::default(), &none).await {
@@ -74,7 +79,7 @@ async fn stop(arguments: &Arguments, client: &Client) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn remove_finalizers<K>(client: &Client) -> anyhow::Result<()>
+async fn remove_finalizers<K>(client: &Client, namespaces: &ServedNamespaces) -> anyhow::Result<()>
 where
     K: Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
 {
@@ -87,7 +92,9 @@ where
             Err(kube::Error::Api(status)) if status.is_not_found() => return Ok(()),
             Err(error) => return Err(error).with_context(|| format!("can't list objects of kind {kind}")),
         };
-        let held: Vec<_> = objects.iter().filter_map(|object| Some((object, finalizer_of(object)?))).collect();
+        let served =
+            objects.iter().filter(|object| namespaces.include(object.namespace().as_deref().unwrap_or_default()));
+        let held: Vec<_> = served.filter_map(|object| Some((object, finalizer_of(object)?))).collect();
         if held.is_empty() {
             info!(%kind, removed, "no object has the operator's finalizer");
             return Ok(());

@@ -62,10 +62,13 @@ pub async fn run(settings: Settings, check_config: bool) -> anyhow::Result<()> {
     }
     let client = kubernetes::client().await?;
     let recorder = Recorder::new(client.clone(), RECONCILER.into());
-    let (producer_controller, producers) = watched::<Producer>(client.clone(), events::unreadable(recorder.clone()));
+    let served = || settings.namespaces.clone();
+    let (producer_controller, producers) =
+        watched::<Producer>(client.clone(), served(), events::unreadable(recorder.clone()));
     let (subscription_controller, subscriptions) =
-        watched::<Subscription>(client.clone(), events::unreadable(recorder.clone()));
-    let (schema_controller, schemas) = watched::<EventSchema>(client.clone(), events::unreadable(recorder.clone()));
+        watched::<Subscription>(client.clone(), served(), events::unreadable(recorder.clone()));
+    let (schema_controller, schemas) =
+        watched::<EventSchema>(client.clone(), served(), events::unreadable(recorder.clone()));
     let (triggers, triggered) = Triggers::new();
     let ((namespaces, namespace_writer), (services, service_writer)) = (Namespaces::new(), Services::new());
     let watched = (producers, subscriptions, schemas, namespaces, services);

@@ -12,6 +12,7 @@ use hookwright_runtime::settings::duration;
 use serde::Deserialize;
 
 use crate::quotas::Quotas;
+use crate::served::ServedNamespaces;
 use crate::tenancy::Tenancy;
 
 /// The operator's settings.
@@ -36,6 +37,9 @@ pub struct Settings {
     /// How long a deletion waits for NATS.
     #[serde(default = "default_finalizer_timeout", deserialize_with = "duration::deserialize")]
     pub finalizer_timeout: Duration,
+    /// Which namespaces are served.
+    #[serde(default)]
+    pub namespaces: ServedNamespaces,
     /// Which installation this is.
     #[serde(default)]
     pub installation: InstallationSettings,

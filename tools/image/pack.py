@@ -14,11 +14,13 @@ import json
 import pathlib
 import shutil
 import subprocess
+import sys
 import tarfile
 
 import sbom
 
 USER = 65532
+MOST = 15 << 20  # of what is pulled
 OCI = "application/vnd.oci.image."
 MACHINES = {"x86_64": "amd64", "aarch64": "arm64"}
 
@@ -137,6 +139,8 @@ def main():
     out.with_suffix(".tar").write_bytes(tar(layout.files(manifests[:1])))
     size = sum(part["size"] for part in manifest["layers"])
     print(f"{options.name}  {image['digest']}  {size / 2**20:.1f} MiB compressed, {len(layer) / 2**20:.1f} MiB")
+    if size > MOST:
+        sys.exit(f"{options.name} is larger than {MOST >> 20} MiB")
 
 
 if __name__ == "__main__":

@@ -5,11 +5,18 @@ use std::path::Path;
 use std::process::Output;
 
 use hookwright_e2e::chart::{self, NAMESPACE};
-use hookwright_e2e::{ControlPlane, Scratch, wait_for, workspace, workspace_binary};
+use hookwright_e2e::{ControlPlane, Options, Scratch, World, wait_for, workspace, workspace_binary};
 use serde_json::{Value, json};
 use tokio::process::Command;
 
-use crate::shop::{SOON, plane};
+use crate::shop::{SOON, beside, plane};
+
+/// The namespaces of `ci/namespaced-values.yaml`.
+const NAMESPACED: [&str; 2] = ["shop", "billing"];
+
+fn namespace(name: &str) -> Value {
+    json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": name } })
+}
 
 /// Stands in for the CRD of the Prometheus operator.
 fn pod_monitors() -> Value {
@@ -33,12 +40,17 @@ async fn every_rendered_object_is_accepted() {
     plane.operator_kubeconfig().await.unwrap();
     plane.apply_json(&pod_monitors()).await.unwrap();
     plane.kubectl(&["wait", "--for=condition=Established", "crd/podmonitors.monitoring.coreos.com"]).await.unwrap();
+    for name in NAMESPACED.into_iter().chain(["argocd"]) {
+        plane.apply_json(&namespace(name)).await.unwrap();
+    }
     let folder = |name: &str| workspace().join("manifests").join(name).to_string_lossy().into_owned();
     for render in chart::renders().unwrap() {
         plane.kubectl(&["apply", "--dry-run=server", "-f", &render.to_string_lossy()]).await.unwrap();
     }
     plane.kubectl(&["apply", "--dry-run=server", "-k", &folder("")]).await.unwrap();
-    plane.kubectl(&["apply", "--dry-run=server", "-f", &folder("uninstall/release.yaml")]).await.unwrap();
+    for file in ["uninstall/release.yaml", "argo-cd/health.yaml"] {
+        plane.kubectl(&["apply", "--dry-run=server", "-f", &folder(file)]).await.unwrap();
+    }
 }
 
 #[tokio::test]
@@ -145,14 +157,60 @@ async fn users_who_may_view_or_edit_a_namespace_may_do_so_with_our_kinds() {
     }
 }
 
+#[tokio::test]
+async fn an_operator_for_listed_namespaces_serves_these_and_reads_no_other_secrets() {
+    let _machine = beside().await;
+    let operator = json!({ "namespaces": NAMESPACED });
+    let world = World::start(Options { operator, ..Options::default() }).await.unwrap();
+    let plane = &world.control_plane;
+    for name in NAMESPACED.into_iter().chain(["other"]) {
+        plane.apply_json(&namespace(name)).await.unwrap();
+    }
+    let render = workspace().join("charts/hookwright/renders/namespaced.yaml");
+    let rights = ["ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding"];
+    let is_operators = |object: &Value| {
+        rights.iter().any(|kind| object["kind"] == *kind) && object["metadata"]["name"] == "hookwright-operator"
+    };
+    for object in chart::objects(&render).unwrap().into_iter().filter(is_operators) {
+        plane.apply_json(&object).await.unwrap();
+    }
+    let kubeconfig = plane.kubeconfig_of("hookwright-operator").await.unwrap();
+    let may_read = async |namespace: &str| {
+        let file = kubeconfig.to_string_lossy();
+        plane.kubectl(&["--kubeconfig", &file, "auth", "can-i", "get", "secrets", "-n", namespace]).await.is_ok()
+    };
+    wait_for("the rights in the listed namespaces alone", SOON, async || {
+        let rights = [may_read("shop").await, may_read("billing").await, may_read("other").await];
+        anyhow::ensure!(rights == [true, true, false], "{rights:?}");
+        Ok(())
+    })
+    .await
+    .unwrap();
+    for name in ["other", "shop"] {
+        for file in ["producer", "subscription"] {
+            let mut object: Value =
+                serde_saphyr::from_str(&example(&format!("examples/quickstart/{file}.yaml"))).unwrap();
+            object["metadata"]["namespace"] = json!(name);
+            plane.apply_json(&object).await.unwrap();
+        }
+    }
+    // It has a generated Secret by then.
+    world.wait_ready("shop", "subscriptions", "billing").await.unwrap();
+    for (plural, name) in [("producers", "orders"), ("subscriptions", "billing")] {
+        let untouched = plane.get("other", plural, name).await.unwrap();
+        assert_eq!(untouched["status"]["observedGeneration"].as_i64().unwrap_or(-1), -1, "{untouched}");
+        assert!(untouched["metadata"]["finalizers"].is_null(), "{untouched}");
+    }
+}
+
 /// Runs the command of a Job of the chart, as its ServiceAccount.
-async fn run(plane: &ControlPlane, account: &str) -> Output {
+async fn run(plane: &ControlPlane, account: &str, more: &[&str]) -> Output {
     let is_it = |job: &&Value| job["kind"] == "Job" && job["spec"]["template"]["spec"]["serviceAccountName"] == account;
     let objects = chart::installed().unwrap();
     let job = objects.iter().find(is_it).unwrap();
     let arguments = job["spec"]["template"]["spec"]["containers"][0]["args"].as_array().unwrap().clone();
     let mut command = Command::new(workspace_binary("hookwright-operator").unwrap());
-    command.args(arguments.iter().map(|argument| argument.as_str().unwrap()));
+    command.args(arguments.iter().map(|argument| argument.as_str().unwrap())).args(more);
     command.env("KUBECONFIG", plane.kubeconfig_of(account).await.unwrap()).output().await.unwrap()
 }
 
@@ -167,18 +225,18 @@ async fn secrets_are_made_once_and_kept() {
         }
         data
     };
-    let output = run(plane, "hookwright-make-secrets").await;
+    let output = run(plane, "hookwright-make-secrets", &[]).await;
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let made = read().await;
     let keys: Vec<&String> = made.iter().flat_map(|data| data.as_object().unwrap().keys()).collect();
     assert_eq!(keys, ["sealing.key", "app", "dispatcher", "operator", "reader", "sys"]);
-    assert!(run(plane, "hookwright-make-secrets").await.status.success());
+    assert!(run(plane, "hookwright-make-secrets", &[]).await.status.success());
     assert_eq!(read().await, made, "an upgrade keeps them");
 
     let remove = r#"[{"op": "remove", "path": "/data/app"}]"#;
     let secret = "hookwright-nats-passwords";
     plane.kubectl(&["patch", "secret", "-n", NAMESPACE, secret, "--type=json", "-p", remove]).await.unwrap();
-    let output = run(plane, "hookwright-make-secrets").await;
+    let output = run(plane, "hookwright-make-secrets", &[]).await;
     assert!(!output.status.success());
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(said.contains("exists and has no key \"app\""), "{said}");
@@ -203,7 +261,11 @@ async fn what_is_uninstalled_holds_no_object_and_no_namespace() {
     }
     // It hangs: nobody removes the finalizer.
     plane.kubectl(&["delete", "producers.hookwright.dev", "-n", &namespace, "ours", "--wait=false"]).await.unwrap();
-    let output = run(plane, "hookwright-release").await;
+    let finalizers =
+        async || plane.get(&namespace, "producers", "ours").await.unwrap()["metadata"]["finalizers"].clone();
+    assert!(run(plane, "hookwright-release", &["--namespaces=elsewhere"]).await.status.success());
+    assert_eq!(finalizers().await, json!(["hookwright.dev/nats"]), "it is another operator's");
+    let output = run(plane, "hookwright-release", &[]).await;
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let replicas = plane.kubectl(&[
         "get",
@@ -223,7 +285,7 @@ async fn what_is_uninstalled_holds_no_object_and_no_namespace() {
     let free = r#"{"metadata": {"finalizers": null}}"#;
     plane.kubectl(&["patch", "hprod", "-n", &namespace, "both", "--type=merge", "-p", free]).await.unwrap();
     plane.kubectl(&["delete", "namespace", &namespace, "--timeout=120s"]).await.unwrap();
-    assert!(run(plane, "hookwright-release").await.status.success(), "once more does no harm");
+    assert!(run(plane, "hookwright-release", &[]).await.status.success(), "once more does no harm");
 }
 
 fn example(path: &str) -> String {

@@ -3,7 +3,7 @@
 use std::fmt::Debug;
 use std::sync::Arc;
 
-use futures::{Stream, TryStreamExt};
+use futures::{Stream, TryStreamExt, future};
 use hookwright_crds::Producer;
 use kube::runtime::WatchStreamExt;
 use kube::runtime::controller::Controller;
@@ -16,7 +16,8 @@ use tokio::sync::watch;
 use crate::cache::own_writes::OwnWrites;
 use crate::cache::references::{RefersToProducer, full_name};
 use crate::cache::unreadable::Unreadable;
-use crate::lenient::Lenient;
+use crate::lenient::{Lenient, taken};
+use crate::served::ServedNamespaces;
 
 /// The objects of one kind.
 pub(crate) struct Kind<K: Resource<DynamicType = ()> + Clone + 'static> {
@@ -70,10 +71,14 @@ impl Listed {
     }
 }
 
-/// Makes the watch of all objects of a kind. The watch starts when the controller runs. `report` is told of each object
-/// that can't be read, as often as the watch brings it.
+/// Makes the watch of all objects of a kind in the namespaces that are served. The watch starts when the controller runs.
+/// `report` is told of each object that can't be read, as often as the watch brings it.
+///
+/// It is one watch of all namespaces, also where only some are served: a watch of each would need rights in each, and
+/// Kubernetes deletes those with the namespace, before the operator has let go of the objects in it.
 pub(crate) fn watched<K>(
     client: Client,
+    namespaces: ServedNamespaces,
     report: impl Fn(&Lenient<K>) + Send + Sync + 'static,
 ) -> (Controller<K>, Kind<K>)
 where
@@ -83,6 +88,9 @@ where
     let (sender, listed) = Listed::new();
     let unreadable = Arc::new(Unreadable::default());
     let events = watcher(Api::<Lenient<K>>::all(client), watcher::Config::default());
+    let is_served = move |object: &Lenient<K>| namespaces.include(object.meta.namespace.as_deref().unwrap_or_default());
+    let events = events
+        .try_filter_map(move |event| future::ready(Ok(taken(event, |object| is_served(&object).then_some(object)))));
     let stream = readable(events, store.clone(), unreadable.clone(), report).reflect(writer);
     let stream = stream.inspect_ok(move |event| {
         if matches!(event, Event::InitDone) {
@@ -135,7 +143,7 @@ where
                 object.object.or_else(last).map(Event::Delete)
             }
         };
-        std::future::ready(Ok(event))
+        future::ready(Ok(event))
     })
 }
 
