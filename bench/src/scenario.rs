@@ -1,5 +1,6 @@
 //! The scenarios. Each has a letter, and each compares every input with every output.
 
+mod behind;
 mod drain;
 mod failing;
 mod fan_out;
@@ -42,6 +43,10 @@ pub(crate) enum Scenario {
     M,
     /// 10,000 Subscriptions of one type that differ in an attribute, one of which matches
     N,
+    /// An endpoint is down for 30 s, and comes back
+    O,
+    /// 500 endpoints are down for 30 s, and come back at once
+    O2,
     /// The forms of a payload, A with each of them
     P,
 }
@@ -61,6 +66,8 @@ impl Scenario {
             Self::J => drain::kill(lab, scale, report).await,
             Self::M => large::memory(lab, scale, report).await,
             Self::N => filters::tenants(lab, scale, report).await,
+            Self::O => behind::one(lab, scale, report).await,
+            Self::O2 => behind::many(lab, scale, report).await,
             Self::P => payload::forms_of_payloads(lab, scale, report).await,
         }
     }
@@ -79,6 +86,8 @@ impl Scenario {
             Self::J => "kill -9 of a dispatcher in a drain",
             Self::M => "large events beside an endpoint that hangs",
             Self::N => "10,000 Subscriptions of one type that differ in an attribute",
+            Self::O => "an endpoint is down and comes back",
+            Self::O2 => "500 endpoints are down and come back at once",
             Self::P => "the forms of a payload, one endpoint, drain",
         }
     }
