@@ -27,7 +27,9 @@ mod cursor;
 mod flow;
 mod ranges;
 pub mod slots;
+mod turns;
 
 pub use cursor::{Cursor, Missed};
 pub use flow::{Flow, SkipTo, resume_mark};
 pub use ranges::{Gone, Position, Range, Reason, Seen, Step, Waits};
+pub use turns::Turns;

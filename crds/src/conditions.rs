@@ -227,6 +227,8 @@ reasons! {
     Live,
     /// Events that have waited are being delivered.
     CatchingUp,
+    /// Events wait until fewer Subscriptions catch up.
+    CatchUpQueued,
     /// `suspend` is true.
     Suspended,
     /// A limit of the stream, a purge or a deletion removed events that waited for the Subscription.

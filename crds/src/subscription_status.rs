@@ -212,6 +212,14 @@ pub struct Behind {
     /// The sequences in the stream that are still to be looked at, and those under way. There are at most as many events
     /// of this Subscription among them.
     pub events: i64,
+    /// The sequences in the stream that were passed since delivery went behind: they are delivered or under way, or were
+    /// no events of this Subscription. Absent if it isn't known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub passed: Option<i64>,
+    /// How many sequences were passed a second, between the last two times that the operator looked. Absent while none
+    /// is passed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub per_second: Option<i64>,
     /// When the oldest event that waits was published. Absent if it isn't known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub oldest_event_time: Option<Time>,

@@ -18,6 +18,7 @@ pub(crate) mod give_up;
 pub(crate) mod panicked;
 pub(crate) mod queued;
 pub(crate) mod queues;
+pub(crate) mod reading;
 mod redact;
 pub(crate) mod sift;
 pub(crate) mod spare;

@@ -45,6 +45,7 @@ pub(crate) struct Metrics {
     schema_violations: Family<Label, Counter>,
     filtered_out: Family<Label, Counter>,
     forbidden: Family<Label, Counter>,
+    behind_reads: Family<Label, Counter>,
     attempt_seconds: Histogram,
 }
 
@@ -62,6 +63,7 @@ impl Metrics {
             schema_violations: Family::default(),
             filtered_out: Family::default(),
             forbidden: Family::default(),
+            behind_reads: Family::default(),
             held_events: Gauge::default(),
             in_flight: Gauge::default(),
             subscriptions: Gauge::default(),
@@ -113,6 +115,8 @@ impl Metrics {
             "Deliveries dropped because a policy of the Producer forbids them, by cause",
             self.forbidden.clone(),
         );
+        let help = "Reads for Subscriptions that are behind, by where the events came from";
+        registry.register("behind_reads", help, self.behind_reads.clone());
         let (violations, deprecated) = (self.schema_violations.clone(), self.deprecated_events.clone());
         registry.register("schema_violations", "Events that violated their schema, by validation", violations);
         registry.register("deprecated_events", "Events of a deprecated schema version", deprecated);
@@ -161,6 +165,11 @@ impl Metrics {
     /// Counts a delivery that a policy of the Producer forbids, because its filters say so or because they failed.
     pub(crate) fn forbidden(&self, failed: bool) {
         self.forbidden.get_or_create(&[("cause", if failed { "Error" } else { "Filter" })]).inc();
+    }
+
+    /// Counts a read for a Subscription that is behind, from the stream or from what was read before.
+    pub(crate) fn behind_read(&self, from: &'static str) {
+        self.behind_reads.get_or_create(&[("from", from)]).inc();
     }
 
     pub(crate) fn dead_letter_refused(&self, reason: &'static str) {

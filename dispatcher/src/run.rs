@@ -34,7 +34,9 @@ use tracing::{error, info, warn};
 
 use crate::ack::batch::Acks;
 use crate::catch_up;
+use crate::catch_up::blocks::Blocks;
 use crate::catch_up::slots::Slots;
+use crate::catch_up::turns::Turns;
 use crate::clock::Clock;
 use crate::config::disabled::DisabledSet;
 use crate::config::index::Index;
@@ -72,6 +74,8 @@ const FAREWELL_TIMEOUT: Duration = Duration::from_secs(2);
 /// Due deliveries have a budget of their own, and so have Subscriptions that are behind: the budget of events, divided by
 /// this.
 const DUE_SHARE: usize = 4;
+/// What is read for several Subscriptions that are behind may take the bytes of the budget, divided by this.
+const BLOCKS_SHARE: usize = 8;
 
 /// Runs the dispatcher until it is asked to stop, or until an error makes it impossible to go on. With `check_config`
 /// it only reads and checks the settings.
@@ -287,6 +291,8 @@ impl Shared {
             deliverer: Arc::clone(&deliverer),
             connections: Arc::clone(&connections),
             budgets: Budgets::new(part()),
+            blocks: Blocks::new(bytes / BLOCKS_SHARE, max_message as usize),
+            turns: Turns::new(limits.catching_up),
             tracker: self.tracker.clone(),
         };
         let reader = Reader {

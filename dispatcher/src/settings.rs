@@ -71,6 +71,8 @@ pub(crate) struct LimitSettings {
     /// The most deliveries that wait for their turn, over all Subscriptions. While about as many wait, each Producer
     /// reads one event at a time.
     pub(crate) waiting: usize,
+    /// The most Subscriptions that catch up at the same time. The others that are behind wait for their turn.
+    pub(crate) catching_up: usize,
 }
 
 /// How much of a dispatcher one Subscription may take.
@@ -114,7 +116,7 @@ impl Default for ConnectionSettings {
 
 impl Default for LimitSettings {
     fn default() -> Self {
-        Self { in_flight: 512, held_events: 4096, held_bytes: Bytes::new(256 << 20), waiting: 4096 }
+        Self { in_flight: 512, held_events: 4096, held_bytes: Bytes::new(256 << 20), waiting: 4096, catching_up: 256 }
     }
 }
 
@@ -154,6 +156,7 @@ impl Settings {
         anyhow::ensure!((1..=100_000).contains(&limits.in_flight), "limits.inFlight must be 1 to 100000");
         anyhow::ensure!((1..=1_000_000).contains(&limits.held_events), "limits.heldEvents must be 1 to 1000000");
         anyhow::ensure!((1..=1_000_000).contains(&limits.waiting), "limits.waiting must be 1 to 1000000");
+        anyhow::ensure!((1..=100_000).contains(&limits.catching_up), "limits.catchingUp must be 1 to 100000");
         let held_bytes = limits.held_bytes.get();
         anyhow::ensure!((16 << 20..=1 << 36).contains(&held_bytes), "limits.heldBytes must be 16Mi to 64Gi");
         anyhow::ensure!(parking.quota.deliveries > 0, "parking.quota.deliveries must be at least 1");

@@ -218,8 +218,8 @@ async fn attempt(
     };
     let on_resume = policy::on_resume(subscription.spec.delivery.as_ref(), fetched.delivery());
     let withheld = !record.payload_policy.is_empty();
-    let live = fetched.live_producer().map(|(_, live)| live);
-    let Some(written) = apply::apply(record, on_resume, live, subscription, ctx).await? else {
+    let producer = fetched.producer.as_ref();
+    let Some(written) = apply::apply(record, on_resume, producer, subscription, ctx).await? else {
         let outcome = SubscriptionOutcome::Prepared { rollout: None };
         return Ok(Attempted { outcome, started, rests: None });
     };

@@ -31,6 +31,9 @@ pub struct Cursor {
     /// How many sequences were left out on request.
     #[serde(default)]
     pub skipped: u64,
+    /// Whether the reader waits for its turn, because so many others catch up.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub queued: bool,
 }
 
 /// Events that the stream dropped before they were read.
@@ -62,6 +65,7 @@ impl Cursor {
             oldest: None,
             missed: None,
             skipped: 0,
+            queued: false,
         }
     }
 

@@ -5,30 +5,33 @@ use std::sync::Arc;
 use hookwright_core::delivery::dead_letter::DeadLetterReason;
 use hookwright_core::delivery::health::Waiting;
 use hookwright_core::delivery::progress::Progress;
-use hookwright_core::event::{Event, Reading, parse};
+use hookwright_core::event::Event;
 use hookwright_core::expression::Variables;
 use hookwright_core::record::Validation;
 use hookwright_core::select::filter::Verdict;
 use jiff::Timestamp;
 use tokio::time::Instant;
-use tracing::warn;
 
 use crate::ack::hold::{Abandoned, Hold};
+use crate::catch_up::block::{Block, Entry, Found};
+use crate::catch_up::blocks::{EVENTS, Reserved};
 use crate::catch_up::stream::Stored;
 use crate::catch_up::work::{Next, ReadError, Reader, Serving, Work};
 use crate::config::index::Producer;
 use crate::deliver::delivery::{Delivery, Origin, Waited, id};
 use crate::deliver::queued::Queued;
+use crate::deliver::reading::Unreadable;
 use crate::deliver::sift::Said;
-use crate::limits::budget::Share;
+use crate::limits::budget::Grant;
 use crate::panics;
-use crate::parking::messages::{Published, StreamPosition};
+use crate::parking::messages::Published;
 
-/// The most events that are read at once.
+/// The most messages that are looked through at once.
 pub(super) const BATCH: usize = 256;
 
 impl Reader {
-    /// Reads at most `read` messages from `from` on, at most up to `upto`, and hands out at most `most` events of them.
+    /// Looks through at most `read` messages from `from` on, at most up to `upto`, and hands out at most `most` events of
+    /// them.
     pub(super) async fn read(
         &mut self,
         work: &mut Work,
@@ -36,37 +39,37 @@ impl Reader {
         (from, upto): (u64, Option<u64>),
         (read, most): (usize, usize),
     ) -> Result<Next, ReadError> {
-        let read = u32::try_from(read.min(BATCH)).unwrap_or(1);
+        let read = read.min(BATCH);
         let budget = self.parts.budgets.of(serving.subscription.namespace());
-        let granted = self.stop.run_until_cancelled(budget.grant(read)).await;
+        let granted = self.stop.run_until_cancelled(budget.grant(u32::try_from(read).unwrap_or(1))).await;
         let Some(Some(mut grant)) = granted else { return Ok(Next::Ends) };
-        let messages = self.fetch(work, from, (grant.events(), grant.bytes())).await?;
-        let before = work.state;
-        if !self.is_same(work, serving).await? {
+        let alone = read == 1;
+        let Some(block) = self.block(work, serving, from, (grant.events(), grant.bytes()), alone).await? else {
             return Ok(Next::Look);
-        }
+        };
         if !self.parts.slots.owns(self.uid()) {
             return Ok(Next::Ends);
         }
         let end = upto.map_or(u64::MAX, |upto| upto + 1);
-        // A message proves that there is nothing before it, and an answer without one that there is nothing up to the end.
-        let found = messages.first().map_or(before.last + 1, |message| message.sequence);
-        work.missed(from, found.min(end), self.parts.deliverer.clock.now());
-        if from < found {
+        let entries = block.from(from);
+        work.missed(from, block.dropped_before(from).min(end), self.parts.deliverer.clock.now());
+        if entries.first().is_none_or(|entry| from < entry.sequence) {
             work.window.leave_out(from);
         }
-        let (mut next, mut handed_out) = (found, 0);
-        for message in messages {
-            next = message.sequence;
-            if next >= end || handed_out == most {
+        let (mut next, mut handed_out) = (block.end, 0);
+        for (looked, entry) in entries.iter().enumerate() {
+            let full = grant.events() == 0 || looked > 0 && entry.size > grant.bytes();
+            if entry.sequence >= end || looked == read || handed_out == most || full {
+                next = entry.sequence;
                 break;
             }
-            let share = grant.share(message.body.len());
-            match self.hand_out(work, serving, message, share).await {
+            match self.hand_out(work, serving, entry, &mut grant).await {
                 Ok(wanted) => handed_out += usize::from(wanted),
-                Err(Abandoned) => break,
+                Err(Abandoned) => {
+                    next = entry.sequence;
+                    break;
+                }
             }
-            next += 1;
         }
         work.kept.cursor.next = work.kept.cursor.next.max(next.min(end));
         Ok(Next::Again)
@@ -82,15 +85,59 @@ impl Reader {
         self.read(work, serving, (sequence, Some(sequence)), (1, 1)).await
     }
 
-    /// Looks at the stream and its shared consumer after something was read. If the stream is another one by now, those
-    /// were not the events that wait. If the Producer has other subjects, there may be more.
-    async fn is_same(&self, work: &mut Work, serving: &Serving) -> Result<bool, ReadError> {
-        let (created, state) = (work.state.created, work.stream.state().await?);
+    /// The block of the stream that has this sequence, which another reader may have read. If it is read for this reader
+    /// `alone`, it has at most so many events and bytes. `None` if the stream or its subjects are others by now.
+    async fn block(
+        &mut self,
+        work: &mut Work,
+        serving: &Serving,
+        from: u64,
+        granted: (usize, usize),
+        alone: bool,
+    ) -> Result<Option<Arc<Block>>, ReadError> {
+        if !work.shelf.is_of(&serving.producer, &work.stream.filters) {
+            work.shelf = self.parts.blocks.of(&serving.producer, &work.stream.filters);
+        }
+        let (shelf, parts) = (Arc::clone(&work.shelf), Arc::clone(&self.parts));
+        if let Some(found) = shelf.find(from) {
+            parts.deliverer.metrics.behind_read("Memory");
+            return Ok(Some(found));
+        }
+        if alone {
+            parts.deliverer.metrics.behind_read("Single");
+            return Ok(self.read_block(work, serving, from, granted, None).await?.map(Arc::new));
+        }
+        let mut source = "Memory";
+        let block = shelf.find_or_read(&parts.blocks, from, |reserved| {
+            source = "Stream";
+            self.read_block(work, serving, from, granted, reserved)
+        });
+        let block = block.await?;
+        parts.deliverer.metrics.behind_read(source);
+        Ok(block)
+    }
+
+    /// Reads a block from the stream. Then looks at the stream and its shared consumer: if the stream is another one by now,
+    /// those were not the events that wait. If the Producer has other subjects, there may be more.
+    async fn read_block(
+        &mut self,
+        work: &mut Work,
+        serving: &Serving,
+        from: u64,
+        (events, bytes): (usize, usize),
+        reserved: Option<Reserved>,
+    ) -> Result<Option<Block>, ReadError> {
+        let most = reserved.as_ref().map_or((events, bytes), |reserved| (EVENTS, reserved.bytes()));
+        let messages = self.fetch(work, from, most).await?;
+        let (before, state) = (work.state, work.stream.state().await?);
         let filters = work.stream.shared(&serving.producer.record.consumer).await?.filters;
         work.look(state);
-        let is_same = state.created == created && filters == work.stream.filters;
+        let is_same = state.created == before.created && filters == work.stream.filters;
         work.stream.filters = filters;
-        Ok(is_same)
+        // An answer without a message proves that there is nothing up to what was the end before.
+        let end = messages.last().map_or(before.last + 1, |message| message.sequence + 1);
+        let read = || Block::read(&serving.producer, &work.stream.filters, messages, (state.first, end), reserved);
+        Ok(is_same.then(read))
     }
 
     /// Puts an event into the Subscription's lane, if the Subscription wants it. Returns whether it does.
@@ -98,26 +145,26 @@ impl Reader {
         &self,
         work: &mut Work,
         serving: &Serving,
-        message: Stored,
-        share: Share,
+        entry: &Entry,
+        grant: &mut Grant,
     ) -> Result<bool, Abandoned> {
-        let sequence = message.sequence;
-        let Some((published, event)) = self.wanted(work, serving, message).await? else {
-            work.window.leave_out(sequence);
+        let Some((published, event)) = self.wanted(serving, entry).await? else {
+            work.window.leave_out(entry.sequence);
             return Ok(false);
         };
-        work.window.hand_out(sequence, published.event.published);
-        self.cell.set_probe(sequence);
+        work.window.hand_out(entry.sequence, published.event.published);
+        self.cell.set_probe(entry.sequence);
+        let share = grant.share(entry.size);
         let queued = Queued {
             deliverer: Arc::clone(&self.parts.deliverer),
             subscription: Arc::clone(&serving.subscription),
-            published: Arc::new(published),
-            event: Arc::new(event),
+            published: Arc::clone(published),
+            event: Arc::clone(event),
             received: Instant::now(),
             version: serving.version,
             parked: None,
             place: None,
-            hold: Hold::reported(work.window.reports(), sequence, share, self.parts.tracker.token()),
+            hold: Hold::reported(work.window.reports(), entry.sequence, share, self.parts.tracker.token()),
         };
         queued.enter();
         Ok(true)
@@ -144,41 +191,37 @@ impl Reader {
         Ok(work.stream.at_leader(from).await?.into_iter().collect())
     }
 
-    /// The event, if the Subscription wants it. An event that can't be read was buried when it came.
-    async fn wanted(
+    /// The event, if the Subscription wants it. Whether it wants one that can't be read is not known: that is given up.
+    async fn wanted<'e>(
         &self,
-        work: &Work,
         serving: &Serving,
-        message: Stored,
-    ) -> Result<Option<(Published, Event)>, Abandoned> {
+        entry: &'e Entry,
+    ) -> Result<Option<(&'e Arc<Published>, &'e Arc<Event>)>, Abandoned> {
         let Serving { subscription, producer, .. } = serving;
-        let Some(headers) = message.headers.filter(|_| work.stream.wants(&message.subject)) else { return Ok(None) };
-        let position =
-            StreamPosition { stream: work.stream.name.clone(), sequence: message.sequence, published: message.time };
-        let created = producer.record.stream.created;
-        let mut published = Published::of(message.subject, headers, message.body, position, created);
-        if !published.is_event() {
-            return Ok(None);
-        }
-        let reading = Reading { rule: &producer.record.event_type, source: &producer.source, known_type: None };
-        let read = panics::caught(|| published.with_message(|message| parse(message, reading)));
-        let Ok(Ok(event)) = read else {
-            warn!(
-                subscription = subscription.name,
-                sequence = message.sequence,
-                "left out an event that can't be read"
-            );
-            return Ok(None);
-        };
-        published.event.event_type.clone_from(&event.event_type);
         let deliverer = &self.parts.deliverer;
-        let major = || deliverer.index.major(&producer.record.uid, &event.event_type, &Variables::of(&event));
-        if !subscription.selects(&event.event_type, major) {
-            return Ok(None);
+        let give_up = async |published: &Arc<Published>, reason, detail: Option<&str>| {
+            deliverer.bury(&given_up(serving, Arc::clone(published)), reason, detail).await;
+            Ok(None)
+        };
+        let (published, event) = match &entry.found {
+            Found::Event(published, event) => (published, event),
+            Found::Unreadable(published, Unreadable { reason, detail }) => {
+                return give_up(published, *reason, Some(detail)).await;
+            }
+            Found::Nothing => return Ok(None),
+        };
+        let major = || deliverer.index.major(&producer.record.uid, &event.event_type, &Variables::of(event));
+        match panics::caught(|| subscription.selects(&event.event_type, major)) {
+            Ok(true) => {}
+            Ok(false) => return Ok(None),
+            Err(panic) => {
+                let Unreadable { reason, detail } = Unreadable::panicked(&panic);
+                return give_up(published, reason, Some(&detail)).await;
+            }
         }
-        match deliverer.evaluate(subscription, &event).await? {
+        match deliverer.evaluate(subscription, event).await? {
             Said::Verdict(verdict) => {
-                deliverer.filtered(subscription, &event, verdict);
+                deliverer.filtered(subscription, event, verdict);
                 if verdict != Verdict::Matches {
                     return Ok(None);
                 }
@@ -187,17 +230,12 @@ impl Reader {
                 deliverer.drop_forbidden(subscription, forbidden, Waiting::default());
                 return Ok(None);
             }
-            Said::TooExpensive => {
-                let reason = DeadLetterReason::FilterTooExpensive;
-                deliverer.bury(&given_up(serving, published), reason, None).await;
-                return Ok(None);
-            }
+            Said::TooExpensive => return give_up(published, DeadLetterReason::FilterTooExpensive, None).await,
         }
         if producer.record.validation == Validation::Enforce
-            && let Some((reason, detail)) = self.at_fault(producer, &event).await?
+            && let Some((reason, detail)) = self.at_fault(producer, event).await?
         {
-            self.parts.deliverer.bury(&given_up(serving, published), reason, Some(&detail)).await;
-            return Ok(None);
+            return give_up(published, reason, Some(&detail)).await;
         }
         Ok(Some((published, event)))
     }
@@ -219,12 +257,12 @@ impl Reader {
 }
 
 /// A delivery that is given up without an attempt.
-fn given_up(serving: &Serving, published: Published) -> Delivery {
+fn given_up(serving: &Serving, published: Arc<Published>) -> Delivery {
     let subscription = Arc::clone(&serving.subscription);
     Delivery {
         id: id(&subscription, &published),
         subscription,
-        published: Arc::new(published),
+        published,
         progress: Progress::default(),
         waited: Waited::No,
         origin: Origin::Dedicated,
@@ -234,9 +272,8 @@ fn given_up(serving: &Serving, published: Published) -> Delivery {
 }
 
 impl Work {
-    /// Counts what the stream has dropped of the sequences from `from` to before `found`.
-    fn missed(&mut self, from: u64, found: u64, now: Timestamp) {
-        let end = found.min(self.state.first);
+    /// Counts the sequences from `from` to before `end`, which the stream has dropped.
+    fn missed(&mut self, from: u64, end: u64, now: Timestamp) {
         if from < end {
             self.kept.cursor.miss(from, end - 1, now);
         }

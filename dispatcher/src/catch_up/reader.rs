@@ -1,6 +1,7 @@
 //! The dedicated reader of one Subscription. It delivers what waits in the stream, and takes the Subscription's position
 //! through its steps, until the Subscription is live again. Only the dispatcher that owns the Subscription has one.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use hookwright_core::position::{Position, Seen, Step, Waits};
@@ -47,6 +48,7 @@ impl Reader {
                 Next::Ends => break,
             }
         }
+        self.parts.deliverer.lanes.of(self.uid()).widen(1);
         if let Some(work) = &mut work
             && let Err(failure) = self.write_cursor(work).await
         {
@@ -59,16 +61,22 @@ impl Reader {
         if self.stop.is_cancelled() || !self.parts.slots.owns(self.uid()) || self.cell.is_live() {
             return Ok(Next::Ends);
         }
-        let Known { position: Some(position), revision, .. } = self.cell.known() else { return Ok(Next::Look) };
+        let Known { position: Some(position), revision, removed, .. } = self.cell.known() else {
+            return Ok(Next::Look);
+        };
         let version = self.parts.deliverer.index.version();
         let serving = match self.parts.deliverer.index.lookup(self.uid()) {
             Lookup::Serving(subscription, producer) => Serving { version, subscription, producer },
             Lookup::Deleted => {
-                self.parts.positions.remove(&self.cell, revision).await?;
+                self.parts.positions.remove(&self.cell, revision, removed).await?;
                 return Ok(Next::Look);
             }
             Lookup::Barred(_) | Lookup::Absent { .. } => return Ok(Next::Look),
         };
+        if removed {
+            self.parts.positions.restore(&self.cell, position.stream_created).await;
+            return Ok(Next::Again);
+        }
         let work = match work {
             Some(work) if work.is_of(&serving.producer) => work,
             _ => work.insert(self.open(&serving.producer).await?),
@@ -89,6 +97,9 @@ impl Reader {
         self.write_cursor_if_due(work).await?;
         let now = self.parts.deliverer.clock.now();
         let held_back = self.parts.deliverer.held_back(&serving.subscription).is_some();
+        if held_back || position.waits.is_some() {
+            self.end_turn(work);
+        }
         match position.waits {
             Some(Waits { until: Some(until), .. }) if now < until => {}
             Some(Waits { breaker: true, .. }) if !held_back => {
@@ -111,11 +122,17 @@ impl Reader {
         flows: bool,
     ) -> Result<Next, ReadError> {
         work.pass_over(position, &serving.subscription, self.parts.deliverer.clock.now());
+        let lane = self.parts.deliverer.lanes.of(self.uid());
+        // While it is behind, the other dispatchers' lanes have nothing under way.
+        lane.widen(if position.is_behind() { self.parts.slots.live() } else { 1 });
         // A lane that takes one delivery at a time gives back all others.
-        let waits = work.window.is_under_way() && self.parts.deliverer.lanes.of(self.uid()).is_stuck();
+        let waits = work.window.is_under_way() && lane.is_stuck();
         let room = if waits { 0 } else { work.window.room() };
         if flows && let Some(sequence) = work.window.again() {
-            return if room == 0 { Ok(Next::Look) } else { self.read_again(work, serving, sequence).await };
+            if room == 0 || !self.has_turn(work, serving, position) {
+                return Ok(Next::Look);
+            }
+            return self.read_again(work, serving, sequence).await;
         }
         let mut changed = position.clone();
         let mut seen = Seen {
@@ -139,15 +156,32 @@ impl Reader {
             changed.clone_from(position);
             step = changed.next(&seen);
         }
+        if !matches!(step, Step::Read { .. }) && !work.window.is_under_way() {
+            self.end_turn(work);
+        }
         match step {
             Step::Live => Ok(Next::Look),
-            Step::Read { .. } if room == 0 => Ok(Next::Look),
+            Step::Read { .. } if room == 0 || !self.has_turn(work, serving, position) => Ok(Next::Look),
             Step::Read { from, upto } => self.read(work, serving, (from, upto), (room, room)).await,
             // The cursor of a range that is gone names nothing that is under way.
             Step::Store if changed.ranges.len() < position.ranges.len() && !work.window.is_idle() => Ok(Next::Look),
             Step::Store => self.store(work, changed, revision).await,
             Step::Wait => Ok(Next::Look),
         }
+    }
+
+    /// Whether the reader may send: only so many do at a time.
+    fn has_turn(&mut self, work: &mut Work, serving: &Serving, position: &Position) -> bool {
+        let now = self.parts.deliverer.clock.now();
+        let has = self.turn.ask(serving.subscription.namespace(), position.since.unwrap_or(now), now);
+        work.kept.cursor.queued = !has;
+        has
+    }
+
+    /// Has nothing to send now.
+    fn end_turn(&mut self, work: &mut Work) {
+        self.turn.leave();
+        work.kept.cursor.queued = false;
     }
 
     pub(super) async fn store(&self, work: &mut Work, changed: Position, revision: u64) -> Result<Next, ReadError> {
@@ -189,15 +223,16 @@ impl Reader {
         self.store(work, live, revision).await
     }
 
-    async fn open(&self, producer: &Producer) -> Result<Work, ReadError> {
+    async fn open(&self, producer: &Arc<Producer>) -> Result<Work, ReadError> {
         let stream = &producer.record.stream;
         let mut source = SourceStream { nats: self.parts.nats.clone(), name: stream.name.clone(), filters: Vec::new() };
         source.filters = source.shared(&producer.record.consumer).await?.filters;
         let (state, kept) = (source.state().await?, cursors::read(&self.parts.nats, self.uid(), stream.created).await?);
+        let shelf = self.parts.blocks.of(producer, &source.filters);
         let growth = Growth { since: Instant::now(), last: state.last, ahead: 0 };
         let window = Window::new(kept.cursor.under_way.iter().copied());
         let written = (kept.cursor.clone(), Instant::now());
-        Ok(Work { stream: source, window, kept, written, state, looked: Instant::now(), growth })
+        Ok(Work { stream: source, shelf, window, kept, written, state, looked: Instant::now(), growth })
     }
 
     async fn write_cursor_if_due(&self, work: &mut Work) -> Result<(), ReadError> {

@@ -90,6 +90,11 @@ impl Slots {
             && live.all(|live| live.positions >= revision)
     }
 
+    /// How many dispatchers are alive, at least this one.
+    pub(crate) fn live(&self) -> usize {
+        self.state().dispatchers.values().filter(|dispatcher| dispatcher.seen.elapsed() < TTL).count().max(1)
+    }
+
     /// A receiver that is notified when leases change.
     pub(crate) fn changes(&self) -> watch::Receiver<()> {
         self.changed.subscribe()

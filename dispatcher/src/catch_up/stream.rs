@@ -1,7 +1,7 @@
 //! What a dedicated reader reads: a Producer's stream, in batches, from any of its replicas.
 //!
 //! A replica may lag, so an empty answer proves nothing; only the leader's answer does. After each batch the leader is
-//! asked whether the stream is still the same one.
+//! asked whether the stream is still the same one. So what was read is of that stream, for all readers and for good.
 
 use std::time::Duration;
 
@@ -19,6 +19,8 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::json;
 use tokio::time::timeout;
+
+use crate::panics;
 
 /// How long the next message of a batch may take.
 const SILENCE: Duration = Duration::from_secs(5);
@@ -155,17 +157,13 @@ impl SourceStream {
         };
         let (sequence, subject) = (raw.sequence, raw.subject.clone());
         let time = Timestamp::from_nanosecond(raw.time.unix_timestamp_nanos()).unwrap_or_default();
-        let read = StreamMessage::try_from(raw).ok();
+        // The client library panics at some headers.
+        let read = panics::caught(|| StreamMessage::try_from(raw).ok()).unwrap_or_default();
         let (headers, body) = match read {
             Some(message) => (Some(message.headers), message.payload),
             None => (None, Bytes::new()),
         };
         Ok(Some(Stored { sequence, subject, time, headers, body }))
-    }
-
-    /// Whether the Producer has events under this subject.
-    pub(crate) fn wants(&self, subject: &str) -> bool {
-        self.filters.len() < 2 || self.filters.iter().any(|filter| is_within(subject, filter))
     }
 
     /// The one filter that the server applies.
@@ -175,6 +173,11 @@ impl SourceStream {
             _ => ">",
         }
     }
+}
+
+/// Whether a Producer whose consumer has these filters has events under this subject.
+pub(super) fn wants(filters: &[String], subject: &str) -> bool {
+    filters.len() < 2 || filters.iter().any(|filter| is_within(subject, filter))
 }
 
 fn stored(message: Message) -> Result<Stored, StreamError> {

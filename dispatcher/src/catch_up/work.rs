@@ -12,8 +12,10 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::catch_up::blocks::{Blocks, Shelf};
 use crate::catch_up::slots::Slots;
 use crate::catch_up::stream::{SourceStream, State, StreamError};
+use crate::catch_up::turns::{Turn, Turns};
 use crate::catch_up::window::Window;
 use crate::config::index::Producer;
 use crate::config::subscription::Subscription;
@@ -50,6 +52,8 @@ pub(crate) struct Parts {
     pub(crate) deliverer: Arc<Deliverer>,
     pub(crate) connections: Arc<Connections>,
     pub(crate) budgets: Budgets,
+    pub(crate) blocks: Blocks,
+    pub(crate) turns: Arc<Turns>,
     pub(crate) tracker: TaskTracker,
 }
 
@@ -60,12 +64,15 @@ pub(crate) struct Reader {
     pub(super) stop: CancellationToken,
     pub(super) connection: Connection,
     pub(super) probes: Probes,
+    pub(super) turn: Turn,
     pub(super) complaints: Seldom,
 }
 
 /// What a reader works with while the stream stays the same one.
 pub(super) struct Work {
     pub(super) stream: SourceStream,
+    /// What was read of the stream, by this reader or others.
+    pub(super) shelf: Arc<Shelf>,
     pub(super) window: Window,
     pub(super) kept: Kept,
     /// The cursor that was written last, and when.
@@ -117,7 +124,9 @@ pub(super) struct Probes {
 impl Reader {
     pub(crate) fn new(parts: Arc<Parts>, cell: Arc<PositionCell>, stop: CancellationToken) -> Self {
         let connection = Connection::new(Arc::clone(&parts.connections));
-        Self { parts, cell, stop, connection, probes: Probes::default(), complaints: Seldom::default() }
+        let turn = Turn::new(Arc::clone(&parts.turns), cell.uid().clone());
+        let (probes, complaints) = (Probes::default(), Seldom::default());
+        Self { parts, cell, stop, connection, probes, turn, complaints }
     }
 
     pub(crate) fn uid(&self) -> &SubscriptionUid {

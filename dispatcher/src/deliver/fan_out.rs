@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use hookwright_core::delivery::dead_letter::DeadLetterReason;
 use hookwright_core::delivery::health::Waiting;
-use hookwright_core::event::{Event, Reading, parse};
+use hookwright_core::event::Event;
 use hookwright_core::expression::{Attribute, Variables};
 use hookwright_core::nats::ids::ProducerUid;
 use hookwright_core::record::Validation;
@@ -16,6 +16,7 @@ use crate::ack::hold::{Abandoned, Hold};
 use crate::config::index::{Matches, Producer};
 use crate::deliver::deliverer::Deliverer;
 use crate::deliver::queued::{Permits, Queued};
+use crate::deliver::reading::{self, Unreadable};
 use crate::deliver::sift::{Sifted, sift};
 use crate::limits::read_ahead::Coming;
 use crate::panics;
@@ -41,28 +42,18 @@ impl Deliverer {
         hold: Hold<Permits>,
     ) {
         let Some(producer) = self.index.producer(producer) else { return };
-        let reading = Reading { rule: &producer.record.event_type, source: &producer.source, known_type: None };
-        let read = panics::caught(|| {
-            let parsed = published.with_message(|message| parse(message, reading));
-            parsed.inspect(|event| panics::provoked(&event.event_type))
-        });
+        let event = match reading::read(&mut published, &producer) {
+            Ok(event) => event,
+            Err(Unreadable { reason, detail }) => return self.reject(producer, published, reason, detail, hold),
+        };
         let deliverer = Arc::clone(self);
-        match read {
-            Ok(Ok(event)) => {
-                published.event.event_type.clone_from(&event.event_type);
-                let arrived = Arrived { producer, published, event, coming, hold };
-                if arrived.producer.record.validation != Validation::Ignore {
-                    tokio::spawn(async move { deliverer.validate(arrived).await });
-                    return;
-                }
-                if let Some(arrived) = self.hand_out(arrived) {
-                    tokio::spawn(async move { deliverer.wait_for_room(arrived).await });
-                }
-            }
-            Ok(Err(malformed)) => {
-                self.reject(producer, published, DeadLetterReason::Malformed, malformed.to_string(), hold)
-            }
-            Err(panic) => self.reject(producer, published, DeadLetterReason::Internal, panicked(&panic), hold),
+        let arrived = Arrived { producer, published, event, coming, hold };
+        if arrived.producer.record.validation != Validation::Ignore {
+            tokio::spawn(async move { deliverer.validate(arrived).await });
+            return;
+        }
+        if let Some(arrived) = self.hand_out(arrived) {
+            tokio::spawn(async move { deliverer.wait_for_room(arrived).await });
         }
     }
 
@@ -94,7 +85,8 @@ impl Deliverer {
             Ok(matched) => matched?,
             Err(panic) => {
                 let Arrived { producer, published, hold, .. } = arrived;
-                self.reject(producer, published, DeadLetterReason::Internal, panicked(&panic), hold);
+                let Unreadable { reason, detail } = Unreadable::panicked(&panic);
+                self.reject(producer, published, reason, detail, hold);
                 return None;
             }
         };
@@ -207,9 +199,4 @@ impl Deliverer {
         }
         !enforced
     }
-}
-
-/// The detail of a dead letter whose event could not be read or matched.
-fn panicked(message: &str) -> String {
-    format!("reading the event panicked: {message}")
 }

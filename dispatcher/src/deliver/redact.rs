@@ -56,7 +56,7 @@ pub(super) fn told(renderer: &Renderer, source: &HeaderValue, published: &Publis
 }
 
 /// Whether the detail of a dead letter may tell something of the event's data: the name of a field that violates the
-/// schema, or what a panic has said.
+/// schema, what can't be read, or what a panic has said.
 pub(super) fn may_tell_of_data(reason: DeadLetterReason) -> bool {
-    matches!(reason, DeadLetterReason::SchemaViolation | DeadLetterReason::Internal)
+    matches!(reason, DeadLetterReason::SchemaViolation | DeadLetterReason::Malformed | DeadLetterReason::Internal)
 }

@@ -117,7 +117,9 @@ impl Deliverer {
 
     /// Evaluates the filters of one Subscription.
     pub(crate) async fn evaluate(&self, subscription: &Arc<Subscription>, event: &Event) -> Result<Said, Abandoned> {
-        let Sifted { unsure, out, forbidden, .. } = sift(vec![Arc::clone(subscription)], &Variables::of(event));
+        // An evaluation that panics never ends well, and is not to be tried again and again.
+        let sifted = panics::caught(|| sift(vec![Arc::clone(subscription)], &Variables::of(event)));
+        let Ok(Sifted { unsure, out, forbidden, .. }) = sifted else { return Ok(Said::TooExpensive) };
         if unsure.is_empty() {
             let verdict = out.first().map_or(Verdict::Matches, |(_, verdict)| *verdict);
             return Ok(forbidden.first().map_or(Said::Verdict(verdict), |(_, forbidden)| Said::Forbidden(*forbidden)));

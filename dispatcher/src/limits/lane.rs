@@ -101,6 +101,8 @@ struct State<W> {
     slowed: bool,
     /// When deliveries last waited because the dispatcher was slow. Until then, their wait is no fault of the endpoint.
     delayed_by_us: Option<Instant>,
+    /// How many lanes' attempts this one may have.
+    lanes: usize,
 }
 
 struct Entry<W> {
@@ -185,6 +187,7 @@ impl<W: Waits> Lane<W> {
             paused: None,
             slowed: false,
             delayed_by_us: None,
+            lanes: 1,
         };
         Arc::new(Self { shared: Arc::clone(shared), state: Mutex::new(state) })
     }
@@ -222,6 +225,12 @@ impl<W: Waits> Lane<W> {
         state.answers.is_narrow() || state.answers.hangs()
     }
 
+    /// Lets the lane have as many attempts under way as so many lanes: those of dispatchers that leave the Subscription
+    /// to this one.
+    pub(crate) fn widen(&self, lanes: usize) {
+        self.state().lanes = lanes.max(1);
+    }
+
     /// Counts an attempt that has ended.
     fn attempted(self: &Arc<Self>, outcome: OutcomeKind, took: Duration) {
         let scarce = self.shared.load.is_high();
@@ -231,7 +240,7 @@ impl<W: Waits> Lane<W> {
         }
         // A refusal because of too much is an answer, and opens nothing.
         let slowed = std::mem::take(&mut state.slowed);
-        if !state.waiting.is_empty() && !scarce && !slowed && state.open < self.shared.in_flight {
+        if !state.waiting.is_empty() && !scarce && !slowed && state.open < self.shared.in_flight * state.lanes {
             state.open += 1;
             self.start_next(state);
         }

@@ -47,6 +47,8 @@ struct Unattempted {
 pub(crate) struct Known {
     pub(crate) position: Option<Arc<Position>>,
     pub(crate) revision: u64,
+    /// Whether somebody has removed the position, though the Subscription is behind. It still holds, and is written again.
+    pub(crate) removed: bool,
     /// Whether the position can't be read. Then nothing of the Subscription may be settled.
     pub(crate) unreadable: bool,
 }
@@ -82,17 +84,31 @@ impl PositionCell {
         self.state().clone()
     }
 
-    /// Takes a position, unless a newer one is known.
+    /// Takes a position, unless a newer one is known. If there is none, the one that is known holds.
     pub(crate) fn learn(&self, position: Option<Position>, revision: u64) {
-        self.set(Known { position: position.map(Arc::new), revision, unreadable: false });
+        match position {
+            Some(position) => self.set(Known { position: Some(Arc::new(position)), revision, ..Known::default() }),
+            None => self.learn_removed(Some(revision)),
+        }
+    }
+
+    /// Takes it that somebody has removed the position, at this revision if that is known. Only the end of a Subscription
+    /// ends its position: what it covers waits in the stream, and nothing else says so.
+    pub(crate) fn learn_removed(&self, revision: Option<u64>) {
+        let known = self.known();
+        let revision = revision.unwrap_or(known.revision);
+        if self.is_live() || known.position.is_none() {
+            return self.set(Known { revision, ..Known::default() });
+        }
+        self.set(Known { revision, removed: true, ..known });
     }
 
     /// Takes it that there is a position of this revision that can't be read.
     pub(crate) fn learn_unreadable(&self, revision: u64) {
-        self.set(Known { position: None, revision, unreadable: true });
+        self.set(Known { revision, unreadable: true, ..Known::default() });
     }
 
-    /// Takes it that there is no position any more.
+    /// Forgets the position, as the Subscription was deleted.
     pub(crate) fn forget(&self) {
         let mut state = self.state();
         *state = Known { revision: state.revision, ..Known::default() };
@@ -168,5 +184,38 @@ impl PositionCell {
     // A poisoned lock means a panic between two assignments, where nothing panics.
     fn state(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hookwright_core::position::Range;
+
+    use super::*;
+
+    #[test]
+    fn a_position_that_somebody_removes_holds_while_it_covers_anything() {
+        let cell = PositionCell::new(SubscriptionUid::parse("s-1").unwrap());
+        let created = Timestamp::UNIX_EPOCH;
+        let live = Position::live(created);
+        let behind = Position { ranges: vec![Range { from: 5, to: None, until: None, begun: false }], ..live.clone() };
+        let waits = Position { waits: Some(Waits::since(created)), ..live.clone() };
+        for (position, holds) in [(live, false), (behind, true), (waits, true)] {
+            for revision in [None, Some(20)] {
+                cell.distrust();
+                cell.learn(Some(position.clone()), 10);
+                cell.learn_removed(revision);
+                let known = cell.known();
+                assert_eq!((known.position.is_some(), known.removed, !cell.is_live()), (holds, holds, holds));
+                assert_eq!(known.revision, revision.unwrap_or(10));
+                // What is read at the leader says the same.
+                cell.learn(None, 21);
+                assert_eq!((cell.known().removed, cell.known().revision), (holds, 21));
+                cell.learn(Some(position.clone()), 22);
+                assert!(!cell.known().removed);
+                cell.forget();
+                assert!(cell.is_live() && cell.known().position.is_none());
+            }
+        }
     }
 }

@@ -75,7 +75,7 @@ impl Cells {
             }
             Change::Delete { key } | Change::Vanished { key } => {
                 if let Ok(uid) = SubscriptionUid::parse(&key) {
-                    self.cell(&uid).forget();
+                    self.cell(&uid).learn_removed(None);
                 }
             }
             Change::Loaded { revision } => self.loaded.set(revision),

@@ -82,13 +82,24 @@ impl Positions {
     }
 
     /// Removes the position of a Subscription that was deleted, unless there is a newer one than this revision.
-    pub(crate) async fn remove(&self, cell: &PositionCell, revision: u64) -> Result<(), PositionError> {
+    pub(crate) async fn remove(&self, cell: &PositionCell, revision: u64, removed: bool) -> Result<(), PositionError> {
         let bucket = Bucket::named(&self.nats, POSITIONS_BUCKET).await?;
-        if bucket.remove_at(cell.uid().as_str(), revision).await? {
+        if removed || bucket.remove_at(cell.uid().as_str(), revision).await? {
             cell.forget();
             self.cells.changed();
         }
         Ok(())
+    }
+
+    /// Writes a position again that somebody has removed, as it is known here.
+    pub(crate) async fn restore(&self, cell: &PositionCell, stream_created: Timestamp) {
+        let restored = self.change(cell, stream_created, |_| (cell.known().removed, cell.known().removed)).await;
+        if restored {
+            warn!(
+                subscription_uid = %cell.uid(),
+                "somebody has removed the position of a Subscription that is behind; it is written again"
+            );
+        }
     }
 
     /// Changes a position until that is stored, or until `change` says that nothing is to be stored. If there is no position

@@ -1,6 +1,7 @@
 //! Subscriptions that are behind: their events stay in the stream until a reader of their own delivers them.
 
 mod changes;
+mod many;
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -36,6 +37,22 @@ async fn position(shop: &Shop<'_>, uid: &str) -> Option<Position> {
     bucket.get(uid).await.unwrap().map(|value| decode(&value).unwrap())
 }
 
+/// Puts a live Subscription behind, from this sequence on.
+async fn go_behind(shop: &Shop<'_>, uid: &str, from: u64) {
+    let jetstream = shop.world.nats.jetstream(User::Operator).await.unwrap();
+    let mut stream = jetstream.get_stream(format!("{}_orders", shop.namespace)).await.unwrap();
+    let created = stream.info().await.unwrap().created;
+    let created = Timestamp::from_nanosecond(created.unix_timestamp_nanos()).unwrap();
+    let behind = Position {
+        ranges: vec![Range { from, to: None, until: None, begun: false }],
+        since: Some(Timestamp::now()),
+        reason: Some(Reason::StartFrom),
+        ..Position::live(created)
+    };
+    let bucket = jetstream.get_key_value(POSITIONS_BUCKET).await.unwrap();
+    bucket.create(uid, encode(&behind).unwrap().into()).await.unwrap();
+}
+
 async fn wait_live(shop: &Shop<'_>, uid: &str) {
     wait_for("the Subscription to be live", SOON * 2, async || {
         let position = position(shop, uid).await;
@@ -52,18 +69,7 @@ async fn what_a_position_covers_is_delivered_from_the_stream_and_then_the_subscr
     let (shop, _machine) = shared().await;
     publish(&shop, 0..300).await;
     let uid = shop.subscribe("late", &["order.*"], json!({})).await;
-    let jetstream = shop.world.nats.jetstream(User::Operator).await.unwrap();
-    let mut stream = jetstream.get_stream(format!("{}_orders", shop.namespace)).await.unwrap();
-    let created = stream.info().await.unwrap().created;
-    let created = Timestamp::from_nanosecond(created.unix_timestamp_nanos()).unwrap();
-    let behind = Position {
-        ranges: vec![Range { from: 101, to: None, until: None, begun: false }],
-        since: Some(Timestamp::now()),
-        reason: Some(Reason::StartFrom),
-        ..Position::live(created)
-    };
-    let bucket = jetstream.get_key_value(POSITIONS_BUCKET).await.unwrap();
-    bucket.create(&uid, encode(&behind).unwrap().into()).await.unwrap();
+    go_behind(&shop, &uid, 101).await;
     delivered(&shop, "/late", 200).await;
     publish(&shop, 300..350).await;
     delivered(&shop, "/late", 250).await;

@@ -12,7 +12,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use crate::faults::{ARRIVAL, Load};
 use crate::shop::{Shop, alone};
 
-const UNREADABLE: &[u8] = b"NATS/1.0\r\nname: \xff\r\n\r\n";
+pub(crate) const UNREADABLE: &[u8] = b"NATS/1.0\r\nname: \xff\r\n\r\n";
 
 fn good_rate() -> u64 {
     by_length(100, 500)
@@ -70,10 +70,10 @@ async fn unreadable_events_of_one_producer_take_nothing_from_another() {
 }
 
 /// A publisher by the protocol itself, without acknowledgements: client libraries refuse to send such headers.
-struct Raw(TcpStream);
+pub(crate) struct Raw(TcpStream);
 
 impl Raw {
-    async fn connect(world: &World) -> Self {
+    pub(crate) async fn connect(world: &World) -> Self {
         let server: &NatsServer = &world.nats.servers()[0];
         let mut stream = TcpStream::connect(server.address()).await.unwrap();
         let login = json!({ "user": "app", "pass": world.nats.password(User::App), "headers": true, "verbose": false });
@@ -81,7 +81,7 @@ impl Raw {
         Self(stream)
     }
 
-    async fn publish(&mut self, subject: &str, headers: &[u8]) {
+    pub(crate) async fn publish(&mut self, subject: &str, headers: &[u8]) {
         let size = headers.len();
         let publish = format!("HPUB {subject} {size} {size}\r\n");
         self.0.write_all(&[publish.as_bytes(), headers, b"\r\nPING\r\n"].concat()).await.unwrap();

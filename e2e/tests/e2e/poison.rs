@@ -6,7 +6,8 @@ use hookwright_core::nats::ids::SubscriptionUid;
 use hookwright_e2e::{Options, User, World, wait_for};
 use serde_json::json;
 
-use crate::shop::{SOON, Shop, beside};
+use crate::cut_connections::{Raw, UNREADABLE};
+use crate::shop::{SOON, Shop, beside, condition};
 
 #[tokio::test]
 async fn what_panics_is_given_up_and_nothing_else_comes_twice() {
@@ -43,6 +44,21 @@ async fn what_panics_is_given_up_and_nothing_else_comes_twice() {
     })
     .await
     .unwrap();
+
+    // Neither keeps what waits behind it from a Subscription that reads on its own.
+    let paused = shop.subscribe("paused", &[">"], json!({ "suspend": true })).await;
+    Raw::connect(&world).await.publish(&format!("{}.events.b", shop.namespace), UNREADABLE).await;
+    shop.publish(&shop.event("poisoned", "for nobody")).await;
+    for n in 0..OTHERS {
+        shop.publish(&shop.event("b", n.to_string())).await;
+    }
+    shop.all_acked(SOON).await;
+    shop.subscribe("paused", &[">"], json!({ "suspend": false })).await;
+    shop.requests("paused", OTHERS).await;
+    let (letter, body) = shop.dead_letter(&paused).await;
+    assert_eq!((letter.reason, body.as_str()), (DeadLetterReason::Internal, "for nobody"));
+    shop.status("paused", "live", |status| condition(status, "Delivering")["reason"] == "Live").await;
+    assert_eq!(shop.receiver.count("/paused"), OTHERS);
 }
 
 #[tokio::test]

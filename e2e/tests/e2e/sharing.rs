@@ -93,6 +93,25 @@ async fn a_grant_opens_what_is_published_from_then_on() {
         let started = &status["startedFrom"];
         assert_eq!((&started["sequence"], &started["incomplete"]), (&json!(sequence), &incomplete), "{namespace}");
     }
+
+    // What waited when the namespace was shut out is not of the next grant.
+    let mut waiting = earliest(&red);
+    waiting["spec"]["suspend"] = json!(true);
+    plane.apply_json(&waiting).await.unwrap();
+    shop.world.wait_ready(&red, "subscriptions", "foreign").await.unwrap();
+    publish_and_wait(&shop, published).await;
+    shop.all_acked(SOON).await;
+    edit_producer(&shop, json!({ "allowedNamespaces": { "from": "Same", "history": null } })).await;
+    shut_out(&shop, &red).await;
+    publish_and_wait(&shop, published).await;
+    edit_producer(&shop, json!({ "allowedNamespaces": { "from": "All" } })).await;
+    plane.apply_json(&earliest(&red)).await.unwrap();
+    let_in(&shop, &red).await;
+    publish_and_wait(&shop, published).await;
+    shop.requests(&red, 10).await;
+    let resumed = |status: &Value| condition(status, "Delivering")["reason"] == "Live";
+    shop.world.wait_status(&red, "foreign", "live", SOON, resumed).await.unwrap();
+    assert_eq!(shop.deliveries(&format!("/{red}")).len(), 10);
 }
 
 /// Has a world of its own: in the shared one objects are looked at again every 4 s, which would hide a missing watch.

@@ -192,10 +192,10 @@ impl Health {
     }
 
     /// Takes the cursor of a Subscription as it was read.
-    pub(crate) fn read_cursor(&self, uid: &SubscriptionUid, cursor: Option<Cursor>) {
+    pub(crate) fn read_cursor(&self, uid: &SubscriptionUid, cursor: Option<Cursor>, now: Timestamp) {
         let mut state = self.state.lock();
         let Some(known) = state.known.get_mut(uid) else { return };
-        known.progress.read(cursor);
+        known.progress.read(cursor, now);
         // The stream may have gone on, too.
         state.agenda.changed(uid.clone());
         drop(state);

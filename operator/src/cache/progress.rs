@@ -20,6 +20,10 @@ pub(crate) struct Head {
 pub(crate) struct Progress {
     position: Option<Position>,
     cursor: Option<Cursor>,
+    /// When the cursor was read.
+    read: Option<Timestamp>,
+    /// How many sequences a second the dedicated reader has passed between the last two readings.
+    per_second: Option<u64>,
     /// Whether the position has changed since the cursor was read.
     is_stale: bool,
 }
@@ -31,6 +35,10 @@ pub(crate) struct Unread {
     pub(crate) from: u64,
     /// The sequences that are still to be read, and those under way; none if nobody knows yet how far the stream goes.
     pub(crate) sequences: Option<u64>,
+    /// The sequences that the dedicated reader has passed; none if nobody knows yet.
+    pub(crate) passed: Option<u64>,
+    /// How many of them a second, lately.
+    pub(crate) per_second: Option<u64>,
 }
 
 impl Progress {
@@ -40,10 +48,15 @@ impl Progress {
         self.position = position;
     }
 
-    /// Takes the cursor as it was read; none if there is no key.
-    pub(crate) fn read(&mut self, cursor: Option<Cursor>) {
+    /// Takes the cursor as it was read at that time; none if there is no key.
+    pub(crate) fn read(&mut self, cursor: Option<Cursor>, now: Timestamp) {
         self.is_stale = false;
-        self.cursor = cursor;
+        self.per_second = self.read.zip(self.cursor.as_ref()).zip(cursor.as_ref()).and_then(|((read, old), new)| {
+            let passed = new.next.checked_sub(old.next).filter(|_| old.stream_created == new.stream_created)?;
+            let millis = u64::try_from(now.duration_since(read).as_millis()).ok()?;
+            passed.saturating_mul(1000).checked_div(millis)
+        });
+        (self.cursor, self.read) = (cursor, Some(now));
     }
 
     /// Whether the cursor has to be read.
@@ -83,7 +96,8 @@ impl Progress {
             });
             unread.sum::<u64>() + under_way
         });
-        Some(Unread { from, sequences })
+        let passed = cursor.map(|_| from.saturating_sub(first));
+        Some(Unread { from, sequences, passed, per_second: self.per_second.filter(|passed| *passed > 0) })
     }
 }
 
@@ -125,10 +139,36 @@ mod tests {
             let mut progress = Progress::default();
             progress.moved(Some(position(ranges)));
             if let Some(next) = next {
-                progress.read(Some(Cursor { next, under_way: vec![3, 4], last: 30, ..Cursor::new(t(1)) }));
+                progress.read(Some(Cursor { next, under_way: vec![3, 4], last: 30, ..Cursor::new(t(1)) }), t(5));
             }
             let unread = progress.unread(head).unwrap();
             assert_eq!((unread.from, unread.sequences), want, "{ranges:?} {next:?} {head:?}");
+        }
+    }
+
+    #[test]
+    fn tells_how_far_the_reader_has_come_and_how_fast() {
+        let mut progress = Progress::default();
+        progress.moved(Some(position(&[(10, None, None)])));
+        let mut told = |created, next, second| {
+            if let Some(next) = next {
+                progress.read(Some(Cursor { next, ..Cursor::new(t(created)) }), t(second));
+            }
+            let unread = progress.unread(None).unwrap();
+            (unread.passed, unread.per_second)
+        };
+        for (created, next, second, want) in [
+            (1, None, 0, (None, None)),
+            (1, Some(5), 10, (Some(0), None)),
+            (1, Some(110), 20, (Some(100), Some(10))),
+            (1, Some(110), 30, (Some(100), None)),
+            (1, Some(115), 30, (Some(105), None)),
+            (1, Some(100), 40, (Some(90), None)),
+            (2, Some(500), 50, (None, None)),
+            (1, Some(600), 60, (Some(590), None)),
+            (1, Some(1600), 55, (Some(1590), None)),
+        ] {
+            assert_eq!(told(created, next, second), want, "{created} {next:?} {second}");
         }
     }
 
@@ -146,12 +186,12 @@ mod tests {
         let mut progress = Progress::default();
         assert!(!progress.wants_cursor() && progress.unread(None).is_none());
         progress.moved(Some(position(&[(10, None, None)])));
-        progress.read(Some(Cursor { next: 90, ..Cursor::new(t(0)) }));
+        progress.read(Some(Cursor { next: 90, ..Cursor::new(t(0)) }), t(5));
         assert!(progress.wants_cursor());
         assert_eq!(progress.unread(None).unwrap().from, 10, "the cursor of another stream says nothing");
         progress.moved(Some(position(&[])));
         assert!(progress.wants_cursor() && progress.unread(None).is_none());
-        progress.read(None);
+        progress.read(None, t(6));
         assert!(!progress.wants_cursor());
         progress.moved(None);
         assert!(!progress.wants_cursor());

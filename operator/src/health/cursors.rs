@@ -6,6 +6,7 @@ use hookwright_core::nats::names::CURSORS_BUCKET;
 use hookwright_core::position::Cursor;
 use hookwright_core::record;
 use hookwright_runtime::logging;
+use jiff::Timestamp;
 use tracing::{debug, warn};
 
 use crate::background::Periodic;
@@ -30,7 +31,7 @@ async fn read(ctx: &Context, uid: SubscriptionUid) {
         Err(error) => return debug!(%uid, error = logging::chain(&error), "can't read a cursor"),
     };
     match entry.map(|entry| record::decode::<Cursor>(&entry.value)).transpose() {
-        Ok(cursor) => ctx.health.read_cursor(&uid, cursor),
+        Ok(cursor) => ctx.health.read_cursor(&uid, cursor, Timestamp::now()),
         Err(error) => warn!(%uid, error = logging::chain(&error), "can't read a cursor"),
     }
 }

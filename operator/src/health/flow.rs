@@ -76,6 +76,11 @@ pub(super) fn delivering(rests: Rests, why: Option<DisabledFor>, progress: &Prog
         None => {}
     }
     if progress.behind().is_some() {
+        if progress.cursor().is_some_and(|cursor| cursor.queued) {
+            let message = "Events wait in the stream until it is this Subscription's turn: as many as a dispatcher takes on \
+                           (limits.catchingUp) catch up now.";
+            return Judgement::holds(Reason::CatchUpQueued, message);
+        }
         let message = "Events that have waited in the stream are delivered, the oldest first.";
         return Judgement::holds(Reason::CatchingUp, message);
     }
@@ -112,11 +117,14 @@ pub(super) fn told_until(last: Option<Timestamp>, now: Timestamp) -> Option<Time
 pub(super) fn behind(before: Option<&Behind>, progress: &Progress, head: Option<Head>) -> Option<Behind> {
     let (position, unread) = (progress.behind()?, progress.unread(head)?);
     let known = |before: &Behind| before.events;
+    let passed = |before: &Behind| before.passed;
     Some(Behind {
         since: position.since.map(seconds),
         reason: position.reason.map(reason),
         from_sequence: number(unread.from),
         events: unread.sequences.map(number).or(before.map(known)).unwrap_or_default(),
+        passed: unread.passed.map(number).or_else(|| before.and_then(passed)),
+        per_second: unread.per_second.map(number),
         oldest_event_time: progress.cursor().and_then(|cursor| cursor.oldest).map(seconds),
     })
 }
@@ -206,6 +214,14 @@ mod tests {
         assert_eq!(text(Rests::No, true, open()), "False EndpointGone");
         assert_eq!(text(Rests::No, false, open()), "True CatchingUp");
         assert_eq!(text(Rests::No, false, vec![]), "True Live");
+        let queued = |queued, ranges| {
+            let mut progress = progress(ranges);
+            progress.read(Some(Cursor { queued, ..Cursor::new(t(1)) }), t(5));
+            delivering(Rests::No, None, &progress, t(60)).reason
+        };
+        assert_eq!(queued(true, open()), Reason::CatchUpQueued);
+        assert_eq!(queued(false, open()), Reason::CatchingUp);
+        assert_eq!(queued(true, vec![]), Reason::Live);
         let waiting = |waits: Waits| {
             let mut progress = Progress::default();
             progress.moved(Some(Position { waits: Some(waits), ..Position::live(t(1)) }));
@@ -220,17 +236,28 @@ mod tests {
     #[test]
     fn what_waits_and_what_has_gone() {
         let mut progress = progress(open());
-        let before = Behind { since: None, reason: None, from_sequence: 10, events: 7, oldest_event_time: None };
+        let before = Behind {
+            since: None,
+            reason: None,
+            from_sequence: 10,
+            events: 7,
+            passed: Some(4),
+            per_second: Some(2),
+            oldest_event_time: None,
+        };
         let after_start = behind(Some(&before), &progress, None).unwrap();
         assert_eq!((after_start.events, after_start.reason), (7, Some(BehindReason::Suspended)));
+        assert_eq!((after_start.passed, after_start.per_second), (Some(4), None));
         let status = DeliveryStatus { skipped: Some(3), ..DeliveryStatus::default() };
         assert_eq!(skipped(Some(&status), &progress), Some(3));
 
         let mut cursor = Cursor { next: 20, last: 30, oldest: Some(t(90)), skipped: 5, ..Cursor::new(t(1)) };
         cursor.miss(12, 19, t(100));
-        progress.read(Some(cursor));
+        progress.read(Some(Cursor { next: 0, ..cursor.clone() }), t(100));
+        progress.read(Some(cursor), t(110));
         let now = behind(Some(&before), &progress, Some(Head { created: t(1), last: 40 })).unwrap();
         assert_eq!((now.from_sequence, now.events), (20, 21));
+        assert_eq!((now.passed, now.per_second), (Some(10), Some(2)));
         assert_eq!((now.since.unwrap().0, now.oldest_event_time.unwrap().0), (t(50), t(90)));
         assert_eq!(skipped(Some(&status), &progress), Some(5));
         let lost = missed(Some(&status), &progress).unwrap();

@@ -4,14 +4,14 @@ use hookwright_core::nats::ids::SubscriptionUid;
 use hookwright_core::nats::names::{CONFIG_BUCKET, ConfigKey};
 use hookwright_core::record::SubscriptionRecord;
 use hookwright_core::seal::Secret;
-use hookwright_crds::{OnResume, Subscription};
+use hookwright_crds::{History, OnResume, Subscription};
 use kube::Resource;
 use ring::rand::{SecureRandom, SystemRandom};
 
 use super::fetch::FoundProducer;
 use super::flow::{self, Skip};
 use super::validate::ValidatedSubscription;
-use crate::cache::producers::LiveProducer;
+use crate::cache::references::is_foreign;
 use crate::context::Context;
 use crate::nats::kv::Written;
 use crate::reconcile::error::ReconcileError;
@@ -20,13 +20,20 @@ use crate::reconcile::error::ReconcileError;
 pub(crate) async fn apply(
     mut wanted: SubscriptionRecord<Secret>,
     on_resume: OnResume,
-    live: Option<&LiveProducer>,
+    producer: Option<&FoundProducer>,
     subscription: &Subscription,
     ctx: &Context,
 ) -> Result<Option<Written>, ReconcileError> {
+    let live = producer.and_then(|producer| producer.live.as_ref());
     let key = ConfigKey::Subscription(wanted.producer.clone(), wanted.identity.uid.clone()).to_string();
     let secrets = wanted.destination.as_ref().map_or(0, |to| to.signing.len() + to.headers.len());
-    let skip = flow::skip(&wanted, on_resume, live, &key, ctx).await?;
+    let mut skip = flow::skip(&wanted, on_resume, live, &key, ctx).await?;
+    if skip == Skip::No
+        && is_foreign(subscription)
+        && producer.is_some_and(|found| found.history == History::SinceGrant)
+    {
+        skip = flow::since_grant(&wanted, subscription, live, &key, ctx).await?;
+    }
     if skip == Skip::Unknown {
         return Ok(None);
     }

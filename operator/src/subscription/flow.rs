@@ -3,23 +3,28 @@
 //! With `onResume: SkipToNow`, the record that resumes delivery names the last sequence of the stream. One write turns
 //! `suspended` off and names the sequence. So an operator that dies before the write leaves it to the next one, and after
 //! the write nothing is left to do: a record that isn't suspended never has its sequence moved.
+//!
+//! The same is left out of what waits for a Subscription whose namespace was shut out of its Producer and let in again.
 
 use bytes::Bytes;
-use hookwright_core::nats::names::{CONFIG_BUCKET, STATE_BUCKET, disabled_key};
+use hookwright_core::nats::names::{CONFIG_BUCKET, POSITIONS_BUCKET, STATE_BUCKET, disabled_key};
 use hookwright_core::position::{Flow, SkipTo};
 use hookwright_core::record::{self, Disabled, SubscriptionRecord};
 use hookwright_core::seal::{Sealed, Secret};
-use hookwright_crds::OnResume;
+use hookwright_crds::{OnResume, Subscription};
 
+use super::start::grant;
 use crate::cache::producers::LiveProducer;
+use crate::cache::references::RefersToProducer;
 use crate::context::Context;
 use crate::nats::jetstream::{JsResult, created};
+use crate::reconcile::error::ReconcileError;
 
 /// What resumes delivery.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Resumed {
-    /// The record that is replaced.
-    record: Bytes,
+    /// The record that is replaced; `None` if there is none.
+    record: Option<Bytes>,
     skip_to: SkipTo,
 }
 
@@ -58,8 +63,33 @@ pub(super) async fn skip(
     let stream = ctx.js.stream(&live.stream.name).await?.filter(|info| created(info) == live.stream.created);
     Ok(stream.map_or(Skip::Unknown, |stream| {
         let skip_to = SkipTo { stream_created: live.stream.created, sequence: stream.state.last_sequence };
-        Skip::Yes(Resumed { record: entry.value, skip_to })
+        Skip::Yes(Resumed { record: Some(entry.value), skip_to })
     }))
+}
+
+/// Looks whether the record is the first one since the Subscription's namespace was let in, though a position is there from
+/// an earlier time: then what was published before is left out.
+pub(super) async fn since_grant(
+    wanted: &SubscriptionRecord<Secret>,
+    subscription: &Subscription,
+    live: Option<&LiveProducer>,
+    key: &str,
+    ctx: &Context,
+) -> Result<Skip, ReconcileError> {
+    let has = async |bucket, key: &str| Ok::<_, ReconcileError>(ctx.js.get(bucket, key).await?.is_some());
+    if has(CONFIG_BUCKET, key).await? || !has(POSITIONS_BUCKET, wanted.identity.uid.as_str()).await? {
+        return Ok(Skip::No);
+    }
+    let Some(live) = live else { return Ok(Skip::Unknown) };
+    let stream = ctx.js.stream(&live.stream.name).await?.filter(|info| created(info) == live.stream.created);
+    let Some(stream) = stream else { return Ok(Skip::Unknown) };
+    let granted = grant::since(&wanted.producer, &stream, &wanted.identity.namespace, ctx).await?;
+    let Some(sequence) = granted else {
+        ctx.triggers.producer_soon(subscription.producer_ref());
+        return Ok(Skip::Unknown);
+    };
+    let skip_to = SkipTo { stream_created: live.stream.created, sequence };
+    Ok(Skip::Yes(Resumed { record: None, skip_to }))
 }
 
 /// Whether the spec that is replaced is disabled.
@@ -92,7 +122,7 @@ pub(super) fn follow(
 ) -> Result<Flow, Changed> {
     let old = read(found).map(|old| old.flow).unwrap_or_default();
     if let Skip::Yes(resumed) = skip {
-        let is_same = found == Some(&resumed.record[..]);
+        let is_same = found == resumed.record.as_deref();
         return if is_same { Ok(Flow { skip_to: Some(resumed.skip_to), ..wanted }) } else { Err(Changed) };
     }
     if old.suspended && !wanted.suspended && on_resume == OnResume::SkipToNow {
@@ -137,7 +167,8 @@ mod tests {
         let skip_to = |sequence| SkipTo { stream_created: t(1), sequence };
         let flow = |suspended, skip_to| Flow { suspended, skip_to, ..Flow::default() };
         let (on, off) = (flow(false, None), flow(true, None));
-        let resumed = |old: &[u8]| Skip::Yes(Resumed { record: Bytes::copy_from_slice(old), skip_to: skip_to(9) });
+        let resumed =
+            |old: &[u8]| Skip::Yes(Resumed { record: Some(Bytes::copy_from_slice(old)), skip_to: skip_to(9) });
         let suspended = stored(off);
         let next = |wanted, found: Option<&[u8]>, skip: &Skip, on_resume, created| {
             follow(wanted, found, skip, on_resume, Some(&live(created)))
@@ -150,6 +181,9 @@ mod tests {
         assert_eq!(next(on, Some(&suspended), &resumed(&suspended), SkipToNow, 1), Ok(skips));
         assert_eq!(next(on, Some(&suspended), &Skip::No, SkipToNow, 1), Err(Changed), "it was suspended meanwhile");
         assert_eq!(next(on, Some(&stored(on)), &resumed(&suspended), SkipToNow, 1), Err(Changed), "and resumed");
+        let granted = Skip::Yes(Resumed { record: None, skip_to: skip_to(9) });
+        assert_eq!(next(on, None, &granted, CatchUp, 1), Ok(skips));
+        assert_eq!(next(on, Some(&stored(on)), &granted, CatchUp, 1), Err(Changed), "another operator has written it");
         for on_resume in [CatchUp, SkipToNow] {
             assert_eq!(next(on, Some(&stored(skips)), &Skip::No, on_resume, 1), Ok(skips), "it stays where it is");
             assert_eq!(next(on, Some(&stored(skips)), &Skip::No, on_resume, 2), Ok(on), "it is another stream's");

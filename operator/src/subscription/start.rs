@@ -7,7 +7,7 @@
 //! if record and position were lost with the stream. An operator that dies in between leaves a position, and the next one
 //! goes on with it.
 
-mod grant;
+pub(super) mod grant;
 mod point;
 
 use hookwright_core::nats::ids::ProducerUid;

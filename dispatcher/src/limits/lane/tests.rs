@@ -427,3 +427,14 @@ async fn time_outs_are_no_fault_of_a_slow_dispatcher_and_its_slowness_counts_unt
     assert!(!lane.state().answers.are_delayed_by_us(Allowance::of(second)));
     drop(permits);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_lane_opens_as_wide_as_those_that_leave_the_subscription_to_it() {
+    let lane = free_lane(100);
+    let (_permits, _others) = (all(&lane), others(&lane, 50));
+    assert_eq!(answered(&lane, 3 * MOST), MOST);
+    lane.widen(3);
+    assert_eq!(answered(&lane, 3 * MOST), 3 * MOST);
+    lane.widen(0);
+    assert_eq!(answered(&lane, MOST), 3 * MOST, "it gives back what it does not use");
+}

@@ -1,12 +1,13 @@
 //! What changes while a Subscription is behind.
 
 use async_nats::jetstream::stream::Config;
+use hookwright_core::nats::names::POSITIONS_BUCKET;
 use hookwright_e2e::{Event, Options, User, World, wait_for};
 use serde_json::json;
 
 use super::{delivered, suspended_with};
 use crate::schemas::{declare, schema};
-use crate::shop::{SOON, Shop, beside, metric, shared};
+use crate::shop::{SOON, Shop, TIMEOUT, beside, metric, shared};
 
 #[tokio::test]
 async fn what_the_schemas_forbid_by_now_becomes_a_dead_letter() {
@@ -87,4 +88,55 @@ async fn an_outage_on_our_side_uses_up_no_attempts() {
         let status = shop.status("cut-off", "live", |status| super::reason(status) == "True Live").await;
         assert_eq!(status["delivery"]["deadLettered"].as_u64().unwrap_or_default(), 0);
     }
+}
+
+#[tokio::test]
+async fn what_is_edited_removed_or_deleted_meanwhile() {
+    let (shop, _machine) = shared().await;
+    let uid = suspended_with(&shop, "kept", 30).await;
+    let deleted = shop.subscribe("deleted", &["order.*"], json!({ "suspend": true })).await;
+    for n in 0..5 {
+        shop.publish(&shop.event("order.paid", format!("paid {n}"))).await;
+    }
+    shop.all_acked(SOON).await;
+    let behind = async |uid: &str, is_there: bool| {
+        wait_for("the position", SOON, async || {
+            let position = super::position(&shop, uid).await;
+            anyhow::ensure!(position.is_some() == is_there, "{position:?}");
+            Ok(())
+        })
+        .await
+        .unwrap();
+    };
+    for uid in [&uid, &deleted] {
+        behind(uid, true).await;
+    }
+    // The position of a Subscription that waits comes back, whoever removes it. A deleted one's goes.
+    let jetstream = shop.world.nats.jetstream(User::Operator).await.unwrap();
+    jetstream.get_key_value(POSITIONS_BUCKET).await.unwrap().delete(&uid).await.unwrap();
+    behind(&uid, true).await;
+    let plane = &shop.world.control_plane;
+    plane.kubectl(&["delete", "hsub", "deleted", "-n", &shop.namespace, TIMEOUT]).await.unwrap();
+    behind(&deleted, false).await;
+    // What waits is delivered by the types of the time when it is read.
+    shop.subscribe("kept", &["order.paid"], json!({ "suspend": false })).await;
+    delivered(&shop, "/kept", 5).await;
+    super::wait_live(&shop, &uid).await;
+    assert_eq!((shop.deliveries("/kept").len(), shop.receiver.count("/deleted")), (5, 0));
+}
+
+#[tokio::test]
+async fn what_can_no_longer_be_read_becomes_a_dead_letter() {
+    let (shop, _machine) = shared().await;
+    let uid = suspended_with(&shop, "unreadable", 1).await;
+    let with_kind = |body: &str| shop.event("order.created", body).header("Kind", "order.kind");
+    shop.publish(&with_kind("readable")).await;
+    shop.all_acked(SOON).await;
+    let from = json!({ "from": "Header", "header": "Kind", "stripPrefix": null });
+    shop.produce("orders", "events", json!({ "eventType": from })).await;
+    shop.subscribe("unreadable", &["order.*"], json!({ "suspend": false })).await;
+    delivered(&shop, "/unreadable", 1).await;
+    let (letter, body) = shop.dead_letter(&uid).await;
+    assert_eq!((letter.reason.name(), &*body), ("Malformed", "0"));
+    assert_eq!(shop.receiver.requests("/unreadable")[0].body, "readable".as_bytes());
 }
