@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # A whole Kubernetes of one node, for a command: control plane, scheduler, controllers, containerd with runc, kubelet,
-# kube-proxy (nftables), CoreDNS. Pods run for real, Services and DNS work. NetworkPolicies are accepted but not
-# enforced. Needs root; fetches nothing.
+# kube-proxy (nftables), CoreDNS, and of kube-router what enforces NetworkPolicies. Pods run for real, Services and DNS work.
+# Needs root; fetches nothing.
 #
 #   node.sh --bin FOLDER [--image FILE.tar]... -- COMMAND...   runs COMMAND, stops everything, exits as COMMAND did
 #
@@ -56,6 +56,7 @@ inside() {
   child kube-scheduler "$BIN/kube-scheduler" --kubeconfig "$STATE/scheduler.kubeconfig" --leader-elect=false --secure-port 0
   start_kubelet
   start_kube_proxy
+  start_kube_router
   sed "s/DNS_IP/$DNS/" "$HERE/coredns.yaml" | "$BIN/kubectl" --kubeconfig "$STATE/kubeconfig" apply -f - \
     >"$STATE/coredns-apply.log" 2>&1 || die "CoreDNS is refused"
   touch "$STATE/inside-ready"
@@ -187,6 +188,16 @@ healthzBindAddress: 127.0.0.1:10256
 conntrack: {maxPerCore: 0, min: 0, tcpEstablishedTimeout: 0s, tcpCloseWaitTimeout: 0s}
 YAML
   child kube-proxy "$BIN/kube-proxy" --config "$STATE/kube-proxy.yaml"
+}
+
+# It works on iptables, beside kube-proxy's tables. A new Pod is unknown to it for up to a second.
+start_kube_router() {
+  identity kube-router /O=system:masters/CN=kube-router
+  # It exits if the node isn't registered.
+  wait_for 120 "registered node" sh -c "'$BIN/kubectl' --kubeconfig '$STATE/kube-router.kubeconfig' get node $NODE >/dev/null 2>&1"
+  NODE_NAME=$NODE child kube-router "$BIN/kube-router" --kubeconfig "$STATE/kube-router.kubeconfig" --hostname-override "$NODE" \
+    --run-firewall=true --run-router=false --run-service-proxy=false --enable-cni=false \
+    --service-cluster-ip-range 10.96.0.0/16 --health-port 0 --metrics-port 0
 }
 
 if [ "${1:-}" = --inside ]; then

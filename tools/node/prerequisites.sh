@@ -10,6 +10,7 @@ lacks() {
 }
 
 need nft "kube-proxy calls it. Install nftables (Debian: apt-get install nftables)."
+for program in ipset iptables; do need "$program" "kube-router calls it. Install it (Debian: apt-get install $program)."; done
 need ip "Install iproute2 (Debian: apt-get install iproute2)."
 for program in nsenter unshare setpriv; do need "$program" "Install util-linux (Debian: apt-get install util-linux)."; done
 need openssl "Install OpenSSL's command line (Debian: apt-get install openssl)."

@@ -75,7 +75,10 @@ received() {
 }
 received_at_least() { [ "$(received distinct)" -ge "$1" ]; }
 delivered() { [ "$(shop get subscriptions.hookwright.dev billing -o 'jsonpath={.status.delivery.delivered}')" = "$1" ]; }
-publisher() { NATS_URL=$(cat "$WORK/nats-url") exec nsenter -t "$NODE_PID" -n probe publish shop.events.order.created "$@"; }
+publisher() {
+  NATS_URL=$(cat "$WORK/nats-url") exec setpriv --pdeathsig KILL \
+    nsenter -t "$NODE_PID" -n probe publish shop.events.order.created "$@"
+}
 
 # ------------------------------------------------------------------------------------------------------------ the steps
 
@@ -94,16 +97,18 @@ install() {
     --wait --timeout 300s
 }
 
-# apply_quickstart: with a Service as the endpoint, and a receiver behind it
-apply_quickstart() {
-  { cat examples/quickstart/producer.yaml && echo --- &&
-    sed 's#url: .*#serviceRef: {name: receiver, port: 80, path: /webhooks}#' examples/quickstart/subscription.yaml &&
-    echo --- && cat tools/node/receiver.yaml; } | kubectl apply -f -
+# quickstart_objects: with a Service as the endpoint, and a receiver behind it
+quickstart_objects() {
+  cat examples/quickstart/producer.yaml
+  echo ---
+  sed 's#url: .*#serviceRef: {name: receiver, port: 80, path: /webhooks}#' examples/quickstart/subscription.yaml
+  echo ---
+  cat tools/node/receiver.yaml
 }
 
 # Command 2 of 2.
 quickstart() {
-  apply_quickstart
+  quickstart_objects | kubectl apply --server-side -f -
   shop wait --for=condition=Ready pod/receiver subscriptions.hookwright.dev/billing --timeout=120s
   local server password
   server=$(system get service hookwright-nats -o 'jsonpath={.spec.clusterIP}')
@@ -111,6 +116,19 @@ quickstart() {
   (umask 077; echo "nats://app:$password@$server:4222" >"$WORK/nats-url")
   (publisher 1 1) >"$WORK/first"
   until_true 60 received_at_least 1
+}
+
+# reach ADDRESS PHASE: from a Pod of the namespace of the applications
+reach() {
+  local name=reach-${1##*:}
+  shop run "$name" --image localhost/probe:node --image-pull-policy Never --restart Never -- reach "$1"
+  shop wait --for "jsonpath={.status.phase}=$2" "pod/$name" --timeout=120s
+}
+policies() {
+  local address
+  address=$(system get pod hookwright-nats-0 -o 'jsonpath={.status.podIP}')
+  reach "$address:4222" Succeeded
+  reach "$address:8222" Failed
 }
 
 traffic_flows() { until_true 60 received_at_least 400; }
@@ -162,6 +180,7 @@ nothing_lost() {
 
 no_difference() {
   helm template hookwright "$FIRST_CHART" -n $SYSTEM "${VALUES[@]}" --set "image.tag=$FIRST_TAG" --no-hooks >"$WORK/rendered.yaml"
+  { echo --- && quickstart_objects; } >>"$WORK/rendered.yaml"
   kubectl diff --server-side --force-conflicts -f "$WORK/rendered.yaml" # as a GitOps tool, which is not helm
   local judged
   judged=$(kubectl get -f "$WORK/rendered.yaml" -o json |
@@ -181,14 +200,24 @@ kept_without_finalizers() {
 
 namespaces_go() { kubectl delete namespace shop $SYSTEM --timeout=180s; }
 
-# The CRDs go with the release.
+# can_read_secrets_of NAMESPACE: whether the operator can
+can_read_secrets_of() {
+  kubectl auth can-i get secrets -n "$1" --as "system:serviceaccount:$SYSTEM:hookwright-operator"
+}
+
+# Only the namespace `shop` is served, and the CRDs go with the release.
 uninstall_with_crds() {
   kubectl create namespace shop
+  kubectl create namespace other
   volume nats-2
   helm install hookwright charts/hookwright -n $SYSTEM --create-namespace "${VALUES[@]}" --set crds.keep=false \
-    --wait --timeout 300s
-  apply_quickstart
+    --set "rbac.namespaces={shop}" --wait --timeout 300s
+  sed 's/namespace: shop/namespace: other/' examples/quickstart/producer.yaml | kubectl apply -f -
+  quickstart_objects | kubectl apply --server-side -f -
   shop wait --for=condition=Ready pod/receiver subscriptions.hookwright.dev/billing --timeout=120s
+  can_read_secrets_of shop
+  ! can_read_secrets_of other || return 1
+  [ "$(kubectl get -n other producers.hookwright.dev orders -o 'jsonpath={.metadata.finalizers}')" = "" ]
   uninstall
   local left
   left=$(kubectl get crd -o name | grep hookwright.dev || true)
@@ -207,6 +236,7 @@ start=$(now)
 step "helm install --wait, with bundled NATS" install
 step "quickstart: a receiver Pod verifies the first webhook" quickstart
 FIRST=$(seconds_since "$start")
+step "network policies: NATS is open, its monitor is not" policies
 publisher $RATE $MOST >"$WORK/published" 2>"$WORK/publisher.log" &
 PUBLISHER=$!
 step "$RATE events/s flow" traffic_flows
@@ -220,4 +250,4 @@ step "server-side dry run: no difference; kstatus: Current" no_difference
 step "helm uninstall --wait" uninstall
 step "objects are kept, without finalizers" kept_without_finalizers
 step "the namespaces can be deleted" namespaces_go
-step "the same with crds.keep=false" uninstall_with_crds
+step "crds.keep=false, rbac.namespaces: install, uninstall" uninstall_with_crds

@@ -5,6 +5,7 @@
 //	probe receive ADDRESS            verify webhooks with the key in SECRET; GET /report says what came
 //	probe publish SUBJECT RATE MAX   publish to the server in NATS_URL, RATE events a second, until SIGTERM or MAX events;
 //	                                 print how many JetStream has acknowledged, and in how many seconds
+//	probe reach ADDRESS              fail unless a connection opens within 10 s
 package main
 
 import (
@@ -13,6 +14,7 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"net"
 	"net/http"
 	"os"
 	"os/signal"
@@ -28,7 +30,7 @@ import (
 
 func main() {
 	if len(os.Args) < 2 {
-		log.Fatal("usage: probe pause | receive ADDRESS | publish SUBJECT RATE MAX")
+		log.Fatal("usage: probe pause | receive ADDRESS | publish SUBJECT RATE MAX | reach ADDRESS")
 	}
 	var err error
 	switch args := os.Args[2:]; {
@@ -38,6 +40,8 @@ func main() {
 		err = receive(args[0])
 	case os.Args[1] == "publish" && len(args) == 3:
 		err = publish(args[0], args[1], args[2])
+	case os.Args[1] == "reach" && len(args) == 1:
+		err = reach(args[0])
 	default:
 		err = fmt.Errorf("unknown arguments %q", os.Args[1:])
 	}
@@ -58,6 +62,15 @@ func pause() {
 			if pid, err := syscall.Wait4(-1, nil, syscall.WNOHANG, nil); pid <= 0 || err != nil {
 				break
 			}
+		}
+	}
+}
+
+// reach tries again and again: what enforces policies learns of a new Pod a moment later.
+func reach(address string) error {
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(200 * time.Millisecond) {
+		if _, err := net.DialTimeout("tcp", address, time.Until(deadline)); err == nil || time.Now().After(deadline) {
+			return err
 		}
 	}
 }
