@@ -96,10 +96,16 @@ fn many_versions(n: usize) -> Vec<Value> {
     vec![json!({ "properties": properties }); 20]
 }
 
+fn unevaluated(n: usize) -> Vec<Value> {
+    let parts: Vec<_> = (0..n).map(|i| json!({ "properties": { format!("p{i}"): { "type": "string" } } })).collect();
+    vec![json!({ "items": { "anyOf": parts, "unevaluatedProperties": false } })]
+}
+
 /// A kind of schema: its name, its schemas by their number of parts, and the number to begin with.
 type Case = (&'static str, fn(usize) -> Vec<Value>, usize);
 
-const CASES: [Case; 6] = [
+const CASES: [Case; 7] = [
+    ("unevaluated", unevaluated, 4900),
     ("deep names", deep_names, 4900),
     ("patterns with a large automaton", wild, 20),
     ("patterns with a small one", tame, 180),

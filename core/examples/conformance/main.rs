@@ -10,20 +10,25 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// The result of all cases.
-#[derive(Default)]
 struct Report {
+    /// What is printed before the name of a case that failed.
+    failure: &'static str,
     passed: usize,
     failed: usize,
 }
 
 impl Report {
+    fn new(failure: &'static str) -> Self {
+        Self { failure, passed: 0, failed: 0 }
+    }
+
     /// Counts a case. `failure` says what is wrong, if anything is.
     fn case(&mut self, name: &str, failure: Option<String>) {
         match failure {
             None => self.passed += 1,
             Some(failure) => {
                 self.failed += 1;
-                println!("FAILED {name}: {failure}");
+                println!("{} {name}: {failure}", self.failure);
             }
         }
     }
@@ -51,7 +56,7 @@ fn main() -> ExitCode {
         println!("usage: conformance cesql|jmespath|json-schema <folder>");
         return ExitCode::FAILURE;
     };
-    let mut report = Report::default();
+    let mut report = Report::new("FAILED");
     let run = match kind.as_str() {
         "cesql" => cesql::run(Path::new(folder), &mut report),
         "jmespath" => jmespath::run(Path::new(folder), &mut report),

@@ -17,7 +17,9 @@
 //!   change.
 //! - `allOf`: each part accepts everything that the older schema, or a part of its `allOf`, accepts.
 //! - `anyOf`: for each part of the older schema, a part of the newer one accepts everything that it accepts.
-//! - `oneOf`, `not`, `if`, `contains`, `prefixItems`, `dependentSchemas`: they don't change.
+//! - `oneOf`, `not`, `if`, `contains`, `prefixItems`, `dependentSchemas`, `dependencies`: they don't change.
+//! - `unevaluatedProperties`: it is as `additionalProperties` if no schema applies in place. Otherwise, and with
+//!   `unevaluatedItems`, the whole schema doesn't change.
 
 use std::collections::BTreeMap;
 
@@ -26,7 +28,7 @@ use serde_json::Value;
 use super::bounds::{self, Types};
 use super::compiled::Schema;
 use super::flaw::Flaw;
-use super::tree::Node;
+use super::tree::{DEPENDENT, Node, REST};
 
 /// The most steps for comparing the versions of an event type, which take about a second. Each pair of schemas takes
 /// one step, and another for every [`STEP`] bytes of the values in them.
@@ -134,7 +136,7 @@ impl Comparison {
                 let what =
                     "can't be shown compatible: the older schema has patternProperties that may apply to this name";
                 return Err(Flaw::at(&schema.pointer, what));
-            } else if let Some(additional) = old.single.get("additionalProperties").filter(|node| !node.is_open()) {
+            } else if let Some(additional) = additional(old).filter(|node| !node.is_open()) {
                 self.node(schema, additional, around.beneath(old))?;
             } else if around.hidden || self.is_spoken_of(name, around.whole(old), None) {
                 let what = "can't be shown compatible: the older schema may speak of this name in allOf, anyOf, oneOf, \
@@ -155,7 +157,9 @@ impl Comparison {
         let own = || {
             by.named.get("properties").is_some_and(|properties| properties.contains_key(name))
                 || by.named.contains_key("patternProperties")
-                || by.single.get("additionalProperties").is_some_and(|node| !node.is_open())
+                || ["additionalProperties", "unevaluatedProperties"]
+                    .iter()
+                    .any(|keyword| by.single.get(keyword).is_some_and(|node| !node.is_open()))
         };
         let excepted = except.is_some_and(|except| std::ptr::eq(except, by));
         !excepted && own() || by.in_place().any(|part| self.is_spoken_of(name, part, except))
@@ -176,17 +180,17 @@ impl Comparison {
 
     /// Checks the names that the newer schema leaves to `additionalProperties`.
     fn additional(&mut self, new: &Node<'_>, old: &Node<'_>, around: Around<'_>) -> Result<(), Flaw> {
-        let Some(additional) = new.single.get("additionalProperties").filter(|node| !node.is_open()) else {
+        let Some(now) = additional(new).filter(|node| !node.is_open()) else {
             return Ok(());
         };
         let (open, around) = (open(), around.beneath(old));
-        self.node(additional, old.single.get("additionalProperties").unwrap_or(&open), around)?;
+        self.node(now, additional(old).unwrap_or(&open), around)?;
         for key in ["properties", "patternProperties"] {
-            let now = new.named.get(key);
+            let named = new.named.get(key);
             for (name, before) in old.named.get(key).into_iter().flatten() {
-                if now.is_none_or(|now| !now.contains_key(name)) && self.node(additional, before, around).is_err() {
+                if named.is_none_or(|named| !named.contains_key(name)) && self.node(now, before, around).is_err() {
                     let what = format!("{key}/{name} was removed, and additionalProperties doesn't accept it");
-                    return Err(Flaw::at(&additional.pointer, what));
+                    return Err(Flaw::at(&now.pointer, what));
                 }
             }
         }
@@ -286,19 +290,44 @@ impl Comparison {
         if new.lists.contains_key("oneOf") && list(new) != list(old) {
             return Err(flaw(new, "oneOf", problem));
         }
-        let named = |node: &Node<'_>| -> Option<BTreeMap<String, Value>> {
-            let schemas = node.named.get("dependentSchemas")?;
-            Some(schemas.iter().map(|(name, schema)| ((*name).to_owned(), schema.to_value())).collect())
-        };
-        if new.named.contains_key("dependentSchemas") && named(new) != named(old) {
-            return Err(flaw(new, "dependentSchemas", problem));
+        for keyword in DEPENDENT {
+            let named = |node: &Node<'_>| -> Option<BTreeMap<String, Value>> {
+                let schemas = node.named.get(keyword)?;
+                Some(schemas.iter().map(|(name, schema)| ((*name).to_owned(), schema.to_value())).collect())
+            };
+            if new.named.contains_key(keyword) && named(new) != named(old) {
+                return Err(flaw(new, keyword, problem));
+            }
         }
-        Ok(())
+        let rest = REST.iter().filter(|keyword| new.single.contains_key(**keyword));
+        let rest = rest.filter(|keyword| **keyword == "unevaluatedItems" || additional(new).is_none());
+        match rest.into_iter().next().filter(|_| new.to_value() != old.to_value()) {
+            Some(keyword) => Err(flaw(new, keyword, "can't be shown compatible: the schema around it has changed")),
+            None => Ok(()),
+        }
     }
 }
 
+/// The schema for the properties that the others of a schema leave over, if it is seen without looking at schemas in
+/// place.
+fn additional<'n, 'a>(node: &'n Node<'a>) -> Option<&'n Node<'a>> {
+    let rest = || node.single.get("unevaluatedProperties").filter(|_| node.in_place().next().is_none());
+    node.single.get("additionalProperties").or_else(rest)
+}
+
 /// The keywords that must not change.
-const UNCHANGED: [&str; 7] = ["not", "if", "then", "else", "contains", "oneOf", "dependentSchemas"];
+const UNCHANGED: [&str; 10] = [
+    "not",
+    "if",
+    "then",
+    "else",
+    "contains",
+    "oneOf",
+    "dependentSchemas",
+    "dependencies",
+    "unevaluatedItems",
+    "unevaluatedProperties",
+];
 
 /// Whether an object must have this name, always or when it has another one.
 fn requires(old: &Node<'_>, name: &str) -> bool {

@@ -8,23 +8,18 @@ use serde_json::Value;
 
 use super::canonical;
 use super::data::Instance;
+use super::draft::draft;
 use super::flaw::{Flaw, MAX_JSON_DEPTH, SchemaError, invalid};
 use super::patterns::{self, options};
-use super::tree::{self, Node};
+use super::tree::{self, Node, UNEVALUATED};
+use super::tree_budget::TreeBudget;
+use super::unevaluated::{Cause, Tracked};
 use super::version::{SchemaVersion, VersionedSchema};
 use super::violation::Violation;
 use super::work::{FEW_STEPS, MAX_STEPS, Steps, Work};
 
 /// The longest pointer in a [`Violation`], in characters.
 const MAX_POINTER: usize = 256;
-
-/// The drafts of JSON Schema that `$schema` may name. A schema without `$schema` is of draft 2020-12.
-const DRAFTS: [(&str, Draft); 4] = [
-    ("https://json-schema.org/draft/2020-12/schema", Draft::Draft202012),
-    ("https://json-schema.org/draft/2020-12/schema#", Draft::Draft202012),
-    ("http://json-schema.org/draft-07/schema#", Draft::Draft7),
-    ("http://json-schema.org/draft-07/schema", Draft::Draft7),
-];
 
 /// The compiled schemas of an event type.
 #[derive(Debug)]
@@ -115,29 +110,20 @@ impl EventSchema {
             ));
         }
         let Err(error) = compiled.validator.validate(&instance.data) else { return Ok(()) };
+        let Cause { pointer, keyword } = Cause::of(&error);
         Err(Violation {
             version: Some(compiled.version.to_string()),
-            pointer: error.instance_path().as_str().chars().take(MAX_POINTER).collect(),
-            keyword: Some(error.kind().keyword().to_owned()),
+            pointer: pointer.chars().take(MAX_POINTER).collect(),
+            keyword: Some(keyword),
             problem: "violates".into(),
         })
     }
 }
 
-/// The draft of JSON Schema that a schema is written in.
-pub(super) fn draft(schema: &Value) -> Result<Draft, Flaw> {
-    let Some(named) = schema.get("$schema") else { return Ok(Draft::Draft202012) };
-    let found = DRAFTS.iter().find(|(uri, _)| named.as_str() == Some(uri));
-    found.map(|(_, draft)| *draft).ok_or_else(|| Flaw {
-        pointer: "/$schema".to_owned(),
-        problem: "only 2020-12 and draft-07 are supported".to_owned(),
-    })
-}
-
 /// The rest of the memory that all versions of an event type together may take when compiled.
 #[derive(Default)]
 pub(super) struct SchemaBudget {
-    trees: tree::TreeBudget,
+    trees: TreeBudget,
     patterns: patterns::PatternBudget,
 }
 
@@ -178,12 +164,13 @@ impl Schema<'_> {
     }
 }
 
-fn build(schema: &Value, draft: Draft) -> Result<Validator, ValidationError<'static>> {
+pub(super) fn build(schema: &Value, draft: Draft) -> Result<Validator, ValidationError<'static>> {
     options()
         .with_draft(draft)
         .with_keyword("anyOf", move |_, value, at| several(value, at, draft, |n| n > 0))
         .with_keyword("oneOf", move |_, value, at| several(value, at, draft, |n| n == 1))
         .with_keyword("uniqueItems", |_, value, _| Ok(Box::new(Unique { wanted: *value == Value::Bool(true) })))
+        .with_keyword(UNEVALUATED, move |_, value, _| Ok(Box::new(Tracked::of(value, draft)?)))
         .build(schema)
 }
 

@@ -137,6 +137,19 @@ fn worst() -> Vec<(&'static str, Duration)> {
     add("dependentSchemas", json!({ "items": { "dependentSchemas": dependent } }), 50, &|n| {
         json!(vec![object(2000); n])
     });
+    let closed = |inner: Value| json!({ "allOf": [inner], "properties": { "a": true }, "unevaluatedProperties": true });
+    add("unevaluated in place", (0..44).fold(json!(true), |inner, _| closed(inner)), EVENT / 8, &object);
+    let below =
+        (0..40).fold(json!(true), |inner, _| json!({ "properties": { "a": inner }, "unevaluatedProperties": false }));
+    let refused = |n: usize| (0..39).fold(json!({ "b": ints(n) }), |inner, _| json!({ "a": inner }));
+    add("unevaluated below", below, EVENT / 3, &refused);
+    let one = json!({ "prefixItems": [true], "contains": { "const": -1 }, "unevaluatedItems": { "type": "integer" } });
+    add(
+        "unevaluated items",
+        (0..20).fold(one, |inner, _| json!({ "anyOf": [inner], "unevaluatedItems": true })),
+        EVENT / 3,
+        &|n| ints(n),
+    );
     let apart = json!({ "items": { "type": "integer" }, "uniqueItems": true, "contains": { "const": -1 } });
     add("a plain schema", apart, EVENT / 2, &|n| ints(n / 3));
     all

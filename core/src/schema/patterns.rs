@@ -61,34 +61,56 @@ impl Default for PatternBudget {
 impl PatternBudget {
     /// Takes the memory for the patterns of a schema from the budget, and returns the costs of all patterns so far.
     pub(super) fn take(&mut self, schema: &Node<'_>) -> Result<&Costs, Flaw> {
-        self.unit(schema, &mut BTreeSet::new())?;
+        self.unit(schema, &mut BTreeSet::new(), false)?;
         Ok(&self.known)
     }
 
-    /// Counts the patterns of a schema. A pattern is compiled once for each unit: the document, and each part of an
-    /// `anyOf` or `oneOf`.
-    fn unit<'a>(&mut self, node: &Node<'a>, unit: &mut BTreeSet<&'a str>) -> Result<(), Flaw> {
+    /// Counts the patterns of a schema. A pattern is compiled once for each unit: the document, each part of an `anyOf`
+    /// or `oneOf`, and each schema that is `tracked` for an `unevaluated` keyword.
+    fn unit<'a>(&mut self, node: &Node<'a>, unit: &mut BTreeSet<&'a str>, tracked: bool) -> Result<(), Flaw> {
+        if node.has_rest() && !tracked {
+            return self.unit(node, &mut BTreeSet::new(), true);
+        }
         if let Some(pattern) = node.plain.get("pattern").and_then(|pattern| pattern.as_str())
             && unit.insert(pattern)
         {
             self.add(pattern, node, "pattern")?;
         }
-        // Patterns of names share the compiled pattern, but each has a cache of its own.
+        // Patterns of names share the compiled pattern, but each has a cache of its own. For a tracked schema, they are
+        // compiled once more.
         for pattern in node.named.get("patternProperties").into_iter().flat_map(BTreeMap::keys) {
-            self.add(pattern, node, "patternProperties")?;
+            for _ in 0..=usize::from(tracked) {
+                self.add(pattern, node, "patternProperties")?;
+            }
         }
-        for child in node.single.values().chain(node.named.values().flat_map(BTreeMap::values)) {
-            self.unit(child, unit)?;
+        let named = |key: &&str| node.named.get(*key).into_iter().flat_map(BTreeMap::values);
+        for child in ["properties", "patternProperties"].iter().flat_map(named) {
+            self.unit(child, unit, false)?;
+        }
+        for (_, child) in node.dependent() {
+            self.part(child, unit, tracked)?;
+        }
+        for (keyword, child) in &node.single {
+            match *keyword {
+                "if" | "then" | "else" => self.part(child, unit, tracked)?,
+                _ => self.unit(child, unit, false)?,
+            }
         }
         for (keyword, nodes) in &node.lists {
             for node in nodes {
                 match *keyword {
-                    "anyOf" | "oneOf" => self.unit(node, &mut BTreeSet::new())?,
-                    _ => self.unit(node, unit)?,
+                    "anyOf" | "oneOf" => self.unit(node, &mut BTreeSet::new(), tracked)?,
+                    "allOf" => self.part(node, unit, tracked)?,
+                    _ => self.unit(node, unit, false)?,
                 }
             }
         }
         Ok(())
+    }
+
+    /// Counts the patterns of a schema in place: a unit of its own if it is tracked.
+    fn part<'a>(&mut self, node: &Node<'a>, unit: &mut BTreeSet<&'a str>, tracked: bool) -> Result<(), Flaw> {
+        if tracked { self.unit(node, &mut BTreeSet::new(), true) } else { self.unit(node, unit, false) }
     }
 
     fn add(&mut self, pattern: &str, node: &Node<'_>, keyword: &str) -> Result<(), Flaw> {

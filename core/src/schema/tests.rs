@@ -1,7 +1,10 @@
 use std::time::{Duration, Instant};
 
+use proptest::collection::vec;
+use proptest::prelude::*;
 use serde_json::{Value, json};
 
+use super::compat_tests::soundness;
 use super::*;
 use crate::event::event_type::EventTypeRule;
 use crate::event::{Event, Message, Reading, attribute_value, parse};
@@ -94,8 +97,29 @@ fn what_is_no_schema_is_refused_with_its_place() {
         (json!({ "$defs": { "a": { "$ref": "other.json#/a" } } }), "/$defs/a/$ref", "within the document"),
         (json!({ "$ref": "#/$defs/none" }), "/$ref", "must be a JSON pointer"),
         (json!({ "properties": { "a": { "$ref": "#" } } }), "/properties/a/$ref", "lead back to itself"),
-        (json!({ "items": { "$id": "http://x.test/y" } }), "/items/$id", "at the top only"),
-        (json!({ "unevaluatedProperties": false }), "/unevaluatedProperties", "not supported"),
+        (json!({ "items": { "$id": "x", "$ref": "#/items" } }), "/items/$ref", "must be a JSON pointer"),
+        (json!({ "items": { "$id": "x", "$ref": "#" } }), "/items/$ref", "lead back to itself"),
+        (json!({ "$anchor": "a", "items": { "$ref": "#a" } }), "/items/$ref", "lead back to itself"),
+        (json!({ "$ref": "#a", "$defs": { "a": { "$id": "x", "$anchor": "a" } } }), "/$ref", "or an anchor"),
+        (json!({ "items": { "$id": "x" }, "not": { "$id": "x" } }), "/not/$id", "the same $id"),
+        (json!({ "items": { "$anchor": "x" }, "not": { "$anchor": "x" } }), "/not/$anchor", "the same anchor"),
+        (json!({ "$id": format!("http://x.test/{}", "x".repeat(1024)) }), "/$id", "longer than 1024"),
+        (json!({ "$ref": format!("#/{}", "x".repeat(2048)) }), "/$ref", "longer than 2048"),
+        (
+            json!({ "allOf": (0..501).map(|i| json!({ "$id": i.to_string() })).collect::<Vec<_>>() }),
+            "/allOf/500/$id",
+            "more than 500",
+        ),
+        (
+            json!({ "items": { "$schema": "http://json-schema.org/draft-07/schema#" } }),
+            "/items/$schema",
+            "the same draft",
+        ),
+        (
+            json!({ "$schema": "http://json-schema.org/draft-07/schema#", "unevaluatedItems": false }),
+            "/unevaluatedItems",
+            "not a keyword of draft-07",
+        ),
         (json!({ "$dynamicRef": "#a" }), "/$dynamicRef", "not supported"),
         (json!({ "properties": { "a": { "pattern": "(a" } } }), "/properties/a/pattern", "linear time"),
         (json!({ "pattern": "(?=a)b" }), "/pattern", "linear time"),
@@ -107,6 +131,113 @@ fn what_is_no_schema_is_refused_with_its_place() {
     ] {
         let (found, said) = refused(schema.clone());
         assert!(found == place && said.contains(problem), "{schema}: {found}: {said}");
+    }
+}
+
+#[test]
+fn references_lead_to_names_in_the_document() {
+    let schema = json!({
+        "$id": "https://x.test/orders/",
+        "properties": {
+            "anchor": { "$ref": "#text" },
+            "id": { "$ref": "line" },
+            "both": { "$ref": "https://x.test/orders/line#count" },
+            "pointer": { "$ref": "line#/properties/n" },
+            "urn": { "$ref": "urn:x:y" },
+            "enum": { "enum": [{ "$id": "line", "$anchor": "text", "$ref": "http://elsewhere.test" }] },
+        },
+        "$defs": {
+            "text": { "$anchor": "text", "type": "string" },
+            "line": {
+                "$id": "line",
+                "properties": { "n": { "$ref": "#count" } },
+                "$defs": { "count": { "$anchor": "count", "type": "integer" } },
+            },
+            "urn": { "$id": "urn:x:y", "$ref": "#/$defs/a", "$defs": { "a": { "type": "null" } } },
+        },
+    });
+    for (name, data, want) in [
+        ("anchor", json!("x"), None),
+        ("anchor", json!(1), Some("type")),
+        ("id", json!({ "n": 1 }), None),
+        ("both", json!("x"), Some("type")),
+        ("pointer", json!("x"), Some("type")),
+        ("urn", json!(null), None),
+        ("urn", json!(1), Some("type")),
+        ("enum", json!(1), Some("enum")),
+    ] {
+        let found = violation(schema.clone(), json!({ name: data.clone() })).map(|(_, keyword)| keyword);
+        assert_eq!(found.as_deref(), want, "{name}: {data}");
+    }
+    let old = json!({
+        "$schema": "http://json-schema.org/draft-07/schema#",
+        "properties": { "a": { "$ref": "#text" }, "b": { "$id": "http://y.test/", "$ref": "x.test#text" } },
+        "definitions": { "text": { "$id": "#text", "type": "string" }, "x": { "$id": "x.test", "definitions": {} } },
+        "dependencies": { "a": ["b"], "c": { "minProperties": 2 } },
+    });
+    let (_, problem) = refused(old.clone());
+    assert!(problem.contains("or an anchor"), "a name beside a reference is none: {problem}");
+    let mut old = old;
+    old["properties"]["b"] = json!(true);
+    for (data, want) in [
+        (json!({ "a": "x", "b": 1 }), None),
+        (json!({ "a": 1, "b": 1 }), Some("type")),
+        (json!({ "a": "x" }), Some("dependencies")),
+        (json!({ "c": 1 }), Some("dependencies")),
+    ] {
+        let found = violation(old.clone(), data.clone()).map(|(_, keyword)| keyword);
+        assert_eq!(found.is_some(), want.is_some(), "{data}: {found:?}");
+    }
+}
+
+#[test]
+fn what_nothing_has_evaluated() {
+    let schema = json!({
+        "type": "object",
+        "allOf": [{ "properties": { "a": { "type": "string" } } }, { "patternProperties": { "^x": true } }],
+        "if": { "required": ["b"], "properties": { "b": true } },
+        "then": { "properties": { "c": true } },
+        "not": { "properties": { "d": { "const": 1 } }, "required": ["d"] },
+        "anyOf": [{ "required": ["e"], "properties": { "e": true } }, true],
+        "unevaluatedProperties": false,
+    });
+    let items = json!({
+        "properties": { "list": { "prefixItems": [true], "contains": { "const": "x" }, "unevaluatedItems": { "type": "null" } } },
+        "allOf": [{ "unevaluatedProperties": { "minimum": 5 } }],
+        "unevaluatedProperties": false,
+    });
+    for (schema, data, want) in [
+        (&schema, json!({ "a": "x", "x1": 1, "b": 1, "c": 1, "e": 1 }), None),
+        (&schema, json!({ "c": 1 }), Some(("/c", "unevaluatedProperties"))),
+        (&schema, json!({ "d": 2 }), Some(("/d", "unevaluatedProperties"))),
+        (&schema, json!({ "d": 1 }), Some(("", "not"))),
+        (&schema, json!({ "a": 1 }), Some(("/a", "type"))),
+        (&schema, json!([]), Some(("", "type"))),
+        (&schema, json!({ "~/": 1 }), Some(("/~0~1", "unevaluatedProperties"))),
+        (&items, json!({ "list": [1, "x", null, "x"], "n": 5 }), None),
+        (&items, json!({ "list": [1, 2] }), Some(("/list", "contains"))),
+        (&items, json!({ "list": ["x", 2] }), Some(("/list/1", "unevaluatedItems"))),
+        (&items, json!({ "n": 4 }), Some(("/n", "unevaluatedProperties"))),
+    ] {
+        let nested = json!({ "properties": { "in": schema } });
+        let found = violation(schema.clone(), data.clone());
+        let found = found.as_ref().map(|(pointer, keyword)| (pointer.as_str(), keyword.as_str()));
+        assert!(found == want || want.is_some_and(|want| want.1 == "contains") && found.is_some(), "{data}: {found:?}");
+        let below = violation(nested, json!({ "in": data }));
+        assert_eq!(below.map(|(pointer, _)| pointer), found.map(|(pointer, _)| format!("/in{pointer}")));
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: by_length(200, 5000), ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_schema_accepts_what_the_library_accepts(schema in soundness::schema(), values in vec(soundness::value(), 1..20)) {
+        let (ours, library) = (compiled(schema.clone()), jsonschema::validator_for(&schema).unwrap());
+        for value in values {
+            let accepted = ours.validate(&instance(value.clone()));
+            prop_assert_eq!(accepted.is_ok(), library.is_valid(&value), "{} {} {:?}", schema, value, accepted);
+        }
     }
 }
 

@@ -9,20 +9,23 @@ use std::collections::BTreeMap;
 use jsonschema::Draft;
 use serde_json::{Map, Value};
 
+use super::draft::is_of_draft;
 use super::flaw::{Flaw, Pointer};
+use super::names::{Base, Names};
+use super::tree_budget::{NODE, TreeBudget};
 
-/// The most schemas in the trees of all versions, where each reference counts as the schemas that it stands for.
-const MAX_NODES: usize = 5000;
 /// The deepest nesting of schemas, once references are followed.
 const MAX_DEPTH: usize = 48;
-/// About the most memory that the trees of all versions may take, in bytes.
-const MAX_BYTES: usize = 4 << 20;
-/// The memory that a compiled schema takes beside its texts, in bytes.
-const NODE: usize = 320;
+/// The memory that a schema takes beside that if what it evaluates is kept for an `unevaluated` keyword, in bytes.
+const TRACKED: usize = 2048;
 /// The memory that a compiled keyword takes beside its texts, in bytes.
 const KEYWORD: usize = 160;
 /// The longest name of a property, in bytes.
 const MAX_NAME: usize = 256;
+
+/// The keyword under which a schema with an `unevaluated` keyword is handed to the library. A schema can't have it
+/// itself: the tree leaves out unknown keywords.
+pub(super) const UNEVALUATED: &str = "hookwright:unevaluated";
 
 /// Keywords that hold a plain value.
 const PLAIN: [&str; 18] = [
@@ -47,19 +50,12 @@ const PLAIN: [&str; 18] = [
 ];
 /// Keywords that hold one schema.
 const SINGLE: [&str; 8] = ["items", "additionalProperties", "propertyNames", "contains", "not", "if", "then", "else"];
+/// Keywords for what no other keyword of a schema, or in place, has evaluated.
+pub(super) const REST: [&str; 2] = ["unevaluatedItems", "unevaluatedProperties"];
 /// Keywords whose schemas are looked up by name or pattern.
 const NAMED: [&str; 2] = ["properties", "patternProperties"];
 /// Keywords that would make the meaning of a schema depend on more than the document, or on how it is reached.
-const REFUSED: [&str; 8] = [
-    "$dynamicRef",
-    "$dynamicAnchor",
-    "$recursiveRef",
-    "$recursiveAnchor",
-    "$anchor",
-    "$vocabulary",
-    "unevaluatedItems",
-    "unevaluatedProperties",
-];
+const REFUSED: [&str; 4] = ["$dynamicRef", "$recursiveRef", "$recursiveAnchor", "$vocabulary"];
 
 /// One schema of the tree. The schema `true` is a node without keywords.
 #[derive(Clone, Default)]
@@ -83,7 +79,7 @@ impl Node<'_> {
         self.pointer.join(keyword)
     }
 
-    /// The tree as a schema without references.
+    /// The tree as a schema without references. A schema with an `unevaluated` keyword stands under [`UNEVALUATED`].
     pub(super) fn to_value(&self) -> Value {
         if self.never {
             return Value::Bool(false);
@@ -97,53 +93,33 @@ impl Node<'_> {
             Value::Object(nodes.iter().map(|(name, node)| ((*name).to_owned(), node.to_value())).collect())
         };
         map.extend(self.named.iter().map(|(key, nodes)| ((*key).to_owned(), named(nodes))));
-        Value::Object(map)
-    }
-}
-
-/// The rest of the schemas and of the memory for the trees of all versions of an event type.
-pub(super) struct TreeBudget {
-    nodes: usize,
-    bytes: usize,
-}
-
-impl Default for TreeBudget {
-    fn default() -> Self {
-        Self { nodes: MAX_NODES, bytes: MAX_BYTES }
-    }
-}
-
-impl TreeBudget {
-    fn node(&mut self, at: &Pointer, path: usize) -> Result<(), Flaw> {
-        self.nodes = self.nodes.checked_sub(1).ok_or_else(|| {
-            let what =
-                format!("more than {MAX_NODES} schemas in all versions, each reference counted as what it stands for");
-            Flaw::at(at, what)
-        })?;
-        self.bytes(NODE + path, at)
+        let map = Value::Object(map);
+        if self.has_rest() { Value::Object([(UNEVALUATED.to_owned(), map)].into_iter().collect()) } else { map }
     }
 
-    fn bytes(&mut self, bytes: usize, at: &Pointer) -> Result<(), Flaw> {
-        let left = self.bytes.checked_sub(bytes);
-        self.bytes = left.ok_or_else(|| {
-            Flaw::at(at, "the schemas of all versions take more than 4 MiB once their references are followed")
-        })?;
-        Ok(())
+    /// Whether the schema has an `unevaluated` keyword.
+    pub(super) fn has_rest(&self) -> bool {
+        REST.iter().any(|keyword| self.single.contains_key(keyword))
     }
 }
 
 /// Reads a document that the meta-schema has accepted into a tree.
 pub(super) fn read<'a>(root: &'a Value, draft: Draft, budget: &mut TreeBudget) -> Result<Node<'a>, Flaw> {
-    let mut reader = Reader { root, draft, budget, open: Vec::new() };
+    let names = Names::of(root, draft)?;
+    let base = names.root().base;
+    let mut reader = Reader { root, names, base, draft, budget, open: Vec::new() };
     reader.node(root, &Pointer::default(), Nesting::default())
 }
 
 struct Reader<'a, 'r> {
     root: &'a Value,
+    names: Names<'a>,
+    /// The base of the references in the schema that is being read.
+    base: Base,
     draft: Draft,
     budget: &'r mut TreeBudget,
-    /// The references that are being followed, as JSON pointers.
-    open: Vec<String>,
+    /// The schemas that the references lead to which are being followed.
+    open: Vec<*const Value>,
 }
 
 /// The place of a schema in the tree: its depth, and the length of the path to it in bytes. Each compiled keyword keeps
@@ -166,6 +142,14 @@ impl Nesting {
 
 impl<'a> Reader<'a, '_> {
     fn node(&mut self, value: &'a Value, at: &Pointer, nesting: Nesting) -> Result<Node<'a>, Flaw> {
+        let base = self.names.base(value).unwrap_or(&self.base).clone();
+        let around = std::mem::replace(&mut self.base, base);
+        let node = self.schema(value, at, nesting);
+        self.base = around;
+        node
+    }
+
+    fn schema(&mut self, value: &'a Value, at: &Pointer, nesting: Nesting) -> Result<Node<'a>, Flaw> {
         self.budget.node(at, nesting.path)?;
         if nesting.depth > MAX_DEPTH {
             return Err(Flaw::at(at, format!("schemas are nested more than {MAX_DEPTH} deep")));
@@ -182,10 +166,8 @@ impl<'a> Reader<'a, '_> {
         if let Some(keyword) = REFUSED.iter().find(|keyword| object.contains_key(**keyword)) {
             return Err(Flaw::at(&at.join(*keyword), format!("{keyword} is not supported")));
         }
-        if !std::ptr::eq(value, self.root)
-            && let Some(keyword) = ["$id", "$schema"].iter().find(|keyword| object.contains_key(**keyword))
-        {
-            return Err(Flaw::at(&at.join(*keyword), format!("{keyword} is supported at the top only")));
+        if !is_of_draft(value, self.draft) && !std::ptr::eq(value, self.root) {
+            return Err(Flaw::at(&at.join("$schema"), "$schema must name the same draft everywhere in the document"));
         }
         let target =
             object.get("$ref").map(|reference| self.follow(reference, &at.join("$ref"), nesting)).transpose()?;
@@ -203,6 +185,9 @@ impl<'a> Reader<'a, '_> {
         }
         node.own = node.plain.values().map(|value| size(value)).sum();
         node.all = NODE + node.own + node.children().map(|child| child.all).sum::<usize>();
+        if node.has_rest() {
+            self.budget.bytes(TRACKED * node.count_in_place(), at)?;
+        }
         Ok(node)
     }
 
@@ -230,11 +215,15 @@ impl<'a> Reader<'a, '_> {
             (_, _) if SINGLE.contains(&key) => {
                 drop(node.single.insert(key, self.node(value, &at, nesting.deeper(""))?))
             }
-            ("dependentSchemas", Value::Object(map)) if modern => self.named(node, key, map, &at, nesting)?,
-            (_, Value::Object(map)) if NAMED.contains(&key) => self.named(node, key, map, &at, nesting)?,
-            ("dependencies", Value::Object(_)) if !modern => {
-                return Err(Flaw::at(&at, "dependencies is not supported: use 2020-12 and dependentRequired"));
+            (_, _) if REST.contains(&key) => {
+                if !modern {
+                    return Err(Flaw::at(&at, format!("{key} is not a keyword of draft-07: use 2020-12")));
+                }
+                drop(node.single.insert(key, self.node(value, &at, nesting.deeper(""))?))
             }
+            ("dependentSchemas", Value::Object(map)) if modern => self.named(node, key, map, &at, nesting)?,
+            ("dependencies", Value::Object(map)) if !modern => self.named(node, key, map, &at, nesting)?,
+            (_, Value::Object(map)) if NAMED.contains(&key) => self.named(node, key, map, &at, nesting)?,
             ("$defs" | "definitions", Value::Object(map)) => {
                 for (name, schema) in map {
                     self.node(schema, &at.join(name), nesting.deeper(name))?;
@@ -288,36 +277,46 @@ impl<'a> Reader<'a, '_> {
             if name.len() > MAX_NAME {
                 return Err(Flaw::at(at, format!("a name is longer than {MAX_NAME} bytes")));
             }
-            nodes.insert(name.as_str(), self.node(schema, &at.join(name), nesting.deeper(name))?);
+            let (at, nesting) = (at.join(name), nesting.deeper(name));
+            let schema = match schema {
+                Value::Array(_) if key == "dependencies" => self.required(schema, &at, nesting)?,
+                _ => self.node(schema, &at, nesting)?,
+            };
+            nodes.insert(name.as_str(), schema);
         }
         node.named.insert(key, nodes);
         Ok(())
     }
 
+    /// The schema that a list of names in `dependencies` stands for.
+    fn required(&mut self, names: &'a Value, at: &Pointer, nesting: Nesting) -> Result<Node<'a>, Flaw> {
+        self.budget.node(at, nesting.path)?;
+        let mut node = Node { pointer: at.clone(), own: size(names), ..Node::default() };
+        node.all = NODE + node.own;
+        self.plain(&mut node, "required", names, at, nesting)?;
+        Ok(node)
+    }
+
     fn follow(&mut self, reference: &'a Value, at: &Pointer, nesting: Nesting) -> Result<Node<'a>, Flaw> {
         let text = reference.as_str().unwrap_or_default();
-        let Some(fragment) = text.strip_prefix('#') else {
-            return Err(Flaw::at(at, "a $ref must stay within the document: it begins with '#'"));
-        };
-        let path = percent_encoding::percent_decode_str(fragment).decode_utf8_lossy().into_owned();
-        let found = self.root.pointer(&path);
-        let Some(target) = found else {
-            return Err(Flaw::at(at, "a $ref must be a JSON pointer to something in the document"));
-        };
-        if self.open.contains(&path) {
+        let target = self.names.find(text, &self.base).map_err(|problem| Flaw::at(at, problem))?;
+        let address = std::ptr::from_ref(target.value);
+        if self.open.contains(&address) {
             return Err(Flaw::at(at, "a $ref must not lead back to itself: recursive schemas are not supported"));
         }
-        let tokens = path.split('/').skip(1).map(|token| token.replace("~1", "/").replace("~0", "~"));
-        let pointer = tokens.fold(Pointer::default(), |pointer, token| pointer.join(token));
-        self.open.push(path);
-        let node = self.node(target, &pointer, nesting.deeper("allOf"));
+        self.open.push(address);
+        let around = std::mem::replace(&mut self.base, target.base);
+        let node = self.node(target.value, &target.pointer, nesting.deeper("allOf"));
+        self.base = around;
         self.open.pop();
         node
     }
 }
 
 /// Keywords whose schemas apply to the value itself, not to something within it.
-const IN_PLACE: [&str; 8] = ["allOf", "anyOf", "oneOf", "not", "if", "then", "else", "dependentSchemas"];
+const IN_PLACE: [&str; 7] = ["allOf", "anyOf", "oneOf", "not", "if", "then", "else"];
+/// Keywords whose schemas apply to an object that has a name.
+pub(super) const DEPENDENT: [&str; 2] = ["dependentSchemas", "dependencies"];
 
 impl<'a> Node<'a> {
     /// Whether this schema accepts everything because it has no keyword.
@@ -335,7 +334,17 @@ impl<'a> Node<'a> {
     pub(super) fn in_place(&self) -> impl Iterator<Item = &Node<'a>> {
         let single = IN_PLACE.iter().filter_map(|key| self.single.get(key));
         let lists = IN_PLACE.iter().filter_map(|key| self.lists.get(key)).flatten();
-        single.chain(lists).chain(self.named.get("dependentSchemas").into_iter().flat_map(BTreeMap::values))
+        single.chain(lists).chain(self.dependent().map(|(_, node)| node))
+    }
+
+    /// The schemas that apply to an object if it has a name.
+    pub(super) fn dependent(&self) -> impl Iterator<Item = (&'a str, &Node<'a>)> {
+        DEPENDENT.iter().filter_map(|key| self.named.get(key)).flatten().map(|(name, node)| (*name, node))
+    }
+
+    /// The number of schemas in place, this one included.
+    fn count_in_place(&self) -> usize {
+        1 + self.in_place().map(Node::count_in_place).sum::<usize>()
     }
 }
 

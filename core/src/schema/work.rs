@@ -63,22 +63,38 @@ pub(super) struct Work {
     names: Option<Box<Work>>,
     items: Vec<Work>,
     positions: Vec<Work>,
+    /// The cost of each property for `unevaluatedProperties`.
+    rest: Option<Box<Work>>,
+    /// Whether the schema has an `unevaluated` keyword.
+    copies: bool,
+    /// Whether the schema tells which parts of a value it evaluates, for an `unevaluated` keyword.
+    tracked: bool,
 }
 
 impl Work {
     pub(super) fn of(node: &Node<'_>, patterns: &Costs) -> Self {
-        let of = |node: &Node<'_>| Self::of(node, patterns);
+        Self::node(node, patterns, false)
+    }
+
+    /// The cost of a schema. `tracked`: an `unevaluated` keyword of a schema in whose place it stands asks what it
+    /// evaluates.
+    fn node(node: &Node<'_>, patterns: &Costs, tracked: bool) -> Self {
+        let tracked = tracked || node.has_rest();
+        let of = |node: &Node<'_>| Self::node(node, patterns, false);
+        // What is in `contains` is evaluated once to validate, and once to tell.
+        let again = ["contains"].into_iter().filter(|_| tracked);
         let steps = |pattern: &str| patterns.get(pattern).map_or(1, |pattern| pattern.steps) * TEXT;
         let named = |key: &str| node.named.get(key).into_iter().flatten();
         let mut work = Self {
             here: 1 + node.named.len() as u64,
-            in_place: node.in_place().map(of).collect(),
+            in_place: node.in_place().map(|node| Self::node(node, patterns, tracked)).collect(),
             properties: named("properties").map(|(name, node)| (Box::from(*name), of(node))).collect(),
             patterns: named("patternProperties").map(|(pattern, node)| (steps(pattern), of(node))).collect(),
             additional: node.single.get("additionalProperties").map(|node| Box::new(of(node))),
             names: node.single.get("propertyNames").map(|node| Box::new(of(node))),
-            items: ["items", "additionalItems", "contains"]
-                .iter()
+            items: ["items", "additionalItems", "contains", "unevaluatedItems"]
+                .into_iter()
+                .chain(again)
                 .filter_map(|key| node.single.get(key))
                 .map(of)
                 .collect(),
@@ -88,9 +104,12 @@ impl Work {
                 .flatten()
                 .map(of)
                 .collect(),
+            rest: node.single.get("unevaluatedProperties").map(|node| Box::new(of(node))),
+            copies: node.has_rest(),
+            tracked,
             ..Self::default()
         };
-        work.lookups += LOOKUP * (work.properties.len() + named("dependentSchemas").count()) as u64;
+        work.lookups += LOOKUP * (work.properties.len() + node.dependent().count()) as u64;
         for (keyword, value) in &node.plain {
             work.add(keyword, value, &steps);
         }
@@ -120,10 +139,17 @@ impl Work {
             Value::Array(list) => self.array(list, left)?,
             Value::Object(map) => self.object(map, left)?,
         }
+        if self.copies {
+            // Each error is handed on with a copy of the value.
+            copy(value, left)?;
+        }
         self.in_place.iter().try_for_each(|work| work.count(value, left))
     }
 
     fn array(&self, list: &[Value], left: &mut Steps) -> Result<(), Exhausted> {
+        if self.tracked {
+            left.take(list.len() as u64)?;
+        }
         if !self.unique && self.items.is_empty() && self.positions.is_empty() {
             return Ok(());
         }
@@ -139,21 +165,25 @@ impl Work {
 
     fn object(&self, map: &Map<String, Value>, left: &mut Steps) -> Result<(), Exhausted> {
         left.take(self.lookups)?;
-        let each = !self.properties.is_empty() || !self.patterns.is_empty();
-        if !each && self.additional.is_none() && self.names.is_none() {
+        let each = !self.properties.is_empty() || !self.patterns.is_empty() || self.rest.is_some();
+        if !each && !self.tracked && self.additional.is_none() && self.names.is_none() {
             return Ok(());
         }
         map.iter().try_for_each(|(name, value)| self.property(name, value, left))
     }
 
     fn property(&self, name: &str, value: &Value, left: &mut Steps) -> Result<(), Exhausted> {
-        left.take(LOOKUP + name.len() as u64 / TEXT)?;
+        let times = 1 + u64::from(self.tracked);
+        left.take(times * (LOOKUP + name.len() as u64 / TEXT))?;
         if let Some(names) = &self.names {
             names.text(name.len() as u64, left)?;
         }
         for (byte, work) in &self.patterns {
-            left.take(byte * name.len() as u64 / TEXT)?;
+            left.take(times * byte * name.len() as u64 / TEXT)?;
             work.count(value, left)?;
+        }
+        if let Some(rest) = &self.rest {
+            rest.count(value, left)?;
         }
         match self.properties.get(name) {
             Some(work) => work.count(value, left),
