@@ -46,7 +46,7 @@ impl Case {
         let mut matcher = Matcher::default();
         for (n, pattern) in (0..self.all).map(|_| ">".to_owned()).chain(tenants).enumerate() {
             let pattern = EventTypePattern::parse(&pattern).with_context(|| format!("the pattern {pattern}"))?;
-            matcher.insert(&n, &[pattern], &[], &n);
+            matcher.insert(&n, &[pattern], None, &n);
         }
         Ok(matcher)
     }

@@ -5,6 +5,7 @@
 //! which follows from the tree and the size of the event, before each evaluation. An error says where it is, and never
 //! contains a value of an event.
 
+mod attribute_name;
 pub mod bounds;
 mod cel;
 mod cost;
@@ -14,6 +15,8 @@ mod jmespath;
 mod made;
 mod variables;
 
+pub use attribute_name::is_attribute;
+pub(crate) use attribute_name::not_an_attribute;
 pub use cel::Cel;
 pub use cost::{Cost, Costs, Size};
 pub use error::{CompileError, RunError};

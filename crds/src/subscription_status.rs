@@ -67,7 +67,7 @@ pub struct SubscriptionStatus {
 }
 
 /// What the filters of a generation did with events. Events that the index passes over, because an attribute that has to
-/// have a certain value has another one, are not evaluated and not counted.
+/// have a certain value has another one, are counted every 30 seconds, for the filter that wants the value.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct FiltersStatus {
@@ -76,7 +76,7 @@ pub struct FiltersStatus {
     /// Events that passed all filters.
     pub matched: i64,
     /// Events that didn't pass: the first number counts those that the first of `spec.filters` kept out, the second
-    /// number those that passed the first and not the second, and so on.
+    /// number those that the second kept out, and so on.
     #[schemars(length(max = 10))]
     pub filtered_out: Vec<i64>,
     /// How many of the events that didn't pass were kept out because an evaluation failed.

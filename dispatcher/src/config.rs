@@ -6,5 +6,6 @@ pub(crate) mod disabled;
 pub(crate) mod features;
 pub(crate) mod index;
 pub(crate) mod loader;
+pub(crate) mod passed_over;
 pub(crate) mod schema;
 pub(crate) mod subscription;

@@ -203,6 +203,14 @@ impl HealthCell {
         self.change(|state| state.counts.filters.get_or_insert_default().count(generation, now, verdict, id));
     }
 
+    /// Counts events that were passed over because they lack what a filter of this generation wants.
+    pub(crate) fn passed_over(self: &Arc<Self>, generation: i64, now: Timestamp, entry: usize, events: u64) {
+        self.change(|state| {
+            state.counts.filters.get_or_insert_default().pass_over(generation, now, entry, events);
+            false
+        });
+    }
+
     /// Changes the state and puts the cell on the writer's list. If `change` returns true, the counts are written at
     /// once.
     fn change(self: &Arc<Self>, change: impl FnOnce(&mut State) -> bool) {

@@ -158,8 +158,8 @@ impl Metrics {
     }
 
     /// Counts an event that a Subscription's filters kept out, because the evaluation said so or because it failed.
-    pub(crate) fn filtered_out(&self, failed: bool) {
-        self.filtered_out.get_or_create(&[("cause", if failed { "Error" } else { "Filter" })]).inc();
+    pub(crate) fn filtered_out(&self, failed: bool, events: u64) {
+        self.filtered_out.get_or_create(&[("cause", if failed { "Error" } else { "Filter" })]).inc_by(events);
     }
 
     /// Counts a delivery that a policy of the Producer forbids, because its filters say so or because they failed.

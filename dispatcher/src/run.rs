@@ -41,6 +41,7 @@ use crate::clock::Clock;
 use crate::config::disabled::DisabledSet;
 use crate::config::index::Index;
 use crate::config::loader::ConfigLoader;
+use crate::config::passed_over;
 use crate::deliver::deliverer::Deliverer;
 use crate::deliver::queues::Queues;
 use crate::health::{Health, HealthCell, HealthWriter};
@@ -188,6 +189,7 @@ impl Shared {
         let (lanes, attempts, read_ahead) = (Arc::clone(lanes), Arc::clone(attempts), Arc::clone(read_ahead));
         let (index, health) = (Arc::clone(&self.index), Arc::clone(&self.health));
         vital.spawn(Queues::sweep(lanes, attempts, read_ahead, index, health));
+        vital.spawn(passed_over::count(Arc::clone(&self.index), Arc::clone(&self.clock), Arc::clone(&self.metrics)));
         vital.spawn(loader.run(self.control.clone()));
         vital.spawn(Arc::clone(&self.disabled).run(self.control.clone()));
         vital.spawn(Arc::clone(&self.positions).run(self.control.clone()));

@@ -107,6 +107,39 @@ impl EventTypePattern {
     }
 }
 
+impl EventTypePattern {
+    fn tokens(&self) -> impl Iterator<Item = &str> {
+        self.0.split('.')
+    }
+
+    /// Whether the pattern selects every event type that the other one selects.
+    #[must_use]
+    pub fn covers(&self, other: &Self) -> bool {
+        let (mut own, mut others) = (self.tokens(), other.tokens());
+        loop {
+            match (own.next(), others.next()) {
+                (None, None) | (Some(">"), Some(_)) => return true,
+                (Some("*"), Some(token)) if token != ">" => {}
+                (Some(token), Some(other)) if token == other => {}
+                _ => return false,
+            }
+        }
+    }
+
+    /// Whether there is an event type that both patterns select.
+    #[must_use]
+    pub fn overlaps(&self, other: &Self) -> bool {
+        let (mut own, mut others) = (self.tokens(), other.tokens());
+        loop {
+            match (own.next(), others.next()) {
+                (None, None) | (Some(">"), Some(_)) | (Some(_), Some(">")) => return true,
+                (Some(token), Some(other)) if token == other || token == "*" || other == "*" => {}
+                _ => return false,
+            }
+        }
+    }
+}
+
 impl TryFrom<String> for EventTypePattern {
     type Error = InvalidPattern;
     fn try_from(text: String) -> Result<Self, InvalidPattern> {
@@ -146,6 +179,27 @@ mod tests {
             ("*", "order.created", false),
         ] {
             assert_eq!(EventTypePattern::parse(pattern).unwrap().matches(event_type), want, "{pattern} {event_type}");
+        }
+    }
+
+    #[test]
+    fn patterns_that_cover_or_overlap_each_other() {
+        for (a, b, covers, covered, overlaps) in [
+            ("a.b", "a.b", true, true, true),
+            ("a.*", "a.b", true, false, true),
+            ("a.>", "a.*", true, false, true),
+            (">", "*", true, false, true),
+            (">", ">", true, true, true),
+            ("a.*", "*.b", false, false, true),
+            ("*.a.>", "b.>", false, false, true),
+            ("a.b", "a.c", false, false, false),
+            ("a.>", "a", false, false, false),
+            ("a.b", "a.b.c", false, false, false),
+            ("*", "*.*", false, false, false),
+        ] {
+            let (a, b) = (EventTypePattern::parse(a).unwrap(), EventTypePattern::parse(b).unwrap());
+            assert_eq!((a.covers(&b), b.covers(&a)), (covers, covered), "{a} {b}");
+            assert_eq!((a.overlaps(&b), b.overlaps(&a)), (overlaps, overlaps), "{a} {b}");
         }
     }
 

@@ -15,6 +15,7 @@ use ::cel::parser::PrattParser;
 use ::cel::{Context, Env, ExecutionError, Value};
 use serde_json::Value as Json;
 
+use super::attribute_name::not_an_attribute;
 use super::bounds::{compiled, evaluated};
 use super::cost::{Cost, Costs, Size};
 use super::error::{CompileError, RunError};
@@ -55,8 +56,10 @@ impl Cel {
                 return Err(CompileError::at(text, 0, format!("the expression is nested more than {MAX_DEPTH} deep")));
             }
             if let Some(function) = tree::unknown_function(&expression) {
-                let at = text.find(function).unwrap_or(0);
-                return Err(CompileError::at(text, at, format!("there is no function {function}")));
+                return Err(CompileError::at(text, place(text, function), format!("there is no function {function}")));
+            }
+            if let Some(name) = tree::no_attribute(&expression, &mut Vec::new()) {
+                return Err(CompileError::at(text, place(text, name), not_an_attribute(name)));
             }
             let looks_at_data = expression.references().has_variable("data");
             let costs = Costs::estimate(|size| bound::cost(&expression, size));
@@ -159,12 +162,32 @@ fn kind(error: &ExecutionError) -> RunError {
     }
 }
 
-/// The byte at a line and a column, which count from 1, in characters.
+/// The byte at a line and a column, which count from 1. The parser counts columns in bytes.
 fn offset(text: &str, (line, column): (isize, isize)) -> usize {
     let lines = usize::try_from(line - 1).unwrap_or(0);
     let start: usize = text.split_inclusive('\n').take(lines).map(str::len).sum();
-    let characters = usize::try_from(column - 1).unwrap_or(0);
-    start + text[start..].chars().take(characters).map(char::len_utf8).sum::<usize>()
+    start + usize::try_from(column - 1).unwrap_or(0)
+}
+
+/// The first place of a name in a text, outside quotes. Nodes of the tree don't know their places.
+fn place(text: &str, name: &str) -> usize {
+    let is_part = |c: char| c.is_alphanumeric() || c == '_';
+    let mut quote = None;
+    let mut chars = text.char_indices();
+    while let Some((at, c)) = chars.next() {
+        match quote {
+            Some(_) if c == '\\' => drop(chars.next()),
+            Some(open) => quote = Some(open).filter(|open| *open != c),
+            None if c == '"' || c == '\'' => quote = Some(c),
+            None => {
+                let ends = |rest: &str| !rest.starts_with(is_part);
+                if text[at..].strip_prefix(name).is_some_and(ends) && !text[..at].ends_with(is_part) {
+                    return at;
+                }
+            }
+        }
+    }
+    0
 }
 
 fn equalities<'a>(expression: &'a IdedExpr, found: &mut Vec<(&'a str, &'a str)>) {

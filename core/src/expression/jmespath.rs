@@ -8,6 +8,7 @@ use std::sync::Arc;
 use ::jmespath::ast::{Ast, Comparator};
 use ::jmespath::{Context, DEFAULT_RUNTIME, ErrorReason, Expression, RuntimeError, Variable, interpret};
 
+use super::attribute_name::not_an_attribute;
 use super::bounds::{compiled, evaluated};
 use super::cost::{Cost, Costs, Size};
 use super::error::{CompileError, RunError};
@@ -50,11 +51,11 @@ impl Jmespath {
                 return Err(CompileError::at(text, 0, format!("the expression is nested more than {MAX_DEPTH} deep")));
             }
             if let Some((bracket, name)) = tree::unknown_function(ast) {
-                return Err(CompileError::at(
-                    text,
-                    bracket.saturating_sub(name.len()),
-                    format!("there is no function {name}"),
-                ));
+                let at = text.get(..bracket).and_then(|before| before.rfind(name)).unwrap_or(bracket);
+                return Err(CompileError::at(text, at, format!("there is no function {name}")));
+            }
+            if let Some((at, name)) = tree::no_attribute(ast) {
+                return Err(CompileError::at(text, at, not_an_attribute(name)));
             }
             let looks_at_data = tree::any(ast, &|node| match node {
                 Ast::Field { name, .. } => name == "data",

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use ::cel::Context;
 use ::jmespath::Variable;
+use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use percent_encoding::percent_decode_str;
 use serde_json::{Map, Value};
 
@@ -66,6 +67,8 @@ impl Attribute<'_> {
 /// parsed.
 pub struct Variables<'a> {
     event: &'a Event,
+    /// The attributes of an event that is not structured, in the order of their names. `type` is not among them.
+    headers: OnceCell<Vec<Header<'a>>>,
     /// The body of a structured CloudEvent.
     structured: OnceCell<Map<String, Value>>,
     /// The data, unless the structured body has it.
@@ -77,12 +80,20 @@ pub struct Variables<'a> {
     cel: [OnceCell<Result<Box<Context<'static, 'static>>, RunError>>; 2],
 }
 
+/// An attribute in a header, decoded when an expression looks at it.
+struct Header<'a> {
+    name: &'a str,
+    value: &'a HeaderValue,
+    text: OnceCell<Option<Cow<'a, str>>>,
+}
+
 impl<'a> Variables<'a> {
     /// The variables of an event.
     #[must_use]
     pub fn of(event: &'a Event) -> Self {
         Self {
             event,
+            headers: OnceCell::new(),
             structured: OnceCell::new(),
             data: OnceCell::new(),
             values: OnceCell::new(),
@@ -107,11 +118,31 @@ impl<'a> Variables<'a> {
         if self.event.is_structured() {
             return self.structured().get(name).filter(|_| !is_data(name)).and_then(Attribute::of_json);
         }
-        let value = match name {
-            "datacontenttype" => self.event.headers.get(http::header::CONTENT_TYPE)?,
-            _ => self.event.headers.get(format!("ce-{name}"))?,
-        };
-        Some(Attribute::Text(percent_decode_str(value.to_str().ok()?).decode_utf8_lossy()))
+        let headers = self.headers();
+        let header = headers.get(headers.partition_point(|header| header.name < name))?;
+        if header.name != name {
+            return None;
+        }
+        let decoded = || Some(percent_decode_str(header.value.to_str().ok()?).decode_utf8_lossy());
+        header.text.get_or_init(decoded).as_deref().map(|text| Attribute::Text(Cow::Borrowed(text)))
+    }
+
+    fn headers(&self) -> &[Header<'a>] {
+        self.headers.get_or_init(|| {
+            let named = |(name, value): (&'a HeaderName, &'a HeaderValue)| {
+                let name = match name.as_str().strip_prefix("ce-") {
+                    Some("type" | "datacontenttype") => return None,
+                    Some(name) if is_data(name) => return None,
+                    None if name == CONTENT_TYPE => "datacontenttype",
+                    name => name?,
+                };
+                Some(Header { name, value, text: OnceCell::new() })
+            };
+            let mut headers: Vec<_> = self.event.headers.iter().filter_map(named).collect();
+            // Of several of one name, the first stays the first.
+            headers.sort_by_key(|header| header.name);
+            headers
+        })
     }
 
     /// The data as JSON: null if the event has none.
@@ -155,8 +186,7 @@ impl<'a> Variables<'a> {
         let names: Vec<&str> = if self.event.is_structured() {
             self.structured().keys().map(String::as_str).collect()
         } else {
-            let names = self.event.headers.keys().filter_map(|name| name.as_str().strip_prefix("ce-"));
-            names.chain(["datacontenttype"]).collect()
+            self.headers().iter().map(|header| header.name).collect()
         };
         for name in names.into_iter().chain(["type"]) {
             if let Some(attribute) = self.attribute(name) {
@@ -245,6 +275,12 @@ mod tests {
             assert_eq!(variables.data().unwrap()["total"], 5);
             let all = variables.to_json(true).unwrap();
             assert_eq!((&all["subject"], &all["tenantid"], &all["type"]), (&Value::Null, &"x y".into(), &"t.a".into()));
+        }
+        for odd in [event(&[("ce-data", "x"), ("ce-type", "x")], ""), event(&[("ce-datacontenttype", "x")], "")] {
+            let variables = Variables::of(&odd);
+            assert!(["data", "datacontenttype"].iter().all(|name| variables.attribute(name).is_none()));
+            let all = variables.to_json(false).unwrap();
+            assert_eq!((&all["data"], &all["type"], all.get("datacontenttype")), (&Value::Null, &"t.a".into(), None));
         }
         let variables = Variables::of(&structured);
         assert_eq!(variables.attribute("n"), Some(Attribute::Integer(3)));

@@ -43,12 +43,5 @@ pub enum Filter {
     Cel(String),
 }
 
-/// Whether a text is the name of an attribute.
-#[must_use]
-pub fn is_attribute(name: &str) -> bool {
-    let is_letter = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
-    (1..=64).contains(&name.len()) && name.bytes().all(is_letter) && name != "data"
-}
-
 #[cfg(test)]
 mod tests;

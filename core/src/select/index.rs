@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::event::event_type::EventTypePattern;
 
@@ -10,8 +12,9 @@ use crate::event::event_type::EventTypePattern;
 /// All patterns without a wildcard together cost one hash look-up. Patterns with a wildcard are in a trie of their tokens:
 /// an event type walks the branches that fit it, so the cost grows with what matches, not with what there is. An entry
 /// that matches by several of its patterns is found once. Entries that need an attribute to have a certain value are
-/// found by that value, again with one hash look-up for each attribute.
-#[derive(Debug, Clone)]
+/// found by that value, again with one hash look-up for each attribute. How many events that passed such an entry over is
+/// known from counts of its patterns, which cost an event nothing for each entry.
+#[derive(Debug)]
 pub struct Matcher<K, T> {
     slots: HashMap<K, usize>,
     entries: Vec<Option<Entry<T>>>,
@@ -22,20 +25,44 @@ pub struct Matcher<K, T> {
     several: usize,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 struct Entry<T> {
     patterns: Vec<EventTypePattern>,
     needs: Option<Needs>,
     value: T,
+    /// The counts of the events that its patterns have selected, and their sum when the entry was added.
+    selected: Vec<Count>,
+    start: u64,
+    /// The events that had the value that it needs.
+    found: AtomicU64,
+    /// The events that didn't, as far as they were told.
+    told: AtomicU64,
+}
+
+type Count = Arc<AtomicU64>;
+
+impl<T> Entry<T> {
+    fn selected(&self) -> u64 {
+        self.selected.iter().map(|count| count.load(Ordering::Relaxed)).sum()
+    }
+
+    /// How many events didn't have the value that the entry needs, since this was asked last.
+    fn passed_over(&self) -> u64 {
+        let selected = self.selected().saturating_sub(self.start);
+        let passed_over = selected.saturating_sub(self.found.load(Ordering::Relaxed));
+        passed_over.saturating_sub(self.told.fetch_max(passed_over, Ordering::Relaxed))
+    }
 }
 
 /// An attribute, and the value that it has to have.
 type Needs = (Box<str>, Box<str>);
 
 /// Entries of one pattern: those that need nothing more, and the others by attribute and value.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 struct Slots {
     all: Vec<usize>,
+    /// The events that the pattern has selected while there were others.
+    selected: Count,
     by_value: HashMap<Box<str>, HashMap<Box<str>, Vec<usize>>>,
 }
 
@@ -44,13 +71,15 @@ impl Slots {
         self.all.is_empty() && self.by_value.is_empty()
     }
 
-    fn insert(&mut self, slot: usize, needs: Option<&Needs>) {
+    /// Adds an entry, and returns the count of the events that the pattern selects.
+    fn insert(&mut self, slot: usize, needs: Option<&Needs>) -> Count {
         match needs {
             None => self.all.push(slot),
             Some((name, value)) => {
                 self.by_value.entry(name.clone()).or_default().entry(value.clone()).or_default().push(slot);
             }
         }
+        Arc::clone(&self.selected)
     }
 
     fn remove(&mut self, slot: usize, needs: Option<&Needs>) {
@@ -69,6 +98,9 @@ impl Slots {
 
     fn find(&self, attribute: &impl Fn(&str) -> Option<String>, found: &mut Vec<usize>) {
         found.extend_from_slice(&self.all);
+        if !self.by_value.is_empty() {
+            self.selected.fetch_add(1, Ordering::Relaxed);
+        }
         for (name, values) in &self.by_value {
             if let Some(slots) = attribute(name).and_then(|value| values.get(value.as_str())) {
                 found.extend_from_slice(slots);
@@ -78,7 +110,7 @@ impl Slots {
 }
 
 /// A node of the trie: the patterns that begin with the tokens on the way to it.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 struct Node {
     /// The entries whose pattern ends here.
     end: Slots,
@@ -95,7 +127,7 @@ impl Node {
         self.end.is_empty() && self.rest.is_empty() && self.any.is_none() && self.tokens.is_empty()
     }
 
-    fn insert(&mut self, pattern: &str, slot: usize, needs: Option<&Needs>) {
+    fn insert(&mut self, pattern: &str, slot: usize, needs: Option<&Needs>) -> Count {
         let mut node = self;
         for token in pattern.split('.') {
             match token {
@@ -104,7 +136,7 @@ impl Node {
                 token => node = node.tokens.entry(token.into()).or_default(),
             }
         }
-        node.end.insert(slot, needs);
+        node.end.insert(slot, needs)
     }
 
     fn remove(&mut self, pattern: &str, slot: usize, needs: Option<&Needs>) {
@@ -153,11 +185,16 @@ fn take_out(slots: &mut Vec<usize>, slot: usize) {
     }
 }
 
-/// The attribute to find an entry by: rather one that tells tenants apart than one that most events share.
-fn chosen(needs: &[(&str, &str)]) -> Option<Needs> {
-    let is_common = |name: &str| matches!(name, "type" | "source" | "specversion" | "datacontenttype" | "dataschema");
-    let (name, value) = needs.iter().min_by_key(|(name, _)| is_common(name))?;
-    Some(((*name).into(), (*value).into()))
+/// The patterns without those that others cover.
+fn fewest(patterns: &[EventTypePattern]) -> Vec<EventTypePattern> {
+    let mut fewest: Vec<EventTypePattern> = Vec::with_capacity(patterns.len());
+    for pattern in patterns {
+        if !fewest.iter().any(|other| other.covers(pattern)) {
+            fewest.retain(|other| !pattern.covers(other));
+            fewest.push(pattern.clone());
+        }
+    }
+    fewest
 }
 
 impl<K, T> Default for Matcher<K, T> {
@@ -168,28 +205,33 @@ impl<K, T> Default for Matcher<K, T> {
 }
 
 impl<K: Clone + Eq + Hash, T: Clone> Matcher<K, T> {
-    /// Adds an entry under its patterns, in place of the entry that has the same key. `needs` are attributes that have to
-    /// have these values for the entry to be of use.
-    pub fn insert(&mut self, key: &K, patterns: &[EventTypePattern], needs: &[(&str, &str)], value: &T) {
+    /// Adds an entry under its patterns, in place of the entry that has the same key. `needs` is an attribute that has to
+    /// have this value for the entry to be of use.
+    pub fn insert(&mut self, key: &K, patterns: &[EventTypePattern], needs: Option<(&str, &str)>, value: &T) {
         self.remove(key);
-        let mut patterns = patterns.to_vec();
-        patterns.sort_unstable_by(|a, b| a.as_str().cmp(b.as_str()));
-        patterns.dedup();
+        let patterns = fewest(patterns);
+        // An event that several of its patterns select would count for each of them as one that it is passed over by.
+        let overlap = |(i, pattern): (usize, &EventTypePattern)| patterns[..i].iter().any(|p| p.overlaps(pattern));
+        let needs = needs.filter(|_| !patterns.iter().enumerate().any(overlap));
         let slot = self.free.pop().unwrap_or_else(|| {
             self.entries.push(None);
             self.entries.len() - 1
         });
-        let needs = chosen(needs);
+        let needs: Option<Needs> = needs.map(|(name, value)| (name.into(), value.into()));
+        let mut selected = Vec::new();
         for pattern in &patterns {
-            if pattern.is_exact() {
-                self.exact.entry(pattern.as_str().to_owned()).or_default().insert(slot, needs.as_ref());
+            selected.push(if pattern.is_exact() {
+                self.exact.entry(pattern.as_str().to_owned()).or_default().insert(slot, needs.as_ref())
             } else {
-                self.wildcards.insert(pattern.as_str(), slot, needs.as_ref());
-            }
+                self.wildcards.insert(pattern.as_str(), slot, needs.as_ref())
+            });
         }
         self.several += usize::from(patterns.len() > 1);
         self.slots.insert(key.clone(), slot);
-        self.entries[slot] = Some(Entry { patterns, needs, value: value.clone() });
+        let (found, told) = (AtomicU64::default(), AtomicU64::default());
+        let mut entry = Entry { patterns, needs, value: value.clone(), selected, start: 0, found, told };
+        entry.start = entry.selected();
+        self.entries[slot] = Some(entry);
     }
 
     /// Removes the entry with this key, if there is one.
@@ -214,12 +256,18 @@ impl<K: Clone + Eq + Hash, T: Clone> Matcher<K, T> {
     /// `attribute` returns the value of an attribute, if the event has it.
     #[must_use]
     pub fn matches(&self, event_type: &str, attribute: impl Fn(&str) -> Option<String>) -> Vec<T> {
-        let value = |slot: &usize| self.entries[*slot].as_ref().map(|entry| entry.value.clone());
+        let value = |slot: &usize| {
+            let entry = self.entries[*slot].as_ref()?;
+            if entry.needs.is_some() {
+                entry.found.fetch_add(1, Ordering::Relaxed);
+            }
+            Some(entry.value.clone())
+        };
         let mut found = Vec::new();
         self.wildcards.find(event_type, &attribute, &mut found);
         let exact = self.exact.get(event_type);
         if found.is_empty()
-            && let Some(Slots { all, by_value }) = exact
+            && let Some(Slots { all, by_value, .. }) = exact
             && by_value.is_empty()
         {
             return all.iter().filter_map(value).collect();
@@ -232,6 +280,13 @@ impl<K: Clone + Eq + Hash, T: Clone> Matcher<K, T> {
         found.iter().filter_map(value).collect()
     }
 
+    /// The entries that select events which don't have the value that they need, and how many since this was asked
+    /// last.
+    pub fn passed_over(&self) -> impl Iterator<Item = (T, u64)> {
+        let waiting = self.entries.iter().flatten().filter(|entry| entry.needs.is_some());
+        waiting.map(|entry| (entry.value.clone(), entry.passed_over())).filter(|(_, events)| *events > 0)
+    }
+
     /// Whether the index has no entry.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -240,94 +295,4 @@ impl<K: Clone + Eq + Hash, T: Clone> Matcher<K, T> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::collection::vec;
-    use proptest::prelude::*;
-
-    fn patterns(texts: &[&str]) -> Vec<EventTypePattern> {
-        texts.iter().map(|text| EventTypePattern::parse(text).unwrap()).collect()
-    }
-
-    fn sorted(matcher: &Matcher<u8, &'static str>, event_type: &str) -> Vec<&'static str> {
-        let mut found = matcher.matches(event_type, |name| (name == "tenantid").then(|| "acme".to_owned()));
-        found.sort_unstable();
-        found
-    }
-
-    #[test]
-    fn each_entry_once_and_gone_when_removed() {
-        let mut matcher = Matcher::default();
-        matcher.insert(&1, &patterns(&["order.*", "order.created", ">"]), &[], &"all");
-        matcher.insert(&2, &patterns(&["order.created"]), &[], &"created");
-        matcher.insert(&3, &patterns(&["invoice.>", "*.line.added"]), &[], &"invoices");
-        assert_eq!(sorted(&matcher, "order.created"), ["all", "created"]);
-        assert_eq!(sorted(&matcher, "order.updated"), ["all"]);
-        assert_eq!(sorted(&matcher, "invoice.line.added"), ["all", "invoices"]);
-        matcher.insert(&1, &patterns(&["order.updated"]), &[], &"edited");
-        assert_eq!(sorted(&matcher, "order.created"), ["created"]);
-        assert_eq!(sorted(&matcher, "order.updated"), ["edited"]);
-        matcher.remove(&1);
-        matcher.remove(&2);
-        assert!(sorted(&matcher, "order.created").is_empty() && !matcher.is_empty());
-        matcher.remove(&3);
-        assert!(matcher.is_empty() && matcher.wildcards.is_empty() && matcher.exact.is_empty());
-    }
-
-    #[test]
-    fn entries_that_need_a_value_are_found_by_it_alone() {
-        let mut matcher = Matcher::default();
-        for pattern in ["order.created", "order.*", ">", "order.>"] {
-            let patterns = patterns(&[pattern, "other"]);
-            matcher.insert(&1, &patterns, &[("source", "x"), ("tenantid", "acme")], &"acme");
-            matcher.insert(&2, &patterns, &[("tenantid", "other")], &"other");
-            matcher.insert(&3, &patterns, &[("missing", "acme")], &"missing");
-            matcher.insert(&4, &patterns, &[], &"all");
-            assert_eq!(sorted(&matcher, "order.created"), ["acme", "all"], "{pattern}");
-        }
-        for key in 1..=4 {
-            matcher.remove(&key);
-        }
-        assert!(matcher.is_empty() && matcher.wildcards.is_empty() && matcher.exact.is_empty());
-    }
-
-    fn pattern() -> impl Strategy<Value = EventTypePattern> {
-        let token = prop_oneof![Just("a"), Just("b"), Just("*")];
-        (vec(token, 1..4), any::<bool>()).prop_map(|(mut tokens, rest)| {
-            if rest {
-                tokens.push(">");
-            }
-            EventTypePattern::parse(&tokens.join(".")).unwrap()
-        })
-    }
-
-    proptest! {
-        #[test]
-        fn finds_what_the_patterns_say_after_any_edits(
-            edits in vec((0..6u8, prop::option::of(vec(pattern(), 1..4))), 1..30),
-            types in vec(vec(prop_oneof![Just("a"), Just("b"), Just("c")], 1..5), 1..8),
-        ) {
-            let (mut matcher, mut plain) = (Matcher::default(), HashMap::new());
-            for (key, patterns) in edits {
-                match patterns {
-                    Some(patterns) => {
-                        matcher.insert(&key, &patterns, &[], &key);
-                        plain.insert(key, patterns);
-                    }
-                    None => {
-                        matcher.remove(&key);
-                        plain.remove(&key);
-                    }
-                }
-            }
-            for event_type in types.iter().map(|tokens| tokens.join(".")) {
-                let selects = |patterns: &[EventTypePattern]| patterns.iter().any(|p| p.matches(&event_type));
-                let mut wanted: Vec<u8> = plain.iter().filter(|(_, p)| selects(p)).map(|(key, _)| *key).collect();
-                let mut found = matcher.matches(&event_type, |_| None);
-                wanted.sort_unstable();
-                found.sort_unstable();
-                prop_assert_eq!(found, wanted, "{}", event_type);
-            }
-        }
-    }
-}
+mod tests;

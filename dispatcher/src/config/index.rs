@@ -235,7 +235,8 @@ impl Index {
         left.iter().for_each(|matcher| locked(matcher).remove(uid));
         let versioned = versions.iter().map(|version| &version.event_type);
         let patterns: Vec<_> = event_types.iter().chain(versioned).cloned().collect();
-        locked(&joined).insert(uid, &patterns, &filters.equalities(), &subscription);
+        let needs = filters.needs().map(|(_, name, value)| (name, value));
+        locked(&joined).insert(uid, &patterns, needs, &subscription);
         self.changed();
     }
 
@@ -328,6 +329,17 @@ impl Index {
             changed
         });
         self.loaded.set(revision);
+    }
+
+    /// The Subscriptions that select events which lack what one of their filters wants, and how many since this was
+    /// asked last. Their other filters were not evaluated for these events.
+    pub(crate) fn passed_over(&self) -> Vec<(Arc<Subscription>, u64)> {
+        let matchers: Vec<_> = self.read().producers.values().map(|entry| Arc::clone(&entry.matcher)).collect();
+        let of = |matcher: &SharedMatcher| {
+            let matcher = matcher.read().unwrap_or_else(PoisonError::into_inner);
+            matcher.passed_over().collect::<Vec<_>>()
+        };
+        matchers.iter().flat_map(of).collect()
     }
 
     /// The number of Subscriptions.

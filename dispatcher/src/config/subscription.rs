@@ -9,6 +9,7 @@ use hookwright_core::payload::Renderer;
 use hookwright_core::position::Flow;
 use hookwright_core::select::TypeVersion;
 use hookwright_core::select::filter::Filters;
+use jiff::Timestamp;
 
 use crate::health::HealthCell;
 use crate::http::endpoint::{Endpoint, Unusable};
@@ -57,6 +58,15 @@ impl Subscription {
     /// it.
     pub(crate) fn is_sifted(&self) -> bool {
         !self.filters.is_empty() || self.renderer.has_filters()
+    }
+
+    /// Counts events of types that it selects, which were passed over because they lack what a filter wants. If it gets
+    /// only one major version of a type, it is not known how many of them it selects.
+    pub(crate) fn passed_over(&self, events: u64, now: Timestamp) -> u64 {
+        let needs = self.filters.needs().filter(|_| self.versions.is_empty());
+        let Some((entry, ..)) = needs else { return 0 };
+        self.health.passed_over(self.generation, now, entry, events);
+        events
     }
 
     pub(crate) fn namespace(&self) -> &str {

@@ -144,7 +144,7 @@ impl Deliverer {
         let id = || Variables::of(event).attribute("id").map(Attribute::into_text).unwrap_or_default();
         subscription.health.filtered(subscription.generation, self.clock.now(), verdict, id);
         if let Verdict::FilteredOut { error, .. } = verdict {
-            self.metrics.filtered_out(error.is_some());
+            self.metrics.filtered_out(error.is_some(), 1);
         }
     }
 }

@@ -96,6 +96,9 @@ async fn each_dialect_gets_what_its_example_says() {
     let status =
         shop.status("cel", "its filters to be counted", |status| counted(&status["filters"], 2, &json!([6]))).await;
     assert_eq!(condition(&status, "FiltersHealthy")["status"], "True", "{status}");
+    // The index passes tenants over by the events of others, which are counted, too.
+    let passed_over = |status: &Value| counted(&status["filters"], 4, &json!([4]));
+    shop.status("tenant-acme", "the events of others to be counted", passed_over).await;
     let status = shop.status("sql", "its filters to be counted", |status| status["filters"]["matched"] == 2).await;
     assert_eq!(condition(&status, "FiltersHealthy")["status"], "True", "{status}");
 }

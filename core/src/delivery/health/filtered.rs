@@ -48,25 +48,40 @@ const ID: usize = 128;
 impl FilterCounts {
     /// Counts an event. Returns whether it is the first whose evaluation failed.
     pub fn count(&mut self, generation: i64, now: Timestamp, verdict: Verdict, id: impl FnOnce() -> String) -> bool {
-        if generation < self.generation {
-            // The last events of before an edit.
+        if !self.is_of(generation, now) {
             return false;
-        }
-        if self.generation != generation {
-            *self = Self { generation, since: now, ..Self::default() };
         }
         let Verdict::FilteredOut { entry, error } = verdict else {
             self.matched += 1;
             return false;
         };
-        if self.filtered_out.len() <= entry {
-            self.filtered_out.resize(entry + 1, 0);
-        }
-        self.filtered_out[entry] += 1;
+        self.filter_out(entry, 1);
         let Some(error) = error else { return false };
         self.failed += 1;
         self.last_failure = Some(FilterFailure::new(now, entry, error, &id()));
         self.failed == 1
+    }
+
+    /// Counts events that were passed over because they lack what the filter with this number wants.
+    pub fn pass_over(&mut self, generation: i64, now: Timestamp, entry: usize, events: u64) {
+        if self.is_of(generation, now) {
+            self.filter_out(entry, events);
+        }
+    }
+
+    /// Begins anew with each generation. Returns false for the last events of before an edit.
+    fn is_of(&mut self, generation: i64, now: Timestamp) -> bool {
+        if generation > self.generation {
+            *self = Self { generation, since: now, ..Self::default() };
+        }
+        generation == self.generation
+    }
+
+    fn filter_out(&mut self, entry: usize, events: u64) {
+        if self.filtered_out.len() <= entry {
+            self.filtered_out.resize(entry + 1, 0);
+        }
+        self.filtered_out[entry] = self.filtered_out[entry].saturating_add(events);
     }
 
     /// The part that came after these earlier counts of the same dispatcher; `None` if nothing did.
@@ -164,5 +179,8 @@ mod tests {
         assert!(counts.count(2, t(9), FAILED, || "x".repeat(999)));
         assert!(!counts.count(2, t(10), FAILED, String::new));
         assert_eq!((counts.since, &counts.filtered_out[..]), (t(9), &[2][..]));
+        counts.pass_over(1, t(11), 0, 7);
+        counts.pass_over(2, t(11), 1, 7);
+        assert_eq!((counts.matched, counts.failed, &counts.filtered_out[..]), (0, 2, &[2, 7][..]));
     }
 }

@@ -46,6 +46,10 @@ fn errors_say_where() {
         ("a ==\n  'b' 'c'", "      ^"),
         ("a && nosuch(b)", "     ^"),
         ("a.matches('b+')", "  ^"),
+        ("'matches' == a.matches('b+')", "               ^"),
+        ("'\u{e9}\u{1f600}' == id &&", "             ^"),
+        ("id == '\u{e9}'\n  && '\u{e9}' == Tenant", "            ^"),
+        ("data.items.all(i, i.Sku == tenant_id)", "                           ^"),
     ] {
         let error = Cel::compile(text).unwrap_err().to_string();
         assert_eq!(error.lines().last().unwrap(), line, "{error}");

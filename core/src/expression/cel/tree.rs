@@ -2,6 +2,8 @@
 
 use ::cel::common::ast::{EntryExpr, Expr, IdedExpr};
 
+use super::super::attribute_name::is_attribute;
+
 /// The functions that there are, beside operators and macros. Patterns and times aren't among them: nothing bounds the
 /// cost of a pattern that is put together at run time.
 const FUNCTIONS: [&str; 12] =
@@ -26,6 +28,27 @@ fn entries<'a>(entries: impl Iterator<Item = &'a EntryExpr>) -> Vec<&'a IdedExpr
         EntryExpr::MapEntry(entry) => vec![&entry.key, &entry.value],
     });
     parts.collect()
+}
+
+/// The name of a variable that is neither an attribute of any event nor one of a loop around.
+pub(super) fn no_attribute<'a>(expression: &'a IdedExpr, local: &mut Vec<&'a str>) -> Option<&'a str> {
+    match &expression.expr {
+        Expr::Ident(name) => {
+            let is_known = |name: &str| name == "data" || name == "null_type" || is_attribute(name);
+            Some(name.as_str()).filter(|name| !is_known(name) && !local.contains(name))
+        }
+        Expr::Comprehension(of) => {
+            let outside = [&of.iter_range, &of.accu_init].into_iter().find_map(|part| no_attribute(part, local));
+            let outer = local.len();
+            local.extend([of.iter_var.as_str(), of.accu_var.as_str()]);
+            local.extend(of.iter_var2.as_deref());
+            let inside = [&of.loop_cond, &of.loop_step, &of.result];
+            let found = outside.or_else(|| inside.into_iter().find_map(|part| no_attribute(part, local)));
+            local.truncate(outer);
+            found
+        }
+        _ => parts(expression).into_iter().find_map(|part| no_attribute(part, local)),
+    }
 }
 
 pub(super) fn depth(expression: &IdedExpr) -> usize {

@@ -38,6 +38,8 @@ fn errors_say_where() {
         ("a = 'b'", "  ^"),
         ("data.total > 3", "             ^"),
         ("a && nosuch(@)", "     ^"),
+        ("id == '\u{e9}\u{1f600}' && nosuch(@)", "              ^"),
+        ("id == '\u{e9}' && data.A == Tenant", "                       ^"),
         (" ", " ^"),
     ] {
         let error = Jmespath::compile(text).unwrap_err().to_string();

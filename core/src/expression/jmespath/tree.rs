@@ -3,6 +3,8 @@
 use ::jmespath::DEFAULT_RUNTIME;
 use ::jmespath::ast::Ast;
 
+use super::super::attribute_name::is_attribute;
+
 /// The parts of a node.
 pub(super) fn parts(ast: &Ast) -> Vec<&Ast> {
     match ast {
@@ -20,6 +22,17 @@ pub(super) fn parts(ast: &Ast) -> Vec<&Ast> {
         Ast::Function { args, .. } => args.iter().collect(),
         Ast::MultiList { elements, .. } => elements.iter().collect(),
         Ast::MultiHash { elements, .. } => elements.iter().map(|pair| &pair.value).collect(),
+    }
+}
+
+/// A field of the object of all variables that no event has, and the place of its name.
+pub(super) fn no_attribute(ast: &Ast) -> Option<(usize, &str)> {
+    match ast {
+        Ast::Field { offset, name } if name != "data" && !is_attribute(name) => Some((*offset, name)),
+        // What follows looks at another value.
+        Ast::Subexpr { lhs, .. } | Ast::Projection { lhs, .. } => no_attribute(lhs),
+        Ast::Expref { .. } => None,
+        _ => parts(ast).into_iter().find_map(no_attribute),
     }
 }
 

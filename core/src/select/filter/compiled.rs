@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use super::sql::Sql;
-use super::{Filter, MAX_DEPTH, MAX_LIST, MAX_VALUE, is_attribute};
-use crate::expression::{Attribute, Cel, CompileError, Cost, Jmespath, RunError, Size, Variables};
+use super::{Filter, MAX_DEPTH, MAX_LIST, MAX_VALUE};
+use crate::expression::{
+    Attribute, Cel, CompileError, Cost, Jmespath, RunError, Size, Variables, is_attribute, not_an_attribute,
+};
 
 /// The cost of comparing an attribute.
 const COMPARISON: Cost = Cost(200);
@@ -30,7 +32,7 @@ pub enum Problem {
     #[error("it has {0} entries; 1 to {MAX_LIST} are allowed")]
     Count(usize),
     /// A name is not that of an attribute.
-    #[error("{0:?} is not the name of an attribute: up to 64 lower-case letters and digits, and not \"data\"")]
+    #[error("{}", not_an_attribute(.0))]
     Name(String),
     /// A value of an attribute is empty or too long.
     #[error("the value of {0:?} is empty or longer than {MAX_VALUE} bytes")]
@@ -108,10 +110,20 @@ impl Filters {
         self.entries.iter().map(|entry| entry.cost(sizes)).sum()
     }
 
-    /// The attributes that have to have a certain value, as text, for an event to pass.
+    /// The attributes that have to have a certain value, as text, for an event to pass, with the number of the filter.
+    pub(super) fn equalities(&self) -> impl Iterator<Item = (usize, &str, &str)> {
+        let entries = self.entries.iter().enumerate();
+        entries
+            .flat_map(|(entry, filter)| filter.equalities().into_iter().map(move |(name, value)| (entry, name, value)))
+    }
+
+    /// The number of a filter, and the attribute and the value without which no event passes it: rather an attribute
+    /// that tells tenants apart than one that most events share.
     #[must_use]
-    pub fn equalities(&self) -> Vec<(&str, &str)> {
-        self.entries.iter().flat_map(Compiled::equalities).collect()
+    pub fn needs(&self) -> Option<(usize, &str, &str)> {
+        let is_common =
+            |name: &str| matches!(name, "type" | "source" | "specversion" | "datacontenttype" | "dataschema");
+        self.equalities().min_by_key(|(_, name, _)| is_common(name))
     }
 }
 

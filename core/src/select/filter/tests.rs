@@ -76,24 +76,28 @@ fn what_is_indexed_holds_for_what_matches() {
         let variables = Variables::of(&event);
         for (filters, want) in CORPUS {
             let filters = compile(filters).unwrap();
-            let holds = |(name, value): &(&str, &str)| {
-                variables.attribute(name).is_some_and(|found| found.into_text() == *value)
+            let mut equalities = filters.equalities();
+            let holds = |(_, name, value): (usize, &str, &str)| {
+                variables.attribute(name).is_some_and(|found| found.into_text() == value)
             };
-            assert!(*want != "matches" || filters.equalities().iter().all(holds), "{filters:?}");
+            assert!(*want != "matches" || equalities.all(holds), "{filters:?}");
         }
     }
     for (filters, want) in [
-        (r#"[{"exact":{"tenantid":"a","source":"b"}}]"#, &[("source", "b"), ("tenantid", "a")][..]),
+        (r#"[{"exact":{"tenantid":"a","source":"b"}}]"#, &[(0, "source", "b"), (0, "tenantid", "a")][..]),
         (
             r#"[{"all":[{"sql":"tenantid = 'a'"},{"cel":"source == 'b'"}]},{"jmespath":"type == 'c'"}]"#,
-            &[("tenantid", "a"), ("source", "b"), ("type", "c")],
+            &[(0, "tenantid", "a"), (0, "source", "b"), (1, "type", "c")],
         ),
         (
             r#"[{"any":[{"exact":{"tenantid":"a"}}]},{"not":{"exact":{"tenantid":"a"}}},{"prefix":{"tenantid":"a"}}]"#,
             &[],
         ),
     ] {
-        assert_eq!(compile(filters).unwrap().equalities(), want, "{filters}");
+        let filters = compile(filters).unwrap();
+        assert_eq!(filters.equalities().collect::<Vec<_>>(), want, "{filters:?}");
+        let tells_tenants_apart = want.iter().find(|(_, name, _)| *name == "tenantid").copied();
+        assert_eq!(filters.needs(), tells_tenants_apart, "{filters:?}");
     }
 }
 

@@ -1,5 +1,7 @@
 //! The evaluation of an expression, which ends at the first error.
 
+use std::borrow::Cow;
+
 use super::tree::{Arithmetic, Comparison, Logic, Node};
 use super::value::{FALSE, Failure, Result, Value, ZERO, cast_like, failed, text_of, to_bool, to_int, typed};
 use crate::expression::{RunError, Variables};
@@ -7,6 +9,7 @@ use crate::expression::{RunError, Variables};
 pub(super) fn evaluate<'a>(node: &'a Node, variables: &'a Variables<'_>) -> Result<'a> {
     let boolean = |node: &'a Node| bool_of(node, variables);
     Ok(match node {
+        Node::Literal(Value::Text(text)) => Value::Text(Cow::Borrowed(text)),
         Node::Literal(value) => value.clone(),
         Node::Attribute(name) => {
             // If nothing says which type is wanted, it is boolean.

@@ -7,8 +7,8 @@ use super::pattern::Pattern;
 use super::token::{Placed, Token, tokens, unquoted};
 use super::tree::{Arithmetic, Comparison, Logic, Node};
 use super::value::Value;
-use crate::expression::CompileError;
 use crate::expression::bounds::check_length;
+use crate::expression::{CompileError, is_attribute, not_an_attribute};
 
 /// The deepest nesting of brackets and signs, and the deepest syntax tree: a list of many ORs is a deep tree, too.
 const MAX_NESTING: usize = 40;
@@ -40,7 +40,7 @@ enum Infix {
     In { negated: bool },
 }
 
-/// Parses an expression. `lenient` lets functions through that don't exist.
+/// Parses an expression. `lenient` lets functions through that don't exist, and attributes that no event has.
 pub(super) fn parse(text: &str, lenient: bool) -> Result<Node, CompileError> {
     check_length(text)?;
     let mut parser = Parser { text, tokens: tokens(text)?, next: 0, depth: 0, lenient };
@@ -226,14 +226,11 @@ impl<'a> Parser<'a> {
         if KEYWORDS.iter().any(|keyword| name.eq_ignore_ascii_case(keyword)) {
             return Err(CompileError::at(self.text, at, format!("expected a value, found {}", name.to_uppercase())));
         }
-        if name.contains('_') {
-            return Err(CompileError::at(
-                self.text,
-                at,
-                format!("{name:?} is not the name of an attribute: letters and digits"),
-            ));
+        let attribute = name.to_ascii_lowercase();
+        if name.contains('_') || !self.lenient && !is_attribute(&attribute) {
+            return Err(CompileError::at(self.text, at, not_an_attribute(name)));
         }
-        Ok(name.to_ascii_lowercase().into())
+        Ok(attribute.into())
     }
 
     fn integer(&self, digits: &str, at: usize) -> Result<Deep, CompileError> {

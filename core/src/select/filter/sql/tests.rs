@@ -235,6 +235,11 @@ fn errors_say_where() {
         ("id = 'a' &", "unexpected character '&', at line 1, column 10:\nid = 'a' &\n         ^"),
         ("id LIKE\n  source", "expected a quoted pattern after LIKE, at line 2, column 3:\n  source\n  ^"),
         ("NOSUCH(1)", "there is no function NOSUCH with 1 arguments, at line 1, column 1:\nNOSUCH(1)\n^"),
+        (
+            "id = '\u{1f600}' AND data = 1",
+            "\"data\" is not the name of an attribute: up to 64 lower-case letters and digits, and not \"data\", at line 1, \
+             column 14:\nid = '\u{1f600}' AND data = 1\n             ^",
+        ),
         ("a AND in", "expected a value, found IN, at line 1, column 7:\na AND in\n      ^"),
     ] {
         assert_eq!(Sql::compile(text).unwrap_err().to_string(), want, "{text}");
