@@ -13,6 +13,7 @@ use hookwright_core::select::filter::{Filter, Filters, Verdict};
 use hookwright_core::select::index::Matcher;
 use http::{HeaderMap, HeaderValue};
 
+use crate::bombs;
 use crate::event;
 use crate::figure::Figure;
 use crate::tally::median;
@@ -37,13 +38,22 @@ pub(crate) struct FilterArguments {
 /// Prints the figures.
 #[expect(clippy::print_stdout, reason = "for a person at a terminal")]
 pub(crate) fn run(arguments: &FilterArguments) -> Result<()> {
-    let events = if arguments.smoke { 1 } else { 100 };
+    for figure in figures(arguments.smoke)? {
+        println!("{figure}");
+    }
+    Ok(())
+}
+
+/// What filters cost, each dialect and the index; and the most that hostile ones cost.
+pub(crate) fn figures(smoke: bool) -> Result<Vec<Figure>> {
+    let events = if smoke { 1 } else { 100 };
     let event = event()?;
     let dialects: [Dialect; 3] = [
         ("sql", 1.0, |n| Filter::Sql(format!("tenantid LIKE 't-{n}%' OR priority > {n}"))),
         ("jmespath", 5.0, |n| Filter::Jmespath(format!("data.n == 'x-{n}' || priority == 'x'"))),
         ("cel", 5.0, |n| Filter::Cel(format!("data.n == 'x-{n}' || priority == 'x'"))),
     ];
+    let mut figures = Vec::new();
     for (name, most, filter) in dialects {
         let filters = (0..FILTERS).map(|n| Filters::compile(&[filter(n)]));
         let filters: Vec<Filters> = filters.collect::<Result<_, _>>()?;
@@ -54,8 +64,8 @@ pub(crate) fn run(arguments: &FilterArguments) -> Result<()> {
             Ok(())
         })?;
         let runs: Vec<f64> = runs.iter().map(|nanos| nanos / 1e6).collect();
-        println!("{FILTERS} {name} filters, an event of {} bytes", event.body.len());
-        println!("    {}", Figure::new("an event", median(runs.clone()), "ms").spread(&runs).at_most(most));
+        let figure = Figure::new(format!("{FILTERS} {name} filters, an event of 1 KiB"), median(runs.clone()), "ms");
+        figures.push(figure.spread(&runs).at_most(most));
     }
     for tenants in [1, TENANTS] {
         let matcher = matcher(tenants)?;
@@ -66,10 +76,11 @@ pub(crate) fn run(arguments: &FilterArguments) -> Result<()> {
             ensure!(found.len() == 1, "{} match", found.len());
             Ok(())
         })?;
-        println!("{tenants} Subscriptions that differ in exact {{tenantid}}");
-        println!("    {}", Figure::new("an event", median(runs.clone()), "ns").spread(&runs));
+        let figure = Figure::new(format!("{tenants} by exact {{tenantid}}, an event"), median(runs.clone()), "ns");
+        figures.push(figure.spread(&runs));
     }
-    Ok(())
+    figures.extend(bombs::figures()?);
+    Ok(figures)
 }
 
 /// The nanoseconds for each event, in several runs.
@@ -88,7 +99,7 @@ fn matcher(tenants: usize) -> Result<Matcher<usize, usize>> {
     let pattern = EventTypePattern::parse("order.created").context("the pattern")?;
     let mut matcher = Matcher::default();
     for n in 0..tenants {
-        matcher.insert(&n, std::slice::from_ref(&pattern), &[("tenantid", &format!("t-{n}"))], &n);
+        matcher.insert(&n, std::slice::from_ref(&pattern), Some(("tenantid", &format!("t-{n}"))), &n);
     }
     Ok(matcher)
 }

@@ -2,6 +2,7 @@
 //! operator, dispatchers, and a sink that compares every input with every output. The important figures are ratios to
 //! references that are measured in the same run, because machines differ and are never quiet.
 
+mod bombs;
 mod chart;
 mod client;
 mod cpu;

@@ -1,9 +1,13 @@
 //! Scenario N: very many Subscriptions of one type, which differ in an attribute that their filter wants.
 
+use std::time::Duration;
+
 use anyhow::Result;
 use serde_json::json;
 
 use super::drain::{KIND, drain, pairs, ratio, topic};
+use super::steady::RATE;
+use crate::cpu::Recorder;
 use crate::event::SIZE;
 use crate::figure::Figure;
 use crate::lab::{Endpoint, HOOKWRIGHT, Lab, Topic};
@@ -11,6 +15,7 @@ use crate::report::Report;
 use crate::scale::Scale;
 use crate::sink::Behaviour;
 use crate::tally::median;
+use crate::{bombs, filtering};
 
 /// The attribute by which tenants are told apart, and its value in all events.
 const TENANT: (&str, &str) = ("ce-tenantid", "t-0");
@@ -40,7 +45,50 @@ pub(super) async fn tenants(lab: &mut Lab, scale: Scale, report: &mut Report) ->
         Figure::new("CPU per event, one Subscription", median(alone.clone()), "us").spread(&alone),
     ]);
     lab.dispatch_ready(1).await?;
-    lab.delete(many).await
+    lab.delete(many).await?;
+    report.progress("a thousand of each dialect");
+    report.add(filtering::figures(scale.seconds == Scale::SMOKE.seconds)?);
+    beside_bombs(lab, scale, report).await
+}
+
+/// The type of the events that hostile filters look at.
+const BOMBED: &str = "bombed";
+/// How many of these events there are, and the bytes of the large ones.
+const LARGE: u64 = 20;
+const LARGE_SIZE: usize = 900_000;
+
+/// How long the webhooks of others take while hostile filters look at every second event, and at large ones.
+async fn beside_bombs(lab: &mut Lab, scale: Scale, report: &mut Report) -> Result<()> {
+    let (topic, endpoints) = topic(lab, &[Behaviour::Ok]).await?;
+    let lasting = Duration::from_secs((scale.seconds / 2).max(2));
+    let mut bombs = Vec::new();
+    let mut latencies = Vec::new();
+    for turn in ["no hostile filters", "hostile filters"] {
+        report.progress(turn);
+        lab.forget().await?;
+        let recorder = Recorder::start(vec![]);
+        let kind = |number: u64| if number.is_multiple_of(2) { KIND.to_owned() } else { BOMBED.to_owned() };
+        let steady = lab.publish_steadily(&topic, RATE, lasting, kind);
+        let large = lab.publish(&topic, LARGE, LARGE_SIZE, |_| BOMBED.to_owned());
+        let (steady, large) = tokio::try_join!(steady, large)?;
+        let (ours, theirs): (Vec<u64>, Vec<u64>) = steady.into_iter().partition(|number| number.is_multiple_of(2));
+        // What the hostile filters accept arrives, too; what they are too expensive for doesn't.
+        let maybe = [pairs(&bombs, &theirs), pairs(&bombs, &large)].concat();
+        let run = lab.collect_of(recorder, &pairs(&endpoints, &ours), &maybe).await?;
+        latencies.push(run.tally.exact()?.latency);
+        if bombs.is_empty() {
+            let filters = bombs::accepted();
+            bombs = filters.iter().map(|_| lab.endpoint(Behaviour::Ok)).collect();
+            let filtered = |(endpoint, filter)| topic.subscription(BOMBED, endpoint, &json!({ "filters": [filter] }));
+            lab.create(&topic, bombs.iter().zip(&filters).map(filtered).collect()).await?;
+            lab.wait_subscribed(bombs.len() + endpoints.len()).await?;
+        }
+    }
+    let [without, with] = &latencies[..] else { return Ok(()) };
+    report.add([Figure::new("p99 beside hostile filters / none", with.p99_ms / without.p99_ms, "x").at_most(1.25)]);
+    report.add(without.figures("no hostile filters: "));
+    report.add(with.figures("hostile filters: "));
+    lab.delete(topic).await
 }
 
 /// The dispatcher's CPU time for each event, which goes to these endpoints, in several drains.

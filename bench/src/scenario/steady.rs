@@ -15,7 +15,8 @@ use crate::scale::{IN_FLIGHT, Scale};
 use crate::sink::Behaviour;
 use crate::tally::{Latency, Wanted};
 
-const RATE: u32 = 200;
+/// The events of a steady load, each second.
+pub(super) const RATE: u32 = 200;
 /// How often Hookwright and its reference take turns.
 const TURNS: u64 = 3;
 
