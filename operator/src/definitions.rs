@@ -6,12 +6,11 @@
 
 use std::time::Duration;
 
-use hookwright_crds::compat;
-use hookwright_crds::yaml;
+use hookwright_crds::{EventSchema, Producer, Subscription, compat, yaml};
 use hookwright_runtime::logging;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use kube::{Api, Client, ResourceExt};
-use tracing::error;
+use kube::{Api, Client, CustomResourceExt, ResourceExt};
+use tracing::{debug, error};
 
 use crate::readiness::{Part, Readiness};
 
@@ -21,7 +20,7 @@ const NAMED: usize = 5;
 
 /// The definitions can't be used.
 #[derive(Debug, thiserror::Error)]
-enum DefinitionError {
+pub(crate) enum DefinitionError {
     #[error("can't read the CustomResourceDefinition {name}")]
     Read { name: String, source: kube::Error },
     #[error("can't compare the CustomResourceDefinitions")]
@@ -48,6 +47,37 @@ pub(crate) async fn wait(client: &Client, readiness: &Readiness) {
         tokio::time::sleep(AGAIN).await;
     }
     readiness.there(Part::Definitions);
+}
+
+/// Looks again and again, as definitions can be rolled back. Returns the error when they have become older than the
+/// operator.
+pub(crate) async fn keep(client: &Client, readiness: &Readiness) -> DefinitionError {
+    readiness.until(Part::Definitions).await;
+    let mut seen = None;
+    loop {
+        tokio::time::sleep(AGAIN).await;
+        match looked_at(client, &mut seen).await {
+            Err(older @ DefinitionError::Older { .. }) => return older,
+            Err(error) => debug!(error = logging::chain(&error), "can't check the CustomResourceDefinitions"),
+            Ok(()) => {}
+        }
+    }
+}
+
+/// Checks the definitions if one of them has changed since the last check.
+async fn looked_at(client: &Client, seen: &mut Option<Vec<Option<i64>>>) -> Result<(), DefinitionError> {
+    let api: Api<CustomResourceDefinition> = Api::all(client.clone());
+    let mut generations = Vec::new();
+    for name in [Producer::crd_name(), EventSchema::crd_name(), Subscription::crd_name()] {
+        let live =
+            api.get_metadata(name).await.map_err(|source| DefinitionError::Read { name: name.to_owned(), source })?;
+        generations.push(live.metadata.generation);
+    }
+    if seen.as_ref() != Some(&generations) {
+        check(client).await?;
+        *seen = Some(generations);
+    }
+    Ok(())
 }
 
 async fn check(client: &Client) -> Result<(), DefinitionError> {

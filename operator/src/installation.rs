@@ -137,7 +137,9 @@ impl Owner {
             if newest.is_none() {
                 create_bucket(&self.js, self.streams).await?;
             }
-            // If NATS has lost everything, the installation stays what it was.
+            // If NATS has lost everything, the installation stays what it was, and so do the uids under which objects go
+            // on.
+            take_over::note_again(&self.js, &self.identities).await?;
             let id = self.id.clone().map_or_else(random_id, Ok)?;
             let record = Installation { version: VERSION, id, cluster: ours.clone() };
             // If another operator was quicker, its record is there now.

@@ -103,6 +103,7 @@ pub async fn run(settings: Settings, check_config: bool) -> anyhow::Result<()> {
     tokio::select! {
         result = admin::serve(&ctx.settings.http, readiness.watch(), registry) => result.context("the admin endpoint"),
         result = with_nats(&ctx, &readiness, connected) => result,
+        older = definitions::keep(&ctx.client, &readiness) => Err(older.into()),
         never = listed(&ctx, &readiness) => match never {},
         never = namespaces::watch(&ctx, namespace_writer, &readiness) => match never {},
         never = services::watch(&ctx, service_writer, &readiness) => match never {},

@@ -183,8 +183,11 @@ async fn attempt(
         return Ok(Attempted::unchanged(subscription, SubscriptionOutcome::Unresolved(waiting)));
     }
     if fetched.producer.is_none() && is_foreign(subscription) {
-        // This comes before the spec is looked at: without a grant nothing is served, whatever else is wrong.
-        apply::withdraw(uid, subscription, ctx).await?;
+        // This comes before the spec is looked at: without a grant nothing is served, whatever else is wrong. A Producer
+        // that is gone is served to nobody, so the record stays, for the Producer that takes up the stream.
+        if !fetched.producer_is_gone {
+            apply::withdraw(uid, subscription, ctx).await?;
+        }
         ctx.triggers.subscriptions.settled(&ObjectRef::from_obj(subscription));
         let outcome = SubscriptionOutcome::Unresolved(build::not_permitted(&subscription.producer_ref()));
         return Ok(Attempted::unchanged(subscription, outcome));

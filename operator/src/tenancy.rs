@@ -7,7 +7,7 @@
 
 use std::collections::HashMap;
 
-use hookwright_core::nats::names::SUBJECT_PREFIX;
+use hookwright_core::nats::names::{STREAM_PREFIX, SUBJECT_PREFIX};
 use hookwright_core::nats::subject::is_within;
 use hookwright_crds::Reason;
 use serde::Deserialize;
@@ -15,7 +15,7 @@ use serde::Deserialize;
 use crate::refusal::Refusal;
 
 /// Prefixes of streams that belong to Hookwright, or to buckets.
-const RESERVED_STREAMS: [&str; 4] = ["HOOKWRIGHT_", "KV_", "OBJ_", "$"];
+const RESERVED_STREAMS: [&str; 4] = [STREAM_PREFIX, "KV_", "OBJ_", "$"];
 /// Prefixes of subjects that belong to Hookwright or to the server, or that are inboxes.
 const RESERVED_SUBJECTS: [&str; 3] = [SUBJECT_PREFIX, "$", "_INBOX"];
 

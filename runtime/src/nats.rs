@@ -1,6 +1,7 @@
 //! The connection to NATS, and the check of the features that the server must have.
 
 mod login;
+mod stranded;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -78,10 +79,18 @@ impl Nats {
     }
 
     /// Waits until the connection has ended for good. The client reconnects as long as it takes, so this returns only if
-    /// the task of its connection has panicked, at a header that it can't represent for example. Meanwhile it logs if a
-    /// reconnect has led to a server that is too old: to end the process then would not help, because streams may be led
-    /// by that server anyway.
+    /// the task of its connection has panicked, at a header that it can't represent for example. Meanwhile the client
+    /// leaves a server from which JetStream is out of reach.
     pub async fn ended(&self) {
+        tokio::select! {
+            () = self.watch() => {}
+            never = stranded::leave(&self.client, &self.jetstream) => match never {},
+        }
+    }
+
+    /// Logs if a reconnect has led to a server that is too old, until the connection has ended for good: to end the
+    /// process then would not help, because streams may be led by that server anyway.
+    async fn watch(&self) {
         let mut connected = self.connected.clone();
         connected.mark_unchanged();
         while connected.changed().await.is_ok() {

@@ -50,6 +50,8 @@ pub const PARKED_AT_SUBJECTS: &str = "hookwright.parked.at.>";
 pub const PARKED_DUE_SUBJECTS: &str = "hookwright.parked.due.any.>";
 /// The subjects of [`DEAD_LETTER_STREAM`].
 pub const DEAD_LETTER_SUBJECTS: &str = "hookwright.dead.>";
+/// The prefix of every stream and bucket of Hookwright's own. No Producer may use it.
+pub const STREAM_PREFIX: &str = "HOOKWRIGHT_";
 /// The prefix of every subject of Hookwright's own. No Producer may use it.
 pub const SUBJECT_PREFIX: &str = "hookwright.";
 /// The metadata key of a managed stream for the uid of the Producer that owns the stream.

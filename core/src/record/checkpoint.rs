@@ -54,8 +54,9 @@ impl Checkpoint {
         let checkpoint = Self {
             version: VERSION,
             stream_created,
-            // A consumer that was just re-created must not put an older floor back.
-            ack_floor: same.map_or(0, |old| old.ack_floor).max(ack_floor),
+            // A consumer that was just re-created must not put an older floor back. But a stream that was restored from
+            // an earlier moment gives the later sequences to other events.
+            ack_floor: same.map_or(0, |old| old.ack_floor.min(look.last)).max(ack_floor),
             position: Some(position),
             loss: Loss::with(old.and_then(|old| old.loss.as_ref()), found, now),
             replaced,
@@ -79,13 +80,16 @@ mod tests {
             deliveries: delivered,
             waits: false,
             first,
-            last: delivered,
+            last: delivered.max(10),
             whole: true,
         };
         let (first, _) = Checkpoint::after(None, t(1), 10, &look(10, 1), t(20));
         assert_eq!((first.ack_floor, &first.loss, first.replaced), (10, &None, None));
         let (second, found) = Checkpoint::after(Some(&first), t(1), 5, &look(10, 14), t(30));
         assert_eq!((second.ack_floor, found.events), (10, 3), "the floor doesn't go back");
+        let earlier = Look { last: 7, ..look(7, 1) };
+        let (restored, found) = Checkpoint::after(Some(&second), t(1), 4, &earlier, t(30));
+        assert_eq!((restored.ack_floor, found.events), (7, 0), "the stream of an earlier moment");
         let (third, found) = Checkpoint::after(Some(&second), t(2), 0, &look(0, 1), t(40));
         assert_eq!((third.ack_floor, third.replaced, found.events), (0, Some(t(40)), 0), "another stream");
         assert_eq!(third.loss, second.loss);

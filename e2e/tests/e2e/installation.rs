@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use anyhow::Context;
 use futures::TryStreamExt;
-use hookwright_core::nats::names::{CONFIG_BUCKET, INSTALLATION_KEY, LEASES_BUCKET};
+use hookwright_core::nats::names::{CONFIG_BUCKET, INSTALLATION_KEY, LEASES_BUCKET, former_key};
 use hookwright_core::sign::hmac::{SigningKey, signature_header};
-use hookwright_e2e::{Answer, ControlPlane, Operator, Options, User, World, wait_for};
+use hookwright_e2e::{Answer, ControlPlane, Operator, Options, User, World, wait_for, workspace};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
@@ -166,6 +166,17 @@ async fn a_cluster_that_is_built_anew_takes_over_what_there_is() {
     })
     .await
     .unwrap();
+    // The former uids outlive a loss of the bucket that has them.
+    let jetstream = world.nats.jetstream(User::Operator).await.unwrap();
+    jetstream.delete_stream(format!("KV_{CONFIG_BUCKET}")).await.unwrap();
+    let key = former_key("Subscription", &shop.namespace, "all");
+    wait_for("the former uid to be there again", SOON, async || {
+        let former = jetstream.get_key_value(CONFIG_BUCKET).await?.get(&key).await?;
+        anyhow::ensure!(former.is_some());
+        Ok(())
+    })
+    .await
+    .unwrap();
     assert!(operator.terminate().await.unwrap().success());
     drop(new);
 }
@@ -203,6 +214,30 @@ async fn an_empty_nats_is_filled_again() {
     let event = shop.event("a", "2").message_id("2");
     shop.publisher.publish_through_faults(&event, SOON).await.unwrap();
     shop.requests("all", 2).await;
+
+    // Definitions that are rolled back end the operator, and it begins again once they are as new as it is.
+    let definition = "customresourcedefinitions/subscriptions.hookwright.dev";
+    let suspend = "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/suspend";
+    let patch = json!([{ "op": "remove", "path": suspend }]).to_string();
+    let plane = &world.control_plane;
+    plane.kubectl(&["patch", definition, "--type=json", "-p", &patch]).await.unwrap();
+    wait_for("the operator to end", SOON, async || {
+        anyhow::ensure!(world.operator.get("/readyz").await.is_err());
+        Ok(())
+    })
+    .await
+    .unwrap();
+    world.operator.restart().unwrap();
+    wait_for("the operator to refuse", SOON, async || {
+        let (status, said) = world.operator.get("/readyz").await?;
+        anyhow::ensure!(status == 503 && said.contains("it lacks spec.suspend"), "{status} {said}");
+        Ok(())
+    })
+    .await
+    .unwrap();
+    let definitions = workspace().join("crds/yaml").to_string_lossy().into_owned();
+    plane.kubectl(&["apply", "-f", &definitions]).await.unwrap();
+    world.operator.wait_ready(SOON).await.unwrap();
 }
 
 /// The record of the installation.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use hookwright_e2e::{Answer, Event, Options, User, World, is_long, wait_for};
 use serde_json::{Value, json};
 
-use crate::shop::{SOON, Shop, TIMEOUT, all_loaded, began_after, beside, shared};
+use crate::shop::{SOON, Shop, TIMEOUT, all_loaded, began_after, beside, condition, shared};
 
 #[tokio::test]
 async fn what_is_published_right_after_ready_is_delivered() {
@@ -152,42 +152,79 @@ async fn a_producer_may_not_take_the_subjects_of_another_namespace() {
     }
 }
 
-/// As `kubectl replace --force` and GitOps do.
+/// As `kubectl replace --force` and GitOps do. Subscriptions of another namespace go on, too, if the new Producer lets them
+/// in.
 #[tokio::test]
 async fn a_producer_that_is_created_again_goes_on_where_it_was() {
     let (shop, _machine) = shared().await;
-    shop.subscribe("steady", &["a"], json!({})).await;
+    let all = json!({ "allowedNamespaces": { "from": "All" } });
+    shop.produce("orders", "events", all.clone()).await;
+    let other = shop.world.namespace("other").await.unwrap();
     let retry = json!({ "maxAttempts": 100, "backoff": { "type": "Fixed", "delay": "2s" }, "jitterPercent": 0 });
-    shop.subscribe("retrying", &["b"], json!({ "delivery": { "retry": retry } })).await;
-    shop.receiver.answer("/retrying", Answer::status(500));
+    for (name, kind) in [("steady", "a"), ("retrying", "b")] {
+        let spec = json!({ "delivery": { "retry": retry } });
+        shop.subscribe(name, &[kind], spec.clone()).await;
+        let mut foreign = shop.subscription(&format!("foreign-{name}"), &[kind], spec);
+        foreign["metadata"]["namespace"] = json!(other);
+        foreign["spec"]["producerRef"]["namespace"] = json!(shop.namespace);
+        shop.world.control_plane.apply_json(&foreign).await.unwrap();
+        shop.world.wait_ready(&other, "subscriptions", &format!("foreign-{name}")).await.unwrap();
+    }
+    let (steady, retrying) = (["steady", "foreign-steady"], ["retrying", "foreign-retrying"]);
+    for name in retrying {
+        shop.receiver.answer(&format!("/{name}"), Answer::status(500));
+    }
     for n in 0..5 {
         shop.publish(&shop.event("a", format!("{n}"))).await;
     }
     shop.publish(&shop.event("b", "{}")).await;
-    let first = shop.requests("retrying", 1).await[0].webhook_id().to_owned();
-    shop.requests("steady", 5).await;
+    let mut first = Vec::new();
+    for name in retrying {
+        first.push(shop.requests(name, 1).await[0].webhook_id().to_owned());
+    }
+    for name in steady {
+        shop.requests(name, 5).await;
+    }
     shop.all_acked(SOON).await;
     let before = shop.producer().await;
 
     let delete = ["delete", "producers.hookwright.dev/orders", "-n", &shop.namespace, TIMEOUT];
     shop.world.control_plane.kubectl(&delete).await.unwrap();
+    let is_shut_out = |status: &Value| condition(status, "ResolvedRefs")["reason"] == "RefNotPermitted";
+    shop.world.wait_status(&other, "foreign-steady", "shut out", SOON, is_shut_out).await.unwrap();
     for n in 5..8 {
         shop.publish(&shop.event("a", format!("{n}"))).await;
     }
-    shop.receiver.answer("/retrying", Answer::status(200));
-    shop.produce("orders", "events", json!({})).await;
+    for name in retrying {
+        shop.receiver.answer(&format!("/{name}"), Answer::status(200));
+    }
+    shop.produce("orders", "events", all).await;
     assert_ne!(shop.producer().await, before);
-    shop.requests("steady", 8).await;
-    wait_for("the retry to succeed", SOON, async || {
-        let done = shop.deliveries("/retrying");
-        anyhow::ensure!(done.get(&first) == Some(&1), "{done:?}");
-        Ok(())
-    })
-    .await
-    .unwrap();
+    for (name, first) in retrying.iter().zip(&first) {
+        wait_for("the retry to succeed", SOON, async || {
+            let done = shop.deliveries(&format!("/{name}"));
+            anyhow::ensure!(done.get(first) == Some(&1), "{name}: {done:?}");
+            Ok(())
+        })
+        .await
+        .unwrap();
+    }
+    for name in steady {
+        shop.requests(name, 8).await;
+    }
     shop.all_acked(SOON).await;
-    let steady = shop.deliveries("/steady");
-    assert!(steady.len() == 8 && steady.values().all(|n| *n == 1), "{steady:?}");
+    for name in steady {
+        let delivered = shop.deliveries(&format!("/{name}"));
+        assert!(delivered.len() == 8 && delivered.values().all(|n| *n == 1), "{name}: {delivered:?}");
+    }
+
+    // One that lets nobody else in has nothing for them.
+    shop.world.control_plane.kubectl(&delete).await.unwrap();
+    shop.publish(&shop.event("a", "8")).await;
+    shop.produce("orders", "events", json!({})).await;
+    shop.requests("steady", 9).await;
+    shop.all_acked(SOON).await;
+    assert_eq!(shop.receiver.count("/foreign-steady"), 8);
 }
 
 /// Has a world of its own: it takes NATS away.

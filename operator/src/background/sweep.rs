@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use hookwright_core::nats::ids::SubscriptionUid;
 use hookwright_core::nats::names::{
-    self, CONFIG_BUCKET, CURSORS_BUCKET, ConfigKey, HEALTH_BUCKET, POSITIONS_BUCKET, STATE_BUCKET,
+    self, CONFIG_BUCKET, CURSORS_BUCKET, ConfigKey, FORMER_PREFIX, HEALTH_BUCKET, POSITIONS_BUCKET, STATE_BUCKET,
 };
 use hookwright_core::record;
 use hookwright_crds::{EventSchema, Producer, Subscription};
@@ -75,7 +75,8 @@ async fn sweep(ctx: &Context, absent: &mut Absent) -> Result<usize, SweepError> 
     let subscriptions = uids::<Subscription>(ctx, "Subscription").await?;
     let schemas = uids::<EventSchema>(ctx, "EventSchema").await?;
     let moved = moved(&keys, &producers);
-    keys.retain(|(bucket, key)| !is_alive(bucket, key, [&producers, &subscriptions, &schemas, &moved]));
+    let free = ctx.identities.free_keys();
+    keys.retain(|(bucket, key)| !is_alive(bucket, key, [&producers, &subscriptions, &schemas, &moved, &free]));
     let mut removed = 0;
     for (bucket, key) in absent.left_over(keys, ctx.settings.orphan_grace, &ctx.let_go) {
         match remove(ctx, bucket, &key, &subscriptions).await {
@@ -94,6 +95,10 @@ async fn sweep(ctx: &Context, absent: &mut Absent) -> Result<usize, SweepError> 
 /// Removes a key, and what its object has left elsewhere. Returns whether the key had a value.
 async fn remove(ctx: &Context, bucket: &str, key: &str, subscriptions: &HashSet<String>) -> JsResult<bool> {
     let Some(entry) = ctx.js.get(bucket, key).await? else { return Ok(false) };
+    if bucket == CONFIG_BUCKET && key.starts_with(FORMER_PREFIX) {
+        // From now on no object can go on under that uid. What it has left goes once it was absent for as long again.
+        return Ok(ctx.identities.forget(key, entry.revision) && ctx.js.remove_at(bucket, key, entry.revision).await?);
+    }
     match (bucket, ConfigKey::parse(key)) {
         (CONFIG_BUCKET, Some(ConfigKey::Producer(_))) => {
             if let Ok(record) = record::decode(&entry.value) {
@@ -129,7 +134,10 @@ fn moved(keys: &[Place], producers: &HashSet<String>) -> HashSet<String> {
 
 /// Returns whether a key belongs to an object that exists. A key that isn't understood is another release's, and stays. So
 /// does the record of a Subscription whose Producer is gone, and may be created again.
-fn is_alive(bucket: &str, key: &str, [producers, subscriptions, schemas, moved]: [&HashSet<String>; 4]) -> bool {
+fn is_alive(bucket: &str, key: &str, [producers, subscriptions, schemas, moved, free]: [&HashSet<String>; 5]) -> bool {
+    if bucket == CONFIG_BUCKET && key.starts_with(FORMER_PREFIX) {
+        return !free.contains(key);
+    }
     let subscription = match bucket {
         HEALTH_BUCKET => names::parse_health_key(key).map(|(uid, _)| uid),
         POSITIONS_BUCKET | CURSORS_BUCKET => SubscriptionUid::parse(key).ok(),
@@ -153,7 +161,8 @@ fn is_alive(bucket: &str, key: &str, [producers, subscriptions, schemas, moved]:
     }
 }
 
-/// Returns the uids in NATS of all objects of a kind, from a complete and current list.
+/// Returns the uids in NATS of all objects of a kind, from a complete and current list, and those that objects may still
+/// take up.
 pub(super) async fn uids<K>(ctx: &Context, kind: &'static str) -> Result<HashSet<String>, SweepError>
 where
     K: kube::Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>
@@ -172,9 +181,11 @@ where
         }
         match page.metadata.continue_.filter(|token| !token.is_empty()) {
             Some(token) => parameters = parameters.continue_token(&token),
-            None => return Ok(uids),
+            None => break,
         }
     }
+    uids.extend(ctx.identities.free_uids(&K::kind(&())));
+    Ok(uids)
 }
 
 #[cfg(test)]
@@ -185,6 +196,7 @@ mod tests {
     fn what_belongs_to_no_object() {
         let set = |uids: &[&str]| uids.iter().map(|uid| (*uid).to_owned()).collect::<HashSet<_>>();
         let (producers, subscriptions, schemas, moved) = (set(&["p"]), set(&["s", "w"]), set(&["e"]), set(&["s"]));
+        let free = set(&["former.Producer.shop.free"]);
         for (bucket, key, want) in [
             (CONFIG_BUCKET, "producer.p", true),
             (CONFIG_BUCKET, "producer.q", false),
@@ -195,6 +207,8 @@ mod tests {
             (CONFIG_BUCKET, "schema.p.e", true),
             (CONFIG_BUCKET, "schema.q.e", false),
             (CONFIG_BUCKET, "schema.p.s", false),
+            (CONFIG_BUCKET, "former.Producer.shop.taken", true),
+            (CONFIG_BUCKET, "former.Producer.shop.free", false),
             (CONFIG_BUCKET, "other.x", true),
             (CONFIG_BUCKET, "deleted.t", true),
             (STATE_BUCKET, "violations.p", true),
@@ -215,7 +229,8 @@ mod tests {
             (CURSORS_BUCKET, "s", true),
             (CURSORS_BUCKET, "t", false),
         ] {
-            assert_eq!(is_alive(bucket, key, [&producers, &subscriptions, &schemas, &moved]), want, "{bucket} {key}");
+            let there = [&producers, &subscriptions, &schemas, &moved, &free];
+            assert_eq!(is_alive(bucket, key, there), want, "{bucket} {key}");
         }
     }
 }

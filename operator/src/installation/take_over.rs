@@ -11,7 +11,7 @@ use serde::Deserialize;
 use tracing::warn;
 
 use super::InstallationError;
-use crate::cache::identities::Entry;
+use crate::cache::identities::{Entry, Identities};
 use crate::nats::jetstream::{JetStream, JsResult};
 
 /// The name of the object that a record was made from. A Subscription's record has it in a group.
@@ -58,6 +58,15 @@ pub(super) async fn note(js: &JetStream) -> Result<usize, InstallationError> {
         noted += 1;
     }
     Ok(noted)
+}
+
+/// Writes what is known once more, as the bucket was lost.
+pub(super) async fn note_again(js: &JetStream, identities: &Identities) -> Result<(), InstallationError> {
+    for (key, former) in identities.all() {
+        let revision = js.put(CONFIG_BUCKET, &key, record::encode(&former)?).await?;
+        identities.put(key, Entry { former, revision });
+    }
+    Ok(())
 }
 
 /// Returns what was noted.

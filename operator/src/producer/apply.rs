@@ -190,12 +190,15 @@ async fn ensure_consumer(plan: &Plan, info: &Info, js: &JetStream) -> Result<Res
         js.delete_consumer(stream, &name).await?;
     }
     let entry = js.get(STATE_BUCKET, &names::checkpoint_key(&plan.producer.uid)).await?;
-    let checkpoint = match entry {
+    let mut checkpoint = match entry {
         // A consumer without the checkpoint would deliver everything again.
         Some(entry) => Some(record::decode::<Checkpoint>(&entry.value).map_err(ReconcileError::Checkpoint)?),
         None if plan.is_existing() => Some(begin(plan, info, js).await?),
         None => None,
     };
+    if let Some(checkpoint) = checkpoint.as_mut().filter(|checkpoint| checkpoint.stream_created == created) {
+        checkpoint.ack_floor = retained::within(info, checkpoint.ack_floor, js).await?;
+    }
     let config = configs::fit(plan.consumer(created, checkpoint.as_ref()), limits);
     match consumers::put(js, stream, &config, ConsumerAction::Create).await {
         Ok(()) => {

@@ -60,7 +60,7 @@ pub(crate) fn build(producer: ValidatedProducer, namespace_uid: Option<String>) 
 
 /// Returns whether the name is that of a stream of Hookwright's own.
 fn is_reserved(stream: &str) -> bool {
-    stream.strip_prefix("KV_").unwrap_or(stream).starts_with("HOOKWRIGHT_")
+    stream.strip_prefix("KV_").unwrap_or(stream).starts_with(names::STREAM_PREFIX)
 }
 
 /// Returns the value of [`names::STREAM_DELETION_POLICY`].

@@ -14,7 +14,7 @@ use hookwright_core::seal::Sealed;
 use hookwright_crds::{Producer, Reason};
 use kube::Resource;
 use kube::runtime::reflector::ObjectRef;
-use tracing::info;
+use tracing::{info, warn};
 
 use super::build::Plan;
 use crate::context::Context;
@@ -46,7 +46,21 @@ async fn place(stream: &Info, uid: &ProducerUid, js: &JetStream) -> JsResult<u64
     let entry = js.get(STATE_BUCKET, &names::checkpoint_key(uid)).await?;
     let checkpoint = entry.and_then(|entry| record::decode::<Checkpoint>(&entry.value).ok());
     let checkpoint = checkpoint.filter(|checkpoint| checkpoint.stream_created == created);
-    Ok(floor.max(noted).max(checkpoint.map_or(0, |checkpoint| checkpoint.ack_floor)))
+    within(stream, floor.max(noted).max(checkpoint.map_or(0, |checkpoint| checkpoint.ack_floor)), js).await
+}
+
+/// Returns the sequence up to which events are done, or the end of the stream if that comes first. Then the stream was
+/// restored from an earlier moment, and gives the later sequences to other events.
+pub(super) async fn within(stream: &Info, done: u64, js: &JetStream) -> JsResult<u64> {
+    if done <= stream.state.last_sequence {
+        return Ok(done);
+    }
+    // What was noted may be younger than the look at the stream.
+    let last = js.stream(&stream.config.name).await?.map_or(0, |now| now.state.last_sequence);
+    if done > last {
+        warn!(stream = stream.config.name, done, last, "the stream is of an earlier moment than what is known of it");
+    }
+    Ok(done.min(last))
 }
 
 /// Returns why the Producer may not take up the stream, which another Producer owns.

@@ -51,6 +51,8 @@ pub(crate) struct Fetched {
     pub(crate) object_uid: String,
     /// The Producer; none if it doesn't exist, is being deleted, or doesn't admit the Subscription's namespace.
     pub(crate) producer: Option<FoundProducer>,
+    /// Whether the Producer doesn't exist, or is being deleted and admits the Subscription's namespace.
+    pub(crate) producer_is_gone: bool,
     /// Whether the Producer exists and can't be read: nobody knows what it says.
     pub(crate) producer_unreadable: bool,
     /// The Service that `endpoint.serviceRef` names, if it exists.
@@ -92,6 +94,7 @@ pub(crate) async fn fetch(
     fetched.producer_unreadable =
         fetched.producer.is_none() && ctx.producers.unreadable.contains(&subscription.producer_ref());
     if fetched.producer.is_none() && is_foreign(subscription) {
+        fetched.producer_is_gone = is_gone(subscription, ctx).await;
         // Without a grant nothing is served, whatever the Secrets are. A Secret that can't be read must not keep the
         // record in place.
         return Ok(fetched);
@@ -149,6 +152,13 @@ pub(super) async fn found(subscription: &Subscription, ctx: &Context) -> Option<
     let live = state.and_then(|state| state.live);
     let payload_policy = withheld(&producer, subscription, ctx).await;
     Some(FoundProducer { uid, accepted, live, delivery, history, payload_policy })
+}
+
+/// Returns whether the Producer doesn't exist, or is on its way there without having shut the Subscription out.
+async fn is_gone(subscription: &Subscription, ctx: &Context) -> bool {
+    let Some(producer) = ctx.producers.store.get(&subscription.producer_ref()) else { return true };
+    let namespace = subscription.namespace().unwrap_or_default();
+    producer.meta().deletion_timestamp.is_some() && ctx.namespaces.permits(&producer, &namespace).await
 }
 
 /// Returns what the Producer withholds from the Subscription.
