@@ -1,12 +1,14 @@
 # shellcheck shell=bash
 # Servers in the background; sourced by scripts that set STATE, PIDS=() and a trap which kills these.
 
-# child NAME COMMAND...: in the background, its log in STATE/NAME.log; it dies with the script, however that dies
+# child NAME COMMAND...: in the background, its log in STATE/NAME.log, its id in STATE/NAME.pid; it dies with the script,
+# however that dies
 child() {
   local name=$1
   shift
   setpriv --pdeathsig KILL "$@" >"$STATE/$name.log" 2>&1 </dev/null &
   PIDS+=($!)
+  echo $! >"$STATE/$name.pid"
 }
 
 # die SENTENCE: with the logs, which are kept

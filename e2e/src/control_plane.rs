@@ -9,6 +9,7 @@ use kube::Api;
 use kube::api::{Patch, PatchParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::core::{ApiResource, DynamicObject, GroupVersionKind};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 
@@ -140,6 +141,22 @@ impl ControlPlane {
             if check(&object) { Ok(object) } else { bail!("status {}", object["status"]) }
         })
         .await
+    }
+
+    /// Pauses the API server without its knowledge (SIGSTOP). To its clients it is as if the network to it were cut.
+    pub fn freeze(&self) -> Result<()> {
+        self.signal(Signal::STOP)
+    }
+
+    /// Lets the API server go on after [`Self::freeze`].
+    pub fn thaw(&self) -> Result<()> {
+        self.signal(Signal::CONT)
+    }
+
+    fn signal(&self, signal: Signal) -> Result<()> {
+        let id = std::fs::read_to_string(self.folder.join("kube-apiserver.pid"))?;
+        let id = Pid::from_raw(id.trim().parse()?).context("the id of kube-apiserver")?;
+        Ok(kill_process(id, signal)?)
     }
 
     /// A client with the administrator's rights.

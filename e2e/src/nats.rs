@@ -1,5 +1,7 @@
 //! NATS with JetStream: one server, or a cluster.
 
+mod disk;
+mod routes;
 mod server;
 mod user;
 
@@ -13,10 +15,12 @@ use futures::TryStreamExt;
 use serde_json::Value;
 use tokio::time::timeout;
 
+use crate::nats::routes::Routes;
 use crate::nats::server::{Launch, free_port};
 use crate::nats::user::Passwords;
 use crate::{Publisher, Tools, Use, chart, wait_for};
 
+pub use disk::SmallDisk;
 pub use server::NatsServer;
 pub use user::User;
 
@@ -31,22 +35,39 @@ const CONNECTED: Duration = Duration::from_secs(60);
 /// question with it: then it is better to ask again.
 const ANSWER: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(10));
 
+/// How to start NATS.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NatsOptions {
+    /// The number of servers, which form a cluster if there are several.
+    pub servers: usize,
+    /// The bytes that the account may keep in files on each server. A consumer may then have at most 1,000 unacked
+    /// messages.
+    pub account_storage: Option<u64>,
+    /// The bytes of a disk of its own for the data of the first server. It takes the right to mount.
+    pub disk: Option<u64>,
+    /// Whether servers can be cut off from each other ([`Nats::isolate`]).
+    pub isolable: bool,
+}
+
 /// NATS with file storage, and the users of the chart's bundled NATS. Streams are on all servers.
 pub struct Nats {
     servers: Vec<NatsServer>,
     passwords: Passwords,
+    routes: Routes,
+    disk: Option<SmallDisk>,
 }
 
 impl Nats {
-    /// Starts this many servers, whose data, passwords and logs are in `folder`, and waits until JetStream is there.
-    /// `account_storage` limits the bytes that the account may keep in files on each server; a consumer may then
-    /// have at most [`ACK_PENDING`] unacked messages.
-    pub async fn start(tools: &Tools, folder: &Path, servers: usize, account_storage: Option<u64>) -> Result<Self> {
+    /// Starts the servers, whose data, passwords and logs are in `folder`, and waits until JetStream is there.
+    pub async fn start(tools: &Tools, folder: &Path, options: NatsOptions) -> Result<Self> {
+        let NatsOptions { servers, account_storage, disk, isolable } = options;
         std::fs::create_dir_all(folder)?;
         let (config, passwords) = (folder.join("nats.conf"), Passwords::generate(folder)?);
         std::fs::write(&config, configuration(tools.whom(), account_storage.map(|bytes| bytes * servers as u64))?)?;
         let ports: Vec<u16> = (0..servers).map(|_| free_port()).collect::<Result<_>>()?;
-        let routes = ports.iter().map(|port| format!("nats://127.0.0.1:{port}")).collect::<Vec<_>>().join(",");
+        let routes = if isolable { Routes::through_proxies(&ports).await? } else { Routes::direct(&ports) };
+        let store = folder.join("nats-1").join("store");
+        let disk = disk.map(|bytes| SmallDisk::mount(&store, bytes)).transpose()?;
         let spawn = |(n, port): (usize, &u16)| {
             let name = format!("nats-{}", n + 1);
             NatsServer::spawn(Launch {
@@ -56,11 +77,11 @@ impl Nats {
                 name,
                 passwords: passwords.clone(),
                 port: free_port()?,
-                cluster: (servers > 1).then(|| (*port, routes.clone())),
+                cluster: (servers > 1).then(|| (*port, routes.of(n), isolable)),
             })
         };
         let servers = ports.iter().enumerate().map(spawn).collect::<Result<_>>()?;
-        let nats = Self { servers, passwords };
+        let nats = Self { servers, passwords, routes, disk };
         nats.wait_ready().await?;
         Ok(nats)
     }
@@ -93,6 +114,19 @@ impl Nats {
     pub async fn follower(&self, stream: &str) -> Result<&NatsServer> {
         let leader = self.leader(stream).await?.name();
         self.servers.iter().find(|server| server.name() != leader).context("there is only one server")
+    }
+
+    /// Cuts a server off from the other servers, but not from its clients; or ends that. It takes
+    /// [`NatsOptions::isolable`].
+    pub fn isolate(&self, server: &NatsServer, isolated: bool) {
+        if let Some(n) = self.servers.iter().position(|one| one.name() == server.name()) {
+            self.routes.isolate(n, isolated);
+        }
+    }
+
+    /// The disk of the first server, if it has one of its own.
+    pub fn disk(&self) -> Result<&SmallDisk> {
+        self.disk.as_ref().context("the first server has no disk of its own")
     }
 
     /// Waits until all servers are at work, and have all that there is of each stream.

@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
 use crate::settings::merge;
-use crate::{Dispatcher, LentPlane, Nats, Operator, Scratch, SealingKey, Tools, Use, servers};
+use crate::{Dispatcher, LentPlane, Nats, NatsOptions, Operator, Scratch, SealingKey, Tools, Use, servers};
 
 const READY: Duration = Duration::from_secs(120);
 
@@ -24,6 +24,10 @@ pub struct Options {
     pub servers: usize,
     /// The bytes that the account may keep in files on each server. Default: no limit.
     pub account_storage: Option<u64>,
+    /// The bytes of a disk of its own for the data of the first NATS server. It takes the right to mount. Default: none.
+    pub disk: Option<u64>,
+    /// Whether NATS servers can be cut off from each other. Default: no.
+    pub isolable: bool,
     /// Who uses the tools, which decides which are needed. Default: tests.
     pub tools: Use,
     /// Called with each step when it is done, and the time that it took. By default it does nothing.
@@ -38,9 +42,18 @@ impl Default for Options {
             dispatcher: json!({}),
             servers: servers(),
             account_storage: None,
+            disk: None,
+            isolable: false,
             tools: Use::Tests,
             progress: |_, _| {},
         }
+    }
+}
+
+impl Options {
+    fn nats(&self) -> NatsOptions {
+        let Self { servers, account_storage, disk, isolable, .. } = *self;
+        NatsOptions { servers, account_storage, disk, isolable }
     }
 }
 
@@ -70,7 +83,7 @@ impl World {
         let scratch = Scratch::new()?;
         let folder = scratch.path().to_owned();
         let nats_folder = folder.join("nats");
-        let start_nats = Nats::start(&tools, &nats_folder, options.servers, options.account_storage);
+        let start_nats = Nats::start(&tools, &nats_folder, options.nats());
         let (control_plane, nats) = tokio::try_join!(
             timed(progress, "Kubernetes API server ready", LentPlane::take(&tools)),
             timed(progress, "nats-server ready", start_nats),

@@ -16,6 +16,9 @@ const READY: Duration = Duration::from_secs(120);
 /// Below the ports that the kernel gives to connections, so that a server finds its port free when it starts again.
 const PORTS: std::ops::Range<u16> = 10_000..30_000;
 
+/// The address that a server tells the others if they are to come by the routes alone that they were given.
+const NOWHERE: &str = "127.0.0.1:1";
+
 /// What a server needs to start, each time.
 pub(super) struct Launch {
     pub(super) name: String,
@@ -25,8 +28,9 @@ pub(super) struct Launch {
     pub(super) folder: PathBuf,
     pub(super) passwords: Passwords,
     pub(super) port: u16,
-    /// The port for the other servers of the cluster, and the addresses of all of them. None: the server stands alone.
-    pub(super) cluster: Option<(u16, String)>,
+    /// The port for the other servers of the cluster, their addresses, and whether they can't tell each other of better
+    /// ones. None: the server stands alone.
+    pub(super) cluster: Option<(u16, String, bool)>,
 }
 
 impl Launch {
@@ -34,9 +38,12 @@ impl Launch {
         let mut command = Command::new(&self.binary);
         command.arg("--config").arg(&self.config).args(["--server_name", &self.name]);
         command.args(["--addr", "127.0.0.1", "--port", &self.port.to_string()]);
-        if let Some((port, routes)) = &self.cluster {
+        if let Some((port, routes, fixed)) = &self.cluster {
             let listen = format!("nats://127.0.0.1:{port}");
             command.args(["--cluster_name", "hookwright", "--cluster", &listen, "--routes", routes]);
+            if *fixed {
+                command.args(["--cluster_advertise", NOWHERE]);
+            }
         }
         command.env("NATS_STORE", self.folder.join("store"));
         self.passwords.give_to(&mut command);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use hookwright_e2e::{
-    Answer, Event, Gate, Nats, Receiver, Scratch, Signed, Tools, User, verify_javascript, verify_python,
+    Answer, Event, Gate, Nats, NatsOptions, Receiver, Scratch, Signed, Tools, User, verify_javascript, verify_python,
 };
 
 use crate::shop::{SOON, beside, plane};
@@ -41,7 +41,7 @@ async fn the_operators_identity_reads_secrets_one_at_a_time_only() {
 async fn nats_keeps_its_port_and_streams_over_a_crash_and_its_users_apart() {
     let tools = Tools::locate().await.unwrap();
     let scratch = Scratch::new().unwrap();
-    let nats = Nats::start(&tools, scratch.path(), 1, None).await.unwrap();
+    let nats = Nats::start(&tools, scratch.path(), NatsOptions { servers: 1, ..NatsOptions::default() }).await.unwrap();
     let operator = nats.jetstream(User::Operator).await.unwrap();
     for (name, subject) in [("shop_orders", "shop.>"), ("HOOKWRIGHT_PARKED", "hookwright.parked.>")] {
         let config = async_nats::jetstream::stream::Config {
@@ -78,7 +78,7 @@ async fn nats_keeps_its_port_and_streams_over_a_crash_and_its_users_apart() {
 async fn a_cluster_keeps_what_it_acknowledged_when_one_server_is_killed_or_cut_off() {
     let _machine = beside().await;
     let (tools, scratch) = (Tools::locate().await.unwrap(), Scratch::new().unwrap());
-    let nats = Nats::start(&tools, scratch.path(), 3, None).await.unwrap();
+    let nats = Nats::start(&tools, scratch.path(), NatsOptions { servers: 3, ..NatsOptions::default() }).await.unwrap();
     let operator = nats.jetstream(User::Operator).await.unwrap();
     let config = async_nats::jetstream::stream::Config {
         name: "shop_orders".to_owned(),

@@ -14,7 +14,7 @@ use crate::shop::{SOON, Shop, all_loaded, began_after, beside, condition, merge,
 const GRANTED: Duration = Duration::from_secs(20);
 
 /// A Subscription in `namespace` to the shop's Producer `orders`, to the path `/<namespace>`.
-fn foreign(shop: &Shop<'_>, namespace: &str) -> Value {
+pub(crate) fn foreign(shop: &Shop<'_>, namespace: &str) -> Value {
     json!({
         "apiVersion": "hookwright.dev/v1alpha1",
         "kind": "Subscription",
@@ -28,7 +28,7 @@ fn foreign(shop: &Shop<'_>, namespace: &str) -> Value {
 }
 
 /// Waits for reason `RefNotPermitted` at the Subscription `foreign` of `namespace`, and returns its status.
-async fn shut_out(shop: &Shop<'_>, namespace: &str) -> Value {
+pub(crate) async fn shut_out(shop: &Shop<'_>, namespace: &str) -> Value {
     let check = |status: &Value| {
         let resolved = condition(status, "ResolvedRefs");
         resolved["status"] == "False"
@@ -39,13 +39,13 @@ async fn shut_out(shop: &Shop<'_>, namespace: &str) -> Value {
     found["status"].clone()
 }
 
-async fn let_in(shop: &Shop<'_>, namespace: &str) {
+pub(crate) async fn let_in(shop: &Shop<'_>, namespace: &str) {
     let ready = |status: &Value| condition(status, "Ready")["status"] == "True";
     shop.world.wait_status(namespace, "foreign", "let in", SOON, ready).await.unwrap();
 }
 
 /// The shop's Producer `orders` with this over its spec; nulls take fields away.
-async fn edit_producer(shop: &Shop<'_>, spec: Value) {
+pub(crate) async fn edit_producer(shop: &Shop<'_>, spec: Value) {
     let patch = json!({ "spec": spec }).to_string();
     let patch = ["patch", "producer.hookwright.dev/orders", "-n", &shop.namespace, "--type=merge", "-p", &patch];
     shop.world.control_plane.kubectl(&patch).await.unwrap();

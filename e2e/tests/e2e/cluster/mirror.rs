@@ -8,7 +8,7 @@ use async_nats::jetstream::kv;
 use async_nats::jetstream::stream::StorageType;
 use futures::future::{join_all, try_join_all};
 use hookwright_core::nats::names::CONFIG_BUCKET;
-use hookwright_e2e::{Nats, NatsServer, Scratch, Tools, User, by_length, report};
+use hookwright_e2e::{Nats, NatsOptions, NatsServer, Scratch, Tools, User, by_length, report};
 use hookwright_runtime::mirror::{Change, Mirror};
 use hookwright_runtime::nats as runtime;
 use tokio::sync::mpsc;
@@ -29,7 +29,8 @@ const MIRRORS: usize = 4;
 async fn a_mirror_is_loaded_only_with_every_key_that_there_was() {
     let _machine = beside().await;
     let (tools, scratch) = (Tools::locate().await.unwrap(), Scratch::new().unwrap());
-    let nats = Nats::start(&tools, scratch.path(), SERVERS, None).await.unwrap();
+    let nats =
+        Nats::start(&tools, scratch.path(), NatsOptions { servers: SERVERS, ..NatsOptions::default() }).await.unwrap();
     let bucket = create_bucket(&nats).await;
     put(&bucket, 0..KEYS).await;
     let connection = connect(&nats).await;

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use anyhow::Result;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
@@ -11,7 +12,7 @@ use tokio::task::AbortHandle;
 
 /// What the proxy does with connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Mode {
+pub enum Mode {
     /// It passes everything on.
     Pass,
     /// It ends all connections, and each new one at once.
@@ -23,17 +24,18 @@ pub(super) enum Mode {
 }
 
 /// A running proxy; it ends when it is dropped.
-pub(super) struct Proxy {
-    pub(super) address: SocketAddr,
+pub struct Proxy {
+    /// Where it listens.
+    pub address: SocketAddr,
     mode: watch::Sender<Mode>,
     accepting: AbortHandle,
 }
 
 impl Proxy {
     /// Starts a proxy to this address.
-    pub(super) async fn start(target: String) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
+    pub async fn start(target: String) -> Result<Self> {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let address = listener.local_addr()?;
         let (mode, modes) = watch::channel(Mode::Pass);
         let accept = async move {
             while let Ok((client, _)) = listener.accept().await {
@@ -48,10 +50,11 @@ impl Proxy {
             }
         };
         let accepting = tokio::spawn(accept).abort_handle();
-        Self { address, mode, accepting }
+        Ok(Self { address, mode, accepting })
     }
 
-    pub(super) fn set(&self, mode: Mode) {
+    /// Does this from now on, also with connections that are there.
+    pub fn set(&self, mode: Mode) {
         self.mode.send_replace(mode);
     }
 }
