@@ -5,6 +5,7 @@
 //! which follows from the tree and the size of the event, before each evaluation. An error says where it is, and never
 //! contains a value of an event.
 
+mod attribute;
 mod attribute_name;
 pub mod bounds;
 mod cel;
@@ -15,6 +16,7 @@ mod jmespath;
 mod made;
 mod variables;
 
+pub use attribute::Attribute;
 pub use attribute_name::is_attribute;
 pub(crate) use attribute_name::not_an_attribute;
 pub use cel::Cel;
@@ -23,4 +25,4 @@ pub use error::{CompileError, RunError};
 pub use given::{Given, GivenData};
 pub use jmespath::Jmespath;
 pub use made::Made;
-pub use variables::{Attribute, Variables};
+pub use variables::Variables;

@@ -8,6 +8,7 @@ mod data;
 mod expression;
 mod failure;
 mod fields;
+mod limits;
 mod mode;
 mod parts;
 mod pointer;
@@ -15,11 +16,11 @@ mod render;
 mod template;
 mod transform;
 
-pub use failure::{Forbidden, InvalidPayload, NotRendered, RenderFailure, RenderProblem};
+pub use failure::{Forbidden, InvalidPayload, InvalidTransform, NotRendered, RenderFailure, RenderProblem};
 pub use mode::Mode;
 pub use pointer::{InvalidPointer, Pointer, overlap};
 pub use render::{Rendered, Renderer};
-pub use transform::{InvalidTransform, Program, Transform};
+pub use transform::{Program, Transform};
 
 use serde::{Deserialize, Serialize};
 

@@ -7,9 +7,9 @@ use ::jmespath::Variable;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
+use super::attribute::{Attribute, OPTIONAL};
 use super::cost::{Size, values};
 use super::error::RunError;
-use super::variables::{Attribute, OPTIONAL};
 
 /// The attributes and the data that an expression gets.
 #[derive(Debug)]

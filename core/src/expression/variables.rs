@@ -11,57 +11,12 @@ use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use percent_encoding::percent_decode_str;
 use serde_json::{Map, Value};
 
+use super::attribute::{Attribute, OPTIONAL};
 use super::cel;
 use super::cost::{Size, values};
 use super::error::RunError;
 use crate::event::Event;
 use crate::event::structured::without_mark;
-
-/// The variables that are there in every dialect, though an event may not have them: they are null then.
-pub(super) const OPTIONAL: [&str; 3] = ["subject", "time", "data"];
-
-/// An attribute of an event. Only structured CloudEvents have attributes that are not text.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Attribute<'a> {
-    /// Text, as which URIs and times count, too.
-    Text(Cow<'a, str>),
-    /// An integer.
-    Integer(i32),
-    /// True or false.
-    Boolean(bool),
-}
-
-impl Attribute<'_> {
-    fn of_json(value: &Value) -> Option<Attribute<'_>> {
-        match value {
-            Value::String(text) => Some(Attribute::Text(Cow::Borrowed(text))),
-            Value::Bool(value) => Some(Attribute::Boolean(*value)),
-            Value::Number(number) => match number.as_i64().and_then(|number| i32::try_from(number).ok()) {
-                Some(number) => Some(Attribute::Integer(number)),
-                None => Some(Attribute::Text(Cow::Owned(number.to_string()))),
-            },
-            _ => None,
-        }
-    }
-
-    /// The attribute as text: how it goes out in a header.
-    #[must_use]
-    pub fn into_text(self) -> String {
-        match self {
-            Attribute::Text(text) => text.into_owned(),
-            Attribute::Integer(number) => number.to_string(),
-            Attribute::Boolean(value) => value.to_string(),
-        }
-    }
-
-    pub(crate) fn to_json(&self) -> Value {
-        match self {
-            Attribute::Text(text) => Value::String(text.to_string()),
-            Attribute::Integer(number) => (*number).into(),
-            Attribute::Boolean(value) => (*value).into(),
-        }
-    }
-}
 
 /// The variables of an event. Expressions of all dialects, of any number of Subscriptions, share what one of them had
 /// parsed.

@@ -6,14 +6,9 @@
 use std::io;
 
 use super::failure::RenderProblem;
-use super::transform::MAX_OUTPUT;
+use super::limits::{MAX_OUTPUT, MOST, QUICK};
 use crate::event::Event;
 use crate::expression::{Cel, CompileError, Cost, Given, Jmespath, Made, RunError, Size, Variables};
-
-/// An expression that costs at most this is evaluated at once: a third of a millisecond.
-pub(super) const QUICK: Cost = Cost(300_000);
-/// The most that an evaluation may cost: 10 ms, as much as a namespace's filters may cost for an event.
-pub(super) const MOST: Cost = Cost(10_000_000);
 
 /// An expression that was compiled.
 #[derive(Debug)]

@@ -2,7 +2,6 @@
 
 use std::fmt;
 
-use super::transform::InvalidTransform;
 use crate::select::filter::InvalidFilter;
 
 /// Why a webhook can't be made of an event: where in the Subscription's spec, and what is wrong. It names no value.
@@ -47,6 +46,16 @@ pub enum NotRendered {
 pub struct Forbidden {
     /// Whether nothing is known: the evaluation failed, or would take too long.
     pub failed: bool,
+}
+
+/// Why a transform can't be used, and where in `payload.transform` the problem is.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("payload.transform.{place}: {problem}")]
+pub struct InvalidTransform {
+    /// The field, and the line of a template if the problem is in one.
+    pub place: String,
+    /// What is wrong.
+    pub problem: String,
 }
 
 /// Why what a record says of payloads can't be used.

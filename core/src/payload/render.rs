@@ -6,12 +6,12 @@ use std::sync::Arc;
 use http::{HeaderMap, HeaderName};
 
 use super::data::Data;
-use super::expression::{MOST, QUICK};
 use super::failure::{Forbidden, InvalidPayload, NotRendered, RenderFailure, RenderProblem};
 use super::fields::Fields;
+use super::limits::{MOST, QUICK, QUICKLY_READ};
 use super::mode::Mode;
 use super::parts::Parts;
-use super::transform::{CompiledTransform, QUICKLY_READ};
+use super::transform::CompiledTransform;
 use super::{Payload, PayloadPolicy, Transform};
 use crate::event::{Event, attribute_value};
 use crate::expression::{Cost, Variables};

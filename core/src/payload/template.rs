@@ -14,7 +14,7 @@ use minijinja::{AutoEscape, Environment, Error, ErrorKind, Output, State, Undefi
 use serde::de::IgnoredAny;
 
 use super::failure::RenderProblem;
-use super::transform::MAX_OUTPUT;
+use super::limits::MAX_OUTPUT;
 
 /// How much a template may do: one for each step and for each 64 bytes. It is about 10 ms.
 const FUEL: u64 = 100_000;

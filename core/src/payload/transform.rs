@@ -9,21 +9,12 @@ use serde_json::{Map, Value};
 
 use super::data::{Data, is_json};
 use super::expression::Expression;
-use super::failure::{RenderFailure, RenderProblem};
+use super::failure::{InvalidTransform, RenderFailure, RenderProblem};
+use super::limits::{MAX_TEMPLATE, QUICKLY_READ, SMALL};
 use super::parts::Parts;
 use super::template::Template;
 use crate::event::Event;
 use crate::expression::{CompileError, Given, GivenData};
-
-/// The largest body that a transform may make, in bytes.
-pub(super) const MAX_OUTPUT: usize = 1 << 20;
-/// The longest text of a transform, in bytes.
-const MAX_TEXT: usize = 16 << 10;
-
-/// A template without a block takes a fraction of a millisecond for a body of this size.
-const SMALL: usize = 4 * 1024;
-/// To take a body apart that is larger takes longer than a fraction of a millisecond.
-pub(super) const QUICKLY_READ: usize = 64 * 1024;
 
 const JSON: &str = "application/json";
 
@@ -48,16 +39,6 @@ pub enum Program {
     Jmespath(String),
     /// A CEL expression, whose value is the body.
     Cel(String),
-}
-
-/// Why a transform can't be used, and where in `payload.transform` the problem is.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("payload.transform.{place}: {problem}")]
-pub struct InvalidTransform {
-    /// The field, and the line of a template if the problem is in one.
-    pub place: String,
-    /// What is wrong.
-    pub problem: String,
 }
 
 /// A transform that was compiled.
@@ -90,7 +71,7 @@ impl Program {
             Err(error) => Err(invalid(field.to_owned(), error.to_string())),
         };
         match self {
-            Self::Template(text) if text.len() > MAX_TEXT => {
+            Self::Template(text) if text.len() > MAX_TEMPLATE => {
                 Err(invalid("template".to_owned(), "it is longer than 16 KiB".to_owned()))
             }
             Self::Template(text) => match Template::compile(text, is_json) {

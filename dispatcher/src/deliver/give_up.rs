@@ -8,6 +8,7 @@ use hookwright_core::delivery::policy::DeadLetterPolicy;
 use hookwright_core::payload::{Forbidden, RenderFailure};
 use hookwright_core::record::{Disabled, DisabledFor, VERSION};
 use http::HeaderValue;
+use tokio::task::block_in_place;
 use tracing::info;
 
 use crate::config::index::{Lookup, Producer};
@@ -26,10 +27,7 @@ impl Deliverer {
             Lookup::Serving(current, _) => current,
             _ => Arc::clone(&delivery.subscription),
         };
-        let producer = self.index.producer(&subscription.producer);
-        let unknown = HeaderValue::from_static("/");
-        let source = producer.as_ref().map_or(&unknown, |producer| &producer.source);
-        let told = match redact::told(&subscription.renderer, source, &delivery.published) {
+        let told = match self.told(&subscription, &delivery.published) {
             Told::Nothing(forbidden) => return self.drop_forbidden(&subscription, forbidden, delivery.counted()),
             Told::Whole => None,
             Told::Redacted(redacted) => Some(redacted),
@@ -51,6 +49,15 @@ impl Deliverer {
         info!(subscription = subscription.name, id = %delivery.id, reason = reason.name(), "gave up a delivery");
         self.metrics.dead_letter(reason);
         subscription.health.gave_up(self.clock.now(), delivery.counted(), &delivery.progress);
+    }
+
+    fn told(&self, subscription: &Subscription, published: &Published) -> Told {
+        let producer = self.index.producer(&subscription.producer);
+        let unknown = HeaderValue::from_static("/");
+        let source = producer.as_ref().map_or(&unknown, |producer| &producer.source);
+        let told = || redact::told(&subscription.renderer, source, published);
+        // The Producer's filters may take a while.
+        if subscription.renderer.has_filters() { block_in_place(told) } else { told() }
     }
 
     /// Drops a delivery that a policy of the Producer forbids. Nothing but the number is told of it. `waited` is the amount

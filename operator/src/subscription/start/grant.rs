@@ -10,7 +10,7 @@ use crate::nats::jetstream::created;
 use crate::reconcile::error::ReconcileError;
 
 /// Returns the sequence at which a namespace was let in; none if that is not noted yet.
-pub(in crate::subscription) async fn since(
+pub(crate) async fn since(
     producer: &ProducerUid,
     stream: &Info,
     namespace: &str,

@@ -1,0 +1,16 @@
+//! Bounds on what a payload may take.
+
+use crate::expression::Cost;
+
+/// The largest body that a transform may make, in bytes.
+pub(super) const MAX_OUTPUT: usize = 1 << 20;
+/// The longest template, in bytes.
+pub(super) const MAX_TEMPLATE: usize = 16 << 10;
+/// A template without a block takes a fraction of a millisecond for a body of this size.
+pub(super) const SMALL: usize = 4 * 1024;
+/// To take a body apart that is larger takes longer than a fraction of a millisecond.
+pub(super) const QUICKLY_READ: usize = 64 * 1024;
+/// Expressions that cost at most this are evaluated at once: a third of a millisecond.
+pub(super) const QUICK: Cost = Cost(300_000);
+/// The most that an evaluation may cost: 10 ms, as much as a namespace's filters may cost for an event.
+pub(super) const MOST: Cost = Cost(10_000_000);
