@@ -31,8 +31,8 @@ prerequisites:
 	@tools/prerequisites.sh
 
 tools: prerequisites ## Build the servers and install the libraries that the demo and the tests use (once, cached)
-	@tools/step.sh "Servers and command lines" tools/build.sh
-	@tools/step.sh "Receivers' libraries" tools/receivers.sh
+	@tools/step.sh "Servers, command lines and receivers' libraries" \
+	  sh -c 'tools/receivers.sh & libraries=$$!; tools/build.sh; built=$$?; wait $$libraries && exit $$built'
 
 build: prerequisites ## Build Hookwright
 	@tools/step.sh "Building Hookwright and its tests" $(BUILD) --bins --tests

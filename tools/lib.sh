@@ -57,3 +57,10 @@ need_node() {
   ! command -v node >/dev/null 2>&1 || at_least 20 "$(node --version | sed 's/^v//')" "$sentence"
   need npm "Install npm; it comes with Node.js (https://nodejs.org)."
 }
+need_java() {
+  local sentence="Install a Java development kit 17 or newer, and Maven (Debian: apt-get install default-jdk-headless maven)."
+  need javac "$sentence"
+  need java "$sentence"
+  need mvn "$sentence"
+  ! command -v javac >/dev/null 2>&1 || at_least 17 "$(javac -version 2>&1 | cut -d ' ' -f 2)" "$sentence"
+}

@@ -12,7 +12,10 @@ need cc "Install a C compiler (Debian: apt-get install build-essential)."
 need openssl "Install OpenSSL's command line (Debian: apt-get install openssl)."
 need curl "Install curl (Debian: apt-get install curl)."
 need_python
-[ "${1:-}" = --demo ] || need_node
+if [ "${1:-}" != --demo ]; then
+  need_node
+  need_java
+fi
 need flock "Install util-linux (Debian: apt-get install util-linux)."
 need setpriv "Install util-linux (Debian: apt-get install util-linux)."
 settle_needs

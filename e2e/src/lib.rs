@@ -51,6 +51,6 @@ pub use receiver::{Answer, Gate, Received, Receiver};
 pub use scratch::Scratch;
 pub use settings::SealingKey;
 pub use tools::{Tools, Use, workspace, workspace_binary};
-pub use verify::{ParsedEvent, Signed, Verdict, verify_documented, verify_javascript, verify_python};
+pub use verify::{Language, ParsedEvent, Signed, Verdict, verify, verify_documented, verify_javascript, verify_python};
 pub use wait::wait_for;
 pub use world::{Options, World};

@@ -1,5 +1,6 @@
 //! Finds the servers and command lines.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -15,7 +16,7 @@ pub fn workspace() -> &'static Path {
 pub enum Use {
     /// Tests use all of them.
     Tests,
-    /// The demo does without kube-controller-manager, kstatus and Node.js, which take long to build or to install.
+    /// The demo does without kube-controller-manager, kstatus, Node.js and Java, which take long to build or to install.
     Demo,
 }
 
@@ -25,7 +26,18 @@ pub struct Tools {
     whom: Use,
     bin: PathBuf,
     python: PathBuf,
-    node_modules: Option<PathBuf>,
+    receivers: Option<Receivers>,
+}
+
+/// The libraries of receivers in other languages than Python.
+#[derive(Clone, Debug)]
+pub struct Receivers {
+    /// A `node_modules` with `standardwebhooks` and `cloudevents`.
+    pub node_modules: PathBuf,
+    /// The program of `tools/receivers/go`.
+    pub go: PathBuf,
+    /// The class path of `tools/receivers/java`.
+    pub java: OsString,
 }
 
 impl Tools {
@@ -38,12 +50,17 @@ impl Tools {
     pub async fn locate_for(whom: Use) -> Result<Self> {
         let demo: &[&str] = if whom == Use::Demo { &["--demo"] } else { &[] };
         let bin = PathBuf::from(script("build.sh", &[&["--print-bin"], demo].concat()).await?.trim());
-        let receivers = script("receivers.sh", demo).await?;
+        let lines = script("receivers.sh", demo).await?;
         let line = |name: &str| -> Option<PathBuf> {
-            Some(receivers.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='))?.into())
+            Some(lines.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='))?.into())
         };
-        let python = line("python").context("tools/receivers.sh printed no python")?;
-        Ok(Self { whom, python, node_modules: line("node_modules"), bin })
+        let printed = |name: &str| line(name).with_context(|| format!("tools/receivers.sh printed no {name}"));
+        let receivers = || {
+            let (node_modules, go) = (printed("node_modules")?, printed("go")?);
+            anyhow::Ok(Receivers { node_modules, go, java: printed("java")?.into() })
+        };
+        let receivers = (whom == Use::Tests).then(receivers).transpose()?;
+        Ok(Self { whom, python: printed("python")?, receivers, bin })
     }
 
     /// The folder with a link to each server and command line.
@@ -76,9 +93,9 @@ impl Tools {
         &self.python
     }
 
-    /// The path of a `node_modules` with `standardwebhooks`.
-    pub fn node_modules(&self) -> Result<&Path> {
-        self.node_modules.as_deref().context("these are the demo's tools, without Node.js")
+    /// The libraries of receivers in other languages than Python.
+    pub fn receivers(&self) -> Result<&Receivers> {
+        self.receivers.as_ref().context("these are the demo's tools, for receivers in Python alone")
     }
 }
 

@@ -1,4 +1,5 @@
-//! Verifies requests with the official libraries: Standard Webhooks in Python and JavaScript, CloudEvents in Python.
+//! Verifies requests with the official libraries, and reads them with the CloudEvents SDKs: those of Python, JavaScript, Go
+//! and Java.
 
 use std::collections::BTreeMap;
 use std::process::Stdio;
@@ -43,7 +44,7 @@ pub struct Verdict {
     pub ok: bool,
     /// Why the signature is not good.
     pub error: Option<String>,
-    /// The CloudEvent in the request (only from Python).
+    /// The CloudEvent in the request.
     pub event: Option<ParsedEvent>,
     /// Why the request has no CloudEvent.
     pub event_error: Option<String>,
@@ -59,20 +60,68 @@ pub struct ParsedEvent {
     pub kind: String,
     /// The attribute `source`.
     pub source: String,
-    /// The data.
+    /// The attribute `time`, in seconds since 1970.
+    pub time: Option<i64>,
+    /// The attribute `datacontenttype`.
+    #[serde(rename = "datacontenttype")]
+    pub content_type: Option<String>,
+    /// The extension `tenantid`.
+    #[serde(rename = "tenantid")]
+    pub tenant: Option<String>,
+    /// The data, by its type: JSON, a text, or anything else in base64.
     pub data: serde_json::Value,
 }
 
-/// Verifies with Python's `standardwebhooks`, and parses with Python's `cloudevents`. Returns a verdict for each
-/// request, in order.
-pub async fn verify_python(tools: &Tools, requests: &[Signed]) -> Result<Vec<Verdict>> {
-    run(Command::new(tools.python()).arg(workspace().join("tools/receivers/verify.py")), requests).await
+/// A language whose libraries judge requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Language {
+    /// Python.
+    Python,
+    /// JavaScript, on Node.js.
+    JavaScript,
+    /// Go.
+    Go,
+    /// Java.
+    Java,
 }
 
-/// Verifies with JavaScript's `standardwebhooks`. Returns a verdict for each request, in order.
+impl Language {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Python, Self::JavaScript, Self::Go, Self::Java];
+}
+
+/// Verifies with the Standard Webhooks library of a language, and reads with its CloudEvents SDK. Returns a verdict for
+/// each request, in order.
+pub async fn verify(tools: &Tools, language: Language, requests: &[Signed]) -> Result<Vec<Verdict>> {
+    let script = |name: &str| workspace().join("tools/receivers").join(name);
+    let mut command;
+    match language {
+        Language::Python => {
+            command = Command::new(tools.python());
+            command.arg(script("verify.py"));
+        }
+        Language::JavaScript => {
+            command = Command::new("node");
+            command.env("NODE_PATH", &tools.receivers()?.node_modules).arg(script("verify.mjs"));
+        }
+        Language::Go => command = Command::new(&tools.receivers()?.go),
+        Language::Java => {
+            command = Command::new("java");
+            // It runs for a moment only.
+            command.args(["-XX:TieredStopAtLevel=1", "-cp"]).arg(&tools.receivers()?.java).arg("Verify");
+        }
+    }
+    run(&mut command, requests).await.with_context(|| format!("{language:?}"))
+}
+
+/// Verifies with Python's libraries.
+pub async fn verify_python(tools: &Tools, requests: &[Signed]) -> Result<Vec<Verdict>> {
+    verify(tools, Language::Python, requests).await
+}
+
+/// Verifies with JavaScript's libraries.
 pub async fn verify_javascript(tools: &Tools, requests: &[Signed]) -> Result<Vec<Verdict>> {
-    let script = workspace().join("tools/receivers/verify.mjs");
-    run(Command::new("node").env("NODE_PATH", tools.node_modules()?).arg(script), requests).await
+    verify(tools, Language::JavaScript, requests).await
 }
 
 /// Verifies a request with the code that docs/reference/webhook.md shows for bodies of any bytes, in Python and in

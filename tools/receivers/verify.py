@@ -19,15 +19,30 @@ def verify(headers, body, secret):
         return {"ok": False, "error": f"{type(error).__name__}: {error}"}
 
 
+def shown(data, content_type):
+    """JSON, a text, or anything else in base64, by its type."""
+    if not isinstance(data, bytes):
+        return data
+    if "json" in content_type:
+        return json.loads(data) if data else None
+    return data.decode() if content_type.startswith("text/") else base64.b64encode(data).decode() or None
+
+
 def parse(headers, body):
     try:
         event = from_http_event(HTTPMessage(headers=headers, body=body))
     except Exception as error:
         return {"event": None, "event_error": f"{type(error).__name__}: {error}"}
-    data = event.get_data()
-    if isinstance(data, bytes):
-        data = data.decode(errors="replace")
-    fields = {"id": event.get_id(), "type": event.get_type(), "source": event.get_source(), "data": data}
+    time = event.get_time()
+    fields = {
+        "id": event.get_id(),
+        "type": event.get_type(),
+        "source": event.get_source(),
+        "time": time and int(time.timestamp()),
+        "datacontenttype": event.get_datacontenttype(),
+        "tenantid": event.get_extension("tenantid"),
+        "data": shown(event.get_data(), event.get_datacontenttype() or ""),
+    }
     return {"event": fields, "event_error": None}
 
 
