@@ -148,7 +148,8 @@ pub struct ProducerStatus {
     /// written), Ready (events published now can be delivered), Reconciling (readiness is pending) and Stalled (it
     /// can't be reached without an edit). For a day after it happened also EventsLost (events were removed from the
     /// stream before they were received; the message says how many and when) and StreamReplaced (another stream of the
-    /// same name is in place of the one before).
+    /// same name is in place of the one before). SubjectsUnknown while it can't be known whether the existing stream
+    /// stores the subjects.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 16))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]

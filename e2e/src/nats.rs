@@ -40,8 +40,8 @@ const ANSWER: (Duration, Duration) = (Duration::from_secs(60), Duration::from_se
 pub struct NatsOptions {
     /// The number of servers, which form a cluster if there are several.
     pub servers: usize,
-    /// The bytes that the account may keep in files on each server. A consumer may then have at most 1,000 unacked
-    /// messages.
+    /// The bytes that the account may keep in files on each server, and as many in memory. It may then have at most
+    /// [`CONSUMERS`], and a consumer at most [`ACK_PENDING`] unacked messages.
     pub account_storage: Option<u64>,
     /// The bytes of a disk of its own for the data of the first server. It takes the right to mount.
     pub disk: Option<u64>,
@@ -254,6 +254,9 @@ const KEEP_SYNC: &str = "HOOKWRIGHT_TEST_SYNC";
 /// How many unacked messages a consumer may have in an account with limits: fewer than Hookwright's would have.
 const ACK_PENDING: u32 = 1_000;
 
+/// How many consumers an account with limits may have: more than Hookwright has.
+const CONSUMERS: u32 = 100;
+
 /// The configuration of the chart's bundled NATS with this limit. Tests do without the sync of each write: they kill processes, not
 /// machines, and a disk of a test machine takes milliseconds for each.
 fn configuration(whom: Use, account_storage: Option<u64>) -> Result<String> {
@@ -267,8 +270,10 @@ fn configuration(whom: Use, account_storage: Option<u64>) -> Result<String> {
     ensure!(config.contains(STORE), "the chart's nats.conf has no `{STORE}`");
     config = config.replace(STORE, &format!("{STORE}\n  max_file_store: 10TB\n  max_memory_store: 1TB"));
     let Some(bytes) = account_storage else { return Ok(config) };
-    let limited = config
-        .replace("jetstream: enabled", &format!("jetstream: {{ max_file: {bytes}, max_ack_pending: {ACK_PENDING} }}"));
+    let limits = format!(
+        "jetstream: {{ max_file: {bytes}, max_memory: {bytes}, max_ack_pending: {ACK_PENDING}, max_consumers: {CONSUMERS} }}"
+    );
+    let limited = config.replace("jetstream: enabled", &limits);
     ensure!(limited != config, "the chart's nats.conf has no `jetstream: enabled` to limit");
     Ok(limited)
 }

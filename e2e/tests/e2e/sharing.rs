@@ -3,6 +3,8 @@
 mod stored;
 mod streams;
 
+pub(crate) use streams::refused;
+
 use std::time::{Duration, Instant};
 
 use hookwright_e2e::{Answer, Options, World, is_long, wait_for};

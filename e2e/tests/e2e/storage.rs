@@ -1,6 +1,8 @@
 //! The account's file storage is full: nothing can be parked, buried or written. In the long form for two thousand
 //! Subscriptions and a minute.
 
+mod limits;
+
 use std::time::{Duration, Instant};
 
 use async_nats::jetstream::stream::Config;
@@ -64,6 +66,8 @@ async fn an_event_for_many_reaches_each_once_while_the_storage_is_full() {
     let jetstream = world.nats.jetstream(User::Operator).await.unwrap();
     let filler = Config { name: FILLER.into(), subjects: vec!["filler".into()], ..Config::default() };
     jetstream.create_stream(filler).await.unwrap();
+
+    limits::have_a_reason(&shop).await;
 
     // One is parked while there is room, and due when there is none.
     shop.publish(&shop.event("early", "{}")).await;

@@ -3,13 +3,16 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use async_nats::jetstream::stream::{Config, ConsumerLimits, Republish, Source, SubjectTransform};
+use async_nats::jetstream::consumer::pull;
+use async_nats::jetstream::stream::{
+    Compression, Config, ConsumerLimits, DiscardPolicy, External, Republish, Source, StorageType, SubjectTransform,
+};
 use hookwright_e2e::{Event, User, wait_for};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 use super::streams::{create_stream, refused};
-use crate::shop::{SOON, Shop, shared};
+use crate::shop::{SOON, Shop, condition, shared};
 
 fn source(name: &str, filter: &str) -> Source {
     Source { name: name.to_owned(), filter_subject: Some(filter.to_owned()), ..Source::default() }
@@ -66,6 +69,35 @@ fn streams(namespace: &str) -> Vec<(&'static str, Config)> {
                 ..takes("expires.>")
             },
         ),
+        (
+            "odd",
+            Config {
+                storage: StorageType::Memory,
+                compression: Some(Compression::S2),
+                first_sequence: Some(1_000),
+                discard: DiscardPolicy::New,
+                max_messages: 1_000,
+                max_messages_per_subject: 10,
+                discard_new_per_subject: true,
+                deny_delete: true,
+                deny_purge: true,
+                allow_atomic_publish: true,
+                ..takes("odd.>")
+            },
+        ),
+        ("counts", Config { allow_message_counter: true, allow_direct: true, ..takes("counts.>") }),
+        ("full", Config { max_consumers: 1, ..takes("full.>") }),
+        ("orphan", Config { sources: Some(vec![source("nowhere", "")]), ..Config::default() }),
+        (
+            "foreign",
+            Config {
+                sources: Some(vec![Source {
+                    external: Some(External { api_prefix: "$JS.hub.API".to_owned(), delivery_prefix: None }),
+                    ..source("ORDERS", "")
+                }]),
+                ..takes("foreign.a")
+            },
+        ),
         ("later", Config { allow_message_schedules: true, ..takes("later.>") }),
         ("sealed", takes("sealed.>")),
         (
@@ -90,7 +122,13 @@ async fn what_a_stream_stores_is_delivered_or_the_producer_is_told_why_not() {
     let config = jetstream.get_stream(&sealed).await.unwrap().cached_info().config.clone();
     jetstream.update_stream(Config { sealed: true, ..config }).await.unwrap();
 
+    let full = jetstream.get_stream(format!("{}_full", shop.namespace)).await.unwrap();
+    full.create_consumer(pull::Config { durable_name: Some("other".to_owned()), ..pull::Config::default() })
+        .await
+        .unwrap();
+
     for (name, read, reason) in [
+        ("full", "full.>", "NatsLimitReached"),
         ("transforms", "transforms.in.>", "SubjectNotInStream"),
         ("sourced", "origin.b", "SubjectNotInStream"),
         ("brief", "brief.>", "StreamConsumerLimits"),
@@ -110,6 +148,8 @@ async fn what_a_stream_stores_is_delivered_or_the_producer_is_told_why_not() {
         ("compacted", "compacted.>", "compacted.x"),
         ("expires", "expires.>", "expires.x"),
         ("later", "later.>", "later.x"),
+        ("odd", "odd.>", "odd.x"),
+        ("counts", "counts.>", "counts.x"),
     ];
     for (name, read, _) in served {
         shop.produce(name, name, reads(&shop, name, &subject(read))).await;
@@ -118,7 +158,11 @@ async fn what_a_stream_stores_is_delivered_or_the_producer_is_told_why_not() {
     for publish in served.map(|(_, _, publish)| publish).into_iter().collect::<BTreeSet<_>>() {
         let event = Event::new(subject(publish), "first");
         // The stream deletes it after as long as the mark stays that it leaves in its place.
-        let event = if publish == "expires.x" { event.header("Nats-TTL", "1s") } else { event };
+        let event = match publish {
+            "expires.x" => event.header("Nats-TTL", "1s"),
+            "counts.x" => Event::new(subject(publish), "").header("Nats-Incr", "+1"),
+            _ => event,
+        };
         shop.publish(&event).await;
     }
     // Of a message that the server is to publish later, only what it publishes is an event.
@@ -137,6 +181,21 @@ async fn what_a_stream_stores_is_delivered_or_the_producer_is_told_why_not() {
         let count = if matches!(name, "expires" | "later") { 2 } else { 1 };
         let requests = shop.requests(name, count).await;
         let bodies: Vec<_> = requests.iter().map(|request| String::from_utf8_lossy(&request.body)).collect();
-        assert_eq!(bodies, ["first", "second"][..count], "{name}");
+        let want = if name == "counts" { [r#"{"val":"1"}"#, ""] } else { ["first", "second"] };
+        assert_eq!(bodies, want[..count], "{name}");
     }
+
+    // What these are filled from can't be looked at.
+    for (name, read, reason) in [("orphan", "orphan.>", "SourceNotFound"), ("foreign", "foreign.>", "SourceElsewhere")]
+    {
+        shop.produce(name, name, reads(&shop, name, &subject(read))).await;
+        let told = |object: &Value| condition(&object["status"], "SubjectsUnknown")["reason"] == reason;
+        let plane = &shop.world.control_plane;
+        plane.wait_until(&shop.namespace, "producers", name, reason, SOON, told).await.unwrap();
+    }
+    let narrow = json!({ "spec": { "subjects": [subject("foreign.a")] } }).to_string();
+    let plane = &shop.world.control_plane;
+    plane.kubectl(&["patch", "hprod", "foreign", "-n", &shop.namespace, "--type=merge", "-p", &narrow]).await.unwrap();
+    let known = |object: &Value| condition(&object["status"], "SubjectsUnknown").is_null();
+    plane.wait_until(&shop.namespace, "producers", "foreign", "known subjects", SOON, known).await.unwrap();
 }

@@ -124,7 +124,7 @@ async fn an_unreadable_event_of_a_neighbour_in_the_same_stream_is_not_put_aside(
 }
 
 /// A Producer that is refused, and why.
-pub(super) async fn refused(world: &World, namespace: &str, name: &str, spec: Value, reason: &str) {
+pub(crate) async fn refused(world: &World, namespace: &str, name: &str, spec: Value, reason: &str) {
     let object = json!({
         "apiVersion": "hookwright.dev/v1alpha1",
         "kind": "Producer",

@@ -1,0 +1,38 @@
+//! Limits of the account that refuse a Producer's stream or consumer.
+
+use async_nats::jetstream::consumer::pull;
+use async_nats::jetstream::stream::Config;
+use hookwright_e2e::User;
+use serde_json::json;
+
+use crate::sharing::refused;
+use crate::shop::Shop;
+
+/// In an account with limits, a Producer that is beyond one is told of it, and is served once there is room.
+pub(super) async fn have_a_reason(shop: &Shop<'_>) {
+    let live = shop.consumer().await.unwrap();
+    assert!((1..=1_000).contains(&live.config.max_ack_pending), "{:?}", live.config);
+
+    let spec = |name: &str, stream| json!({ "subjects": [format!("{}.{name}.>", shop.namespace)], "stream": stream });
+    let refused = async |name: &str, stream| {
+        refused(shop.world, &shop.namespace, name, spec(name, stream), "NatsLimitReached").await;
+    };
+    refused("memory", json!({ "storage": "Memory", "maxBytes": "1Gi" })).await;
+    refused("file", json!({ "maxBytes": "1Gi" })).await;
+
+    let jetstream = shop.world.nats.jetstream(User::Operator).await.unwrap();
+    let full = Config { name: "FULL".into(), subjects: vec!["full".into()], ..Config::default() };
+    let full = jetstream.create_stream(full).await.unwrap();
+    let another = |n: usize| pull::Config { durable_name: Some(format!("c-{n}")), ..pull::Config::default() };
+    let mut created = 0;
+    while full.create_consumer(another(created)).await.is_ok() {
+        created += 1;
+    }
+    assert!(created < 100, "there is a limit");
+    refused("consumers", json!({ "maxBytes": "1Mi" })).await;
+    assert!(jetstream.delete_stream("FULL").await.unwrap().success);
+    let plane = &shop.world.control_plane;
+    plane.kubectl(&["annotate", "hprod", "consumers", "-n", &shop.namespace, "room=again"]).await.unwrap();
+    shop.world.wait_ready(&shop.namespace, "producers", "consumers").await.unwrap();
+    plane.kubectl(&["delete", "hprod", "memory", "file", "consumers", "-n", &shop.namespace]).await.unwrap();
+}
