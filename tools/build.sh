@@ -167,6 +167,7 @@ provide_node() {
   TAGS=seccomp provide node/runc "-X main.version=$(pinned node/runc $runc)" "a minute" runc "" "" $runc
   provide node/cni "" "a minute" bridge "" "" $cni/main/bridge loopback "" "" $cni/main/loopback \
     host-local "" "" $cni/ipam/host-local portmap "" "" $cni/meta/portmap
+  # Only its firewall runs. Later versions are not on the module proxy.
   provide node/policy "" "3 minutes" kube-router "" "" github.com/cloudnativelabs/kube-router/v2/cmd/kube-router
   provide node/coredns "" "5 minutes" coredns "" "" github.com/coredns/coredns
   provide node/probe "" "half a minute" probe "" "" .

@@ -38,6 +38,7 @@ trap 'exit 143' INT TERM
 
 diagnose() {
   cat "$WORK/step.log"
+  [ ! -s "$WORK/publisher.log" ] || cat "$WORK/publisher.log"
   system get pods,pvc -o wide || true
   system get events --sort-by=.metadata.creationTimestamp || true
   system logs -l app.kubernetes.io/name=hookwright --tail=20 --all-containers --prefix || true
@@ -82,12 +83,13 @@ publisher() {
 
 # ------------------------------------------------------------------------------------------------------------ the steps
 
-# volume NAME: for the bundled NATS; the node has nothing that makes one
+# volume NAME: for the bundled NATS; the node has nothing that makes one. It is in the node's folder, and goes with it.
 volume() {
-  mkdir -m 777 "$WORK/$1"
+  local folder=${KUBECONFIG%/*}/$1
+  mkdir -m 777 "$folder"
   kubectl create -f - <<YAML
 {apiVersion: v1, kind: PersistentVolume, metadata: {name: $1}, spec: {accessModes: [ReadWriteOnce],
-  capacity: {storage: 1Gi}, hostPath: {path: $WORK/$1}}}
+  capacity: {storage: 10Gi}, hostPath: {path: $folder}}}
 YAML
 }
 
@@ -225,6 +227,28 @@ uninstall_with_crds() {
   namespaces_go
 }
 
+# Without helm, and twice, as whoever keeps manifests in a repository does.
+plain_manifests() {
+  local overlay=$WORK/overlay
+  volume nats-3
+  mkdir "$overlay"
+  cat >"$overlay/kustomization.yaml" <<YAML
+{apiVersion: kustomize.config.k8s.io/v1beta1, kind: Kustomization,
+  resources: [$(realpath --relative-to "$overlay" manifests)],
+  images: [{name: docker.io/library/nats, newName: localhost/nats-server, newTag: node}]}
+YAML
+  kubectl apply --server-side -k "$overlay"
+  kubectl create namespace shop
+  kubectl apply --server-side -f examples/quickstart/producer.yaml
+  shop wait --for=condition=Ready producers.hookwright.dev/orders --timeout=180s
+  system rollout status deployment/hookwright-dispatcher --timeout=120s
+  kubectl apply --server-side -k "$overlay"
+  kubectl create -f manifests/uninstall/release.yaml
+  system wait --for=condition=Complete job/hookwright-release --timeout=120s
+  kubectl delete -k "$overlay" --timeout=180s
+  kubectl delete namespace shop --timeout=180s
+}
+
 # --------------------------------------------------------------------------------------------------------- the scenario
 
 cd "$(dirname "$0")/../.."
@@ -243,7 +267,7 @@ step "$RATE events/s flow" traffic_flows
 step "under traffic: helm upgrade, all dispatchers replaced" upgrade
 step "under traffic: a dispatcher is evicted, a second is not" evictions
 step "under traffic: helm rollback, all dispatchers replaced" rollback
-kill "$PUBLISHER"
+kill "$PUBLISHER" || say "the publisher has ended by itself"
 PUBLISHER=""
 step "0 lost, 0 duplicates" nothing_lost
 step "server-side dry run: no difference; kstatus: Current" no_difference
@@ -251,3 +275,4 @@ step "helm uninstall --wait" uninstall
 step "objects are kept, without finalizers" kept_without_finalizers
 step "the namespaces can be deleted" namespaces_go
 step "crds.keep=false, rbac.namespaces: install, uninstall" uninstall_with_crds
+step "plain manifests: apply twice, release, delete" plain_manifests

@@ -137,7 +137,8 @@ func publish(subject, rate, most string) error {
 		return err
 	}
 	defer connection.Close()
-	stream, err := jetstream.New(connection, jetstream.WithPublishAsyncTimeout(time.Minute))
+	stream, err := jetstream.New(connection,
+		jetstream.WithPublishAsyncTimeout(5*time.Minute), jetstream.WithPublishAsyncMaxPending(max))
 	if err != nil {
 		return err
 	}
