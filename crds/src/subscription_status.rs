@@ -67,7 +67,7 @@ pub struct SubscriptionStatus {
 }
 
 /// What the filters of a generation did with events. Events that the index passes over, because an attribute that has to
-/// have a certain value has another one, are counted every 30 seconds, for the filter that wants the value.
+/// have a certain value has another one, are added now and then, for the filter that wants the value.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct FiltersStatus {

@@ -25,17 +25,17 @@ const DENSITIES: [usize; 3] = [2, 8, 32];
 
 /// The costs of an expression by the size of the event, estimated once.
 #[derive(Debug, Clone)]
-pub struct Costs([[Cost; SIZES]; DENSITIES.len()]);
+pub struct Costs(Box<[[Cost; SIZES]; DENSITIES.len()]>);
 
 impl Costs {
     /// Estimates the costs. `of` returns the cost for a size.
     pub(crate) fn estimate(of: impl Fn(Size) -> Cost) -> Self {
-        Self(DENSITIES.map(|density| {
+        Self(Box::new(DENSITIES.map(|density| {
             std::array::from_fn(|i| {
                 let bytes = SMALLEST << i;
                 of(Size { bytes, values: bytes / density })
             })
-        }))
+        })))
     }
 
     /// The cost for a size, rounded up.

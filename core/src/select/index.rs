@@ -46,12 +46,28 @@ impl<T> Entry<T> {
         self.selected.iter().map(|count| count.load(Ordering::Relaxed)).sum()
     }
 
-    /// How many events didn't have the value that the entry needs, since this was asked last.
-    fn passed_over(&self) -> u64 {
+    /// How many events didn't have the value that the entry needs, since they were told last; 0 if they are `few`
+    /// beside those that were told before.
+    fn passed_over(&self, few: Few) -> u64 {
         let selected = self.selected().saturating_sub(self.start);
         let passed_over = selected.saturating_sub(self.found.load(Ordering::Relaxed));
-        passed_over.saturating_sub(self.told.fetch_max(passed_over, Ordering::Relaxed))
+        let told = self.told.load(Ordering::Relaxed);
+        let new = passed_over.saturating_sub(told);
+        if few == Few::Later && new < told / 8 {
+            return 0;
+        }
+        self.told.fetch_max(passed_over, Ordering::Relaxed);
+        new
     }
+}
+
+/// Whether to tell of events that are few beside those that were told before: less than an eighth.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Few {
+    /// Not now.
+    Later,
+    /// Now.
+    Now,
 }
 
 /// An attribute, and the value that it has to have.
@@ -280,11 +296,10 @@ impl<K: Clone + Eq + Hash, T: Clone> Matcher<K, T> {
         found.iter().filter_map(value).collect()
     }
 
-    /// The entries that select events which don't have the value that they need, and how many since this was asked
-    /// last.
-    pub fn passed_over(&self) -> impl Iterator<Item = (T, u64)> {
+    /// The entries that select events which don't have the value that they need, and how many since they were told last.
+    pub fn passed_over(&self, few: Few) -> impl Iterator<Item = (T, u64)> {
         let waiting = self.entries.iter().flatten().filter(|entry| entry.needs.is_some());
-        waiting.map(|entry| (entry.value.clone(), entry.passed_over())).filter(|(_, events)| *events > 0)
+        waiting.map(move |entry| (entry.value.clone(), entry.passed_over(few))).filter(|(_, events)| *events > 0)
     }
 
     /// Whether the index has no entry.

@@ -10,7 +10,7 @@ use hookwright_core::nats::ids::{EventSchemaUid, ProducerUid, SubscriptionUid};
 use hookwright_core::nats::names::ConfigKey;
 use hookwright_core::record::{ProducerRecord, Validation};
 use hookwright_core::schema::{EventSchema, Violation};
-use hookwright_core::select::index::Matcher;
+use hookwright_core::select::index::{Few, Matcher};
 use http::HeaderValue;
 use tokio::sync::watch;
 
@@ -331,13 +331,13 @@ impl Index {
         self.loaded.set(revision);
     }
 
-    /// The Subscriptions that select events which lack what one of their filters wants, and how many since this was
-    /// asked last. Their other filters were not evaluated for these events.
-    pub(crate) fn passed_over(&self) -> Vec<(Arc<Subscription>, u64)> {
+    /// The Subscriptions that select events which lack what one of their filters wants, and how many since they were
+    /// told last. Their other filters were not evaluated for these events.
+    pub(crate) fn passed_over(&self, few: Few) -> Vec<(Arc<Subscription>, u64)> {
         let matchers: Vec<_> = self.read().producers.values().map(|entry| Arc::clone(&entry.matcher)).collect();
         let of = |matcher: &SharedMatcher| {
             let matcher = matcher.read().unwrap_or_else(PoisonError::into_inner);
-            matcher.passed_over().collect::<Vec<_>>()
+            matcher.passed_over(few).collect::<Vec<_>>()
         };
         matchers.iter().flat_map(of).collect()
     }

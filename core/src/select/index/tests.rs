@@ -63,7 +63,7 @@ fn what_passes_an_entry_over_is_counted_once() {
         sorted(&matcher, "none");
     }
     assert_eq!(sorted(&matcher, "order.created"), ["acme", "all", "overlaps"], "not by its value");
-    let passed_over = |matcher: &Matcher<_, _>| matcher.passed_over().collect::<Vec<_>>();
+    let passed_over = |matcher: &Matcher<_, _>| matcher.passed_over(Few::Later).collect::<Vec<_>>();
     assert_eq!(passed_over(&matcher), [("other", 10)]);
     assert_eq!(passed_over(&matcher), []);
     sorted(&matcher, "invoice");
@@ -73,6 +73,13 @@ fn what_passes_an_entry_over_is_counted_once() {
     matcher.insert(&2, &patterns(&["invoice"]), needs("other"), &"edited");
     sorted(&matcher, "invoice");
     assert_eq!(passed_over(&matcher), [("edited", 1), ("late", 1)]);
+    for (events, told) in [(22, vec![22]), (1, vec![]), (0, vec![1]), (2, vec![]), (1, vec![3])] {
+        (0..events).for_each(|_| drop(sorted(&matcher, "invoice")));
+        let few = if events == 0 { Few::Now } else { Few::Later };
+        let mut found: Vec<u64> = matcher.passed_over(few).map(|(_, events)| events).collect();
+        found.dedup();
+        assert_eq!(found, told, "after {events} more");
+    }
 }
 
 fn pattern() -> impl Strategy<Value = EventTypePattern> {
