@@ -9,6 +9,7 @@
 mod block;
 pub(crate) mod blocks;
 mod hand_out;
+mod memory;
 pub(crate) mod owner;
 mod probe;
 mod reader;

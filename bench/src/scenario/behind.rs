@@ -13,7 +13,7 @@ use crate::figure::Figure;
 use crate::lab::{Endpoint, HOOKWRIGHT, Lab, Topic, part};
 use crate::report::Report;
 use crate::scale::{IN_FLIGHT, Scale};
-use crate::sink::Behaviour;
+use crate::sink::{Behaviour, Receipt};
 use crate::tally::{Tally, Wanted};
 
 /// The type of the events of an endpoint that is always up, and how many come in a second.
@@ -52,6 +52,46 @@ async fn load(lab: &Lab, topic: &Topic, rate: u32, lasting: Duration) -> Result<
     Ok(Load { published, others, cpu })
 }
 
+/// The loads one after the other: without the endpoints, while they are up, while they are down, and when they are up again.
+struct Loads {
+    without: Load,
+    wanted: [Load; 3],
+}
+
+async fn loads(
+    lab: &Lab,
+    topic: &Topic,
+    gated: &[Endpoint],
+    (rate, short, down): (u32, Duration, Duration),
+    report: &Report,
+) -> Result<Loads> {
+    lab.sink.set_gate(true).await?;
+    lab.forget().await?;
+    let without = load(lab, topic, rate, short).await?;
+    let subscriptions = gated.iter().map(|endpoint| topic.subscription(KIND, endpoint, &json!({})));
+    lab.create(topic, subscriptions.collect()).await?;
+    lab.wait_subscribed(1 + gated.len()).await?;
+    report.progress("all are up");
+    let before = load(lab, topic, rate, short).await?;
+    report.progress("down");
+    lab.sink.set_gate(false).await?;
+    let waited = load(lab, topic, rate, down).await?;
+    report.progress("up again");
+    lab.sink.set_gate(true).await?;
+    let after = load(lab, topic, rate, short).await?;
+    Ok(Loads { without, wanted: [before, waited, after] })
+}
+
+/// Compares what has arrived with what is wanted of each load.
+fn compare(lab: &Lab, left: &mut Vec<Receipt>, wanted: impl Iterator<Item = Vec<Wanted>>) -> Result<Vec<Tally>> {
+    let one = |wanted: Vec<Wanted>| {
+        let (these, rest) = part(std::mem::take(left), &wanted);
+        *left = rest;
+        lab.compare(&wanted, &these)?.complete()
+    };
+    wanted.map(one).collect()
+}
+
 /// Endpoints are up, then down for a while, then up again. Afterwards the same endpoints drain as much from a stream in which
 /// it waited for a dispatcher.
 async fn outage(
@@ -67,60 +107,35 @@ async fn outage(
     let gated: Vec<Endpoint> = (0..endpoints).map(|_| lab.endpoint(Behaviour::Gate)).collect();
     let short = Duration::from_secs((scale.seconds / 6).max(1));
     lab.subscribe(&topic, vec![topic.subscription(OTHER, &healthy, &json!({}))]).await?;
-    lab.sink.set_gate(true).await?;
-    lab.forget().await?;
-    let without = load(lab, &topic, rate, short).await?;
-    let subscriptions = gated.iter().map(|endpoint| topic.subscription(KIND, endpoint, &json!({})));
-    lab.create(&topic, subscriptions.collect()).await?;
-    lab.wait_subscribed(1 + gated.len()).await?;
-    report.progress("all are up");
-    let before = load(lab, &topic, rate, short).await?;
-    report.progress("down");
-    lab.sink.set_gate(false).await?;
-    let waited = load(lab, &topic, rate, down).await?;
-    report.progress("up again");
-    lab.sink.set_gate(true).await?;
-    let after = load(lab, &topic, rate, short).await?;
-    let others: Vec<u64> =
-        [&without, &before, &waited, &after].into_iter().flat_map(|load| &load.others).copied().collect();
+    let Loads { without, wanted: loads } = loads(lab, &topic, &gated, (rate, short, down), report).await?;
     let wanted = |load: &Load| pairs(&gated, &load.published);
-    let all = others.len() + [&before, &waited, &after].map(|load| wanted(load).len()).iter().sum::<usize>();
-    lab.all_accepted(all).await?;
+    let of_others = |load: &Load| pairs(std::slice::from_ref(&healthy), &load.others);
+    let all = loads.iter().map(|load| wanted(load).len() + load.others.len()).sum::<usize>();
+    lab.all_accepted(all + without.others.len()).await?;
     lab.settled().await?;
     lab.nothing_parked(&topic).await?;
-
     let mut left = lab.sink.take().await?;
-    let mut compare = |wanted: &[Wanted]| {
-        let (these, rest) = part(std::mem::take(&mut left), wanted);
-        left = rest;
-        lab.compare(wanted, &these)?.complete()
-    };
-    let of_others = |load: &Load| pairs(std::slice::from_ref(&healthy), &load.others);
-    compare(&of_others(&without))?;
-    let others: Vec<Tally> =
-        [&before, &waited, &after].into_iter().map(|load| compare(&of_others(load))).collect::<Result<_>>()?;
-    let tallies: Vec<Tally> =
-        [&before, &waited, &after].into_iter().map(|load| compare(&wanted(load))).collect::<Result<_>>()?;
+    compare(lab, &mut left, std::iter::once(of_others(&without)))?;
+    let others = compare(lab, &mut left, loads.iter().map(of_others))?;
+    let tallies = compare(lab, &mut left, loads.iter().map(wanted))?;
     ensure!(left.is_empty(), "{} requests arrived that are none of these", left.len());
 
     report.progress("the same endpoints, without an outage");
-    let (_, wanted) = fill(lab, &topic, waited.published.len() as u64, SIZE, &gated).await?;
+    let (_, wanted) = fill(lab, &topic, loads[1].published.len() as u64, SIZE, &gated).await?;
     let reference = drain(lab, 1, &wanted).await?.tally.exact()?;
-    let of_them = |load: &Load| load.cpu - without.cpu;
-    let duplicates = tallies.iter().map(|tally| tally.duplicates).sum::<usize>();
-    let took = tallies[1].took().as_secs_f64();
+    let total = |of: fn(&Tally) -> usize| tallies.iter().map(of).sum::<usize>() as f64;
+    let (took, cpu) = (tallies[1].took().as_secs_f64(), |load: &Load| load.cpu - without.cpu);
+    let p99 = |at: usize| others[at].latency.p99_ms / others[0].latency.p99_ms;
     report.add([
-        Figure::new("lost", tallies.iter().map(|tally| tally.lost).sum::<usize>() as f64, "").at_most(0.0),
+        Figure::new("lost", total(|tally| tally.lost), "").at_most(0.0),
         Figure::new("deliveries that waited", tallies[1].wanted as f64, ""),
-        Figure::new("time to drain them / of a drain of as many", took / reference.took().as_secs_f64(), "x")
-            .at_most(1.3),
+        Figure::new("time to drain them / a drain of as many", took / reference.took().as_secs_f64(), "x").at_most(1.3),
         Figure::new("time to drain them", took, "s"),
-        Figure::new("duplicates", duplicates as f64, "").at_most((IN_FLIGHT * gated.len()) as f64),
-        Figure::new("attempts that failed", tallies.iter().map(|tally| tally.refused).sum::<usize>() as f64, ""),
-        Figure::new("CPU for them while down / up", of_them(&waited) / of_them(&before).max(1e-6), "x").at_most(0.1),
-        Figure::new("p99 of another, while down / before", others[1].latency.p99_ms / others[0].latency.p99_ms, "x")
-            .at_most(1.5),
-        Figure::new("p99 of another, afterwards / before", others[2].latency.p99_ms / others[0].latency.p99_ms, "x"),
+        Figure::new("duplicates", total(|tally| tally.duplicates), "").at_most((IN_FLIGHT * gated.len()) as f64),
+        Figure::new("attempts that failed", total(|tally| tally.refused), ""),
+        Figure::new("CPU for them while down / up", cpu(&loads[1]) / cpu(&loads[0]).max(1e-6), "x").at_most(0.1),
+        Figure::new("p99 of another, while down / before", p99(1), "x").at_most(1.5),
+        Figure::new("p99 of another, afterwards / before", p99(2), "x"),
     ]);
     lab.dispatch_ready(1).await?;
     lab.delete(topic).await

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use hookwright_core::event::Event;
 
-use crate::catch_up::blocks::Reserved;
+use crate::catch_up::memory::Reserved;
 use crate::catch_up::stream::{Stored, wants};
 use crate::config::index::Producer;
 use crate::deliver::reading::{self, Unreadable};

@@ -5,7 +5,6 @@
 //! reads no more than it needs, for itself alone.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -14,6 +13,7 @@ use tokio::sync::Mutex as AsyncMutex;
 use tokio::time::Instant;
 
 use crate::catch_up::block::Block;
+use crate::catch_up::memory::{Memory, Reserved};
 use crate::config::index::Producer;
 
 /// The most events of a block.
@@ -35,18 +35,6 @@ pub(crate) struct Blocks {
     of: Mutex<HashMap<ProducerUid, Weak<Shelf>>>,
 }
 
-/// The memory of blocks.
-struct Memory {
-    most: usize,
-    used: AtomicUsize,
-}
-
-/// A part of the memory. It is given back when dropped.
-pub(crate) struct Reserved {
-    memory: Arc<Memory>,
-    bytes: usize,
-}
-
 /// The blocks of one Producer's stream, as its record and the filters of its consumer say what its events are.
 pub(super) struct Shelf {
     producer: Arc<Producer>,
@@ -65,8 +53,7 @@ struct Kept {
 impl Blocks {
     /// Blocks that take at most this many bytes together. `max_message` is the size of the largest message.
     pub(crate) fn new(most: usize, max_message: usize) -> Self {
-        let memory = Memory { most, used: AtomicUsize::new(0) };
-        Self { memory: Arc::new(memory), block: BYTES.max(max_message), of: Mutex::default() }
+        Self { memory: Memory::new(most), block: BYTES.max(max_message), of: Mutex::default() }
     }
 
     /// The blocks of this Producer.
@@ -90,40 +77,21 @@ impl Blocks {
     /// Takes memory for a block; none if blocks that are in use take all of it.
     fn reserve(&self) -> Option<Reserved> {
         self.memory.reserve(self.block).or_else(|| {
-            let of = self.of.lock().unwrap_or_else(PoisonError::into_inner);
-            let shelves: Vec<_> = of.values().filter_map(Weak::upgrade).collect();
-            drop(of);
-            shelves.iter().for_each(|shelf| shelf.tidy(UNUSED));
+            self.tidy(UNUSED);
             self.memory.reserve(self.block)
         })
     }
-}
 
-impl Memory {
-    fn reserve(self: &Arc<Self>, bytes: usize) -> Option<Reserved> {
-        let more = |used: usize| used.checked_add(bytes).filter(|used| *used <= self.most);
-        self.used.fetch_update(Ordering::AcqRel, Ordering::Acquire, more).ok()?;
-        Some(Reserved { memory: Arc::clone(self), bytes })
-    }
-}
-
-impl Reserved {
-    pub(super) fn bytes(&self) -> usize {
-        self.bytes
+    /// Forgets the old blocks. To be called now and then.
+    pub(super) fn forget_old(&self) {
+        self.tidy(OLD);
     }
 
-    /// The same memory, as much of it as a block turned out to take.
-    pub(super) fn resized(mut self, bytes: usize) -> Self {
-        self.memory.used.fetch_add(bytes, Ordering::AcqRel);
-        self.memory.used.fetch_sub(self.bytes, Ordering::AcqRel);
-        self.bytes = bytes;
-        self
-    }
-}
-
-impl Drop for Reserved {
-    fn drop(&mut self) {
-        self.memory.used.fetch_sub(self.bytes, Ordering::AcqRel);
+    fn tidy(&self, unused: Duration) {
+        let of = self.of.lock().unwrap_or_else(PoisonError::into_inner);
+        let shelves: Vec<_> = of.values().filter_map(Weak::upgrade).collect();
+        drop(of);
+        shelves.iter().for_each(|shelf| shelf.tidy(unused));
     }
 }
 
@@ -177,7 +145,6 @@ impl Shelf {
         };
         if block.end > sequence {
             let now = Instant::now();
-            self.tidy(OLD);
             self.blocks().insert(sequence, Kept { block: Arc::clone(&block), read: now, used: now });
         }
         Ok(Some(block))

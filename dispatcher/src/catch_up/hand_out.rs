@@ -14,7 +14,8 @@ use tokio::time::Instant;
 
 use crate::ack::hold::{Abandoned, Hold};
 use crate::catch_up::block::{Block, Entry, Found};
-use crate::catch_up::blocks::{EVENTS, Reserved};
+use crate::catch_up::blocks::EVENTS;
+use crate::catch_up::memory::Reserved;
 use crate::catch_up::stream::Stored;
 use crate::catch_up::work::{Next, ReadError, Reader, Serving, Work};
 use crate::config::index::Producer;

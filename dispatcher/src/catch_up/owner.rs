@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::error;
 
 use crate::catch_up::work::{Parts, Reader};
+use crate::config::index::Lookup;
 
 /// How long a change may go unnoticed.
 const LOOK: Duration = Duration::from_secs(1);
@@ -23,8 +24,13 @@ pub(crate) async fn run(parts: Arc<Parts>, stop: CancellationToken) {
     while !stop.is_cancelled() {
         positions.borrow_and_update();
         slots.borrow_and_update();
+        parts.blocks.forget_old();
         for cell in parts.positions.cells.behind() {
             let uid = cell.uid().clone();
+            if cell.known().removed && matches!(parts.deliverer.index.lookup(&uid), Lookup::Deleted) {
+                cell.forget();
+                continue;
+            }
             if !running.contains_key(&uid) && parts.slots.owns(&uid) {
                 let reader = Reader::new(Arc::clone(&parts), cell, stop.clone());
                 let task = tasks.spawn(async move {

@@ -68,7 +68,7 @@ impl Reader {
         let serving = match self.parts.deliverer.index.lookup(self.uid()) {
             Lookup::Serving(subscription, producer) => Serving { version, subscription, producer },
             Lookup::Deleted => {
-                self.parts.positions.remove(&self.cell, revision, removed).await?;
+                self.parts.positions.remove(&self.cell, revision).await?;
                 return Ok(Next::Look);
             }
             Lookup::Barred(_) | Lookup::Absent { .. } => return Ok(Next::Look),

@@ -82,9 +82,9 @@ impl Positions {
     }
 
     /// Removes the position of a Subscription that was deleted, unless there is a newer one than this revision.
-    pub(crate) async fn remove(&self, cell: &PositionCell, revision: u64, removed: bool) -> Result<(), PositionError> {
+    pub(crate) async fn remove(&self, cell: &PositionCell, revision: u64) -> Result<(), PositionError> {
         let bucket = Bucket::named(&self.nats, POSITIONS_BUCKET).await?;
-        if removed || bucket.remove_at(cell.uid().as_str(), revision).await? {
+        if bucket.remove_at(cell.uid().as_str(), revision).await? {
             cell.forget();
             self.cells.changed();
         }
