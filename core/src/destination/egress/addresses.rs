@@ -88,13 +88,15 @@ fn split(address: Ipv6Addr, prefix: u32) -> Ipv4Addr {
 /// - fd20:ce::254, Google ("About VM metadata", metadata server of IPv6-only VMs).
 /// - 168.63.129.16, Azure, a public address ("What is IP address 168.63.129.16?").
 /// - 100.100.100.200 and fd00:100::100:200, Alibaba Cloud ("View instance metadata" in the guide of ECS).
+/// - 100.96.0.96, Volcengine and BytePlus ("Viewing instance metadata" in the guide of ECS).
 /// - 192.0.0.192, Oracle ("Retrieve Predefined Instance Metadata", Cloud at Customer), and fd00:c1::a9fe:a9fe (the
 ///   metadata address of OCI's SDKs and of cloud-init's data source "Oracle").
 /// - fd00:42::42, Scaleway, and fd00:a9fe:a9fe::1, Akamai (cloud-init's data sources of these names).
-static NEVER: [IpNet; 11] = [
+static NEVER: [IpNet; 12] = [
     IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::new(169, 254, 0, 0), 16)),
     IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::new(168, 63, 129, 16), 32)),
     IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::new(100, 100, 100, 200), 32)),
+    IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::new(100, 96, 0, 96), 32)),
     IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::new(192, 0, 0, 192), 32)),
     IpNet::V6(v6(0xfe80, 0, 10)),
     IpNet::V6(v6(0xfd00, 0xec2, 32)),

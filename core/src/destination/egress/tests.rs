@@ -105,7 +105,7 @@ fn private_addresses_can_be_allowed() {
 }
 
 /// The endpoints of clouds that hand out credentials.
-const NEVER: [&str; 18] = [
+const NEVER: [&str; 19] = [
     "169.254.169.254",
     "169.254.170.2",
     "169.254.170.23",
@@ -113,6 +113,7 @@ const NEVER: [&str; 18] = [
     "169.254.0.23",
     "168.63.129.16",
     "100.100.100.200",
+    "100.96.0.96",
     "192.0.0.192",
     "fe80::1",
     "fe80::a9fe:a9fe",
