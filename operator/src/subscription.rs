@@ -103,10 +103,7 @@ pub(crate) async fn reconcile(subscription: Arc<Subscription>, ctx: &Context) ->
             }
         }
         Err(error) => {
-            // A Secret that can't be read must not keep an older policy in place.
-            if let Some(producer) = fetch::found(&subscription, ctx).await {
-                apply::withhold(&uid, &producer, &subscription, ctx).await?;
-            }
+            withhold(&subscription, &uid, ctx).await?;
             let before = subscription.status.as_ref().and_then(|status| status.effective_delivery.clone());
             let waiting = SubscriptionOutcome::Unresolved(Unresolved::Waiting(logging::chain(error)));
             (Attempted::unchanged(&subscription, waiting), before, None)
@@ -135,6 +132,14 @@ pub(crate) async fn reconcile(subscription: Arc<Subscription>, ctx: &Context) ->
             let soon = [keys.and_then(|keys| keys.next_in(Timestamp::now())), test.again].into_iter().flatten();
             Ok(Action::requeue(soon.fold(again(&outcome, &fetched, &subscription), Duration::min)))
         }
+    }
+}
+
+/// Sees to it that a Secret that can't be read keeps no older policy of the Producer in place.
+async fn withhold(subscription: &Subscription, uid: &SubscriptionUid, ctx: &Context) -> Result<(), ReconcileError> {
+    match fetch::found(subscription, ctx).await {
+        Some(producer) => apply::withhold(uid, &producer, subscription, ctx).await,
+        None => Ok(()),
     }
 }
 
@@ -183,14 +188,8 @@ async fn attempt(
         return Ok(Attempted::unchanged(subscription, SubscriptionOutcome::Unresolved(waiting)));
     }
     if fetched.producer.is_none() && is_foreign(subscription) {
-        // This comes before the spec is looked at: without a grant nothing is served, whatever else is wrong. A Producer
-        // that is gone is served to nobody, so the record stays, for the Producer that takes up the stream.
-        if !fetched.producer_is_gone {
-            apply::withdraw(uid, subscription, ctx).await?;
-        }
-        ctx.triggers.subscriptions.settled(&ObjectRef::from_obj(subscription));
-        let outcome = SubscriptionOutcome::Unresolved(build::not_permitted(&subscription.producer_ref()));
-        return Ok(Attempted::unchanged(subscription, outcome));
+        // This comes before the spec is looked at: without a grant nothing is served, whatever else is wrong.
+        return not_permitted(subscription, uid, fetched, ctx).await;
     }
     let valid = validate::validate(subscription, uid, keys.as_deref(), policy, &ctx.settings.egress);
     let valid = match valid.and_then(|valid| within_quota(subscription, ctx).map(|()| valid)) {
@@ -239,6 +238,22 @@ async fn attempt(
     let outcome = SubscriptionOutcome::Applied { rollout, fresh: written.fresh, revision: written.revision };
     let rests = if valid.suspended { Rests::Suspended } else { Rests::No };
     Ok(Attempted { outcome, started, rests: written.waits.is_none().then_some(rests) })
+}
+
+/// Stops what a Producer of another namespace doesn't permit, or no longer.
+async fn not_permitted(
+    subscription: &Subscription,
+    uid: &SubscriptionUid,
+    fetched: &Fetched,
+    ctx: &Context,
+) -> Result<Attempted, ReconcileError> {
+    // A Producer that is gone is served to nobody, so the record stays, for the Producer that takes up the stream.
+    if !fetched.producer_is_gone {
+        apply::withdraw(uid, subscription, ctx).await?;
+    }
+    ctx.triggers.subscriptions.settled(&ObjectRef::from_obj(subscription));
+    let outcome = SubscriptionOutcome::Unresolved(build::not_permitted(&subscription.producer_ref()));
+    Ok(Attempted::unchanged(subscription, outcome))
 }
 
 /// Checks whether the namespace may have this Subscription beside the older ones.

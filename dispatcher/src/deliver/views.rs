@@ -70,7 +70,8 @@ impl<'s> Groups<'s> {
         judge(&|at| {
             let group = self.of[at];
             views[group].permitted?;
-            Ok(self.subscriptions[at].filters.evaluate(redacted[group].as_ref().unwrap_or(whole)))
+            let filters = &self.subscriptions[at].filters;
+            Ok(redacted[group].as_ref().map_or_else(|| filters.evaluate(whole), |redacted| filters.evaluate(redacted)))
         })
     }
 }

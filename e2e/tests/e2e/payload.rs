@@ -199,8 +199,8 @@ async fn what_the_producer_withholds_is_in_no_attempt_and_in_no_dead_letter() {
     let withheld: Value = serde_json::from_slice(&shop.requests("asks", 2).await[1].body).unwrap();
     assert_eq!((&withheld["type"], &withheld["data"]), (&json!("c"), &Value::Null));
 
-    let told = |status: &Value| condition(status, "PayloadWithheld")["reason"] == "DataNotJson";
-    shop.status("asks", "that to be told", told).await;
+    let says_so = |status: &Value| condition(status, "PayloadWithheld")["reason"] == "DataNotJson";
+    shop.status("asks", "that to be told", says_so).await;
 
     // A test is an attempt, too.
     let annotate = ["annotate", "-n", &shop.namespace, "hsub/late", "hookwright.dev/send-test=1"];
