@@ -128,7 +128,7 @@ impl Shelf {
         if let Some(found) = self.find(sequence) {
             return Ok(Some(found));
         }
-        if failed.is_some_and(|failed| failed >= asked) {
+        if failed.is_some_and(|failed| failed > asked) {
             // Those who waited for a read that failed don't fail one after the other.
             return Ok(None);
         }
