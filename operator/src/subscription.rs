@@ -112,10 +112,8 @@ pub(crate) async fn reconcile(subscription: Arc<Subscription>, ctx: &Context) ->
     let Attempted { outcome, started, rests } = attempted;
     let judgements = status::judge(&subscription, &outcome, started.as_ref());
     let test = test_delivery::follow(&subscription, &uid, &outcome, &status::ready(&judgements), ctx).await;
-    let (test, test_error) = match test {
-        Ok(test) => (test, None),
-        Err(error) => (test_delivery::unchanged(&subscription), Some(error)),
-    };
+    let failed = |error| (test_delivery::unchanged(&subscription), Some(error));
+    let (test, test_error) = test.map_or_else(failed, |test| (test, None));
     let part = Part {
         effective_delivery: effective,
         effective_payload,
