@@ -152,33 +152,40 @@ mod tests {
         Source { subject_transforms: vec![transform(from, to)], ..source(name) }
     }
 
+    fn named(name: &str, subjects: &[&str]) -> Config {
+        let subjects = subjects.iter().map(|subject| (*subject).to_owned()).collect();
+        Config { name: name.to_owned(), subjects, ..Config::default() }
+    }
+
+    fn of(sources: Vec<Source>, subjects: &[&str]) -> Config {
+        Config { sources: Some(sources), ..named("s", subjects) }
+    }
+
+    fn mirror(mirror: Source) -> Config {
+        Config { mirror: Some(mirror), ..named("s", &[]) }
+    }
+
+    fn origins() -> Origins {
+        let circle = Config { name: "circle".to_owned(), ..of(vec![source("circle")], &["shop.c"]) };
+        Origins::from([
+            ("near".to_owned(), Some(named("near", &["shop.a.>", "shop.b"]))),
+            ("twice".to_owned(), Some(Config { name: "twice".to_owned(), ..mirror(source("near")) })),
+            ("circle".to_owned(), Some(circle)),
+            ("gone".to_owned(), None),
+        ])
+    }
+
     #[test]
     fn stored_table() {
-        let named = |name: &str, subjects: &[&str]| Config {
-            name: name.to_owned(),
-            subjects: subjects.iter().map(|subject| (*subject).to_owned()).collect(),
-            ..Config::default()
-        };
         let with = |transform: SubjectTransform, subjects: &[&str]| Config {
             subject_transform: Some(transform),
             ..named("s", subjects)
         };
-        let of = |sources: Vec<Source>, subjects: &[&str]| Config { sources: Some(sources), ..named("s", subjects) };
-        let mirror = |mirror: Source| Config { mirror: Some(mirror), ..named("s", &[]) };
         let with_source = |transform: SubjectTransform| Config {
             subject_transform: Some(transform),
             ..of(vec![source("unknown")], &[])
         };
         let far = Source { domain: Some("hub".to_owned()), ..source("near") };
-        let origins = Origins::from([
-            ("near".to_owned(), Some(named("near", &["shop.a.>", "shop.b"]))),
-            ("twice".to_owned(), Some(Config { name: "twice".to_owned(), ..mirror(source("near")) })),
-            (
-                "circle".to_owned(),
-                Some(Config { name: "circle".to_owned(), ..of(vec![source("circle")], &["shop.c"]) }),
-            ),
-            ("gone".to_owned(), None),
-        ]);
         for (config, want) in [
             (named("s", &["shop.>"]), &["shop.>"][..]),
             // Transforms.
@@ -223,7 +230,7 @@ mod tests {
                 Some(Unknown::Elsewhere(source)) => format!("{pattern} of {source}"),
                 Some(Unknown::Missing(source)) => format!("{pattern} of no {source}"),
             };
-            let got: Vec<String> = stored(&config, &origins).into_iter().map(told).collect();
+            let got: Vec<String> = stored(&config, &origins()).into_iter().map(told).collect();
             assert_eq!(got, want, "{config:?}");
         }
     }

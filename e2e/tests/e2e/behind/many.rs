@@ -33,7 +33,8 @@ async fn many_share_what_is_read_and_take_turns() {
     for (path, uid) in &quick {
         delivered(&shop, path, EVENTS).await;
         wait_live(&shop, uid).await;
-        at_most(&shop, path, 0..EVENTS, 1);
+        // On a busy machine the lease of a slot may lapse: what was under way then comes again.
+        at_most(&shop, path, 0..EVENTS, 2);
     }
     // A block has at most 1,000 events. Each on its own would need three.
     let reads = async |from| {
@@ -57,7 +58,7 @@ async fn many_share_what_is_read_and_take_turns() {
     for (n, (path, uid)) in slow.iter().enumerate() {
         delivered(&shop, path, EVENTS).await;
         wait_live(&shop, uid).await;
-        at_most(&shop, path, 0..EVENTS, 1);
+        at_most(&shop, path, 0..EVENTS, 2);
         shop.status(&format!("slow-{n}"), "live", |status| reason(status) == "True Live").await;
     }
 }
