@@ -40,7 +40,7 @@ const ANSWER: (Duration, Duration) = (Duration::from_secs(60), Duration::from_se
 pub struct NatsOptions {
     /// The number of servers, which form a cluster if there are several.
     pub servers: usize,
-    /// The bytes that the account may keep in files on each server, and as many in memory. It may then have at most
+    /// The bytes that the account may keep in files on each server, and as many in memory. A stream may then have at most
     /// [`CONSUMERS`], and a consumer at most [`ACK_PENDING`] unacked messages.
     pub account_storage: Option<u64>,
     /// The bytes of a disk of its own for the data of the first server. It takes the right to mount.
@@ -254,7 +254,7 @@ const KEEP_SYNC: &str = "HOOKWRIGHT_TEST_SYNC";
 /// How many unacked messages a consumer may have in an account with limits: fewer than Hookwright's would have.
 const ACK_PENDING: u32 = 1_000;
 
-/// How many consumers an account with limits may have: more than Hookwright has.
+/// How many consumers a stream may have in an account with limits: more than Hookwright has.
 const CONSUMERS: u32 = 100;
 
 /// The configuration of the chart's bundled NATS with this limit. Tests do without the sync of each write: they kill processes, not

@@ -21,6 +21,8 @@ def verify(headers, body, secret):
 
 def shown(data, content_type):
     """JSON, a text, or anything else in base64, by its type."""
+    if isinstance(data, str) and not content_type.startswith("text/") and "json" not in content_type:
+        data = data.encode()  # the SDK takes any bytes for a text that could be one
     if not isinstance(data, bytes):
         return data
     if "json" in content_type:

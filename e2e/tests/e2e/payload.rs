@@ -79,6 +79,13 @@ async fn each_published_form_arrives_in_each_mode_and_is_signed_as_it_is_sent() 
             {
                 assert!(event.time.take().is_some(), "{language:?} {name}");
             }
+            if *name == "structured-structured"
+                && let Some(event) = &mut verdict.event
+            {
+                // Its JSON has no type, which some SDKs fill in.
+                let filled_in = event.content_type.take();
+                assert!(filled_in.is_none_or(|kind| kind == "application/json"), "{language:?} {name}");
+            }
             // An envelope is no CloudEvent.
             let want = (mode != "envelope").then(|| read_by_sdk(&shop, kind, mode));
             assert_eq!(verdict.event, want, "{language:?} {name}: {:?}", verdict.event_error);

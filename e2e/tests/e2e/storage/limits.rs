@@ -20,19 +20,22 @@ pub(super) async fn have_a_reason(shop: &Shop<'_>) {
     refused("memory", json!({ "storage": "Memory", "maxBytes": "1Gi" })).await;
     refused("file", json!({ "maxBytes": "1Gi" })).await;
 
+    // NATS counts the consumers of an account for each stream.
     let jetstream = shop.world.nats.jetstream(User::Operator).await.unwrap();
-    let full = Config { name: "FULL".into(), subjects: vec!["full".into()], ..Config::default() };
+    let name = format!("{}_full", shop.namespace);
+    let full = Config { name: name.clone(), subjects: vec![format!("{}.full.>", shop.namespace)], ..Config::default() };
     let full = jetstream.create_stream(full).await.unwrap();
     let another = |n: usize| pull::Config { durable_name: Some(format!("c-{n}")), ..pull::Config::default() };
     let mut created = 0;
     while full.create_consumer(another(created)).await.is_ok() {
         created += 1;
+        assert!(created <= 100, "there is a limit");
     }
-    assert!(created < 100, "there is a limit");
-    refused("consumers", json!({ "maxBytes": "1Mi" })).await;
-    assert!(jetstream.delete_stream("FULL").await.unwrap().success);
+    refused("full", json!({ "name": name, "policy": "Existing" })).await;
+    full.delete_consumer("c-0").await.unwrap();
     let plane = &shop.world.control_plane;
-    plane.kubectl(&["annotate", "hprod", "consumers", "-n", &shop.namespace, "room=again"]).await.unwrap();
-    shop.world.wait_ready(&shop.namespace, "producers", "consumers").await.unwrap();
-    plane.kubectl(&["delete", "hprod", "memory", "file", "consumers", "-n", &shop.namespace]).await.unwrap();
+    plane.kubectl(&["annotate", "hprod", "full", "-n", &shop.namespace, "room=again"]).await.unwrap();
+    shop.world.wait_ready(&shop.namespace, "producers", "full").await.unwrap();
+    plane.kubectl(&["delete", "hprod", "memory", "file", "full", "-n", &shop.namespace]).await.unwrap();
+    assert!(jetstream.delete_stream(&name).await.unwrap().success);
 }
