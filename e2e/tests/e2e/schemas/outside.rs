@@ -52,7 +52,7 @@ async fn nothing_outside_the_document_is_touched() {
         (json!({ "$ref": url }), "/$ref"),
         (json!({ "properties": { "a": { "$ref": format!("{url}#/a") } } }), "/properties/a/$ref"),
         (json!({ "$schema": url }), "/$schema"),
-        (json!({ "$defs": { "a": { "$id": url, "$ref": "b" } } }), "/$defs/a/$id"),
+        (json!({ "$defs": { "a": { "$id": url, "$ref": "b" } } }), "/$defs/a/$ref"),
         (json!({ "$id": relative, "$ref": "other.json" }), "/$ref"),
         (json!({ "items": { "$dynamicRef": url } }), "/items/$dynamicRef"),
         (json!({ "$vocabulary": { url.as_str(): true } }), "/$vocabulary"),
