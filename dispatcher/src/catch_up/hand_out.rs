@@ -44,7 +44,8 @@ impl Reader {
         let budget = self.parts.budgets.of(serving.subscription.namespace());
         let granted = self.stop.run_until_cancelled(budget.grant(u32::try_from(read).unwrap_or(1))).await;
         let Some(Some(mut grant)) = granted else { return Ok(Next::Ends) };
-        let alone = read == 1;
+        // If many have come back, the next ones lie beside this one.
+        let alone = read == 1 && work.window.aside() < 2;
         let Some(block) = self.block(work, serving, from, (grant.events(), grant.bytes()), alone).await? else {
             return Ok(Next::Look);
         };
