@@ -47,9 +47,10 @@ async fn what_panics_is_given_up_and_nothing_else_comes_twice() {
 
     // Neither keeps what waits behind it from a Subscription that reads on its own.
     let paused = shop.subscribe("paused", &[">"], json!({ "suspend": true })).await;
+    shop.publish(&shop.event("b", "0")).await;
     Raw::connect(&world).await.publish(&format!("{}.events.b", shop.namespace), UNREADABLE).await;
     shop.publish(&shop.event("poisoned", "for nobody")).await;
-    for n in 0..OTHERS {
+    for n in 1..OTHERS {
         shop.publish(&shop.event("b", n.to_string())).await;
     }
     shop.all_acked(SOON).await;
