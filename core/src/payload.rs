@@ -2,7 +2,8 @@
 //!
 //! Everything here is made anew at each attempt, from the event as it was published. So an edit counts for the deliveries
 //! that wait, too. First comes what the Producer withholds: whole events that its filters forbid, and fields. So nothing of
-//! the Subscription's can look at it. Then come the Subscription's own choice of fields and its transform; then the form. A field that isn't touched keeps its text byte for byte.
+//! the Subscription's can look at it. Then come the Subscription's own choice of fields and its transform; then the form.
+//! A field that isn't touched keeps its text byte for byte.
 
 mod data;
 mod expression;

@@ -3,8 +3,8 @@
 //!
 //! [`slots`] shares the Subscriptions out to dispatchers. [`owner`] runs a [`reader`] for each Subscription of this
 //! dispatcher that is not live. It reads from a [`stream`], a [`block`] at a time, which all readers share that come to it
-//! ([`blocks`]), while it has its turn ([`turns`]). Its [`window`] says what is under way. [`hand_out`] puts events into the lane, and [`probe`] tries an
-//! endpoint whose breaker is open. `run` starts it.
+//! ([`blocks`]), while it has its turn ([`turns`]). Its [`window`] says what is under way. [`hand_out`] puts events into
+//! the lane, and [`probe`] tries an endpoint whose breaker is open. `run` starts it.
 
 mod block;
 pub(crate) mod blocks;

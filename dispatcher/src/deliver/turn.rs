@@ -22,8 +22,8 @@ use crate::panics;
 
 impl Deliverer {
     /// Attempts the delivery and settles what follows: when this returns, the delivery is done or stored, or goes back to
-    /// its dedicated reader. If it is done, its permits are returned. Otherwise they are given back before anything is stored, because a store may
-    /// take long.
+    /// its dedicated reader. If it is done, its permits are returned. Otherwise they are given back before anything is
+    /// stored, because a store may take long.
     #[expect(clippy::manual_async_fn, reason = "an async fn has room for its arguments twice")]
     pub(crate) fn deliver(
         &self,

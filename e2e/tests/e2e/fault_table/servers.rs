@@ -23,16 +23,7 @@ async fn three_servers() {
     let (nats, name) = (&world.nats, format!("{}_orders", shop.namespace));
     let mut table = Table::new(&shop);
     let leader = row(9, "the leader of the Producer's stream is killed, of three servers", "", (4 * IN_FLIGHT, 20));
-    table
-        .hold(leader, async {
-            let leader = nats.leader(&name).await?;
-            leader.kill9()?;
-            sleep(Duration::from_secs(10)).await;
-            leader.restart().await?;
-            nats.wait_current().await?;
-            Ok(String::new())
-        })
-        .await;
+    table.hold(leader, async { down(&world, nats.leader(&name).await?).await }).await;
     let follower = row(9, "a follower stands still for 10 s (SIGSTOP), and comes back", "", (4 * IN_FLIGHT, 20));
     table
         .hold(follower, async {
@@ -45,16 +36,7 @@ async fn three_servers() {
         })
         .await;
     let stopped = row(9, "a follower is killed and starts again", "", (4 * IN_FLIGHT, 20));
-    table
-        .hold(stopped, async {
-            let follower = nats.follower(&name).await?;
-            follower.kill9()?;
-            sleep(Duration::from_secs(10)).await;
-            follower.restart().await?;
-            nats.wait_current().await?;
-            Ok(String::new())
-        })
-        .await;
+    table.hold(stopped, async { down(&world, nats.follower(&name).await?).await }).await;
     // One after the other, so that it is each client's server once.
     for server in nats.servers() {
         let parted = "a server is cut off from the others, and not from its clients";
@@ -66,6 +48,15 @@ async fn three_servers() {
             .await;
     }
     table.end();
+}
+
+/// Kills a server, which starts again after a while.
+async fn down(world: &World, server: &NatsServer) -> anyhow::Result<String> {
+    server.kill9()?;
+    sleep(Duration::from_secs(10)).await;
+    server.restart().await?;
+    world.nats.wait_current().await?;
+    Ok(String::new())
 }
 
 async fn part(world: &World, server: &NatsServer) -> anyhow::Result<String> {
