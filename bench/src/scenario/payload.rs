@@ -43,9 +43,10 @@ pub(super) async fn forms_of_payloads(lab: &mut Lab, scale: Scale, report: &mut 
     for (_, _, payload) in forms() {
         let (topic, endpoint) = (lab.topic().await?, lab.endpoint(Behaviour::Ok));
         let subscription = topic.subscription(KIND, &endpoint, &json!({ "payload": payload }));
-        lab.subscribe(&topic, vec![subscription]).await?;
+        lab.create(&topic, vec![subscription]).await?;
         topics.push((topic, endpoint));
     }
+    lab.wait_subscribed(topics.len()).await?;
     let mut cpu: [Vec<f64>; 4] = Default::default();
     for round in 1..=scale.rounds {
         for (cpu, (topic, endpoint)) in cpu.iter_mut().zip(&topics) {
