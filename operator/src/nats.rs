@@ -7,5 +7,6 @@ pub(crate) mod consumers;
 pub(crate) mod drift;
 pub(crate) mod jetstream;
 pub(crate) mod kv;
+pub(crate) mod last_event;
 pub(crate) mod system;
 pub(crate) mod tombstones;

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::codec::VERSION;
+use crate::nats::last_event::LastEvent;
 
 /// How far the dedicated reader has come: the value of `<subscription>` in the bucket of cursors. The owner of the
 /// Subscription writes it about once a second.
@@ -22,6 +23,9 @@ pub struct Cursor {
     /// The last sequence of the stream when the cursor was written.
     #[serde(default)]
     pub last: u64,
+    /// The last event of the stream then, by which a stream that was restored from an earlier moment is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_event: Option<LastEvent>,
     /// The time of the oldest event that was not delivered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub oldest: Option<Timestamp>,
@@ -62,6 +66,7 @@ impl Cursor {
             next: 1,
             under_way: Vec::new(),
             last: 0,
+            last_event: None,
             oldest: None,
             missed: None,
             skipped: 0,
@@ -96,7 +101,9 @@ mod tests {
         assert_eq!(serde_json::from_value::<Cursor>(json).unwrap(), cursor);
 
         cursor.miss(3, 5, at(9));
-        let cursor = Cursor { next: 9, under_way: vec![6, 8], last: 20, oldest: Some(at(2)), skipped: 4, ..cursor };
+        let last_event = LastEvent::of(20, at(8));
+        let cursor = Cursor { next: 9, under_way: vec![6, 8], last: 20, last_event, skipped: 4, ..cursor };
+        let cursor = Cursor { oldest: Some(at(2)), ..cursor };
         let text = serde_json::to_string(&cursor).unwrap();
         assert_eq!(serde_json::from_str::<Cursor>(&text).unwrap(), cursor);
     }

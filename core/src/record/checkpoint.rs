@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::codec::VERSION;
+use crate::nats::last_event::LastEvent;
 use crate::nats::loss::{Found, Look, Loss, Position, is_told};
 
 /// How far a Producer's shared consumer has come, and which events its stream lost: the value of
@@ -17,6 +18,9 @@ pub struct Checkpoint {
     pub stream_created: Timestamp,
     /// The sequence up to which all events are done.
     pub ack_floor: u64,
+    /// The last event of the stream at the last look, by which a stream that was restored from an earlier moment is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_event: Option<LastEvent>,
     /// The position of the consumer at the last look.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub position: Option<Position>,
@@ -31,17 +35,17 @@ pub struct Checkpoint {
 impl Checkpoint {
     /// The first checkpoint of a stream.
     #[must_use]
-    pub const fn new(stream_created: Timestamp, ack_floor: u64) -> Self {
-        Self { version: VERSION, stream_created, ack_floor, position: None, loss: None, replaced: None }
+    pub const fn new(stream_created: Timestamp, ack_floor: u64, last_event: Option<LastEvent>) -> Self {
+        Self { version: VERSION, stream_created, ack_floor, last_event, position: None, loss: None, replaced: None }
     }
 
     /// The checkpoint after a look at the stream, which may be another one of the same name; and the events that the
-    /// look found lost.
+    /// look found lost. If the old floor is above the consumer's, it was rechecked.
     #[must_use]
     pub fn after(
         old: Option<&Self>,
         stream_created: Timestamp,
-        ack_floor: u64,
+        (ack_floor, last_event): (u64, Option<LastEvent>),
         look: &Look,
         now: Timestamp,
     ) -> (Self, Found) {
@@ -54,9 +58,10 @@ impl Checkpoint {
         let checkpoint = Self {
             version: VERSION,
             stream_created,
-            // A consumer that was just re-created must not put an older floor back. But a stream that was restored from
-            // an earlier moment gives the later sequences to other events.
-            ack_floor: same.map_or(0, |old| old.ack_floor.min(look.last)).max(ack_floor),
+            // A consumer that was just re-created must not put an older floor back. What came after the look at the
+            // stream is left for the next one: `last_event` has to say of all up to the floor which events they were.
+            ack_floor: same.map_or(0, |old| old.ack_floor).max(ack_floor).min(look.last),
+            last_event,
             position: Some(position),
             loss: Loss::with(old.and_then(|old| old.loss.as_ref()), found, now),
             replaced,
@@ -83,23 +88,28 @@ mod tests {
             last: delivered.max(10),
             whole: true,
         };
-        let (first, _) = Checkpoint::after(None, t(1), 10, &look(10, 1), t(20));
-        assert_eq!((first.ack_floor, &first.loss, first.replaced), (10, &None, None));
-        let (second, found) = Checkpoint::after(Some(&first), t(1), 5, &look(10, 14), t(30));
+        let last = LastEvent::of(10, t(9));
+        let (first, _) = Checkpoint::after(None, t(1), (10, last), &look(10, 1), t(20));
+        assert_eq!((first.ack_floor, first.last_event, &first.loss, first.replaced), (10, last, &None, None));
+        let (ahead, _) = Checkpoint::after(None, t(1), (12, last), &look(10, 1), t(20));
+        assert_eq!(ahead.ack_floor, 10, "no farther than what is known of the stream");
+        let (second, found) = Checkpoint::after(Some(&first), t(1), (5, None), &look(10, 14), t(30));
         assert_eq!((second.ack_floor, found.events), (10, 3), "the floor doesn't go back");
         let earlier = Look { last: 7, ..look(7, 1) };
-        let (restored, found) = Checkpoint::after(Some(&second), t(1), 4, &earlier, t(30));
+        let (restored, found) = Checkpoint::after(Some(&second), t(1), (4, None), &earlier, t(30));
         assert_eq!((restored.ack_floor, found.events), (7, 0), "the stream of an earlier moment");
-        let (third, found) = Checkpoint::after(Some(&second), t(2), 0, &look(0, 1), t(40));
+        let (third, found) = Checkpoint::after(Some(&second), t(2), (0, None), &look(0, 1), t(40));
         assert_eq!((third.ack_floor, third.replaced, found.events), (0, Some(t(40)), 0), "another stream");
         assert_eq!(third.loss, second.loss);
-        let (fourth, _) = Checkpoint::after(Some(&third), t(2), 1, &look(1, 1), t(50));
+        let (fourth, _) = Checkpoint::after(Some(&third), t(2), (1, None), &look(1, 1), t(50));
         assert_eq!((fourth.ack_floor, fourth.replaced), (1, Some(t(40))));
-        let (fifth, _) = Checkpoint::after(Some(&fourth), t(2), 1, &look(1, 1), t(100_000));
+        let (fifth, _) = Checkpoint::after(Some(&fourth), t(2), (1, None), &look(1, 1), t(100_000));
         assert_eq!((fifth.replaced, fifth.loss), (None, None), "a day later");
-        // A checkpoint of an older release has no position.
+        // The first checkpoint of a stream has no position, and an empty stream no last event.
         let old = br#"{"version":1,"streamCreated":"1970-01-01T00:00:01Z","ackFloor":7}"#;
-        assert_eq!(decode::<Checkpoint>(old).unwrap(), Checkpoint::new(t(1), 7));
-        assert_eq!(decode::<Checkpoint>(&encode(&second).unwrap()).unwrap(), second);
+        assert_eq!(decode::<Checkpoint>(old).unwrap(), Checkpoint::new(t(1), 7, None));
+        for checkpoint in [first, second] {
+            assert_eq!(decode::<Checkpoint>(&encode(&checkpoint).unwrap()).unwrap(), checkpoint);
+        }
     }
 }

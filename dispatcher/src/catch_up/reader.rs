@@ -227,7 +227,13 @@ impl Reader {
         let stream = &producer.record.stream;
         let mut source = SourceStream { nats: self.parts.nats.clone(), name: stream.name.clone(), filters: Vec::new() };
         source.filters = source.shared(&producer.record.consumer).await?.filters;
-        let (state, kept) = (source.state().await?, cursors::read(&self.parts.nats, self.uid(), stream.created).await?);
+        let (state, mut kept) =
+            (source.state().await?, cursors::read(&self.parts.nats, self.uid(), stream.created).await?);
+        if let Some(last) = kept.cursor.last_event.filter(|_| state.created == stream.created) {
+            let next = source.recheck(kept.cursor.next.saturating_sub(1), last, &state).await? + 1;
+            kept.cursor.next = next;
+            kept.cursor.under_way.retain(|sequence| *sequence < next);
+        }
         let shelf = self.parts.blocks.of(producer, &source.filters);
         let growth = Growth { since: Instant::now(), last: state.last, ahead: 0 };
         let window = Window::new(kept.cursor.under_way.iter().copied());
@@ -243,7 +249,7 @@ impl Reader {
     async fn write_cursor(&self, work: &mut Work) -> Result<(), ReadError> {
         work.window.take();
         work.kept.cursor.under_way = work.window.unsettled();
-        work.kept.cursor.last = work.state.last;
+        (work.kept.cursor.last, work.kept.cursor.last_event) = (work.state.last, work.state.last_event);
         if let Some(oldest) = work.window.oldest() {
             work.kept.cursor.oldest = Some(oldest);
         }

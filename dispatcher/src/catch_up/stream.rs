@@ -12,6 +12,7 @@ use async_nats::jetstream::response::Response;
 use async_nats::jetstream::stream::{InfoError, RawMessage, Stream};
 use async_nats::{HeaderMap, Message};
 use bytes::Bytes;
+use hookwright_core::nats::last_event::{LastEvent, Recheck};
 use hookwright_core::nats::subject::is_within;
 use hookwright_runtime::direct_get::{Answer, Batch, DirectGetError, SEQUENCE, server_header};
 use hookwright_runtime::nats::Nats;
@@ -66,6 +67,7 @@ pub(crate) struct State {
     pub(crate) created: Timestamp,
     pub(crate) first: u64,
     pub(crate) last: u64,
+    pub(crate) last_event: Option<LastEvent>,
     /// Whether replicas answer, too.
     pub(crate) direct: bool,
 }
@@ -104,7 +106,9 @@ impl SourceStream {
         // A time that jiff can't hold lies beyond the year 9999.
         let created = Timestamp::from_nanosecond(info.created.unix_timestamp_nanos()).unwrap_or_default();
         let (first, last) = (info.state.first_sequence, info.state.last_sequence);
-        Ok(State { created, first, last, direct: info.config.allow_direct })
+        let stored = info.state.last_timestamp.unix_timestamp_nanos();
+        let last_event = LastEvent::of(last, Timestamp::from_nanosecond(stored).unwrap_or_default());
+        Ok(State { created, first, last, last_event, direct: info.config.allow_direct })
     }
 
     /// How far this consumer of the stream has come.
@@ -148,7 +152,22 @@ impl SourceStream {
 
     /// The first message from this sequence on, by the leader. If it has none, there is none.
     pub(crate) async fn at_leader(&self, from: u64) -> Result<Option<Stored>, StreamError> {
-        let wanted = json!({ "seq": from, "next_by_subj": self.filter() });
+        self.next_at_leader(from, self.filter()).await
+    }
+
+    /// The sequence up to which all was read, if that was `read` when the stream had this last event. The stream may have
+    /// been restored from an earlier moment since.
+    pub(crate) async fn recheck(&self, read: u64, last: LastEvent, state: &State) -> Result<u64, StreamError> {
+        let mut recheck = Recheck::new(last, read, state.first, state.last);
+        while let Some(from) = recheck.asks() {
+            let found = self.next_at_leader(from, ">").await?;
+            recheck = recheck.answered(found.map(|found| (found.sequence, found.time)));
+        }
+        Ok(recheck.done())
+    }
+
+    async fn next_at_leader(&self, from: u64, filter: &str) -> Result<Option<Stored>, StreamError> {
+        let wanted = json!({ "seq": from, "next_by_subj": filter });
         let asked = self.nats.jetstream.request(format!("STREAM.MSG.GET.{}", self.name), &wanted).await;
         let raw = match asked.map_err(StreamError::Request)? {
             Response::Ok(Got { message }) => message,

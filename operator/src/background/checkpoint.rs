@@ -20,8 +20,8 @@ use crate::cache::producers::LiveProducer;
 use crate::cache::progress::Head;
 use crate::cache::stream_numbers::numbers;
 use crate::context::Context;
-use crate::nats::drift;
 use crate::nats::jetstream::{JetStream, JsError, JsResult, consumer_created, created};
+use crate::nats::{drift, last_event};
 use crate::status::conditions;
 
 const AT_ONCE: usize = 16;
@@ -138,8 +138,12 @@ async fn note(
 ) -> Result<(), CheckpointError> {
     let seen = seen(live, stream, consumer);
     let floor = consumer.ack_floor.stream_sequence;
-    let before = memory.stored.as_ref().map(|old| &old.checkpoint);
-    let (checkpoint, found) = Checkpoint::after(before, live.stream.created, floor, &seen, conditions::now());
+    let mut before = memory.stored.as_ref().map(|old| old.checkpoint.clone());
+    if let Some(before) = before.as_mut().filter(|before| before.ack_floor > floor) {
+        before.ack_floor = last_event::recheck(stream, before, &ctx.js).await?;
+    }
+    let place = (floor, last_event::of(stream));
+    let (checkpoint, found) = Checkpoint::after(before.as_ref(), live.stream.created, place, &seen, conditions::now());
     let replaced = before.is_some_and(|before| before.stream_created != checkpoint.stream_created);
     let Some(revision) = store(&ctx.js, uid, memory.stored.as_ref(), &checkpoint).await? else {
         memory.stored = None;

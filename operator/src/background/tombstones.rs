@@ -73,9 +73,12 @@ async fn clear_one(ctx: &Context, key: &str, now: Timestamp) -> JsResult<()> {
     if mark.value.is_none() || now.duration_since(mark.stored) < KEEP || is_parked(ctx, &uid).await? {
         return Ok(());
     }
-    // A dispatcher may have written them after the Subscription was deleted.
-    ctx.js.remove_matching(POSITIONS_BUCKET, uid.as_str()).await?;
-    ctx.js.remove_matching(CURSORS_BUCKET, uid.as_str()).await?;
+    // A dispatcher may have written them after the Subscription was deleted. It may also be there again, with its uid: the
+    // API server's data were restored from an earlier moment.
+    if ctx.js.keys(CONFIG_BUCKET, &format!("subscription.*.{uid}")).await?.is_empty() {
+        ctx.js.remove_matching(POSITIONS_BUCKET, uid.as_str()).await?;
+        ctx.js.remove_matching(CURSORS_BUCKET, uid.as_str()).await?;
+    }
     ctx.js.remove_at(CONFIG_BUCKET, key, mark.revision).await.map(drop)
 }
 

@@ -18,7 +18,7 @@ use crate::context::Context;
 use crate::nats::consumers::{self, Kept};
 use crate::nats::jetstream::{ConsumerAction, JetStream, JsError, JsResult, created};
 use crate::nats::kv::Written;
-use crate::nats::{configs, drift};
+use crate::nats::{configs, drift, last_event};
 use crate::reconcile::error::ReconcileError;
 use crate::refusal::Refusal;
 
@@ -103,7 +103,9 @@ async fn ensure_stream(
         }
         return Ok(refused(plan, answer, Reason::Invalid)?);
     };
-    if !plan.owns(&live.config) {
+    if plan.owns(&live.config) {
+        retained::come_back(plan, &live, js).await?;
+    } else {
         if let Err(refusal) = retained::may_take_up(plan, &live.config, ctx.settings.retained_streams) {
             return Ok(Err(refusal));
         }
@@ -196,8 +198,8 @@ async fn ensure_consumer(plan: &Plan, info: &Info, js: &JetStream) -> Result<Res
         None if plan.is_existing() => Some(begin(plan, info, js).await?),
         None => None,
     };
-    if let Some(checkpoint) = checkpoint.as_mut().filter(|checkpoint| checkpoint.stream_created == created) {
-        checkpoint.ack_floor = retained::within(info, checkpoint.ack_floor, js).await?;
+    if let Some(checkpoint) = checkpoint.as_mut() {
+        checkpoint.ack_floor = last_event::recheck(info, checkpoint, js).await?;
     }
     let config = configs::fit(plan.consumer(created, checkpoint.as_ref()), limits);
     match consumers::put(js, stream, &config, ConsumerAction::Create).await {
@@ -218,10 +220,11 @@ async fn save_floor(plan: &Plan, created: Timestamp, floor: u64, js: &JetStream)
     let key = names::checkpoint_key(&plan.producer.uid);
     let (mut checkpoint, revision) = match js.get(STATE_BUCKET, &key).await? {
         Some(entry) => (record::decode(&entry.value).map_err(ReconcileError::Checkpoint)?, entry.revision),
-        None => (Checkpoint::new(created, 0), 0),
+        None => (Checkpoint::new(created, 0, None), 0),
     };
     if checkpoint.stream_created == created && checkpoint.ack_floor < floor {
         checkpoint.ack_floor = floor;
+        checkpoint.last_event = js.stream(&plan.stream.name).await?.as_ref().and_then(last_event::of);
         // If another write came first, its floor is at most some seconds old.
         js.put_at(STATE_BUCKET, &key, record::encode(&checkpoint)?, revision).await?;
     }
@@ -231,7 +234,7 @@ async fn save_floor(plan: &Plan, created: Timestamp, floor: u64, js: &JetStream)
 /// Notes that the events in an existing stream came before the Producer. This is noted before the consumer exists, so
 /// that a consumer that vanishes at once starts at the same event again.
 async fn begin(plan: &Plan, info: &Info, js: &JetStream) -> Result<Checkpoint, ReconcileError> {
-    let checkpoint = Checkpoint::new(created(info), info.state.last_sequence);
+    let checkpoint = Checkpoint::new(created(info), info.state.last_sequence, last_event::of(info));
     js.put(STATE_BUCKET, &names::checkpoint_key(&plan.producer.uid), record::encode(&checkpoint)?).await?;
     Ok(checkpoint)
 }

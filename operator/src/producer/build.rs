@@ -368,7 +368,7 @@ mod tests {
     fn a_vanished_consumer_goes_on_where_it_was() {
         let plan = plan(&json!({ "subjects": ["shop.a"] }));
         let at = |second| Timestamp::from_second(second).unwrap();
-        let checkpoint = |created, ack_floor| Checkpoint::new(at(created), ack_floor);
+        let checkpoint = |created, ack_floor| Checkpoint::new(at(created), ack_floor, None);
         let start = |checkpoint: Option<&Checkpoint>| plan.consumer(at(1), checkpoint).deliver_policy;
         assert_eq!(start(None), DeliverPolicy::All);
         assert_eq!(start(Some(&checkpoint(1, 9))), DeliverPolicy::ByStartSequence { start_sequence: 10 });

@@ -69,7 +69,7 @@ mod tests {
         let told =
             |before: &[Condition], refresh, now| conditions(incidents.get(&uid).as_ref(), before, 1, refresh, t(now));
         let kinds = |list: &[Condition]| list.iter().map(|condition| condition.type_.clone()).collect::<Vec<_>>();
-        let mut checkpoint = Checkpoint::new(t(1), 1);
+        let mut checkpoint = Checkpoint::new(t(1), 1, None);
         assert!(!incidents.note(&uid, &checkpoint), "nothing is no news");
         assert!(told(&[], true, 10).is_empty());
 

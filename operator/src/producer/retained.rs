@@ -14,12 +14,12 @@ use hookwright_core::seal::Sealed;
 use hookwright_crds::{Producer, Reason};
 use kube::Resource;
 use kube::runtime::reflector::ObjectRef;
-use tracing::{info, warn};
+use tracing::info;
 
 use super::build::Plan;
 use crate::context::Context;
-use crate::nats::drift;
 use crate::nats::jetstream::{JetStream, JsResult, created};
+use crate::nats::{drift, last_event};
 use crate::reconcile::error::ReconcileError;
 use crate::refusal::Refusal;
 use crate::settings::RetainedStreams;
@@ -46,21 +46,11 @@ async fn place(stream: &Info, uid: &ProducerUid, js: &JetStream) -> JsResult<u64
     let entry = js.get(STATE_BUCKET, &names::checkpoint_key(uid)).await?;
     let checkpoint = entry.and_then(|entry| record::decode::<Checkpoint>(&entry.value).ok());
     let checkpoint = checkpoint.filter(|checkpoint| checkpoint.stream_created == created);
-    within(stream, floor.max(noted).max(checkpoint.map_or(0, |checkpoint| checkpoint.ack_floor)), js).await
-}
-
-/// Returns the sequence up to which events are done, or the end of the stream if that comes first. Then the stream was
-/// restored from an earlier moment, and gives the later sequences to other events.
-pub(super) async fn within(stream: &Info, done: u64, js: &JetStream) -> JsResult<u64> {
-    if done <= stream.state.last_sequence {
-        return Ok(done);
-    }
-    // What was noted may be younger than the look at the stream.
-    let last = js.stream(&stream.config.name).await?.map_or(0, |now| now.state.last_sequence);
-    if done > last {
-        warn!(stream = stream.config.name, done, last, "the stream is of an earlier moment than what is known of it");
-    }
-    Ok(done.min(last))
+    let checked = match checkpoint {
+        Some(checkpoint) => last_event::recheck(stream, &checkpoint, js).await?,
+        None => 0,
+    };
+    Ok(floor.max(noted).max(checked))
 }
 
 /// Returns why the Producer may not take up the stream, which another Producer owns.
@@ -105,17 +95,34 @@ pub(super) async fn take_up(
             js.remove(CONFIG_BUCKET, &key).await?;
         }
     }
-    let key = names::checkpoint_key(uid);
+    note(stream, uid, place(stream, &former, js).await?, js).await?;
+    js.delete_consumer(&plan.stream.name, &names::shared_consumer(&former, created)).await?;
+    Ok(js.remove_matching(STATE_BUCKET, &names::checkpoint_key(&former)).await?)
+}
+
+/// Goes on where the Producer was when it was deleted, if it is there again with its uid: the API server's data were
+/// restored from an earlier moment.
+pub(super) async fn come_back(plan: &Plan, stream: &Info, js: &JetStream) -> Result<(), ReconcileError> {
+    if !stream.config.metadata.contains_key(STREAM_DONE) {
+        return Ok(());
+    }
+    let uid = &plan.producer.uid;
+    note(stream, uid, place(stream, uid, js).await?, js).await
+}
+
+/// Raises the checkpoint of a Producer to the sequence up to which all events are done.
+async fn note(stream: &Info, uid: &ProducerUid, done: u64, js: &JetStream) -> Result<(), ReconcileError> {
+    let (key, created) = (names::checkpoint_key(uid), created(stream));
     let found = js.newest(STATE_BUCKET, &key).await?;
     let noted = found.value.and_then(|value| record::decode::<Checkpoint>(&value).ok());
     let noted = noted.filter(|noted| noted.stream_created == created).map_or(0, |noted| noted.ack_floor);
-    let done = place(stream, &former, js).await?;
     if done > noted {
-        let checkpoint = record::encode(&Checkpoint::new(created, done))?;
+        // It is read after that place, so that the last event lies beyond it.
+        let last_event = js.stream(&stream.config.name).await?.as_ref().and_then(last_event::of);
+        let checkpoint = record::encode(&Checkpoint::new(created, done, last_event))?;
         js.put_at(STATE_BUCKET, &key, checkpoint, found.revision).await?.ok_or(ReconcileError::Outdated)?;
     }
-    js.delete_consumer(&plan.stream.name, &names::shared_consumer(&former, created)).await?;
-    Ok(js.remove_matching(STATE_BUCKET, &names::checkpoint_key(&former)).await?)
+    Ok(())
 }
 
 /// Writes the record of a Subscription of the former Producer under this one. The Subscription has it before dispatchers
