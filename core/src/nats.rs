@@ -3,6 +3,7 @@
 
 pub mod delivery_id;
 pub mod ids;
+pub mod installation;
 pub mod last_event;
 pub mod loss;
 pub mod names;

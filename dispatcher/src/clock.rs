@@ -163,7 +163,8 @@ impl Clock {
     /// Asks the server for its time and applies the difference. Returns how far the server's clock is ahead.
     async fn compare(&self, nats: &Nats) -> Result<SignedDuration, ClockError> {
         let before = Instant::now();
-        let asked = nats.jetstream.request(format!("STREAM.INFO.{PARKED_STREAM}"), &serde_json::json!({})).await;
+        let what = format!("STREAM.INFO.{}", nats.names.stream(PARKED_STREAM));
+        let asked = nats.jetstream.request(what, &serde_json::json!({})).await;
         let (wall, elapsed) = (self.wall(), self.origin.elapsed());
         let Reply { ts } = match asked.map_err(ClockError::NoAnswer)? {
             Response::Ok(reply) => reply,

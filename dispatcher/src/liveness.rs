@@ -143,7 +143,7 @@ impl Renewer {
 
     /// Removes the lease, so that the operator does not wait for this dispatcher.
     pub(crate) async fn leave(nats: &Nats, incarnation: &str) {
-        if let Ok(bucket) = nats.jetstream.get_key_value(LEASES_BUCKET).await {
+        if let Ok(bucket) = nats.bucket(LEASES_BUCKET).await {
             // If the removal fails, the lease expires.
             let _ = bucket.delete(incarnation).await;
         }
@@ -221,10 +221,13 @@ impl Renewer {
             DispatcherLease { version: VERSION, revision, positions, unserved: self.index.unserved(), features };
         let value = encode(&lease).map_err(LeaseError::Encode)?;
         let put = async {
-            let jetstream = &self.nats.jetstream;
-            let bucket = match jetstream.get_key_value(LEASES_BUCKET).await {
+            let nats = &self.nats;
+            let bucket = match nats.bucket(LEASES_BUCKET).await {
                 Ok(bucket) => bucket,
-                Err(_) => jetstream.create_key_value(leases::bucket()).await.map_err(LeaseError::Leases)?,
+                Err(_) => {
+                    let config = leases::bucket(&nats.names);
+                    nats.jetstream.create_key_value(config).await.map_err(LeaseError::Leases)?
+                }
             };
             bucket.put(&self.incarnation, value.into()).await.map_err(LeaseError::Renew)
         };

@@ -80,7 +80,8 @@ const BLOCKS_SHARE: usize = 8;
 
 /// Runs the dispatcher until it is asked to stop, or until an error makes it impossible to go on. With `check_config`
 /// it only reads and checks the settings.
-pub async fn run(settings: Settings, check_config: bool) -> anyhow::Result<()> {
+pub async fn run(mut settings: Settings, check_config: bool) -> anyhow::Result<()> {
+    settings.nats.names = settings.installation.prefix.clone();
     settings.check()?;
     let sealing = settings.sealing.load()?;
     // An error means that a provider is installed already.
@@ -310,7 +311,8 @@ impl Shared {
         let due_reader = Reader { budget: due, ..reader.clone() };
         let mut tasks = JoinSet::new();
         tasks.spawn(sending);
-        let source = Source::Due { stream: PARKED_STREAM, consumer: DUE_CONSUMER };
+        let stream = self.nats.names.stream(PARKED_STREAM).into_owned();
+        let source = Source::Due { stream, consumer: DUE_CONSUMER };
         tasks.spawn(due_reader.run(source, self.stop.clone()));
         tasks.spawn(readers::run(reader, self.index.serving(), self.stop.clone()));
         tasks.spawn(catch_up::owner::run(Arc::new(catch_up), self.stop.clone()));

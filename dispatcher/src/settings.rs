@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use hookwright_core::delivery::quota::ParkQuota;
 use hookwright_core::destination::egress::Egress;
+use hookwright_core::nats::installation::Names;
 use hookwright_runtime::admin::AdminSettings;
 use hookwright_runtime::logging::LogSettings;
 use hookwright_runtime::nats::NatsSettings;
@@ -19,6 +20,8 @@ pub struct Settings {
     pub(crate) nats: NatsSettings,
     pub(crate) http: AdminSettings,
     pub(crate) sealing: SealingSettings,
+    #[serde(default)]
+    pub(crate) installation: InstallationSettings,
     /// The format and the level of logs.
     #[serde(default)]
     pub log: LogSettings,
@@ -38,6 +41,15 @@ pub struct Settings {
     /// How long a stop may take. Within this time attempts under way are finished and waiting deliveries are parked.
     #[serde(default = "shutdown_grace", with = "duration")]
     pub(crate) shutdown_grace: Duration,
+}
+
+/// Which installation the dispatcher belongs to.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub(crate) struct InstallationSettings {
+    /// What the names of its streams, buckets and subjects in NATS have that others in the account have not. The operator
+    /// has the same setting.
+    pub(crate) prefix: Names,
 }
 
 /// How host names are resolved.

@@ -30,26 +30,37 @@ pub fn objects(render: &std::path::Path) -> Result<Vec<Value>> {
 
 /// The objects that `helm install` with the bundled NATS creates, the CRDs left out.
 pub fn installed() -> Result<Vec<Value>> {
-    objects(&workspace().join("charts/hookwright/renders/default.yaml"))
+    rendered("default")
 }
 
 /// One of these.
 pub fn object(kind: &str, name: &str) -> Result<Value> {
+    object_of("default", kind, name)
+}
+
+fn rendered(render: &str) -> Result<Vec<Value>> {
+    objects(&workspace().join(format!("charts/hookwright/renders/{render}.yaml")))
+}
+
+fn object_of(render: &str, kind: &str, name: &str) -> Result<Value> {
     let named = |object: &Value| object["kind"] == kind && object["metadata"]["name"] == name;
-    installed()?.into_iter().find(named).with_context(|| format!("the chart's default render has no {kind} {name}"))
+    rendered(render)?
+        .into_iter()
+        .find(named)
+        .with_context(|| format!("the chart's render {render} has no {kind} {name}"))
 }
 
 /// The settings of `operator` or `dispatcher`.
 pub(crate) fn settings(component: &str) -> Result<Value> {
-    Ok(serde_saphyr::from_str(&file_of(component, &format!("{component}.yaml"))?)?)
+    Ok(serde_saphyr::from_str(&file_of("default", component, &format!("{component}.yaml"))?)?)
 }
 
-/// The configuration of the bundled NATS.
-pub(crate) fn nats_configuration() -> Result<String> {
-    file_of("nats", "nats.conf")
+/// The configuration of the bundled NATS in a render.
+pub(crate) fn nats_configuration(render: &str) -> Result<String> {
+    file_of(render, "nats", "nats.conf")
 }
 
-fn file_of(component: &str, file: &str) -> Result<String> {
-    let map = object("ConfigMap", &format!("{NAME}-{component}"))?;
+fn file_of(render: &str, component: &str, file: &str) -> Result<String> {
+    let map = object_of(render, "ConfigMap", &format!("{NAME}-{component}"))?;
     Ok(map["data"][file].as_str().with_context(|| format!("{file} in the chart's render"))?.to_owned())
 }

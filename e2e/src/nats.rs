@@ -257,10 +257,20 @@ const ACK_PENDING: u32 = 1_000;
 /// How many consumers a stream may have in an account with limits: more than Hookwright has.
 const CONSUMERS: u32 = 100;
 
+/// The beginning and the end of the users of Hookwright's account.
+const USERS: (&str, &str) = ("    users: [\n", "\n    ]\n");
+
+fn between<'a>(text: &'a str, begin: &str, end: &str) -> Option<&'a str> {
+    Some(text.split_once(begin)?.1.split_once(end)?.0)
+}
+
 /// The configuration of the chart's bundled NATS with this limit. Tests do without the sync of each write: they kill processes, not
 /// machines, and a disk of a test machine takes milliseconds for each.
 fn configuration(whom: Use, account_storage: Option<u64>) -> Result<String> {
-    let mut config = chart::nats_configuration()?;
+    let (mut config, second) = (chart::nats_configuration("default")?, chart::nats_configuration("prefixed")?);
+    // The users of another installation in the same account, as the chart makes them.
+    let users = between(&second, USERS.0, USERS.1).context("the users of an installation with a prefix")?;
+    config = config.replacen(USERS.0, &format!("{}{users}", USERS.0), 1);
     if whom == Use::Tests && std::env::var_os(KEEP_SYNC).is_none() {
         ensure!(config.contains(SYNC), "the chart's nats.conf has no `{SYNC}` to leave out");
         config = config.replace(SYNC, "");

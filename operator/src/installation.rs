@@ -149,8 +149,9 @@ impl Owner {
 }
 
 async fn create_bucket(js: &JetStream, settings: SystemStreams) -> JsResult<()> {
-    let name = format!("KV_{CONFIG_BUCKET}");
-    for config in configs::streams(settings).into_iter().filter(|config| config.name == name) {
+    let installation = js.names()?;
+    let name = format!("KV_{}", installation.stream(CONFIG_BUCKET));
+    for config in configs::streams(settings, installation).into_iter().filter(|config| config.name == name) {
         match js.create_stream(&config).await {
             // Another operator was quicker, with other settings.
             Err(error) if error.code() == Some(ErrorCode::STREAM_NAME_EXIST) => {}

@@ -54,7 +54,8 @@ const WAIT_FOR_NATS: Duration = Duration::from_secs(5);
 const GRACE: Duration = Duration::from_secs(10);
 
 /// Runs the operator until it is asked to stop. With `check_config`, it only reads the settings and the sealing keys.
-pub async fn run(settings: Settings, check_config: bool) -> anyhow::Result<()> {
+pub async fn run(mut settings: Settings, check_config: bool) -> anyhow::Result<()> {
+    settings.nats.names = settings.installation.prefix.clone();
     let sealing = settings.sealing.load()?;
     if check_config {
         info!("the settings are valid");

@@ -4,6 +4,7 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use hookwright_core::destination::egress::Egress;
+use hookwright_core::nats::installation::Names;
 use hookwright_runtime::admin::AdminSettings;
 use hookwright_runtime::logging::LogSettings;
 use hookwright_runtime::nats::NatsSettings;
@@ -139,6 +140,9 @@ pub struct InstallationSettings {
     /// The id of the installation of a cluster that is gone, which this cluster takes over. It does nothing once that was
     /// done.
     pub take_over: Option<String>,
+    /// What the names of its streams, buckets and subjects in NATS have that others in the account have not. The
+    /// dispatchers have the same setting.
+    pub prefix: Names,
 }
 
 /// Which Producer takes up the stream that a Producer of the same namespace and name has left.

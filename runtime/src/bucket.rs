@@ -54,11 +54,12 @@ pub struct State {
 }
 
 impl Bucket {
-    /// The bucket of this name. Nothing is asked yet.
+    /// The bucket of this name, which is one of [`names`](hookwright_core::nats::names). Nothing is asked yet.
     ///
     /// # Errors
     /// If a bucket can't have this name.
     pub async fn named(nats: &Nats, name: &str) -> Result<Self, BucketError> {
+        let name = nats.names.stream(name);
         let stream = nats.jetstream.get_stream_no_info(format!("KV_{name}")).await.map_err(BucketError::Name)?;
         Ok(Self { context: nats.jetstream.clone(), stream, prefix: format!("$KV.{name}.") })
     }

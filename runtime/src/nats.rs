@@ -6,9 +6,12 @@ mod stranded;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use async_nats::jetstream::context::{AccountError, AccountErrorKind};
+use async_nats::jetstream::context::{AccountError, AccountErrorKind, GetStreamError, KeyValueError};
+use async_nats::jetstream::kv::Store;
+use async_nats::jetstream::stream::Stream;
 use async_nats::jetstream::{self, Context, ErrorCode};
 use async_nats::{Client, Event};
+use hookwright_core::nats::installation::Names;
 use serde::Deserialize;
 use tokio::sync::watch;
 use tracing::{error, info, warn};
@@ -35,6 +38,9 @@ pub struct NatsSettings {
     pub client_key_file: Option<PathBuf>,
     /// The prefix of the inbox subjects. Each user has its own, so that no user reads another's replies.
     pub inbox_prefix: String,
+    /// Which of several installations in the account this is. It is not read with the others: see `installation.prefix`.
+    #[serde(skip)]
+    pub names: Names,
 }
 
 /// Why NATS can't be used.
@@ -69,9 +75,27 @@ pub struct Nats {
     pub jetstream: Context,
     /// How often the client has connected. The number changes with each reconnect.
     pub connected: watch::Receiver<u64>,
+    /// The names of what this installation has in NATS.
+    pub names: Names,
 }
 
 impl Nats {
+    /// The stream of this name, which is one of [`names`](hookwright_core::nats::names).
+    ///
+    /// # Errors
+    /// If there is no such stream, or its leader does not answer.
+    pub async fn stream(&self, own: &str) -> Result<Stream, GetStreamError> {
+        self.jetstream.get_stream(&*self.names.stream(own)).await
+    }
+
+    /// The bucket of this name, which is one of [`names`](hookwright_core::nats::names).
+    ///
+    /// # Errors
+    /// If there is no such bucket, or its leader does not answer.
+    pub async fn bucket(&self, own: &str) -> Result<Store, KeyValueError> {
+        self.jetstream.get_key_value(self.names.stream(own)).await
+    }
+
     /// Whether the connection has ended for good; see [`Self::ended`].
     #[must_use]
     pub fn has_ended(&self) -> bool {
@@ -142,7 +166,7 @@ pub async fn connect(settings: &NatsSettings, name: &str) -> Result<Nats, NatsEr
             Ok(client) => {
                 let jetstream = require_server(&client).await?;
                 info!(server = client.server_info().version, "connected to NATS");
-                return Ok(Nats { client, jetstream, connected });
+                return Ok(Nats { client, jetstream, connected, names: settings.names.clone() });
             }
             Err(error) => {
                 warn!(url = settings.url, error = crate::logging::chain(&error), "waiting for NATS");

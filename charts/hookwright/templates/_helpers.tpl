@@ -67,14 +67,33 @@ nats://{{ include "hookwright.name" . }}-nats.{{ .Release.Namespace }}.svc:4222
 {{- end }}
 {{- end }}
 
+{{/* The configuration of the bundled NATS. A prefix moves names, subjects and users. */}}
+{{- define "hookwright.natsConf" -}}
+{{- $conf := .Files.Get "files/nats.conf" -}}
+{{- $prefix := .Values.operator.settings.installation.prefix -}}
+{{- if $prefix -}}
+{{- $conf = $conf | replace "HOOKWRIGHT_" (printf "HOOKWRIGHT_%s_" (upper $prefix)) -}}
+{{- range list "parked" "dead" -}}
+{{- $conf = $conf | replace (printf "hookwright.%s." .) (printf "hookwright.%s.%s." $prefix .) -}}
+{{- end -}}
+{{- range list "operator" "dispatcher" "app" "reader" -}}
+{{- $conf = $conf | replace (printf "user: %s\n" .) (printf "user: %s_%s\n" $prefix .) -}}
+{{- $conf = $conf | replace (printf "_INBOX_%s." .) (printf "_INBOX_%s_%s." $prefix .) -}}
+{{- end -}}
+{{- end -}}
+{{- $conf -}}
+{{- end }}
+
 {{/* The settings of the connection to NATS: dict "root" $ "component" "operator". */}}
 {{- define "hookwright.natsSettings" -}}
 {{- $nats := .root.Values.nats -}}
 {{- $login := get $nats .component -}}
 url: {{ include "hookwright.natsUrl" .root }}
-inboxPrefix: {{ $login.inboxPrefix }}
+{{- $prefix := .root.Values.operator.settings.installation.prefix }}
+{{- $own := ternary (printf "%s_%s" $prefix .component) .component (not (empty $prefix)) }}
+inboxPrefix: {{ $login.inboxPrefix | default (printf "_INBOX_%s" $own) }}
 {{- if $nats.bundled.enabled }}
-user: {{ .component }}
+user: {{ $own }}
 passwordFile: /etc/hookwright/nats/{{ .component }}
 {{- else }}
 {{- $ways := compact (list $login.passwordSecret $login.credentialsSecret $login.nkeySecret) }}

@@ -79,13 +79,6 @@ pub fn parked_at_all(subscription: &SubscriptionUid) -> String {
     format!("hookwright.parked.at.{subscription}.*")
 }
 
-/// The Subscription of a [`parked_at`] subject; `None` for any other subject.
-#[must_use]
-pub fn parse_parked_at(subject: &str) -> Option<SubscriptionUid> {
-    let (uid, _) = subject.strip_prefix("hookwright.parked.at.")?.split_once('.')?;
-    SubscriptionUid::parse(uid).ok()
-}
-
 /// The subject to which the NATS server publishes a delivery when it is due.
 #[must_use]
 pub fn parked_due(subscription: &SubscriptionUid) -> String {

@@ -101,7 +101,7 @@ impl<E: Fn(&SubscriptionUid) -> bool> HealthWriter<E> {
         if writes.is_empty() {
             return again;
         }
-        match self.nats.jetstream.get_key_value(HEALTH_BUCKET).await {
+        match self.nats.bucket(HEALTH_BUCKET).await {
             Ok(bucket) => {
                 let writes = futures::stream::iter(writes);
                 writes.for_each_concurrent(CONCURRENCY, |(cell, counts)| self.put(&bucket, cell, counts)).await;

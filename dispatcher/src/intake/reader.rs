@@ -69,7 +69,7 @@ pub(crate) enum Source {
     /// The events of a Producer.
     Events { producer: Arc<Producer>, intake: Arc<Intake> },
     /// The parked deliveries that are due.
-    Due { stream: &'static str, consumer: &'static str },
+    Due { stream: String, consumer: &'static str },
 }
 
 impl Source {

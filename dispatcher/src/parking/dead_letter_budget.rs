@@ -118,7 +118,7 @@ impl DeadLetterBudget {
     }
 
     async fn look(&self) {
-        match self.nats.jetstream.get_stream(DEAD_LETTER_STREAM).await {
+        match self.nats.stream(DEAD_LETTER_STREAM).await {
             Ok(stream) => {
                 let age = stream.cached_info().config.max_age;
                 self.state().age = if age.is_zero() { Duration::MAX } else { age };

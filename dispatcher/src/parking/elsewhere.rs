@@ -102,7 +102,8 @@ impl Elsewhere {
     /// Adds the counts under these subjects by one replica. Returns the last sequence that it has, or 0 if it has none of
     /// the counts.
     async fn ask_once(&self, bucket: &Bucket, subjects: &[String], counts: &mut Counts) -> Result<u64, LookError> {
-        let (stream, wanted) = (format!("KV_{HEALTH_BUCKET}"), json!({ "multi_last": subjects }));
+        let (stream, wanted) =
+            (format!("KV_{}", self.nats.names.stream(HEALTH_BUCKET)), json!({ "multi_last": subjects }));
         let mut batch = Batch::ask(&self.nats, &stream, &wanted).await.map_err(LookError::Read)?;
         loop {
             match batch.next().await.map_err(LookError::Read)? {

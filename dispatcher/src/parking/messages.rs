@@ -8,6 +8,7 @@ use hookwright_core::delivery::event_headers::{EVENT_HEADERS_HEADER, decode_even
 use hookwright_core::delivery::event_ref::EventRef;
 use hookwright_core::delivery::parked::{ParkedDelivery, schedule_headers};
 use hookwright_core::event::{Message, NO_EVENT};
+use hookwright_core::nats::installation::Names;
 use hookwright_core::nats::names::{PARKED_AT_PREFIX, PARKED_DUE_PREFIX};
 use hookwright_core::record::RecordError;
 use jiff::Timestamp;
@@ -128,13 +129,14 @@ pub(crate) fn parks_before(message: &async_nats::Message) -> u32 {
 
 /// The subject under which a due message waits again. The server says in a header under which it has waited. One that
 /// never waited, such as a test, waits under a subject of its own.
-pub(crate) fn schedule_of(message: &async_nats::Message) -> String {
+pub(crate) fn schedule_of(message: &async_nats::Message, names: &Names) -> String {
     let header = message.headers.as_ref().and_then(|headers| headers.get("Nats-Scheduler"));
     match header {
         Some(schedule) => schedule.as_str().to_owned(),
         None => {
-            let subscription = message.subject.strip_prefix(PARKED_DUE_PREFIX).unwrap_or_default();
-            format!("{PARKED_AT_PREFIX}{subscription}.{:016x}", rand::random::<u64>())
+            let due = names.subject(PARKED_DUE_PREFIX);
+            let subscription = message.subject.strip_prefix(&*due).unwrap_or_default();
+            format!("{}{subscription}.{:016x}", names.subject(PARKED_AT_PREFIX), rand::random::<u64>())
         }
     }
 }

@@ -132,7 +132,7 @@ impl ParkedBudgetGauge {
     pub(crate) async fn run(self) -> Infallible {
         loop {
             let seen = self.used.begin();
-            match self.nats.jetstream.get_stream(PARKED_STREAM).await {
+            match self.nats.stream(PARKED_STREAM).await {
                 Ok(stream) => {
                     let bytes = stream.cached_info().state.bytes;
                     self.used.looked(seen, Some(bytes));

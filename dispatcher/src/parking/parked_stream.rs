@@ -17,12 +17,15 @@ const LOOK_AGAIN: Duration = Duration::from_millis(500);
 pub(crate) async fn wait_for(nats: &Nats, ready: &watch::Sender<NotReady>) {
     let mut last = None;
     loop {
-        let reason = match nats.jetstream.get_stream(PARKED_STREAM).await {
+        let reason = match nats.stream(PARKED_STREAM).await {
             Ok(found) => match unusable(&found.cached_info().config) {
                 Some(reason) => reason,
                 None => return,
             },
-            Err(error) => format!("waiting for stream {PARKED_STREAM}, which the operator creates: {}", chain(&error)),
+            Err(error) => {
+                let stream = nats.names.stream(PARKED_STREAM);
+                format!("waiting for stream {stream}, which the operator creates: {}", chain(&error))
+            }
         };
         if last.as_ref() != Some(&reason) {
             info!("{reason}");
@@ -37,8 +40,8 @@ pub(crate) async fn wait_for(nats: &Nats, ready: &watch::Sender<NotReady>) {
 fn unusable(config: &stream::Config) -> Option<String> {
     if !config.allow_message_schedules || config.retention != stream::RetentionPolicy::WorkQueue {
         return Some(format!(
-            "stream {PARKED_STREAM} is not a work queue with message schedules; delete it, and the operator creates it \
-             anew"
+            "stream {} is not a work queue with message schedules; delete it, and the operator creates it anew",
+            config.name
         ));
     }
     let unlimited = config.max_bytes <= 0
@@ -48,7 +51,8 @@ fn unusable(config: &stream::Config) -> Option<String> {
         && config.max_message_size <= 0;
     (!unlimited).then(|| {
         format!(
-            "stream {PARKED_STREAM} has limits, so it could drop deliveries; waiting for the operator, which removes them"
+            "stream {} has limits, so it could drop deliveries; waiting for the operator, which removes them",
+            config.name
         )
     })
 }

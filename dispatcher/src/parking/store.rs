@@ -95,8 +95,10 @@ impl Store {
         published: &Published,
         at: Timestamp,
     ) -> Result<(), TooLarge> {
-        let subject = parked_at(&parked.subscription, &parked.id);
-        let headers = self.encoded(published.parked(parked, at, &parked_due(&parked.subscription)));
+        let (at_subject, due) = (parked_at(&parked.subscription, &parked.id), parked_due(&parked.subscription));
+        let names = &self.nats.names;
+        let subject = names.subject(&at_subject);
+        let headers = self.encoded(published.parked(parked, at, &names.subject(&due)));
         if !self.fits(&headers, &published.body) {
             return Err(TooLarge);
         }
@@ -106,7 +108,7 @@ impl Store {
 
     /// Parks a due message again until `at`, as it is: it can't be read. `parks` is how often it was parked so.
     pub(crate) async fn park_unread(&self, message: async_nats::Message, at: Timestamp, parks: u32) {
-        let subject = schedule_of(&message);
+        let subject = schedule_of(&message, &self.nats.names);
         let headers = unread_headers(&message, at, parks);
         self.persist(|| self.publish_once(&subject, &headers, &message.payload)).await;
     }
@@ -146,7 +148,8 @@ impl Store {
         body: Bytes,
         full_since: &mut Option<Instant>,
     ) -> Result<(), (Refusal, StoreError)> {
-        let subject = letter.subscription.as_ref().map_or_else(|| dead_event(&letter.producer), dead_delivery);
+        let plain = letter.subscription.as_ref().map_or_else(|| dead_event(&letter.producer), dead_delivery);
+        let subject = self.nats.names.subject(&plain);
         let publish = || self.publish_once(&subject, &headers, &body);
         let waits = |error: &StoreError| match error.refusal() {
             Refusal::Outage => {
@@ -164,7 +167,7 @@ impl Store {
     pub(crate) async fn disable(&self, subscription: &SubscriptionUid, mark: &Disabled) {
         let value = Bytes::from(self.encoded(encode(mark)));
         let put = || async {
-            let bucket = self.nats.jetstream.get_key_value(STATE_BUCKET).await.map_err(StoreError::Bucket)?;
+            let bucket = self.nats.bucket(STATE_BUCKET).await.map_err(StoreError::Bucket)?;
             bucket.put(disabled_key(subscription), value.clone()).await.map_err(StoreError::Put)
         };
         self.persist(put).await;
@@ -183,7 +186,7 @@ impl Store {
         let record = TestRecord { result: Some(result), ..test.test.clone() };
         let (key, value) = (test_key(&test.subscription), Bytes::from(self.encoded(encode(&record))));
         let update = || async {
-            let bucket = self.nats.jetstream.get_key_value(STATE_BUCKET).await.map_err(StoreError::Bucket)?;
+            let bucket = self.nats.bucket(STATE_BUCKET).await.map_err(StoreError::Bucket)?;
             match bucket.update(&key, value.clone(), test.request).await {
                 Err(error) if error.kind() != kv::UpdateErrorKind::WrongLastRevision => Err(StoreError::Answer(error)),
                 _ => Ok(()),

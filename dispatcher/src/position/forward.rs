@@ -46,8 +46,10 @@ pub(crate) async fn bring_forward(
     now: Timestamp,
     since: Timestamp,
 ) -> Result<usize, ForwardError> {
-    let stream = nats.jetstream.get_stream_no_info(PARKED_STREAM).await.map_err(ForwardError::Stream)?;
-    let subjects = stream.info_with_subjects(parked_at_all(uid)).await.map_err(ForwardError::List)?;
+    let stream =
+        nats.jetstream.get_stream_no_info(nats.names.stream(PARKED_STREAM)).await.map_err(ForwardError::Stream)?;
+    let subjects =
+        stream.info_with_subjects(&*nats.names.subject(&parked_at_all(uid))).await.map_err(ForwardError::List)?;
     let subjects: Vec<String> =
         subjects.map_ok(|(subject, _)| subject).try_collect().await.map_err(ForwardError::List)?;
     let mut all = Vec::with_capacity(subjects.len());
@@ -70,8 +72,9 @@ pub(crate) async fn bring_forward(
 
 /// Has the delivery that was parked first come due now, as a probe of the endpoint. Returns whether there is one.
 pub(crate) async fn bring_probe(nats: &Nats, uid: &SubscriptionUid, now: Timestamp) -> Result<bool, ForwardError> {
-    let stream = nats.jetstream.get_stream_no_info(PARKED_STREAM).await.map_err(ForwardError::Stream)?;
-    let first = stream.get_first_raw_message_by_subject(parked_at_all(uid), 0).await;
+    let stream =
+        nats.jetstream.get_stream_no_info(nats.names.stream(PARKED_STREAM)).await.map_err(ForwardError::Stream)?;
+    let first = stream.get_first_raw_message_by_subject(&*nats.names.subject(&parked_at_all(uid)), 0).await;
     let message = match first {
         Ok(message) => message,
         Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => return Ok(false),
@@ -115,7 +118,7 @@ async fn schedule(
     parked.progress.waits = 0;
     parked.progress.deadline = parked.progress.deadline.map(|end| end.checked_add(behind).unwrap_or(Timestamp::MAX));
     let mut headers = message.headers;
-    for (name, value) in parked.headers(at, &parked_due(uid))? {
+    for (name, value) in parked.headers(at, &nats.names.subject(&parked_due(uid)))? {
         headers.insert(name, value.as_str());
     }
     let StreamMessage { subject, payload, sequence, .. } = message;

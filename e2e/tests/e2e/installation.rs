@@ -6,12 +6,12 @@ use anyhow::Context;
 use futures::TryStreamExt;
 use hookwright_core::nats::names::{CONFIG_BUCKET, INSTALLATION_KEY, LEASES_BUCKET, former_key};
 use hookwright_core::sign::hmac::{SigningKey, signature_header};
-use hookwright_e2e::{Answer, ControlPlane, Operator, Options, User, World, wait_for, workspace};
+use hookwright_e2e::{Answer, ControlPlane, Dispatcher, Event, Operator, Options, User, World, wait_for, workspace};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use crate::corners::{each_arrived, publish_until, receipts};
-use crate::shop::{SOON, Shop, beside, metric};
+use crate::shop::{SOON, Shop, TIMEOUT, beside, fixed, merge, metric};
 
 /// The last sequence of each stream but the leases.
 async fn sequences(world: &World) -> BTreeMap<String, u64> {
@@ -245,4 +245,104 @@ async fn installation(world: &World) -> anyhow::Result<Value> {
     let bucket = world.nats.jetstream(User::Operator).await?.get_key_value(CONFIG_BUCKET).await?;
     let record = bucket.get(INSTALLATION_KEY).await?.context("no installation")?;
     Ok(serde_json::from_slice(&record)?)
+}
+
+/// The keys of Subscriptions in a bucket.
+async fn subscriptions(world: &World, bucket: &str) -> usize {
+    let bucket = world.nats.jetstream(User::Operator).await.unwrap().get_key_value(bucket).await.unwrap();
+    let keys: Vec<String> = bucket.keys().await.unwrap().try_collect().await.unwrap();
+    keys.iter().filter(|key| key.starts_with("subscription.")).count()
+}
+
+/// Two clusters have objects of the same names, and share an account: one of them has a prefix, and users whose rights end
+/// at its own names. Each removes at once what belongs to none of its objects.
+#[tokio::test]
+async fn installations_side_by_side_leave_each_other_alone() {
+    let _machine = beside().await;
+    let at_once = json!({ "orphanGrace": "1s" });
+    let world = World::start(Options { operator: at_once.clone(), ..Options::default() }).await.unwrap();
+    let shop = Shop::open(&world, json!({})).await;
+    shop.subscribe("all", &[">"], json!({})).await;
+    shop.publish(&shop.event("a", "1")).await;
+    shop.requests("all", 1).await;
+
+    let (folder, namespace) = (world.folder().join("second"), &shop.namespace);
+    let second = ControlPlane::start(&world.tools, &folder).await.unwrap();
+    let object = json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": namespace } });
+    second.apply_json(&object).await.unwrap();
+    let settings = |user: &str, more: &Value| {
+        let nats = json!({ "user": format!("eu_{user}"), "inboxPrefix": format!("_INBOX_eu_{user}") });
+        let mut settings = json!({ "installation": { "prefix": "eu" }, "nats": nats });
+        merge(&mut settings, more.clone());
+        settings
+    };
+    let (kubeconfig, patch) = (second.operator_kubeconfig().await.unwrap(), settings("operator", &at_once));
+    let operator = Operator::spawn(&folder, &world.nats, &world.sealing, kubeconfig, &patch).unwrap();
+    let patch = settings("dispatcher", &json!({}));
+    let dispatcher = Dispatcher::spawn(&folder, "dispatcher", &world.nats, &world.sealing, &patch).unwrap();
+    operator.wait_ready(SOON).await.unwrap();
+    dispatcher.wait_ready(SOON).await.unwrap();
+    let subject = |kind: &str| format!("{namespace}.eu.{kind}");
+    second
+        .apply_json(&json!({
+            "apiVersion": "hookwright.dev/v1alpha1",
+            "kind": "Producer",
+            "metadata": { "name": "orders", "namespace": namespace },
+            "spec": {
+                "subjects": [subject(">")],
+                "stream": { "name": format!("{namespace}_eu"), "replicas": world.nats.replicas() },
+                "eventType": { "stripPrefix": subject("") },
+            },
+        }))
+        .await
+        .unwrap();
+    second.wait_ready(namespace, "producers", "orders", SOON).await.unwrap();
+    let path = |name: &str| shop.receiver.url(&format!("/eu/{name}"));
+    for (name, kind) in [("all", "a"), ("retried", "b"), ("gone", "c")] {
+        let mut spec = fixed("1s");
+        merge(&mut spec, json!({ "endpoint": { "url": path(name) } }));
+        second.apply_json(&shop.subscription(name, &[kind], spec)).await.unwrap();
+        second.wait_ready(namespace, "subscriptions", name, SOON).await.unwrap();
+    }
+
+    // Deliveries, retries, dead letters, what a 410 disables, counts, and a test delivery.
+    shop.receiver.answer("/eu/retried", Answer::status(500));
+    shop.receiver.answer("/eu/gone", Answer::status(410));
+    for kind in ["a", "b", "c"] {
+        shop.publish(&Event::new(subject(kind), "{}")).await;
+        shop.publish(&shop.event(kind, "{}")).await;
+    }
+    shop.receiver.wait_count("/eu/retried", 2, SOON).await.unwrap();
+    shop.receiver.answer("/eu/retried", Answer::status(200));
+    let delivered = |object: &Value| object["status"]["delivery"]["delivered"] == 1;
+    for name in ["all", "retried"] {
+        second.wait_until(namespace, "subscriptions", name, "one delivered", SOON, delivered).await.unwrap();
+    }
+    let inactive = |object: &Value| object["status"]["health"] == "Inactive";
+    second.wait_until(namespace, "subscriptions", "gone", "Inactive", SOON, inactive).await.unwrap();
+    second
+        .kubectl(&["annotate", "subscriptions.hookwright.dev/all", "-n", namespace, "hookwright.dev/send-test=1"])
+        .await
+        .unwrap();
+    shop.receiver.wait_count("/eu/all", 2, SOON).await.unwrap();
+    shop.requests("all", 4).await;
+    shop.all_acked(SOON).await;
+    assert_eq!((shop.receiver.count("/all"), shop.receiver.count("/eu/all")), (4, 2));
+
+    // All of it is in the streams of the one with the prefix.
+    let streams = sequences(&world).await;
+    let with = |prefix: &str| streams.keys().filter(|name| name.contains(prefix)).count();
+    assert_eq!((with("HOOKWRIGHT_EU_"), with("HOOKWRIGHT_")), (8, 15), "{streams:?}");
+    for name in ["PARKED", "DEAD_LETTERS"] {
+        let last = |prefix: &str| streams[&format!("HOOKWRIGHT_{prefix}{name}")];
+        assert!(last("") == 0 && last("EU_") > 0, "{streams:?}");
+    }
+    assert_eq!(subscriptions(&world, CONFIG_BUCKET).await, 1);
+    assert_eq!(subscriptions(&world, "HOOKWRIGHT_EU_CONFIG").await, 3);
+
+    // What the one has goes, and the other goes on.
+    second.kubectl(&["delete", "producers.hookwright.dev", "--all", "-n", namespace, TIMEOUT]).await.unwrap();
+    shop.publish(&shop.event("a", "5")).await;
+    shop.requests("all", 5).await;
+    assert_eq!(subscriptions(&world, CONFIG_BUCKET).await, 1);
 }

@@ -10,7 +10,7 @@
 use std::collections::HashSet;
 
 use async_nats::jetstream::message::StreamMessage;
-use hookwright_core::nats::names::{PARKED_AT_SUBJECTS, PARKED_STREAM, parse_parked_at};
+use hookwright_core::nats::names::{PARKED_AT_SUBJECTS, PARKED_STREAM};
 use hookwright_runtime::logging;
 use jiff::{SignedDuration, Timestamp};
 use tracing::{debug, warn};
@@ -47,10 +47,12 @@ impl Periodic for Overdue {
 
 /// Looks at some schedules. Returns how to go on, or none if the round is over.
 async fn look(ctx: &Context, round: Option<Round>) -> JsResult<Option<Round>> {
+    let names = ctx.js.names()?;
+    let (parked, subjects) = (names.stream(PARKED_STREAM), names.subject(PARKED_AT_SUBJECTS));
     let mut round = match round {
         Some(round) => round,
         None => {
-            let Some(stream) = ctx.js.stream(PARKED_STREAM).await? else { return Ok(None) };
+            let Some(stream) = ctx.js.stream(&parked).await? else { return Ok(None) };
             Round { from: stream.state.first_sequence, until: stream.state.last_sequence }
         }
     };
@@ -59,11 +61,11 @@ async fn look(ctx: &Context, round: Option<Round>) -> JsResult<Option<Round>> {
         ctx.subscriptions.store.state().iter().map(|object| ctx.identities.of(&**object)).collect();
     let mut bytes = 0;
     for _ in 0..LOOK {
-        let next = ctx.js.next_message(PARKED_STREAM, round.from, PARKED_AT_SUBJECTS).await?;
+        let next = ctx.js.next_message(&parked, round.from, &subjects).await?;
         let Some(raw) = next.filter(|raw| raw.sequence <= round.until) else { return Ok(None) };
         round.from = raw.sequence + 1;
         bytes += raw.payload.len();
-        if let Some(uid) = parse_parked_at(&raw.subject).filter(|uid| !living.contains(uid.as_str())) {
+        if let Some(uid) = names.parse_parked_at(&raw.subject).filter(|uid| !living.contains(uid.as_str())) {
             ctx.orphans.note(uid);
         }
         match StreamMessage::try_from(raw) {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use async_nats::jetstream::consumer::{self, AckPolicy, DeliverPolicy};
 use async_nats::jetstream::stream::{Config, ConsumerLimits, DiscardPolicy, RetentionPolicy, StorageType};
+use hookwright_core::nats::installation::Names;
 use hookwright_core::nats::names;
 use hookwright_core::record::lease;
 
@@ -20,7 +21,7 @@ const MAX_WAITING: i64 = 512;
 const DUPLICATE_WINDOW: Duration = Duration::from_secs(120);
 
 /// Returns the streams, those of the buckets included. The leases come first: without them nothing is delivered.
-pub(crate) fn streams(settings: SystemStreams) -> Vec<Config> {
+pub(crate) fn streams(settings: SystemStreams, installation: &Names) -> Vec<Config> {
     let storage = match settings.storage {
         Storage::File => StorageType::File,
         Storage::Memory => StorageType::Memory,
@@ -33,8 +34,8 @@ pub(crate) fn streams(settings: SystemStreams) -> Vec<Config> {
         ..Config::default()
     };
     let bucket = |name: &str| Config {
-        name: format!("KV_{name}"),
-        subjects: vec![format!("$KV.{name}.>")],
+        name: format!("KV_{}", installation.stream(name)),
+        subjects: vec![format!("$KV.{}.>", installation.stream(name))],
         max_messages_per_subject: 1,
         allow_rollup: true,
         deny_delete: true,
@@ -52,8 +53,8 @@ pub(crate) fn streams(settings: SystemStreams) -> Vec<Config> {
         ..bucket(names::LEASES_BUCKET)
     };
     let parked = Config {
-        name: names::PARKED_STREAM.into(),
-        subjects: vec![names::PARKED_SUBJECTS.into()],
+        name: installation.stream(names::PARKED_STREAM).into_owned(),
+        subjects: vec![installation.subject(names::PARKED_SUBJECTS).into_owned()],
         retention: RetentionPolicy::WorkQueue,
         discard: DiscardPolicy::Old,
         allow_message_schedules: true,
@@ -61,8 +62,8 @@ pub(crate) fn streams(settings: SystemStreams) -> Vec<Config> {
     };
     let max_age = settings.dead_letters.max_age;
     let dead = Config {
-        name: names::DEAD_LETTER_STREAM.into(),
-        subjects: vec![names::DEAD_LETTER_SUBJECTS.into()],
+        name: installation.stream(names::DEAD_LETTER_STREAM).into_owned(),
+        subjects: vec![installation.subject(names::DEAD_LETTER_SUBJECTS).into_owned()],
         discard: DiscardPolicy::Old,
         max_messages_per_subject: settings.dead_letters.per_subscription.get().into(),
         max_age,
@@ -80,9 +81,9 @@ pub(crate) fn streams(settings: SystemStreams) -> Vec<Config> {
 }
 
 /// Returns the consumer of due deliveries.
-pub(crate) fn due() -> consumer::Config {
+pub(crate) fn due(installation: &Names) -> consumer::Config {
     consumer::Config {
-        filter_subject: names::PARKED_DUE_SUBJECTS.into(),
+        filter_subject: installation.subject(names::PARKED_DUE_SUBJECTS).into_owned(),
         ..shared_consumer(names::DUE_CONSUMER.into(), DeliverPolicy::All)
     }
 }
@@ -122,7 +123,7 @@ mod tests {
     #[test]
     fn what_must_not_be_lost_is_always_in_files_and_the_leases_never() {
         for (setting, rest) in [(Storage::File, StorageType::File), (Storage::Memory, StorageType::Memory)] {
-            for config in streams(SystemStreams { storage: setting, ..SystemStreams::default() }) {
+            for config in streams(SystemStreams { storage: setting, ..SystemStreams::default() }, &Names::default()) {
                 let want = match config.name.strip_prefix("KV_") {
                     Some(names::CONFIG_BUCKET | names::POSITIONS_BUCKET | names::CURSORS_BUCKET) => StorageType::File,
                     Some(names::LEASES_BUCKET) => StorageType::Memory,

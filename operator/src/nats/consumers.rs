@@ -80,10 +80,11 @@ pub(crate) async fn set_right(
 mod tests {
     use super::*;
     use crate::nats::configs;
+    use hookwright_core::nats::installation::Names;
 
     #[test]
     fn a_limit_of_the_server_is_no_drift() {
-        let wanted = configs::due();
+        let wanted = configs::due(&Names::default());
         let mut live = consumer::Config { max_ack_pending: 781, ..wanted.clone() };
         assert!(drift::consumer(&as_limited(&wanted, &live), &live).is_some(), "somebody's edit");
         live.metadata.insert(LIMITED.to_owned(), "781".to_owned());

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use async_nats::jetstream::consumer::{self, DeliverPolicy};
 use async_nats::jetstream::stream;
-use hookwright_core::nats::names::{CONFIG_BUCKET, CURSORS_BUCKET, POSITIONS_BUCKET};
+use hookwright_core::nats::names::{CONFIG_BUCKET, CURSORS_BUCKET, POSITIONS_BUCKET, STREAM_PREFIX};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -44,7 +44,8 @@ pub(crate) fn stream(wanted: &stream::Config, live: &stream::Config) -> Option<s
 /// Whether the stream is always in files. In memory, config and positions would be gone after a restart of NATS, while
 /// dispatchers serve.
 fn is_kept(stream: &str) -> bool {
-    stream.strip_prefix("KV_").is_some_and(|name| [CONFIG_BUCKET, POSITIONS_BUCKET, CURSORS_BUCKET].contains(&name))
+    let is = |own: &str| stream.ends_with(own.trim_start_matches(STREAM_PREFIX));
+    stream.starts_with("KV_") && [CONFIG_BUCKET, POSITIONS_BUCKET, CURSORS_BUCKET].into_iter().any(is)
 }
 
 /// Returns the same configuration with one value for each meaning. NATS has two values for "no limit", 0 and -1.
@@ -136,6 +137,7 @@ mod tests {
     use async_nats::jetstream::stream::{
         Config, ConsumerLimits, DiscardPolicy, Republish, RetentionPolicy, Source, StorageType, SubjectTransform,
     };
+    use hookwright_core::nats::installation::Names;
     use std::time::Duration;
 
     /// An edit that has to be put right.
@@ -174,7 +176,7 @@ mod tests {
             }),
             ("allow_msg_counter", |c| c.allow_message_counter = true),
         ];
-        for wanted in configs::streams(SystemStreams::default()) {
+        for wanted in configs::streams(SystemStreams::default(), &Names::default()) {
             for (field, edit) in &edits {
                 let mut live = wanted.clone();
                 edit(&mut live);
@@ -187,7 +189,7 @@ mod tests {
 
     #[test]
     fn purges_may_be_denied_where_nothing_rolls_up() {
-        for wanted in configs::streams(SystemStreams::default()) {
+        for wanted in configs::streams(SystemStreams::default(), &Names::default()) {
             let live = Config { deny_purge: true, ..wanted.clone() };
             let is_dead_letters = wanted.name == hookwright_core::nats::names::DEAD_LETTER_STREAM;
             assert_eq!(stream(&wanted, &live).is_none(), is_dead_letters, "{}", wanted.name);
@@ -210,7 +212,7 @@ mod tests {
             ("allow_msg_ttl", |c| c.allow_message_ttl = true),
             ("sources", |c| c.sources = Some(vec![])),
         ];
-        for wanted in configs::streams(SystemStreams::default()) {
+        for wanted in configs::streams(SystemStreams::default(), &Names::default()) {
             for (field, edit) in &edits {
                 let mut live = wanted.clone();
                 edit(&mut live);
@@ -239,7 +241,7 @@ mod tests {
                 (c.priority_policy, c.priority_groups) = (PriorityPolicy::Overflow, vec!["a".into()]);
             }),
         ];
-        let wanted = configs::due();
+        let wanted = configs::due(&Names::default());
         for (field, edit) in edits {
             let mut live = wanted.clone();
             edit(&mut live);
@@ -261,13 +263,14 @@ mod tests {
 
     #[test]
     fn the_same_consumer_in_other_words() {
-        let wanted = consumer::Config { filter_subjects: vec!["a".into(), "b".into()], ..configs::due() };
+        let wanted =
+            consumer::Config { filter_subjects: vec!["a".into(), "b".into()], ..configs::due(&Names::default()) };
         let wanted = consumer::Config { filter_subject: String::new(), ..wanted };
         let mut live = consumer::Config { filter_subjects: vec!["b".into(), "a".into()], ..wanted.clone() };
         live.metadata.insert("_nats.ver".into(), "2.15.2".into());
         live.pause_until = Some(async_nats::datetime::DateTime::UNIX_EPOCH);
         assert_eq!(consumer(&wanted, &live), None);
-        let (one, list) = (configs::due(), |c: consumer::Config| consumer::Config {
+        let (one, list) = (configs::due(&Names::default()), |c: consumer::Config| consumer::Config {
             filter_subjects: vec![c.filter_subject],
             filter_subject: String::new(),
             ..c
@@ -277,7 +280,7 @@ mod tests {
 
     #[test]
     fn a_floor_is_trusted_only_of_our_own_kind_of_consumer() {
-        let own = configs::due();
+        let own = configs::due(&Names::default());
         assert!(has_own_floor(&own));
         let from = DeliverPolicy::ByStartSequence { start_sequence: 7 };
         assert!(has_own_floor(&consumer::Config { deliver_policy: from, ..own.clone() }));

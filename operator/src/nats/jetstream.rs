@@ -10,6 +10,7 @@ use async_nats::jetstream::stream::RawMessage;
 use async_nats::jetstream::{ErrorCode, consumer, stream};
 use bytes::Bytes;
 use futures::TryStreamExt as _;
+use hookwright_core::nats::installation::Names;
 use hookwright_core::record::RecordError;
 use hookwright_runtime::nats::Nats;
 use hookwright_runtime::publish::publish_at;
@@ -85,6 +86,11 @@ impl JetStream {
         if nats.client.connection_state() == State::Connected { Ok(nats) } else { Err(JsError::Disconnected) }
     }
 
+    /// Returns the names of what this installation has in NATS. They are known from the first connection on.
+    pub(crate) fn names(&self) -> JsResult<&Names> {
+        self.0.get().map(|nats| &nats.names).ok_or(JsError::Disconnected)
+    }
+
     /// Returns the number of connections so far. If it differs from an earlier value, NATS was away in between.
     pub(crate) fn epoch(&self) -> u64 {
         self.0.get().map_or(0, |nats| *nats.connected.borrow())
@@ -104,8 +110,10 @@ impl JetStream {
         }
     }
 
-    /// Publishes a message and waits until it is stored. Returns its sequence.
+    /// Publishes a message under a subject of a bucket, or of Hookwright's own, and waits until it is stored. Returns its
+    /// sequence.
     pub(crate) async fn publish(&self, subject: String, headers: HeaderMap, body: Bytes) -> JsResult<u64> {
+        let subject = self.names()?.subject(&subject).into_owned();
         let stored = |source| JsError::NotStored { what: subject.clone(), source };
         let jetstream = &self.nats()?.jetstream;
         let ack = jetstream.publish_with_headers(subject.clone(), headers, body).await.map_err(stored)?;
@@ -174,7 +182,7 @@ impl JetStream {
         }
     }
 
-    /// Returns how many subjects of a stream's messages match `filter`.
+    /// Returns how many subjects of the messages of one of Hookwright's streams match `filter`.
     pub(crate) async fn count_subjects(&self, stream: &str, filter: &str) -> JsResult<u64> {
         #[derive(serde::Deserialize)]
         struct Page {
@@ -182,11 +190,12 @@ impl JetStream {
             total: u64,
         }
         // Only the total is wanted, so this asks for the page after the last one.
+        let (stream, filter) = (self.names()?.stream(stream), self.names()?.subject(filter));
         let request = json!({ "subjects_filter": filter, "offset": i32::MAX });
         Ok(self.ask::<Page>(format!("STREAM.INFO.{stream}"), &request).await?.total)
     }
 
-    /// Returns how many messages a stream has on one subject.
+    /// Returns how many messages one of Hookwright's streams has on one subject.
     pub(crate) async fn count_messages(&self, stream: &str, subject: &str) -> JsResult<u64> {
         #[derive(serde::Deserialize)]
         struct Answer {
@@ -197,9 +206,10 @@ impl JetStream {
             #[serde(default)]
             subjects: Option<std::collections::HashMap<String, u64>>,
         }
+        let (stream, subject) = (self.names()?.stream(stream), self.names()?.subject(subject));
         let request = json!({ "subjects_filter": subject });
         let answer: Answer = self.ask(format!("STREAM.INFO.{stream}"), &request).await?;
-        Ok(answer.state.subjects.and_then(|subjects| subjects.get(subject).copied()).unwrap_or(0))
+        Ok(answer.state.subjects.and_then(|subjects| subjects.get(&*subject).copied()).unwrap_or(0))
     }
 
     /// Returns the first message from this sequence on whose subject matches `filter`, decoded from JSON.

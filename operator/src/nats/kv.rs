@@ -56,15 +56,16 @@ fn removal() -> async_nats::HeaderMap {
     header_map([("KV-Operation", "DEL".to_owned()), ("Nats-TTL", MARK_TTL.to_owned())])
 }
 
-fn subject(bucket: &str, key: &str) -> String {
-    format!("$KV.{bucket}.{key}")
-}
-
 impl JetStream {
+    /// Returns the subject of a key in one of Hookwright's buckets.
+    fn key(&self, bucket: &str, key: &str) -> JsResult<String> {
+        Ok(format!("$KV.{}.{key}", self.names()?.stream(bucket)))
+    }
+
     /// Returns the newest message of a key, or of all keys that match a filter such as `>`.
     pub(crate) async fn newest(&self, bucket: &str, key: &str) -> JsResult<Newest> {
-        let what = format!("STREAM.MSG.GET.KV_{bucket}");
-        let request = json!({ "last_by_subj": subject(bucket, key) });
+        let what = format!("STREAM.MSG.GET.KV_{}", self.names()?.stream(bucket));
+        let request = json!({ "last_by_subj": self.key(bucket, key)? });
         let Some(Stored { message }) = found(self.ask(what.clone(), &request).await, ErrorCode::NO_MESSAGE_FOUND)?
         else {
             return Ok(Newest::default());
@@ -85,23 +86,23 @@ impl JetStream {
 
     /// Writes a value and returns its revision.
     pub(crate) async fn put(&self, bucket: &str, key: &str, value: Vec<u8>) -> JsResult<u64> {
-        self.publish(subject(bucket, key), async_nats::HeaderMap::new(), value.into()).await
+        self.publish(self.key(bucket, key)?, async_nats::HeaderMap::new(), value.into()).await
     }
 
     /// Writes a value if the key is still at this revision, which is 0 for a key without a message. Returns the new
     /// revision, or none if the key was at another revision.
     pub(crate) async fn put_at(&self, bucket: &str, key: &str, value: Vec<u8>, revision: u64) -> JsResult<Option<u64>> {
-        self.publish_at(subject(bucket, key), async_nats::HeaderMap::new(), value.into(), revision).await
+        self.publish_at(self.key(bucket, key)?, async_nats::HeaderMap::new(), value.into(), revision).await
     }
 
     /// Removes a key. Mirrors see the removal.
     pub(crate) async fn remove(&self, bucket: &str, key: &str) -> JsResult<()> {
-        self.publish(subject(bucket, key), removal(), Bytes::new()).await.map(drop)
+        self.publish(self.key(bucket, key)?, removal(), Bytes::new()).await.map(drop)
     }
 
     /// Removes a key if it is still at this revision. Returns whether it was.
     pub(crate) async fn remove_at(&self, bucket: &str, key: &str, revision: u64) -> JsResult<bool> {
-        Ok(self.publish_at(subject(bucket, key), removal(), Bytes::new(), revision).await?.is_some())
+        Ok(self.publish_at(self.key(bucket, key)?, removal(), Bytes::new(), revision).await?.is_some())
     }
 
     /// Removes each key that matches `filter`, where `*` is one token.
@@ -116,8 +117,9 @@ impl JetStream {
 
     /// Returns the keys that match `filter`, those whose removal is still marked included.
     pub(crate) async fn keys(&self, bucket: &str, filter: &str) -> JsResult<Vec<String>> {
-        let prefix = subject(bucket, "");
-        let subjects = self.subjects(&format!("KV_{bucket}"), &format!("{prefix}{filter}")).await?;
+        let prefix = self.key(bucket, "")?;
+        let stream = format!("KV_{}", self.names()?.stream(bucket));
+        let subjects = self.subjects(&stream, &format!("{prefix}{filter}")).await?;
         Ok(subjects.iter().filter_map(|subject| subject.strip_prefix(&prefix)).map(str::to_owned).collect())
     }
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use async_nats::jetstream::ErrorCode;
 use async_nats::jetstream::stream::Config;
+use hookwright_core::nats::installation::Names;
 use hookwright_core::nats::names;
 use hookwright_runtime::logging;
 use tokio::sync::watch;
@@ -85,12 +86,13 @@ pub(crate) async fn keep(
 
 /// Sets everything right, and returns the first error.
 async fn ensure(js: &JetStream, settings: SystemStreams) -> Result<(), SystemError> {
+    let failed = |source| SystemError::Stream { stream: names::PARKED_STREAM.to_owned(), source };
+    let installation = js.names().map_err(failed)?;
     let mut first = Ok(());
-    for config in configs::streams(settings) {
+    for config in configs::streams(settings, installation) {
         first = first.and(ensure_stream(js, &config).await);
     }
-    let stream = names::PARKED_STREAM.to_owned();
-    first.and(ensure_due(js).await.map_err(|source| SystemError::Stream { stream, source }))
+    first.and(ensure_due(js, installation).await.map_err(failed))
 }
 
 async fn ensure_stream(js: &JetStream, wanted: &Config) -> Result<(), SystemError> {
@@ -135,8 +137,10 @@ fn check(wanted: &Config, live: &Config) -> Result<(), SystemError> {
 }
 
 /// The deliveries are in the stream, so nothing is lost with a consumer that is created again.
-async fn ensure_due(js: &JetStream) -> JsResult<()> {
-    let (stream, name, wanted) = (names::PARKED_STREAM, names::DUE_CONSUMER, configs::due());
+async fn ensure_due(js: &JetStream, installation: &Names) -> JsResult<()> {
+    let (parked, name) = (installation.stream(names::PARKED_STREAM), names::DUE_CONSUMER);
+    let stream = &*parked;
+    let wanted = configs::due(installation);
     if let Some(live) = js.consumer(stream, name).await? {
         if consumers::set_right(js, stream, &wanted, &live.config).await? == Kept::Right {
             return Ok(());
@@ -154,7 +158,8 @@ mod tests {
 
     #[test]
     fn what_a_server_drops_is_told() {
-        let parked = configs::streams(SystemStreams::default()).into_iter().find(|c| c.name == names::PARKED_STREAM);
+        let streams = configs::streams(SystemStreams::default(), &Names::default());
+        let parked = streams.into_iter().find(|config| config.name == names::PARKED_STREAM);
         let parked = parked.unwrap();
         assert!(check(&parked, &parked).is_ok());
         let old = Config { allow_message_schedules: false, ..parked.clone() };

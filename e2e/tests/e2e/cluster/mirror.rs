@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use async_nats::jetstream::kv;
 use async_nats::jetstream::stream::StorageType;
 use futures::future::{join_all, try_join_all};
+use hookwright_core::nats::installation::Names;
 use hookwright_core::nats::names::CONFIG_BUCKET;
 use hookwright_e2e::{Nats, NatsOptions, NatsServer, Scratch, Tools, User, by_length, report};
 use hookwright_runtime::mirror::{Change, Mirror};
@@ -119,6 +120,7 @@ async fn connect(nats: &Nats) -> runtime::Nats {
         client_key_file: None,
         ca_file: None,
         inbox_prefix: user.inbox_prefix().to_owned(),
+        names: Names::default(),
     };
     runtime::connect(&settings, "mirror").await.unwrap()
 }
