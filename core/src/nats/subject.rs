@@ -1,4 +1,4 @@
-//! NATS subjects with wildcards: which contain each other, and which overlap. `*` stands for one token, `>` at the end
+//! NATS subjects with wildcards: which contain each other, and what two have in common. `*` stands for one token, `>` at the end
 //! for one or more.
 
 /// Whether `pattern` matches every subject that `subject` matches.
@@ -20,16 +20,33 @@ pub fn is_within(subject: &str, pattern: &str) -> bool {
 /// Whether there is a subject that both match.
 #[must_use]
 pub fn overlap(one: &str, other: &str) -> bool {
+    intersection(one, other).is_some()
+}
+
+/// Returns the pattern of the subjects that both match, or none if there is no such subject.
+#[must_use]
+pub fn intersection(one: &str, other: &str) -> Option<String> {
     let (mut one, mut other) = (one.split('.'), other.split('.'));
+    let mut both = Vec::new();
     loop {
         match (one.next(), other.next()) {
-            (None, None) => return true,
-            (None, Some(_)) | (Some(_), None) => return false,
-            (Some(">"), Some(_)) | (Some(_), Some(">")) => return true,
-            (Some(a), Some(b)) if a == b || a == "*" || b == "*" => {}
-            _ => return false,
+            (None, None) => break,
+            (Some(">"), Some(token)) => {
+                both.push(token);
+                both.extend(other.by_ref());
+                break;
+            }
+            (Some(token), Some(">")) => {
+                both.push(token);
+                both.extend(one.by_ref());
+                break;
+            }
+            (Some("*"), Some(token)) | (Some(token), Some("*")) => both.push(token),
+            (Some(token), Some(same)) if token == same => both.push(token),
+            _ => return None,
         }
     }
+    Some(both.join("."))
 }
 
 #[cfg(test)]
@@ -81,6 +98,22 @@ mod tests {
         }
     }
 
+    #[test]
+    fn intersections() {
+        for (one, other, want) in [
+            ("a.>", "a.b", "a.b"),
+            ("a.>", "*.b.>", "a.b.>"),
+            (">", "a.*", "a.*"),
+            ("a.*.c", "*.b.*", "a.b.c"),
+            ("a.>", ">", "a.>"),
+        ] {
+            assert_eq!(
+                [intersection(one, other), intersection(other, one)],
+                [Some(want.to_owned()), Some(want.to_owned())]
+            );
+        }
+    }
+
     fn pattern() -> impl Strategy<Value = String> {
         let token = prop_oneof![Just("a"), Just("b"), Just("*")];
         (proptest::collection::vec(token, 1..4), any::<bool>())
@@ -97,9 +130,8 @@ mod tests {
             if is_within(&p, &q) && is_within(&subject, &p) {
                 prop_assert!(is_within(&subject, &q));
             }
-            if is_within(&subject, &p) && is_within(&subject, &q) {
-                prop_assert!(overlap(&p, &q));
-            }
+            let in_both = is_within(&subject, &p) && is_within(&subject, &q);
+            prop_assert_eq!(intersection(&p, &q).is_some_and(|both| is_within(&subject, &both)), in_both);
             if is_within(&p, &q) {
                 prop_assert!(overlap(&p, &q));
             }

@@ -49,9 +49,9 @@ pub(crate) async fn apply(
     let stream = if plan.is_existing() {
         existing(plan, stream, &origins)
     } else {
-        ensure_stream(plan, stream, &origins, producer, ctx).await?
+        ensure_stream(plan, stream, &origins, producer, ctx).await?.map(|stream| (stream, None))
     };
-    let stream = match stream {
+    let (stream, unsure) = match stream {
         Ok(stream) => stream,
         Err(refusal) => return Ok(Applied::Refused(refusal)),
     };
@@ -74,18 +74,17 @@ pub(crate) async fn apply(
         return Ok(Applied::Refused(refusal));
     }
     let live = LiveProducer { stream: wanted.stream, consumer: wanted.consumer, filter: plan.filter(), revision };
-    let unsure = plan.unsure(&stream.config, &origins);
     Ok(Applied::Live { live, stream: Box::new(stream), fresh: replaced || old.is_none(), waits, unsure })
 }
 
-/// Returns the existing stream, if it can be read as it is.
-fn existing(plan: &Plan, live: Option<Info>, origins: &Origins) -> Result<Info, Refusal> {
+/// Returns the existing stream, if it can be read as it is, and why it can't be known what it stores, if it can't.
+fn existing(plan: &Plan, live: Option<Info>, origins: &Origins) -> Result<(Info, Option<Refusal>), Refusal> {
     let Some(live) = live else {
         let message = format!("Stream {:?} doesn't exist, and policy Existing creates none.", plan.producer.stream);
         return Err(Refusal::new(Reason::StreamNotFound, message));
     };
-    plan.readable(&live.config, origins)?;
-    plan.usable(&live.config, origins).map(|()| live)
+    let unsure = plan.readable(&live.config, origins)?;
+    plan.usable(&live.config, origins).map(|()| (live, unsure))
 }
 
 async fn ensure_stream(

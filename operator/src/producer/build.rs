@@ -5,7 +5,6 @@ use std::time::Duration;
 use async_nats::jetstream::consumer::{self, DeliverPolicy};
 use async_nats::jetstream::stream::{Config, ConsumerLimits, DiscardPolicy, RetentionPolicy, StorageType};
 use hookwright_core::nats::names;
-use hookwright_core::nats::subject::is_within;
 use hookwright_core::record::{Checkpoint, ProducerRecord, StreamRef, VERSION};
 use hookwright_crds::{DeletionPolicy, Discard, Reason, Storage, StreamPolicy};
 use jiff::Timestamp;
@@ -123,8 +122,9 @@ impl Plan {
         Ok(())
     }
 
-    /// Checks whether a stream with policy Existing can be read as it is.
-    pub(crate) fn readable(&self, live: &Config, origins: &Origins) -> Result<(), Refusal> {
+    /// Checks whether a stream with policy Existing can be read as it is. Returns why it can't be known whether it stores
+    /// one of the subjects, if it can't.
+    pub(crate) fn readable(&self, live: &Config, origins: &Origins) -> Result<Option<Refusal>, Refusal> {
         let name = &self.producer.stream;
         if live.metadata.contains_key(names::STREAM_OWNER) {
             let message = format!(
@@ -152,49 +152,49 @@ impl Plan {
             );
             return Err(Refusal::new(Reason::StreamConsumerLimits, message));
         }
-        let stored = stored::stored(live, origins);
+        self.stored(live, origins)
+    }
+
+    /// Checks whether the stream stores the subjects. Returns why that can't be known of one, if it can't.
+    fn stored(&self, live: &Config, origins: &Origins) -> Result<Option<Refusal>, Refusal> {
+        let (name, stored) = (&self.producer.stream, stored::stored(live, origins));
+        let mut unsure = None;
         for subject in &self.producer.subjects {
-            if !stored.iter().any(|stored| is_within(subject, &stored.pattern)) {
-                let known: Vec<&str> = stored.iter().map(|stored| &*stored.pattern).collect();
+            let having: Vec<_> = stored.iter().filter(|stored| stored.may_have(subject)).collect();
+            if having.is_empty() {
+                let known: Vec<_> = stored.iter().map(ToString::to_string).collect();
                 let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
                 let message = format!(
                     "Subject {subject:?} is not within one that stream {name:?} stores, after its transforms: {known:.256}."
                 );
                 return Err(Refusal::new(Reason::SubjectNotInStream, message));
             }
+            let unknown = having.iter().map(|stored| stored.unknown.as_ref()).collect::<Option<Vec<_>>>();
+            unsure = unsure.or(unknown.map(|unknown| self.unsure(subject, unknown[0])));
         }
-        Ok(())
+        Ok(unsure)
     }
 
-    /// Returns why it can't be known whether a stream with policy Existing stores one of the subjects, if it can't.
-    pub(crate) fn unsure(&self, live: &Config, origins: &Origins) -> Option<Refusal> {
+    fn unsure(&self, subject: &str, unknown: &Unknown) -> Refusal {
         let name = &self.producer.stream;
-        let stored = stored::stored(live, origins);
-        self.producer.subjects.iter().filter(|_| self.is_existing()).find_map(|subject| {
-            let mut having = stored.iter().filter(|stored| is_within(subject, &stored.pattern));
-            let unknown = having.clone().find_map(|stored| stored.unknown.as_ref())?;
-            if having.any(|stored| stored.unknown.is_none()) {
-                return None;
-            }
-            Some(match unknown {
-                Unknown::Missing(source) => Refusal::new(
-                    Reason::SourceNotFound,
-                    format!(
-                        "Stream {name:?} is filled from {source:?}, which doesn't exist, so it may get no event of subject \
-                         {subject:?}. Create that stream, or read another one."
-                    ),
+        match unknown {
+            Unknown::Missing(source) => Refusal::new(
+                Reason::SourceNotFound,
+                format!(
+                    "Stream {name:?} is filled from {source:?}, which doesn't exist, so it may get no event of subject \
+                     {subject:?}. Create that stream, or read another one."
                 ),
-                Unknown::Elsewhere(source) => Refusal::new(
-                    Reason::SourceElsewhere,
-                    format!(
-                        "Stream {name:?} is filled from {source:?}, in another account or domain or by way of many \
-                         streams, so it can't be known whether it stores subject {subject:?}. If no events come, compare \
-                         with what it stores (nats stream subjects {name}). This ends once that source has a \
-                         filter_subject or subject_transforms."
-                    ),
+            ),
+            Unknown::Elsewhere(source) => Refusal::new(
+                Reason::SourceElsewhere,
+                format!(
+                    "Stream {name:?} is filled from {source:?}, in another account or domain or by way of many streams, \
+                     so it can't be known whether it stores subject {subject:?}. If no events come, compare with what it \
+                     stores (nats stream subjects {name}). This ends once that source has a filter_subject or \
+                     subject_transforms."
                 ),
-            })
-        })
+            ),
+        }
     }
 
     /// Returns the subjects that the shared consumer is restricted to. An empty list means all subjects of the stream.
@@ -281,7 +281,7 @@ mod tests {
         let config = || Config { name: "shop_all".into(), subjects: vec!["shop.>".into()], ..Config::default() };
         let reason = |live: Config| {
             let (plan, origins) = (existing(), Origins::new());
-            let usable = plan.readable(&live, &origins).and_then(|()| plan.usable(&live, &origins));
+            let usable = plan.readable(&live, &origins).and_then(|_| plan.usable(&live, &origins));
             usable.map_err(|refusal| refusal.reason)
         };
         assert_eq!(reason(config()), Ok(()));
@@ -300,6 +300,17 @@ mod tests {
         let refusal = existing().readable(&transformed, &Origins::new()).unwrap_err();
         assert_eq!(refusal.reason, Reason::SubjectNotInStream);
         assert!(refusal.message.contains("v2.shop.>"), "{}", refusal.message);
+        let parts = |subject: &str| {
+            let stream = json!({ "policy": "Existing", "name": "shop_all" });
+            let transform = SubjectTransform { source: "in.*".into(), destination: "shop.b.{{partition(3,1)}}".into() };
+            let live = Config { subjects: vec!["in.*".into()], subject_transform: Some(transform), ..config() };
+            plan(&json!({ "subjects": [subject], "stream": stream })).readable(&live, &Origins::new())
+        };
+        assert_eq!([parts("shop.b.2"), parts("shop.b.*")], [Ok(None), Ok(None)]);
+        for subject in ["shop.b.3", "shop.b.02"] {
+            let refusal = parts(subject).unwrap_err();
+            assert!(refusal.message.contains("shop.b.* (token 3 is a number below 3)"), "{}", refusal.message);
+        }
         assert_eq!(reason(Config { sealed: true, ..config() }), Err(Reason::StreamSealed));
         let limits = |seconds| {
             let inactive_threshold = Duration::from_secs(seconds);
@@ -332,16 +343,15 @@ mod tests {
             (with(vec![source("far", "")], &[]), Some(Reason::SourceElsewhere)),
             (with(vec![source("far", "")], &["shop.a.>"]), Some(Reason::SourceElsewhere)),
             (with(vec![source("gone", "")], &["shop.b"]), Some(Reason::SourceNotFound)),
+            (with(vec![source("gone", "shop.a.>")], &["shop.b"]), Some(Reason::SourceNotFound)),
             (with(vec![source("far", "")], &["shop.>"]), None),
             (with(vec![source("far", "shop.>")], &[]), None),
             (with(vec![source("far", "other.>")], &["shop.>"]), None),
         ] {
             let plan = existing();
-            assert_eq!(plan.readable(&live, &origins), Ok(()), "{live:?}");
-            assert_eq!(plan.unsure(&live, &origins).map(|unsure| unsure.reason), want, "{live:?}");
+            let unsure = plan.readable(&live, &origins).unwrap();
+            assert_eq!(unsure.map(|unsure| unsure.reason), want, "{live:?}");
         }
-        let managed = plan(&json!({ "subjects": ["shop.a"] }));
-        assert_eq!(managed.unsure(&with(vec![source("far", "")], &["shop.a"]), &origins), None);
     }
 
     #[test]

@@ -1,10 +1,15 @@
 //! Which subjects a stream stores. A stream need not store what it listens to: its transform gives messages other subjects,
 //! and sources and mirrors bring those of other streams.
 
+mod rewrite;
+
 use std::collections::HashMap;
+use std::fmt;
 
 use async_nats::jetstream::stream::{Config, Source, SubjectTransform};
-use hookwright_core::nats::subject::{is_within, overlap};
+use hookwright_core::nats::subject::{intersection, is_within};
+
+use rewrite::rewritten;
 
 /// The streams that a stream is filled from, directly or by way of others, by their names. Those that don't exist have no
 /// configuration. A stream of another account or domain isn't among them.
@@ -19,7 +24,11 @@ const ANY: &str = ">";
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Stored {
     /// Every one of the subjects matches this pattern. Where it can't be known, the pattern is wider.
-    pub(super) pattern: String,
+    pattern: String,
+    /// The tokens of the pattern that are numbers from 0 up, by their place, and the number that they stay below.
+    numbers: Vec<(usize, u32)>,
+    /// None of the subjects matches one of these patterns: what does is stored under other subjects.
+    without: Vec<String>,
     /// The source of which nothing is known, so that the stream may have no subject that matches.
     pub(super) unknown: Option<Unknown>,
 }
@@ -33,13 +42,57 @@ pub(super) enum Unknown {
     Elsewhere(String),
 }
 
+impl Unknown {
+    /// Whether somebody who filters what the source brings, or names it anew, knows what is there. Nothing comes of a
+    /// source that doesn't exist, whoever filters it.
+    fn ends_with_a_filter(&self) -> bool {
+        matches!(self, Self::Elsewhere(_))
+    }
+}
+
 impl Stored {
     fn known(pattern: impl Into<String>) -> Self {
-        Self { pattern: pattern.into(), unknown: None }
+        Self { pattern: pattern.into(), numbers: Vec::new(), without: Vec::new(), unknown: None }
     }
 
     fn unknown(unknown: Unknown) -> Self {
-        Self { pattern: ANY.to_owned(), unknown: Some(unknown) }
+        Self { unknown: Some(unknown), ..Self::known(ANY) }
+    }
+
+    /// Whether the stream may have each subject that this one matches.
+    pub(super) fn may_have(&self, subject: &str) -> bool {
+        let tokens: Vec<&str> = subject.split('.').collect();
+        let is_number = |(at, below): &(usize, u32)| {
+            // NATS writes numbers without zeros in front.
+            tokens.get(*at).is_some_and(|token| {
+                *token == "*" || token.parse().is_ok_and(|number: u32| number < *below && number.to_string() == *token)
+            })
+        };
+        is_within(subject, &self.pattern)
+            && self.numbers.iter().all(is_number)
+            && !self.without.iter().any(|without| is_within(subject, without))
+    }
+
+    /// Returns what a filter leaves.
+    fn narrowed(&self, filter: &str) -> Option<Self> {
+        let whole = is_within(&self.pattern, filter);
+        let unknown = self.unknown.clone().filter(|unknown| whole || !unknown.ends_with_a_filter());
+        let left = Self { pattern: intersection(&self.pattern, filter)?, unknown, ..self.clone() };
+        left.may_have(&left.pattern).then_some(left)
+    }
+}
+
+/// For the message of a refusal.
+impl fmt::Display for Stored {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.pattern)?;
+        for (at, below) in &self.numbers {
+            write!(f, " (token {} is a number below {below})", at + 1)?;
+        }
+        for without in &self.without {
+            write!(f, " (but not {without})")?;
+        }
+        Ok(())
     }
 }
 
@@ -81,9 +134,12 @@ fn brought(source: &Source, origins: &Origins, depth: usize) -> Vec<Stored> {
         None => vec![Stored::unknown(Unknown::Elsewhere(name()))],
     };
     if !source.subject_transforms.is_empty() {
-        let of = |transform: &SubjectTransform| match narrowed(&there, from(transform)) {
-            taken if taken.is_empty() || transform.destination.is_empty() => taken,
-            _ => vec![Stored::known(pattern(&transform.destination))],
+        let of = |transform: &SubjectTransform| {
+            let taken = narrowed(&there, from(transform));
+            if transform.destination.is_empty() {
+                return taken;
+            }
+            taken.iter().map(|taken| rewritten(taken, from(transform), &transform.destination)).collect()
         };
         return source.subject_transforms.iter().flat_map(of).collect();
     }
@@ -93,43 +149,25 @@ fn brought(source: &Source, origins: &Origins, depth: usize) -> Vec<Stored> {
     }
 }
 
-/// Returns what a filter leaves of these subjects. Whoever filters knows what is there.
+/// Returns what a filter leaves of these subjects.
 fn narrowed(subjects: &[Stored], filter: &str) -> Vec<Stored> {
-    let left = subjects.iter().filter(|subjects| overlap(&subjects.pattern, filter));
-    left.map(|subjects| if is_within(&subjects.pattern, filter) { subjects.clone() } else { Stored::known(filter) })
-        .collect()
+    subjects.iter().filter_map(|subjects| subjects.narrowed(filter)).collect()
 }
 
 /// Returns under which subjects a stream with this transform stores messages of these subjects.
-fn transformed(subjects: Stored, transform: &SubjectTransform) -> Vec<Stored> {
-    let destination = || Stored::known(pattern(&transform.destination));
-    if is_within(&subjects.pattern, from(transform)) {
-        vec![destination()]
-    } else if overlap(&subjects.pattern, from(transform)) {
-        vec![destination(), subjects]
-    } else {
-        vec![subjects]
+fn transformed(mut subjects: Stored, transform: &SubjectTransform) -> Vec<Stored> {
+    let from = from(transform);
+    let Some(taken) = subjects.narrowed(from) else { return vec![subjects] };
+    let made = rewritten(&taken, from, &transform.destination);
+    if is_within(&subjects.pattern, from) {
+        return vec![made];
     }
+    subjects.without.push(from.to_owned());
+    vec![made, subjects]
 }
 
 fn from(transform: &SubjectTransform) -> &str {
     if transform.source.is_empty() { ANY } else { &transform.source }
-}
-
-/// Returns a pattern that all subjects match which a transform makes with this destination.
-fn pattern(destination: &str) -> String {
-    let mut tokens = Vec::new();
-    for token in destination.split('.') {
-        let function = token.strip_prefix("{{").map(str::to_ascii_lowercase);
-        // These may make several tokens of one.
-        if function.as_ref().is_some_and(|name| name.contains("split") || name.contains("slice")) {
-            tokens.push(ANY);
-            break;
-        }
-        let number = token.strip_prefix('$').is_some_and(|number| number.parse::<u32>().is_ok());
-        tokens.push(if function.is_some() || number { "*" } else { token });
-    }
-    tokens.join(".")
 }
 
 #[cfg(test)]
@@ -165,22 +203,25 @@ mod tests {
         Config { mirror: Some(mirror), ..named("s", &[]) }
     }
 
+    fn with(transform: SubjectTransform, subjects: &[&str]) -> Config {
+        Config { subject_transform: Some(transform), ..named("s", subjects) }
+    }
+
     fn origins() -> Origins {
         let circle = Config { name: "circle".to_owned(), ..of(vec![source("circle")], &["shop.c"]) };
         Origins::from([
             ("near".to_owned(), Some(named("near", &["shop.a.>", "shop.b"]))),
             ("twice".to_owned(), Some(Config { name: "twice".to_owned(), ..mirror(source("near")) })),
             ("circle".to_owned(), Some(circle)),
+            ("crossed".to_owned(), Some(named("crossed", &["shop.*.x"]))),
+            ("parts".to_owned(), Some(with(transform("in.*", "parts.{{partition(3,1)}}"), &["in.*"]))),
+            ("partly".to_owned(), Some(with(transform("shop.old.>", "old.>"), &["shop.>"]))),
             ("gone".to_owned(), None),
         ])
     }
 
     #[test]
     fn stored_table() {
-        let with = |transform: SubjectTransform, subjects: &[&str]| Config {
-            subject_transform: Some(transform),
-            ..named("s", subjects)
-        };
         let with_source = |transform: SubjectTransform| Config {
             subject_transform: Some(transform),
             ..of(vec![source("unknown")], &[])
@@ -190,10 +231,18 @@ mod tests {
             (named("s", &["shop.>"]), &["shop.>"][..]),
             // Transforms.
             (with(transform("shop.legacy.>", "shop.v2.>"), &["shop.legacy.>"]), &["shop.v2.>"]),
-            (with(transform("", "shop.v2.>"), &["x", "y.*"]), &["shop.v2.>"]),
-            (with(transform("shop.legacy.>", "shop.v2.>"), &["shop.>"]), &["shop.>", "shop.v2.>"]),
+            (with(transform("", "shop.v2.>"), &["x", "y.*"]), &["shop.v2.x", "shop.v2.y.*"]),
+            (
+                with(transform("shop.legacy.>", "shop.v2.>"), &["shop.>"]),
+                &["shop.> (but not shop.legacy.>)", "shop.v2.>"],
+            ),
+            (with(transform("shop.>", "shop.v2.>"), &["shop.legacy.>"]), &["shop.v2.legacy.>"]),
+            (with(transform("shop.*.*", "v2.$1.$2"), &["shop.a.*"]), &["v2.a.*"]),
             (with(transform("other.>", "shop.v2.>"), &["shop.a"]), &["shop.a"]),
-            (with(transform("a.*.*", "b.$2.{{wildcard(1)}}.{{partition(3,1)}}.$x"), &["a.b.c"]), &["b.*.*.*.$x"]),
+            (
+                with(transform("a.*.*", "b.$2.{{wildcard(1)}}.{{partition(3,1)}}.$x"), &["a.b.c"]),
+                &["b.c.b.*.$x (token 4 is a number below 3)"],
+            ),
             (with(transform("a.*", "b.{{SplitFromLeft(1,3)}}.c"), &["a.*"]), &["b.>"]),
             // Sources and mirrors.
             (of(vec![source("near")], &[]), &["shop.a.>", "shop.b"]),
@@ -204,10 +253,19 @@ mod tests {
             (of(vec![filtered("unknown", ">")], &[]), &["> of unknown"]),
             (of(vec![renamed("unknown", "", "new.>")], &[]), &["new.>"]),
             (of(vec![renamed("unknown", "a.>", "")], &[]), &["a.>"]),
+            (of(vec![renamed("gone", "a.>", "b.>")], &[]), &["b.> of no gone"]),
+            (of(vec![filtered("gone", "a.>")], &[]), &["a.> of no gone"]),
             (of(vec![filtered("near", "shop.a.x")], &[]), &["shop.a.x"]),
+            (of(vec![filtered("crossed", "shop.a.*")], &[]), &["shop.a.x"]),
+            (of(vec![filtered("parts", "parts.2")], &[]), &["parts.2 (token 2 is a number below 3)"]),
+            (of(vec![filtered("parts", "parts.3")], &[]), &[]),
+            (of(vec![renamed("parts", "parts.*", "new.x.$1")], &[]), &["new.x.* (token 3 is a number below 3)"]),
+            (of(vec![filtered("partly", "shop.>")], &[]), &["shop.> (but not shop.old.>)"]),
+            (of(vec![filtered("partly", "shop.old.a")], &[]), &[]),
             (of(vec![filtered("near", "shop.>")], &[]), &["shop.a.>", "shop.b"]),
             (of(vec![filtered("near", "other.>")], &[]), &[]),
             (of(vec![renamed("near", "shop.a.>", "new.>")], &[]), &["new.>"]),
+            (of(vec![renamed("near", "shop.>", "new.>")], &[]), &["new.a.>", "new.b"]),
             (of(vec![renamed("near", "shop.b", "")], &[]), &["shop.b"]),
             (of(vec![renamed("near", "other", "new")], &[]), &[]),
             (mirror(source("near")), &["shop.a.>", "shop.b"]),
@@ -215,7 +273,7 @@ mod tests {
             (mirror(filtered("unknown", "shop.>")), &["shop.>"]),
             (of(vec![source("circle")], &[]), &["> of circle", "shop.c"]),
             (with_source(transform("", "shop.v2.>")), &["shop.v2.>"]),
-            (with_source(transform("shop.v1.>", "shop.v2.>")), &["> of unknown", "shop.v2.>"]),
+            (with_source(transform("shop.v1.>", "shop.v2.>")), &["> (but not shop.v1.>) of unknown", "shop.v2.>"]),
             // The stream's own transform comes after those of its sources.
             (
                 Config {
@@ -225,13 +283,37 @@ mod tests {
                 &["shop.d", "shop.v3.>"],
             ),
         ] {
-            let told = |Stored { pattern, unknown }| match unknown {
-                None => pattern,
-                Some(Unknown::Elsewhere(source)) => format!("{pattern} of {source}"),
-                Some(Unknown::Missing(source)) => format!("{pattern} of no {source}"),
+            let told = |stored: Stored| match &stored.unknown {
+                None => stored.to_string(),
+                Some(Unknown::Elsewhere(source)) => format!("{stored} of {source}"),
+                Some(Unknown::Missing(source)) => format!("{stored} of no {source}"),
             };
             let got: Vec<String> = stored(&config, &origins()).into_iter().map(told).collect();
             assert_eq!(got, want, "{config:?}");
+        }
+    }
+
+    #[test]
+    fn what_a_stream_may_have() {
+        let may_have = |config: Config, subject: &str| {
+            stored(&config, &Origins::new()).iter().any(|stored| stored.may_have(subject))
+        };
+        let parts = || with(transform("a.*", "b.{{ Partition(3, 1) }}"), &["a.*"]);
+        for (subject, want) in [
+            ("b.0", true),
+            ("b.2", true),
+            ("b.*", true),
+            ("b.3", false),
+            ("b.02", false),
+            ("b.x", false),
+            ("b.>", false),
+        ] {
+            assert_eq!(may_have(parts(), subject), want, "{subject}");
+        }
+        let partly = || with(transform("a.old.>", "a.new.>"), &["a.>"]);
+        for (subject, want) in [("a.x", true), ("a.new.x", true), ("a.old.x", false), ("a.old.>", false), ("a.>", true)]
+        {
+            assert_eq!(may_have(partly(), subject), want, "{subject}");
         }
     }
 }

@@ -28,6 +28,10 @@ fn reads(shop: &Shop<'_>, stream: &str, subject: &str) -> Value {
 fn streams(namespace: &str) -> Vec<(&'static str, Config)> {
     let subject = |rest: &str| format!("{namespace}.{rest}");
     let takes = |rest: &str| Config { subjects: vec![subject(rest)], ..Config::default() };
+    let transforms = |taken: &str, source: &str, destination: &str| Config {
+        subject_transform: Some(SubjectTransform { source: subject(source), destination: subject(destination) }),
+        ..takes(taken)
+    };
     let origin = format!("{namespace}_origin");
     let limits = |seconds| {
         let inactive_threshold = Duration::from_secs(seconds);
@@ -35,16 +39,9 @@ fn streams(namespace: &str) -> Vec<(&'static str, Config)> {
     };
     vec![
         ("origin", takes("origin.>")),
-        (
-            "transforms",
-            Config {
-                subject_transform: Some(SubjectTransform {
-                    source: subject("transforms.in.>"),
-                    destination: subject("transforms.out.>"),
-                }),
-                ..takes("transforms.in.>")
-            },
-        ),
+        ("transforms", transforms("transforms.in.>", "transforms.in.>", "transforms.out.>")),
+        ("wide", transforms("wide.in.>", "wide.>", "wide.out.>")),
+        ("parts", transforms("in.*", "in.*", "parts.{{partition(3,1)}}")),
         ("sourced", Config { sources: Some(vec![source(&origin, &subject("origin.a.>"))]), ..Config::default() }),
         ("mirrored", Config { mirror: Some(Source { name: origin, ..Source::default() }), ..Config::default() }),
         ("limited", Config { consumer_limits: limits(3600), ..takes("limited.>") }),
@@ -130,6 +127,8 @@ async fn what_a_stream_stores_is_delivered_or_the_producer_is_told_why_not() {
     for (name, read, reason) in [
         ("full", "full.>", "NatsLimitReached"),
         ("transforms", "transforms.in.>", "SubjectNotInStream"),
+        ("wide", "wide.out.other.>", "SubjectNotInStream"),
+        ("parts", "parts.3", "SubjectNotInStream"),
         ("sourced", "origin.b", "SubjectNotInStream"),
         ("brief", "brief.>", "StreamConsumerLimits"),
         ("sealed", "sealed.>", "StreamSealed"),
@@ -141,6 +140,8 @@ async fn what_a_stream_stores_is_delivered_or_the_producer_is_told_why_not() {
 
     let served = [
         ("transforms", "transforms.out.>", "transforms.in.x"),
+        ("wide", "wide.out.in.>", "wide.in.x"),
+        ("parts", "parts.*", "in.x"),
         ("sourced", "origin.a.>", "origin.a.x"),
         ("mirrored", "origin.>", "origin.a.x"),
         ("limited", "limited.>", "limited.x"),
