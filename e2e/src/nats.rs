@@ -41,7 +41,7 @@ pub struct NatsOptions {
     /// The number of servers, which form a cluster if there are several.
     pub servers: usize,
     /// The bytes that the account may keep in files on each server, and as many in memory. A stream may then have at most
-    /// [`CONSUMERS`], and a consumer at most [`ACK_PENDING`] unacked messages.
+    /// [`CONSUMERS`], a consumer at most [`ACK_PENDING`] unacked messages, and a pull at most [`BATCH`].
     pub account_storage: Option<u64>,
     /// The bytes of a disk of its own for the data of the first server. It takes the right to mount.
     pub disk: Option<u64>,
@@ -254,6 +254,9 @@ const KEEP_SYNC: &str = "HOOKWRIGHT_TEST_SYNC";
 /// How many unacked messages a consumer may have in an account with limits: fewer than Hookwright's would have.
 const ACK_PENDING: u32 = 1_000;
 
+/// How many messages a pull may ask for where there are limits: fewer than Hookwright's ask for.
+const BATCH: u32 = 100;
+
 /// How many consumers a stream may have in an account with limits: more than Hookwright has.
 const CONSUMERS: u32 = 100;
 
@@ -280,6 +283,7 @@ fn configuration(whom: Use, account_storage: Option<u64>) -> Result<String> {
     ensure!(config.contains(STORE), "the chart's nats.conf has no `{STORE}`");
     config = config.replace(STORE, &format!("{STORE}\n  max_file_store: 10TB\n  max_memory_store: 1TB"));
     let Some(bytes) = account_storage else { return Ok(config) };
+    let config = config.replace(STORE, &format!("{STORE}\n  limits {{ max_request_batch: {BATCH} }}"));
     let limits = format!(
         "jetstream: {{ max_file: {bytes}, max_memory: {bytes}, max_ack_pending: {ACK_PENDING}, max_consumers: {CONSUMERS} }}"
     );

@@ -13,7 +13,7 @@ use async_nats::{Client, Message, StatusCode, Subject};
 use futures::StreamExt;
 use hookwright_runtime::nats::Nats;
 use tokio::sync::watch;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
@@ -26,6 +26,8 @@ const RESERVE_AFTER: Duration = Duration::from_millis(100);
 const IDLE: Duration = Duration::from_secs(5);
 /// A pull is given up if nothing comes for this long beyond its wait: its request or its answer was lost.
 const LOST: Duration = Duration::from_secs(2);
+/// For how long a consumer is read that allows small pulls alone, until it is looked at again: it may have been set right.
+const SMALL_FOR: Duration = Duration::from_secs(60);
 /// The header of a status that says how many messages of the pull are not sent.
 const PENDING: &str = "Nats-Pending-Messages";
 
@@ -62,6 +64,8 @@ pub(crate) struct Puller {
     client: Client,
     context: Context,
     consumer: PullConsumer,
+    /// The most messages that a pull may ask for, and until when that is believed; none if the consumer doesn't limit it.
+    max_batch: Option<(u32, Instant)>,
     connected: watch::Receiver<u64>,
     budget: Arc<Budget>,
     /// Room for one event beside the budget. The waiting pull of an idle Producer uses it, so it takes nothing from
@@ -80,12 +84,21 @@ impl Puller {
         let found = nats.jetstream.get_consumer_from_stream(consumer, stream).await.map_err(|source| {
             PullError::Consumer { stream: stream.to_owned(), consumer: consumer.to_owned(), source }
         })?;
-        if found.cached_info().config.headers_only {
+        let config = &found.cached_info().config;
+        if config.headers_only {
             return Err(PullError::HeadersOnly { stream: stream.to_owned(), consumer: consumer.to_owned() });
         }
+        let max_batch = u32::try_from(config.max_batch).ok().filter(|most| *most > 0);
+        let max_batch = max_batch.map(|most| (most, Instant::now() + SMALL_FOR));
         let reserve = Arc::new(Budget::new(1, max_message as usize, max_message));
         let (client, context) = (nats.client.clone(), nats.jetstream.clone());
-        Ok(Self { client, context, consumer: found, connected: nats.connected.clone(), budget, reserve })
+        let connected = nats.connected.clone();
+        Ok(Self { client, context, consumer: found, max_batch, connected, budget, reserve })
+    }
+
+    /// Whether the consumer is to be opened anew, as it may allow larger pulls by now.
+    pub(crate) fn is_outdated(&self) -> bool {
+        self.max_batch.is_some_and(|(_, until)| Instant::now() >= until)
     }
 
     /// Takes up to `wanted` messages that the consumer has now. If there are none, waits for the next message for up to
@@ -101,7 +114,8 @@ impl Puller {
         mut take: impl FnMut(Pulled),
     ) -> Result<(), PullError> {
         let (budget, reserve) = (Arc::clone(&self.budget), Arc::clone(&self.reserve));
-        let mut shared = Box::pin(async { budget.grant(wanted.await).await });
+        let most = self.max_batch.map_or(u32::MAX, |(most, _)| most);
+        let mut shared = Box::pin(async { budget.grant(wanted.await.min(most)).await });
         loop {
             let own = async {
                 sleep(RESERVE_AFTER).await;

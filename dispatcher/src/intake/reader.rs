@@ -142,7 +142,7 @@ impl Reader {
         let fair_queue = self.deliverer.validator.fair_queue();
         let long_queue = || queue.filter(|producer| fair_queue.is_long(producer));
         let goes_on = || may_read() && long_queue().is_none();
-        while may_read() && !state.bodiless.reopens() {
+        while may_read() && !state.bodiless.reopens() && !puller.is_outdated() {
             if let Some(producer) = long_queue() {
                 stop.run_until_cancelled(fair_queue.shortened(producer)).await;
                 continue;

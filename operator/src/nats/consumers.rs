@@ -23,33 +23,55 @@ pub(crate) enum Kept {
 
 /// The key in a consumer's metadata for the number of unacked messages that a limit of the server or the account leaves it.
 const LIMITED: &str = "hookwright.dev/limited-ack-pending";
+/// The key for the number of messages that a pull may ask for, as the server's limit has it.
+const LIMITED_BATCH: &str = "hookwright.dev/limited-batch";
 
 /// Creates or updates a consumer. If a limit of the server or the account allows it fewer unacked messages, it gets half as
-/// many, and again half, until they are allowed.
+/// many, and again half, until they are allowed. The server itself limits the messages that a pull may ask for, and says
+/// so in its answer; that is noted, so that it is told from somebody's edit.
 pub(crate) async fn put(
     js: &JetStream,
     stream: &str,
     config: &consumer::Config,
     action: ConsumerAction,
 ) -> JsResult<()> {
-    let mut config = config.clone();
+    let (mut config, mut action) = (config.clone(), action);
     loop {
-        match js.put_consumer(stream, &config, action).await {
-            Err(error)
-                if error.code() == Some(ErrorCode::CONSUMER_MAX_PENDING_ACK_EXCESS) && config.max_ack_pending > 1 =>
-            {
+        let error = match js.put_consumer(stream, &config, action).await {
+            Ok(made) if made.config.max_batch > 0 && config.max_batch == 0 => {
+                config = limited_batch(config, made.config.max_batch);
+                action = ConsumerAction::Update;
+                continue;
+            }
+            Ok(_) => return Ok(()),
+            Err(error) => error,
+        };
+        match error.code() {
+            Some(ErrorCode::CONSUMER_MAX_PENDING_ACK_EXCESS) if config.max_ack_pending > 1 => {
                 config.max_ack_pending /= 2;
                 config.metadata.insert(LIMITED.to_owned(), config.max_ack_pending.to_string());
             }
-            answer => return answer.map(drop),
+            // The server's limit is lower than it was.
+            Some(ErrorCode::CONSUMER_MAX_REQUEST_BATCH_EXCEEDED) if config.max_batch > 0 => config.max_batch = 0,
+            _ => return Err(error),
         }
     }
 }
 
-/// Returns the wanted consumer with as many unacked messages as were left to the one that is there.
+fn limited_batch(mut config: consumer::Config, limit: i64) -> consumer::Config {
+    config.max_batch = limit;
+    config.metadata.insert(LIMITED_BATCH.to_owned(), limit.to_string());
+    config
+}
+
+/// Returns the wanted consumer with as many unacked messages as were left to the one that is there, and with pulls as large.
 fn as_limited(wanted: &consumer::Config, live: &consumer::Config) -> consumer::Config {
-    let limit = live.metadata.get(LIMITED).and_then(|limit| limit.parse().ok()).unwrap_or(i64::MAX);
-    consumer::Config { max_ack_pending: wanted.max_ack_pending.min(limit), ..wanted.clone() }
+    let limit = |key| live.metadata.get(key).and_then(|limit| limit.parse().ok());
+    consumer::Config {
+        max_ack_pending: wanted.max_ack_pending.min(limit(LIMITED).unwrap_or(i64::MAX)),
+        max_batch: limit(LIMITED_BATCH).unwrap_or(wanted.max_batch),
+        ..wanted.clone()
+    }
 }
 
 /// Sets a consumer right and ends a pause of it, as far as NATS can do that in place.
@@ -90,6 +112,17 @@ mod tests {
         live.metadata.insert(LIMITED.to_owned(), "781".to_owned());
         assert_eq!(drift::consumer(&as_limited(&wanted, &live), &live), None);
         live.max_ack_pending = 1;
+        assert!(drift::consumer(&as_limited(&wanted, &live), &live).is_some(), "an edit beside the limit");
+    }
+
+    #[test]
+    fn a_limit_of_pulls_is_no_drift() {
+        let wanted = configs::due();
+        let live = consumer::Config { max_batch: 100, ..wanted.clone() };
+        assert!(drift::consumer(&as_limited(&wanted, &live), &live).is_some(), "somebody's edit");
+        let mut live = limited_batch(live, 100);
+        assert_eq!(drift::consumer(&as_limited(&wanted, &live), &live), None);
+        live.max_batch = 1;
         assert!(drift::consumer(&as_limited(&wanted, &live), &live).is_some(), "an edit beside the limit");
     }
 }

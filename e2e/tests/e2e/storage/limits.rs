@@ -2,16 +2,18 @@
 
 use async_nats::jetstream::consumer::pull;
 use async_nats::jetstream::stream::Config;
-use hookwright_e2e::User;
+use hookwright_e2e::{Answer, User};
 use serde_json::json;
 
 use crate::sharing::refused;
-use crate::shop::Shop;
+use crate::shop::{Shop, fixed};
 
 /// In an account with limits, a Producer that is beyond one is told of it, and is served once there is room.
 pub(super) async fn have_a_reason(shop: &Shop<'_>) {
     let live = shop.consumer().await.unwrap();
     assert!((1..=1_000).contains(&live.config.max_ack_pending), "{:?}", live.config);
+    assert_eq!(live.config.max_batch, 100);
+    pulls_are_as_large_as_the_server_allows(shop).await;
 
     let spec = |name: &str, stream| json!({ "subjects": [format!("{}.{name}.>", shop.namespace)], "stream": stream });
     let refused = async |name: &str, stream| {
@@ -38,4 +40,19 @@ pub(super) async fn have_a_reason(shop: &Shop<'_>) {
     shop.world.wait_ready(&shop.namespace, "producers", "full").await.unwrap();
     plane.kubectl(&["delete", "hprod", "memory", "file", "full", "-n", &shop.namespace]).await.unwrap();
     assert!(jetstream.delete_stream(&name).await.unwrap().success);
+}
+
+/// Events and due deliveries come with pulls that the server allows, and its limit is taken for no edit.
+async fn pulls_are_as_large_as_the_server_allows(shop: &Shop<'_>) {
+    const EVENTS: usize = 300;
+    shop.receiver.fail_first("/many", 1, Answer::status(500));
+    shop.subscribe("many", &["many"], fixed("1s")).await;
+    let events: Vec<_> = (0..EVENTS).map(|n| shop.event("many", format!("{n}"))).collect();
+    shop.publish_all(&events).await;
+    shop.status("many", "all delivered", |status| status["delivery"]["delivered"] == EVENTS).await;
+    assert_eq!(shop.receiver.count("/many"), EVENTS + 1);
+    let plane = &shop.world.control_plane;
+    plane.kubectl(&["delete", "hsub", "many", "-n", &shop.namespace]).await.unwrap();
+    let logs = shop.world.operator.logs();
+    assert!(!logs.contains("setting the consumer right"), "the limit is the server's");
 }
