@@ -15,7 +15,7 @@ use tokio_rustls::client::TlsStream;
 use crate::http::request::Request;
 use crate::http::response::Reader;
 
-/// How long the rest of a response may take once its head was read, or the next part of a request that was accepted
+/// How long the rest of a response may take once its status was read, or the next part of a request that was accepted
 /// early. A longer one closes the connection.
 const GRACE: Duration = Duration::from_secs(1);
 /// How many bytes are read at once.
@@ -46,10 +46,10 @@ impl Connection {
     /// if the response says so.
     ///
     /// # Errors
-    /// If the connection ends before the head of a response has. The reader knows what was read.
+    /// If the connection ends before the status of a response was read. The reader knows what was read.
     pub(crate) async fn exchange(&mut self, request: &Request, reader: &mut Reader) -> io::Result<bool> {
         let mut exchange = Exchange { stream: &mut self.stream, request, written: 0, flushed: false, failed: None };
-        std::future::poll_fn(|cx| exchange.poll(cx, reader, |_, reader| reader.has_head())).await?;
+        std::future::poll_fn(|cx| exchange.poll(cx, reader, |_, reader| reader.has_status())).await?;
         while !exchange.has_ended(reader) {
             let written = exchange.written;
             let rest = std::future::poll_fn(|cx| exchange.poll(cx, reader, Exchange::has_ended));

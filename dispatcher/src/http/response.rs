@@ -89,8 +89,17 @@ impl Reader {
         !self.begun
     }
 
+    /// Whether the status was read, or what came instead of it.
+    pub(crate) fn has_status(&self) -> bool {
+        self.has_head()
+            || match StatusLine::of(&self.partial) {
+                Some(line) => !line.is_interim(),
+                None => self.partial.contains(&b'\n'),
+            }
+    }
+
     /// Whether the head was read, or can't be read on.
-    pub(crate) fn has_head(&self) -> bool {
+    fn has_head(&self) -> bool {
         !matches!(self.state, State::Head)
     }
 

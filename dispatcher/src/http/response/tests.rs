@@ -68,6 +68,25 @@ fn the_status_line_decides() {
     }
 }
 
+/// From then on the rest of a response gets a while, not all of the attempt's time.
+#[test]
+fn the_status_is_known_before_the_head_ends() {
+    for (response, want) in [
+        ("", false),
+        ("HTTP/1.1 20", false),
+        ("HTTP/1.1 200", true),
+        ("HTTP/1.1 200 OK\r\nx: y", true),
+        ("HTTP/1.1 200 OK\r\n\r\n", true),
+        ("HTTP/1.1 103 Early Hints\r\n", false),
+        ("HTTP/1.1 103 Early Hints\r\n\r\n", false),
+        ("HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 O", true),
+        ("SSH-2.0-OpenSSH_9.6", false),
+        ("SSH-2.0-OpenSSH_9.6\r\n", true),
+    ] {
+        assert_eq!(read(response.as_bytes()).has_status(), want, "{response}");
+    }
+}
+
 #[test]
 fn a_connection_is_used_again_only_after_a_response_that_was_read_to_its_exact_end() {
     let s = Duration::from_secs;

@@ -181,6 +181,14 @@ async fn a_status_counts_although_the_connection_or_the_time_ends_after_it() {
         let _ = stream.write_all(PARTIAL.as_bytes()).await;
     });
     assert_eq!(post(&loopback(), &cut.await.url()).await.kind, OutcomeKind::Delivered);
+    // The rest gets a second, not all of the attempt's time.
+    for (answer, want) in
+        [(PARTIAL, OutcomeKind::Delivered), ("SSH-2.0-OpenSSH_9.6\r\n", OutcomeKind::AnswerUnreadable)]
+    {
+        let (open, start) = (Server::answering(vec![answer].leak()).await, Instant::now());
+        assert_eq!(post(&loopback(), &open.url()).await.kind, want);
+        assert!(start.elapsed() < TIMEOUT / 4, "{:?}", start.elapsed());
+    }
     let open = Server::answering(&[PARTIAL]).await;
     let outcome = post_within(&loopback(), &open.url(), "x", Duration::from_millis(500)).await;
     assert_eq!(outcome.kind, OutcomeKind::Delivered);
