@@ -113,9 +113,11 @@ impl Reader {
         self.answer.as_ref().is_some_and(|answer| (200..300).contains(&answer.status))
     }
 
-    /// Whether the endpoint says that no request came over the connection in time, and closes it (RFC 9110, 15.5.9).
+    /// Whether the endpoint says that no request came over the connection in time, and closes it (RFC 9110, 15.5.9). One
+    /// that says when to come again has seen the request.
     pub(crate) fn has_waited_in_vain(&self) -> bool {
-        self.keep_alive == KeepAlive::No && self.answer.as_ref().is_some_and(|answer| answer.status == 408)
+        let timed_out = |answer: &Answer| answer.status == 408 && answer.retry_after.is_none();
+        self.keep_alive == KeepAlive::No && self.answer.as_ref().is_some_and(timed_out)
     }
 
     /// For how long the connection may wait for the next request, at most as long as `most`. `None` if it can't be used

@@ -160,6 +160,11 @@ async fn two_requests_table() {
         // So does one that ends with "request timeout".
         (&[OK, "HTTP/1.1 408 X\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"], [Delivered; 2], (2, 3)),
         (&[OK, "HTTP/1.1 408 X\r\ncontent-length: 0\r\n\r\n"], [Delivered, Rejected], (1, 2)),
+        (
+            &[OK, "HTTP/1.1 408 X\r\nretry-after: 20\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"],
+            [Delivered, Rejected],
+            (1, 2),
+        ),
         // A new connection that does so says something about the endpoint.
         (&[CLOSE], [ConnectionReset; 2], (2, 2)),
         (&["SSH-2.0-OpenSSH_9.6\r\n\r\n"], [AnswerUnreadable; 2], (2, 2)),
