@@ -120,6 +120,12 @@ impl Reader {
         self.keep_alive == KeepAlive::No && self.answer.as_ref().is_some_and(timed_out)
     }
 
+    /// Whether what came is no response, such as what the server sends too late after the one before.
+    pub(crate) fn is_foreign(&self) -> bool {
+        let begins = b"HTTP/".iter().zip(&self.partial).all(|(wanted, byte)| wanted == byte);
+        self.begun && self.answer().is_none() && (self.has_ended() || !begins)
+    }
+
     /// For how long the connection may wait for the next request, at most as long as `most`. `None` if it can't be used
     /// again.
     pub(crate) fn keeps_alive(&self, most: Duration) -> Option<Duration> {

@@ -3,7 +3,8 @@
 //!
 //! The response counts by its status, as far as it was read. A connection is used again for the next request to its
 //! origin. If one that was used before ends without a byte of a response, or with 408, the endpoint has most likely closed
-//! it before it saw the request: the request is sent again, once, over a new connection. Its `webhook-id` makes that safe.
+//! it before it saw the request; if something else than a response comes over it, that is the rest of the one before. The
+//! request is then sent again, once, over a new connection. Its `webhook-id` makes that safe.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -152,7 +153,8 @@ impl Client {
             None => (self.dial(origin).await?, false),
         };
         let mut exchanged = connection.exchange(request, reader).await;
-        if used_before && (exchanged.is_err() && reader.is_untouched() || reader.has_waited_in_vain()) {
+        let closed = exchanged.is_err() && reader.is_untouched();
+        if used_before && (closed || reader.has_waited_in_vain() || reader.is_foreign()) {
             *reader = Reader::default();
             connection = self.dial(origin).await?;
             exchanged = connection.exchange(request, reader).await;

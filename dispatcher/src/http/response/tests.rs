@@ -68,6 +68,21 @@ fn the_status_line_decides() {
     }
 }
 
+#[test]
+fn what_is_no_response() {
+    for (response, want) in [
+        ("", false),
+        ("HT", false),
+        ("HTTP/1.1 103 Early Hints\r\n\r\n", false),
+        ("HTTP/1.1 200 OK", false),
+        ("he", true),
+        ("helloHTTP/1.1 200 OK\r\n\r\n", true),
+        ("HTTP/1.1 nothing\r\n\r\n", true),
+    ] {
+        assert_eq!(read(response.as_bytes()).is_foreign(), want, "{response}");
+    }
+}
+
 /// From then on the rest of a response gets a while, not all of the attempt's time.
 #[test]
 fn the_status_is_known_before_the_head_ends() {

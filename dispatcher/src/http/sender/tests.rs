@@ -165,6 +165,9 @@ async fn two_requests_table() {
             [Delivered, Rejected],
             (1, 2),
         ),
+        // What is left of the response before, and comes after the next request was written.
+        (&["HTTP/1.1 204 No Content\r\n\r\n", "hello worldHTTP/1.1 204 No Content\r\n\r\n"], [Delivered; 2], (2, 3)),
+        (&[OK, "later\r\n"], [Delivered; 2], (2, 3)),
         // A new connection that does so says something about the endpoint.
         (&[CLOSE], [ConnectionReset; 2], (2, 2)),
         (&["SSH-2.0-OpenSSH_9.6\r\n\r\n"], [AnswerUnreadable; 2], (2, 2)),
