@@ -341,7 +341,13 @@ impl<W: Waits> State<W> {
             return VecDeque::new();
         }
         let every = if ours { PACE + allowance.duration() } else { PACE };
-        let stay = self.answers.look(now, every).clamp(shared.waiting, shared.most_waiting);
+        let stay = if self.is_paused() {
+            // That nothing ends says nothing about the endpoint.
+            self.answers.forget_pace();
+            shared.most_waiting
+        } else {
+            self.answers.look(now, every).clamp(shared.waiting, shared.most_waiting)
+        };
         // From then on the pace of the lane is known.
         let pace_known = LINGER + if self.answers.hangs() { PACE * 2 } else { PACE };
         let (delayed_by_us, paused) = (self.delayed_by_us, self.paused);
