@@ -117,11 +117,11 @@ impl<'a> Parts<'a> {
             match &*name {
                 "data" => data = Some(value).filter(|value| value.get() != "null"),
                 "data_base64" => base64 = text(value)?,
-                "datacontenttype" => content_type = text(value)?,
+                "datacontenttype" => content_type = attribute(value)?,
                 // The event has the type that it was matched by.
                 "type" => {}
                 _ if is_attribute(&name) => {
-                    if let Some(text) = text(value)? {
+                    if let Some(text) = attribute(value)? {
                         let attribute = Attribute { name, text, raw: Some(value) };
                         // Only what stands in for it can be there already.
                         match attributes[..known].iter_mut().find(|known| known.name == attribute.name) {
@@ -159,6 +159,11 @@ fn of_member<'a>(value: &'a RawValue, content_type: Option<&str>) -> Result<Data
     let text: String = serde_json::from_str(value.get())
         .map_err(|_| RenderProblem::NotACloudEvent("its data is a text that is not Unicode"))?;
     Ok(if text.is_empty() { Data::None } else { Data::Text(Cow::Owned(text)) })
+}
+
+/// The value of an attribute. An empty one counts as absent, as in a header.
+fn attribute(value: &RawValue) -> Result<Option<Cow<'_, str>>, RenderProblem> {
+    Ok(text(value)?.filter(|text| !text.is_empty()))
 }
 
 /// The value of a member as an attribute has it: a text, a number or a boolean. `None` for `null` and what no attribute

@@ -58,6 +58,9 @@ fn shown(event: &Event) -> (String, Vec<String>, String) {
 
 const JSON: &[u8] = br#"{"n": 12345678901234567890123, "m":1}"#;
 
+const EMPTY: &str =
+    r#"{"type":"t","id":"","source":"","specversion":"","time":"","x":"","datacontenttype":"","data":1}"#;
+
 #[test]
 fn any_published_form_becomes_any_mode() {
     let of_binary = ["dataschema=https://x/y", "id=a%20b", "source=/s", "specversion=1.0", "tenantid=acme"];
@@ -171,6 +174,16 @@ fn any_published_form_becomes_any_mode() {
             "\u{0}\u{1}",
             ce(r#""datacontenttype":"image/png","data_base64":"AAE=""#),
             envelope("u", stream, r#""data_base64":"AAE=""#),
+        ),
+        (
+            "structured, empty attributes",
+            structured(EMPTY),
+            "application/json",
+            &of_plain,
+            "1",
+            // In its own form it goes out as it was published.
+            EMPTY.to_owned(),
+            envelope("t", stream, r#""data":1"#),
         ),
         (
             "structured, no data",
