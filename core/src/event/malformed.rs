@@ -48,7 +48,9 @@ pub enum Malformed {
     /// The event has no type where the Producer says that it is.
     #[error("the event has no type where the Producer's eventType.from says that it is")]
     MissingType,
-    /// The type is empty or too long, is not a text, or has white space or control characters.
-    #[error("the event type is empty, not a text, has white space or control characters, or is longer than 255 bytes")]
+    /// The type is empty or too long, is not a text in Unicode, or has white space or control characters.
+    #[error(
+        "the event type is empty, not a text in Unicode, has white space or control characters, or is longer than 255 bytes"
+    )]
     InvalidType,
 }

@@ -1,5 +1,6 @@
 //! Why a webhook can't be made of an event.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use crate::select::filter::InvalidFilter;
@@ -77,7 +78,7 @@ pub enum RenderProblem {
     NotJson,
     /// The body is no structured CloudEvent that can be taken apart.
     #[error("the event was published in structured mode, and {0}")]
-    NotACloudEvent(&'static str),
+    NotACloudEvent(Cow<'static, str>),
     /// The data is compressed, which only the mode Binary can say.
     #[error("the event's data has a content-encoding, which only mode Binary can send")]
     Encoded,

@@ -103,9 +103,7 @@ impl<'a> Parts<'a> {
     }
 
     fn structured(event: &'a Event) -> Result<Self, RenderProblem> {
-        let broken = RenderProblem::NotACloudEvent;
-        let body = without_mark(&event.body);
-        let Ok(Members(members)) = serde_json::from_slice(body) else { return Err(broken("its body is no object")) };
+        let Members(members) = serde_json::from_slice(without_mark(&event.body)).map_err(|error| no_object(&error))?;
         let mut attributes = event.stand_ins.as_deref().map(attributes).unwrap_or_default();
         let (mut data, mut base64, mut content_type) = (None, None, None);
         let (known, mut seen) = (attributes.len(), HashSet::with_capacity(members.len()));
@@ -156,9 +154,21 @@ fn of_member<'a>(value: &'a RawValue, content_type: Option<&str>) -> Result<Data
     if !is_text {
         return Ok(Data::Json(Cow::Borrowed(value)));
     }
-    let text: String = serde_json::from_str(value.get())
-        .map_err(|_| RenderProblem::NotACloudEvent("its data is a text that is not Unicode"))?;
+    let text: String =
+        serde_json::from_str(value.get()).map_err(|_| broken("its data is a text that is not Unicode"))?;
     Ok(if text.is_empty() { Data::None } else { Data::Text(Cow::Owned(text)) })
+}
+
+fn broken(why: &'static str) -> RenderProblem {
+    RenderProblem::NotACloudEvent(why.into())
+}
+
+fn no_object(error: &serde_json::Error) -> RenderProblem {
+    if error.is_data() {
+        return broken("its body is no object");
+    }
+    // What the parser says of such an error has no part of the body.
+    RenderProblem::NotACloudEvent(format!("its body can't be read as a JSON object: {error}").into())
 }
 
 /// The value of an attribute. An empty one counts as absent, as in a header.
@@ -173,7 +183,7 @@ fn text(value: &RawValue) -> Result<Option<Cow<'_, str>>, RenderProblem> {
     match written.as_bytes().first() {
         Some(b'"') => serde_json::from_str::<String>(written)
             .map(|text| Some(Cow::from(text)))
-            .map_err(|_| RenderProblem::NotACloudEvent("an attribute in it is not Unicode")),
+            .map_err(|_| broken("an attribute in it is not Unicode")),
         Some(b'n' | b'{' | b'[') | None => Ok(None),
         Some(_) => Ok(Some(Cow::Borrowed(written))),
     }

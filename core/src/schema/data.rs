@@ -25,17 +25,19 @@ impl Instance {
     /// If its data is not JSON, or is nested more than 127 deep.
     pub fn of(event: &Event) -> Result<Self, Violation> {
         // The error of the parser has no part of the data.
-        let not_json =
-            |error: serde_json::Error| Violation::of_event(format!("the data can't be read as JSON: {error}"));
+        let unreadable = |what: &'static str| {
+            move |error: serde_json::Error| Violation::of_event(format!("the {what} can't be read as JSON: {error}"))
+        };
         if !event.is_structured() {
-            let data = serde_json::from_slice(without_mark(&event.body)).map_err(not_json)?;
+            let data = serde_json::from_slice(without_mark(&event.body)).map_err(unreadable("data"))?;
             let attribute = |name: &str| {
                 let text = event.headers.get(name)?.to_str().ok()?;
                 Some(percent_decode_str(text).decode_utf8_lossy().into_owned())
             };
             return Ok(Self { data, version: attribute("ce-schemaversion"), uri: attribute("ce-dataschema") });
         }
-        let Value::Object(mut attributes) = serde_json::from_slice(without_mark(&event.body)).map_err(not_json)? else {
+        let read = serde_json::from_slice(without_mark(&event.body)).map_err(unreadable("event"))?;
+        let Value::Object(mut attributes) = read else {
             return Err(Violation::of_event("the event is not a JSON object"));
         };
         let data = match (attributes.remove("data"), attributes.remove("data_base64")) {
@@ -43,7 +45,7 @@ impl Instance {
             (None, Some(Value::String(text))) => {
                 let bytes = data_encoding::BASE64.decode(text.as_bytes());
                 let bytes = bytes.map_err(|_| Violation::of_event("data_base64 is not base64"))?;
-                serde_json::from_slice(&bytes).map_err(not_json)?
+                serde_json::from_slice(&bytes).map_err(unreadable("data"))?
             }
             _ => return Err(Violation::of_event("the event has no data")),
         };

@@ -312,6 +312,18 @@ fn what_is_validated_is_the_data_of_the_event() {
     ] {
         assert!(Instance::of(&event(headers, body)).is_err(), "{body}");
     }
+    for (headers, body, what) in [
+        (&[][..], "{", "the data can't be read as JSON: EOF"),
+        (
+            &structured,
+            r#"{"type":"t","x":"\ud800","data":1}"#,
+            "the event can't be read as JSON: unexpected end of hex",
+        ),
+        (&structured, r#"{"type":"t","data_base64":"PGEvPg=="}"#, "the data can't be read as JSON: expected value"),
+    ] {
+        let problem = Instance::of(&event(headers, body)).unwrap_err().problem;
+        assert!(problem.starts_with(what), "{problem}");
+    }
 }
 
 #[test]

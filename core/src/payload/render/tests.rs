@@ -230,6 +230,15 @@ fn what_no_mode_can_be_made_of() {
         assert_eq!(failure.problem.name(), want);
         assert!(renderer(json!({}), &[]).render(&event).is_ok(), "it goes out as it was published");
     }
+    for (body, want) in [
+        (r#"{"a":1,}"#, "its body can't be read as a JSON object: trailing comma at line 1 column 8"),
+        (r#"["hush"]"#, "its body is no object"),
+    ] {
+        let event = structured(r#"{"type":"t"}"#);
+        let event = Arc::new(Event { body: Bytes::from_static(body.as_bytes()), ..Event::clone(&event) });
+        let failure = failed(&renderer(json!({ "mode": "Binary" }), &[]), &event).to_string();
+        assert!(failure.ends_with(want), "{failure}");
+    }
 }
 
 #[test]
