@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use async_nats::jetstream::Context;
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, FromConsumer, pull};
-use async_nats::jetstream::stream::{Config, DiscardPolicy, Republish, Stream};
+use async_nats::jetstream::stream::{Config, DiscardPolicy, Republish, Stream, SubjectTransform};
 use futures::StreamExt;
 use hookwright_core::nats::names::{
     CONFIG_BUCKET, DEAD_LETTER_STREAM, DUE_CONSUMER, HEALTH_BUCKET, PARKED_STREAM, STATE_BUCKET, deleted_key,
@@ -108,7 +108,10 @@ async fn what_someone_changes_is_put_right() {
         (&config, |c| (c.max_messages_per_subject, c.allow_direct) = (5, false)),
         (&state, |c| (c.max_age, c.max_bytes) = (Duration::from_secs(3600), 1 << 20)),
         (&health, |c| (c.discard, c.subjects) = (DiscardPolicy::Old, vec!["elsewhere.>".into()])),
-        (&own, |c| (c.max_message_size, c.max_age) = (100, Duration::from_secs(3600))),
+        (&own, |c| {
+            (c.max_message_size, c.max_age) = (100, Duration::from_secs(3600));
+            c.subject_transform = Some(SubjectTransform { source: ">".into(), destination: "elsewhere.>".into() });
+        }),
     ];
     for (name, edit) in edits {
         edited(&jetstream, name, edit).await;

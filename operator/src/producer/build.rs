@@ -88,9 +88,11 @@ impl Plan {
         wanted.max_message_size = self.stream.max_message_size;
         wanted.discard = self.stream.discard;
         wanted.duplicate_window = self.stream.duplicate_window;
-        // With another retention, events go before dispatchers have seen them. Limits on consumers would end ours.
+        // With another retention, events go before dispatchers have seen them. Limits on consumers would end ours. With a
+        // transform, events have subjects that the Producer doesn't name, and types that nobody has asked for.
         wanted.retention = self.stream.retention;
         wanted.consumer_limits.clone_from(&self.stream.consumer_limits);
+        wanted.subject_transform.clone_from(&self.stream.subject_transform);
         wanted.metadata.extend(self.stream.metadata.clone());
         wanted.metadata.remove(names::STREAM_DONE);
         (wanted != *live).then_some(wanted)
@@ -264,10 +266,12 @@ mod tests {
         assert_eq!(plan.changed(&live), None);
         live.max_bytes = 5;
         live.retention = RetentionPolicy::Interest;
+        live.subject_transform = Some(SubjectTransform { source: "shop.>".into(), destination: "v2.>".into() });
         live.subjects = vec!["shop.b".into()];
         let fixed = plan.changed(&live).unwrap();
         assert_eq!((fixed.max_bytes, fixed.subjects.as_slice()), (1 << 30, ["shop.a".to_owned()].as_slice()));
         assert_eq!((fixed.description.as_deref(), fixed.retention), (Some("kept"), RetentionPolicy::Limits));
+        assert_eq!(fixed.subject_transform, None);
         live.metadata.insert(names::STREAM_OWNER.into(), "p-2".into());
         assert!(!plan.owns(&live));
     }
