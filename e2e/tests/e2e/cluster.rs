@@ -13,6 +13,7 @@ use serde_json::json;
 use tokio::time::sleep;
 
 use crate::faults::{ENDPOINTS, Load};
+use crate::sharing::refused;
 use crate::shop::{SOON, Shop, beside, fixed};
 
 const SERVERS: usize = 3;
@@ -53,6 +54,10 @@ async fn survive(what: &str, tolerated_silence: Duration, fault: impl AsyncFnOnc
     for name in ENDPOINTS {
         shop.subscribe(name, &[">"], fixed("1s")).await;
     }
+    // There are fewer servers than that.
+    let subjects = json!([format!("{}.many.>", shop.namespace)]);
+    let many = json!({ "subjects": subjects, "stream": { "replicas": 5 } });
+    refused(&world, &shop.namespace, "many", many, "NatsLimitReached").await;
     world.nats.wait_current().await.unwrap();
     let leader = world.nats.leader(&events(&shop)).await.unwrap();
     let publisher = publisher_beside(&world.nats, leader).await;

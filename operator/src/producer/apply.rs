@@ -159,6 +159,9 @@ fn beyond_limit(what: &str, error: &JsError) -> Option<Refusal> {
     let remedy = match source.error_code() {
         ErrorCode::STREAM_MAX_BYTES_REQUIRED => "The account asks for a bound: set stream.maxBytes",
         ErrorCode::STREAM_MAX_STREAM_BYTES_EXCEEDED => "Lower stream.maxBytes, or raise the limit of the account",
+        ErrorCode::CLUSTER_NO_PEERS => {
+            "Lower stream.replicas, or add servers, or room on those that there are, to the NATS cluster"
+        }
         ErrorCode::ACCOUNT_RESOURCES_EXCEEDED
         | ErrorCode::INSUFFICIENT_RESOURCES
         | ErrorCode::STORAGE_RESOURCES_EXCEEDED
