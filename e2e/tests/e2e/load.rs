@@ -9,7 +9,7 @@ use hookwright_e2e::{Answer, Options, Received, World, wait_for};
 use serde_json::json;
 
 use crate::faults::{all_received, count_duplicates};
-use crate::shop::{SOON, Shop, alone, metric, once_in_three};
+use crate::shop::{SOON, Shop, alone, fixed, metric, once_in_three};
 
 #[tokio::test]
 async fn a_thousand_events_are_delivered_exactly_once_by_two_dispatchers() {
@@ -110,6 +110,30 @@ async fn publish_and_wait(shop: &Shop<'_>, kind: &str, events: std::ops::Range<u
     }
 }
 
+/// With how many attempts a lane begins.
+const FIRST: usize = 8;
+
+/// An endpoint that gets too much gets one attempt at a time, and more again while it answers.
+async fn one_at_a_time_after_too_much(shop: &Shop<'_>) {
+    const SLOW: Duration = Duration::from_millis(400);
+    shop.receiver.script("/narrow", |request| match request.nth {
+        ..FIRST => Answer::status(429).header("Retry-After", "1").after(Duration::from_millis(50)),
+        _ => Answer::status(200).after(SLOW),
+    });
+    shop.subscribe("narrow", &["narrow"], fixed("1s")).await;
+    let bodies: HashSet<String> = (0..40).map(|n| n.to_string()).collect();
+    let events: Vec<_> = bodies.iter().map(|body| shop.event("narrow", body.clone())).collect();
+    shop.publish_all(&events).await;
+    all_received(shop, "narrow", &bodies).await;
+    let requests = shop.receiver.requests("/narrow");
+    let mut began: Vec<Instant> =
+        requests.iter().filter(|request| request.succeeded()).map(|request| request.at).collect();
+    began.sort();
+    let gaps: Vec<Duration> = began.windows(2).map(|pair| pair[1].duration_since(pair[0])).collect();
+    assert!(gaps[0] >= SLOW - Duration::from_millis(10), "the first is alone: {gaps:?}");
+    assert!(gaps.iter().any(|gap| *gap < SLOW), "the lane opens: {gaps:?}");
+}
+
 /// Endpoints that are slow enough for a backlog to fill what a small dispatcher lets wait.
 const SLOW: usize = 12;
 
@@ -121,6 +145,7 @@ async fn a_backlog_behind_slow_endpoints_of_one_producer_takes_nothing_from_anot
         .await
         .unwrap();
     let (slow, other) = (Shop::open(&world, json!({})).await, Shop::open(&world, json!({})).await);
+    one_at_a_time_after_too_much(&other).await;
     for n in 0..SLOW {
         slow.receiver.answer(&format!("/slow-{n}"), Answer::status(200).after(Duration::from_secs(4)));
         slow.subscribe(&format!("slow-{n}"), &[">"], json!({})).await;
