@@ -276,6 +276,22 @@ async fn an_old_connection_is_not_used_again() {
 }
 
 #[tokio::test]
+async fn connections_that_are_opened_together_do_not_grow_old_together() {
+    let (server, sender) = (Server::answering(&[OK]).await, loopback());
+    let origin = Origin::of(&Url::parse(&server.url()).unwrap(), &sender.rules).unwrap();
+    let mut ages = Vec::new();
+    for _ in 0..16 {
+        let opened = Instant::now();
+        ages.push(sender.sender.0.dial(&origin).await.unwrap().retires - opened);
+    }
+    ages.sort();
+    // Five minutes by default, and up to a fifth less.
+    let [least, most] = [ages[0], ages[15]];
+    assert!(least >= Duration::from_secs(240) && most <= Duration::from_secs(300) + TIMEOUT, "{ages:?}");
+    assert!(most - least > Duration::from_secs(1), "{ages:?}");
+}
+
+#[tokio::test]
 async fn an_endless_body_is_cut_and_its_status_counts() {
     let server = Server::start(|mut stream, _| async move {
         let _ = stream.read(&mut [0; 8192]).await;
