@@ -84,7 +84,6 @@ fn streams(namespace: &str) -> Vec<(&'static str, Config)> {
         ),
         ("counts", Config { allow_message_counter: true, allow_direct: true, ..takes("counts.>") }),
         ("full", Config { max_consumers: 1, ..takes("full.>") }),
-        ("orphan", Config { sources: Some(vec![source("nowhere", "")]), ..Config::default() }),
         (
             "foreign",
             Config {
@@ -187,8 +186,16 @@ async fn what_a_stream_stores_is_delivered_or_the_producer_is_told_why_not() {
     }
 
     // What these are filled from can't be looked at.
-    for (name, read, reason) in [("orphan", "orphan.>", "SourceNotFound"), ("foreign", "foreign.>", "SourceElsewhere")]
-    {
+    for name in ["orphan", "stray"] {
+        let sources = Some(vec![source(&format!("{}_of_{name}", shop.namespace), "")]);
+        let name = format!("{}_{name}", shop.namespace);
+        create_stream(shop.world, Config { name, sources, ..Config::default() }).await;
+    }
+    for (name, read, reason) in [
+        ("orphan", "orphan.>", "SourceNotFound"),
+        ("stray", "stray.>", "SourceNotFound"),
+        ("foreign", "foreign.>", "SourceElsewhere"),
+    ] {
         shop.produce(name, name, reads(&shop, name, &subject(read))).await;
         let told = |object: &Value| condition(&object["status"], "SubjectsUnknown")["reason"] == reason;
         let plane = &shop.world.control_plane;
@@ -199,4 +206,26 @@ async fn what_a_stream_stores_is_delivered_or_the_producer_is_told_why_not() {
     plane.kubectl(&["patch", "hprod", "foreign", "-n", &shop.namespace, "--type=merge", "-p", &narrow]).await.unwrap();
     let known = |object: &Value| condition(&object["status"], "SubjectsUnknown").is_null();
     plane.wait_until(&shop.namespace, "producers", "foreign", "known subjects", SOON, known).await.unwrap();
+
+    a_source_that_appears_is_looked_at(&shop).await;
+}
+
+/// Once the source is there that one was missing, its subjects are known, and its events come or the Producer is told why
+/// not.
+async fn a_source_that_appears_is_looked_at(shop: &Shop<'_>) {
+    let plane = &shop.world.control_plane;
+    shop.subscribe("orphan", &[">"], json!({ "producerRef": { "name": "orphan" } })).await;
+    for (name, subjects) in [("orphan", "orphan.>"), ("stray", "elsewhere.>")] {
+        let subjects = vec![format!("{}.{subjects}", shop.namespace)];
+        let source = format!("{}_of_{name}", shop.namespace);
+        create_stream(shop.world, Config { name: source, subjects, ..Config::default() }).await;
+        // The operator looks by itself, once a minute.
+        plane.kubectl(&["annotate", "hprod", name, "-n", &shop.namespace, "look=again"]).await.unwrap();
+    }
+    let known = |object: &Value| condition(&object["status"], "SubjectsUnknown").is_null();
+    plane.wait_until(&shop.namespace, "producers", "orphan", "known subjects", SOON, known).await.unwrap();
+    shop.publish(&Event::new(format!("{}.orphan.x", shop.namespace), "found")).await;
+    assert_eq!(shop.requests("orphan", 1).await[0].body, "found");
+    let refused = |object: &Value| condition(&object["status"], "Accepted")["reason"] == "SubjectNotInStream";
+    plane.wait_until(&shop.namespace, "producers", "stray", "its refusal", SOON, refused).await.unwrap();
 }
