@@ -6,6 +6,7 @@ mod failing;
 mod fan_out;
 mod filters;
 mod large;
+mod neighbours;
 mod payload;
 mod steady;
 mod wide;
@@ -49,6 +50,8 @@ pub(crate) enum Scenario {
     O2,
     /// The forms of a payload, A with each of them
     P,
+    /// Other namespaces whose endpoints are slow, hang or fail: latency and retries of ten healthy ones
+    Q,
 }
 
 impl Scenario {
@@ -69,6 +72,7 @@ impl Scenario {
             Self::O => behind::one(lab, scale, report).await,
             Self::O2 => behind::many(lab, scale, report).await,
             Self::P => payload::forms_of_payloads(lab, scale, report).await,
+            Self::Q => neighbours::run(lab, scale, report).await,
         }
     }
 
@@ -89,6 +93,7 @@ impl Scenario {
             Self::O => "an endpoint is down and comes back",
             Self::O2 => "500 endpoints are down and come back at once",
             Self::P => "the forms of a payload, one endpoint, drain",
+            Self::Q => "beside other namespaces' slow endpoints",
         }
     }
 }

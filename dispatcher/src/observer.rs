@@ -10,9 +10,9 @@ use tracing::{info, warn};
 
 use crate::clock::Clock;
 use crate::config::index::Index;
-use crate::limits::attempts::Load;
 use crate::limits::budget::Budget;
 use crate::limits::outage::Tenants;
+use crate::limits::shares::Room;
 use crate::liveness::Liveness;
 use crate::metrics::Metrics;
 
@@ -25,7 +25,7 @@ pub(crate) struct Observer {
     pub(crate) clock: Arc<Clock>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) events: Arc<Budget>,
-    pub(crate) load: Arc<Load>,
+    pub(crate) slots: Arc<Room>,
     pub(crate) tenants: Arc<Tenants>,
     pub(crate) ready: watch::Sender<NotReady>,
     /// Cancelled when the dispatcher stops.
@@ -49,7 +49,7 @@ impl Observer {
             let metrics = &self.metrics;
             metrics.live.set(i64::from(live));
             metrics.held_events.set(gauge(self.events.held(self.held_events)));
-            metrics.in_flight.set(gauge(self.load.in_use()));
+            metrics.in_flight.set(gauge(self.slots.held()));
             metrics.subscriptions.set(gauge(self.index.subscriptions()));
             metrics.unreadable.set(gauge(self.index.unreadable()));
             metrics

@@ -54,6 +54,8 @@ use crate::limits::budget::{Budget, Budgets};
 use crate::limits::lane::Lanes;
 use crate::limits::outage::Tenants;
 use crate::limits::read_ahead::ReadAhead;
+use crate::limits::shares::Room;
+use crate::limits::sockets;
 use crate::liveness::{Liveness, Renewer};
 use crate::metrics::Metrics;
 use crate::observer::Observer;
@@ -63,7 +65,7 @@ use crate::parking::parked_stream;
 use crate::parking::quota::Quota;
 use crate::parking::store::Store;
 use crate::position::positions::Positions;
-use crate::settings::Settings;
+use crate::settings::{LimitSettings, Settings};
 use crate::validate::fair_queue::FairQueue;
 use crate::validate::schema_violations::ViolationCounts;
 use crate::validate::validator::Validator;
@@ -114,6 +116,29 @@ fn admin_ended(result: Result<std::io::Result<()>, tokio::task::JoinError>) -> a
     result.context("the admin endpoint panicked")?.context("the admin endpoint failed")
 }
 
+/// The budgets of what is held in memory.
+struct HeldBudgets {
+    /// The events that the readers of Producers have read.
+    events: Arc<Budget>,
+    due: Arc<Budget>,
+    /// The events of Subscriptions that are behind.
+    behind: Budget,
+    /// The setting `limits.heldBytes`.
+    bytes: usize,
+    /// The largest message that the server lets through, in bytes.
+    max_message: u32,
+}
+
+impl HeldBudgets {
+    fn new(limits: &LimitSettings, nats: &Nats) -> anyhow::Result<Self> {
+        let max_message = u32::try_from(nats.client.server_info().max_payload + MESSAGE_OVERHEAD)?;
+        let (held, bytes) = (limits.held_events, usize::try_from(limits.held_bytes.get())?);
+        let part = || Budget::new((held / DUE_SHARE).max(1), bytes / DUE_SHARE, max_message);
+        let (events, due) = (Arc::new(Budget::new(held, bytes, max_message)), Arc::new(part()));
+        Ok(Self { events, due, behind: part(), bytes, max_message })
+    }
+}
+
 /// The state and the settings that the parts of a dispatcher share.
 struct Shared {
     settings: Settings,
@@ -134,6 +159,9 @@ struct Shared {
     metrics: Arc<Metrics>,
     violations: Arc<ViolationCounts>,
     queues: Queues,
+    /// The slots of attempts under way.
+    attempts_room: Arc<Room>,
+    budgets: HeldBudgets,
     tracker: TaskTracker,
     /// Cancelled to stop the readers.
     stop: CancellationToken,
@@ -150,8 +178,9 @@ impl Shared {
         let (index, clock) = (Index::new(), Clock::new().context("the shift of the clock that a test asks for")?);
         let (health, changed) = Health::new();
         let (limits, liveness) = (&settings.limits, Liveness::new());
-        let attempts = Attempts::new(limits.in_flight);
-        let lanes = Lanes::new(settings.lane_in_flight(), settings.lane.waiting, limits.waiting, attempts.load());
+        let attempts = Attempts::new();
+        let attempts_room = Arc::new(Room::new(sockets::for_attempts(limits.in_flight)));
+        let lanes = Lanes::new(settings.lane_in_flight(), settings.lane.waiting, limits.waiting, &attempts_room);
         let shared = Self {
             violations: ViolationCounts::new(nats.clone(), Arc::clone(&index)),
             dead_letters: DeadLetterBudget::new(nats.clone(), Arc::clone(&clock), settings.parking.dead_letters.get()),
@@ -159,6 +188,8 @@ impl Shared {
             disabled: DisabledSet::new(),
             positions: Positions::new(nats.clone()),
             tenants: Arc::default(),
+            attempts_room,
+            budgets: HeldBudgets::new(limits, &nats)?,
             slots: Slots::new(control.clone(), Arc::clone(&liveness), incarnation.clone()),
             liveness,
             queues: Queues { lanes, attempts, read_ahead: ReadAhead::new(limits.waiting) },
@@ -225,6 +256,8 @@ impl Shared {
             violations: Arc::clone(&self.violations),
             lanes: Arc::clone(&self.queues.lanes),
             attempts: Arc::clone(&self.queues.attempts),
+            slots: Arc::clone(&self.attempts_room),
+            due: Arc::clone(&self.budgets.due),
             tenants: Arc::clone(&self.tenants),
             stop: self.stop.clone(),
         }
@@ -257,34 +290,24 @@ impl Shared {
         }
     }
 
-    fn observer(&self, events: Arc<Budget>, ready: watch::Sender<NotReady>) -> Observer {
+    fn observer(&self, ready: watch::Sender<NotReady>) -> Observer {
         Observer {
             held_events: self.settings.limits.held_events,
             index: Arc::clone(&self.index),
             liveness: Arc::clone(&self.liveness),
             clock: Arc::clone(&self.clock),
             metrics: Arc::clone(&self.metrics),
-            events,
-            load: Arc::clone(self.queues.attempts.load()),
+            events: Arc::clone(&self.budgets.events),
+            slots: Arc::clone(&self.attempts_room),
             tenants: Arc::clone(&self.tenants),
             ready,
             stop: self.stop.clone(),
         }
     }
 
-    /// Starts the reader of due deliveries and a reader for each Producer. Returns the budget that the readers of
-    /// Producers share.
-    fn start_readers(
-        &self,
-        deliverer: Deliverer,
-        connections: Arc<Connections>,
-    ) -> anyhow::Result<(JoinSet<()>, Arc<Budget>)> {
-        let max_message = u32::try_from(self.nats.client.server_info().max_payload + MESSAGE_OVERHEAD)?;
-        let limits = &self.settings.limits;
-        let (held, bytes) = (limits.held_events, usize::try_from(limits.held_bytes.get())?);
-        let events = Arc::new(Budget::new(held, bytes, max_message));
-        let part = || Budget::new((held / DUE_SHARE).max(1), bytes / DUE_SHARE, max_message);
-        let due = Arc::new(part());
+    /// Starts the reader of due deliveries and a reader for each Producer.
+    fn start_readers(&self, deliverer: Deliverer, connections: Arc<Connections>) -> JoinSet<()> {
+        let HeldBudgets { events, due, behind, bytes, max_message } = &self.budgets;
         let (acks, sending) = Acks::new(self.nats.client.clone());
         let deliverer = Arc::new(deliverer);
         let catch_up = catch_up::work::Parts {
@@ -293,22 +316,22 @@ impl Shared {
             slots: Arc::clone(&self.slots),
             deliverer: Arc::clone(&deliverer),
             connections: Arc::clone(&connections),
-            budgets: Budgets::new(part()),
-            blocks: Blocks::new(bytes / BLOCKS_SHARE, max_message as usize),
-            turns: Turns::new(limits.catching_up),
+            budgets: Budgets::new(behind.clone()),
+            blocks: Blocks::new(*bytes / BLOCKS_SHARE, *max_message as usize),
+            turns: Turns::new(self.settings.limits.catching_up),
             tracker: self.tracker.clone(),
         };
         let reader = Reader {
             nats: self.nats.clone(),
             connections,
             deliverer,
-            budget: Arc::clone(&events),
+            budget: Arc::clone(events),
             read_ahead: Arc::clone(&self.queues.read_ahead),
             acks,
             tracker: self.tracker.clone(),
-            max_message,
+            max_message: *max_message,
         };
-        let due_reader = Reader { budget: due, ..reader.clone() };
+        let due_reader = Reader { budget: Arc::clone(due), ..reader.clone() };
         let mut tasks = JoinSet::new();
         tasks.spawn(sending);
         let stream = self.nats.names.stream(PARKED_STREAM).into_owned();
@@ -316,7 +339,7 @@ impl Shared {
         tasks.spawn(due_reader.run(source, self.stop.clone()));
         tasks.spawn(readers::run(reader, self.index.serving(), self.stop.clone()));
         tasks.spawn(catch_up::owner::run(Arc::new(catch_up), self.stop.clone()));
-        Ok((tasks, events))
+        tasks
     }
 }
 
@@ -356,12 +379,12 @@ impl Running {
         vital.spawn(sender.clone().keep());
         let deliverer = shared.deliverer(sender, parked_budget);
         vital.spawn(Arc::clone(&connections).keep());
-        let (readers, events) = shared.start_readers(deliverer, connections)?;
+        let readers = shared.start_readers(deliverer, connections);
         vital.spawn(async {
             gauge.run().await;
         });
         vital.spawn(shared.renewer().run());
-        vital.spawn(shared.observer(events, ready).run());
+        vital.spawn(shared.observer(ready).run());
         let (stop_writing, stopped) = oneshot::channel::<()>();
         let writing = tokio::spawn(shared.health_writer(changed).run(async { drop(stopped.await) }));
         Ok(Self { shared, vital, readers, writing, stop_writing })

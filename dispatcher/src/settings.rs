@@ -74,14 +74,14 @@ pub(crate) struct ConnectionSettings {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub(crate) struct LimitSettings {
-    /// The most attempts under way at the same time, over all Subscriptions.
+    /// The most attempts under way at the same time, over all Subscriptions. An attempt with a large event counts as one
+    /// for each 16 KiB.
     pub(crate) in_flight: usize,
     /// The most events held in memory at the same time.
     pub(crate) held_events: usize,
     /// The most bytes of these events together.
     pub(crate) held_bytes: Bytes,
-    /// The most deliveries that wait for their turn, over all Subscriptions. While about as many wait, each Producer
-    /// reads one event at a time.
+    /// The most deliveries that wait for an endpoint, over all Subscriptions. Namespaces share these places.
     pub(crate) waiting: usize,
     /// The most Subscriptions that catch up at the same time. The others that are behind wait for their turn.
     pub(crate) catching_up: usize,
@@ -128,7 +128,7 @@ impl Default for ConnectionSettings {
 
 impl Default for LimitSettings {
     fn default() -> Self {
-        Self { in_flight: 512, held_events: 4096, held_bytes: Bytes::new(256 << 20), waiting: 4096, catching_up: 256 }
+        Self { in_flight: 8192, held_events: 16384, held_bytes: Bytes::new(256 << 20), waiting: 4096, catching_up: 256 }
     }
 }
 

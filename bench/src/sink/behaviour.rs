@@ -14,6 +14,8 @@ pub(crate) enum Behaviour {
     Hang,
     /// The endpoint answers 503 to this many of a hundred requests, by chance, and 200 to the others.
     Failing(u32),
+    /// The endpoint answers 503 after this many milliseconds.
+    Refusing(u64),
     /// The endpoint answers 503 while the gate is closed, else 200: see `POST /gate/open` and `/gate/closed`.
     Gate,
 }
@@ -25,6 +27,7 @@ impl fmt::Display for Behaviour {
             Self::Slow(millis) => write!(f, "slow-{millis}"),
             Self::Hang => f.write_str("hang"),
             Self::Failing(percent) => write!(f, "failing-{percent}"),
+            Self::Refusing(millis) => write!(f, "refusing-{millis}"),
             Self::Gate => f.write_str("gate"),
         }
     }
@@ -44,6 +47,7 @@ impl FromStr for Behaviour {
             "hang" => Ok(Self::Hang),
             "gate" => Ok(Self::Gate),
             "slow" => number.parse().map(Self::Slow).map_err(|_| Unknown),
+            "refusing" => number.parse().map(Self::Refusing).map_err(|_| Unknown),
             "failing" => number.parse().map(Self::Failing).map_err(|_| Unknown),
             _ => Err(Unknown),
         }
@@ -56,8 +60,8 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read() {
-        for behaviour in [Behaviour::Ok, Behaviour::Slow(50), Behaviour::Hang, Behaviour::Failing(20), Behaviour::Gate]
-        {
+        let (slow, refusing) = (Behaviour::Slow(50), Behaviour::Refusing(50));
+        for behaviour in [Behaviour::Ok, slow, Behaviour::Hang, Behaviour::Failing(20), refusing, Behaviour::Gate] {
             assert_eq!(behaviour.to_string().parse(), Ok(behaviour));
         }
         assert_eq!("slow-x".parse::<Behaviour>(), Err(Unknown));

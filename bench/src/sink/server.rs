@@ -79,7 +79,7 @@ async fn receive(state: &State, endpoint: u32, behaviour: Behaviour, body: &[u8]
     let said = event::read(body);
     let accepted = match behaviour {
         Behaviour::Ok | Behaviour::Slow(_) => true,
-        Behaviour::Hang => false,
+        Behaviour::Hang | Behaviour::Refusing(_) => false,
         Behaviour::Failing(percent) => rand::random_range(0..100) >= percent,
         Behaviour::Gate => state.gate_open.load(Ordering::Acquire),
     };
@@ -87,7 +87,9 @@ async fn receive(state: &State, endpoint: u32, behaviour: Behaviour, body: &[u8]
     let receipt = Receipt { endpoint, number, published, at, accepted, whole: said.is_some() };
     note(state, receipt);
     match behaviour {
-        Behaviour::Slow(millis) => tokio::time::sleep(Duration::from_millis(millis)).await,
+        Behaviour::Slow(millis) | Behaviour::Refusing(millis) => {
+            tokio::time::sleep(Duration::from_millis(millis)).await
+        }
         Behaviour::Hang => std::future::pending().await,
         _ => {}
     }

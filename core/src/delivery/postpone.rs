@@ -17,6 +17,8 @@ pub enum Postponed {
     LaneFull,
     /// The lane of the Subscription has room, but its endpoint is so slow that the delivery did not start in time.
     LaneStuck,
+    /// The namespace of the Subscription has its share of the due deliveries that a dispatcher holds.
+    NamespaceBusy,
     /// The dispatcher stops.
     Stopping,
     /// The dispatcher has lost its lease.
@@ -56,6 +58,7 @@ impl Postponed {
         let (name, first, longest, counts) = match self {
             Self::LaneFull => ("lane_full", 1, 60, true),
             Self::LaneStuck => ("lane_stuck", 16, 60, true),
+            Self::NamespaceBusy => ("namespace_busy", 1, 60, false),
             Self::EventUnreadable => ("event_unreadable", 5, 300, true),
             Self::Panicked => ("panicked", 10, 10, false),
             Self::Stopping => ("stopping", 1, 60, false),

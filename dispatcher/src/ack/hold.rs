@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use crate::ack::batch::Acks;
-use crate::limits::budget::Share;
+use crate::limits::budget::{self, Share};
 
 /// The work on a message was given up before all of it was settled, because this dispatcher may not go on. The message
 /// is not acked.
@@ -66,6 +66,13 @@ impl<P> Hold<P> {
     /// Whether a dedicated reader has handed the event out. Then a delivery that isn't attempted goes back to it.
     pub(crate) fn is_of_reader(&self) -> bool {
         self.0.as_ref().is_some_and(|held| matches!(held.source, Source::Reader { .. }))
+    }
+
+    /// Counts the message for this namespace, if it counts for nobody yet.
+    pub(crate) fn charge(&self, to: &Arc<budget::Held>) {
+        if let Some(held) = &self.0 {
+            held.share.charge(to);
+        }
     }
 
     /// One more part of the message.

@@ -48,7 +48,9 @@ impl Reader {
                 Next::Ends => break,
             }
         }
-        self.parts.deliverer.lanes.of(self.uid()).widen(1);
+        if let Some(lane) = self.parts.deliverer.lanes.known(self.uid()) {
+            lane.widen(1);
+        }
         if let Some(work) = &mut work
             && let Err(failure) = self.write_cursor(work).await
         {
@@ -122,7 +124,7 @@ impl Reader {
         flows: bool,
     ) -> Result<Next, ReadError> {
         work.pass_over(position, &serving.subscription, self.parts.deliverer.clock.now());
-        let lane = self.parts.deliverer.lanes.of(self.uid());
+        let lane = self.parts.deliverer.lanes.of(self.uid(), &serving.subscription.tenant);
         // While it is behind, the other dispatchers' lanes have nothing under way.
         lane.widen(if position.is_behind() { self.parts.slots.live() } else { 1 });
         // A lane that takes one delivery at a time gives back all others.

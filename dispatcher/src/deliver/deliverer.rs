@@ -12,8 +12,10 @@ use crate::deliver::delivery::{Delivery, Standing};
 use crate::deliver::queued::{Admitted, Queued};
 use crate::http::sender::Sender;
 use crate::limits::attempts::Attempts;
+use crate::limits::budget::Budget;
 use crate::limits::lane::Lanes;
 use crate::limits::outage::Tenants;
+use crate::limits::shares::Room;
 use crate::liveness::Liveness;
 use crate::metrics::Metrics;
 use crate::parking::dead_letter_budget::DeadLetterBudget;
@@ -37,11 +39,15 @@ pub(crate) struct Deliverer {
     pub(crate) dead_letters: Arc<DeadLetterBudget>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) validator: Validator,
-    /// The turns in which webhooks are made that may take long.
+    /// The turns in which webhooks are made that may take long, of the namespaces of Subscriptions.
     pub(crate) renders: Arc<FairQueue>,
     pub(crate) violations: Arc<ViolationCounts>,
     pub(crate) lanes: Arc<Lanes<Queued>>,
     pub(crate) attempts: Arc<Attempts<Admitted>>,
+    /// The slots of attempts under way.
+    pub(crate) slots: Arc<Room>,
+    /// The budget of due deliveries, of which a namespace may hold its share.
+    pub(crate) due: Arc<Budget>,
     pub(crate) tenants: Arc<Tenants>,
     /// Once cancelled, events no longer wait for room.
     pub(crate) stop: CancellationToken,

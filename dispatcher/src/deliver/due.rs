@@ -26,6 +26,7 @@ use crate::deliver::delivery::{Delivery, Origin, Waited};
 use crate::deliver::follow::TOO_LARGE;
 use crate::deliver::queued::{Parked, Permits, Queued};
 use crate::deliver::test_delivery::test_header;
+use crate::limits::outage::Tenant;
 use crate::panics;
 use crate::parking::messages::{Published, parks_before};
 
@@ -39,7 +40,7 @@ impl Deliverer {
         hold: Hold<Permits>,
     ) -> Result<(), Abandoned> {
         if let Some(header) = test_header(&message) {
-            match AssertUnwindSafe(self.deliver_test(header)).catch_unwind().await {
+            match AssertUnwindSafe(self.deliver_test(header, &hold)).catch_unwind().await {
                 Ok(tested) => {
                     if let Some(why) = tested? {
                         self.postpone_unread(message, why).await;
@@ -71,6 +72,9 @@ impl Deliverer {
         }
         let version = self.index.version();
         match self.index.lookup(&parked.subscription) {
+            Lookup::Serving(subscription, _) if !self.holds_due(&subscription.tenant, &hold) => {
+                self.postpone_due(parked, &published, Postponed::NamespaceBusy).await;
+            }
             Lookup::Serving(subscription, producer) => {
                 self.queue_due(parked, published, Due { version, subscription, received, hold }, &producer).await;
                 return Ok(());
@@ -90,6 +94,15 @@ impl Deliverer {
         }
         hold.settled(None);
         Ok(())
+    }
+
+    /// Counts a due message for this namespace, unless the namespace has its share of those that are held.
+    pub(super) fn holds_due(&self, tenant: &Tenant, hold: &Hold<Permits>) -> bool {
+        let has_place = self.due.has_place(&tenant.due);
+        if has_place {
+            hold.charge(&tenant.due);
+        }
+        has_place
     }
 
     /// Queues a due delivery whose Subscription is served.

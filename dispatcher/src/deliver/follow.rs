@@ -11,10 +11,14 @@ use hookwright_core::record::VERSION;
 use jiff::Timestamp;
 
 use crate::ack::hold::Abandoned;
+use crate::config::subscription::Subscription;
 use crate::deliver::deliverer::Deliverer;
 use crate::deliver::delivery::{Delivery, Origin, Standing, Waited};
 use crate::limits::slowness::START_WITHIN;
 use crate::parking::store::TooLarge;
+
+/// How many deliveries one counts for that finds no place to wait.
+const CROWDED_OUT: usize = 8;
 
 /// The cause of a park after a failed attempt, in metrics.
 const RETRY: &str = "retry";
@@ -39,7 +43,7 @@ impl Deliverer {
             Standing::Served => {
                 let why = self.unstarted(&delivery);
                 let of_lane = matches!(why, Postponed::LaneFull | Postponed::LaneStuck);
-                if of_lane && delivery.origin == Origin::Shared && delivery.subscription.position.is_crowded() {
+                if of_lane && delivery.origin == Origin::Shared && self.is_crowded(&delivery.subscription) {
                     self.stay_behind(delivery, Reason::EndpointSlow).await;
                 } else {
                     self.postpone(delivery, why).await;
@@ -97,13 +101,22 @@ impl Deliverer {
         Ok(())
     }
 
+    /// Counts a delivery that is about to be parked because its lane is full. Returns whether so many were lately that the
+    /// Subscription goes behind. Each counts for more if there is no place left to wait.
+    fn is_crowded(&self, subscription: &Subscription) -> bool {
+        let crowded_out = self.lanes.known(&subscription.uid).is_some_and(|lane| lane.is_crowded_out());
+        subscription.position.is_crowded(if crowded_out { CROWDED_OUT } else { 1 })
+    }
+
     /// Why a delivery of a Subscription that is served has not started.
     fn unstarted(&self, delivery: &Delivery) -> Postponed {
         if !self.liveness.is_live() {
             Postponed::LeaseLapsed
         } else if self.stop.is_cancelled() {
             Postponed::Stopping
-        } else if delivery.received.elapsed() >= START_WITHIN || self.lanes.of(&delivery.subscription.uid).is_stuck() {
+        } else if delivery.received.elapsed() >= START_WITHIN
+            || self.lanes.known(&delivery.subscription.uid).is_some_and(|lane| lane.is_stuck())
+        {
             Postponed::LaneStuck
         } else {
             Postponed::LaneFull

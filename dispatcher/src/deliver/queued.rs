@@ -16,8 +16,10 @@ use crate::config::subscription::Subscription;
 use crate::deliver::deliverer::Deliverer;
 use crate::deliver::delivery::{Delivery, Origin, Standing, Waited, id};
 use crate::deliver::spare::Spare;
+use crate::limits::lane::Lane;
 use crate::limits::read_ahead::Places;
 use crate::limits::slowness::START_WITHIN;
+use crate::limits::turns::{InTurn, Turn};
 use crate::limits::{attempts, lane};
 use crate::parking::messages::Published;
 
@@ -63,7 +65,7 @@ impl Queued {
     pub(crate) fn enter(self) {
         let probe = self.parked.as_ref().is_some_and(|parked| parked.progress.probe);
         match self.deliverer.flow(&self.subscription, &self.published, self.origin(), probe) {
-            Standing::Served => self.deliverer.lanes.of(&self.subscription.uid).enter(self),
+            Standing::Served => self.lane().enter(self),
             Standing::Covered => self.hold.settled(None),
             _ => lane::Waits::leave(self),
         }
@@ -82,6 +84,10 @@ impl Queued {
             };
             hold.ended(ended);
         });
+    }
+
+    fn lane(&self) -> Arc<Lane<Self>> {
+        self.deliverer.lanes.of(&self.subscription.uid, &self.subscription.tenant)
     }
 
     fn origin(&self) -> Origin {
@@ -138,6 +144,16 @@ impl lane::Waits for Queued {
 
     fn parked_before(&self) -> bool {
         self.parked.is_some()
+    }
+
+    fn size(&self) -> usize {
+        self.published.body.len()
+    }
+}
+
+impl InTurn for Admitted {
+    fn turn(&self) -> (usize, &Turn) {
+        self.lane.turn()
     }
 }
 

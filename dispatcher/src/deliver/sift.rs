@@ -79,11 +79,12 @@ impl Deliverer {
     /// Evaluates the filters of these deliveries, of one event, and hands out those that match.
     pub(crate) async fn sift_later(self: Arc<Self>, unsure: Vec<Queued>) {
         let Some(first) = unsure.first() else { return };
-        let (producer, event) = (first.subscription.producer.clone(), Arc::clone(&first.event));
+        let event = Arc::clone(&first.event);
+        let Some(producer) = self.index.producer(&first.subscription.producer) else { return };
         let subscriptions = unsure.iter().map(|queued| Arc::clone(&queued.subscription)).collect();
         let mut unsure: Vec<Option<Queued>> = unsure.into_iter().map(Some).collect();
         let (results, mut evaluated) = mpsc::unbounded_channel();
-        let turn = self.validator.fair_queue().take(&producer).await;
+        let turn = self.validator.fair_queue().take(&producer.record.namespace, &producer.record.uid).await;
         // If the task fails, the rest is dropped, and the event comes again.
         drop(tokio::task::spawn_blocking(move || {
             let _turn = turn;
@@ -125,7 +126,7 @@ impl Deliverer {
             return Ok(forbidden.first().map_or(Said::Verdict(verdict), |(_, forbidden)| Said::Forbidden(*forbidden)));
         }
         let (event, subscriptions) = (event.clone(), vec![Arc::clone(subscription)]);
-        let turn = self.validator.fair_queue().take(&subscription.producer).await;
+        let turn = self.validator.fair_queue().take(subscription.namespace(), &subscription.producer).await;
         let evaluated = tokio::task::spawn_blocking(move || {
             let _turn = turn;
             let mut result = None;

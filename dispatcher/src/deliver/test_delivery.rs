@@ -1,8 +1,9 @@
 //! A test delivery: one attempt with the endpoint, headers and keys of now, because a user has asked for it.
 //!
 //! Only the result in the state bucket follows from a test. A test does not enter the lane, so it doesn't wait behind
-//! other deliveries. It is sent even if the Subscription is disabled, so it shows whether the endpoint is back. If this
-//! dispatcher dies before the result is stored, the test comes again with the same `webhook-id`.
+//! other deliveries, but it takes a slot and a due delivery's place of its namespace. It is sent even if the Subscription
+//! is disabled, so it shows whether the endpoint is back. If this dispatcher dies before the result is stored, the test
+//! comes again with the same `webhook-id`.
 
 use std::sync::Arc;
 
@@ -15,22 +16,51 @@ use hookwright_runtime::logging::chain;
 use tokio::time::Instant;
 use tracing::{error, info, warn};
 
-use crate::ack::hold::Abandoned;
+use crate::ack::hold::{Abandoned, Hold};
 use crate::config::index::{Lookup, Producer};
 use crate::config::subscription::Subscription;
 use crate::deliver::deliverer::Deliverer;
-use crate::deliver::queued::Admitted;
+use crate::deliver::queued::{Admitted, Permits};
 use crate::http::sender::Sent;
 use crate::limits::attempts::Permit;
+use crate::limits::outage::Tenant;
+use crate::limits::shares::Room;
 
 /// The header that makes a due message a test; `None` if the message is not one.
 pub(crate) fn test_header(message: &async_nats::Message) -> Option<&str> {
     Some(message.headers.as_ref()?.get(TEST_HEADER)?.as_str())
 }
 
+/// The slot of a test. It is given back when dropped.
+struct Slot {
+    all: Arc<Room>,
+    tenant: Arc<Tenant>,
+}
+
+impl Slot {
+    /// Takes a slot, if the namespace may have one more.
+    fn take(all: &Arc<Room>, tenant: &Arc<Tenant>) -> Option<Self> {
+        if !all.has_place(&tenant.attempts, 0) {
+            return None;
+        }
+        all.take(&tenant.attempts, 1);
+        Some(Self { all: Arc::clone(all), tenant: Arc::clone(tenant) })
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.all.give_back(&self.tenant.attempts, 1);
+    }
+}
+
 impl Deliverer {
     /// Sends the test, unless it was sent before, and stores its result. Returns why it is postponed, if it is.
-    pub(crate) async fn deliver_test(&self, header: &str) -> Result<Option<Postponed>, Abandoned> {
+    pub(crate) async fn deliver_test(
+        &self,
+        header: &str,
+        hold: &Hold<Permits>,
+    ) -> Result<Option<Postponed>, Abandoned> {
         let test: TestDelivery = match decode(header.as_bytes()) {
             Ok(test) => test,
             Err(failure) => {
@@ -50,7 +80,14 @@ impl Deliverer {
         if *self.index.loaded.revision().borrow() < Some(test.revision) {
             return Ok(Some(Postponed::ConfigBehind));
         }
-        let permit = self.attempts.take().await;
+        let tenant = match self.index.lookup(&test.subscription) {
+            Lookup::Serving(subscription, _) | Lookup::Barred(subscription) => Arc::clone(&subscription.tenant),
+            Lookup::Absent { .. } => return Ok(Some(Postponed::SubscriptionAbsent)),
+            Lookup::Deleted => return Ok(None),
+        };
+        let slot = self.holds_due(&tenant, hold).then(|| Slot::take(&self.slots, &tenant)).flatten();
+        let Some(_slot) = slot else { return Ok(Some(Postponed::NamespaceBusy)) };
+        let permit = self.attempts.take(tenant.number).await;
         let Some(mut permit) = permit.filter(|_| self.liveness.is_live()) else { return Err(Abandoned) };
         let result = match self.index.lookup(&test.subscription) {
             Lookup::Serving(subscription, producer) => self.try_out(&test, &subscription, &producer, &mut permit).await,

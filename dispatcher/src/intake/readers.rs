@@ -32,9 +32,11 @@ pub(crate) async fn run(reader: Reader, mut serving: watch::Receiver<Serving>, s
         for (uid, producer) in wanted {
             running.entry(uid).or_insert_with(|| {
                 let token = stop.child_token();
-                let source =
-                    Source::Events { producer: Arc::clone(&producer), intake: Intake::new(&reader.read_ahead) };
-                let reader = Reader { budget: Arc::new(reader.budget.shared()), ..reader.clone() };
+                let tenant = reader.deliverer.tenants.of(&producer.record.namespace);
+                let budget = Arc::new(reader.budget.of_reader(&tenant.events));
+                let intake = Intake::new(&reader.read_ahead, tenant);
+                let source = Source::Events { producer: Arc::clone(&producer), intake };
+                let reader = Reader { budget, ..reader.clone() };
                 tasks.spawn(reader.run(source, token.clone()));
                 (producer, token)
             });

@@ -1,13 +1,12 @@
-//! Limits how many attempts a dispatcher has under way, and queues what waits for an attempt.
+//! Limits how many attempts begin at the same time, and queues what waits for the processors.
 //!
-//! An attempt mostly waits for its endpoint, so there may be many. But answers that come at once are work for this
-//! machine alone. The more connections take turns, the less of each is still in the processor's caches when its turn
-//! comes. So only as many young attempts are under way as keep the processors busy (`make bench ONLY=B`: 512 attempts
-//! instead of 64 cost half as much CPU again).
+//! An attempt mostly waits for its endpoint, so there may be many, as [`lane`](crate::limits::lane) says. But answers
+//! that come at once are work for this machine alone. The more connections take turns, the less of each is still in the
+//! processor's caches when its turn comes. So only as many young attempts are under way as keep the processors busy
+//! (`make bench ONLY=B`: 512 attempts instead of 64 cost half as much CPU again). Namespaces take turns, and so do the
+//! Subscriptions of each.
 
-use std::collections::VecDeque;
 use std::num::NonZero;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -15,6 +14,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use crate::limits::slowness::{Allowance, START_WITHIN, START_WITHIN_WHEN_SLOW};
+use crate::limits::turns::{InTurn, Turn, Turns};
 
 /// How long an attempt counts as young.
 pub(crate) const YOUNG: Duration = Duration::from_millis(4);
@@ -22,7 +22,7 @@ pub(crate) const YOUNG: Duration = Duration::from_millis(4);
 const YOUNG_PER_CORE: usize = 32;
 
 /// Something that waits for a permit. `start` and `leave` must return soon.
-pub(crate) trait Waits: Sized {
+pub(crate) trait Waits: InTurn + Sized {
     /// Called with a permit when it is this one's turn.
     fn start(self, permit: Permit<Self>);
     /// Called if this one won't get a permit in time.
@@ -31,16 +31,13 @@ pub(crate) trait Waits: Sized {
     fn until(&self) -> Instant;
 }
 
-/// The permits for attempts, one for each attempt under way.
-pub(crate) struct Attempts<W: Waits> {
-    load: Arc<Load>,
-    state: Mutex<State<W>>,
-}
+/// The permits for young attempts.
+pub(crate) struct Attempts<W: Waits>(Mutex<State<W>>);
 
 struct State<W: Waits> {
     /// How many more young attempts may start.
     young: usize,
-    waiting: VecDeque<Waiter<W>>,
+    waiting: Turns<Waiter<W>>,
     closed: bool,
     /// When something last waited because the dispatcher was slow.
     delayed_by_us: Option<Instant>,
@@ -48,79 +45,69 @@ struct State<W: Waits> {
 
 enum Waiter<W: Waits> {
     Queued(W),
-    Task(oneshot::Sender<Permit<W>>),
+    Task { permit: oneshot::Sender<Permit<W>>, namespace: usize, last: Turn },
 }
 
-/// How many attempts are under way. The number changes under the lock of [`State`], and is read without it.
-#[derive(Debug)]
-pub(crate) struct Load {
-    in_use: AtomicUsize,
-    most: usize,
-}
-
-/// The right to have one attempt under way. It is given back when dropped.
+/// The right to have one attempt under way that is young. It is given back once the attempt [ages](Self::ages), or when
+/// dropped.
 pub(crate) struct Permit<W: Waits> {
     attempts: Arc<Attempts<W>>,
     young: bool,
 }
 
-impl Load {
-    /// The number of attempts under way.
-    pub(crate) fn in_use(&self) -> usize {
-        self.in_use.load(Ordering::Acquire)
-    }
-
-    /// The most attempts under way at the same time.
-    pub(crate) fn most(&self) -> usize {
-        self.most
-    }
-
-    /// Whether more than half of all attempts are under way.
-    pub(crate) fn is_high(&self) -> bool {
-        self.in_use() > self.most / 2
-    }
-}
-
-impl<W: Waits> State<W> {
-    /// Takes a permit, if one is free, and returns whether it was.
-    fn take(&mut self, load: &Load) -> bool {
-        let free = load.in_use() < load.most && self.young > 0;
-        if free {
-            self.young -= 1;
-            load.in_use.fetch_add(1, Ordering::AcqRel);
-        }
-        free
-    }
-}
-
 impl<W: Waits> Attempts<W> {
-    pub(crate) fn new(most: usize) -> Arc<Self> {
+    pub(crate) fn new() -> Arc<Self> {
         let young = std::thread::available_parallelism().map_or(1, NonZero::get) * YOUNG_PER_CORE;
-        let state = State { young, waiting: VecDeque::new(), closed: false, delayed_by_us: None };
-        Arc::new(Self { load: Arc::new(Load { in_use: AtomicUsize::new(0), most }), state: Mutex::new(state) })
+        Self::of(young)
     }
 
-    pub(crate) fn load(&self) -> &Arc<Load> {
-        &self.load
+    fn of(young: usize) -> Arc<Self> {
+        Arc::new(Self(Mutex::new(State { young, waiting: Turns::default(), closed: false, delayed_by_us: None })))
     }
 
     /// Calls `start` once a permit is free, or `leave` if that is too late.
     pub(crate) fn enter(self: &Arc<Self>, waiting: W) {
-        self.admit(Waiter::Queued(waiting));
+        let mut state = self.state();
+        if state.closed {
+            drop(state);
+            waiting.leave();
+        } else if state.young > 0 {
+            state.young -= 1;
+            drop(state);
+            waiting.start(self.permit());
+        } else {
+            state.waiting.push(Waiter::Queued(waiting));
+        }
     }
 
-    /// Waits for a permit for as long as it takes. Returns `None` once no more permits are given.
-    pub(crate) async fn take(self: &Arc<Self>) -> Option<Permit<W>> {
+    /// Waits for a permit for as long as it takes, in the turn of this namespace. Returns `None` once no more permits
+    /// are given.
+    pub(crate) async fn take(self: &Arc<Self>, namespace: usize) -> Option<Permit<W>> {
         let (sender, permit) = oneshot::channel();
-        self.admit(Waiter::Task(sender));
+        self.admit(namespace, sender)?;
         permit.await.ok()
+    }
+
+    fn admit(self: &Arc<Self>, namespace: usize, sender: oneshot::Sender<Permit<W>>) -> Option<()> {
+        let mut state = self.state();
+        if state.closed {
+            return None;
+        }
+        if state.young == 0 {
+            state.waiting.push(Waiter::Task { permit: sender, namespace, last: Turn::default() });
+            return Some(());
+        }
+        state.young -= 1;
+        drop(state);
+        drop(sender.send(self.permit()));
+        Some(())
     }
 
     /// Gives no permits from now on, and has everything leave that waits.
     pub(crate) fn close(&self) {
         let mut state = self.state();
         state.closed = true;
-        let waiting = std::mem::take(&mut state.waiting);
+        let waiting = std::mem::take(&mut state.waiting).extract(|_| true);
         drop(state);
         waiting.into_iter().for_each(Waiter::leave);
     }
@@ -128,60 +115,52 @@ impl<W: Waits> Attempts<W> {
     /// Has everything leave whose wait has ended. To be called often.
     pub(crate) fn sweep(&self, now: Instant, allowance: Allowance) {
         let mut state = self.state();
-        // While permits are left, everything waits for the processors, and not for endpoints.
-        if allowance.is_slow() && self.load.in_use() < self.load.most {
+        if allowance.is_slow() {
             state.delayed_by_us = Some(now);
         }
         let delayed = state.delayed_by_us.is_some_and(|until| now < until + START_WITHIN);
         let more = if delayed { START_WITHIN_WHEN_SLOW - START_WITHIN } else { Duration::ZERO };
-        let is_late = |waiter: &Waiter<W>| waiter.is_late(now, more);
-        if !state.waiting.iter().any(is_late) {
-            return;
-        }
-        let waiting = std::mem::take(&mut state.waiting).into_iter();
-        let (late, waiting): (VecDeque<_>, VecDeque<_>) = waiting.partition(is_late);
-        state.waiting = waiting;
+        let late = state.waiting.extract(|waiter| waiter.is_late(now, more));
         drop(state);
         late.into_iter().for_each(Waiter::leave);
     }
 
-    fn admit(self: &Arc<Self>, waiter: Waiter<W>) {
-        let mut state = self.state();
-        if state.closed {
-            drop(state);
-            waiter.leave();
-        } else if state.take(&self.load) {
-            drop(state);
-            waiter.start(Permit { attempts: Arc::clone(self), young: true });
-        } else {
-            state.waiting.push_back(waiter);
-        }
+    fn permit(self: &Arc<Self>) -> Permit<W> {
+        Permit { attempts: Arc::clone(self), young: true }
     }
 
-    /// Gives back a permit (`one`), its youth (`young`) or both, and starts the next in the queue.
-    fn give_back(self: &Arc<Self>, one: bool, young: bool) {
+    /// Takes back a permit, and starts the next in the queue with it.
+    fn give_back(self: &Arc<Self>) {
         let mut state = self.state();
-        self.load.in_use.fetch_sub(usize::from(one), Ordering::AcqRel);
-        state.young += usize::from(young);
-        let next = if !state.waiting.is_empty() && state.take(&self.load) { state.waiting.pop_front() } else { None };
+        let next = state.waiting.pop();
+        state.young += usize::from(next.is_none());
         drop(state);
         if let Some(waiter) = next {
-            waiter.start(Permit { attempts: Arc::clone(self), young: true });
+            waiter.start(self.permit());
         }
     }
 
     // A poisoned lock means a panic between two changes of counts, where nothing panics.
     fn state(&self) -> MutexGuard<'_, State<W>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<W: Waits> InTurn for Waiter<W> {
+    fn turn(&self) -> (usize, &Turn) {
+        match self {
+            Self::Queued(waiting) => waiting.turn(),
+            Self::Task { namespace, last, .. } => (*namespace, last),
+        }
     }
 }
 
 impl<W: Waits> Waiter<W> {
-    fn start(self, permit: Permit<W>) {
+    fn start(self, one: Permit<W>) {
         match self {
-            Self::Queued(waiting) => waiting.start(permit),
+            Self::Queued(waiting) => waiting.start(one),
             // If the task has given up waiting, the permit is dropped and goes to the next.
-            Self::Task(sender) => drop(sender.send(permit)),
+            Self::Task { permit, .. } => drop(permit.send(one)),
         }
     }
 
@@ -200,79 +179,90 @@ impl<W: Waits> Permit<W> {
     /// Ends the permit's youth: its attempt has ended, or has been under way for [`YOUNG`].
     pub(crate) fn ages(&mut self) {
         if std::mem::take(&mut self.young) {
-            self.attempts.give_back(false, true);
+            self.attempts.give_back();
         }
     }
 }
 
 impl<W: Waits> Drop for Permit<W> {
     fn drop(&mut self) {
-        self.attempts.give_back(true, self.young);
+        self.ages();
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::pin::pin;
-
     use futures::FutureExt;
     use tokio::task::coop::unconstrained;
 
     use super::*;
 
     /// A waiter that reports the outcome of its wait to the test.
-    struct Queued(oneshot::Sender<Option<Permit<Self>>>, Instant);
+    struct Queued {
+        got: oneshot::Sender<Option<Permit<Self>>>,
+        until: Instant,
+        namespace: usize,
+        last: Turn,
+    }
 
     impl Waits for Queued {
         fn start(self, permit: Permit<Self>) {
-            drop(self.0.send(Some(permit)));
+            drop(self.got.send(Some(permit)));
         }
 
         fn leave(self) {
-            drop(self.0.send(None));
+            drop(self.got.send(None));
         }
 
         fn until(&self) -> Instant {
-            self.1
+            self.until
         }
     }
 
-    fn enter(attempts: &Arc<Attempts<Queued>>, until: Instant) -> oneshot::Receiver<Option<Permit<Queued>>> {
-        let (sender, receiver) = oneshot::channel();
-        attempts.enter(Queued(sender, until));
+    impl InTurn for Queued {
+        fn turn(&self) -> (usize, &Turn) {
+            (self.namespace, &self.last)
+        }
+    }
+
+    fn enter_of(
+        namespace: usize,
+        attempts: &Arc<Attempts<Queued>>,
+        until: Instant,
+    ) -> oneshot::Receiver<Option<Permit<Queued>>> {
+        let (got, receiver) = oneshot::channel();
+        attempts.enter(Queued { got, until, namespace, last: Turn::default() });
         receiver
+    }
+
+    fn enter(attempts: &Arc<Attempts<Queued>>, until: Instant) -> oneshot::Receiver<Option<Permit<Queued>>> {
+        enter_of(0, attempts, until)
     }
 
     #[tokio::test]
     async fn attempts_that_take_long_make_room_for_young_ones() {
-        let attempts = Attempts::<Queued>::new(100_000);
-        let take = || unconstrained(attempts.take()).now_or_never().flatten();
+        let attempts = Attempts::<Queued>::new();
+        let take = || unconstrained(attempts.take(0)).now_or_never().flatten();
         let mut young: Vec<_> = std::iter::from_fn(take).collect();
         let most = young.len();
         assert!(most >= YOUNG_PER_CORE && most.is_multiple_of(YOUNG_PER_CORE));
         young.iter_mut().for_each(Permit::ages);
         let more: Vec<_> = std::iter::from_fn(take).collect();
-        assert_eq!((more.len(), attempts.load.in_use()), (most, 2 * most));
+        assert_eq!(more.len(), most);
         drop((young, more));
-        assert_eq!(attempts.load.in_use(), 0);
-        let few = Attempts::<Queued>::new(1);
-        let mut one = few.take().await.unwrap();
-        one.ages();
-        let mut waiting = pin!(few.take());
-        assert!(waiting.as_mut().now_or_never().is_none(), "all together are bounded, too");
-        few.close();
-        assert!(waiting.now_or_never().is_some_and(|permit| permit.is_none()));
-        assert!(few.take().await.is_none());
+        assert_eq!(attempts.state().young, most);
+        attempts.close();
+        assert!(attempts.take(0).await.is_none());
     }
 
     #[tokio::test]
     async fn who_waits_has_its_turn_in_order_or_leaves_when_its_time_is_over() {
-        let attempts = Attempts::new(1);
+        let attempts = Attempts::of(1);
         let (now, second) = (Instant::now(), Duration::from_secs(1));
         let first = enter(&attempts, now).now_or_never().unwrap().unwrap();
         let (mut late, mut next) = (enter(&attempts, now + second), enter(&attempts, now + second * 2));
         // A task that has given up takes nothing from the others.
-        assert!(attempts.take().now_or_never().is_none());
+        assert!(attempts.take(0).now_or_never().is_none());
         let mut last = enter(&attempts, now + second * 2);
         attempts.sweep(now, Allowance::default());
         assert!((&mut late).now_or_never().is_none());
@@ -284,16 +274,29 @@ mod tests {
         assert!(permit.is_some());
         drop(permit);
         assert!((&mut last).now_or_never().unwrap().unwrap().is_some());
-        assert_eq!(attempts.load.in_use(), 0, "dropped with what held it");
+        assert_eq!(attempts.state().young, 1, "dropped with what held it");
         attempts.close();
         assert!(enter(&attempts, now + second).now_or_never().unwrap().unwrap().is_none());
     }
+
+    #[tokio::test]
+    async fn a_namespace_with_much_to_send_delays_another_by_one_turn() {
+        let attempts = Attempts::of(1);
+        let until = Instant::now() + START_WITHIN;
+        let first = enter(&attempts, until);
+        let mut greedy: Vec<_> = (0..1000).map(|_| enter(&attempts, until)).collect();
+        let mut other = enter_of(1, &attempts, until);
+        drop(first);
+        drop((&mut greedy[0]).now_or_never().unwrap());
+        assert!((&mut other).now_or_never().is_some());
+    }
+
     #[tokio::test]
     async fn what_waits_for_the_processors_does_not_leave_when_they_are_slow() {
         let (now, second) = (Instant::now(), Duration::from_secs(1));
         let slow = Allowance::of(second);
-        let attempts = Attempts::new(100_000);
-        let take = || unconstrained(attempts.take()).now_or_never().flatten();
+        let attempts = Attempts::new();
+        let take = || unconstrained(attempts.take(0)).now_or_never().flatten();
         let young: Vec<_> = std::iter::from_fn(take).collect();
         let mut waits = enter(&attempts, now);
         for (after, allowance, leaves) in

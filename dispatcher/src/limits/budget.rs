@@ -1,18 +1,19 @@
 //! Limits the events that a dispatcher holds, by number and by bytes. A pull takes permits before it asks for events.
 //!
-//! If several readers share a budget, each may take more while it holds less than is free (dynamic thresholds,
-//! Choudhury and Hahne 1998). So a single reader holds half, and the other half is there for the next one. If n readers
-//! want everything, each gets one (n+1)th.
+//! If several namespaces share a budget, each may take more while it holds less than is free (see
+//! [`shares`](crate::limits::shares)). So a single one holds half, and the other half is there for the next one. If n
+//! namespaces want everything, each gets one (n+1)th. The readers of a namespace share what it may have in the same way.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 /// A bound on the events in memory, by number and by bytes.
+#[derive(Clone)]
 pub(crate) struct Budget {
     events: Arc<Semaphore>,
     bytes: Arc<Semaphore>,
@@ -21,7 +22,7 @@ pub(crate) struct Budget {
     batch: u32,
     /// The largest message that the server lets through. No pull may ask for fewer bytes.
     max_message: u32,
-    /// What this reader holds of the budget; `None` if it need not leave any to others.
+    /// What this reader, or its namespace, holds of the budget; `None` if it need not leave any to others.
     mine: Option<Arc<Held>>,
 }
 
@@ -31,9 +32,11 @@ pub(crate) struct Budgets {
     of: Mutex<HashMap<String, Arc<Budget>>>,
 }
 
-/// What one of several readers holds of a budget.
-#[derive(Default)]
+/// What one of several namespaces or readers holds of a budget.
+#[derive(Debug, Default)]
 pub(crate) struct Held {
+    /// For a reader, what its namespace holds.
+    namespace: Option<Arc<Held>>,
     events: AtomicUsize,
     bytes: AtomicUsize,
     less: Notify,
@@ -50,7 +53,7 @@ pub(crate) struct Grant {
 pub(crate) struct Share {
     event: Option<OwnedSemaphorePermit>,
     bytes: Option<OwnedSemaphorePermit>,
-    of: Option<Arc<Held>>,
+    of: OnceLock<Arc<Held>>,
 }
 
 /// The most bytes that a pull asks for.
@@ -67,6 +70,14 @@ pub(crate) fn fair(mine: usize, left: usize) -> Option<usize> {
     (mine <= left - left.div_ceil(4)).then(|| (left - mine).div_ceil(2))
 }
 
+/// The same for one of the readers of a namespace that holds `namespace`. A reader may hold twice the difference of what
+/// is free and what its namespace holds, so that a single one of a single namespace may hold two fifths of all.
+pub(crate) fn fair_within(namespace: usize, mine: usize, left: usize) -> Option<usize> {
+    let of_namespace = fair(namespace, left)?;
+    let of_mine = fair(mine, 2 * left.saturating_sub(namespace))?;
+    Some(of_namespace.min(of_mine))
+}
+
 impl Budget {
     /// A budget of this many events and bytes. It has at least `max_message` bytes.
     pub(crate) fn new(events: usize, bytes: usize, max_message: u32) -> Self {
@@ -76,10 +87,25 @@ impl Budget {
         Self { events, bytes, batch, max_message, mine: None }
     }
 
-    /// The same budget for one of several readers, which leaves some of it to the others.
-    pub(crate) fn shared(&self) -> Self {
+    /// The same budget for one of several namespaces, which leaves some of it to the others.
+    fn shared(&self) -> Self {
+        self.of(Arc::default())
+    }
+
+    /// The same budget for one of several readers of this namespace.
+    pub(crate) fn of_reader(&self, namespace: &Arc<Held>) -> Self {
+        self.of(Arc::new(Held { namespace: Some(Arc::clone(namespace)), ..Held::default() }))
+    }
+
+    fn of(&self, mine: Arc<Held>) -> Self {
         let (events, bytes) = (Arc::clone(&self.events), Arc::clone(&self.bytes));
-        Self { events, bytes, mine: Some(Arc::default()), ..*self }
+        Self { events, bytes, mine: Some(mine), ..*self }
+    }
+
+    /// Whether an event that has been taken may be kept for a namespace that holds this without it.
+    pub(crate) fn has_place(&self, namespace: &Held) -> bool {
+        namespace.events.load(Ordering::Acquire) <= self.events.available_permits()
+            && namespace.bytes.load(Ordering::Acquire) <= self.bytes.available_permits()
     }
 
     /// Waits for room for some events, then takes room for up to `max_events`.
@@ -99,9 +125,8 @@ impl Budget {
         let Some(mine) = &self.mine else { return u32::MAX };
         loop {
             let less = mine.less.notified();
-            let room = fair(mine.events.load(Ordering::Acquire), self.events.available_permits());
-            if let Some(events) = room
-                && fair(mine.bytes.load(Ordering::Acquire), self.bytes.available_permits()).is_some()
+            if let Some(events) = mine.fair(|held| &held.events, &self.events)
+                && mine.fair(|held| &held.bytes, &self.bytes).is_some()
             {
                 return u32::try_from(events).unwrap_or(u32::MAX);
             }
@@ -116,6 +141,34 @@ impl Budget {
     /// The number of events held now, if the budget has `capacity` events.
     pub(crate) fn held(&self, capacity: usize) -> usize {
         capacity.saturating_sub(self.events.available_permits())
+    }
+}
+
+impl Held {
+    /// How much more may be taken of what this semaphore has.
+    fn fair(&self, of: impl Fn(&Self) -> &AtomicUsize, all: &Semaphore) -> Option<usize> {
+        let (mine, left) = (of(self).load(Ordering::Acquire), all.available_permits());
+        match &self.namespace {
+            Some(namespace) => fair_within(of(namespace).load(Ordering::Acquire), mine, left),
+            None => fair(mine, left),
+        }
+    }
+
+    fn take(&self, bytes: usize) {
+        self.events.fetch_add(1, Ordering::AcqRel);
+        self.bytes.fetch_add(bytes, Ordering::AcqRel);
+        if let Some(namespace) = &self.namespace {
+            namespace.take(bytes);
+        }
+    }
+
+    fn give_back(&self, bytes: usize) {
+        self.events.fetch_sub(1, Ordering::AcqRel);
+        self.bytes.fetch_sub(bytes, Ordering::AcqRel);
+        self.less.notify_one();
+        if let Some(namespace) = &self.namespace {
+            namespace.give_back(bytes);
+        }
     }
 }
 
@@ -156,24 +209,34 @@ impl Grant {
     /// Splits off the share of an event of this size. The rest stays with the grant.
     pub(crate) fn share(&mut self, bytes: usize) -> Share {
         let bytes = bytes.min(self.bytes.num_permits());
+        let share = Share { event: self.events.split(1), bytes: self.bytes.split(bytes), of: OnceLock::new() };
         if let Some(held) = &self.of {
-            held.events.fetch_add(1, Ordering::AcqRel);
-            held.bytes.fetch_add(bytes, Ordering::AcqRel);
+            share.charge(held);
         }
-        Share { event: self.events.split(1), bytes: self.bytes.split(bytes), of: self.of.clone() }
+        share
+    }
+}
+
+impl Share {
+    /// Counts the event for this namespace, if it counts for nobody yet.
+    pub(crate) fn charge(&self, to: &Arc<Held>) {
+        if self.of.set(Arc::clone(to)).is_ok() {
+            to.take(self.size());
+        }
+    }
+
+    fn size(&self) -> usize {
+        self.bytes.as_ref().map_or(0, OwnedSemaphorePermit::num_permits)
     }
 }
 
 impl Drop for Share {
     fn drop(&mut self) {
-        let bytes = self.bytes.take();
-        let size = bytes.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
+        let size = self.size();
         // The permits are given back first, so that a reader that is woken finds them.
-        drop((self.event.take(), bytes));
-        if let Some(held) = &self.of {
-            held.events.fetch_sub(1, Ordering::AcqRel);
-            held.bytes.fetch_sub(size, Ordering::AcqRel);
-            held.less.notify_one();
+        drop((self.event.take(), self.bytes.take()));
+        if let Some(held) = self.of.get() {
+            held.give_back(size);
         }
     }
 }
@@ -218,5 +281,44 @@ mod tests {
         half.truncate(1);
         let large = shares(&other, 10).await;
         assert!((20..=24).contains(&large.len()), "{} by their bytes", large.len());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn namespaces_share_first_and_then_the_readers_of_each() {
+        let all = Budget::new(1000, 1 << 20, 1);
+        let (greedy, other) = (Arc::<Held>::default(), Arc::<Held>::default());
+        let mut held = Vec::new();
+        let mut take = async |budget: &Budget| {
+            let before = held.len();
+            while let Ok(Some(mut grant)) = timeout(LOOK * 2, budget.grant(8)).await {
+                held.extend((0..grant.events()).map(|_| grant.share(1)));
+            }
+            held.len() - before
+        };
+        let one = take(&all.of_reader(&greedy)).await;
+        assert!((300..=400).contains(&one), "{one}");
+        let mut of_greedy = one;
+        for _ in 0..20 {
+            of_greedy += take(&all.of_reader(&greedy)).await;
+        }
+        assert!((400..=500).contains(&of_greedy), "{of_greedy} of one namespace with many readers");
+        let of_other = take(&all.of_reader(&other)).await;
+        assert!(of_other >= 150, "{of_other}");
+        drop(held);
+        assert_eq!(greedy.events.load(Ordering::Acquire) + greedy.bytes.load(Ordering::Acquire), 0);
+    }
+
+    #[tokio::test]
+    async fn an_event_counts_for_the_namespace_that_it_turns_out_to_be_of() {
+        let (all, mine) = (Budget::new(4, 100, 10), Arc::<Held>::default());
+        let mut grant = all.grant(3).await.unwrap();
+        let shares = [grant.share(10), grant.share(10)];
+        assert!(all.has_place(&mine));
+        shares.iter().for_each(|share| share.charge(&mine));
+        shares[0].charge(&mine);
+        assert_eq!((mine.events.load(Ordering::Acquire), mine.bytes.load(Ordering::Acquire)), (2, 20));
+        assert!(!all.has_place(&mine) && all.has_place(&Held::default()));
+        drop((shares, grant));
+        assert!(all.has_place(&mine) && mine.bytes.load(Ordering::Acquire) == 0);
     }
 }

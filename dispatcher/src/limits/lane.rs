@@ -3,16 +3,18 @@
 //!
 //! **Under way.** A lane starts with few permits. It gets one more for each answer while deliveries wait, up to its
 //! maximum, as TCP opens its window (RFC 5681, slow start). It gives back permits that it does not use (RFC 7661).
-//! Lanes together never open into the second half of the dispatcher's attempts, which is kept for lanes that have not
-//! opened. So endpoints that hang leave some attempts to others, however many they took before. After [`TRIP`]
-//! time-outs in a row a lane lets in one delivery at a time, until one is answered and the lane opens anew. An endpoint
-//! that gets too much (429) narrows its lane to one attempt at once, and a pause that it asks for holds the lane.
+//! An attempt that waits for its answer takes up memory for its connection and its event: one slot for each [`SLOT`]
+//! bytes. Namespaces share the slots of the dispatcher, and Subscriptions those of their namespace, as
+//! [`shares`](crate::limits::shares) says. So endpoints that hang leave slots to others. After [`TRIP`] time-outs in a row
+//! a lane lets in one delivery at a time, until one is answered and the lane opens anew. An endpoint that gets too much
+//! (429) narrows its lane to one attempt at once, and a pause that it asks for holds the lane.
 //!
 //! **Waiting.** Parking is expensive: NATS stores the event, the delivery comes back after a second at the earliest,
 //! and the park quota is meant for endpoints that fail. So a backlog waits if the lane, at its pace, will have taken
 //! all of it within [`START_WITHIN`]. A lane that hangs keeps up to `lane.waiting` deliveries, and those that arrived
-//! within the last two seconds. As each park is work for NATS, the deliveries that it parks come back later. A waiting
-//! delivery is data in a queue: it has neither a task nor a timer of its own.
+//! within the last two seconds. As each park is work for NATS, the deliveries that it parks come back later. What has
+//! waited for [`LINGER`] waits for a slow endpoint, and needs a place among all such deliveries, which are shared in the
+//! same way. A waiting delivery is data in a queue: it has neither a task nor a timer of its own.
 //!
 //! **A slow dispatcher.** If the dispatcher's own slowness explains how long a lane's attempts take, the lane's
 //! deliveries wait longer, up to [`START_WITHIN_WHEN_SLOW`]: see [`slowness`](crate::limits::slowness).
@@ -29,14 +31,18 @@ use hookwright_core::nats::ids::SubscriptionUid;
 use tokio::time::Instant;
 
 use self::answers::{Answers, PACE};
-use crate::limits::attempts::Load;
+use crate::limits::outage::Tenant;
+use crate::limits::shares::Room;
 use crate::limits::slowness::{Allowance, START_WITHIN, START_WITHIN_WHEN_SLOW};
+use crate::limits::turns::Turn;
 
 /// How often [`Lanes::sweep`] has to be called.
 pub(crate) const SWEEP: Duration = Duration::from_millis(50);
 
-/// This many lanes that have not opened take all attempts of a dispatcher.
-const LANES: usize = 64;
+/// The permits of a lane that has not opened.
+const FIRST: usize = 8;
+/// The bytes of an event for which an attempt takes up one slot. A connection takes about as many.
+const SLOT: usize = 16 << 10;
 /// This many lanes, each with as many waiting deliveries as it may ever have, use up `limits.waiting`.
 const WAITING_LANES: usize = 8;
 /// A delivery that has waited for this long lingers: it no longer keeps further events from being read.
@@ -52,6 +58,8 @@ pub(crate) trait Waits: Sized {
     fn lingers(&mut self);
     /// When the message was received.
     fn received(&self) -> Instant;
+    /// The size of the event's body.
+    fn size(&self) -> usize;
     /// Whether this one was parked before. Then it shares a budget with due deliveries for other endpoints, and must
     /// not wait long in a crowd. If as many wait as the lane may ever have under way, it waits for at most [`LINGER`],
     /// in which a quick lane takes all of them. If the lane also hangs, it does not wait at all.
@@ -74,8 +82,10 @@ struct Shared<W> {
     waiting: usize,
     /// How many deliveries may wait if the lane is quick.
     most_waiting: usize,
-    /// The attempts of the whole dispatcher.
-    load: Arc<Load>,
+    /// The slots for attempts of the whole dispatcher.
+    attempts: Arc<Room>,
+    /// The places of deliveries that linger.
+    lingering: Room,
     closed: AtomicBool,
     /// The lanes in which something waits, which have to be swept.
     backlogged: Mutex<Vec<Arc<Lane<W>>>>,
@@ -84,6 +94,8 @@ struct Shared<W> {
 /// The lane of a Subscription. It limits the attempts under way and the deliveries that wait.
 pub(crate) struct Lane<W> {
     shared: Arc<Shared<W>>,
+    tenant: Arc<Tenant>,
+    turn: Turn,
     state: Mutex<State<W>>,
 }
 
@@ -91,7 +103,11 @@ struct State<W> {
     /// All permits of the lane, including those in use.
     open: usize,
     under_way: usize,
+    /// The slots that the attempts under way take up.
+    slots: usize,
     waiting: VecDeque<Entry<W>>,
+    /// How many of the waiting deliveries have a place among those that linger.
+    lingering: usize,
     /// Whether the lane is among those to sweep.
     swept: bool,
     answers: Answers,
@@ -108,30 +124,49 @@ struct State<W> {
 struct Entry<W> {
     waiting: W,
     crowded: bool,
+    place: Place,
+}
+
+/// Whether a waiting delivery has a place among those that linger.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// It needs none yet.
+    Unneeded,
+    Taken,
+    /// There was none.
+    Refused,
 }
 
 /// The right to have one attempt of the lane under way. It is given back when dropped.
-pub(crate) struct Permit<W: Waits>(Arc<Lane<W>>);
+pub(crate) struct Permit<W: Waits> {
+    lane: Arc<Lane<W>>,
+    slots: usize,
+}
 
 impl<W: Waits> Lanes<W> {
     /// Lanes with these limits for each: attempts under way, and deliveries that wait at any pace. `all_waiting` is how
-    /// many deliveries may wait over all lanes (`limits.waiting`), and `load` counts the attempts of the dispatcher.
-    pub(crate) fn new(in_flight: usize, waiting: usize, all_waiting: usize, load: &Arc<Load>) -> Arc<Self> {
-        let first = (load.most() / LANES).clamp(1, in_flight);
+    /// many deliveries may wait over all lanes (`limits.waiting`), and `attempts` has the slots of the dispatcher.
+    pub(crate) fn new(in_flight: usize, waiting: usize, all_waiting: usize, attempts: &Arc<Room>) -> Arc<Self> {
+        let first = FIRST.min(in_flight);
         let most_waiting = waiting.max(all_waiting / WAITING_LANES);
-        let (load, closed, backlogged) = (Arc::clone(load), AtomicBool::new(false), Mutex::default());
-        let shared = Shared { first, in_flight, waiting, most_waiting, load, closed, backlogged };
+        let (attempts, lingering) = (Arc::clone(attempts), Room::new(all_waiting));
+        let (closed, backlogged) = (AtomicBool::new(false), Mutex::default());
+        let shared = Shared { first, in_flight, waiting, most_waiting, attempts, lingering, closed, backlogged };
         Arc::new(Self { shared: Arc::new(shared), lanes: RwLock::default() })
     }
 
-    /// The lane of this Subscription.
-    pub(crate) fn of(&self, subscription: &SubscriptionUid) -> Arc<Lane<W>> {
-        // A poisoned lock means a panic in the map, which is whole then.
-        let known = self.lanes.read().unwrap_or_else(PoisonError::into_inner).get(subscription).cloned();
-        known.unwrap_or_else(|| {
+    /// The lane of this Subscription of this namespace.
+    pub(crate) fn of(&self, subscription: &SubscriptionUid, tenant: &Arc<Tenant>) -> Arc<Lane<W>> {
+        self.known(subscription).unwrap_or_else(|| {
             let mut lanes = self.lanes.write().unwrap_or_else(PoisonError::into_inner);
-            Arc::clone(lanes.entry(subscription.clone()).or_insert_with(|| Lane::new(&self.shared)))
+            Arc::clone(lanes.entry(subscription.clone()).or_insert_with(|| Lane::new(&self.shared, tenant)))
         })
+    }
+
+    /// The lane of this Subscription, if it has had a delivery.
+    pub(crate) fn known(&self, subscription: &SubscriptionUid) -> Option<Arc<Lane<W>>> {
+        // A poisoned lock means a panic in the map, which is whole then.
+        self.lanes.read().unwrap_or_else(PoisonError::into_inner).get(subscription).cloned()
     }
 
     /// Removes the lanes of Subscriptions that no longer exist.
@@ -163,6 +198,9 @@ impl<W: Waits> Shared<W> {
 
     fn sweep(&self, now: Instant, allowance: Allowance) {
         let mut lanes = std::mem::take(&mut *self.backlogged());
+        // So that what has become free goes to another lane first each time.
+        let next = lanes.len().min(1);
+        lanes.rotate_left(next);
         lanes.retain(|lane| lane.sweep(now, allowance));
         self.backlogged().append(&mut lanes);
     }
@@ -177,11 +215,13 @@ impl<W: Waits> Shared<W> {
 }
 
 impl<W: Waits> Lane<W> {
-    fn new(shared: &Arc<Shared<W>>) -> Arc<Self> {
+    fn new(shared: &Arc<Shared<W>>, tenant: &Arc<Tenant>) -> Arc<Self> {
         let state = State {
             open: shared.first,
             under_way: 0,
+            slots: 0,
             waiting: VecDeque::new(),
+            lingering: 0,
             swept: false,
             answers: Answers::default(),
             paused: None,
@@ -189,7 +229,8 @@ impl<W: Waits> Lane<W> {
             delayed_by_us: None,
             lanes: 1,
         };
-        Arc::new(Self { shared: Arc::clone(shared), state: Mutex::new(state) })
+        let (shared, tenant) = (Arc::clone(shared), Arc::clone(tenant));
+        Arc::new(Self { shared, tenant, turn: Turn::default(), state: Mutex::new(state) })
     }
 
     /// Calls `start` once a permit is free, or `leave` if that won't be in time.
@@ -206,12 +247,10 @@ impl<W: Waits> Lane<W> {
             drop(state);
             return waiting.leave();
         }
-        if state.under_way < state.open && !state.is_paused() {
-            state.under_way += 1;
-            drop(state);
-            return waiting.start(Permit(Arc::clone(self)));
+        if state.waiting.is_empty() && self.may_start(&state) {
+            return self.start(state, waiting);
         }
-        state.waiting.push_back(Entry { waiting, crowded });
+        state.waiting.push_back(Entry { waiting, crowded, place: Place::Unneeded });
         let swept = std::mem::replace(&mut state.swept, true);
         drop(state);
         if !swept {
@@ -231,10 +270,43 @@ impl<W: Waits> Lane<W> {
         self.state().lanes = lanes.max(1);
     }
 
+    /// Whether deliveries can't wait here because others, or those of this lane, take up all places.
+    pub(crate) fn is_crowded_out(&self) -> bool {
+        let lingering = self.state().lingering;
+        !self.shared.lingering.has_place(&self.tenant.lingering, lingering)
+    }
+
+    /// Whether all slots are taken that the Subscription may have.
+    fn is_scarce(&self, state: &State<W>) -> bool {
+        !self.shared.attempts.has_place(&self.tenant.attempts, state.slots)
+    }
+
+    /// Whether one more attempt may start.
+    fn may_start(&self, state: &State<W>) -> bool {
+        state.under_way < state.open && !state.is_paused() && !self.shared.is_closed() && !self.is_scarce(state)
+    }
+
+    fn start(self: &Arc<Self>, mut state: MutexGuard<'_, State<W>>, waiting: W) {
+        let slots = 1 + waiting.size() / SLOT;
+        state.under_way += 1;
+        state.slots += slots;
+        self.shared.attempts.take(&self.tenant.attempts, slots);
+        drop(state);
+        waiting.start(Permit { lane: Arc::clone(self), slots });
+    }
+
+    /// Takes out of the waiting deliveries one that has its turn or leaves.
+    fn goes(&self, state: &mut State<W>, place: Place) {
+        if place == Place::Taken {
+            state.lingering -= 1;
+            self.shared.lingering.give_back(&self.tenant.lingering, 1);
+        }
+    }
+
     /// Counts an attempt that has ended.
     fn attempted(self: &Arc<Self>, outcome: OutcomeKind, took: Duration) {
-        let scarce = self.shared.load.is_high();
         let mut state = self.state();
+        let scarce = self.is_scarce(&state);
         if !state.answers.attempted(outcome, took) {
             return;
         }
@@ -256,9 +328,11 @@ impl<W: Waits> Lane<W> {
     }
 
     /// Takes back a permit and starts the next in the queue.
-    fn give_back(self: &Arc<Self>) {
-        let scarce = self.shared.load.is_high();
+    fn give_back(self: &Arc<Self>, slots: usize) {
         let mut state = self.state();
+        state.slots -= slots;
+        self.shared.attempts.give_back(&self.tenant.attempts, slots);
+        let scarce = self.is_scarce(&state);
         let least = if state.answers.is_narrow() {
             1
         } else if scarce || state.waiting.is_empty() && state.open.saturating_sub(state.under_way) >= state.open / 2 {
@@ -274,24 +348,24 @@ impl<W: Waits> Lane<W> {
     }
 
     fn start_next(self: &Arc<Self>, mut state: MutexGuard<'_, State<W>>) {
-        if !state.may_start(&self.shared) {
+        if !self.may_start(&state) {
             return;
         }
         let Some(next) = state.waiting.pop_front() else { return };
-        state.under_way += 1;
-        drop(state);
-        next.waiting.start(Permit(Arc::clone(self)));
+        self.goes(&mut state, next.place);
+        self.start(state, next.waiting);
     }
 
     /// Returns whether something still waits.
     fn sweep(self: &Arc<Self>, now: Instant, allowance: Allowance) -> bool {
         let mut state = self.state();
-        // After a pause nothing else may be under way that would start the next when it ends.
-        while state.paused.is_some() && !state.waiting.is_empty() && state.may_start(&self.shared) {
+        // After a pause, or when others have given slots back, no attempt of the lane ends that would start the next one.
+        while !state.waiting.is_empty() && self.may_start(&state) {
             self.start_next(state);
             state = self.state();
         }
-        let leaving = state.leaving(&self.shared, now, allowance);
+        let leaving = self.leaving(&mut state, now, allowance);
+        leaving.iter().for_each(|entry| self.goes(&mut state, entry.place));
         state.swept = !state.waiting.is_empty();
         if !state.swept {
             // After a burst the queue gives its memory back.
@@ -301,6 +375,76 @@ impl<W: Waits> Lane<W> {
         drop(state);
         leaving.into_iter().for_each(|entry| entry.waiting.leave());
         swept
+    }
+
+    /// Takes out everything that won't have its turn in time, the oldest first.
+    fn leaving(&self, state: &mut State<W>, now: Instant, allowance: Allowance) -> VecDeque<Entry<W>> {
+        let ours = state.answers.are_delayed_by_us(allowance);
+        if ours {
+            state.delayed_by_us = Some(now);
+        }
+        let linger = if ours { LINGER + PACE } else { LINGER };
+        let age = |entry: &Entry<W>| now.saturating_duration_since(entry.waiting.received());
+        let mut oldest = Duration::ZERO;
+        for entry in &mut state.waiting {
+            let age = age(entry);
+            oldest = oldest.max(age);
+            if age >= linger {
+                entry.waiting.lingers();
+                if entry.place != Place::Taken {
+                    entry.place = self.place(&mut state.lingering);
+                }
+            }
+        }
+        let closed = self.shared.is_closed();
+        if oldest < linger && !closed {
+            state.answers.forget_pace();
+            return VecDeque::new();
+        }
+        let every = if ours { PACE + allowance.duration() } else { PACE };
+        let stay = if state.is_paused() {
+            // That nothing ends says nothing about the endpoint.
+            state.answers.forget_pace();
+            self.shared.most_waiting
+        } else {
+            state.answers.look(now, every).clamp(self.shared.waiting, self.shared.most_waiting)
+        };
+        // From then on the pace of the lane is known.
+        let pace_known = LINGER + if state.answers.hangs() { PACE * 2 } else { PACE };
+        let (delayed_by_us, paused) = (state.delayed_by_us, state.paused);
+        let leaves = |left: &mut usize, entry: &Entry<W>| {
+            let age = age(entry);
+            let since = |until: Option<Instant>| until.map_or(age, |until| now.saturating_duration_since(until));
+            let waited = age.min(since(delayed_by_us));
+            let leaves = closed
+                || entry.place == Place::Refused && !ours
+                || age >= START_WITHIN_WHEN_SLOW
+                || waited.min(since(paused)) >= START_WITHIN
+                || waited >= LINGER && entry.crowded && *left > self.shared.in_flight
+                || waited >= pace_known && *left > stay;
+            *left -= usize::from(leaves);
+            leaves
+        };
+        let all = state.waiting.len();
+        if !state.waiting.iter().any(|entry| leaves(&mut { all }, entry)) {
+            return VecDeque::new();
+        }
+        let mut left = all;
+        let entries = std::mem::take(&mut state.waiting).into_iter();
+        let (leaving, staying) = entries.partition(|entry| leaves(&mut left, entry));
+        state.waiting = staying;
+        leaving
+    }
+
+    /// Takes a place among the deliveries that linger, if there is one. The lane has this many.
+    fn place(&self, lingering: &mut usize) -> Place {
+        let (all, namespace) = (&self.shared.lingering, &self.tenant.lingering);
+        if !all.has_place(namespace, *lingering) {
+            return Place::Refused;
+        }
+        all.take(namespace, 1);
+        *lingering += 1;
+        Place::Taken
     }
 
     // A poisoned lock means a panic between two changes of counts, where nothing panics.
@@ -313,83 +457,28 @@ impl<W: Waits> State<W> {
     fn is_paused(&self) -> bool {
         self.paused.is_some_and(|until| Instant::now() < until)
     }
-
-    /// Whether the next in the queue may start.
-    fn may_start(&self, shared: &Shared<W>) -> bool {
-        self.under_way < self.open && !self.is_paused() && !shared.is_closed()
-    }
-
-    /// Takes out everything that won't have its turn in time, the oldest first.
-    fn leaving(&mut self, shared: &Shared<W>, now: Instant, allowance: Allowance) -> VecDeque<Entry<W>> {
-        let ours = self.answers.are_delayed_by_us(allowance);
-        if ours {
-            self.delayed_by_us = Some(now);
-        }
-        let linger = if ours { LINGER + PACE } else { LINGER };
-        let age = |entry: &Entry<W>| now.saturating_duration_since(entry.waiting.received());
-        let mut oldest = Duration::ZERO;
-        for entry in &mut self.waiting {
-            let age = age(entry);
-            oldest = oldest.max(age);
-            if age >= linger {
-                entry.waiting.lingers();
-            }
-        }
-        let closed = shared.is_closed();
-        if oldest < linger && !closed {
-            self.answers.forget_pace();
-            return VecDeque::new();
-        }
-        let every = if ours { PACE + allowance.duration() } else { PACE };
-        let stay = if self.is_paused() {
-            // That nothing ends says nothing about the endpoint.
-            self.answers.forget_pace();
-            shared.most_waiting
-        } else {
-            self.answers.look(now, every).clamp(shared.waiting, shared.most_waiting)
-        };
-        // From then on the pace of the lane is known.
-        let pace_known = LINGER + if self.answers.hangs() { PACE * 2 } else { PACE };
-        let (delayed_by_us, paused) = (self.delayed_by_us, self.paused);
-        let leaves = |left: &mut usize, entry: &Entry<W>| {
-            let age = age(entry);
-            let since = |until: Option<Instant>| until.map_or(age, |until| now.saturating_duration_since(until));
-            let waited = age.min(since(delayed_by_us));
-            let leaves = closed
-                || age >= START_WITHIN_WHEN_SLOW
-                || waited.min(since(paused)) >= START_WITHIN
-                || waited >= LINGER && entry.crowded && *left > shared.in_flight
-                || waited >= pace_known && *left > stay;
-            *left -= usize::from(leaves);
-            leaves
-        };
-        let all = self.waiting.len();
-        if !self.waiting.iter().any(|entry| leaves(&mut { all }, entry)) {
-            return VecDeque::new();
-        }
-        let mut left = all;
-        let entries = std::mem::take(&mut self.waiting).into_iter();
-        let (leaving, staying) = entries.partition(|entry| leaves(&mut left, entry));
-        self.waiting = staying;
-        leaving
-    }
 }
 
 impl<W: Waits> Permit<W> {
+    /// Whose turn it is when the attempt waits for the processors: the number of the namespace, and the lane's last turn.
+    pub(crate) fn turn(&self) -> (usize, &Turn) {
+        (self.lane.tenant.number, &self.lane.turn)
+    }
+
     /// Counts the attempt, which has ended.
     pub(crate) fn attempted(&self, outcome: OutcomeKind, took: Duration) {
-        self.0.attempted(outcome, took);
+        self.lane.attempted(outcome, took);
     }
 
     /// Has the lane slow down, as the endpoint has asked: to one attempt at a time, for a pause, or both.
     pub(crate) fn slow_down(&self, narrow: bool, pause: Option<Duration>) {
-        self.0.slow_down(narrow, pause);
+        self.lane.slow_down(narrow, pause);
     }
 }
 
 impl<W: Waits> Drop for Permit<W> {
     fn drop(&mut self) {
-        self.0.give_back();
+        self.lane.give_back(self.slots);
     }
 }
 

@@ -3,20 +3,36 @@
 //! fails waits in the stream, and is tried again every few seconds.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
+
+use crate::limits::budget::Held;
+use crate::limits::shares::Part;
 
 /// How long an attempt counts.
 const LATELY: Duration = Duration::from_secs(10);
 /// With fewer namespaces nothing can be told.
 const LEAST: usize = 3;
 
-/// When the endpoints of a namespace last answered, and last failed to.
+/// When the endpoints of a namespace last answered, and last failed to, and what the namespace holds of all that namespaces
+/// share.
 #[derive(Debug)]
 pub(crate) struct Tenant {
+    /// The number of the namespace, which is its own.
+    pub(crate) number: usize,
+    /// The slots that its attempts take up.
+    pub(crate) attempts: Part,
+    /// Its deliveries that linger in their lanes.
+    pub(crate) lingering: Part,
+    /// The deliveries of its Producers that are read ahead.
+    pub(crate) ahead: AtomicUsize,
+    /// The events of its Producers.
+    pub(crate) events: Arc<Held>,
+    /// Its due deliveries.
+    pub(crate) due: Arc<Held>,
     origin: Instant,
     /// Milliseconds since the origin, plus one; 0 for never.
     answered: AtomicU64,
@@ -62,7 +78,17 @@ impl Tenants {
             return Arc::clone(tenant);
         }
         let never = AtomicU64::default;
-        let tenant = Arc::new(Tenant { origin: self.origin, answered: never(), unanswered: never() });
+        let tenant = Arc::new(Tenant {
+            number: tenants.len(),
+            attempts: Part::default(),
+            lingering: Part::default(),
+            ahead: AtomicUsize::new(0),
+            events: Arc::default(),
+            due: Arc::default(),
+            origin: self.origin,
+            answered: never(),
+            unanswered: never(),
+        });
         tenants.insert(namespace.to_owned(), Arc::clone(&tenant));
         tenant
     }

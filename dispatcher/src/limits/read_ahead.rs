@@ -2,10 +2,11 @@
 //!
 //! It reads only as many deliveries ahead as keep its endpoints busy until the next pull. A delivery that waits in
 //! memory has left the processor's caches when its turn comes, and is sent again if the dispatcher dies. A delivery
-//! that has waited for a while waits for a slow endpoint. Such deliveries have a bound of their own, so that they don't
-//! keep events for other endpoints out, and each Producer leaves some of that bound to others. An event may have ten
-//! thousand receivers, so deliveries are counted, not events. While the dispatcher itself is slow, it reads no further
-//! ahead than it got in the last second, because deliveries then wait for the dispatcher.
+//! that has waited for a while waits for a slow endpoint. It no longer counts here, but among those that linger in their
+//! lanes, so that it keeps no events for other endpoints out. An event may have ten thousand receivers, so deliveries are
+//! counted, not events, and each namespace and each of its Producers leaves some of the bound to others. While the
+//! dispatcher itself is slow, it reads no further ahead than it got in the last second, because deliveries then wait for
+//! the dispatcher.
 
 use std::ops::Deref;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,7 +15,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::Notify;
 use tokio::time::{Duration, Instant, timeout};
 
-use crate::limits::budget::{LOOK, fair};
+use crate::limits::budget::{LOOK, fair_within};
+use crate::limits::outage::Tenant;
 use crate::limits::slowness::Allowance;
 
 /// The most deliveries that are read ahead.
@@ -30,13 +32,16 @@ const fn enough(ahead: usize) -> usize {
     ahead - ahead / 4
 }
 
-/// The deliveries that wait, over all Subscriptions.
+/// While a namespace has fewer deliveries than this read ahead, those of others don't keep it from reading.
+const fn little(ahead: usize) -> usize {
+    ahead.div_ceil(16)
+}
+
+/// The deliveries that have not waited for long, over all Subscriptions.
 #[derive(Debug)]
 pub(crate) struct ReadAhead {
-    waiting: AtomicUsize,
     /// The setting `limits.waiting`.
     all_waiting: usize,
-    /// How many of the waiting deliveries have not waited for long.
     fresh: AtomicUsize,
     /// About how many such fresh deliveries there may be.
     ahead: AtomicUsize,
@@ -53,13 +58,15 @@ struct Pace {
     ended: usize,
 }
 
-/// One Producer's part of the deliveries that wait.
+/// One Producer's part of the deliveries that are read ahead.
 #[derive(Debug)]
 pub(crate) struct Intake {
     read_ahead: Arc<ReadAhead>,
+    /// The Producer's namespace.
+    tenant: Arc<Tenant>,
     /// How many events have arrived and are not matched yet.
     coming: AtomicUsize,
-    waiting: AtomicUsize,
+    fresh: AtomicUsize,
     less: Notify,
     /// To how many Subscriptions the events of this Producer went lately: the most, which is forgotten slowly.
     fan_out: AtomicUsize,
@@ -78,7 +85,6 @@ pub(crate) struct Places {
 impl ReadAhead {
     pub(crate) fn new(all_waiting: usize) -> Arc<Self> {
         Arc::new(Self {
-            waiting: AtomicUsize::new(0),
             all_waiting,
             fresh: AtomicUsize::new(0),
             ahead: AtomicUsize::new(AHEAD),
@@ -106,16 +112,20 @@ impl ReadAhead {
     }
 
     fn left(&self) -> usize {
-        self.all_waiting.saturating_sub(self.waiting.load(Ordering::Acquire))
+        self.all_waiting.saturating_sub(self.fresh.load(Ordering::Acquire))
     }
 
-    /// Waits until there is room to read ahead, and returns for how many deliveries.
-    async fn room(&self) -> usize {
+    /// Waits until there is room to read ahead for this namespace, and returns for how many deliveries.
+    async fn room(&self, tenant: &Tenant) -> usize {
         loop {
             let freed = self.room.notified();
             let (fresh, ahead) = (self.fresh.load(Ordering::Acquire), self.ahead.load(Ordering::Acquire));
             if fresh <= enough(ahead) {
                 return ahead - fresh;
+            }
+            let (mine, little) = (tenant.ahead.load(Ordering::Acquire), little(ahead));
+            if mine < little {
+                return little - mine;
             }
             freed.await;
         }
@@ -126,10 +136,10 @@ impl Intake {
     /// The fan-out that is assumed of a new Producer, so that few of its events are read at first.
     const FAN_OUT: usize = 128;
 
-    pub(crate) fn new(read_ahead: &Arc<ReadAhead>) -> Arc<Self> {
-        let (coming, waiting) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    pub(crate) fn new(read_ahead: &Arc<ReadAhead>, tenant: Arc<Tenant>) -> Arc<Self> {
+        let (coming, fresh) = (AtomicUsize::new(0), AtomicUsize::new(0));
         let (less, fan_out) = (Notify::new(), AtomicUsize::new(Self::FAN_OUT));
-        Arc::new(Self { read_ahead: Arc::clone(read_ahead), coming, waiting, less, fan_out })
+        Arc::new(Self { read_ahead: Arc::clone(read_ahead), tenant, coming, fresh, less, fan_out })
     }
 
     /// Counts an event that has arrived.
@@ -138,11 +148,12 @@ impl Intake {
         Coming(Arc::clone(self))
     }
 
-    /// How many more deliveries may wait if `coming` events are about to be matched; `None` if this Producer has its
-    /// share.
+    /// How many more deliveries may be read if `coming` events are about to be matched; `None` if this Producer or its
+    /// namespace has its share.
     fn fair(&self, coming: usize) -> Option<usize> {
         let coming = coming * self.fan_out.load(Ordering::Relaxed);
-        fair(self.waiting.load(Ordering::Acquire) + coming, self.read_ahead.left())
+        let held = |fresh: &AtomicUsize| fresh.load(Ordering::Acquire) + coming;
+        fair_within(held(&self.tenant.ahead), held(&self.fresh), self.read_ahead.left())
     }
 
     /// Takes places for all deliveries of an event, however many; `None` if this Producer has its share. A single
@@ -151,16 +162,16 @@ impl Intake {
         if deliveries > 1 && self.fair(0).is_none() {
             return None;
         }
-        self.read_ahead.waiting.fetch_add(deliveries, Ordering::AcqRel);
-        self.read_ahead.fresh.fetch_add(deliveries, Ordering::AcqRel);
-        self.waiting.fetch_add(deliveries, Ordering::AcqRel);
+        for fresh in [&self.read_ahead.fresh, &self.tenant.ahead, &self.fresh] {
+            fresh.fetch_add(deliveries, Ordering::AcqRel);
+        }
         Some(Places { intake: Arc::clone(self), deliveries, fresh: true })
     }
 
     /// Waits until there is room to read ahead, and returns for how many events.
     pub(crate) async fn room(&self) -> u32 {
         loop {
-            let room = self.read_ahead.room().await;
+            let room = self.read_ahead.room(&self.tenant).await;
             if let Some(more) = self.fair(self.coming.load(Ordering::Acquire)) {
                 return self.events(room.min(more));
             }
@@ -213,39 +224,38 @@ impl Places {
 
     /// Marks these deliveries as having waited for long, so that others are read.
     pub(crate) fn lingers(&mut self) {
-        if !std::mem::take(&mut self.fresh) {
+        if !std::mem::take(&mut self.fresh) || self.deliveries == 0 {
             return;
         }
-        let ReadAhead { fresh, ahead, room, .. } = &*self.intake.read_ahead;
-        let (before, enough) =
-            (fresh.fetch_sub(self.deliveries, Ordering::AcqRel), enough(ahead.load(Ordering::Acquire)));
-        if before > enough && before - self.deliveries <= enough {
-            room.notify_waiters();
+        let Intake { read_ahead, tenant, fresh, less, .. } = &*self.intake;
+        let ahead = read_ahead.ahead.load(Ordering::Acquire);
+        let falls = |fresh: &AtomicUsize, to: usize| {
+            let before = fresh.fetch_sub(self.deliveries, Ordering::AcqRel);
+            before > to && before - self.deliveries <= to
+        };
+        falls(fresh, 0);
+        if falls(&tenant.ahead, little(ahead) - 1) | falls(&read_ahead.fresh, enough(ahead)) {
+            read_ahead.room.notify_waiters();
         }
+        less.notify_one();
     }
 }
 
 impl Drop for Places {
     fn drop(&mut self) {
         self.lingers();
-        if self.deliveries == 0 {
-            return;
-        }
-        let Intake { read_ahead, waiting, less, .. } = &*self.intake;
-        read_ahead.waiting.fetch_sub(self.deliveries, Ordering::AcqRel);
-        read_ahead.ended.fetch_add(self.deliveries, Ordering::AcqRel);
-        waiting.fetch_sub(self.deliveries, Ordering::AcqRel);
-        less.notify_one();
+        self.intake.read_ahead.ended.fetch_add(self.deliveries, Ordering::AcqRel);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tokio::time::{Duration, timeout};
+    use crate::limits::outage::Tenants;
 
+    /// The intake of a Producer that is the only one of its namespace.
     fn intake(read_ahead: &Arc<ReadAhead>) -> Arc<Intake> {
-        let intake = Intake::new(read_ahead);
+        let intake = Intake::new(read_ahead, Tenants::default().of("shop"));
         (0..100).for_each(|_| intake.saw(1));
         intake
     }
@@ -299,8 +309,14 @@ mod tests {
         let read_ahead = ReadAhead::new(8 * AHEAD);
         let (slow, other) = (intake(&read_ahead), intake(&read_ahead));
         let mut queued = ones(&slow, AHEAD);
+        let few = ones(&other, little(AHEAD) - 1);
+        assert_eq!(other.room().await, 1, "a namespace with few may read a few more");
+        let last = ones(&other, 1);
         assert!(full(&slow).await && full(&other).await);
-        let (room, ()) = tokio::join!(other.room(), async { queued.iter_mut().for_each(Places::lingers) });
+        let (room, ()) = tokio::join!(other.room(), async { drop(last) });
+        assert_eq!(room, 1);
+        drop(few);
+        let (room, ()) = tokio::join!(slow.room(), async { queued.iter_mut().for_each(Places::lingers) });
         assert_eq!(room as usize, AHEAD);
         drop(queued);
         assert_eq!(read_ahead.fresh.load(Ordering::Acquire), 0);
@@ -346,7 +362,7 @@ mod tests {
 
     #[test]
     fn fewer_events_are_read_when_each_goes_to_many() {
-        let intake = Intake::new(&ReadAhead::new(4));
+        let intake = Intake::new(&ReadAhead::new(4), Tenants::default().of("shop"));
         assert_eq!(intake.events(1024), 8, "unknown");
         intake.saw(1000);
         assert_eq!((intake.events(2048), intake.events(10)), (2, 1));

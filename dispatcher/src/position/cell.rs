@@ -137,16 +137,16 @@ impl PositionCell {
         self.is_failing.load(Ordering::Acquire) || !self.is_live()
     }
 
-    /// Counts a delivery that is about to be parked without an attempt. Returns whether so many were parked lately that
-    /// the Subscription goes behind.
-    pub(crate) fn is_crowded(&self) -> bool {
+    /// Counts a delivery that is about to be parked without an attempt, as this many. Returns whether so many were parked
+    /// lately that the Subscription goes behind.
+    pub(crate) fn is_crowded(&self, as_many: usize) -> bool {
         let mut unattempted = self.unattempted.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
         match unattempted.since {
             Some(since) if now.saturating_duration_since(since) < LATELY => {}
             _ => *unattempted = Unattempted { since: Some(now), count: 0 },
         }
-        unattempted.count += 1;
+        unattempted.count = unattempted.count.saturating_add(as_many);
         unattempted.count > UNATTEMPTED
     }
 

@@ -1,10 +1,11 @@
-//! Queues for expensive work off the runtime. One event of each Producer is worked on at a time, and the Producers take
-//! turns. So no Producer waits longer than one event of each other Producer takes. While a Producer's queue is long, no
+//! Queues for expensive work off the runtime. A namespace has half of the work at most, one event of each of its
+//! Producers is worked on at a time, and all take turns. So however many Producers others have, and however much is queued
+//! there, nobody waits longer than half an event of each other namespace takes on all processors. While a Producer's queue is long, no
 //! more of its events are read, because queued events are held and use room that all Producers share.
 
 use std::collections::HashMap;
 use std::num::NonZero;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::available_parallelism;
 
 use hookwright_core::nats::ids::ProducerUid;
@@ -15,13 +16,17 @@ const LONG: usize = 32;
 
 /// The queues of all Producers.
 pub(crate) struct FairQueue {
-    /// The permits for work. Semaphores are fair, and at most one event of each Producer waits for this one.
+    /// The permits for work. Semaphores are fair, and few events of each namespace wait for this one.
     all: Arc<Semaphore>,
+    /// How many permits a namespace may have or wait for.
+    of_namespace: usize,
+    namespaces: Mutex<HashMap<String, Weak<Semaphore>>>,
     queues: Mutex<HashMap<ProducerUid, Arc<Queue>>>,
 }
 
 struct Queue {
     one: Arc<Semaphore>,
+    of_namespace: Arc<Semaphore>,
     events: watch::Sender<usize>,
 }
 
@@ -34,14 +39,15 @@ struct QueuedEvent {
 
 /// The right to do expensive work, until it is dropped.
 pub(crate) struct Turn {
-    _permits: [Option<OwnedSemaphorePermit>; 2],
+    _permits: [Option<OwnedSemaphorePermit>; 3],
     _event: QueuedEvent,
 }
 
 impl FairQueue {
     /// Queues that let this many events be worked on at the same time, over all Producers.
     pub(crate) fn new(at_once: usize) -> Arc<Self> {
-        Arc::new(Self { all: Arc::new(Semaphore::new(at_once)), queues: Mutex::default() })
+        let (all, of_namespace) = (Arc::new(Semaphore::new(at_once)), at_once.div_ceil(2));
+        Arc::new(Self { all, of_namespace, namespaces: Mutex::default(), queues: Mutex::default() })
     }
 
     /// Queues that use half of the processors, so that the others are left for deliveries.
@@ -49,13 +55,14 @@ impl FairQueue {
         Self::new(available_parallelism().map_or(1, NonZero::get).div_ceil(2))
     }
 
-    /// Waits for the turn of an event of this Producer.
-    pub(crate) async fn take(self: &Arc<Self>, producer: &ProducerUid) -> Turn {
-        let event = self.enter(producer);
+    /// Waits for the turn of an event of this Producer of this namespace.
+    pub(crate) async fn take(self: &Arc<Self>, namespace: &str, producer: &ProducerUid) -> Turn {
+        let event = self.enter(namespace, producer);
         // The semaphores are never closed.
         let one = Arc::clone(&event.queue.one).acquire_owned().await.ok();
+        let of_namespace = Arc::clone(&event.queue.of_namespace).acquire_owned().await.ok();
         let all = Arc::clone(&self.all).acquire_owned().await.ok();
-        Turn { _permits: [one, all], _event: event }
+        Turn { _permits: [one, of_namespace, all], _event: event }
     }
 
     /// Whether this Producer's queue is long.
@@ -72,12 +79,27 @@ impl FairQueue {
         }
     }
 
-    fn enter(self: &Arc<Self>, producer: &ProducerUid) -> QueuedEvent {
+    fn enter(self: &Arc<Self>, namespace: &str, producer: &ProducerUid) -> QueuedEvent {
         let mut queues = self.queues();
-        let new = || Arc::new(Queue { one: Arc::new(Semaphore::new(1)), events: watch::Sender::new(0) });
+        let new = || {
+            let (one, of_namespace) = (Arc::new(Semaphore::new(1)), self.namespace(namespace));
+            Arc::new(Queue { one, of_namespace, events: watch::Sender::new(0) })
+        };
         let queue = Arc::clone(queues.entry(producer.clone()).or_insert_with(new));
         queue.events.send_modify(|events| *events += 1);
         QueuedEvent { fair_queue: Arc::clone(self), producer: producer.clone(), queue }
+    }
+
+    /// The permits of a namespace, which are there while it has a queue.
+    fn namespace(&self, namespace: &str) -> Arc<Semaphore> {
+        let mut namespaces = self.namespaces.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = namespaces.get(namespace).and_then(Weak::upgrade) {
+            return known;
+        }
+        namespaces.retain(|_, known| known.strong_count() > 0);
+        let new = Arc::new(Semaphore::new(self.of_namespace));
+        namespaces.insert(namespace.to_owned(), Arc::downgrade(&new));
+        new
     }
 
     // A poisoned lock means a panic between two changes of counts, where nothing panics.
@@ -110,10 +132,10 @@ mod tests {
     async fn a_producer_waits_for_one_event_of_each_of_the_others_and_no_more() {
         let fair_queue = FairQueue::new(1);
         let (greedy, modest) = (producer("greedy"), producer("modest"));
-        let first = fair_queue.take(&greedy).await;
-        let mut queue: Vec<_> = (0..100).map(|_| Box::pin(fair_queue.take(&greedy))).collect();
+        let first = fair_queue.take("a", &greedy).await;
+        let mut queue: Vec<_> = (0..100).map(|_| Box::pin(fair_queue.take("a", &greedy))).collect();
         assert!(queue.iter_mut().all(|turn| turn.now_or_never().is_none()));
-        let mut other = Box::pin(fair_queue.take(&modest));
+        let mut other = Box::pin(fair_queue.take("b", &modest));
         assert!((&mut other).now_or_never().is_none());
         drop(first);
         // An event of the greedy Producer asked before and may come first.
@@ -130,10 +152,29 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_namespace_with_many_producers_waits_no_less_than_one_with_one() {
+        for at_once in [1, 2, 4] {
+            let fair_queue = FairQueue::new(at_once);
+            let names: Vec<ProducerUid> = (0..100).map(|n| producer(&format!("p{n}"))).collect();
+            let mut greedy: Vec<_> = names.iter().map(|name| Box::pin(fair_queue.take("a", name))).collect();
+            let mut turns: Vec<Turn> = greedy.iter_mut().filter_map(|turn| turn.now_or_never()).collect();
+            assert_eq!(turns.len(), at_once.div_ceil(2));
+            let modest = producer("modest");
+            let mut other = Box::pin(fair_queue.take("b", &modest));
+            let at_once_or_next = (&mut other).now_or_never().is_some() || {
+                turns.pop();
+                assert!(greedy.iter_mut().skip(at_once).all(|turn| turn.now_or_never().is_none()));
+                (&mut other).now_or_never().is_some()
+            };
+            assert!(at_once_or_next, "{at_once}");
+        }
+    }
+
+    #[tokio::test]
     async fn a_long_queue_says_so_until_it_is_short_and_nothing_is_left_of_it() {
         let fair_queue = FairQueue::new(1);
         let name = producer("p");
-        let mut queue: Vec<_> = (0..LONG).map(|_| Box::pin(fair_queue.take(&name))).collect();
+        let mut queue: Vec<_> = (0..LONG).map(|_| Box::pin(fair_queue.take("a", &name))).collect();
         let first = (&mut queue[0]).now_or_never().unwrap();
         assert!(!fair_queue.is_long(&name));
         for turn in &mut queue[1..] {

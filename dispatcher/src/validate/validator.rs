@@ -47,7 +47,7 @@ impl Validator {
         if let Some(validated) = panics::caught(|| self.at_once(&schema, event))? {
             return Ok(validated.err());
         }
-        let turn = self.fair_queue.take(&producer.record.uid).await;
+        let turn = self.fair_queue.take(&producer.record.namespace, &producer.record.uid).await;
         let (event, metrics) = (event.clone(), Arc::clone(&self.metrics));
         let validated = tokio::task::spawn_blocking(move || {
             let _turn = turn;

@@ -3,7 +3,7 @@ use tokio::sync::oneshot;
 use tokio::time::{interval, sleep};
 
 use super::*;
-use crate::limits::attempts::{self, Attempts};
+use crate::limits::outage::Tenants;
 
 const FIRST: usize = 2;
 const MOST: usize = 4;
@@ -18,6 +18,7 @@ struct Delivery {
     got: oneshot::Sender<Got>,
     received: Instant,
     parked_before: bool,
+    size: usize,
     lingers: Arc<AtomicBool>,
 }
 
@@ -41,35 +42,28 @@ impl Waits for Delivery {
     fn parked_before(&self) -> bool {
         self.parked_before
     }
-}
 
-/// A type that never waits: with it, tests take permits of the dispatcher.
-struct Never;
-
-impl attempts::Waits for Never {
-    fn start(self, _: attempts::Permit<Self>) {}
-
-    fn leave(self) {}
-
-    fn until(&self) -> Instant {
-        Instant::now()
+    fn size(&self) -> usize {
+        self.size
     }
 }
 
-fn lane(lane_waiting: usize, load: &Arc<Load>) -> Arc<Lane<Delivery>> {
+/// The parts of a dispatcher with this many slots, and this many places for deliveries that linger.
+fn shared(slots: usize, places: usize, lane_waiting: usize) -> Arc<Shared<Delivery>> {
     let (first, in_flight, waiting, most_waiting) = (FIRST, MOST, lane_waiting, MOST_WAITING);
-    let (load, closed, backlogged) = (Arc::clone(load), AtomicBool::new(false), Mutex::default());
-    Lane::new(&Arc::new(Shared { first, in_flight, waiting, most_waiting, load, closed, backlogged }))
+    let (attempts, lingering) = (Arc::new(Room::new(slots)), Room::new(places));
+    let (closed, backlogged) = (AtomicBool::new(false), Mutex::default());
+    Arc::new(Shared { first, in_flight, waiting, most_waiting, attempts, lingering, closed, backlogged })
 }
 
-/// A lane of a dispatcher that has attempts enough.
+/// A lane of a dispatcher that has enough of everything.
 fn free_lane(lane_waiting: usize) -> Arc<Lane<Delivery>> {
-    lane(lane_waiting, Attempts::<Never>::new(100).load())
+    Lane::new(&shared(1000, 10_000, lane_waiting), &Tenants::default().of("shop"))
 }
 
 fn enter(lane: &Arc<Lane<Delivery>>, parked_before: bool) -> oneshot::Receiver<Got> {
     let (got, receiver) = oneshot::channel();
-    lane.enter(Delivery { got, received: Instant::now(), parked_before, lingers: Arc::default() });
+    lane.enter(Delivery { got, received: Instant::now(), parked_before, size: 1, lingers: Arc::default() });
     receiver
 }
 
@@ -183,7 +177,7 @@ async fn what_waits_for_long_is_told_so_and_what_has_its_turn_in_time_is_not() {
     for (waited, told) in [(LINGER - SWEEP / 2, false), (LINGER, true)] {
         let (got, mut receiver) = oneshot::channel();
         let (received, lingers) = (Instant::now(), Arc::<AtomicBool>::default());
-        lane.enter(Delivery { got, received, parked_before: false, lingers: Arc::clone(&lingers) });
+        lane.enter(Delivery { got, received, parked_before: false, size: 1, lingers: Arc::clone(&lingers) });
         sleep(waited).await;
         lane.shared.sweep(Instant::now(), Allowance::default());
         assert_eq!(lingers.load(Ordering::Acquire), told);
@@ -285,22 +279,69 @@ async fn a_permit_that_is_free_goes_to_the_one_that_waits_longest() {
 }
 
 #[tokio::test]
-async fn a_lane_opens_no_further_when_the_dispatcher_has_few_left() {
-    let dispatchers = Attempts::<Never>::new(2);
-    let lane = lane(8, dispatchers.load());
+async fn a_lane_opens_no_further_than_its_namespace_lets_it() {
+    let shared = shared(7, 100, 8);
+    let lane = Lane::new(&shared, &Tenants::default().of("shop"));
     let mut wide = all(&lane);
-    let entered = enter(&lane, false);
-    assert_eq!(answered(&lane, 1), FIRST + 1);
-    wide.extend(entered.await.unwrap());
-    let taken = (dispatchers.take().await, dispatchers.take().await);
-    let entered = enter(&lane, false);
-    assert_eq!(answered(&lane, 4), FIRST + 1);
+    assert_eq!(wide.len(), FIRST, "two of seven, so that five are free");
+    let entered = others(&lane, 2);
+    assert_eq!(answered(&lane, 4), FIRST, "which is one more than a Subscription may have");
     drop(wide.pop());
-    assert_eq!(lane.state().open, FIRST, "it gives back what it had");
-    assert_eq!(lane.state().under_way, FIRST);
-    drop(wide.pop());
-    assert!(entered.await.unwrap().is_some());
+    assert_eq!((lane.state().under_way, shared.attempts.held()), (FIRST, FIRST));
+    drop((wide, entered));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_others_give_back_is_found_by_the_sweep() {
+    let (shared, tenants) = (shared(4, 100, 8), Tenants::default());
+    let lanes: Vec<_> = ["a", "b"].iter().map(|name| Lane::new(&shared, &tenants.of(name))).collect();
+    let taken = all(&lanes[0]);
+    let beside = all(&lanes[1]);
+    assert_eq!((taken.len(), beside.len()), (2, 1), "each at most what is free");
+    let mut waits = enter(&lanes[1], false);
     drop(taken);
+    assert!((&mut waits).now_or_never().is_none());
+    shared.sweep(Instant::now(), Allowance::default());
+    assert!((&mut waits).now_or_never().unwrap().unwrap().is_some());
+    drop(beside);
+    assert_eq!(shared.attempts.held(), 0);
+}
+
+#[tokio::test]
+async fn an_attempt_takes_a_slot_for_each_part_of_its_event() {
+    let lane = free_lane(8);
+    let (got, receiver) = oneshot::channel();
+    let (received, size) = (Instant::now(), 10 * SLOT);
+    lane.enter(Delivery { got, received, parked_before: false, size, lingers: Arc::default() });
+    let permit = receiver.await.unwrap();
+    assert_eq!((lane.state().slots, lane.shared.attempts.held()), (11, 11));
+    drop(permit);
+    assert_eq!((lane.state().slots, lane.shared.attempts.held()), (0, 0));
+}
+
+/// Endpoints of one namespace hang with more deliveries than may linger, while those of another one wait.
+#[tokio::test(start_paused = true)]
+async fn what_lingers_of_one_namespace_leaves_places_to_others() {
+    let (shared, tenants) = (shared(1000, 90, 64), Tenants::default());
+    let (greedy, other) = (tenants.of("greedy"), tenants.of("other"));
+    let slow: Vec<_> = (0..10).map(|_| Lane::new(&shared, &greedy)).collect();
+    let lane = Lane::new(&shared, &other);
+    let permits: Vec<_> = slow.iter().chain([&lane]).flat_map(all).collect();
+    let mut crowd: Vec<_> = slow.iter().flat_map(|lane| others(lane, 30)).collect();
+    let mut few = others(&lane, 10);
+    sleep(LINGER).await;
+    shared.sweep(Instant::now(), Allowance::default());
+    let stay = |entered: &mut Vec<oneshot::Receiver<Got>>| {
+        entered.retain_mut(|got| got.try_recv().is_err());
+        entered.len()
+    };
+    let (greedy_stay, others_stay) = (stay(&mut crowd), stay(&mut few));
+    assert!((35..=45).contains(&greedy_stay) && others_stay == 10, "{greedy_stay} and {others_stay}");
+    assert_eq!(shared.lingering.held(), greedy_stay + others_stay);
+    assert!(slow.iter().all(|lane| lane.is_crowded_out()) && !lane.is_crowded_out());
+    drop((crowd, few));
+    drop(permits);
+    assert_eq!((shared.lingering.held(), shared.attempts.held()), (0, 0));
 }
 
 #[tokio::test]
