@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use async_nats::jetstream::{context, kv};
 use hookwright_core::nats::names::{CONFIG_BUCKET, LEASES_BUCKET, POSITIONS_BUCKET};
-use hookwright_core::record::lease::{DispatcherLease, RENEW, TRUST};
+use hookwright_core::record::lease::{DispatcherLease, Keeps, RENEW, TRUST};
 use hookwright_core::record::{RecordError, VERSION, encode};
 use hookwright_runtime::bucket::{Bucket, BucketError};
 use hookwright_runtime::leases;
@@ -116,6 +116,8 @@ pub(crate) struct Renewer {
     pub(crate) loaded: watch::Receiver<Option<u64>>,
     /// The revision of the positions that is loaded; `None` while they may be out of date.
     pub(crate) loaded_positions: watch::Receiver<Option<u64>>,
+    /// How much this dispatcher keeps in NATS, by its settings.
+    pub(crate) keeps: Keeps,
     pub(crate) incarnation: String,
 }
 
@@ -217,8 +219,8 @@ impl Renewer {
         let revision = self.loaded.borrow_and_update().unwrap_or_default();
         let positions = self.loaded_positions.borrow_and_update().unwrap_or_default();
         let features = features::read().iter().map(|feature| feature.name().to_owned()).collect();
-        let lease =
-            DispatcherLease { version: VERSION, revision, positions, unserved: self.index.unserved(), features };
+        let (unserved, keeps) = (self.index.unserved(), Some(self.keeps));
+        let lease = DispatcherLease { version: VERSION, revision, positions, unserved, features, keeps };
         let value = encode(&lease).map_err(LeaseError::Encode)?;
         let put = async {
             let nats = &self.nats;

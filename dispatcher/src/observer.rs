@@ -18,8 +18,6 @@ use crate::metrics::Metrics;
 
 /// Keeps readiness and gauges up to date.
 pub(crate) struct Observer {
-    /// The setting `limits.heldEvents`.
-    pub(crate) held_events: usize,
     pub(crate) index: Arc<Index>,
     pub(crate) liveness: Arc<Liveness>,
     pub(crate) clock: Arc<Clock>,
@@ -48,7 +46,7 @@ impl Observer {
             let live = self.liveness.is_live();
             let metrics = &self.metrics;
             metrics.live.set(i64::from(live));
-            metrics.held_events.set(gauge(self.events.held(self.held_events)));
+            metrics.held_events.set(gauge(self.events.held()));
             metrics.in_flight.set(gauge(self.slots.held()));
             metrics.subscriptions.set(gauge(self.index.subscriptions()));
             metrics.unreadable.set(gauge(self.index.unreadable()));

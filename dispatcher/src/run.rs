@@ -20,6 +20,7 @@ use std::time::Duration;
 use anyhow::Context;
 use hookwright_core::nats::ids::SubscriptionUid;
 use hookwright_core::nats::names::{DUE_CONSUMER, PARKED_STREAM};
+use hookwright_core::record::lease::Keeps;
 use hookwright_core::seal::SealingKeys;
 use hookwright_runtime::admin::{self, NotReady};
 use hookwright_runtime::logging::{Seldom, chain};
@@ -50,7 +51,7 @@ use crate::intake::connections::Connections;
 use crate::intake::reader::{Reader, Source};
 use crate::intake::readers;
 use crate::limits::attempts::Attempts;
-use crate::limits::budget::{Budget, Budgets};
+use crate::limits::budget::Budget;
 use crate::limits::lane::Lanes;
 use crate::limits::outage::Tenants;
 use crate::limits::read_ahead::ReadAhead;
@@ -252,7 +253,7 @@ impl Shared {
             quota: Quota::new(quota, parked_budget, self.nats.clone(), self.incarnation.clone()),
             metrics: Arc::clone(&self.metrics),
             validator: Validator::new(Arc::clone(&self.index), Arc::clone(&self.metrics)),
-            renders: FairQueue::of_processors(),
+            programs: FairQueue::of_processors(),
             violations: Arc::clone(&self.violations),
             lanes: Arc::clone(&self.queues.lanes),
             attempts: Arc::clone(&self.queues.attempts),
@@ -264,6 +265,7 @@ impl Shared {
     }
 
     fn renewer(&self) -> Renewer {
+        let parking = &self.settings.parking;
         Renewer {
             nats: self.control.clone(),
             liveness: Arc::clone(&self.liveness),
@@ -271,6 +273,7 @@ impl Shared {
             loaded: self.index.loaded.revision(),
             loaded_positions: self.positions.cells.loaded.revision(),
             index: Arc::clone(&self.index),
+            keeps: Keeps { parked: parking.budget.get(), dead_letters: parking.dead_letters.get() },
             incarnation: self.incarnation.clone(),
         }
     }
@@ -292,7 +295,6 @@ impl Shared {
 
     fn observer(&self, ready: watch::Sender<NotReady>) -> Observer {
         Observer {
-            held_events: self.settings.limits.held_events,
             index: Arc::clone(&self.index),
             liveness: Arc::clone(&self.liveness),
             clock: Arc::clone(&self.clock),
@@ -316,7 +318,7 @@ impl Shared {
             slots: Arc::clone(&self.slots),
             deliverer: Arc::clone(&deliverer),
             connections: Arc::clone(&connections),
-            budgets: Budgets::new(behind.clone()),
+            budget: behind.clone(),
             blocks: Blocks::new(*bytes / BLOCKS_SHARE, *max_message as usize),
             turns: Turns::new(self.settings.limits.catching_up),
             tracker: self.tracker.clone(),

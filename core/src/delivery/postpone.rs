@@ -17,7 +17,7 @@ pub enum Postponed {
     LaneFull,
     /// The lane of the Subscription has room, but its endpoint is so slow that the delivery did not start in time.
     LaneStuck,
-    /// The namespace of the Subscription has its share of the due deliveries that a dispatcher holds.
+    /// The Subscription, or its namespace, has its share of the due deliveries that a dispatcher holds.
     NamespaceBusy,
     /// The dispatcher stops.
     Stopping,

@@ -38,6 +38,19 @@ pub struct DispatcherLease {
     /// features that the reader of the lease doesn't know.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub features: Vec<String>,
+    /// How much the dispatcher keeps in NATS. An older dispatcher doesn't tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keeps: Option<Keeps>,
+}
+
+/// How much a dispatcher keeps in NATS at most, in bytes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Keeps {
+    /// All parked deliveries together.
+    pub parked: u64,
+    /// The dead letters of one namespace.
+    pub dead_letters: u64,
 }
 
 /// The value of a slot's lease: the dispatcher that does the owned work of the slot's Subscriptions.
@@ -59,6 +72,6 @@ mod tests {
     fn a_lease_of_a_newer_dispatcher_can_be_read() {
         let lease: DispatcherLease = decode(br#"{"version":1,"revision":7,"features":["Later"],"more":9}"#).unwrap();
         let features = vec!["Later".to_owned()];
-        assert_eq!(lease, DispatcherLease { version: 1, revision: 7, positions: 0, unserved: Vec::new(), features });
+        assert_eq!(lease, DispatcherLease { version: 1, revision: 7, features, ..DispatcherLease::default() });
     }
 }

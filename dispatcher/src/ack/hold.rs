@@ -68,7 +68,7 @@ impl<P> Hold<P> {
         self.0.as_ref().is_some_and(|held| matches!(held.source, Source::Reader { .. }))
     }
 
-    /// Counts the message for this namespace, if it counts for nobody yet.
+    /// Counts the message for this Subscription, if it counts for nobody yet.
     pub(crate) fn charge(&self, to: &Arc<budget::Held>) {
         if let Some(held) = &self.0 {
             held.share.charge(to);

@@ -41,8 +41,7 @@ impl Reader {
         (read, most): (usize, usize),
     ) -> Result<Next, ReadError> {
         let read = read.min(BATCH);
-        let budget = self.parts.budgets.of(serving.subscription.namespace());
-        let granted = self.stop.run_until_cancelled(budget.grant(u32::try_from(read).unwrap_or(1))).await;
+        let granted = self.stop.run_until_cancelled(work.budget.grant(u32::try_from(read).unwrap_or(1))).await;
         let Some(Some(mut grant)) = granted else { return Ok(Next::Ends) };
         // If many have come back, the next ones lie beside this one.
         let alone = read == 1 && work.window.aside() < 2;

@@ -1,7 +1,6 @@
 //! The dedicated reader of one Subscription. It delivers what waits in the stream, and takes the Subscription's position
 //! through its steps, until the Subscription is live again. Only the dispatcher that owns the Subscription has one.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use hookwright_core::position::{Position, Seen, Step, Waits};
@@ -13,7 +12,7 @@ use tracing::{debug, info, warn};
 use crate::catch_up::stream::SourceStream;
 use crate::catch_up::window::Window;
 use crate::catch_up::work::{Growth, Next, Probes, ReadError, Reader, Serving, Work};
-use crate::config::index::{Lookup, Producer};
+use crate::config::index::Lookup;
 use crate::position::cell::Known;
 use crate::position::cursors::{self, Kept};
 use crate::position::forward::bring_forward;
@@ -81,7 +80,7 @@ impl Reader {
         }
         let work = match work {
             Some(work) if work.is_of(&serving.producer) => work,
-            _ => work.insert(self.open(&serving.producer).await?),
+            _ => work.insert(self.open(&serving).await?),
         };
         if position.stream_created > serving.producer.record.stream.created {
             // The Producer's record is about to follow.
@@ -225,7 +224,8 @@ impl Reader {
         self.store(work, live, revision).await
     }
 
-    async fn open(&self, producer: &Arc<Producer>) -> Result<Work, ReadError> {
+    async fn open(&self, serving: &Serving) -> Result<Work, ReadError> {
+        let Serving { producer, subscription, .. } = serving;
         let stream = &producer.record.stream;
         let mut source = SourceStream { nats: self.parts.nats.clone(), name: stream.name.clone(), filters: Vec::new() };
         source.filters = source.shared(&producer.record.consumer).await?.filters;
@@ -240,7 +240,8 @@ impl Reader {
         let growth = Growth { since: Instant::now(), last: state.last, ahead: 0 };
         let window = Window::new(kept.cursor.under_way.iter().copied());
         let written = (kept.cursor.clone(), Instant::now());
-        Ok(Work { stream: source, shelf, window, kept, written, state, looked: Instant::now(), growth })
+        let budget = self.parts.budget.of_reader(&subscription.tenant.behind);
+        Ok(Work { stream: source, budget, shelf, window, kept, written, state, looked: Instant::now(), growth })
     }
 
     async fn write_cursor_if_due(&self, work: &mut Work) -> Result<(), ReadError> {

@@ -21,7 +21,7 @@ use crate::config::index::Producer;
 use crate::config::subscription::Subscription;
 use crate::deliver::deliverer::Deliverer;
 use crate::intake::connections::{Connection, Connections};
-use crate::limits::budget::Budgets;
+use crate::limits::budget::Budget;
 use crate::position::cell::PositionCell;
 use crate::position::cursors::Kept;
 use crate::position::forward::ForwardError;
@@ -51,7 +51,7 @@ pub(crate) struct Parts {
     pub(crate) slots: Arc<Slots>,
     pub(crate) deliverer: Arc<Deliverer>,
     pub(crate) connections: Arc<Connections>,
-    pub(crate) budgets: Budgets,
+    pub(crate) budget: Budget,
     pub(crate) blocks: Blocks,
     pub(crate) turns: Arc<Turns>,
     pub(crate) tracker: TaskTracker,
@@ -71,6 +71,8 @@ pub(crate) struct Reader {
 /// What a reader works with while the stream stays the same one.
 pub(super) struct Work {
     pub(super) stream: SourceStream,
+    /// The budget of events that wait in streams, of which namespaces and the readers of each leave some to others.
+    pub(super) budget: Budget,
     /// What was read of the stream, by this reader or others.
     pub(super) shelf: Arc<Shelf>,
     pub(super) window: Window,

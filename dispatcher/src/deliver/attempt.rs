@@ -54,7 +54,7 @@ impl Deliverer {
     /// Makes the webhook when its turn has come. A tenant's program must not keep the lease from being renewed, nor the
     /// deliveries of other Producers waiting.
     async fn render_in_turn(&self, subscription: &Subscription, event: Arc<Event>) -> Result<Rendered, NotRendered> {
-        let _turn = self.renders.take(subscription.namespace(), &subscription.producer).await;
+        let _turn = self.programs.take(subscription.namespace(), &subscription.uid).await;
         block_in_place(|| subscription.renderer.render(&event))
     }
 

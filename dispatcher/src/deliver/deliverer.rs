@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use hookwright_core::delivery::postpone::Postponed;
+use hookwright_core::nats::ids::SubscriptionUid;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
@@ -39,8 +40,8 @@ pub(crate) struct Deliverer {
     pub(crate) dead_letters: Arc<DeadLetterBudget>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) validator: Validator,
-    /// The turns in which webhooks are made that may take long, of the namespaces of Subscriptions.
-    pub(crate) renders: Arc<FairQueue>,
+    /// The turns of filters and templates of a single Subscription that may take long.
+    pub(crate) programs: Arc<FairQueue<SubscriptionUid>>,
     pub(crate) violations: Arc<ViolationCounts>,
     pub(crate) lanes: Arc<Lanes<Queued>>,
     pub(crate) attempts: Arc<Attempts<Admitted>>,

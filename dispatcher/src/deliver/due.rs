@@ -26,7 +26,6 @@ use crate::deliver::delivery::{Delivery, Origin, Waited};
 use crate::deliver::follow::TOO_LARGE;
 use crate::deliver::queued::{Parked, Permits, Queued};
 use crate::deliver::test_delivery::test_header;
-use crate::limits::outage::Tenant;
 use crate::panics;
 use crate::parking::messages::{Published, parks_before};
 
@@ -72,7 +71,7 @@ impl Deliverer {
         }
         let version = self.index.version();
         match self.index.lookup(&parked.subscription) {
-            Lookup::Serving(subscription, _) if !self.holds_due(&subscription.tenant, &hold) => {
+            Lookup::Serving(subscription, _) if !self.holds_due(&subscription, &hold) => {
                 self.postpone_due(parked, &published, Postponed::NamespaceBusy).await;
             }
             Lookup::Serving(subscription, producer) => {
@@ -96,11 +95,12 @@ impl Deliverer {
         Ok(())
     }
 
-    /// Counts a due message for this namespace, unless the namespace has its share of those that are held.
-    pub(super) fn holds_due(&self, tenant: &Tenant, hold: &Hold<Permits>) -> bool {
-        let has_place = self.due.has_place(&tenant.due);
+    /// Counts a due message for this Subscription, unless it or its namespace has its share of those that are held.
+    pub(super) fn holds_due(&self, subscription: &Subscription, hold: &Hold<Permits>) -> bool {
+        let lane = self.lanes.of(&subscription.uid, &subscription.tenant);
+        let has_place = self.due.has_place(&lane.due);
         if has_place {
-            hold.charge(&tenant.due);
+            hold.charge(&lane.due);
         }
         has_place
     }

@@ -132,10 +132,11 @@ impl lane::Waits for Queued {
         });
     }
 
-    fn lingers(&mut self) {
+    fn lingers(&mut self) -> bool {
         if let Some(place) = &mut self.place {
             place.lingers();
         }
+        self.place.is_some()
     }
 
     fn received(&self) -> Instant {

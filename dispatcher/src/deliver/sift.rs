@@ -1,8 +1,8 @@
 //! Evaluates filters: whether the Subscriptions that select an event's type want the event.
 //!
 //! What that costs at most is known before, from the filters and the size of the event. Filters that together cost
-//! little are evaluated at once. Otherwise a task evaluates them off the runtime, in the same turns as expensive
-//! validations, and the cheapest namespace first. The filters of a namespace share a budget for each event. What is
+//! little are evaluated at once. Otherwise a task evaluates them off the runtime, in turns: those of all Subscriptions with
+//! expensive validations, the cheapest namespace first. The filters of a namespace share a budget for each event. What is
 //! beyond it is given up: whether the event matches is not known, so it must not be treated as no match.
 
 use std::collections::BTreeMap;
@@ -126,7 +126,7 @@ impl Deliverer {
             return Ok(forbidden.first().map_or(Said::Verdict(verdict), |(_, forbidden)| Said::Forbidden(*forbidden)));
         }
         let (event, subscriptions) = (event.clone(), vec![Arc::clone(subscription)]);
-        let turn = self.validator.fair_queue().take(subscription.namespace(), &subscription.producer).await;
+        let turn = self.programs.take(subscription.namespace(), &subscription.uid).await;
         let evaluated = tokio::task::spawn_blocking(move || {
             let _turn = turn;
             let mut result = None;

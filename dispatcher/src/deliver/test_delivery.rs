@@ -80,12 +80,13 @@ impl Deliverer {
         if *self.index.loaded.revision().borrow() < Some(test.revision) {
             return Ok(Some(Postponed::ConfigBehind));
         }
-        let tenant = match self.index.lookup(&test.subscription) {
-            Lookup::Serving(subscription, _) | Lookup::Barred(subscription) => Arc::clone(&subscription.tenant),
+        let subscription = match self.index.lookup(&test.subscription) {
+            Lookup::Serving(subscription, _) | Lookup::Barred(subscription) => subscription,
             Lookup::Absent { .. } => return Ok(Some(Postponed::SubscriptionAbsent)),
             Lookup::Deleted => return Ok(None),
         };
-        let slot = self.holds_due(&tenant, hold).then(|| Slot::take(&self.slots, &tenant)).flatten();
+        let tenant = &subscription.tenant;
+        let slot = self.holds_due(&subscription, hold).then(|| Slot::take(&self.slots, tenant)).flatten();
         let Some(_slot) = slot else { return Ok(Some(Postponed::NamespaceBusy)) };
         let permit = self.attempts.take(tenant.number).await;
         let Some(mut permit) = permit.filter(|_| self.liveness.is_live()) else { return Err(Abandoned) };

@@ -4,19 +4,22 @@
 //! [`shares`](crate::limits::shares)). So a single one holds half, and the other half is there for the next one. If n
 //! namespaces want everything, each gets one (n+1)th. The readers of a namespace share what it may have in the same way.
 
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
+
+use crate::limits::shares::may_take;
 
 /// A bound on the events in memory, by number and by bytes.
 #[derive(Clone)]
 pub(crate) struct Budget {
     events: Arc<Semaphore>,
     bytes: Arc<Semaphore>,
+    /// All events, and all bytes.
+    most: (usize, usize),
     /// The fewest events that a pull asks for, if it may: each pull is work for the server, however few events it
     /// brings.
     batch: u32,
@@ -26,17 +29,11 @@ pub(crate) struct Budget {
     mine: Option<Arc<Held>>,
 }
 
-/// A budget that namespaces share: each may hold no more than what is still free.
-pub(crate) struct Budgets {
-    all: Budget,
-    of: Mutex<HashMap<String, Arc<Budget>>>,
-}
-
-/// What one of several namespaces or readers holds of a budget.
+/// What a namespace, one of its readers or one of its Subscriptions holds of a budget.
 #[derive(Debug, Default)]
 pub(crate) struct Held {
-    /// For a reader, what its namespace holds.
-    namespace: Option<Arc<Held>>,
+    /// What this is a part of: of a reader or a Subscription, what its namespace holds.
+    within: Option<Arc<Held>>,
     events: AtomicUsize,
     bytes: AtomicUsize,
     less: Notify,
@@ -66,7 +63,7 @@ pub(crate) const LOOK: Duration = Duration::from_millis(100);
 /// How much more a reader that holds `mine` may take while `left` is free: half of the difference, after which it holds
 /// as much as is free. `None` while it holds more than three quarters of what is free, as a pull would not be worth its
 /// cost.
-pub(crate) fn fair(mine: usize, left: usize) -> Option<usize> {
+fn fair(mine: usize, left: usize) -> Option<usize> {
     (mine <= left - left.div_ceil(4)).then(|| (left - mine).div_ceil(2))
 }
 
@@ -83,29 +80,22 @@ impl Budget {
     pub(crate) fn new(events: usize, bytes: usize, max_message: u32) -> Self {
         let bytes = bytes.max(max_message as usize);
         let batch = u32::try_from((events / 16).clamp(1, BATCH)).unwrap_or(1);
+        let most = (events, bytes);
         let (events, bytes) = (Arc::new(Semaphore::new(events)), Arc::new(Semaphore::new(bytes)));
-        Self { events, bytes, batch, max_message, mine: None }
-    }
-
-    /// The same budget for one of several namespaces, which leaves some of it to the others.
-    fn shared(&self) -> Self {
-        self.of(Arc::default())
+        Self { events, bytes, most, batch, max_message, mine: None }
     }
 
     /// The same budget for one of several readers of this namespace.
     pub(crate) fn of_reader(&self, namespace: &Arc<Held>) -> Self {
-        self.of(Arc::new(Held { namespace: Some(Arc::clone(namespace)), ..Held::default() }))
-    }
-
-    fn of(&self, mine: Arc<Held>) -> Self {
         let (events, bytes) = (Arc::clone(&self.events), Arc::clone(&self.bytes));
-        Self { events, bytes, mine: Some(mine), ..*self }
+        Self { events, bytes, mine: Some(Held::within(namespace)), ..*self }
     }
 
-    /// Whether an event that has been taken may be kept for a namespace that holds this without it.
-    pub(crate) fn has_place(&self, namespace: &Held) -> bool {
-        namespace.events.load(Ordering::Acquire) <= self.events.available_permits()
-            && namespace.bytes.load(Ordering::Acquire) <= self.bytes.available_permits()
+    /// Whether an event that has been read may be kept for a Subscription that holds `own`, by the rule of
+    /// [`shares`](crate::limits::shares).
+    pub(crate) fn has_place(&self, own: &Held) -> bool {
+        let (events, bytes) = self.most;
+        own.has_place(events, |held| &held.events) && own.has_place(bytes, |held| &held.bytes)
     }
 
     /// Waits for room for some events, then takes room for up to `max_events`.
@@ -134,31 +124,37 @@ impl Budget {
         }
     }
 
-    fn is_in_use(&self) -> bool {
-        self.mine.as_ref().is_some_and(|mine| mine.events.load(Ordering::Acquire) > 0)
-    }
-
-    /// The number of events held now, if the budget has `capacity` events.
-    pub(crate) fn held(&self, capacity: usize) -> usize {
-        capacity.saturating_sub(self.events.available_permits())
+    /// The number of events held now.
+    pub(crate) fn held(&self) -> usize {
+        self.most.0.saturating_sub(self.events.available_permits())
     }
 }
 
 impl Held {
-    /// How much more may be taken of what this semaphore has.
+    /// A part of this.
+    pub(crate) fn within(outer: &Arc<Self>) -> Arc<Self> {
+        Arc::new(Self { within: Some(Arc::clone(outer)), ..Self::default() })
+    }
+
+    /// How much more a reader may take of what this semaphore has.
     fn fair(&self, of: impl Fn(&Self) -> &AtomicUsize, all: &Semaphore) -> Option<usize> {
-        let (mine, left) = (of(self).load(Ordering::Acquire), all.available_permits());
-        match &self.namespace {
-            Some(namespace) => fair_within(of(namespace).load(Ordering::Acquire), mine, left),
-            None => fair(mine, left),
-        }
+        let held = |held: &Self| of(held).load(Ordering::Acquire);
+        fair_within(self.within.as_deref().map_or(0, held), held(self), all.available_permits())
+    }
+
+    /// Whether a Subscription may take more, if all together may hold this much. Its namespace's part is within all.
+    fn has_place(&self, most: usize, of: impl Fn(&Self) -> &AtomicUsize) -> bool {
+        let held = |held: Option<&Self>| held.map_or(0, |held| of(held).load(Ordering::Acquire));
+        let namespace = self.within.as_deref();
+        let all = namespace.and_then(|namespace| namespace.within.as_deref());
+        may_take(most.saturating_sub(held(all)), held(namespace), held(Some(self)))
     }
 
     fn take(&self, bytes: usize) {
         self.events.fetch_add(1, Ordering::AcqRel);
         self.bytes.fetch_add(bytes, Ordering::AcqRel);
-        if let Some(namespace) = &self.namespace {
-            namespace.take(bytes);
+        if let Some(outer) = &self.within {
+            outer.take(bytes);
         }
     }
 
@@ -166,23 +162,9 @@ impl Held {
         self.events.fetch_sub(1, Ordering::AcqRel);
         self.bytes.fetch_sub(bytes, Ordering::AcqRel);
         self.less.notify_one();
-        if let Some(namespace) = &self.namespace {
-            namespace.give_back(bytes);
+        if let Some(outer) = &self.within {
+            outer.give_back(bytes);
         }
-    }
-}
-
-impl Budgets {
-    pub(crate) fn new(all: Budget) -> Self {
-        Self { all, of: Mutex::default() }
-    }
-
-    /// The budget of this namespace.
-    pub(crate) fn of(&self, namespace: &str) -> Arc<Budget> {
-        let mut of = self.of.lock().unwrap_or_else(PoisonError::into_inner);
-        // A namespace that holds nothing and waits for nothing is made anew.
-        of.retain(|_, budget| Arc::strong_count(budget) > 1 || budget.is_in_use());
-        Arc::clone(of.entry(namespace.to_owned()).or_insert_with(|| Arc::new(self.all.shared())))
     }
 }
 
@@ -218,7 +200,7 @@ impl Grant {
 }
 
 impl Share {
-    /// Counts the event for this namespace, if it counts for nobody yet.
+    /// Counts the event for this Subscription, if it counts for nobody yet.
     pub(crate) fn charge(&self, to: &Arc<Held>) {
         if self.of.set(Arc::clone(to)).is_ok() {
             to.take(self.size());
@@ -249,19 +231,19 @@ mod tests {
     async fn what_is_not_used_is_given_back() {
         let budget = Budget::new(10, 1000, 100);
         let mut grant = budget.grant(8).await.unwrap();
-        assert_eq!((grant.events(), budget.held(10)), (8, 8));
+        assert_eq!((grant.events(), budget.held()), (8, 8));
         assert!(grant.bytes() >= 100);
         let share = grant.share(60);
         drop(grant);
-        assert_eq!((budget.held(10), budget.bytes.available_permits()), (1, 940));
+        assert_eq!((budget.held(), budget.bytes.available_permits()), (1, 940));
         drop(share);
-        assert_eq!((budget.held(10), budget.bytes.available_permits()), (0, 1000));
+        assert_eq!((budget.held(), budget.bytes.available_permits()), (0, 1000));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn one_of_several_has_half_and_leaves_the_rest() {
+    async fn one_of_several_leaves_the_larger_part_to_others() {
         let all = Budget::new(100, 500, 10);
-        let (greedy, other) = (all.shared(), all.shared());
+        let (greedy, other) = (all.of_reader(&Arc::default()), all.of_reader(&Arc::default()));
         let shares = async |budget: &Budget, bytes| {
             let mut shares = Vec::new();
             while let Ok(grant) = timeout(LOOK * 2, budget.grant(2)).await {
@@ -270,17 +252,17 @@ mod tests {
             }
             shares
         };
-        let mut half = shares(&greedy, 1).await;
-        assert!((40..=50).contains(&half.len()), "{}", half.len());
-        let third = shares(&other, 1).await;
-        assert!((20..=34).contains(&third.len()), "{}", third.len());
-        half.truncate(40);
+        let mut first = shares(&greedy, 1).await;
+        assert!((36..=42).contains(&first.len()), "{}", first.len());
+        let second = shares(&other, 1).await;
+        assert!((20..=28).contains(&second.len()), "{}", second.len());
+        first.truncate(30);
         assert!(timeout(LOOK * 2, greedy.grant(2)).await.is_err());
-        drop(third);
+        drop(second);
         assert!(timeout(LOOK * 2, greedy.grant(2)).await.is_ok(), "the others have given some back");
-        half.truncate(1);
+        first.truncate(1);
         let large = shares(&other, 10).await;
-        assert!((20..=24).contains(&large.len()), "{} by their bytes", large.len());
+        assert!((17..=22).contains(&large.len()), "{} by their bytes", large.len());
     }
 
     #[tokio::test(start_paused = true)]
@@ -309,16 +291,28 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_event_counts_for_the_namespace_that_it_turns_out_to_be_of() {
-        let (all, mine) = (Budget::new(4, 100, 10), Arc::<Held>::default());
-        let mut grant = all.grant(3).await.unwrap();
-        let shares = [grant.share(10), grant.share(10)];
-        assert!(all.has_place(&mine));
-        shares.iter().for_each(|share| share.charge(&mine));
-        shares[0].charge(&mine);
-        assert_eq!((mine.events.load(Ordering::Acquire), mine.bytes.load(Ordering::Acquire)), (2, 20));
-        assert!(!all.has_place(&mine) && all.has_place(&Held::default()));
-        drop((shares, grant));
-        assert!(all.has_place(&mine) && mine.bytes.load(Ordering::Acquire) == 0);
+    async fn what_is_kept_is_shared_by_namespaces_and_then_by_their_subscriptions() {
+        let (budget, all) = (Budget::new(100, 10_000, 10), Arc::<Held>::default());
+        let (greedy, other) = (Held::within(&all), Held::within(&all));
+        // What a pull has asked for is not in the way of what it brings.
+        let mut grant = budget.grant(100).await.unwrap();
+        let mut kept = Vec::new();
+        let mut keep = |own: &Arc<Held>| {
+            while budget.has_place(own) {
+                let share = grant.share(10);
+                share.charge(own);
+                share.charge(&all);
+                kept.push(share);
+            }
+            (own.events.load(Ordering::Acquire), own.bytes.load(Ordering::Acquire))
+        };
+        assert_eq!(keep(&Held::within(&greedy)), (26, 260));
+        assert_eq!(keep(&Held::within(&greedy)), (13, 130));
+        assert_eq!(keep(&Held::within(&other)), (16, 160));
+        assert_eq!(all.events.load(Ordering::Acquire), 55, "each counts once");
+        drop(kept);
+        assert_eq!(all.events.load(Ordering::Acquire) + all.bytes.load(Ordering::Acquire), 0);
+        let one = Budget::new(1, 10, 10);
+        assert!(one.has_place(&Held::within(&greedy)), "a budget for one is used");
     }
 }

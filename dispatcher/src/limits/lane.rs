@@ -13,7 +13,7 @@
 //! and the park quota is meant for endpoints that fail. So a backlog waits if the lane, at its pace, will have taken
 //! all of it within [`START_WITHIN`]. A lane that hangs keeps up to `lane.waiting` deliveries, and those that arrived
 //! within the last two seconds. As each park is work for NATS, the deliveries that it parks come back later. What has
-//! waited for [`LINGER`] waits for a slow endpoint, and needs a place among all such deliveries, which are shared in the
+//! waited for [`LINGER`] waits for a slow endpoint. A new delivery then needs a place, and these are shared in the
 //! same way. A waiting delivery is data in a queue: it has neither a task nor a timer of its own.
 //!
 //! **A slow dispatcher.** If the dispatcher's own slowness explains how long a lane's attempts take, the lane's
@@ -31,6 +31,7 @@ use hookwright_core::nats::ids::SubscriptionUid;
 use tokio::time::Instant;
 
 use self::answers::{Answers, PACE};
+use crate::limits::budget::Held;
 use crate::limits::outage::Tenant;
 use crate::limits::shares::Room;
 use crate::limits::slowness::{Allowance, START_WITHIN, START_WITHIN_WHEN_SLOW};
@@ -54,8 +55,9 @@ pub(crate) trait Waits: Sized {
     fn start(self, permit: Permit<Self>);
     /// Called if this one won't have its turn in time.
     fn leave(self);
-    /// Called again and again once this one has waited for [`LINGER`].
-    fn lingers(&mut self);
+    /// Called again and again once this one has waited for [`LINGER`]. Returns whether it needs a place among those that
+    /// linger: due deliveries and those of dedicated readers don't, as they have budgets of their own.
+    fn lingers(&mut self) -> bool;
     /// When the message was received.
     fn received(&self) -> Instant;
     /// The size of the event's body.
@@ -96,6 +98,8 @@ pub(crate) struct Lane<W> {
     shared: Arc<Shared<W>>,
     tenant: Arc<Tenant>,
     turn: Turn,
+    /// The due deliveries that are held for the Subscription.
+    pub(crate) due: Arc<Held>,
     state: Mutex<State<W>>,
 }
 
@@ -229,8 +233,8 @@ impl<W: Waits> Lane<W> {
             delayed_by_us: None,
             lanes: 1,
         };
-        let (shared, tenant) = (Arc::clone(shared), Arc::clone(tenant));
-        Arc::new(Self { shared, tenant, turn: Turn::default(), state: Mutex::new(state) })
+        let (shared, tenant, due) = (Arc::clone(shared), Arc::clone(tenant), Held::within(&tenant.due));
+        Arc::new(Self { shared, tenant, turn: Turn::default(), due, state: Mutex::new(state) })
     }
 
     /// Calls `start` once a permit is free, or `leave` if that won't be in time.
@@ -389,11 +393,8 @@ impl<W: Waits> Lane<W> {
         for entry in &mut state.waiting {
             let age = age(entry);
             oldest = oldest.max(age);
-            if age >= linger {
-                entry.waiting.lingers();
-                if entry.place != Place::Taken {
-                    entry.place = self.place(&mut state.lingering);
-                }
+            if age >= linger && entry.waiting.lingers() && entry.place != Place::Taken {
+                entry.place = self.place(&mut state.lingering);
             }
         }
         let closed = self.shared.is_closed();

@@ -17,7 +17,7 @@ const LATELY: Duration = Duration::from_secs(10);
 /// With fewer namespaces nothing can be told.
 const LEAST: usize = 3;
 
-/// When the endpoints of a namespace last answered, and last failed to, and what the namespace holds of all that namespaces
+/// When the endpoints of a namespace last answered, and last failed to, and what it holds of what namespaces
 /// share.
 #[derive(Debug)]
 pub(crate) struct Tenant {
@@ -33,6 +33,8 @@ pub(crate) struct Tenant {
     pub(crate) events: Arc<Held>,
     /// Its due deliveries.
     pub(crate) due: Arc<Held>,
+    /// The events of its Subscriptions that are behind.
+    pub(crate) behind: Arc<Held>,
     origin: Instant,
     /// Milliseconds since the origin, plus one; 0 for never.
     answered: AtomicU64,
@@ -44,11 +46,13 @@ pub(crate) struct Tenant {
 pub(crate) struct Tenants {
     origin: Instant,
     tenants: Mutex<HashMap<String, Arc<Tenant>>>,
+    /// The due deliveries of all namespaces.
+    due: Arc<Held>,
 }
 
 impl Default for Tenants {
     fn default() -> Self {
-        Self { origin: Instant::now(), tenants: Mutex::default() }
+        Self { origin: Instant::now(), tenants: Mutex::default(), due: Arc::default() }
     }
 }
 
@@ -84,7 +88,8 @@ impl Tenants {
             lingering: Part::default(),
             ahead: AtomicUsize::new(0),
             events: Arc::default(),
-            due: Arc::default(),
+            due: Held::within(&self.due),
+            behind: Arc::default(),
             origin: self.origin,
             answered: never(),
             unanswered: never(),

@@ -2,7 +2,7 @@
 //! namespace, another one waits for one turn of it at most.
 //!
 //! The deliveries of a namespace wait in rounds, each of which has one of each Subscription at most. To enter and to
-//! leave costs the same however many wait, and allocates nothing once the queue has been as long before.
+//! leave costs the same however many wait.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -18,6 +18,8 @@ pub(crate) struct Turns<T> {
     namespaces: HashMap<usize, Rounds<T>>,
     /// The namespaces for which something waits, beginning with the one whose turn is next.
     order: VecDeque<usize>,
+    /// The first round of a namespace for which nothing has waited lately. No earlier round has a higher number.
+    first: usize,
 }
 
 /// The round in which a Subscription had, or will have, its last turn; 0 before the first. It has a meaning for its queue
@@ -29,6 +31,7 @@ pub(crate) struct Turn(AtomicUsize);
 struct Rounds<T> {
     /// The number of the first round.
     now: usize,
+    /// The first one is never empty. Others are if what was in them has left.
     rounds: VecDeque<VecDeque<T>>,
     /// Rounds that are over, kept for their memory.
     spare: Vec<VecDeque<T>>,
@@ -36,18 +39,15 @@ struct Rounds<T> {
 
 impl<T> Default for Turns<T> {
     fn default() -> Self {
-        Self { namespaces: HashMap::new(), order: VecDeque::new() }
+        Self { namespaces: HashMap::new(), order: VecDeque::new(), first: 1 }
     }
 }
 
 impl<T: InTurn> Turns<T> {
     pub(crate) fn push(&mut self, item: T) {
         let (namespace, _) = item.turn();
-        let rounds = self.namespaces.entry(namespace).or_insert_with(|| Rounds {
-            now: 1,
-            rounds: VecDeque::new(),
-            spare: Vec::new(),
-        });
+        let new = || Rounds { now: self.first, rounds: VecDeque::new(), spare: Vec::new() };
+        let rounds = self.namespaces.entry(namespace).or_insert_with(new);
         if rounds.rounds.is_empty() {
             self.order.push_back(namespace);
         }
@@ -75,7 +75,10 @@ impl<T: InTurn> Turns<T> {
                     left.extend(round.remove(at));
                 }
             }
-            rounds.rounds.retain(|round| !round.is_empty());
+            rounds.pass_over_empty();
+            if rounds.rounds.is_empty() {
+                self.first = self.first.max(rounds.now);
+            }
             !rounds.rounds.is_empty()
         });
         self.order.retain(|namespace| self.namespaces.contains_key(namespace));
@@ -86,9 +89,8 @@ impl<T: InTurn> Turns<T> {
 impl<T: InTurn> Rounds<T> {
     fn push(&mut self, item: T) {
         let (_, last) = item.turn();
-        let next = (last.0.load(Ordering::Relaxed) + 1).max(self.now);
-        // What has left makes rounds fewer, so a turn may lie beyond them.
-        let at = (next - self.now).min(self.rounds.len());
+        // No turn lies beyond the rounds that there are.
+        let at = (last.0.load(Ordering::Relaxed) + 1).saturating_sub(self.now).min(self.rounds.len());
         last.0.store(self.now + at, Ordering::Relaxed);
         if at == self.rounds.len() {
             self.rounds.push_back(self.spare.pop().unwrap_or_default());
@@ -98,11 +100,15 @@ impl<T: InTurn> Rounds<T> {
 
     fn pop(&mut self) -> Option<T> {
         let item = self.rounds.front_mut()?.pop_front();
-        if self.rounds.front().is_some_and(VecDeque::is_empty) {
+        self.pass_over_empty();
+        item
+    }
+
+    fn pass_over_empty(&mut self) {
+        while self.rounds.front().is_some_and(VecDeque::is_empty) {
             self.spare.extend(self.rounds.pop_front());
             self.now += 1;
         }
-        item
     }
 }
 
@@ -161,6 +167,21 @@ mod tests {
     }
 
     #[test]
+    fn a_subscription_that_had_many_turns_waits_no_longer_once_its_namespace_is_forgotten() {
+        let (mut turns, often, beside) = (Turns::default(), Turn::default(), Turn::default());
+        let one = |last, of, n| Waits { namespace: 0, last, of, n };
+        for n in 0..100 {
+            turns.push(one(&often, 0, n));
+            turns.pop();
+        }
+        turns.extract(|_| true);
+        (0..5).for_each(|n| turns.push(one(&beside, 1, n)));
+        turns.push(one(&often, 0, 100));
+        let order: Vec<_> = std::iter::from_fn(|| turns.pop()).map(|next| next.of).collect();
+        assert_eq!(order, [1, 0, 1, 1, 1, 1]);
+    }
+
+    #[test]
     fn in_any_order_a_turn_comes_after_one_of_each_other_namespace_and_in_order() {
         for seed in 0..50 {
             let mut random = StdRng::seed_from_u64(seed);
@@ -174,6 +195,10 @@ mod tests {
                     let gone = random.random_range(0..lasts.len());
                     turns.extract(|waits: &Waits<'_>| waits.of == gone && waits.n % 3 == 0);
                     waiting[gone].retain(|n| n % 3 != 0);
+                    let namespace = gone / subscriptions;
+                    if waiting[namespace * subscriptions..][..subscriptions].iter().all(VecDeque::is_empty) {
+                        passed[namespace] = 0;
+                    }
                 } else if random.random_bool(0.55) {
                     let one = random.random_range(0..lasts.len());
                     turns.push(Waits { namespace: one / subscriptions, last: &lasts[one], of: one, n });

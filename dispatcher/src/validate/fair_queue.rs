@@ -1,27 +1,27 @@
-//! Queues for expensive work off the runtime. A namespace has half of the work at most, one event of each of its
-//! Producers is worked on at a time, and all take turns. So however many Producers others have, and however much is queued
-//! there, nobody waits longer than half an event of each other namespace takes on all processors. While a Producer's queue is long, no
-//! more of its events are read, because queued events are held and use room that all Producers share.
+//! Queues for expensive work off the runtime, a queue for each Producer or for each Subscription. A namespace has half of
+//! the work at most, one event of each queue is worked on at a time, and all take turns. So however many queues others
+//! have, and however much is in them, nobody waits longer than for one event of each other namespace. While a Producer's
+//! queue is long, no more of its events are read, because queued events are held and use room that all Producers share.
 
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::num::NonZero;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::available_parallelism;
 
-use hookwright_core::nats::ids::ProducerUid;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 /// A queue with this many events is long, and its Producer is not read. A pull that is under way may bring some more.
 const LONG: usize = 32;
 
-/// The queues of all Producers.
-pub(crate) struct FairQueue {
+/// The queues of all Producers, or of all Subscriptions, by their uids.
+pub(crate) struct FairQueue<K: Clone + Eq + Hash> {
     /// The permits for work. Semaphores are fair, and few events of each namespace wait for this one.
     all: Arc<Semaphore>,
     /// How many permits a namespace may have or wait for.
     of_namespace: usize,
     namespaces: Mutex<HashMap<String, Weak<Semaphore>>>,
-    queues: Mutex<HashMap<ProducerUid, Arc<Queue>>>,
+    queues: Mutex<HashMap<K, Arc<Queue>>>,
 }
 
 struct Queue {
@@ -30,21 +30,21 @@ struct Queue {
     events: watch::Sender<usize>,
 }
 
-/// An event in its Producer's queue, waiting or worked on.
-struct QueuedEvent {
-    fair_queue: Arc<FairQueue>,
-    producer: ProducerUid,
+/// An event in its queue, waiting or worked on.
+struct QueuedEvent<K: Clone + Eq + Hash> {
+    fair_queue: Arc<FairQueue<K>>,
+    of: K,
     queue: Arc<Queue>,
 }
 
 /// The right to do expensive work, until it is dropped.
-pub(crate) struct Turn {
+pub(crate) struct Turn<K: Clone + Eq + Hash> {
     _permits: [Option<OwnedSemaphorePermit>; 3],
-    _event: QueuedEvent,
+    _event: QueuedEvent<K>,
 }
 
-impl FairQueue {
-    /// Queues that let this many events be worked on at the same time, over all Producers.
+impl<K: Clone + Eq + Hash> FairQueue<K> {
+    /// Queues that let this many events be worked on at the same time, over all of them.
     pub(crate) fn new(at_once: usize) -> Arc<Self> {
         let (all, of_namespace) = (Arc::new(Semaphore::new(at_once)), at_once.div_ceil(2));
         Arc::new(Self { all, of_namespace, namespaces: Mutex::default(), queues: Mutex::default() })
@@ -55,9 +55,9 @@ impl FairQueue {
         Self::new(available_parallelism().map_or(1, NonZero::get).div_ceil(2))
     }
 
-    /// Waits for the turn of an event of this Producer of this namespace.
-    pub(crate) async fn take(self: &Arc<Self>, namespace: &str, producer: &ProducerUid) -> Turn {
-        let event = self.enter(namespace, producer);
+    /// Waits for the turn of an event in this queue of this namespace.
+    pub(crate) async fn take(self: &Arc<Self>, namespace: &str, of: &K) -> Turn<K> {
+        let event = self.enter(namespace, of);
         // The semaphores are never closed.
         let one = Arc::clone(&event.queue.one).acquire_owned().await.ok();
         let of_namespace = Arc::clone(&event.queue.of_namespace).acquire_owned().await.ok();
@@ -65,29 +65,29 @@ impl FairQueue {
         Turn { _permits: [one, of_namespace, all], _event: event }
     }
 
-    /// Whether this Producer's queue is long.
-    pub(crate) fn is_long(&self, producer: &ProducerUid) -> bool {
-        self.queues().get(producer).is_some_and(|queue| *queue.events.borrow() >= LONG)
+    /// Whether this queue is long.
+    pub(crate) fn is_long(&self, of: &K) -> bool {
+        self.queues().get(of).is_some_and(|queue| *queue.events.borrow() >= LONG)
     }
 
-    /// Waits until this Producer's queue is no longer long.
-    pub(crate) async fn shortened(&self, producer: &ProducerUid) {
-        let events = self.queues().get(producer).map(|queue| queue.events.subscribe());
+    /// Waits until this queue is no longer long.
+    pub(crate) async fn shortened(&self, of: &K) {
+        let events = self.queues().get(of).map(|queue| queue.events.subscribe());
         if let Some(mut events) = events {
-            // A Producer without a queue has no events waiting.
+            // A queue that is gone has no events.
             let _ = events.wait_for(|events| *events < LONG).await;
         }
     }
 
-    fn enter(self: &Arc<Self>, namespace: &str, producer: &ProducerUid) -> QueuedEvent {
+    fn enter(self: &Arc<Self>, namespace: &str, of: &K) -> QueuedEvent<K> {
         let mut queues = self.queues();
         let new = || {
             let (one, of_namespace) = (Arc::new(Semaphore::new(1)), self.namespace(namespace));
             Arc::new(Queue { one, of_namespace, events: watch::Sender::new(0) })
         };
-        let queue = Arc::clone(queues.entry(producer.clone()).or_insert_with(new));
+        let queue = Arc::clone(queues.entry(of.clone()).or_insert_with(new));
         queue.events.send_modify(|events| *events += 1);
-        QueuedEvent { fair_queue: Arc::clone(self), producer: producer.clone(), queue }
+        QueuedEvent { fair_queue: Arc::clone(self), of: of.clone(), queue }
     }
 
     /// The permits of a namespace, which are there while it has a queue.
@@ -103,17 +103,17 @@ impl FairQueue {
     }
 
     // A poisoned lock means a panic between two changes of counts, where nothing panics.
-    fn queues(&self) -> MutexGuard<'_, HashMap<ProducerUid, Arc<Queue>>> {
+    fn queues(&self) -> MutexGuard<'_, HashMap<K, Arc<Queue>>> {
         self.queues.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Drop for QueuedEvent {
+impl<K: Clone + Eq + Hash> Drop for QueuedEvent<K> {
     fn drop(&mut self) {
         let mut queues = self.fair_queue.queues();
         self.queue.events.send_modify(|events| *events -= 1);
         if *self.queue.events.borrow() == 0 {
-            queues.remove(&self.producer);
+            queues.remove(&self.of);
         }
     }
 }
@@ -121,6 +121,7 @@ impl Drop for QueuedEvent {
 #[cfg(test)]
 mod tests {
     use futures::FutureExt;
+    use hookwright_core::nats::ids::ProducerUid;
 
     use super::*;
 
@@ -151,13 +152,13 @@ mod tests {
         assert!(other.is_some(), "98 events of the greedy one still wait");
     }
 
-    #[tokio::test]
-    async fn a_namespace_with_many_producers_waits_no_less_than_one_with_one() {
+    #[test]
+    fn a_namespace_with_many_producers_waits_no_less_than_one_with_one() {
         for at_once in [1, 2, 4] {
             let fair_queue = FairQueue::new(at_once);
             let names: Vec<ProducerUid> = (0..100).map(|n| producer(&format!("p{n}"))).collect();
             let mut greedy: Vec<_> = names.iter().map(|name| Box::pin(fair_queue.take("a", name))).collect();
-            let mut turns: Vec<Turn> = greedy.iter_mut().filter_map(|turn| turn.now_or_never()).collect();
+            let mut turns: Vec<_> = greedy.iter_mut().filter_map(|turn| turn.now_or_never()).collect();
             assert_eq!(turns.len(), at_once.div_ceil(2));
             let modest = producer("modest");
             let mut other = Box::pin(fair_queue.take("b", &modest));

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use hookwright_core::event::Event;
+use hookwright_core::nats::ids::ProducerUid;
 use hookwright_core::record::Validation;
 use hookwright_core::schema::{EventSchema, Instance, Violation};
 
@@ -19,7 +20,7 @@ pub(crate) const QUICKLY_READ: usize = 64 * 1024;
 pub(crate) struct Validator {
     index: Arc<Index>,
     metrics: Arc<Metrics>,
-    fair_queue: Arc<FairQueue>,
+    fair_queue: Arc<FairQueue<ProducerUid>>,
 }
 
 impl Validator {
@@ -28,7 +29,7 @@ impl Validator {
     }
 
     /// The queues of events that wait for an expensive validation.
-    pub(crate) fn fair_queue(&self) -> &Arc<FairQueue> {
+    pub(crate) fn fair_queue(&self) -> &Arc<FairQueue<ProducerUid>> {
         &self.fair_queue
     }
 

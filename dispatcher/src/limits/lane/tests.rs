@@ -31,8 +31,9 @@ impl Waits for Delivery {
         drop(self.got.send(None));
     }
 
-    fn lingers(&mut self) {
+    fn lingers(&mut self) -> bool {
         self.lingers.store(true, Ordering::Release);
+        !self.parked_before
     }
 
     fn received(&self) -> Instant {
@@ -325,10 +326,11 @@ async fn what_lingers_of_one_namespace_leaves_places_to_others() {
     let (shared, tenants) = (shared(1000, 90, 64), Tenants::default());
     let (greedy, other) = (tenants.of("greedy"), tenants.of("other"));
     let slow: Vec<_> = (0..10).map(|_| Lane::new(&shared, &greedy)).collect();
-    let lane = Lane::new(&shared, &other);
-    let permits: Vec<_> = slow.iter().chain([&lane]).flat_map(all).collect();
+    let [due, lane] = [&greedy, &other].map(|tenant| Lane::new(&shared, tenant));
+    let permits: Vec<_> = slow.iter().chain([&due, &lane]).flat_map(all).collect();
     let mut crowd: Vec<_> = slow.iter().flat_map(|lane| others(lane, 30)).collect();
     let mut few = others(&lane, 10);
+    let (parked, new) = (enter(&due, true), enter(&due, false));
     sleep(LINGER).await;
     shared.sweep(Instant::now(), Allowance::default());
     let stay = |entered: &mut Vec<oneshot::Receiver<Got>>| {
@@ -339,6 +341,8 @@ async fn what_lingers_of_one_namespace_leaves_places_to_others() {
     assert!((35..=45).contains(&greedy_stay) && others_stay == 10, "{greedy_stay} and {others_stay}");
     assert_eq!(shared.lingering.held(), greedy_stay + others_stay);
     assert!(slow.iter().all(|lane| lane.is_crowded_out()) && !lane.is_crowded_out());
+    assert!(parked.now_or_never().is_none(), "it has a budget of its own");
+    assert!(new.now_or_never().is_some());
     drop((crowd, few));
     drop(permits);
     assert_eq!((shared.lingering.held(), shared.attempts.held()), (0, 0));
