@@ -38,6 +38,9 @@ pub enum ConditionType {
     /// It can't be known whether the existing stream stores the Producer's subjects. The condition is present only while
     /// it is True, and doesn't count for Ready.
     SubjectsUnknown,
+    /// What may be kept in NATS is more than its account lets be kept, so there may be no room for the Producer's stream
+    /// or its events. The condition is present only while it is True, and doesn't count for Ready.
+    StorageOvercommitted,
     /// Nothing more happens until the object is edited (kstatus: Failed).
     Stalled,
     /// The operator is still working on the object (kstatus: InProgress).
@@ -60,6 +63,7 @@ impl ConditionType {
             Self::EventsLost => "EventsLost",
             Self::StreamReplaced => "StreamReplaced",
             Self::SubjectsUnknown => "SubjectsUnknown",
+            Self::StorageOvercommitted => "StorageOvercommitted",
             Self::Stalled => "Stalled",
             Self::Reconciling => "Reconciling",
         }
@@ -239,6 +243,8 @@ reasons! {
     EventsLost,
     /// The stream was deleted and created again.
     StreamReplaced,
+    /// What may be kept in NATS is more than the limit of its account.
+    StorageOvercommitted,
     /// The stream is filled from one that doesn't exist.
     SourceNotFound,
     /// The stream is filled from one that can't be looked at, such as one of another account or domain.

@@ -149,7 +149,7 @@ pub struct ProducerStatus {
     /// can't be reached without an edit). For a day after it happened also EventsLost (events were removed from the
     /// stream before they were received; the message says how many and when) and StreamReplaced (another stream of the
     /// same name is in place of the one before). SubjectsUnknown while it can't be known whether the existing stream
-    /// stores the subjects.
+    /// stores the subjects. StorageOvercommitted while what may be kept in NATS is more than its account lets be kept.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 16))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]

@@ -3,6 +3,7 @@
 //! `run` has the one list of what runs and how often, and `health` has two more works of this kind. A failure costs nothing but time:
 //! it is logged, and the next turn tries again. So is a panic.
 
+pub(crate) mod account;
 pub(crate) mod checkpoint;
 pub(crate) mod namespaces;
 pub(crate) mod overdue;

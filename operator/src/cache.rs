@@ -11,6 +11,7 @@ pub(crate) mod kind;
 pub(crate) mod leases;
 pub(crate) mod namespaces;
 pub(crate) mod orphans;
+pub(crate) mod overcommitted;
 pub(crate) mod own_writes;
 pub(crate) mod pace;
 pub(crate) mod producers;

@@ -17,6 +17,7 @@ use crate::cache::kind::Kind;
 use crate::cache::leases::Leases;
 use crate::cache::namespaces::Namespaces;
 use crate::cache::orphans::Orphans;
+use crate::cache::overcommitted::Overcommitted;
 use crate::cache::producers::ProducerStates;
 use crate::cache::schema_checks::SchemaChecks;
 use crate::cache::schema_violations::SchemaViolations;
@@ -56,6 +57,7 @@ pub(crate) struct Context {
     pub(crate) stream_incidents: StreamIncidents,
     pub(crate) stream_numbers: StreamNumbers,
     pub(crate) orphans: Orphans,
+    pub(crate) overcommitted: Overcommitted,
     pub(crate) identities: Arc<Identities>,
     pub(crate) let_go: LetGo,
     pub(crate) secrets: SecretReader,

@@ -32,6 +32,12 @@ pub(crate) struct StatusWrite {
     pub(crate) kind: String,
 }
 
+/// Labels of `storage_overcommitted`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct StorageKind {
+    pub(crate) storage: &'static str,
+}
+
 /// Counters that move as things happen.
 #[derive(Default)]
 pub(crate) struct Metrics {
@@ -44,6 +50,8 @@ pub(crate) struct Metrics {
     pub(crate) streams_replaced: Counter,
     /// 1 while the installation in the NATS account is another cluster's.
     pub(crate) foreign_installation: Gauge,
+    /// By how much what may be kept in NATS is more than the limit of its account.
+    pub(crate) storage_overcommitted: Family<StorageKind, Gauge>,
 }
 
 /// Gauges that are computed when the metrics are read.
@@ -104,6 +112,9 @@ impl Metrics {
         }
         let help = "1 while the installation in the NATS account is another cluster's, so that nothing is written";
         registry.register("operator_foreign_installation", help, self.foreign_installation.clone());
+        let help = "Bytes that may be kept in NATS beyond the limit of its account, by storage";
+        let (name, unit) = ("operator_storage_overcommitted", Unit::Bytes);
+        registry.register_with_unit(name, help, unit, self.storage_overcommitted.clone());
         registry.register_collector(Box::new(present));
     }
 }

@@ -20,6 +20,7 @@ use prometheus_client::registry::Registry;
 use tokio::sync::watch;
 use tracing::info;
 
+use crate::background::account::AccountLimits;
 use crate::background::checkpoint::Checkpoints;
 use crate::background::overdue::Overdue;
 use crate::background::tombstones::Tombstones;
@@ -146,6 +147,7 @@ async fn with_nats(ctx: &Context, readiness: &Readiness, connected: watch::Sende
         never = stream_numbers::grant(ctx) => match never {},
         never = every(seconds(2), Correct::default(), ctx) => match never {},
         never = every(seconds(5), Fold::default(), ctx) => match never {},
+        never = every(seconds(10), AccountLimits, ctx) => match never {},
         never = every(seconds(10), Checkpoints::default(), ctx) => match never {},
         never = every(seconds(10), Cursors, ctx) => match never {},
         never = every(seconds(10), Overdue::default(), ctx) => match never {},
@@ -246,6 +248,7 @@ fn context(
         stream_incidents: Default::default(),
         stream_numbers: Default::default(),
         orphans: Default::default(),
+        overcommitted: Default::default(),
         identities: Default::default(),
         let_go: Default::default(),
         triggers,

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use hookwright_core::nats::ids::ProducerUid;
 use hookwright_core::nats::names::parse_slot_key;
-use hookwright_core::record::lease::{DispatcherLease, TTL};
+use hookwright_core::record::lease::{DispatcherLease, Keeps, TTL};
 use hookwright_core::record::{self, Feature};
 use hookwright_runtime::logging;
 use hookwright_runtime::mirror::Change;
@@ -50,6 +50,7 @@ struct Lease {
     positions: u64,
     unserved: Vec<ProducerUid>,
     features: Vec<String>,
+    keeps: Option<Keeps>,
     seen: Instant,
 }
 
@@ -66,6 +67,8 @@ impl Lease {
 #[derive(Default)]
 struct State {
     leases: HashMap<String, Lease>,
+    /// The most that a live dispatcher keeps in NATS, as it was when one was alive.
+    keeps: Option<Keeps>,
     /// The epoch of the connection and the revision up to which the mirror has reported everything.
     loaded: Option<(u64, u64)>,
 }
@@ -73,6 +76,15 @@ struct State {
 impl State {
     fn live(&self) -> impl Iterator<Item = &Lease> {
         self.leases.values().filter(|lease| lease.seen.elapsed() < TTL)
+    }
+
+    /// Of dispatchers with different settings, each may keep as much as it says.
+    fn kept(&self) -> Option<Keeps> {
+        let most = |a: Keeps, b: Keeps| Keeps {
+            parked: a.parked.max(b.parked),
+            dead_letters: a.dead_letters.max(b.dead_letters),
+        };
+        self.live().filter_map(|lease| lease.keeps).reduce(most)
     }
 
     fn unserved(&self) -> HashSet<ProducerUid> {
@@ -107,9 +119,11 @@ impl Leases {
                     warn!(dispatcher = key, error = logging::chain(&error), "can't read a lease");
                     DispatcherLease::default()
                 });
-                let DispatcherLease { revision: config, positions, unserved, features, .. } = lease;
-                let lease = Lease { config, positions, unserved, features, seen: Instant::now() };
-                self.state.lock().leases.insert(key, lease);
+                let DispatcherLease { revision: config, positions, unserved, features, keeps, .. } = lease;
+                let lease = Lease { config, positions, unserved, features, keeps, seen: Instant::now() };
+                let mut state = self.state.lock();
+                state.leases.insert(key, lease);
+                state.keeps = state.kept().or(state.keeps);
             }
             Change::Delete { key } => drop(self.state.lock().leases.remove(&key)),
             // The bucket is in memory. It is empty after a restart of NATS, but the dispatchers live on.
@@ -148,6 +162,11 @@ impl Leases {
         let mut state = self.state.lock();
         state.leases.retain(|_, lease| lease.seen.elapsed() < TTL);
         state.leases.values().map(|lease| lease.seen + TTL).min()
+    }
+
+    /// Returns how much the dispatchers keep in NATS, or none if none has told.
+    pub(crate) fn keeps(&self) -> Option<Keeps> {
+        self.state.lock().keeps
     }
 
     /// Returns the Producers that no live dispatcher serves.
@@ -222,7 +241,7 @@ mod tests {
     fn put(leases: &Leases, key: &str, revision: u64, unserved: &[ProducerUid]) {
         let positions = revision / 2;
         let (version, unserved) = (record::VERSION, unserved.to_vec());
-        let lease = DispatcherLease { version, revision, positions, unserved, features: Vec::new() };
+        let lease = DispatcherLease { version, revision, positions, unserved, ..DispatcherLease::default() };
         let value = record::encode(&lease).unwrap().into();
         leases.apply(Change::Put { key: key.into(), value, revision: 1 }, 1);
     }

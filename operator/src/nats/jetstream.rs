@@ -4,6 +4,7 @@ use std::sync::{Arc, OnceLock};
 
 use async_nats::HeaderMap;
 use async_nats::connection::State;
+use async_nats::jetstream::account::Account;
 use async_nats::jetstream::context::{PublishError, RequestError, RequestErrorKind};
 use async_nats::jetstream::response::Response;
 use async_nats::jetstream::stream::RawMessage;
@@ -108,6 +109,11 @@ impl JetStream {
             Ok(Response::Err { error }) => Err(JsError::Refused { what, source: error }),
             Err(source) => Err(JsError::NoAnswer { what, source }),
         }
+    }
+
+    /// Returns the limits of the account, and what it uses.
+    pub(crate) async fn account(&self) -> JsResult<Account> {
+        self.ask("INFO".to_owned(), &json!({})).await
     }
 
     /// Publishes a message under a subject of a bucket, or of Hookwright's own, and waits until it is stored. Returns its

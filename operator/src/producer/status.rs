@@ -2,13 +2,14 @@
 
 use async_nats::jetstream::stream::Info;
 use hookwright_core::nats::ids::ProducerUid;
-use hookwright_crds::{ConditionType, Producer, ProducerStatus, Reason, Subscription};
+use hookwright_crds::{ConditionType, Producer, ProducerStatus, Reason, Storage, Subscription};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::runtime::reflector::ObjectRef;
 use kube::{Resource, ResourceExt};
 
 use super::incidents;
 use crate::cache::leases::Rollout;
+use crate::cache::overcommitted::{Exceeded, managed_storage};
 use crate::cache::producers::LiveProducer;
 use crate::cache::stream_numbers::numbers;
 use crate::context::Context;
@@ -109,6 +110,7 @@ fn wanted(
     let incident = ctx.stream_incidents.get(uid);
     conditions.extend(incidents::conditions(incident.as_ref(), before, generation, refresh, now));
     conditions.extend(subjects_unknown(outcome, before, generation, now));
+    conditions.extend(storage_overcommitted(ctx.overcommitted.get(), producer, before, now));
     let permitted = |s: &Subscription| ctx.namespaces.permitted(producer, &s.namespace().unwrap_or_default());
     let this = ObjectRef::from_obj(producer);
     let subscriptions = ctx.subscriptions.of_producer(&this).iter().filter(|s| permitted(s)).count();
@@ -146,6 +148,32 @@ fn subjects_unknown(
             find(before, kind).cloned().into_iter().collect()
         }
     }
+}
+
+/// Returns the condition that is there while what may be kept in NATS is more than its account lets be kept, if that
+/// concerns the Producer. Before the first look at the account it stays as it was.
+fn storage_overcommitted(
+    exceeded: Option<Exceeded>,
+    producer: &Producer,
+    before: &[Condition],
+    now: jiff::Timestamp,
+) -> Vec<Condition> {
+    let kind = ConditionType::StorageOvercommitted;
+    let Some(exceeded) = exceeded else { return find(before, kind).cloned().into_iter().collect() };
+    let limit = managed_storage(producer).and_then(|storage| Some((storage, exceeded.of(storage)?)));
+    let judgement = limit.map(|(storage, limit)| {
+        let (kept, quota) = match storage {
+            Storage::File => ("in files", "streamBytes"),
+            Storage::Memory => ("in memory", "memoryBytes"),
+        };
+        let message = format!(
+            "What namespaces may keep {kept} (quotas.{quota}), with parking.budget and the dead letters, is more than the \
+             {limit} bytes that the NATS account may have, so there may be no room for this stream or its events before it \
+             is full. It is for those who run Hookwright to raise the limit or to lower the quotas."
+        );
+        (kind, Judgement::holds(Reason::StorageOvercommitted, message))
+    });
+    conditions::dated(judgement.into_iter().collect(), before, producer.meta().generation.unwrap_or_default(), now)
 }
 
 impl ReconciledObject for Producer {
@@ -201,6 +229,28 @@ mod tests {
         assert!(!turned(&ProducerStatus::default(), &counted));
         let edited = ProducerStatus { observed_generation: Some(2), ..ProducerStatus::default() };
         assert!(turned(&ProducerStatus::default(), &edited));
+    }
+
+    #[test]
+    fn more_than_the_account_keeps_is_told_to_whom_it_concerns() {
+        let producer = |stream: serde_json::Value| -> Producer {
+            let spec = serde_json::json!({ "subjects": ["a"], "stream": stream });
+            serde_json::from_value(serde_json::json!({
+                "apiVersion": "hookwright.dev/v1alpha1", "kind": "Producer", "metadata": { "name": "x" }, "spec": spec,
+            }))
+            .unwrap()
+        };
+        let file = Some(Exceeded { file: Some(7), memory: None });
+        let told = |exceeded, stream, before: &[Condition]| {
+            storage_overcommitted(exceeded, &producer(stream), before, jiff::Timestamp::UNIX_EPOCH)
+        };
+        let (by_default, existing) = (serde_json::json!({}), serde_json::json!({ "policy": "Existing", "name": "x" }));
+        let first = told(file, by_default.clone(), &[]);
+        assert!(first.len() == 1 && first[0].message.contains("7 bytes"), "{first:?}");
+        assert!(told(file, serde_json::json!({ "storage": "Memory" }), &[]).is_empty());
+        assert!(told(file, existing, &[]).is_empty());
+        assert_eq!(told(None, by_default.clone(), &first), first, "not known yet");
+        assert!(told(Some(Exceeded::default()), by_default, &first).is_empty());
     }
 
     #[test]

@@ -3,13 +3,20 @@
 use async_nats::jetstream::consumer::pull;
 use async_nats::jetstream::stream::Config;
 use hookwright_e2e::{Answer, User};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::sharing::refused;
-use crate::shop::{Shop, fixed};
+use crate::shop::{SOON, Shop, condition, fixed, metric};
 
 /// In an account with limits, a Producer that is beyond one is told of it, and is served once there is room.
 pub(super) async fn have_a_reason(shop: &Shop<'_>) {
+    let plane = &shop.world.control_plane;
+    let told = |producer: &Value| condition(&producer["status"], "StorageOvercommitted")["status"] == "True";
+    let what = "more than the account may keep";
+    plane.wait_until(&shop.namespace, "producers", "orders", what, SOON, told).await.unwrap();
+    let metrics = shop.world.operator.metrics().await.unwrap();
+    assert!(metric(&metrics, "storage_overcommitted_bytes{storage=\"File\"}") > 0, "{metrics}");
+
     let live = shop.consumer().await.unwrap();
     assert!((1..=1_000).contains(&live.config.max_ack_pending), "{:?}", live.config);
     assert_eq!(live.config.max_batch, 100);
@@ -35,7 +42,6 @@ pub(super) async fn have_a_reason(shop: &Shop<'_>) {
     }
     refused("full", json!({ "name": name, "policy": "Existing" })).await;
     full.delete_consumer("c-0").await.unwrap();
-    let plane = &shop.world.control_plane;
     plane.kubectl(&["annotate", "hprod", "full", "-n", &shop.namespace, "room=again"]).await.unwrap();
     shop.world.wait_ready(&shop.namespace, "producers", "full").await.unwrap();
     plane.kubectl(&["delete", "hprod", "memory", "file", "full", "-n", &shop.namespace]).await.unwrap();
