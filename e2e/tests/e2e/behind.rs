@@ -82,13 +82,13 @@ async fn what_a_position_covers_is_delivered_from_the_stream_and_then_the_subscr
 }
 
 /// Publishes events with these bodies, `order.created` each.
-async fn publish(shop: &Shop<'_>, bodies: std::ops::Range<usize>) {
+pub(crate) async fn publish(shop: &Shop<'_>, bodies: std::ops::Range<usize>) {
     let events: Vec<_> = bodies.map(|n| shop.event("order.created", format!("{n}"))).collect();
     shop.publish_all(&events).await;
 }
 
 /// Waits until that many deliveries have succeeded at a path.
-async fn delivered(shop: &Shop<'_>, path: &str, n: usize) {
+pub(crate) async fn delivered(shop: &Shop<'_>, path: &str, n: usize) {
     wait_for(&format!("{n} deliveries at {path}"), SOON * 2, async || {
         let seen = shop.deliveries(path).len();
         anyhow::ensure!(seen >= n, "{seen}");
@@ -103,7 +103,7 @@ fn merged(mut one: Value, other: Value) -> Value {
     one
 }
 
-fn reason(status: &Value) -> String {
+pub(crate) fn reason(status: &Value) -> String {
     let delivering = condition(status, "Delivering");
     format!("{} {}", delivering["status"].as_str().unwrap_or("none"), delivering["reason"].as_str().unwrap_or(""))
 }

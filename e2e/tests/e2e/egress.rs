@@ -1,5 +1,7 @@
 //! The egress guard, from the outside. `dispatcher/src/http/sender/tests.rs` has names that resolve to forbidden addresses.
 
+mod proxy;
+
 use hookwright_e2e::Receiver;
 use serde_json::{Value, json};
 

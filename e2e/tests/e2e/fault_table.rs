@@ -9,7 +9,7 @@ mod objects;
 mod servers;
 mod storage;
 mod table;
-mod tls;
+pub(crate) mod tls;
 mod wires;
 
 use hookwright_e2e::{Dispatcher, Options, Proxy, Receiver, Scratch, World};

@@ -2,12 +2,12 @@
 
 use async_nats::jetstream::stream::Config;
 use hookwright_core::nats::names::POSITIONS_BUCKET;
-use hookwright_e2e::{Event, Options, User, World, wait_for};
+use hookwright_e2e::{Event, User, wait_for};
 use serde_json::json;
 
 use super::{delivered, suspended_with};
 use crate::schemas::{declare, schema};
-use crate::shop::{SOON, Shop, TIMEOUT, beside, metric, shared};
+use crate::shop::{SOON, TIMEOUT, shared};
 
 #[tokio::test]
 async fn what_the_schemas_forbid_by_now_becomes_a_dead_letter() {
@@ -49,45 +49,6 @@ async fn subjects_that_are_added_are_read_too() {
     shop.status("widened", "behind", |status| status["delivery"]["behind"]["events"] == 4).await;
     shop.subscribe("widened", &[">"], suspended(false)).await;
     delivered(&shop, "/widened", 4).await;
-}
-
-#[tokio::test]
-async fn an_outage_on_our_side_uses_up_no_attempts() {
-    let _machine = beside().await;
-    let world = World::start(Options { dispatchers: 1, ..Options::default() }).await.unwrap();
-    let mut shops = Vec::new();
-    for _ in 0..3 {
-        shops.push(Shop::open(&world, json!({})).await);
-    }
-    // Nobody listens there. So few events alone open no breaker, and would be given up after three seconds.
-    let retry = json!({ "maxAttempts": 3, "backoff": { "type": "Fixed", "delay": "1s" } });
-    let delivery = json!({ "retry": retry });
-    let spec = json!({ "delivery": delivery, "endpoint": { "url": "http://127.0.0.1:1/" } });
-    for shop in &shops {
-        shop.subscribe("cut-off", &["order.*"], spec.clone()).await;
-    }
-    for shop in &shops {
-        super::publish(shop, 0..5).await;
-    }
-    for shop in &shops {
-        let waits = |status: &serde_json::Value| super::reason(status) == "False EndpointFailing";
-        shop.status("cut-off", "waiting", waits).await;
-    }
-    wait_for("the outage to be told", SOON, async || {
-        let metrics = world.dispatchers[0].metrics().await?;
-        anyhow::ensure!(metric(&metrics, "hookwright_dispatcher_outage 1") == 1, "it is not");
-        Ok(())
-    })
-    .await
-    .unwrap();
-    for shop in &shops {
-        shop.subscribe("cut-off", &["order.*"], json!({ "delivery": delivery })).await;
-        delivered(shop, "/cut-off", 5).await;
-    }
-    for shop in &shops {
-        let status = shop.status("cut-off", "live", |status| super::reason(status) == "True Live").await;
-        assert_eq!(status["delivery"]["deadLettered"].as_u64().unwrap_or_default(), 0);
-    }
 }
 
 #[tokio::test]

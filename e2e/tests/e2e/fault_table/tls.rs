@@ -13,8 +13,8 @@ use super::table::{Fault, QUIET, Row, row};
 use crate::shop::{SOON, Shop, TIMEOUT};
 
 /// An authority that dispatchers trust if `SSL_CERT_FILE` names its certificate.
-pub(super) struct Authority {
-    pub(super) certificate: PathBuf,
+pub(crate) struct Authority {
+    pub(crate) certificate: PathBuf,
     folder: PathBuf,
 }
 
@@ -34,7 +34,7 @@ fn openssl(folder: &Path, arguments: &str) -> Result<()> {
 }
 
 impl Authority {
-    pub(super) fn create(folder: &Path) -> Result<Self> {
+    pub(crate) fn create(folder: &Path) -> Result<Self> {
         let new = "-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes";
         openssl(folder, &format!("req -x509 {new} -keyout ca.key -out ca.pem -subj /CN=authority -days 2"))?;
         for (name, days, host, signed) in CERTIFICATES {
@@ -50,8 +50,13 @@ impl Authority {
         Ok(Self { certificate: folder.join("ca.pem"), folder: folder.to_owned() })
     }
 
+    /// The files with that certificate and its key.
+    pub(crate) fn files(&self, name: &str) -> (PathBuf, PathBuf) {
+        (self.folder.join(format!("{name}.pem")), self.folder.join(format!("{name}.key")))
+    }
+
     /// A server with that certificate; and its port.
-    fn serve(&self, name: &str, log: &Path) -> Result<(Process, u16)> {
+    pub(crate) fn serve(&self, name: &str, log: &Path) -> Result<(Process, u16)> {
         let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
         let mut command = Command::new("openssl");
         command.args(["s_server", "-quiet", "-accept", &format!("127.0.0.1:{port}")]).current_dir(&self.folder);
