@@ -55,6 +55,11 @@ impl Window {
         self.again.first().copied()
     }
 
+    /// The first event after this one that has to be handed out again.
+    pub(crate) fn again_after(&self, sequence: u64) -> Option<u64> {
+        self.again.range(sequence.saturating_add(1)..).next().copied()
+    }
+
     /// How many events wait to be handed out again.
     pub(crate) fn aside(&self) -> usize {
         self.again.len()
@@ -104,5 +109,32 @@ impl Window {
             self.again.insert(back.sequence);
             self.limit = self.under_way.len().clamp(LEAST, self.limit.max(LEAST));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn each_event_that_came_back_has_its_turn() {
+        let mut window = Window::new([7, 3]);
+        let mut turns = Vec::new();
+        let mut last = 0;
+        for _ in 0..7 {
+            let Some(sequence) = window.again_after(last) else {
+                last = 0;
+                continue;
+            };
+            window.hand_out(sequence, Timestamp::UNIX_EPOCH);
+            turns.push(sequence);
+            // It fails, and another one comes back meanwhile.
+            for back in [sequence, 5] {
+                window.reports().send(Back { sequence: back, settled: false }).unwrap();
+            }
+            window.take();
+            last = sequence;
+        }
+        assert_eq!(turns, [3, 5, 7, 3, 5, 7]);
     }
 }

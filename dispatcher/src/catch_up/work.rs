@@ -121,6 +121,8 @@ pub(super) struct Probes {
     pub(super) due: Option<Instant>,
     /// The revision of the Subscription's record at the last one.
     pub(super) revision: u64,
+    /// The last event that was put aside and had its turn again; 0 before the first one.
+    pub(super) last: u64,
 }
 
 impl Reader {

@@ -70,19 +70,25 @@ pub(crate) async fn bring_forward(
     Ok(brought)
 }
 
-/// Has the delivery that was parked first come due now, as a probe of the endpoint. Returns whether there is one.
+/// Has the delivery that was parked first come due now, as a probe of the endpoint. Returns whether there is one. One that
+/// can't be read, or comes due by itself, is passed over.
 pub(crate) async fn bring_probe(nats: &Nats, uid: &SubscriptionUid, now: Timestamp) -> Result<bool, ForwardError> {
     let stream =
         nats.jetstream.get_stream_no_info(nats.names.stream(PARKED_STREAM)).await.map_err(ForwardError::Stream)?;
-    let first = stream.get_first_raw_message_by_subject(&*nats.names.subject(&parked_at_all(uid)), 0).await;
-    let message = match first {
-        Ok(message) => message,
-        Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => return Ok(false),
-        Err(error) => return Err(ForwardError::Read(error)),
-    };
-    let Some(mut waiting) = decoded(message) else { return Ok(false) };
-    waiting.parked.progress.probe = true;
-    schedule(nats, uid, waiting, now, SignedDuration::ZERO).await
+    let (subjects, mut from) = (nats.names.subject(&parked_at_all(uid)).into_owned(), 0);
+    loop {
+        let message = match stream.get_first_raw_message_by_subject(&subjects, from).await {
+            Ok(message) => message,
+            Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => return Ok(false),
+            Err(error) => return Err(ForwardError::Read(error)),
+        };
+        from = message.sequence + 1;
+        let Some(mut waiting) = decoded(message) else { continue };
+        waiting.parked.progress.probe = true;
+        if schedule(nats, uid, waiting, now, SignedDuration::ZERO).await? {
+            return Ok(true);
+        }
+    }
 }
 
 async fn read(stream: &Stream<()>, subject: &str) -> Result<Option<Waiting>, ForwardError> {

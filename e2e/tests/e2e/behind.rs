@@ -4,11 +4,12 @@ mod changes;
 mod many;
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_nats::jetstream::stream::Config;
 use hookwright_core::nats::names::POSITIONS_BUCKET;
-use hookwright_core::position::{Position, Range, Reason};
+use hookwright_core::position::{Position, Range, Reason, Waits};
 use hookwright_core::record::{decode, encode};
 use hookwright_e2e::{Answer, Event, Options, User, World, wait_for};
 use jiff::Timestamp;
@@ -16,6 +17,7 @@ use serde_json::{Value, json};
 use tokio::time::interval;
 use tokio_util::sync::CancellationToken;
 
+use crate::disabled::resume;
 use crate::shop::{SOON, Shop, beside, condition, fixed, merge, metric, shared};
 
 /// Checks that each of these events was delivered, and not more often than that. An event may come twice that another
@@ -39,6 +41,11 @@ async fn position(shop: &Shop<'_>, uid: &str) -> Option<Position> {
 
 /// Puts a live Subscription behind, from this sequence on.
 async fn go_behind(shop: &Shop<'_>, uid: &str, from: u64) {
+    put_behind(shop, uid, from, None).await;
+}
+
+/// The same; the Subscription waits for something.
+async fn put_behind(shop: &Shop<'_>, uid: &str, from: u64, waits: Option<Waits>) {
     let jetstream = shop.world.nats.jetstream(User::Operator).await.unwrap();
     let mut stream = jetstream.get_stream(format!("{}_orders", shop.namespace)).await.unwrap();
     let created = stream.info().await.unwrap().created;
@@ -47,6 +54,7 @@ async fn go_behind(shop: &Shop<'_>, uid: &str, from: u64) {
         ranges: vec![Range { from, to: None, until: None, begun: false }],
         since: Some(Timestamp::now()),
         reason: Some(Reason::StartFrom),
+        waits,
         ..Position::live(created)
     };
     let bucket = jetstream.get_key_value(POSITIONS_BUCKET).await.unwrap();
@@ -259,6 +267,30 @@ async fn an_endpoint_that_fails_is_probed_and_gets_everything_once_it_is_back() 
     shop.status("down", "live", |status| reason(status) == "True Live" && status["delivery"]["retrying"] == 0).await;
     at_most(&shop, "/down", 0..400, 2);
     at_most(&shop, "/down", 400..600, 1);
+}
+
+#[tokio::test]
+async fn poison_at_the_head_of_what_waits_is_not_the_only_probe() {
+    let (shop, _machine) = shared().await;
+    let uid = shop.subscribe("picky", &["order.*"], json!({})).await;
+    put_behind(&shop, &uid, 1, Some(Waits { breaker: true, ..Waits::since(Timestamp::now()) })).await;
+    // The endpoint is back when all have failed once. It takes nothing but the last event.
+    let tries = AtomicUsize::new(0);
+    shop.receiver.script("/picky", move |request| {
+        let taken = &request.body[..] == b"3" && tries.fetch_add(1, Ordering::Relaxed) > 0;
+        Answer::status(if taken { 200 } else { 400 })
+    });
+    publish(&shop, 0..4).await;
+    shop.all_acked(SOON).await;
+    for n in 1.. {
+        // A request to resume sends a probe at once.
+        resume(&shop, "picky", &n.to_string()).await;
+        shop.requests("picky", n).await;
+        if !shop.deliveries("/picky").is_empty() {
+            break;
+        }
+        assert!(n < 16, "each of the four had several turns");
+    }
 }
 
 #[tokio::test]

@@ -54,7 +54,7 @@ async fn disable(shop: &Shop<'_>, name: &str) -> usize {
 }
 
 /// Asks to resume, with this value of the annotation.
-async fn resume(shop: &Shop<'_>, name: &str, value: &str) {
+pub(crate) async fn resume(shop: &Shop<'_>, name: &str, value: &str) {
     let annotation = format!("hookwright.dev/resume={value}");
     let annotate = ["annotate", &format!("hsub/{name}"), "-n", &shop.namespace, &annotation, "--overwrite"];
     shop.world.control_plane.kubectl(&annotate).await.unwrap();
