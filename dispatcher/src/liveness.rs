@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use async_nats::jetstream::{context, kv};
 use hookwright_core::nats::names::{CONFIG_BUCKET, LEASES_BUCKET, POSITIONS_BUCKET};
-use hookwright_core::record::lease::{DispatcherLease, Keeps, RENEW, TRUST};
+use hookwright_core::record::lease::{BucketRevision, DispatcherLease, Keeps, RENEW, TRUST};
 use hookwright_core::record::{RecordError, VERSION, encode};
 use hookwright_runtime::bucket::{Bucket, BucketError};
 use hookwright_runtime::leases;
@@ -113,9 +113,9 @@ pub(crate) struct Renewer {
     pub(crate) index: Arc<Index>,
     pub(crate) positions: Arc<Cells>,
     /// The config revision that is loaded; `None` while the index may be out of date.
-    pub(crate) loaded: watch::Receiver<Option<u64>>,
+    pub(crate) loaded: watch::Receiver<Option<BucketRevision>>,
     /// The revision of the positions that is loaded; `None` while they may be out of date.
-    pub(crate) loaded_positions: watch::Receiver<Option<u64>>,
+    pub(crate) loaded_positions: watch::Receiver<Option<BucketRevision>>,
     /// How much this dispatcher keeps in NATS, by its settings.
     pub(crate) keeps: Keeps,
     pub(crate) incarnation: String,
@@ -129,7 +129,7 @@ impl Renewer {
             let behinds = self.behinds();
             match self.join().await {
                 Ok(confirmed) => {
-                    info!(revision = self.loaded.borrow().unwrap_or_default(), "joined");
+                    info!(revision = self.loaded.borrow().map(|loaded| loaded.revision), "joined");
                     self.liveness.set_joined(true);
                     self.keep(confirmed, behinds).await;
                     self.liveness.set_joined(false);
@@ -170,9 +170,12 @@ impl Renewer {
             let caught_up = async {
                 let bucket = Bucket::named(&nats, bucket).await.map_err(LeaseError::Config)?;
                 loop {
-                    let last = bucket.last(">").await.map_err(LeaseError::Config)?;
+                    let created = bucket.state().await.map_err(LeaseError::Config)?.created;
+                    let revision = bucket.last(">").await.map_err(LeaseError::Config)?;
+                    let goal = BucketRevision { created, revision };
+                    let reached = |loaded: &Option<BucketRevision>| loaded.is_some_and(|loaded| loaded.has_reached(goal));
                     // Asked again after a while: the mark of a removed record may have been the last, and expire.
-                    if timeout(AGAIN, loaded.wait_for(|loaded| *loaded >= Some(last))).await.is_ok() {
+                    if timeout(AGAIN, loaded.wait_for(reached)).await.is_ok() {
                         return Ok(());
                     }
                 }
@@ -216,8 +219,8 @@ impl Renewer {
         if previous.is_some_and(|previous| before.saturating_sub(previous) >= millis(TRUST)) {
             return Err(LeaseError::Lapsed);
         }
-        let revision = self.loaded.borrow_and_update().unwrap_or_default();
-        let positions = self.loaded_positions.borrow_and_update().unwrap_or_default();
+        let revision = self.loaded.borrow_and_update().map_or(0, |loaded| loaded.revision);
+        let positions = *self.loaded_positions.borrow_and_update();
         let features = features::read().iter().map(|feature| feature.name().to_owned()).collect();
         let (unserved, keeps) = (self.index.unserved(), Some(self.keeps));
         let lease = DispatcherLease { version: VERSION, revision, positions, unserved, features, keeps };

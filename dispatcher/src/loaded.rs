@@ -2,12 +2,13 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use hookwright_core::record::lease::BucketRevision;
 use tokio::sync::watch;
 
 /// How far a mirror of a bucket has come.
 #[derive(Debug)]
 pub(crate) struct Loaded {
-    revision: watch::Sender<Option<u64>>,
+    revision: watch::Sender<Option<BucketRevision>>,
     behinds: AtomicU64,
 }
 
@@ -19,8 +20,13 @@ impl Default for Loaded {
 
 impl Loaded {
     /// The revision up to which everything is loaded; `None` while what is loaded may be out of date.
-    pub(crate) fn revision(&self) -> watch::Receiver<Option<u64>> {
+    pub(crate) fn revision(&self) -> watch::Receiver<Option<BucketRevision>> {
         self.revision.subscribe()
+    }
+
+    /// The same, as a number.
+    pub(crate) fn number(&self) -> Option<u64> {
+        self.revision.borrow().map(|loaded| loaded.revision)
     }
 
     /// How often what is loaded was out of date.
@@ -35,7 +41,7 @@ impl Loaded {
     }
 
     /// Publishes that everything up to this revision is loaded.
-    pub(crate) fn set(&self, revision: u64) {
+    pub(crate) fn set(&self, revision: BucketRevision) {
         self.revision.send_replace(Some(revision));
     }
 }

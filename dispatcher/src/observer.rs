@@ -52,7 +52,7 @@ impl Observer {
             metrics.unreadable.set(gauge(self.index.unreadable()));
             metrics
                 .config_revision
-                .set(i64::try_from(self.index.loaded.revision().borrow().unwrap_or_default()).unwrap_or(i64::MAX));
+                .set(i64::try_from(self.index.loaded.number().unwrap_or_default()).unwrap_or(i64::MAX));
             let reason = self.not_ready(live);
             self.ready.send_if_modified(|current| std::mem::replace(current, reason.clone()) != reason);
             let _ = tokio::time::timeout(Duration::from_millis(500), changed.changed()).await;

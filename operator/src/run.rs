@@ -160,14 +160,14 @@ async fn with_nats(ctx: &Context, readiness: &Readiness, connected: watch::Sende
 async fn mirrors(ctx: &Context, nats: &Nats, readiness: &Readiness) -> Infallible {
     let mirror = |bucket, keys| Mirror::new(nats.clone(), bucket, keys);
     let leases = mirror(LEASES_BUCKET, ">").run(|change| {
-        let loaded = matches!(change, Change::Loaded { .. });
+        let loaded = matches!(change, Change::Loaded(_));
         ctx.leases.apply(change, ctx.js.epoch());
         if loaded {
             readiness.there(Part::Leases);
         }
     });
     let counts = mirror(HEALTH_BUCKET, ">").run(|change| {
-        let loaded = matches!(change, Change::Loaded { .. });
+        let loaded = matches!(change, Change::Loaded(_));
         ctx.health.apply_counts(change);
         if loaded {
             readiness.there(Part::Health);

@@ -21,6 +21,8 @@ use async_nats::jetstream::consumer::{Consumer, DeliverPolicy, ReplayPolicy, pus
 use async_nats::jetstream::{self, Message};
 use bytes::Bytes;
 use futures::StreamExt;
+use hookwright_core::record::lease::BucketRevision;
+use jiff::Timestamp;
 use tokio::time::Instant;
 use tracing::warn;
 
@@ -38,8 +40,8 @@ pub enum Change {
     Delete { key: String },
     /// A key is no longer in the bucket: it was removed while the mirror didn't watch, or the bucket is a new one.
     Vanished { key: String },
-    /// Everything up to this revision has been reported. It follows the snapshot, and then each change.
-    Loaded { revision: u64 },
+    /// Everything up to this revision of the bucket has been reported. It follows the snapshot, and then each change.
+    Loaded(BucketRevision),
     /// The mirror has fallen behind, or the bucket is a new one. What was reported may be out of date until the next
     /// [`Change::Loaded`].
     Behind,
@@ -122,7 +124,7 @@ impl Mirror {
         loop {
             if in_snapshot && lag.has_caught_up() {
                 in_snapshot = false;
-                self.finish_snapshot(&bucket, lag.reached(), apply).await?;
+                self.finish_snapshot(&bucket, created, lag.reached(), apply).await?;
             }
             let message = tokio::select! {
                 message = messages.next() => message.ok_or(WatchError::Ended)?.map_err(WatchError::Broken)?,
@@ -140,7 +142,7 @@ impl Mirror {
             reached.store(at.revision, Ordering::Relaxed);
             if !in_snapshot {
                 self.passed.pass(at);
-                apply(Change::Loaded { revision: at.revision });
+                apply(Change::Loaded(BucketRevision { created, revision: at.revision }));
             }
         }
     }
@@ -174,6 +176,7 @@ impl Mirror {
     async fn finish_snapshot(
         &mut self,
         bucket: &Bucket,
+        created: Timestamp,
         reached: Option<At>,
         apply: &mut impl FnMut(Change),
     ) -> Result<(), WatchError> {
@@ -189,7 +192,7 @@ impl Mirror {
         if let Some(at) = reached {
             self.passed.pass(at);
         }
-        apply(Change::Loaded { revision: reached.map_or(0, |at| at.revision) });
+        apply(Change::Loaded(BucketRevision { created, revision: reached.map_or(0, |at| at.revision) }));
         Ok(())
     }
 }

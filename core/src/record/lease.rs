@@ -7,6 +7,7 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::nats::ids::ProducerUid;
@@ -18,6 +19,25 @@ pub const TRUST: Duration = Duration::from_secs(4);
 /// The longest time between two renewals of a dispatcher.
 pub const RENEW: Duration = Duration::from_secs(2);
 
+/// A revision of a bucket. A bucket that is made anew counts its revisions from 1 again, so only revisions of one bucket
+/// can be compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BucketRevision {
+    /// When the bucket was created.
+    pub created: Timestamp,
+    /// The revision.
+    pub revision: u64,
+}
+
+impl BucketRevision {
+    /// Whether everything up to `goal` is loaded, if everything up to this revision is.
+    #[must_use]
+    pub fn has_reached(self, goal: Self) -> bool {
+        self.created == goal.created && self.revision >= goal.revision
+    }
+}
+
 /// The value of a lease. A reader ignores fields that it doesn't know: dispatchers are upgraded before the operator, and
 /// a lease that an older operator could not read would keep everything from becoming programmed.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,9 +47,9 @@ pub struct DispatcherLease {
     pub version: u32,
     /// The revision of the config bucket up to which this dispatcher has loaded all records.
     pub revision: u64,
-    /// The revision of the bucket of positions up to which this dispatcher has loaded all positions.
-    #[serde(default)]
-    pub positions: u64,
+    /// How far this dispatcher has loaded the bucket of positions; none if it may be out of date.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub positions: Option<BucketRevision>,
     /// The Producers that the dispatcher doesn't serve because it can't read one of their records: another key sealed
     /// it, or a newer release wrote it. Records of these Producers count as not loaded, whatever the revision.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -73,5 +93,20 @@ mod tests {
         let lease: DispatcherLease = decode(br#"{"version":1,"revision":7,"features":["Later"],"more":9}"#).unwrap();
         let features = vec!["Later".to_owned()];
         assert_eq!(lease, DispatcherLease { version: 1, revision: 7, features, ..DispatcherLease::default() });
+    }
+
+    #[test]
+    fn revisions_of_another_bucket_reach_nothing() {
+        let at = |second, revision| BucketRevision { created: Timestamp::from_second(second).unwrap(), revision };
+        for (loaded, goal, reached) in [
+            (at(1, 3), at(1, 3), true),
+            (at(1, 4), at(1, 3), true),
+            (at(1, 2), at(1, 3), false),
+            // The bucket was made anew, and the dispatcher has not noticed yet; or nobody else has.
+            (at(1, 1000), at(2, 3), false),
+            (at(2, 1000), at(1, 3), false),
+        ] {
+            assert_eq!(loaded.has_reached(goal), reached, "{loaded:?} {goal:?}");
+        }
     }
 }

@@ -3,7 +3,8 @@
 
 use std::time::Duration;
 
-use hookwright_core::position::{Position, Seen, Step, Waits};
+use hookwright_core::position::{Position, Range, Seen, Step, Waits};
+use hookwright_core::record::lease::BucketRevision;
 use hookwright_runtime::logging::chain;
 use jiff::Timestamp;
 use tokio::time::{Instant, sleep, timeout};
@@ -141,7 +142,7 @@ impl Reader {
             may_read: flows,
             last: work.state.last,
             ahead: work.growth.ahead,
-            all_loaded: self.parts.slots.all_loaded(revision),
+            all_loaded: self.all_loaded(position, revision).await?,
             floor: 0,
         };
         let mut step = changed.next(&seen);
@@ -169,6 +170,14 @@ impl Reader {
             Step::Store => self.store(work, changed, revision).await,
             Step::Wait => Ok(Next::Look),
         }
+    }
+
+    /// Whether all live dispatchers have loaded this position, if anything depends on that. The leader says which bucket it
+    /// is in: one that was made anew counts its revisions anew.
+    async fn all_loaded(&self, position: &Position, revision: u64) -> Result<bool, ReadError> {
+        let Some(Range { to: Some(_), until: None, .. }) = position.ranges.first() else { return Ok(false) };
+        let created = self.parts.positions.created().await?;
+        Ok(self.parts.slots.all_loaded(BucketRevision { created, revision }))
     }
 
     /// Whether the reader may send: only so many do at a time.

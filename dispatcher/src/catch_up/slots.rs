@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use hookwright_core::nats::ids::SubscriptionUid;
 use hookwright_core::nats::names::{LEASES_BUCKET, parse_slot_key, slot_key};
 use hookwright_core::position::slots::{slot, surplus, wanted};
-use hookwright_core::record::lease::{DispatcherLease, RENEW, SlotLease, TRUST, TTL};
+use hookwright_core::record::lease::{BucketRevision, DispatcherLease, RENEW, SlotLease, TRUST, TTL};
 use hookwright_core::record::{VERSION, decode, encode};
 use hookwright_runtime::bucket::{Bucket, BucketError};
 use hookwright_runtime::logging::{Seldom, chain};
@@ -26,8 +26,8 @@ use crate::liveness::Liveness;
 /// A live dispatcher.
 #[derive(Debug)]
 struct Dispatcher {
-    /// The revision up to which it has loaded the positions.
-    positions: u64,
+    /// How far it has loaded the positions.
+    positions: Option<BucketRevision>,
     revision: u64,
     seen: Instant,
 }
@@ -79,15 +79,15 @@ impl Slots {
         self.liveness.is_live() && owned.is_some_and(|owned| owned.confirmed.elapsed() < TRUST)
     }
 
-    /// Whether all live dispatchers have loaded the positions up to this revision. It is not known before the leases
-    /// were watched for [`TTL`], nor while the mirror of the leases may lag: this dispatcher's own lease, which says the
-    /// same, has to have come lately. All leases that were written before it have come, too.
-    pub(crate) fn all_loaded(&self, revision: u64) -> bool {
+    /// Whether all live dispatchers have loaded the positions up to this revision of their bucket. It is not known before
+    /// the leases were watched for [`TTL`], nor while the mirror of the leases may lag: this dispatcher's own lease, which
+    /// says the same, has to have come lately. All leases that were written before it have come, too.
+    pub(crate) fn all_loaded(&self, goal: BucketRevision) -> bool {
         let state = self.state();
         let mut live = state.dispatchers.values().filter(|dispatcher| dispatcher.seen.elapsed() < TTL);
         state.watched.is_some_and(|since| since.elapsed() >= TTL)
             && state.dispatchers.get(&self.incarnation).is_some_and(|own| own.seen.elapsed() < TTL - TRUST)
-            && live.all(|live| live.positions >= revision)
+            && live.all(|live| live.positions.is_some_and(|loaded| loaded.has_reached(goal)))
     }
 
     /// How many dispatchers are alive, at least this one.
@@ -204,7 +204,7 @@ impl Slots {
                 }
                 None => {
                     // A lease that can't be read is of a dispatcher that lives, and may have loaded nothing.
-                    let positions = decode::<DispatcherLease>(&value).map_or(0, |lease| lease.positions);
+                    let positions = decode::<DispatcherLease>(&value).ok().and_then(|lease| lease.positions);
                     state.dispatchers.insert(key, Dispatcher { positions, revision, seen });
                 }
             },
@@ -214,7 +214,7 @@ impl Slots {
             },
             // The bucket is in memory. It is empty after a restart of NATS, but the dispatchers live on.
             Change::Vanished { .. } => return,
-            Change::Loaded { .. } => drop(state.watched.get_or_insert(seen)),
+            Change::Loaded(_) => drop(state.watched.get_or_insert(seen)),
             Change::Behind => state.watched = None,
         }
         drop(state);

@@ -61,7 +61,7 @@ impl DisabledSet {
 
     fn apply(&self, change: Change) {
         match change {
-            Change::Loaded { .. } => drop(self.loaded.send_replace(true)),
+            Change::Loaded(_) => drop(self.loaded.send_replace(true)),
             // The mirror starts again by itself. A delivery to an endpoint that is gone does no harm meanwhile.
             Change::Behind => {}
             Change::Delete { key } | Change::Vanished { key } => {

@@ -8,6 +8,7 @@ use hookwright_core::event::attribute_value;
 use hookwright_core::expression::{Attribute, Variables};
 use hookwright_core::nats::ids::{EventSchemaUid, ProducerUid, SubscriptionUid};
 use hookwright_core::nats::names::ConfigKey;
+use hookwright_core::record::lease::BucketRevision;
 use hookwright_core::record::{ProducerRecord, Validation};
 use hookwright_core::schema::{EventSchema, Violation};
 use hookwright_core::select::index::{Few, Matcher};
@@ -192,7 +193,7 @@ impl Index {
             if inner.deleted.contains(subscription) {
                 return Lookup::Deleted;
             }
-            return Lookup::Absent { loaded: *self.loaded.revision().borrow() };
+            return Lookup::Absent { loaded: self.loaded.number() };
         };
         match inner.producers.get(&found.producer).and_then(Entry::served) {
             Some(producer) => Lookup::Serving(Arc::clone(found), Arc::clone(producer)),
@@ -315,7 +316,7 @@ impl Index {
     }
 
     /// Publishes that all records up to this revision are in the index.
-    pub(crate) fn set_loaded(&self, revision: u64) {
+    pub(crate) fn set_loaded(&self, revision: BucketRevision) {
         let serving: Serving = {
             let inner = self.read();
             let served = |(uid, entry): (&ProducerUid, &Entry)| Some((uid.clone(), Arc::clone(entry.served()?)));

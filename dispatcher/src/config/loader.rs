@@ -63,7 +63,7 @@ impl ConfigLoader {
 
     fn apply(&self, change: Change) {
         match change {
-            Change::Loaded { revision } => self.index.set_loaded(revision),
+            Change::Loaded(revision) => self.index.set_loaded(revision),
             Change::Behind => self.index.loaded.set_behind(),
             Change::Delete { key } | Change::Vanished { key } => match Key::parse(&key) {
                 Some(Key::Deleted(uid)) => self.index.set_deleted(uid, false),

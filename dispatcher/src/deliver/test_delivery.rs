@@ -77,7 +77,7 @@ impl Deliverer {
             return Ok(None);
         }
         // An edit that came with the request counts for the test.
-        if *self.index.loaded.revision().borrow() < Some(test.revision) {
+        if self.index.loaded.number() < Some(test.revision) {
             return Ok(Some(Postponed::ConfigBehind));
         }
         let subscription = match self.index.lookup(&test.subscription) {

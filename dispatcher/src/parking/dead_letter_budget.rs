@@ -143,7 +143,7 @@ impl DeadLetterBudget {
                     entry.stored = DeadLetterBytes::default();
                 }
             }
-            Change::Loaded { .. } | Change::Behind => {}
+            Change::Loaded(_) | Change::Behind => {}
         }
     }
 

@@ -78,7 +78,7 @@ impl Cells {
                     self.cell(&uid).learn_removed(None);
                 }
             }
-            Change::Loaded { revision } => self.loaded.set(revision),
+            Change::Loaded(revision) => self.loaded.set(revision),
             Change::Behind => {
                 // The bucket may be another one, which counts its revisions anew.
                 let cells = self.cells.read().unwrap_or_else(PoisonError::into_inner);

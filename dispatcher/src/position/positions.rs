@@ -133,6 +133,11 @@ impl Positions {
         }
     }
 
+    /// When the bucket was created that is there now.
+    pub(crate) async fn created(&self) -> Result<Timestamp, PositionError> {
+        Ok(Bucket::named(&self.nats, POSITIONS_BUCKET).await?.state().await?.created)
+    }
+
     /// Stores a position if the newest one is still of this revision. Returns whether it was stored.
     pub(crate) async fn write(
         &self,

@@ -348,6 +348,16 @@ async fn dispatchers_that_are_killed_while_they_catch_up_lose_nothing() {
     let shop = Shop::open(&world, json!({})).await;
     shop.receiver.answer("/killed", Answer::status(200).after(Duration::from_millis(20)));
     let uid = suspended_with(&shop, "killed", EVENTS).await;
+    // The bucket of positions goes as a whole: what the dispatchers know is written again. Its revisions are counted anew.
+    let jetstream = world.nats.jetstream(User::Operator).await.unwrap();
+    jetstream.delete_stream(format!("KV_{POSITIONS_BUCKET}")).await.unwrap();
+    wait_for("the position to be there again", SOON, async || {
+        let entry = jetstream.get_key_value(POSITIONS_BUCKET).await?.get(&uid).await?;
+        anyhow::ensure!(entry.is_some(), "it is not");
+        Ok(())
+    })
+    .await
+    .unwrap();
     suspend(&shop, "killed", false).await;
     for (dispatcher, after) in [(0, 200), (1, 1_000), (0, 1_800)] {
         delivered(&shop, "/killed", after).await;

@@ -121,7 +121,7 @@ impl Health {
                     state.agenda.changed(uid);
                 }
             }
-            Change::Loaded { .. } => state.counts_loaded = true,
+            Change::Loaded(_) => state.counts_loaded = true,
             // The counts are cumulative, so those that are known stay true as far as they go.
             Change::Behind => {}
         }
@@ -141,7 +141,7 @@ impl Health {
             },
             Change::Delete { key } | Change::Vanished { key } => (key, None),
             Change::Behind => return,
-            Change::Loaded { .. } => {
+            Change::Loaded(_) => {
                 state.disabled_loaded = true;
                 drop(state);
                 return self.wake.notify_one();
@@ -168,7 +168,7 @@ impl Health {
             },
             Change::Delete { key } | Change::Vanished { key } => (key, None),
             Change::Behind => return,
-            Change::Loaded { .. } => {
+            Change::Loaded(_) => {
                 state.positions_loaded = true;
                 drop(state);
                 return self.wake.notify_one();

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use hookwright_core::nats::ids::ProducerUid;
 use hookwright_core::nats::names::parse_slot_key;
-use hookwright_core::record::lease::{DispatcherLease, Keeps, TTL};
+use hookwright_core::record::lease::{BucketRevision, DispatcherLease, Keeps, TTL};
 use hookwright_core::record::{self, Feature};
 use hookwright_runtime::logging;
 use hookwright_runtime::mirror::Change;
@@ -23,8 +23,8 @@ use crate::cache::shared::Shared;
 pub(crate) enum Goal {
     /// The config up to this revision.
     Config(u64),
-    /// The positions up to this revision.
-    Positions(u64),
+    /// The positions up to this revision of their bucket.
+    Positions(BucketRevision),
 }
 
 /// How far the rollout of a record to the live dispatchers has come.
@@ -47,7 +47,7 @@ pub(crate) enum Rollout {
 #[derive(Debug, Clone)]
 struct Lease {
     config: u64,
-    positions: u64,
+    positions: Option<BucketRevision>,
     unserved: Vec<ProducerUid>,
     features: Vec<String>,
     keeps: Option<Keeps>,
@@ -59,7 +59,7 @@ impl Lease {
     fn has_reached(&self, goal: Goal, producer: &ProducerUid) -> bool {
         match goal {
             Goal::Config(revision) => self.config >= revision && !self.unserved.contains(producer),
-            Goal::Positions(revision) => self.positions >= revision,
+            Goal::Positions(goal) => self.positions.is_some_and(|loaded| loaded.has_reached(goal)),
         }
     }
 }
@@ -128,7 +128,7 @@ impl Leases {
             Change::Delete { key } => drop(self.state.lock().leases.remove(&key)),
             // The bucket is in memory. It is empty after a restart of NATS, but the dispatchers live on.
             Change::Vanished { .. } => {}
-            Change::Loaded { revision } => self.state.lock().loaded = Some((epoch, revision)),
+            Change::Loaded(loaded) => self.state.lock().loaded = Some((epoch, loaded.revision)),
             Change::Behind => self.state.lock().loaded = None,
         }
         self.changed.send_replace(());
@@ -238,8 +238,12 @@ mod tests {
         ProducerUid::parse("p").unwrap()
     }
 
+    fn at(revision: u64) -> BucketRevision {
+        BucketRevision { created: jiff::Timestamp::UNIX_EPOCH, revision }
+    }
+
     fn put(leases: &Leases, key: &str, revision: u64, unserved: &[ProducerUid]) {
-        let positions = revision / 2;
+        let positions = Some(at(revision / 2));
         let (version, unserved) = (record::VERSION, unserved.to_vec());
         let lease = DispatcherLease { version, revision, positions, unserved, ..DispatcherLease::default() };
         let value = record::encode(&lease).unwrap().into();
@@ -287,7 +291,7 @@ mod tests {
         };
         assert_eq!(leases.unread(&[]), None);
         assert_eq!(leases.unread(&[feature]), Some(Rollout::Unheard), "the leases are not known yet");
-        leases.apply(Change::Loaded { revision: 0 }, 1);
+        leases.apply(Change::Loaded(at(0)), 1);
         assert_eq!(leases.unread(&[feature]), None, "nobody is alive");
         reading("new", &["Later", feature.name()]);
         assert_eq!(leases.unread(&[feature]), None);
@@ -302,11 +306,14 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn positions_count_for_themselves() {
         let leases = Leases::default();
-        let rollout = |revision| leases.rollout(Goal::Positions(revision), &uid());
+        let rollout = |revision| leases.rollout(Goal::Positions(at(revision)), &uid());
         assert_eq!(rollout(0), Rollout::NoDispatchers);
         put(&leases, "a", 6, &[]);
         put(&leases, "b", 4, &[uid()]);
         assert_eq!(rollout(2), Rollout::Loaded, "whoever doesn't serve the Producer acks nothing of it");
+        let anew = BucketRevision { created: jiff::Timestamp::MAX, revision: 1 };
+        let rollout_anew = leases.rollout(Goal::Positions(anew), &uid());
+        assert_eq!(rollout_anew, Rollout::Waiting { behind: 2, live: 2 }, "the bucket is another one");
         assert_eq!(rollout(3), Rollout::Waiting { behind: 1, live: 2 });
         put(&leases, "a", 4, &[uid()]);
         assert_eq!(rollout(3), Rollout::Waiting { behind: 2, live: 2 }, "nor does it matter that nobody serves it");
@@ -319,10 +326,10 @@ mod tests {
     async fn what_was_loaded_before_a_reconnect_does_not_count() {
         let leases = Leases::default();
         let limit = Duration::from_secs(2);
-        leases.apply(Change::Loaded { revision: 9 }, 1);
+        leases.apply(Change::Loaded(at(9)), 1);
         assert!(leases.caught_up(1, 9, limit).await);
         assert!(!leases.caught_up(2, 1, limit).await);
-        leases.apply(Change::Loaded { revision: 1 }, 2);
+        leases.apply(Change::Loaded(at(1)), 2);
         assert!(leases.caught_up(2, 1, limit).await);
         assert!(!leases.caught_up(2, 9, limit).await);
     }

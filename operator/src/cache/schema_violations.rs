@@ -41,7 +41,7 @@ impl SchemaViolations {
                 counts.remove(&parse_violations_key(&key)?);
                 None
             }
-            Change::Loaded { .. } | Change::Behind => None,
+            Change::Loaded(_) | Change::Behind => None,
         }
     }
 }

@@ -14,6 +14,7 @@ use hookwright_core::nats::ids::ProducerUid;
 use hookwright_core::nats::names::{CONFIG_BUCKET, ConfigKey, POSITIONS_BUCKET};
 use hookwright_core::position::{Position, Range, Reason};
 use hookwright_core::record;
+use hookwright_core::record::lease::BucketRevision;
 use hookwright_crds::{History, StartedFrom, Subscription};
 use jiff::Timestamp;
 use kube::runtime::reflector::ObjectRef;
@@ -137,7 +138,11 @@ async fn wait(
     producer: &ProducerUid,
     ctx: &Context,
 ) -> Result<Start, ReconcileError> {
-    let (this, goal) = (ObjectRef::from_obj(subscription), Goal::Positions(stored.revision));
+    let Some(bucket) = ctx.js.stream(&format!("KV_{POSITIONS_BUCKET}")).await? else {
+        return Ok(Start::Waits(None, Some(stored.started)));
+    };
+    let revision = BucketRevision { created: created(&bucket), revision: stored.revision };
+    let (this, goal) = (ObjectRef::from_obj(subscription), Goal::Positions(revision));
     // The trigger is set before the leases are looked at, so that a lease that comes in between is not missed.
     ctx.triggers.subscriptions.when_loaded(this, goal, producer);
     let rollout = programmed::rollout(&ctx.leases, &ctx.js, goal, producer).await?;

@@ -4,6 +4,7 @@ use hookwright_core::event::{Event, Message, Reading, attribute_value, parse};
 use hookwright_core::nats::ids::{EventSchemaUid, ProducerUid, SubscriptionUid};
 use hookwright_core::payload::Renderer;
 use hookwright_core::position::Flow;
+use hookwright_core::record::lease::BucketRevision;
 use hookwright_core::record::{StreamRef, VERSION, Validation, encode};
 use hookwright_core::schema::VersionedSchema;
 use hookwright_core::schema::{SchemaVersion, Violation};
@@ -29,6 +30,10 @@ fn loader() -> ConfigLoader {
 
 fn uid() -> ProducerUid {
     ProducerUid::parse("p-1").unwrap()
+}
+
+fn at(revision: u64) -> BucketRevision {
+    BucketRevision { created: Timestamp::UNIX_EPOCH, revision }
 }
 
 fn producer(validation: Validation) -> ProducerRecord {
@@ -70,7 +75,7 @@ fn event(subject: &str) -> Event {
 
 impl ConfigLoader {
     fn is_served(&self) -> bool {
-        self.index.set_loaded(1);
+        self.index.set_loaded(at(1));
         let served = self.index.serving().borrow().contains_key(&uid());
         assert_eq!(self.index.unserved().is_empty(), served);
         served
@@ -94,7 +99,7 @@ fn each_change_makes_another_version() {
     loader.apply(Change::Delete { key: "producer.p-1".into() });
     versions.push(loader.index.version());
     assert!(versions.is_sorted_by(|before, after| before < after), "{versions:?}");
-    loader.index.set_loaded(2);
+    loader.index.set_loaded(at(2));
     assert_eq!(loader.index.version(), versions[3]);
 }
 

@@ -81,7 +81,7 @@ async fn loaded(connection: &runtime::Nats) -> usize {
             match changes.recv().await.unwrap() {
                 Change::Put { key, .. } => drop(keys.insert(key)),
                 Change::Delete { key } | Change::Vanished { key } => drop(keys.remove(&key)),
-                Change::Loaded { .. } => return keys.len(),
+                Change::Loaded(_) => return keys.len(),
                 Change::Behind => {}
             }
         }
