@@ -141,8 +141,16 @@ impl Deliverer {
         subscription.tenant.is_silent() && self.tenants.is_ours()
     }
 
+    /// Why nothing but probes may be attempted at the endpoint, if that is so.
+    pub(super) fn is_away(&self, subscription: &Subscription) -> Option<Reason> {
+        let cell = &subscription.position;
+        let waits = if cell.is_live() { None } else { cell.waits() }?;
+        let reason = if waits.breaker { Reason::EndpointFailing } else { Reason::RetryAfter };
+        waits.is_closed(self.clock.now()).then_some(reason)
+    }
+
     /// Whether the endpoint's breaker is open.
-    pub(super) fn is_broken(&self, subscription: &Subscription) -> bool {
+    fn is_broken(&self, subscription: &Subscription) -> bool {
         let cell = &subscription.position;
         !cell.is_live() && cell.waits().is_some_and(|waits| waits.breaker)
     }

@@ -54,7 +54,7 @@ impl Deliverer {
     }
 
     /// Stores what follows a failed attempt. If the Subscription has gone behind meanwhile, its own reader delivers the
-    /// event. A probe that fails is not counted: its event waits on.
+    /// event. While the endpoint is away, what fails of its own reader and of probes is not counted: those events wait on.
     pub(crate) async fn follow(
         &self,
         mut delivery: Delivery,
@@ -62,8 +62,9 @@ impl Deliverer {
         outcome: Outcome,
     ) -> Result<(), Abandoned> {
         let ours = self.is_of_ours(&delivery, &outcome);
-        let broken = ours || self.is_broken(&delivery.subscription);
         self.unanswered(&delivery, &outcome).await;
+        // This failure may have shown it.
+        let away = ours || self.is_away(&delivery.subscription).is_some();
         let (cell, event) = (&delivery.subscription.position, &delivery.published.event);
         if delivery.origin == Origin::Shared && cell.covers(event.stream_created, event.sequence) {
             return Ok(());
@@ -75,7 +76,7 @@ impl Deliverer {
         progress.deadline = progress.deadline.or_else(|| deadline(policy, first));
         let attempt = Attempt { number, deadline: progress.deadline };
         let next = decide(policy, attempt, outcome, self.clock.now(), Jitter::new(rand::random()));
-        if broken && matches!(next, Next::Retry { .. } | Next::DeadLetter { .. }) {
+        if away && matches!(next, Next::Retry { .. } | Next::DeadLetter { .. }) {
             match delivery.origin {
                 Origin::Dedicated => return Err(Abandoned),
                 _ if ours || progress.probe => {
@@ -141,13 +142,18 @@ impl Deliverer {
             match self.quota.admit(&delivery.subscription.health, delivery.amount(waits), has_quota).await {
                 Ok(admitted) => parking = Some(admitted),
                 // Its event stays in the stream. Only what fails while its neighbours succeed is given up.
-                Err(_) if postponed.is_some() && delivery.origin == Origin::Shared => {
-                    return Box::pin(self.stay_behind(delivery, Reason::EndpointSlow)).await;
-                }
-                Err(used_up) => {
-                    let reason = DeadLetterReason::RetryQuotaExceeded;
-                    return self.bury(&delivery, reason, Some(&used_up.to_string())).await;
-                }
+                Err(used_up) => match self.is_away(&delivery.subscription) {
+                    Some(reason) if delivery.origin == Origin::Shared => {
+                        return Box::pin(self.stay_behind(delivery, reason)).await;
+                    }
+                    None if postponed.is_some() && delivery.origin == Origin::Shared => {
+                        return Box::pin(self.stay_behind(delivery, Reason::EndpointSlow)).await;
+                    }
+                    _ => {
+                        let reason = DeadLetterReason::RetryQuotaExceeded;
+                        return self.bury(&delivery, reason, Some(&used_up.to_string())).await;
+                    }
+                },
             }
         } else if delivery.waited != waits {
             delivery.subscription.health.attempted();

@@ -5,6 +5,7 @@ mod gone;
 use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt, stream};
+use hookwright_core::delivery::breaker::FAILURES;
 use hookwright_core::delivery::dead_letter::DeadLetterReason;
 use hookwright_core::delivery::decide::LAST_CHANCES;
 use hookwright_core::delivery::progress::Progress;
@@ -14,7 +15,7 @@ use hookwright_e2e::{Answer, Dispatcher, Gate, Options, Received, User, World, w
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
-use crate::shop::{SOON, Shop, beside, fixed, merge, metric, once_in_three};
+use crate::shop::{SOON, Shop, beside, condition, fixed, merge, metric, once_in_three};
 
 const QUOTA: usize = 20;
 /// The body of an event that endpoints take which [`picky`] made.
@@ -111,7 +112,16 @@ async fn a_subscription_parks_up_to_its_quota_and_the_rest_is_given_up() {
     second.terminate().await.unwrap();
     publish_poison(&shop, "large", &"x".repeat(30_000), 10).await;
     assert_eq!(settled(&shop, "large", 10).await, (4, 6));
-    delivered(&shop, "/up", 3 * 190).await;
+
+    // The endpoint goes away while the quota is used up: only what fails until the breaker opens is given up.
+    let before = total(&world, "dead_letters_total").await;
+    shop.receiver.answer("/down", Answer::status(503));
+    publish(&shop, "small", "{}", 60).await;
+    shop.status("down", "failing", |status| condition(status, "Delivering")["reason"] == "EndpointFailing").await;
+    shop.all_acked(SOON).await;
+    let given_up = total(&world, "dead_letters_total").await - before;
+    assert!(given_up < FAILURES as u64, "{given_up} were given up");
+    delivered(&shop, "/up", 3 * 190 + 60).await;
 }
 
 /// Subscriptions `<path>-0` and so on, of all events, to one path.
