@@ -105,11 +105,13 @@ pub(super) fn gather<'a>(
         remember(&mut sum.recent, count.recent.iter().cloned());
         count.filters.iter().for_each(|filters| FilterCounts::add(&mut sum.filters, filters));
     }
-    let rows = counts.filter_map(|count| count.failing.as_ref());
-    for row in rows.filter(|row| sum.last_success.is_none_or(|success| row.last > success)) {
-        let whole = sum.failing.get_or_insert(Failing { count: 0, first: row.first, last: row.last });
+    let success = sum.last_success.unwrap_or(Timestamp::MIN);
+    for row in counts.filter_map(|count| count.failing.as_ref()).filter(|row| row.last > success) {
+        // Another dispatcher may have had a success in between: the row begins after it.
+        let first = row.first.max(success);
+        let whole = sum.failing.get_or_insert(Failing { count: 0, first, last: row.last });
         whole.count = whole.count.saturating_add(row.count);
-        whole.first = whole.first.min(row.first);
+        whole.first = whole.first.min(first);
         whole.last = whole.last.max(row.last);
     }
     sum
@@ -176,5 +178,20 @@ mod tests {
         assert_eq!((sum.signs.failures, sum.signs.last_failure), (0, Some(t(11))), "a success anywhere ends the row");
         assert_eq!(verdict(&[&a, &b], Some(Verdict::Unhealthy)), Verdict::Unhealthy, "not for 30 s yet");
         assert_eq!(sum.last_attempt.unwrap().outcome, OutcomeKind::Delivered);
+    }
+
+    #[test]
+    fn a_row_begins_after_the_last_success_on_any_dispatcher() {
+        let (mut a, mut b) = (DeliveryCounts::default(), DeliveryCounts::default());
+        let span = |keys: &[&DeliveryCounts]| of(keys, 0).signs.span.as_secs();
+        a.attempt(attempt(10, OutcomeKind::Rejected));
+        a.attempt(attempt(90, OutcomeKind::Rejected));
+        assert_eq!(span(&[&a, &b]), 80);
+        b.attempt(attempt(50, OutcomeKind::Delivered));
+        assert_eq!((span(&[&a, &b]), span(&[&b, &a])), (40, 40));
+        b.attempt(attempt(60, OutcomeKind::Rejected));
+        assert_eq!((span(&[&a, &b]), span(&[&b, &a])), (40, 40), "the row of the other one is the longer");
+        b.attempt(attempt(91, OutcomeKind::Delivered));
+        assert_eq!(span(&[&a, &b]), 0);
     }
 }
