@@ -31,5 +31,5 @@ mod turns;
 
 pub use cursor::{Cursor, Missed};
 pub use flow::{Flow, SkipTo, resume_mark};
-pub use ranges::{Gone, Position, Range, Reason, Seen, Step, Waits};
+pub use ranges::{Gone, Left, Position, Range, Reason, Seen, Step, Waits};
 pub use turns::Turns;

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::codec::VERSION;
 use crate::nats::last_event::LastEvent;
+use crate::position::Left;
 
 /// How far the dedicated reader has come: the value of `<subscription>` in the bucket of cursors. The owner of the
 /// Subscription writes it about once a second.
@@ -82,6 +83,24 @@ impl Cursor {
         missed.count = missed.count.saturating_add(count);
         missed.time = now;
     }
+
+    /// Remembers that what waited in an earlier stream is gone. `found` is the cursor that is stored. If it is one of a
+    /// later stream, that was done before. What was under way may have been delivered.
+    pub fn leave(&mut self, left: &Left, found: Option<&Self>, now: Timestamp) {
+        self.missed = found.and_then(|found| found.missed);
+        if found.is_some_and(|found| found.stream_created > left.stream_created) {
+            return;
+        }
+        let found = found.filter(|found| found.stream_created == left.stream_created);
+        for &sequence in found.iter().flat_map(|found| &found.under_way) {
+            self.miss(sequence, sequence, now);
+        }
+        let (next, last) = found.map_or((0, 0), |found| (found.next, found.last));
+        let (from, last) = (left.from.max(next), left.last.max(last));
+        if from <= last {
+            self.miss(from, last, now);
+        }
+    }
 }
 
 #[cfg(test)]
@@ -124,5 +143,30 @@ mod tests {
         // An empty range and one that was known to end later change only the time.
         cursor.miss(8, 7, at(30));
         assert_eq!(cursor.missed, Some(Missed { first: 3, last: 9, count: 4, since: at(10), time: at(30) }));
+    }
+
+    #[test]
+    fn what_waited_in_an_earlier_stream_is_missed_once() {
+        let left = Left { stream_created: at(1), from: 10, last: 10 };
+        let cursor = |created, next, last, under_way: &[u64]| {
+            Some(Cursor { next, last, under_way: under_way.to_vec(), ..Cursor::new(at(created)) })
+        };
+        for (found, missed) in [
+            (None, Some((10, 10, 1))),
+            // The reader of an even earlier stream has written it.
+            (cursor(0, 90, 99, &[95]), Some((10, 10, 1))),
+            (cursor(1, 1, 30, &[]), Some((10, 30, 21))),
+            (cursor(1, 20, 30, &[15, 17]), Some((15, 30, 13))),
+            (cursor(1, 31, 30, &[]), None),
+            (cursor(2, 1, 3, &[2]), None),
+        ] {
+            let mut new = Cursor::new(at(2));
+            // The same again, as a step that fails is repeated.
+            for _ in 0..2 {
+                new.leave(&left, found.as_ref(), at(5));
+                let told = new.missed.map(|missed| (missed.first, missed.last, missed.count));
+                assert_eq!(told, missed, "{found:?}");
+            }
+        }
     }
 }

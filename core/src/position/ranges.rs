@@ -23,6 +23,9 @@ pub struct Position {
     /// What the Subscription waits for. Meanwhile its parked deliveries are parked again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waits: Option<Waits>,
+    /// What waited in the stream whose place this one has taken, until the owner has counted that it is gone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub left: Option<Left>,
     /// When the Subscription went behind.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<Timestamp>,
@@ -60,6 +63,18 @@ pub struct Range {
     /// Whether the dedicated reader has begun with the range. From then on `from` stays.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub begun: bool,
+}
+
+/// What waited in a stream whose place another one has taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Left {
+    /// When the stream was created.
+    pub stream_created: Timestamp,
+    /// The first sequence that waited.
+    pub from: u64,
+    /// The last sequence that is known to have waited. The cursor may know of later ones.
+    pub last: u64,
 }
 
 /// Why a Subscription went behind.
@@ -139,9 +154,31 @@ impl Position {
             ranges: Vec::new(),
             start: None,
             waits: None,
+            left: None,
             since: None,
             reason: None,
         }
+    }
+
+    /// The position in the stream that was created at this time, which has taken the place of an earlier one. What waited
+    /// there is gone; the position says so until it is counted.
+    #[must_use]
+    pub fn moved_to(&self, stream_created: Timestamp) -> Self {
+        if self.stream_created == stream_created {
+            return self.clone();
+        }
+        let waited = self.ranges.first().map(|&Range { from, .. }| {
+            // The event with which a start begins may never have been published.
+            let last = if self.start == Some(from) { from.saturating_sub(1) } else { from };
+            Left { stream_created: self.stream_created, from, last }
+        });
+        Self { waits: self.waits, left: self.left.or(waited), ..Self::live(stream_created) }
+    }
+
+    /// Whether the owner has nothing to do.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.ranges.is_empty() && self.waits.is_none() && self.left.is_none()
     }
 
     /// Whether the shared reader skips this sequence of the stream that was created at this time.

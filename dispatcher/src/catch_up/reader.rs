@@ -51,7 +51,13 @@ impl Reader {
         if let Some(lane) = self.parts.deliverer.lanes.known(self.uid()) {
             lane.widen(1);
         }
-        if let Some(work) = &mut work
+        // A cursor of the new stream would say that what waited in the former one was counted.
+        let known = self.cell.known().position;
+        let has_left = |work: &Work| {
+            let created = work.kept.cursor.stream_created;
+            known.as_ref().is_none_or(|position| position.left.is_none() && position.stream_created == created)
+        };
+        if let Some(work) = work.as_mut().filter(|work| has_left(work))
             && let Err(failure) = self.write_cursor(work).await
         {
             debug!(error = chain(&failure), "can't write a cursor at the end");
@@ -87,7 +93,7 @@ impl Reader {
             // The Producer's record is about to follow.
             return Ok(Next::Look);
         }
-        if position.stream_created < serving.producer.record.stream.created {
+        if position.stream_created < serving.producer.record.stream.created || position.left.is_some() {
             return self.leave_stream(work, &position, revision).await;
         }
         if work.state.created != position.stream_created {
@@ -223,14 +229,12 @@ impl Reader {
 
     /// Ends what is left of another stream's ranges: their events are gone.
     async fn leave_stream(&self, work: &mut Work, position: &Position, revision: u64) -> Result<Next, ReadError> {
-        let created = work.kept.cursor.stream_created;
-        let left = cursors::read(&self.parts.nats, self.uid(), position.stream_created).await?.cursor;
-        let from = position.ranges.first().map_or(left.next, |range| range.from.max(left.next));
-        if !position.ranges.is_empty() && from <= left.last {
-            work.kept.cursor.miss(from, left.last, self.parts.deliverer.clock.now());
+        let mut moved = position.moved_to(work.kept.cursor.stream_created);
+        if let Some(left) = moved.left.take() {
+            let (found, _) = cursors::found(&self.parts.nats, self.uid()).await?;
+            work.kept.cursor.leave(&left, found.as_ref(), self.parts.deliverer.clock.now());
         }
-        let live = Position { waits: position.waits, ..Position::live(created) };
-        self.store(work, live, revision).await
+        self.store(work, moved, revision).await
     }
 
     async fn open(&self, serving: &Serving) -> Result<Work, ReadError> {

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 #[derive(Debug)]
 pub(crate) struct PositionCell {
     uid: SubscriptionUid,
-    /// Whether nothing has to be looked up for an event: there are no ranges, and nothing is waited for.
+    /// Whether nothing has to be looked up for an event: the position is idle.
     is_live: AtomicBool,
     known: Mutex<Known>,
     /// The failures in a row at this dispatcher.
@@ -175,8 +175,7 @@ impl PositionCell {
             // Failures from before the breaker closed say nothing about the endpoint now.
             self.succeeded();
         }
-        let idle = |position: &Arc<Position>| position.ranges.is_empty() && position.waits.is_none();
-        let is_live = !known.unreadable && known.position.as_ref().is_none_or(idle);
+        let is_live = !known.unreadable && known.position.as_ref().is_none_or(|position| position.is_idle());
         *state = known;
         self.is_live.store(is_live, Ordering::Release);
     }

@@ -19,15 +19,20 @@ pub(crate) struct Kept {
 
 /// Reads the cursor of a Subscription in the stream that was created at this time. The leader is asked.
 pub(crate) async fn read(nats: &Nats, uid: &SubscriptionUid, created: Timestamp) -> Result<Kept, PositionError> {
-    let newest = Bucket::named(nats, CURSORS_BUCKET).await?.newest(uid.as_str()).await?;
-    let cursor = newest.value.as_deref().map(decode::<Cursor>).transpose()?;
+    let (cursor, revision) = found(nats, uid).await?;
     let cursor = match cursor {
         Some(cursor) if cursor.stream_created == created => cursor,
         // What was missed and skipped stays, so that it can be told.
         Some(Cursor { missed, skipped, .. }) => Cursor { missed, skipped, ..Cursor::new(created) },
         None => Cursor::new(created),
     };
-    Ok(Kept { cursor, revision: newest.revision })
+    Ok(Kept { cursor, revision })
+}
+
+/// Reads the cursor of a Subscription, of whichever stream it is, and its revision. The leader is asked.
+pub(crate) async fn found(nats: &Nats, uid: &SubscriptionUid) -> Result<(Option<Cursor>, u64), PositionError> {
+    let newest = Bucket::named(nats, CURSORS_BUCKET).await?.newest(uid.as_str()).await?;
+    Ok((newest.value.as_deref().map(decode::<Cursor>).transpose()?, newest.revision))
 }
 
 /// Writes the cursor. Returns the new revision, or none if another dispatcher has written meanwhile.

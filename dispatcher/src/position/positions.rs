@@ -116,7 +116,7 @@ impl Positions {
             if !known.unreadable {
                 let mut position = match &known.position {
                     Some(position) if position.stream_created >= stream_created => Position::clone(position),
-                    Some(position) => Position { waits: position.waits, ..Position::live(stream_created) },
+                    Some(position) => position.moved_to(stream_created),
                     None => Position::live(stream_created),
                 };
                 let (store, result) = change(&mut position);

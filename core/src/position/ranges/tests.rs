@@ -136,3 +136,22 @@ fn a_position_is_written_short() {
     let live = serde_json::json!({ "version": 1, "streamCreated": "1970-01-01T00:00:00Z" });
     assert_eq!(serde_json::from_value::<Position>(live).unwrap(), Position::live(CREATED));
 }
+
+#[test]
+fn what_waited_in_an_earlier_stream_is_not_forgotten() {
+    let (second, third) = (Timestamp::from_second(1).unwrap(), Timestamp::from_second(2).unwrap());
+    let waits = Some(Waits::since(CREATED));
+    let behind = Position { waits, ..position(&[range(5, 9, 12, true), range(20, None, None, false)]) };
+    assert_eq!(behind.moved_to(CREATED), behind);
+    let left = Some(Left { stream_created: CREATED, from: 5, last: 5 });
+    let mut moved = behind.moved_to(second);
+    assert_eq!(moved, Position { waits, left, ..Position::live(second) });
+    // An event of the new stream puts it behind, before the owner has counted what is gone. Then that stream goes, too.
+    assert_eq!(moved.go_behind(1, CREATED, Reason::Suspended), Gone::Behind);
+    assert_eq!((moved.left, moved.moved_to(third).left), (left, left));
+    assert!(!Position { left, ..Position::live(second) }.is_idle());
+
+    assert!(position(&[]).moved_to(second).is_idle());
+    let started = Position { start: Some(5), ..position(&[range(5, None, None, false)]) };
+    assert_eq!(started.moved_to(second).left, Some(Left { stream_created: CREATED, from: 5, last: 4 }));
+}
