@@ -34,16 +34,13 @@ impl DisabledSet {
     /// Why this spec of the Subscription is disabled, if it is. An edit makes another one, which is not.
     pub(crate) fn why(&self, uid: &SubscriptionUid, generation: i64, resume: Option<u64>) -> Option<DisabledFor> {
         let marks = self.marks.read().unwrap_or_else(PoisonError::into_inner);
-        marks.get(uid).filter(|mark| mark.is_of(generation, resume)).map(|mark| mark.why)
+        marks.get(uid).filter(|mark| mark.disables(generation, resume)).map(|mark| mark.why)
     }
 
-    /// Adds a mark and returns whether it was new. The mark of the newest generation counts.
+    /// Adds a mark and returns whether it was new. The newest mark counts.
     pub(crate) fn insert(&self, uid: &SubscriptionUid, mark: Disabled) -> bool {
         let mut marks = self.marks.write().unwrap_or_else(PoisonError::into_inner);
-        let is_new = |known: &Disabled| {
-            known.generation < mark.generation || known.generation == mark.generation && known.resume != mark.resume
-        };
-        let new = marks.get(uid).is_none_or(is_new);
+        let new = marks.get(uid).is_none_or(|known| mark.replaces(known));
         if new {
             marks.insert(uid.clone(), mark);
         }

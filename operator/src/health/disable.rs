@@ -1,12 +1,13 @@
 //! Disables Subscriptions whose attempts have failed for as long as `delivery.disableAfter` allows.
 //!
-//! The mark of a disabled Subscription names the spec that is disabled. Once another spec has taken its place, the mark
-//! remembers when, and failures from before count no longer.
+//! The mark of a disabled Subscription names the spec that is disabled. Once the record of another spec is in place, the mark
+//! remembers when: it disables nothing any more, and failures from before count no longer.
 
 use hookwright_core::delivery::health::Signs;
 use hookwright_core::nats::ids::SubscriptionUid;
-use hookwright_core::nats::names::{STATE_BUCKET, disabled_key};
-use hookwright_core::record::{self, Disabled, DisabledFor, VERSION};
+use hookwright_core::nats::names::{CONFIG_BUCKET, STATE_BUCKET, disabled_key};
+use hookwright_core::record::{self, Disabled, DisabledFor, SubscriptionRecord, VERSION};
+use hookwright_core::seal::Sealed;
 use hookwright_crds::Subscription;
 use hookwright_runtime::logging;
 use jiff::{SignedDuration, Timestamp};
@@ -15,6 +16,7 @@ use tracing::{info, warn};
 
 use crate::background::Periodic;
 use crate::context::Context;
+use crate::nats::jetstream::JsResult;
 
 /// The work.
 #[derive(Default)]
@@ -39,6 +41,10 @@ async fn look(ctx: &Context, uid: &SubscriptionUid) {
         return;
     }
     let Some(mark) = next(&object, &reading.summary.signs, reading.disabled.as_ref(), now) else { return };
+    if mark.ended.is_some() && !matches!(is_in_place(ctx, uid, &mark).await, Ok(false)) {
+        // The record of the next spec is about to follow. Until then dispatchers go by the mark.
+        return;
+    }
     let Ok(value) = record::encode(&mark) else { return };
     match ctx.js.put(STATE_BUCKET, &disabled_key(uid), value).await {
         Ok(_) if mark.ended.is_none() => info!(%uid, "disabled a Subscription: its attempts have failed for too long"),
@@ -47,11 +53,23 @@ async fn look(ctx: &Context, uid: &SubscriptionUid) {
     }
 }
 
+/// Looks whether the record that dispatchers have is still of the spec that the mark is about.
+async fn is_in_place(ctx: &Context, uid: &SubscriptionUid, mark: &Disabled) -> JsResult<bool> {
+    for key in ctx.js.keys(CONFIG_BUCKET, &format!("subscription.*.{uid}")).await? {
+        let Some(entry) = ctx.js.get(CONFIG_BUCKET, &key).await? else { continue };
+        let record = record::decode::<SubscriptionRecord<Sealed>>(&entry.value);
+        if record.is_ok_and(|record| mark.is_of(record.identity.generation, record.flow.resume)) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 /// Returns the mark as it should be, if it is another one.
 fn next(object: &Subscription, signs: &Signs, mark: Option<&Disabled>, now: Timestamp) -> Option<Disabled> {
     let (generation, resume) = (object.meta().generation.unwrap_or_default(), object.resume());
     match mark {
-        Some(mark) if mark.is_of(generation, resume) => return None,
+        Some(mark) if mark.disables(generation, resume) => return None,
         Some(mark) if mark.ended.is_none() => return Some(Disabled { ended: Some(now), ..mark.clone() }),
         _ => {}
     }
@@ -118,6 +136,7 @@ mod tests {
         let ended = next(&again, &signs(1000, 1120), Some(&disabled), t(3000)).unwrap();
         assert_eq!(ended.ended, Some(t(3000)));
         assert!(!ended.is_of(2, again.resume()), "it is served");
+        assert_eq!(next(&object("2m", None), &signs(1000, 1120), Some(&ended), t(3001)), None, "it is taken back");
         assert_eq!(next(&again, &signs(1000, 3119), Some(&ended), t(3119)), None);
         assert!(next(&again, &signs(1000, 3120), Some(&ended), t(3120)).is_some());
     }

@@ -59,7 +59,7 @@ impl HealthPart {
         let Reading { summary, disabled, progress, rests, .. } = reading;
         let generation = object.metadata.generation.unwrap_or_default();
         let before = Self::of(object.status.as_ref());
-        let of_this = |mark: &&Disabled| mark.is_of(generation, object.resume());
+        let of_this = |mark: &&Disabled| mark.disables(generation, object.resume());
         let disabled = disabled.as_ref().filter(of_this).map(|mark| mark.why);
         let rests = flow::rests(*rests, &before.conditions);
         let waits =
