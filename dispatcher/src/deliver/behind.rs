@@ -19,11 +19,12 @@ use crate::parking::messages::Published;
 impl Deliverer {
     /// Why nothing may be delivered to the Subscription now, by its spec or because it is disabled.
     pub(crate) fn held_back(&self, subscription: &Subscription) -> Option<Reason> {
-        if subscription.flow.suspended {
-            return Some(Reason::Suspended);
-        }
+        // A record that is refused may also be suspended until it is right.
         if matches!(subscription.endpoint, Err(Unusable::Refused | Unusable::Blocked(_))) {
             return Some(Reason::Refused);
+        }
+        if subscription.flow.suspended {
+            return Some(Reason::Suspended);
         }
         let why = self.disabled.why(&subscription.uid, subscription.generation, subscription.flow.resume)?;
         Some(match why {

@@ -64,6 +64,12 @@ pub(crate) async fn refuse(
     ctx: &Context,
 ) -> Result<bool, ReconcileError> {
     let key = ConfigKey::Subscription(producer.uid.clone(), uid.clone()).to_string();
+    let generation = subscription.meta().generation.unwrap_or_default();
+    let in_place = ctx.js.get(CONFIG_BUCKET, &key).await?.and_then(|entry| flow::read(Some(&entry.value)));
+    let was_inactive = match &in_place {
+        Some(old) => flow::was_inactive(old, generation, subscription.resume(), ctx).await?,
+        None => false,
+    };
     let mut is_there = false;
     let records = ctx.records(subscription);
     let mut refused = async |anew: bool| {
@@ -73,7 +79,9 @@ pub(crate) async fn refuse(
                 // A record that can't be read is a newer release's.
                 let Some(old) = flow::read(found) else { return Ok(None) };
                 let mut refused = SubscriptionRecord { destination: None, ..old.clone() };
-                refused.identity.generation = subscription.meta().generation.unwrap_or_default();
+                refused.identity.generation = generation;
+                let asks = valid.filter(|_| anew).map(|valid| valid.suspended);
+                refused.flow = flow::refused(old.flow, asks, was_inactive);
                 if let Ok(policy) = producer.payload_policy.as_ref()
                     && anew
                 {
@@ -83,7 +91,6 @@ pub(crate) async fn refuse(
                     refused.select = valid.select.clone();
                     refused.payload = valid.payload.clone();
                     refused.delivery = valid.delivery.clone();
-                    refused.flow.suspended = valid.suspended;
                 }
                 Ok(if refused == old { None } else { Some(refused) })
             })

@@ -56,7 +56,8 @@ pub(super) async fn skip(
     }
     let Some(entry) = ctx.js.get(CONFIG_BUCKET, key).await? else { return Ok(Skip::No) };
     let Some(old) = read(Some(&entry.value)) else { return Ok(Skip::No) };
-    if !old.flow.suspended && !was_inactive(&old, wanted, ctx).await? {
+    let (generation, resume) = (wanted.identity.generation, wanted.flow.resume);
+    if !old.flow.suspended && !was_inactive(&old, generation, resume, ctx).await? {
         return Ok(Skip::No);
     }
     let Some(live) = live else { return Ok(Skip::Unknown) };
@@ -92,18 +93,26 @@ pub(super) async fn since_grant(
     Ok(Skip::Yes(Resumed { record: None, skip_to }))
 }
 
-/// Whether the spec that is replaced is disabled.
-async fn was_inactive(
+/// Returns whether the spec that is replaced by this generation and request to resume is disabled.
+pub(super) async fn was_inactive(
     old: &SubscriptionRecord<Sealed>,
-    wanted: &SubscriptionRecord<Secret>,
+    generation: i64,
+    resume: Option<u64>,
     ctx: &Context,
 ) -> JsResult<bool> {
-    if old.identity.generation == wanted.identity.generation && old.flow.resume == wanted.flow.resume {
+    if old.identity.generation == generation && old.flow.resume == resume {
         return Ok(false);
     }
     let mark = ctx.js.get(STATE_BUCKET, &disabled_key(&old.identity.uid)).await?;
     let mark = mark.and_then(|entry| record::decode::<Disabled>(&entry.value).ok());
-    Ok(mark.is_some_and(|disabled| disabled.is_of(old.identity.generation, old.flow.resume)))
+    Ok(mark.is_some_and(|disabled| disabled.disables(old.identity.generation, old.flow.resume)))
+}
+
+/// Returns the flow of a record that is refused. `asks` says whether its spec asks for suspension, if that can be used. It
+/// stays suspended until the Subscription is right, and one that was Inactive becomes so: with `SkipToNow`, what waits by
+/// then is left out.
+pub(super) const fn refused(old: Flow, asks: Option<bool>, was_inactive: bool) -> Flow {
+    Flow { suspended: old.suspended || was_inactive || matches!(asks, Some(true)), ..old }
 }
 
 /// Reads a record. One that can't be read, such as a newer release's, is none.
@@ -190,5 +199,25 @@ mod tests {
         }
         assert_eq!(next(off, Some(&stored(skips)), &Skip::No, SkipToNow, 1), Ok(flow(true, Some(skip_to(9)))));
         assert_eq!(follow(on, Some(&stored(skips)), &Skip::No, SkipToNow, None), Ok(skips), "the stream isn't known");
+    }
+
+    #[test]
+    fn a_record_that_is_refused_in_between_forgets_no_suspension() {
+        let flow = |suspended| Flow { suspended, ..Flow::default() };
+        for (old, asks, was_inactive, suspended) in [
+            (false, None, false, false),
+            (false, Some(false), false, false),
+            (false, Some(true), false, true),
+            // The edit that resumes can't be used yet.
+            (true, Some(false), false, true),
+            (true, None, false, true),
+            (false, Some(false), true, true),
+        ] {
+            let between = refused(flow(old), asks, was_inactive);
+            assert_eq!(between, flow(suspended), "{old} {asks:?} {was_inactive}");
+            // The next one leaves out what has waited, if that is asked for.
+            let next = follow(flow(false), Some(&stored(between)), &Skip::No, OnResume::SkipToNow, Some(&live(1)));
+            assert_eq!(next == Err(Changed), suspended);
+        }
     }
 }
