@@ -207,10 +207,8 @@ impl Reader {
             return Ok(Next::Ends);
         }
         let ranges = changed.ranges.clone();
-        if self.parts.positions.write(&self.cell, changed, revision).await? {
+        if self.parts.positions.write_or_learn(&self.cell, changed, revision).await? {
             info!(subscription_uid = %self.uid(), ?ranges, "the position of a Subscription has changed");
-        } else {
-            self.parts.positions.refresh(&self.cell).await;
         }
         Ok(Next::Again)
     }
@@ -221,9 +219,7 @@ impl Reader {
         let brought = bring_forward(&self.parts.nats, self.uid(), now, since).await?;
         info!(subscription_uid = %self.uid(), brought, "brought parked deliveries forward");
         let flowing = Position { waits: None, ..position.clone() };
-        if !self.parts.positions.write(&self.cell, flowing, revision).await? {
-            self.parts.positions.refresh(&self.cell).await;
-        }
+        self.parts.positions.write_or_learn(&self.cell, flowing, revision).await?;
         Ok(Next::Again)
     }
 

@@ -120,6 +120,14 @@ impl PositionCell {
         self.state().revision = 0;
     }
 
+    /// The next position that is learnt counts, whatever its revision, unless one was learnt since this revision.
+    pub(crate) fn distrust_at(&self, revision: u64) {
+        let mut state = self.state();
+        if state.revision == revision {
+            state.revision = 0;
+        }
+    }
+
     /// Counts a failed attempt. Returns whether so many deliveries have failed in a row that the breaker opens.
     pub(crate) fn failed(&self, id: &DeliveryId) -> bool {
         self.is_failing.store(true, Ordering::Release);
@@ -216,5 +224,24 @@ mod tests {
                 assert!(cell.is_live() && cell.known().position.is_none());
             }
         }
+    }
+
+    #[test]
+    fn what_the_leader_says_after_a_write_has_failed_counts() {
+        let cell = PositionCell::new(SubscriptionUid::parse("s-1").unwrap());
+        let at = |second| Position::live(Timestamp::from_second(second).unwrap());
+        let newest = || cell.known().position.map(|position| position.stream_created.as_second());
+        cell.learn(Some(at(1)), 1000);
+        cell.learn(Some(at(2)), 3);
+        assert_eq!(newest(), Some(1), "the mirror doesn't go back");
+        // The write at revision 1000 has failed: the bucket is another one.
+        cell.distrust_at(1000);
+        cell.learn(Some(at(2)), 3);
+        assert_eq!((newest(), cell.known().revision), (Some(2), 3));
+        // The mirror was quicker than the answer of the leader.
+        cell.learn(Some(at(4)), 5);
+        cell.distrust_at(3);
+        cell.learn(Some(at(3)), 4);
+        assert_eq!((newest(), cell.known().revision), (Some(4), 5));
     }
 }

@@ -12,6 +12,7 @@ use hookwright_runtime::logging::{Seldom, chain};
 use hookwright_runtime::mirror::Mirror;
 use hookwright_runtime::nats::Nats;
 use jiff::Timestamp;
+use tokio::time::sleep;
 use tracing::{info, warn};
 
 use crate::position::cell::PositionCell;
@@ -113,6 +114,7 @@ impl Positions {
         let _right = cell.storing().await;
         loop {
             let known = cell.known();
+            let mut lost = None;
             if !known.unreadable {
                 let mut position = match &known.position {
                     Some(position) if position.stream_created >= stream_created => Position::clone(position),
@@ -125,11 +127,15 @@ impl Positions {
                 }
                 match self.write(cell, position, known.revision).await {
                     Ok(true) => return result,
-                    Ok(false) => {}
+                    Ok(false) => lost = Some(known.revision),
                     Err(failure) => self.complain(&failure),
                 }
             }
-            self.refresh(cell).await;
+            self.learn(cell, lost).await;
+            if cell.known().revision == known.revision {
+                // Nothing new was found: a position that can't be read, for example.
+                sleep(RETRY.0).await;
+            }
         }
     }
 
@@ -139,7 +145,7 @@ impl Positions {
     }
 
     /// Stores a position if the newest one is still of this revision. Returns whether it was stored.
-    pub(crate) async fn write(
+    async fn write(
         &self,
         cell: &PositionCell,
         position: Position,
@@ -154,8 +160,28 @@ impl Positions {
         Ok(true)
     }
 
+    /// Stores a position, or learns the newest one if that isn't of this revision any more. Returns whether it was stored.
+    pub(crate) async fn write_or_learn(
+        &self,
+        cell: &PositionCell,
+        position: Position,
+        revision: u64,
+    ) -> Result<bool, PositionError> {
+        let stored = self.write(cell, position, revision).await?;
+        if !stored {
+            self.learn(cell, Some(revision)).await;
+        }
+        Ok(stored)
+    }
+
     /// Reads the newest position, from the leader. It is repeated until it succeeds.
     pub(crate) async fn refresh(&self, cell: &PositionCell) {
+        self.learn(cell, None).await;
+    }
+
+    /// Reads the newest position, from the leader, until it succeeds. If a write at the revision `lost` has failed, the
+    /// answer counts whatever its revision: the bucket may be another one.
+    async fn learn(&self, cell: &PositionCell, lost: Option<u64>) {
         let read = async || {
             let bucket = Bucket::named(&self.nats, POSITIONS_BUCKET).await?;
             let newest = bucket.newest(cell.uid().as_str()).await?;
@@ -166,6 +192,9 @@ impl Positions {
         let backoff = backoff.with_jitter_seed(rand::random()).without_max_times();
         let read = read.retry(backoff).notify(|failure, _| self.complain(failure)).await;
         if let Ok((position, revision)) = read {
+            if let Some(lost) = lost {
+                cell.distrust_at(lost);
+            }
             cell.learn(position, revision);
         }
     }
