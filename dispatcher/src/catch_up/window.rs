@@ -75,6 +75,13 @@ impl Window {
         self.again.remove(&sequence);
     }
 
+    /// Leaves out the events up to this one that came back. Returns how many there were.
+    pub(crate) fn leave_out_until(&mut self, sequence: u64) -> u64 {
+        let before = self.again.len();
+        self.again = self.again.split_off(&sequence.saturating_add(1));
+        (before - self.again.len()) as u64
+    }
+
     /// All events that are not settled.
     pub(crate) fn unsettled(&self) -> Vec<u64> {
         let all: BTreeSet<u64> = self.under_way.keys().chain(&self.again).copied().collect();
@@ -136,5 +143,13 @@ mod tests {
             last = sequence;
         }
         assert_eq!(turns, [3, 5, 7, 3, 5, 7]);
+    }
+
+    #[tokio::test]
+    async fn what_came_back_can_be_left_out() {
+        let mut window = Window::new([3, 5, 7]);
+        window.hand_out(4, Timestamp::UNIX_EPOCH);
+        assert_eq!((window.leave_out_until(5), window.unsettled()), (2, vec![4, 7]), "what is under way may succeed");
+        assert_eq!((window.leave_out_until(5), window.unsettled()), (0, vec![4, 7]));
     }
 }

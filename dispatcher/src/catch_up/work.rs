@@ -163,10 +163,12 @@ impl Work {
         cursor.next = cursor.next.max(range.from);
         if let Some(skip) = subscription.flow.skip_to
             && skip.stream_created == cursor.stream_created
-            && cursor.next <= skip.sequence
         {
-            cursor.skipped += skip.sequence + 1 - cursor.next;
-            cursor.next = skip.sequence + 1;
+            cursor.skipped += self.window.leave_out_until(skip.sequence);
+            if cursor.next <= skip.sequence {
+                cursor.skipped += skip.sequence + 1 - cursor.next;
+                cursor.next = skip.sequence + 1;
+            }
         }
         let from = cursor.next;
         if from < self.state.first {
