@@ -43,6 +43,9 @@ pub struct Waits {
     /// Whether the endpoint's breaker is open: only probes are attempted.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub breaker: bool,
+    /// Whether the breaker was opened because of an outage on our side: it says nothing about the endpoint.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub ours: bool,
     /// Until when the endpoint has asked for a pause.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<Timestamp>,
@@ -267,10 +270,14 @@ impl Position {
 }
 
 impl Position {
-    /// Opens the endpoint's breaker. Returns whether it was closed.
-    pub fn open_breaker(&mut self, now: Timestamp) -> bool {
+    /// Opens the endpoint's breaker, because of an outage on our side or because the endpoint fails. Once it has failed
+    /// by itself, an outage no longer counts. Returns whether that changes anything.
+    pub fn open_breaker(&mut self, now: Timestamp, ours: bool) -> bool {
         let waits = self.waits.get_or_insert(Waits::since(now));
-        !std::mem::replace(&mut waits.breaker, true)
+        let before = *waits;
+        waits.ours = ours && (waits.ours || !waits.breaker);
+        waits.breaker = true;
+        *waits != before
     }
 
     /// Whether the endpoint's breaker is open.
@@ -282,7 +289,10 @@ impl Position {
     /// Closes the endpoint's breaker. Returns whether it was open. What is parked waits on until it is brought forward. A
     /// pause that the endpoint has asked for goes on: the attempt that succeeded may have begun before it.
     pub fn answered(&mut self) -> bool {
-        self.waits.as_mut().is_some_and(|waits| std::mem::take(&mut waits.breaker))
+        self.waits.as_mut().is_some_and(|waits| {
+            waits.ours = false;
+            std::mem::take(&mut waits.breaker)
+        })
     }
 
     /// Pauses until the endpoint wants to be asked again. Returns whether that is later than before.
@@ -300,7 +310,7 @@ impl Waits {
     /// Parked deliveries wait since `now`.
     #[must_use]
     pub const fn since(now: Timestamp) -> Self {
-        Self { since: now, breaker: false, until: None }
+        Self { since: now, breaker: false, ours: false, until: None }
     }
 
     /// Whether nothing but probes may be attempted.

@@ -73,8 +73,8 @@ impl Reader {
                 }
             }
         }
-        // While the fault is on this side, it says nothing about the endpoint.
-        let ours = self.parts.deliverer.is_ours(&serving.subscription);
+        // While the fault is on our side, it says nothing about the endpoint.
+        let ours = position.waits.is_some_and(|waits| waits.ours);
         self.probes.failed = if ours { 0 } else { self.probes.failed.saturating_add(1) };
         self.probes.due = Some(Instant::now() + probe_after(self.probes.failed, Jitter::new(rand::random())));
         Ok(Next::Look)

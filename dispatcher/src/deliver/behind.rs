@@ -106,7 +106,8 @@ impl Deliverer {
     }
 
     /// Remembers that an attempt has failed. After many failures in a row the breaker opens; an endpoint that asks for a
-    /// long pause gets it. In an outage on our side the first failure opens the breaker, so that nothing is used up by it.
+    /// long pause gets it. In an outage on our side the first failure opens the breaker, so that nothing is used up by it,
+    /// and nothing is counted.
     pub(super) async fn unanswered(&self, delivery: &Delivery, outcome: &Outcome) {
         let (cell, now) = (&delivery.subscription.position, self.clock.now());
         if matches!(self.index.lookup(cell.uid()), Lookup::Deleted) {
@@ -117,29 +118,35 @@ impl Deliverer {
         if let Some(until) = pause.and_then(|pause| now.checked_add(pause).ok()) {
             self.positions.change(cell, created, |position| (position.pause(until, now), ())).await;
         }
-        let opens = cell.failed(&delivery.id) || self.is_of_ours(delivery, outcome);
-        if outcome.kind.is_of_endpoint() && opens {
+        if !outcome.kind.is_of_endpoint() {
+            return;
+        }
+        let ours = self.is_of_ours(delivery, outcome);
+        // Once an outage on our side is over, a failure is the endpoint's own.
+        if ours || self.is_broken_by_us(&delivery.subscription) || cell.failed(&delivery.id) {
             let opened = |position: &mut Position| {
-                let opened = position.open_breaker(now);
+                let opened = position.open_breaker(now, ours);
                 (opened, opened)
             };
             if self.positions.change(cell, created, opened).await {
-                info!(
-                    subscription = delivery.subscription.name,
-                    "the endpoint fails again and again; only probes are sent"
-                );
+                info!(subscription = delivery.subscription.name, ours, "attempts fail; only probes are sent");
             }
         }
     }
 
-    /// Whether an attempt failed because of an outage on our side.
+    /// Whether an attempt failed because of an outage on our side. Once all wait for its end, few attempts are made, so
+    /// it is only over when others are answered.
     pub(super) fn is_of_ours(&self, delivery: &Delivery, outcome: &Outcome) -> bool {
-        outcome.kind.is_of_endpoint() && !outcome.is_answered() && self.is_ours(&delivery.subscription)
+        let subscription = &delivery.subscription;
+        let is_ours = || subscription.tenant.is_silent() && self.tenants.is_ours();
+        let goes_on = || self.is_broken_by_us(subscription) && !self.tenants.is_over();
+        outcome.kind.is_of_endpoint() && !outcome.is_answered() && (is_ours() || goes_on())
     }
 
-    /// Whether there is an outage on our side, and the Subscription's namespace has it.
-    pub(crate) fn is_ours(&self, subscription: &Subscription) -> bool {
-        subscription.tenant.is_silent() && self.tenants.is_ours()
+    /// Whether an outage on our side has opened the endpoint's breaker.
+    fn is_broken_by_us(&self, subscription: &Subscription) -> bool {
+        let cell = &subscription.position;
+        !cell.is_live() && cell.waits().is_some_and(|waits| waits.breaker && waits.ours)
     }
 
     /// Why nothing but probes may be attempted at the endpoint, if that is so.

@@ -100,13 +100,23 @@ impl Tenants {
 
     /// Whether attempts fail because of an outage on this side.
     pub(crate) fn is_ours(&self) -> bool {
+        let (active, silent) = self.lately();
+        active >= LEAST && silent * 2 >= active
+    }
+
+    /// Whether there is no outage on this side: some endpoints answer, and not too few of them.
+    pub(crate) fn is_over(&self) -> bool {
+        let (active, silent) = self.lately();
+        silent < active && !self.is_ours()
+    }
+
+    /// How many namespaces had attempts lately, and how many of those no answer.
+    fn lately(&self) -> (usize, usize) {
         let since = lately(self.origin);
         let lately = |time: &AtomicU64| time.load(Ordering::Relaxed) > since;
         let tenants = self.tenants.lock().unwrap_or_else(PoisonError::into_inner);
         let active = tenants.values().filter(|tenant| lately(&tenant.answered) || lately(&tenant.unanswered));
-        let (active, silent) = active
-            .fold((0, 0), |(active, silent), tenant| (active + 1, silent + usize::from(!lately(&tenant.answered))));
-        active >= LEAST && silent * 2 >= active
+        active.fold((0, 0), |(active, silent), tenant| (active + 1, silent + usize::from(!lately(&tenant.answered))))
     }
 }
 
@@ -116,21 +126,22 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn half_of_the_namespaces_without_an_answer_are_no_fault_of_theirs() {
-        for (answers, ours) in [
-            (&[Some(false), Some(false)][..], false),
-            (&[Some(true), Some(false), Some(false)], true),
-            (&[Some(true), Some(true), Some(false)], false),
-            (&[Some(true), Some(true), Some(false), Some(false), None, None], true),
-            (&[Some(true), Some(true), Some(true), Some(false)], false),
+        for (answers, ours, over) in [
+            (&[Some(false), Some(false)][..], false, false),
+            (&[Some(true), Some(false)], false, true),
+            (&[Some(true), Some(false), Some(false)], true, false),
+            (&[Some(true), Some(true), Some(false)], false, true),
+            (&[Some(true), Some(true), Some(false), Some(false), None, None], true, false),
+            (&[Some(true), Some(true), Some(true), Some(false)], false, true),
         ] {
             let tenants = Tenants::default();
             for (n, answer) in answers.iter().enumerate() {
                 let tenant = tenants.of(&format!("{n}"));
                 answer.iter().for_each(|answered| tenant.attempted(*answered));
             }
-            assert_eq!(tenants.is_ours(), ours, "{answers:?}");
+            assert_eq!((tenants.is_ours(), tenants.is_over()), (ours, over), "{answers:?}");
             tokio::time::advance(LATELY * 2).await;
-            assert!(!tenants.is_ours(), "that was long ago");
+            assert!(!tenants.is_ours() && !tenants.is_over(), "that was long ago: nobody knows");
         }
     }
 }

@@ -1,6 +1,5 @@
 //! Whether a Subscription's events are sent now, how many wait in the stream, and which the stream dropped meanwhile.
 
-use hookwright_core::delivery::breaker::FAILURES;
 use hookwright_core::nats::loss::{TOLD_FOR, is_told};
 use hookwright_core::position::{self, Waits};
 use hookwright_core::record::DisabledFor;
@@ -66,9 +65,17 @@ pub(super) fn delivering(rests: Rests, why: Option<DisabledFor>, progress: &Prog
             let message = format!("The endpoint has asked for a pause until {until:.0}; events wait in the stream.");
             return Judgement::fails(&Refusal::new(Reason::RetryAfter, message));
         }
+        Some(Waits { since, ours: true, .. }) => {
+            let message = format!(
+                "Attempts fail before any byte of an answer, and so they did for half of the namespaces or more, at \
+                 {since:.0}: that is taken for an outage on Hookwright's side. Nothing is counted against the endpoint. \
+                 Events wait in the stream; the endpoint is tried every 5 s, and what waits goes out once it answers."
+            );
+            return Judgement::fails(&Refusal::new(Reason::EndpointFailing, message));
+        }
         Some(Waits { since, .. }) => {
             let message = format!(
-                "{FAILURES} deliveries in a row have failed, the last at {since:.0}. Events wait in the stream; the endpoint \
+                "Attempts fail again and again, since {since:.0}. Events wait in the stream; the endpoint \
                  is probed, at most 5 min apart, and what waits goes out once it is back."
             );
             return Judgement::fails(&Refusal::new(Reason::EndpointFailing, message));
@@ -225,11 +232,16 @@ mod tests {
         let waiting = |waits: Waits| {
             let mut progress = Progress::default();
             progress.moved(Some(Position { waits: Some(waits), ..Position::live(t(1)) }));
-            delivering(Rests::No, None, &progress, t(60)).reason
+            delivering(Rests::No, None, &progress, t(60))
         };
-        assert_eq!(waiting(Waits { breaker: true, ..Waits::since(t(1)) }), Reason::EndpointFailing);
-        assert_eq!(waiting(Waits { until: Some(t(61)), ..Waits::since(t(1)) }), Reason::RetryAfter);
-        assert_eq!(waiting(Waits { until: Some(t(60)), ..Waits::since(t(1)) }), Reason::Live);
+        let broken = Waits { breaker: true, ..Waits::since(t(1)) };
+        for (ours, says) in [(false, "again and again"), (true, "Hookwright's side")] {
+            let judgement = waiting(Waits { ours, ..broken });
+            assert_eq!(judgement.reason, Reason::EndpointFailing);
+            assert!(judgement.message.contains(says), "{}", judgement.message);
+        }
+        assert_eq!(waiting(Waits { until: Some(t(61)), ..Waits::since(t(1)) }).reason, Reason::RetryAfter);
+        assert_eq!(waiting(Waits { until: Some(t(60)), ..Waits::since(t(1)) }).reason, Reason::Live);
         assert_eq!((rests(None, &[]), rests(Some(Rests::Refused), &[])), (Rests::No, Rests::Refused));
     }
 

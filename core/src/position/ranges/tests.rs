@@ -115,10 +115,24 @@ fn what_comes_before_the_start_is_never_waited_for() {
 #[test]
 fn a_success_closes_the_breaker_and_ends_no_pause() {
     let mut position = position(&[]);
-    assert!(!position.answered() && position.open_breaker(CREATED) && !position.open_breaker(CREATED));
+    assert!(!position.answered());
+    assert!(position.open_breaker(CREATED, false) && !position.open_breaker(CREATED, false));
     let until = Timestamp::from_second(60).unwrap();
     assert!(position.pause(until, CREATED) && position.answered() && !position.answered());
-    assert_eq!(position.waits, Some(Waits { since: CREATED, breaker: false, until: Some(until) }));
+    assert_eq!(position.waits, Some(Waits { until: Some(until), ..Waits::since(CREATED) }));
+}
+
+#[test]
+fn a_breaker_that_an_outage_opened_says_so_until_the_endpoint_fails_by_itself() {
+    let mut position = position(&[]);
+    for (opens, changed, ours) in
+        [(true, true, true), (true, false, true), (false, true, false), (true, false, false), (false, false, false)]
+    {
+        assert_eq!(position.open_breaker(CREATED, opens), changed);
+        assert_eq!(position.waits, Some(Waits { breaker: true, ours, ..Waits::since(CREATED) }));
+    }
+    assert!(position.answered() && position.open_breaker(CREATED, true) && position.answered());
+    assert_eq!(position.waits, Some(Waits::since(CREATED)));
 }
 
 #[test]

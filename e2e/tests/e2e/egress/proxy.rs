@@ -193,6 +193,8 @@ async fn a_proxy_sees_no_event_and_uses_up_no_attempts_if_it_fails_for_half_of_t
         let waits = |status: &Value| reason(status) == "False EndpointFailing";
         let status = shop.status("all", "waiting", waits).await;
         assert_ne!(condition(&status, "EndpointHealthy")["status"], "False", "nobody's health turns: {status}");
+        let message = condition(&status, "Delivering")["message"].as_str().unwrap_or_default();
+        assert!(message.contains("on Hookwright's side"), "{message}");
     }
 
     proxy.refuse([]);
