@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use hookwright_core::nats::ids::SubscriptionUid;
 use tokio::task::{Id, JoinSet};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::error;
 
@@ -15,16 +15,23 @@ use crate::config::index::Lookup;
 
 /// How long a change may go unnoticed.
 const LOOK: Duration = Duration::from_secs(1);
+/// How often what is known about deleted Subscriptions is forgotten.
+const FORGET: Duration = Duration::from_secs(60);
 
 /// Runs until `stop` and until all readers have ended after it.
 pub(crate) async fn run(parts: Arc<Parts>, stop: CancellationToken) {
     let mut running: HashMap<SubscriptionUid, Id> = HashMap::new();
     let mut tasks: JoinSet<SubscriptionUid> = JoinSet::new();
+    let mut looked = Instant::now();
     let (mut positions, mut slots) = (parts.positions.cells.changes(), parts.slots.changes());
     while !stop.is_cancelled() {
         positions.borrow_and_update();
         slots.borrow_and_update();
         parts.blocks.forget_old();
+        if looked.elapsed() >= FORGET {
+            looked = Instant::now();
+            parts.positions.cells.forget_unused();
+        }
         for cell in parts.positions.cells.behind() {
             let uid = cell.uid().clone();
             if cell.known().removed && matches!(parts.deliverer.index.lookup(&uid), Lookup::Deleted) {

@@ -57,6 +57,43 @@ struct State {
     watched: Option<Instant>,
 }
 
+impl State {
+    /// Takes a change of the leases. Returns whether it changes who has a slot, which dispatchers are alive, or what they
+    /// have loaded.
+    fn apply(&mut self, change: Change, seen: Instant) -> bool {
+        match change {
+            Change::Put { key, value, revision } => match parse_slot_key(&key) {
+                Some(slot) => {
+                    let dispatcher = decode::<SlotLease>(&value).map(|lease| lease.dispatcher).unwrap_or_default();
+                    let taken = Taken { dispatcher, revision, seen };
+                    let changed = |former: &Taken| former.dispatcher != taken.dispatcher;
+                    let changed = self.taken.get(&slot).is_none_or(changed);
+                    self.taken.insert(slot, taken);
+                    changed
+                }
+                None => {
+                    // A lease that can't be read is of a dispatcher that lives, and may have loaded nothing.
+                    let positions = decode::<DispatcherLease>(&value).ok().and_then(|lease| lease.positions);
+                    let former = self.dispatchers.insert(key, Dispatcher { positions, revision, seen });
+                    former.is_none_or(|former| former.positions != positions)
+                }
+            },
+            Change::Delete { key } => match parse_slot_key(&key) {
+                Some(slot) => self.taken.remove(&slot).is_some(),
+                None => self.dispatchers.remove(&key).is_some(),
+            },
+            // The bucket is in memory. It is empty after a restart of NATS, but the dispatchers live on.
+            Change::Vanished { .. } => false,
+            Change::Loaded(_) => {
+                let is_first = self.watched.is_none();
+                self.watched.get_or_insert(seen);
+                is_first
+            }
+            Change::Behind => self.watched.take().is_some(),
+        }
+    }
+}
+
 /// The slots, and which dispatchers are alive.
 pub(crate) struct Slots {
     nats: Nats,
@@ -108,6 +145,7 @@ impl Slots {
     /// Takes, renews and gives up slots, for as long as the process runs.
     pub(crate) async fn keep(self: Arc<Self>) {
         loop {
+            let before = self.owned();
             if !self.liveness.is_live() {
                 self.state().owned.clear();
                 self.liveness.live().await;
@@ -119,9 +157,14 @@ impl Slots {
                 }
                 _ => {}
             }
-            self.changed.send_replace(());
+            self.notify(self.owned() != before);
             tokio::time::sleep(RENEW / 2).await;
         }
+    }
+
+    fn owned(&self) -> BTreeSet<u8> {
+        self.state().owned.keys().copied().collect()
+    }
     }
 
     /// Gives up all slots, so that others take them at once.
@@ -195,34 +238,58 @@ impl Slots {
     }
 
     fn apply(&self, change: Change) {
-        let (mut state, seen) = (self.state(), Instant::now());
-        match change {
-            Change::Put { key, value, revision } => match parse_slot_key(&key) {
-                Some(slot) => {
-                    let dispatcher = decode::<SlotLease>(&value).map(|lease| lease.dispatcher).unwrap_or_default();
-                    state.taken.insert(slot, Taken { dispatcher, revision, seen });
-                }
-                None => {
-                    // A lease that can't be read is of a dispatcher that lives, and may have loaded nothing.
-                    let positions = decode::<DispatcherLease>(&value).ok().and_then(|lease| lease.positions);
-                    state.dispatchers.insert(key, Dispatcher { positions, revision, seen });
-                }
-            },
-            Change::Delete { key } => match parse_slot_key(&key) {
-                Some(slot) => drop(state.taken.remove(&slot)),
-                None => drop(state.dispatchers.remove(&key)),
-            },
-            // The bucket is in memory. It is empty after a restart of NATS, but the dispatchers live on.
-            Change::Vanished { .. } => return,
-            Change::Loaded(_) => drop(state.watched.get_or_insert(seen)),
-            Change::Behind => state.watched = None,
-        }
-        drop(state);
-        self.changed.send_replace(());
+        let changed = self.state().apply(change, Instant::now());
+        self.notify(changed);
+    }
+
+    /// A lease is renewed again and again. Only what a reader may go on with wakes it.
+    fn notify(&self, changed: bool) {
+        self.changed.send_if_modified(|()| changed);
     }
 
     // A poisoned lock means a panic between two changes of maps, which are whole then.
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+
+    use super::*;
+
+    #[test]
+    fn a_renewal_wakes_nobody() {
+        let mut state = State::default();
+        let mut apply = |change| state.apply(change, Instant::now());
+        let put = |key: &str, value: Vec<u8>| Change::Put { key: key.into(), value: value.into(), revision: 1 };
+        let slot = |dispatcher: &str| {
+            put("slot.7", encode(&SlotLease { version: VERSION, dispatcher: dispatcher.into() }).unwrap())
+        };
+        let lease = |revision| {
+            let positions = Some(BucketRevision { created: Timestamp::UNIX_EPOCH, revision });
+            put("a", encode(&DispatcherLease { version: VERSION, positions, ..DispatcherLease::default() }).unwrap())
+        };
+        let loaded = || Change::Loaded(BucketRevision { created: Timestamp::UNIX_EPOCH, revision: 1 });
+        for (change, wakes) in [
+            (loaded(), true),
+            (loaded(), false),
+            (slot("a"), true),
+            (slot("a"), false),
+            (slot("b"), true),
+            (lease(1), true),
+            (lease(1), false),
+            (lease(2), true),
+            (Change::Vanished { key: "a".into() }, false),
+            (Change::Delete { key: "slot.7".into() }, true),
+            (Change::Delete { key: "a".into() }, true),
+            (Change::Delete { key: "a".into() }, false),
+            (Change::Behind, true),
+            (Change::Behind, false),
+        ] {
+            let what = format!("{change:?}");
+            assert_eq!(apply(change), wakes, "{what}");
+        }
     }
 }

@@ -44,6 +44,13 @@ impl Cells {
         cells.values().filter(|cell| !cell.is_live()).cloned().collect()
     }
 
+    /// Forgets the Subscriptions that nobody else holds and that have no position: they were deleted, or will be found again.
+    pub(crate) fn forget_unused(&self) {
+        let mut cells = self.cells.write().unwrap_or_else(PoisonError::into_inner);
+        // Whoever wants a cell asks for it here, under this lock.
+        cells.retain(|_, cell| Arc::strong_count(cell) > 1 || !cell.is_live() || cell.known().position.is_some());
+    }
+
     /// A receiver that is notified of each change.
     pub(crate) fn changes(&self) -> watch::Receiver<()> {
         self.changed.subscribe()
@@ -87,5 +94,27 @@ impl Cells {
             }
         }
         self.changed();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+
+    use super::*;
+
+    #[test]
+    fn only_what_nobody_needs_is_forgotten() {
+        let cells = Cells::default();
+        let uid = |uid: &str| SubscriptionUid::parse(uid).unwrap();
+        let held = cells.cell(&uid("held"));
+        cells.cell(&uid("deleted"));
+        cells.cell(&uid("live")).learn(Some(Position::live(Timestamp::UNIX_EPOCH)), 7);
+        cells.cell(&uid("unreadable")).learn_unreadable(8);
+        cells.forget_unused();
+        let mut left: Vec<String> = cells.cells.read().unwrap().keys().map(|uid| uid.as_str().to_owned()).collect();
+        left.sort();
+        assert_eq!(left, ["held", "live", "unreadable"]);
+        assert!(Arc::ptr_eq(&held, &cells.cell(&uid("held"))));
     }
 }
