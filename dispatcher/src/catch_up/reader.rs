@@ -23,6 +23,8 @@ const WRITE: Duration = Duration::from_secs(1);
 /// The wait before a look at what may have changed, and after a failure.
 const LOOK: Duration = Duration::from_millis(500);
 const RETRY: Duration = Duration::from_secs(1);
+/// The longest wait before a look at a stream in which nothing comes, though the range ends later.
+const QUIET: Duration = Duration::from_secs(5);
 /// How often the stream is looked at while nothing of it may be read.
 const IDLE: Duration = Duration::from_secs(30);
 
@@ -152,15 +154,16 @@ impl Reader {
             floor: 0,
         };
         let mut step = changed.next(&seen);
-        let is_open = position.ranges.first().is_some_and(|range| range.to.is_none());
-        let due = work.looked.elapsed() >= if flows || !is_open { LOOK } else { IDLE };
-        if step == Step::Store || step == Step::Wait && due {
-            // Whether there is more to read, or all is done, is judged by what the leaders say now.
-            work.look(work.stream.state().await?);
-            let shared = work.stream.shared(&serving.producer.record.consumer).await?;
-            seen.last = work.state.last;
-            seen.ahead = work.growth.ahead;
-            seen.floor = if shared.is_idle { seen.last.max(shared.floor) } else { shared.floor };
+        let range = position.ranges.first();
+        // Whether the stream has still to come to the end of the range. That may take long.
+        let is_short = range.and_then(|range| range.until).is_some_and(|until| seen.next <= until);
+        let wait = match range {
+            Some(Range { to: None, .. }) if !flows => IDLE,
+            _ if is_short => work.patience,
+            _ => LOOK,
+        };
+        if step == Step::Store || step == Step::Wait && work.looked.elapsed() >= wait {
+            self.ask_leaders(work, serving, is_short, &mut seen).await?;
             changed.clone_from(position);
             step = changed.next(&seen);
         }
@@ -176,6 +179,27 @@ impl Reader {
             Step::Store => self.store(work, changed, revision).await,
             Step::Wait => Ok(Next::Look),
         }
+    }
+
+    /// Whether there is more to read, or all is done, is judged by what the leaders say now. The more rarely they are
+    /// asked, the longer nothing comes in a stream that is too `short` for the range.
+    async fn ask_leaders(
+        &self,
+        work: &mut Work,
+        serving: &Serving,
+        short: bool,
+        seen: &mut Seen,
+    ) -> Result<(), ReadError> {
+        let last = work.state.last;
+        work.look(work.stream.state().await?);
+        (seen.last, seen.ahead) = (work.state.last, work.growth.ahead);
+        let is_quiet = short && seen.last == last;
+        work.patience = if is_quiet { (work.patience * 2).min(QUIET) } else { LOOK };
+        if !short {
+            let shared = work.stream.shared(&serving.producer.record.consumer).await?;
+            seen.floor = if shared.is_idle { seen.last.max(shared.floor) } else { shared.floor };
+        }
+        Ok(())
     }
 
     /// Whether all live dispatchers have loaded this position, if anything depends on that. The leader says which bucket it
@@ -250,7 +274,8 @@ impl Reader {
         let window = Window::new(kept.cursor.under_way.iter().copied());
         let written = (kept.cursor.clone(), Instant::now());
         let budget = self.parts.budget.of_reader(&subscription.tenant.behind);
-        Ok(Work { stream: source, budget, shelf, window, kept, written, state, looked: Instant::now(), growth })
+        let looked = Instant::now();
+        Ok(Work { stream: source, budget, shelf, window, kept, written, state, looked, growth, patience: LOOK })
     }
 
     async fn write_cursor_if_due(&self, work: &mut Work) -> Result<(), ReadError> {

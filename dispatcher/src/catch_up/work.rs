@@ -84,6 +84,8 @@ pub(super) struct Work {
     pub(super) looked: Instant,
     /// The growth of the stream: when it was looked at, and how far it went.
     pub(super) growth: Growth,
+    /// The wait before the next look at a stream that has still to come to the end of the range.
+    pub(super) patience: Duration,
 }
 
 /// How fast a stream grows.
