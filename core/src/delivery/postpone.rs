@@ -93,7 +93,7 @@ impl Postponed {
     }
 
     /// Counts one more park and returns until when the delivery waits. A delivery that has never been attempted gets a
-    /// deadline here if `retry` has one; a deadline that doesn't run moves by the wait.
+    /// deadline here if `retry` has one. A deadline that doesn't run moves by the wait, or later ([`Self::Behind`]).
     ///
     /// Returns `None` if the delivery is given up, because its deadline has passed and it was parked again and again.
     #[must_use]
@@ -111,11 +111,14 @@ impl Postponed {
         let parks = if counts { &mut progress.parks } else { &mut progress.waits };
         let wait = SignedDuration::try_from(self.wait(*parks, jitter)).unwrap_or(SignedDuration::MAX);
         *parks = parks.saturating_add(1);
-        if counts {
-            progress.waits = 0;
-            progress.deadline = progress.deadline.or_else(|| deadline(retry?, now));
-        } else {
-            progress.deadline = progress.deadline.map(|end| end.checked_add(wait).unwrap_or(Timestamp::MAX));
+        match self {
+            _ if counts => {
+                progress.waits = 0;
+                progress.deadline = progress.deadline.or_else(|| deadline(retry?, now));
+            }
+            // It moves once, by the whole time, when the delivery is brought forward.
+            Self::Behind => {}
+            _ => progress.deadline = progress.deadline.map(|end| end.checked_add(wait).unwrap_or(Timestamp::MAX)),
         }
         Some(now.checked_add(wait).unwrap_or(now))
     }
@@ -156,6 +159,7 @@ mod tests {
             (Postponed::LeaseLapsed, None, None),
             (Postponed::LeaseLapsed, Some(at(1050)), Some(at(1051))),
             (Postponed::ProducerBarred, Some(at(900)), Some(at(905))),
+            (Postponed::Behind, Some(at(900)), Some(at(900))),
         ] {
             let mut progress = Progress { deadline: before, ..Progress::default() };
             let until = why.postpone(&mut progress, Some(&policy), at(1000), Jitter::new(MIDDLE)).unwrap();

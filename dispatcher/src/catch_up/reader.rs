@@ -240,7 +240,10 @@ impl Reader {
     /// Brings forward what is parked, once the Subscription's events flow again.
     async fn forward(&self, position: &Position, revision: u64, since: Timestamp) -> Result<Next, ReadError> {
         let now = self.parts.deliverer.clock.now();
-        let brought = bring_forward(&self.parts.nats, self.uid(), now, since).await?;
+        let brought = bring_forward(&self.parts.nats, self.uid(), now, since);
+        // What is left of it the next owner does.
+        let Some(brought) = self.stop.run_until_cancelled(brought).await else { return Ok(Next::Ends) };
+        let brought = brought?;
         info!(subscription_uid = %self.uid(), brought, "brought parked deliveries forward");
         let flowing = Position { waits: None, ..position.clone() };
         self.parts.positions.write_or_learn(&self.cell, flowing, revision).await?;

@@ -1,11 +1,12 @@
 //! Brings parked deliveries forward: what waited for a Subscription goes out once its events flow again.
 
+use std::future::ready;
 use std::time::Duration;
 
 use async_nats::jetstream::context::{GetStreamError, PublishError};
 use async_nats::jetstream::message::StreamMessage;
 use async_nats::jetstream::stream::{InfoError, LastRawMessageError, LastRawMessageErrorKind, Stream};
-use futures::TryStreamExt;
+use futures::{StreamExt, TryStreamExt, stream};
 use hookwright_core::delivery::parked::{PARKED_HEADER, ParkedDelivery};
 use hookwright_core::nats::ids::SubscriptionUid;
 use hookwright_core::nats::names::{PARKED_STREAM, parked_at_all, parked_due};
@@ -16,6 +17,8 @@ use jiff::{SignedDuration, Timestamp};
 
 /// How many deliveries become due in a second.
 const A_SECOND: usize = 256;
+/// How many are read or written at a time.
+const AT_ONCE: usize = 32;
 
 /// Why parked deliveries were not brought forward. It is tried again.
 #[derive(Debug, thiserror::Error)]
@@ -46,28 +49,33 @@ pub(crate) async fn bring_forward(
     now: Timestamp,
     since: Timestamp,
 ) -> Result<usize, ForwardError> {
-    let stream =
+    let parked =
         nats.jetstream.get_stream_no_info(nats.names.stream(PARKED_STREAM)).await.map_err(ForwardError::Stream)?;
     let subjects =
-        stream.info_with_subjects(&*nats.names.subject(&parked_at_all(uid))).await.map_err(ForwardError::List)?;
+        parked.info_with_subjects(&*nats.names.subject(&parked_at_all(uid))).await.map_err(ForwardError::List)?;
     let subjects: Vec<String> =
         subjects.map_ok(|(subject, _)| subject).try_collect().await.map_err(ForwardError::List)?;
-    let mut all = Vec::with_capacity(subjects.len());
-    for subject in subjects {
-        if let Some(waiting) = read(&stream, &subject).await? {
-            all.push((waiting.parked.event.published, subject));
+    let found = stream::iter(subjects).map(|subject| {
+        let parked = &parked;
+        async move {
+            let waiting = read(parked, &subject).await?;
+            Ok(waiting.map(|waiting| (waiting.parked.event.published, subject)))
         }
-    }
+    });
+    let found = found.buffer_unordered(AT_ONCE).try_filter_map(|found| ready(Ok(found)));
+    let mut all: Vec<_> = found.try_collect().await?;
     all.sort();
-    let (behind, mut brought) = (now.duration_since(since), 0);
-    for (n, (_, subject)) in all.into_iter().enumerate() {
-        let seconds = Duration::from_secs((n / A_SECOND) as u64);
-        let at = now.checked_add(seconds).unwrap_or(now);
-        // It may have come due or been parked again meanwhile.
-        let Some(waiting) = read(&stream, &subject).await? else { continue };
-        brought += usize::from(schedule(nats, uid, waiting, at, behind).await?);
-    }
-    Ok(brought)
+    let behind = now.duration_since(since);
+    let brought = stream::iter(all.into_iter().enumerate()).map(|(n, (_, subject))| {
+        let parked = &parked;
+        let at = now.checked_add(Duration::from_secs((n / A_SECOND) as u64)).unwrap_or(now);
+        async move {
+            // It is read again, so that few bodies are in memory at a time. It may have come due or been parked again.
+            let Some(waiting) = read(parked, &subject).await? else { return Ok(false) };
+            schedule(nats, uid, waiting, at, behind).await
+        }
+    });
+    brought.buffered(AT_ONCE).try_fold(0, |sum, brought| ready(Ok(sum + usize::from(brought)))).await
 }
 
 /// Has the delivery that was parked first come due now, as a probe of the endpoint. Returns whether there is one. One that
@@ -107,7 +115,8 @@ fn decoded(message: StreamMessage) -> Option<Waiting> {
     Some(Waiting { message, parked })
 }
 
-/// Has a delivery come due at `at`, unless it comes due before, or was parked again.
+/// Has a delivery come due at `at`, and moves its deadline by `behind`. Does nothing if it comes due before and no deadline
+/// has to be moved, or if it was parked again.
 async fn schedule(
     nats: &Nats,
     uid: &SubscriptionUid,
@@ -117,7 +126,8 @@ async fn schedule(
 ) -> Result<bool, ForwardError> {
     let Waiting { message, mut parked } = waiting;
     let due = message.headers.get("Nats-Schedule").and_then(|value| value.as_str().strip_prefix("@at "));
-    if due.and_then(|due| due.parse::<Timestamp>().ok()).is_some_and(|due| due <= at) {
+    let is_due = due.and_then(|due| due.parse::<Timestamp>().ok()).is_some_and(|due| due <= at);
+    if is_due && (behind.is_zero() || parked.progress.deadline.is_none()) {
         return Ok(false);
     }
     parked.progress.parks = 0;
