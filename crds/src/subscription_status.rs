@@ -171,8 +171,9 @@ pub struct DeliveryStatus {
     /// How far delivery is behind the Producer's stream. Absent while events are delivered as they come.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub behind: Option<Behind>,
-    /// Events that waited in the stream, and that the stream dropped before they could be delivered: by a limit of age
-    /// or size, a purge or a deletion. Absent if there were none.
+    /// Events that waited in the stream, and that the stream dropped at its head before they could be delivered: by a limit
+    /// of age or size, a purge up to a sequence, or with the whole stream. What goes from its midst is not counted. Absent
+    /// if there were none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub missed: Option<Missed>,
     /// Sequences of the stream that were left out because of `spec.delivery.onResume` SkipToNow: at least as many as
