@@ -11,7 +11,7 @@ use async_nats::jetstream::stream::Config;
 use hookwright_core::nats::names::POSITIONS_BUCKET;
 use hookwright_core::position::{Position, Range, Reason, Waits};
 use hookwright_core::record::{decode, encode};
-use hookwright_e2e::{Answer, Event, Options, User, World, wait_for};
+use hookwright_e2e::{Answer, Event, Gate, Options, User, World, wait_for};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio::time::interval;
@@ -216,7 +216,23 @@ async fn start_from() {
         shop.subscribe(name, &["order.*"], from).await;
         delivered(&shop, &format!("/{name}"), n).await;
     }
+    // What hasn't come yet is told, and nothing is delivered.
+    for (name, from) in [
+        ("future", json!({ "position": "Time", "time": "2999-01-01T00:00:00Z" })),
+        ("beyond", json!({ "position": "Sequence", "sequence": 105 })),
+    ] {
+        let object = shop.subscription(name, &["order.*"], start(from));
+        shop.world.control_plane.apply_json(&object).await.unwrap();
+        let refused = |status: &Value| condition(status, "Accepted")["reason"] == "StartInFuture";
+        let status = shop.status(name, "in the future", refused).await;
+        assert_eq!(condition(&status, "Accepted")["status"], "False", "{name}");
+    }
     publish(&shop, 100..110).await;
+    // The operator looks every few minutes, and at each change of the object.
+    resume(&shop, "beyond", "look").await;
+    delivered(&shop, "/beyond", 6).await;
+    at_most(&shop, "/beyond", 104..110, 2);
+    assert_eq!((shop.deliveries("/beyond").len(), shop.receiver.count("/future")), (6, 0));
     // The shared reader of this Producer starts at the first event, too: those before the start are left out.
     let jetstream = shop.world.nats.jetstream(User::Operator).await.unwrap();
     let subjects = vec![format!("{}.old.>", shop.namespace)];
@@ -370,6 +386,21 @@ async fn dispatchers_that_are_killed_while_they_catch_up_lose_nothing() {
     let (requests, seen) = (shop.receiver.count("/killed"), shop.deliveries("/killed").len());
     println!("{EVENTS} events, {} came twice after three kills", requests - seen);
     assert_eq!(seen, EVENTS);
+
+    // All of it works without an operator: the breaker opens, the endpoint comes back, and the Subscription is live.
+    world.operator.kill9().unwrap();
+    shop.receiver.answer("/killed", Answer::status(503));
+    publish(&shop, EVENTS..EVENTS + 100).await;
+    wait_for("the breaker to open", SOON, async || {
+        let position = position(&shop, &uid).await;
+        anyhow::ensure!(position.as_ref().is_some_and(|p| p.is_broken() && p.is_behind()), "{position:?}");
+        Ok(())
+    })
+    .await
+    .unwrap();
+    shop.receiver.answer("/killed", Answer::status(200));
+    delivered(&shop, "/killed", EVENTS + 100).await;
+    wait_live(&shop, &uid).await;
 }
 
 #[tokio::test]
@@ -390,6 +421,22 @@ async fn what_the_stream_drops_meanwhile_is_counted() {
         (&json!(1), &json!(60), &json!(60))
     );
     at_most(&shop, "/overtaken", 60..100, 1);
+
+    // The same while the reader is at work: each event is delivered, or counted.
+    const EVENTS: usize = 2_500;
+    let uid = suspended_with(&shop, "running", EVENTS).await;
+    let gate = Gate::closed();
+    shop.receiver.answer("/running", Answer::status(200).once_open(&gate));
+    suspend(&shop, "running", false).await;
+    shop.requests("running", 1).await;
+    stream.purge().sequence((100 + EVENTS - 20) as u64).await.unwrap();
+    gate.open();
+    wait_live(&shop, &uid).await;
+    delivered(&shop, "/running", 20).await;
+    let seen = shop.deliveries("/running").len() as u64;
+    let told = |status: &Value| status["delivery"]["missed"]["count"].as_u64().unwrap_or_default() + seen;
+    let status = shop.status("running", "all accounted for", |status| told(status) >= EVENTS as u64).await;
+    assert!(seen < EVENTS as u64, "{seen} were delivered, {}", status["delivery"]["missed"]);
 }
 
 #[tokio::test]
