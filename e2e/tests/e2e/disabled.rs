@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use hookwright_core::delivery::dead_letter::DeadLetterReason;
-use hookwright_e2e::Answer;
+use hookwright_e2e::{Answer, Received};
 use serde_json::json;
 
 use crate::shop::{SOON, Shop, condition, fixed, merge, once_in_three, shared};
@@ -83,10 +83,12 @@ async fn a_request_resumes_after_a_410_without_an_edit() {
     shop.publish(&shop.event("order.created", "after")).await;
     shop.status("gone", "Healthy", |status| status["health"] == "Healthy").await;
     let all = |status: &serde_json::Value| {
-        let count = |field: &str| status["delivery"][field].as_u64().unwrap_or_default();
-        count("delivered") + count("deadLettered") >= 10
+        let dead = status["delivery"]["deadLettered"].as_u64().unwrap_or_default();
+        shop.deliveries("/gone").len() as u64 + dead >= 10
     };
-    shop.status("gone", "all accounted for", all).await;
+    shop.status("gone", "each delivered or given up", all).await;
+    let after = |request: &Received| request.succeeded() && &request.body[..] == b"after";
+    assert!(shop.receiver.requests("/gone").iter().any(|request| after(request)));
 }
 
 #[tokio::test]
