@@ -178,6 +178,19 @@ impl Position {
         Self { waits: self.waits, left: self.left.or(waited), ..Self::live(stream_created) }
     }
 
+    /// Makes the position cover what another one of this stream covered from its beginning on, if it begins later. Somebody
+    /// has removed that one, and a dispatcher that didn't know it has stored this one. Returns whether it changes anything.
+    pub fn include(&mut self, removed: &Self) -> bool {
+        let from = |position: &Self| position.ranges.first().map(|range| range.from);
+        let Some(begin) = from(removed).filter(|_| removed.stream_created == self.stream_created) else { return false };
+        if from(self).is_some_and(|from| from <= begin) {
+            return false;
+        }
+        self.ranges = vec![Range { from: begin, to: None, until: None, begun: true }];
+        (self.start, self.since, self.reason) = (removed.start, removed.since, removed.reason);
+        true
+    }
+
     /// Whether the owner has nothing to do.
     #[must_use]
     pub fn is_idle(&self) -> bool {

@@ -84,7 +84,7 @@ impl Reader {
             Lookup::Barred(_) | Lookup::Absent { .. } => return Ok(Next::Look),
         };
         if removed {
-            self.parts.positions.restore(&self.cell, position.stream_created).await;
+            self.parts.positions.restore(&self.cell, &position).await;
             return Ok(Next::Again);
         }
         let work = match work {

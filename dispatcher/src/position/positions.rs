@@ -92,9 +92,14 @@ impl Positions {
         Ok(())
     }
 
-    /// Writes a position again that somebody has removed, as it is known here.
-    pub(crate) async fn restore(&self, cell: &PositionCell, stream_created: Timestamp) {
-        let restored = self.change(cell, stream_created, |_| (cell.known().removed, cell.known().removed)).await;
+    /// Writes a position again that somebody has removed, as it is known here. If another dispatcher has stored one
+    /// meanwhile that begins later, that one is made to begin here.
+    pub(crate) async fn restore(&self, cell: &PositionCell, removed: &Position) {
+        let change = |position: &mut Position| {
+            let changed = cell.known().removed || position.include(removed);
+            (changed, changed)
+        };
+        let restored = self.change(cell, removed.stream_created, change).await;
         if restored {
             warn!(
                 subscription_uid = %cell.uid(),

@@ -169,3 +169,21 @@ fn what_waited_in_an_earlier_stream_is_not_forgotten() {
     let started = Position { start: Some(5), ..position(&[range(5, None, None, false)]) };
     assert_eq!(started.moved_to(second).left, Some(Left { stream_created: CREATED, from: 5, last: 4 }));
 }
+
+#[test]
+fn what_was_removed_is_covered_again() {
+    let removed = position(&[range(5, 9, 12, true), range(20, None, None, false)]);
+    let all = range(5, None, None, true);
+    for (found, after) in [
+        (&[][..], &[all][..]),
+        (&[range(15, None, None, false)], &[all]),
+        (&[range(5, 30, None, true)], &[range(5, 30, None, true)]),
+        (&[range(2, None, None, false)], &[range(2, None, None, false)]),
+    ] {
+        let mut position = position(found);
+        let changed = position.include(&removed);
+        assert_eq!((changed, &position.ranges[..]), (found != after, after), "{found:?}");
+    }
+    let mut next = Position::live(Timestamp::from_second(1).unwrap());
+    assert!(!next.include(&removed) && !position(&[]).include(&position(&[])));
+}
