@@ -201,6 +201,20 @@ async fn what_waits_is_left_out_if_that_is_asked_for() {
     delivered(&shop, "/now", 10).await;
     assert_eq!(shop.deliveries("/now").len(), 10);
     shop.status("now", "skipped", |status| status["delivery"]["skipped"].as_u64() >= Some(50)).await;
+
+    // The edit that resumes can't be used at first.
+    let uid = shop.subscribe("later", &["order.*"], skip(true)).await;
+    publish(&shop, 60..80).await;
+    shop.all_acked(SOON).await;
+    let missing = json!({ "name": "a", "valueFrom": { "secretKeyRef": { "name": "missing", "key": "a" } } });
+    let spec = merged(skip(false), json!({ "endpoint": { "headers": [missing] } }));
+    shop.world.control_plane.apply_json(&shop.subscription("later", &["order.*"], spec)).await.unwrap();
+    shop.status("later", "refused", |status| reason(status) == "False Refused").await;
+    shop.subscribe("later", &["order.*"], skip(false)).await;
+    wait_live(&shop, &uid).await;
+    publish(&shop, 80..85).await;
+    delivered(&shop, "/later", 5).await;
+    assert_eq!(shop.deliveries("/later").len(), 5);
 }
 
 #[tokio::test]
