@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
+use hookwright_core::delivery::dead_letter::DeadLetterReason;
 use hookwright_core::event::Event;
 
 use crate::catch_up::memory::Reserved;
 use crate::catch_up::stream::{Stored, wants};
 use crate::config::index::Producer;
 use crate::deliver::reading::{self, Unreadable};
+use crate::intake::bodiless::{MISSING_BODY, lacks_its_body};
 use crate::parking::messages::{Published, StreamPosition, size};
 
 /// What an event takes beside its own bytes, about.
@@ -91,6 +93,11 @@ impl Found {
     fn of(producer: &Producer, mut published: Published) -> Self {
         if !published.is_event() {
             return Self::Nothing;
+        }
+        // Nothing is left out of what is read here: the publisher wrote the header.
+        if lacks_its_body(&published.headers, &published.body) {
+            let (reason, detail) = (DeadLetterReason::Malformed, MISSING_BODY.to_owned());
+            return Self::Unreadable(Arc::new(published), Unreadable { reason, detail });
         }
         match reading::read(&mut published, producer) {
             Ok(event) => Self::Event(Arc::new(published), Arc::new(event)),

@@ -3,11 +3,15 @@
 //! opens the consumer anew, which it refuses while the consumer is set so.
 //!
 //! A publisher may have written the header itself, to an event that is empty. Such an event comes again without a body
-//! after the consumer was found in order, and is then at fault itself.
+//! after the consumer was found in order, and is then at fault itself. One that was read from the stream without a
+//! consumer is at fault at once.
 
 use std::collections::HashMap;
 
-use async_nats::Message;
+use async_nats::{HeaderMap, Message};
+
+/// The detail of a dead letter whose event is empty, although it says that it is not.
+pub(crate) const MISSING_BODY: &str = "the event has no body, although its header Nats-Msg-Size says that it has one";
 
 /// The header in which the server says how large the body is that it leaves out.
 const SIZE: &str = "Nats-Msg-Size";
@@ -48,7 +52,7 @@ impl Bodiless {
 
     /// Judges the message with this sequence.
     pub(crate) fn judge(&mut self, sequence: u64, message: &Message) -> Body {
-        if !announces_a_body(message) {
+        if !message.headers.as_ref().is_some_and(|headers| lacks_its_body(headers, &message.payload)) {
             self.suspected.remove(&sequence);
             return Body::Whole;
         }
@@ -70,15 +74,13 @@ impl Bodiless {
     }
 }
 
-fn announces_a_body(message: &Message) -> bool {
-    let Some(headers) = message.headers.as_ref().filter(|_| message.payload.is_empty()) else { return false };
-    headers.get_all(SIZE).any(|size| size.as_str().parse::<u64>().is_ok_and(|size| size > 0))
+/// Whether the body is empty although the headers say that it is not.
+pub(crate) fn lacks_its_body(headers: &HeaderMap, body: &[u8]) -> bool {
+    body.is_empty() && headers.get_all(SIZE).any(|size| size.as_str().parse::<u64>().is_ok_and(|size| size > 0))
 }
 
 #[cfg(test)]
 mod tests {
-    use async_nats::HeaderMap;
-
     use super::*;
 
     fn message(size: Option<&str>, body: &'static str) -> Message {

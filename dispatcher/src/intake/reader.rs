@@ -20,7 +20,7 @@ use crate::ack::hold::Hold;
 use crate::config::index::Producer;
 use crate::deliver::deliverer::Deliverer;
 use crate::deliver::queued::Permits;
-use crate::intake::bodiless::{Bodiless, Body};
+use crate::intake::bodiless::{Bodiless, Body, MISSING_BODY};
 use crate::intake::connections::{Connection, Connections};
 use crate::intake::pull::{PullError, Pulled, Puller};
 use crate::limits::budget::Budget;
@@ -35,8 +35,6 @@ const MAX_EVENTS: u32 = 256;
 /// that stays away costs little.
 const RETRY: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(30));
 const GROWTH: f32 = 1.25;
-/// The detail of a dead letter whose event is empty, although it says that it is not.
-const MISSING_BODY: &str = "the event has no body, although its header Nats-Msg-Size says that it has one";
 
 type Waits = <ExponentialBuilder as BackoffBuilder>::Backoff;
 

@@ -101,6 +101,8 @@ async fn an_event_whose_body_was_left_out_is_not_sent_without_it() {
     assert!(requests.len() == 1 + EVENTS && requests.iter().all(|request| !request.body.is_empty()));
 
     // A publisher may write the header itself.
+    let paused = shop.subscribe("paused", &[">"], json!({ "suspend": true })).await;
+    shop.publish(&shop.event("a", "before")).await;
     shop.publish(&shop.event("a", "").header("Nats-Msg-Size", "7")).await;
     // It comes again every 6 s, to either dispatcher, until one of them has found its consumer in order thrice.
     shop.all_acked(2 * SOON).await;
@@ -109,5 +111,14 @@ async fn an_event_whose_body_was_left_out_is_not_sent_without_it() {
     assert!(letter.detail.unwrap().contains("Nats-Msg-Size"));
     shop.all_acked(SOON).await;
     shop.publish(&shop.event("a", "").header("Nats-Msg-Size", "0")).await;
-    shop.requests("all", 2 + EVENTS).await;
+    shop.requests("all", 3 + EVENTS).await;
+
+    // Nor does a Subscription get it that reads on its own.
+    shop.subscribe("paused", &[">"], json!({ "suspend": false })).await;
+    shop.requests("paused", 2).await;
+    let (letter, _) = shop.dead_letter(&paused).await;
+    assert_eq!(letter.reason, DeadLetterReason::Malformed);
+    assert!(letter.detail.unwrap().contains("Nats-Msg-Size"));
+    shop.status("paused", "live", |status| condition(status, "Delivering")["reason"] == "Live").await;
+    assert_eq!(shop.receiver.count("/paused"), 2);
 }

@@ -1,9 +1,11 @@
 use bytes::Bytes;
+use hookwright_core::delivery::dead_letter::DeadLetterReason;
 use hookwright_core::event::event_type::EventTypeRule;
 use hookwright_core::record::{ProducerRecord, StreamRef, Validation};
 use jiff::Timestamp;
 
 use super::*;
+use crate::catch_up::block::Found;
 use crate::catch_up::stream::Stored;
 
 /// What is taken for a block in these tests.
@@ -34,10 +36,10 @@ fn block(sequences: &[u64], (first, end): (u64, u64), body: usize, reserved: Opt
     Block::read(&producer("orders"), &[], messages, (first, end), reserved)
 }
 
-type Found = Result<Option<Arc<Block>>, &'static str>;
+type Asked = Result<Option<Arc<Block>>, &'static str>;
 
 /// Asks for a sequence. Returns whether it had to be read.
-async fn ask(blocks: &Blocks, shelf: &Shelf, sequence: u64, end: u64, body: usize) -> (Found, bool) {
+async fn ask(blocks: &Blocks, shelf: &Shelf, sequence: u64, end: u64, body: usize) -> (Asked, bool) {
     let mut was_read = false;
     let read = |reserved| {
         was_read = true;
@@ -58,6 +60,23 @@ fn what_a_block_says() {
     }
     assert_eq!(block(&[], (7, 30), 1, None).dropped_before(5), 7);
     assert_eq!(block(&[], (90, 30), 1, None).dropped_before(5), 30);
+}
+
+#[test]
+fn an_empty_event_that_should_not_be_empty_is_unreadable() {
+    for (size, body, want) in
+        [(None, 0, None), (Some("0"), 0, None), (Some("7"), 7, None), (Some("7"), 0, Some(DeadLetterReason::Malformed))]
+    {
+        let mut message = stored(1, body);
+        size.into_iter().for_each(|size| message.headers.as_mut().unwrap().insert("Nats-Msg-Size", size));
+        let block = Block::read(&producer("orders"), &[], vec![message], (1, 2), None);
+        let found = match &block.from(1)[0].found {
+            Found::Unreadable(_, unreadable) => Some(unreadable.reason),
+            Found::Event(..) => None,
+            Found::Nothing => panic!("it is an event"),
+        };
+        assert_eq!(found, want, "{size:?} {body}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
