@@ -29,6 +29,9 @@ pub enum Postponed {
     ProducerBarred,
     /// The Subscription is suspended, refused, disabled, or waits for its endpoint.
     Behind,
+    /// The Subscription's position can't be read, so the event can't stay in its stream. A newer release may have written
+    /// the position.
+    PositionUnreadable,
     /// There is no record of the Subscription, and none that says that it was deleted.
     SubscriptionAbsent,
     /// The parked delivery can't be read. A newer release may have parked it.
@@ -67,6 +70,7 @@ impl Postponed {
             Self::ProducerBarred => ("producer_barred", 5, 300, false),
             // It is brought forward when the Subscription's events flow again.
             Self::Behind => ("behind", 300, 6 * 3600, false),
+            Self::PositionUnreadable => ("position_unreadable", 5, 300, false),
             Self::SubscriptionAbsent => ("subscription_absent", 5, 300, false),
             Self::DeliveryUnreadable => ("delivery_unreadable", 5, 300, false),
         };
@@ -79,10 +83,11 @@ impl Postponed {
         self.rule().name
     }
 
-    /// Whether the park quota of the Subscription applies.
+    /// Whether the park quota of the Subscription applies. Though nobody's endpoint is to blame for a position that can't be
+    /// read, each new event of its Subscription is parked meanwhile.
     #[must_use]
     pub fn has_quota(self) -> bool {
-        self.rule().counts
+        self.rule().counts || self == Self::PositionUnreadable
     }
 
     /// How long a delivery waits that was parked `parks` times in a row before, varied by 20 % both ways.
@@ -160,6 +165,7 @@ mod tests {
             (Postponed::LeaseLapsed, Some(at(1050)), Some(at(1051))),
             (Postponed::ProducerBarred, Some(at(900)), Some(at(905))),
             (Postponed::Behind, Some(at(900)), Some(at(900))),
+            (Postponed::PositionUnreadable, Some(at(1050)), Some(at(1055))),
         ] {
             let mut progress = Progress { deadline: before, ..Progress::default() };
             let until = why.postpone(&mut progress, Some(&policy), at(1000), Jitter::new(MIDDLE)).unwrap();
@@ -178,6 +184,19 @@ mod tests {
             let mut progress = Progress { parks, deadline: Some(at(1)), ..Progress::default() };
             let until = why.postpone(&mut progress, None, at(2), Jitter::new(MIDDLE));
             assert_eq!(until.is_none(), given_up, "{why:?} {parks}");
+        }
+    }
+
+    #[test]
+    fn what_may_come_without_end_has_a_quota() {
+        for (why, has_quota) in [
+            (Postponed::LaneFull, true),
+            (Postponed::EventUnreadable, true),
+            (Postponed::PositionUnreadable, true),
+            (Postponed::Behind, false),
+            (Postponed::Stopping, false),
+        ] {
+            assert_eq!(why.has_quota(), has_quota, "{why:?}");
         }
     }
 }

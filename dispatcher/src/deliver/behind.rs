@@ -7,6 +7,7 @@ use hookwright_core::delivery::outcome::{Outcome, SHORT_PAUSE};
 use hookwright_core::delivery::postpone::Postponed;
 use hookwright_core::position::{Gone, Position, Reason, Waits};
 use hookwright_core::record::DisabledFor;
+use jiff::Timestamp;
 use tracing::info;
 
 use crate::config::index::Lookup;
@@ -15,6 +16,7 @@ use crate::deliver::deliverer::Deliverer;
 use crate::deliver::delivery::{Delivery, Origin, Standing};
 use crate::http::endpoint::Unusable;
 use crate::parking::messages::Published;
+use crate::position::positions::Unreadable;
 
 impl Deliverer {
     /// Why nothing may be delivered to the Subscription now, by its spec or because it is disabled.
@@ -67,7 +69,7 @@ impl Deliverer {
             Some(Waits { until: Some(until), .. }) if now < until => Standing::Behind(Reason::RetryAfter),
             Some(Waits { breaker: true, .. }) if !is_probe => Standing::Behind(Reason::EndpointFailing),
             // What can't be read may cover the event.
-            _ if shared && known.unreadable => Standing::Behind(Reason::EndpointSlow),
+            _ if shared && known.unreadable => Standing::Waits(Postponed::PositionUnreadable),
             _ if shared && position.is_some_and(Position::is_behind) => {
                 Standing::Behind(position.and_then(|position| position.reason).unwrap_or(Reason::EndpointSlow))
             }
@@ -78,20 +80,29 @@ impl Deliverer {
     /// Settles a delivery that must not be attempted now: its event stays in the stream or, if it was parked before or the
     /// position can't cover it, it is parked.
     pub(super) async fn stay_behind(&self, delivery: Delivery, reason: Reason) {
+        let cell = Arc::clone(&delivery.subscription.position);
+        let (created, now) = (delivery.published.event.stream_created, self.clock.now());
+        match self.wait_behind(&delivery, reason, now).await {
+            Ok(false) => return,
+            Ok(true) => self.postpone(delivery, Postponed::Behind).await,
+            Err(Unreadable) => return self.postpone(delivery, Postponed::PositionUnreadable).await,
+        }
+        // What waited may have been brought forward meanwhile, without this delivery. If the position can't be read by now,
+        // the delivery comes due by itself.
+        self.positions.refresh(&cell).await;
+        let _ = self.positions.wait(&cell, created, now).await;
+    }
+
+    /// Has the Subscription's position say that the delivery waits. Returns whether it has to be parked for that.
+    async fn wait_behind(&self, delivery: &Delivery, reason: Reason, now: Timestamp) -> Result<bool, Unreadable> {
         let (cell, event) = (&delivery.subscription.position, &delivery.published.event);
-        let now = self.clock.now();
         if delivery.origin == Origin::Shared {
             let place = (event.stream_created, event.sequence);
-            if self.positions.go_behind(cell, place, now, reason).await != Gone::Park {
-                return;
+            if self.positions.go_behind(cell, place, now, reason).await? != Gone::Park {
+                return Ok(false);
             }
         }
-        let (cell, created) = (Arc::clone(cell), event.stream_created);
-        self.positions.wait(&cell, created, now).await;
-        self.postpone(delivery, Postponed::Behind).await;
-        // What waited may have been brought forward meanwhile, without this delivery.
-        self.positions.refresh(&cell).await;
-        self.positions.wait(&cell, created, now).await;
+        self.positions.wait(cell, event.stream_created, now).await.map(|()| true)
     }
 
     /// Remembers that the endpoint has accepted a delivery. An open breaker closes.
@@ -100,14 +111,15 @@ impl Deliverer {
         cell.succeeded();
         if self.is_broken(&delivery.subscription) {
             let created = delivery.published.event.stream_created;
-            self.positions.change(cell, created, |position| (position.answered(), ())).await;
-            info!(subscription = delivery.subscription.name, "the endpoint is back");
+            if self.positions.change(cell, created, |position| (position.answered(), ())).await.is_ok() {
+                info!(subscription = delivery.subscription.name, "the endpoint is back");
+            }
         }
     }
 
     /// Remembers that an attempt has failed. After many failures in a row the breaker opens; an endpoint that asks for a
     /// long pause gets it. In an outage on our side the first failure opens the breaker, so that nothing is used up by it,
-    /// and nothing is counted.
+    /// and nothing is counted. In a position that can't be read nothing is remembered.
     pub(super) async fn unanswered(&self, delivery: &Delivery, outcome: &Outcome) {
         let (cell, now) = (&delivery.subscription.position, self.clock.now());
         if matches!(self.index.lookup(cell.uid()), Lookup::Deleted) {
@@ -116,7 +128,7 @@ impl Deliverer {
         let created = delivery.published.event.stream_created;
         let pause = outcome.pause(now).filter(|pause| *pause > SHORT_PAUSE);
         if let Some(until) = pause.and_then(|pause| now.checked_add(pause).ok()) {
-            self.positions.change(cell, created, |position| (position.pause(until, now), ())).await;
+            let _ = self.positions.change(cell, created, |position| (position.pause(until, now), ())).await;
         }
         if !outcome.kind.is_of_endpoint() {
             return;
@@ -128,7 +140,7 @@ impl Deliverer {
                 let opened = position.open_breaker(now, ours);
                 (opened, opened)
             };
-            if self.positions.change(cell, created, opened).await {
+            if self.positions.change(cell, created, opened).await == Ok(true) {
                 info!(subscription = delivery.subscription.name, ours, "attempts fail; only probes are sent");
             }
         }

@@ -142,18 +142,19 @@ impl Deliverer {
             match self.quota.admit(&delivery.subscription.health, delivery.amount(waits), has_quota).await {
                 Ok(admitted) => parking = Some(admitted),
                 // Its event stays in the stream. Only what fails while its neighbours succeed is given up.
-                Err(used_up) => match self.is_away(&delivery.subscription) {
-                    Some(reason) if delivery.origin == Origin::Shared => {
-                        return Box::pin(self.stay_behind(delivery, reason)).await;
+                Err(used_up) => {
+                    let stays = delivery.origin == Origin::Shared && postponed != Some(Postponed::PositionUnreadable);
+                    match self.is_away(&delivery.subscription) {
+                        Some(reason) if stays => return Box::pin(self.stay_behind(delivery, reason)).await,
+                        None if stays && postponed.is_some() => {
+                            return Box::pin(self.stay_behind(delivery, Reason::EndpointSlow)).await;
+                        }
+                        _ => {
+                            let reason = DeadLetterReason::RetryQuotaExceeded;
+                            return self.bury(&delivery, reason, Some(&used_up.to_string())).await;
+                        }
                     }
-                    None if postponed.is_some() && delivery.origin == Origin::Shared => {
-                        return Box::pin(self.stay_behind(delivery, Reason::EndpointSlow)).await;
-                    }
-                    _ => {
-                        let reason = DeadLetterReason::RetryQuotaExceeded;
-                        return self.bury(&delivery, reason, Some(&used_up.to_string())).await;
-                    }
-                },
+                }
             }
         } else if delivery.waited != waits {
             delivery.subscription.health.attempted();

@@ -74,7 +74,7 @@ impl Cells {
                         error!(
                             key,
                             error = chain(&failure),
-                            "can't read a position; the Subscription's new events wait until it can be read"
+                            "can't read a position; the Subscription's new events are parked until it can be read"
                         );
                         self.cell(&uid).learn_unreadable(revision);
                     }

@@ -7,7 +7,7 @@ use backon::{ExponentialBuilder, Retryable};
 use hookwright_core::nats::names::POSITIONS_BUCKET;
 use hookwright_core::position::{Gone, Position, Reason, Waits};
 use hookwright_core::record::{RecordError, decode, encode};
-use hookwright_runtime::bucket::{Bucket, BucketError};
+use hookwright_runtime::bucket::{Bucket, BucketError, Newest};
 use hookwright_runtime::logging::{Seldom, chain};
 use hookwright_runtime::mirror::Mirror;
 use hookwright_runtime::nats::Nats;
@@ -29,6 +29,11 @@ pub(crate) enum PositionError {
     #[error("can't decode or encode the position")]
     Record(#[from] RecordError),
 }
+
+/// The position of a Subscription can't be read: a newer release may have written it. Nobody may wait until it can be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the position can't be read")]
+pub(crate) struct Unreadable;
 
 /// The positions of all Subscriptions.
 pub(crate) struct Positions {
@@ -56,7 +61,7 @@ impl Positions {
         (stream_created, sequence): (Timestamp, u64),
         now: Timestamp,
         reason: Reason,
-    ) -> Gone {
+    ) -> Result<Gone, Unreadable> {
         let change = |position: &mut Position| {
             if position.stream_created != stream_created {
                 // An event of an earlier stream.
@@ -65,21 +70,26 @@ impl Positions {
             let gone = position.go_behind(sequence, now, reason);
             (gone == Gone::Behind, gone)
         };
-        let gone = self.change(cell, stream_created, change).await;
+        let gone = self.change(cell, stream_created, change).await?;
         if gone == Gone::Behind {
             info!(subscription_uid = %cell.uid(), sequence, ?reason, "a Subscription is behind from this sequence on");
         }
-        gone
+        Ok(gone)
     }
 
     /// Remembers that parked deliveries wait for the Subscription, so that they are brought forward afterwards.
-    pub(crate) async fn wait(&self, cell: &PositionCell, stream_created: Timestamp, now: Timestamp) {
+    pub(crate) async fn wait(
+        &self,
+        cell: &PositionCell,
+        stream_created: Timestamp,
+        now: Timestamp,
+    ) -> Result<(), Unreadable> {
         let change = |position: &mut Position| {
             let is_new = position.waits.is_none();
             position.waits.get_or_insert(Waits::since(now));
             (is_new, ())
         };
-        self.change(cell, stream_created, change).await;
+        self.change(cell, stream_created, change).await
     }
 
     /// Removes the position of a Subscription that was deleted, unless there is a newer one than this revision.
@@ -100,7 +110,7 @@ impl Positions {
             (changed, changed)
         };
         let restored = self.change(cell, removed.stream_created, change).await;
-        if restored {
+        if restored == Ok(true) {
             warn!(
                 subscription_uid = %cell.uid(),
                 "somebody has removed the position of a Subscription that is behind; it is written again"
@@ -115,30 +125,31 @@ impl Positions {
         cell: &PositionCell,
         stream_created: Timestamp,
         mut change: impl FnMut(&mut Position) -> (bool, T),
-    ) -> T {
+    ) -> Result<T, Unreadable> {
         let _right = cell.storing().await;
         loop {
             let known = cell.known();
+            if known.unreadable {
+                return Err(Unreadable);
+            }
+            let mut position = match &known.position {
+                Some(position) if position.stream_created >= stream_created => Position::clone(position),
+                Some(position) => position.moved_to(stream_created),
+                None => Position::live(stream_created),
+            };
+            let (store, result) = change(&mut position);
+            if !store {
+                return Ok(result);
+            }
             let mut lost = None;
-            if !known.unreadable {
-                let mut position = match &known.position {
-                    Some(position) if position.stream_created >= stream_created => Position::clone(position),
-                    Some(position) => position.moved_to(stream_created),
-                    None => Position::live(stream_created),
-                };
-                let (store, result) = change(&mut position);
-                if !store {
-                    return result;
-                }
-                match self.write(cell, position, known.revision).await {
-                    Ok(true) => return result,
-                    Ok(false) => lost = Some(known.revision),
-                    Err(failure) => self.complain(&failure),
-                }
+            match self.write(cell, position, known.revision).await {
+                Ok(true) => return Ok(result),
+                Ok(false) => lost = Some(known.revision),
+                Err(failure) => self.complain(&failure),
             }
             self.learn(cell, lost).await;
             if cell.known().revision == known.revision {
-                // Nothing new was found: a position that can't be read, for example.
+                // Nothing new was found.
                 sleep(RETRY.0).await;
             }
         }
@@ -179,28 +190,30 @@ impl Positions {
         Ok(stored)
     }
 
-    /// Reads the newest position, from the leader. It is repeated until it succeeds.
+    /// Reads the newest position, from the leader. It is repeated until the leader answers.
     pub(crate) async fn refresh(&self, cell: &PositionCell) {
         self.learn(cell, None).await;
     }
 
-    /// Reads the newest position, from the leader, until it succeeds. If a write at the revision `lost` has failed, the
+    /// Reads the newest position, from the leader, until that answers. If a write at the revision `lost` has failed, the
     /// answer counts whatever its revision: the bucket may be another one.
     async fn learn(&self, cell: &PositionCell, lost: Option<u64>) {
-        let read = async || {
+        let read = async || -> Result<Newest, PositionError> {
             let bucket = Bucket::named(&self.nats, POSITIONS_BUCKET).await?;
-            let newest = bucket.newest(cell.uid().as_str()).await?;
-            let position = newest.value.as_deref().map(decode::<Position>).transpose()?;
-            Ok((position, newest.revision))
+            Ok(bucket.newest(cell.uid().as_str()).await?)
         };
         let backoff = ExponentialBuilder::default().with_min_delay(RETRY.0).with_max_delay(RETRY.1).with_jitter();
         let backoff = backoff.with_jitter_seed(rand::random()).without_max_times();
         let read = read.retry(backoff).notify(|failure, _| self.complain(failure)).await;
-        if let Ok((position, revision)) = read {
+        if let Ok(Newest { revision, value }) = read {
             if let Some(lost) = lost {
                 cell.distrust_at(lost);
             }
-            cell.learn(position, revision);
+            match value.as_deref().map(decode::<Position>).transpose() {
+                Ok(position) => cell.learn(position, revision),
+                // The mirror says why.
+                Err(_) => cell.learn_unreadable(revision),
+            }
         }
     }
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use async_nats::jetstream::consumer::{FromConsumer, pull};
 use hookwright_core::delivery::progress::Progress;
 use hookwright_core::nats::ids::SubscriptionUid;
-use hookwright_core::nats::names::{CONFIG_BUCKET, DUE_CONSUMER, PARKED_STREAM};
+use hookwright_core::nats::names::{CONFIG_BUCKET, DUE_CONSUMER, PARKED_STREAM, POSITIONS_BUCKET};
 use hookwright_e2e::{Answer, Options, User, World, by_length, report, wait_for};
 use serde_json::{Value, json};
 
@@ -24,7 +24,9 @@ async fn one_tenants_due_deliveries_that_cant_be_handled_keep_no_others_waiting(
     let _machine = beside().await;
     let world = World::start(Options { dispatchers: 2, ..Options::default() }).await.unwrap();
     let (barred, other) = (Shop::open(&world, json!({})).await, Shop::open(&world, json!({})).await);
-    let stuck_uid = SubscriptionUid::parse(&barred.subscribe("stuck", &[">"], json!({})).await).unwrap();
+    let stuck_uid = SubscriptionUid::parse(&barred.subscribe("stuck", &["a"], json!({})).await).unwrap();
+    let suspended = barred.subscribe("suspended", &[">"], json!({ "suspend": true })).await;
+    let suspended = SubscriptionUid::parse(&suspended).unwrap();
     let other_uid = SubscriptionUid::parse(&other.subscribe("other", &[">"], json!({})).await).unwrap();
     // From here on the consumer and the config are what this test makes of them.
     world.operator.freeze().unwrap();
@@ -35,6 +37,21 @@ async fn one_tenants_due_deliveries_that_cant_be_handled_keep_no_others_waiting(
     let config = pull::Config::try_from_consumer_config(config).unwrap();
     parked.update_consumer(pull::Config { max_ack_pending: unacked, ..config }).await.unwrap();
     let bucket = jetstream.get_key_value(CONFIG_BUCKET).await.unwrap();
+
+    // A newer release has written the position of a Subscription that is suspended.
+    let waiting = stuck.min(3_000);
+    let positions = world.nats.jetstream(User::Dispatcher).await.unwrap();
+    let positions = positions.get_key_value(POSITIONS_BUCKET).await.unwrap();
+    positions.put(suspended.as_str(), r#"{"version": 2}"#.into()).await.unwrap();
+    barred.publish_all_due(&suspended, 1, &Progress::default(), waiting).await;
+    other.publish_all_due(&other_uid, 1, &Progress::default(), OTHERS).await;
+    other.receiver.wait_count("/other", OTHERS, 2 * SOON).await.unwrap();
+    // Nor does it hold an event, which others may want.
+    barred.publish(&barred.event("b", "new")).await;
+    barred.all_acked(SOON).await;
+    positions.delete(suspended.as_str()).await.unwrap();
+
+    // No dispatcher serves the Producer.
     let key = format!("subscription.{}.newer", barred.producer().await);
     let revision = bucket.put(&key, r#"{"version": 2}"#.into()).await.unwrap();
     for dispatcher in &world.dispatchers {
@@ -50,13 +67,16 @@ async fn one_tenants_due_deliveries_that_cant_be_handled_keep_no_others_waiting(
     barred.publish_all_due(&stuck_uid, revision, &Progress::default(), stuck).await;
     let start = Instant::now();
     other.publish_all_due(&other_uid, revision, &Progress::default(), OTHERS).await;
-    other.receiver.wait_count("/other", OTHERS, 2 * SOON).await.unwrap();
+    other.receiver.wait_count("/other", 2 * OTHERS, 2 * SOON).await.unwrap();
     report(&format!("{OTHERS} due deliveries beside {stuck} that can't be handled: all came in {:?}", start.elapsed()));
-    assert_eq!(barred.receiver.count("/stuck"), 0);
+    assert_eq!((barred.receiver.count("/stuck"), barred.receiver.count("/suspended")), (0, 0));
 
     // Nothing of what waited is lost.
     bucket.delete(&key).await.unwrap();
     barred.receiver.wait_count("/stuck", stuck, Duration::from_secs(300)).await.unwrap();
+    world.operator.thaw().unwrap();
+    barred.subscribe("suspended", &[">"], json!({ "suspend": false })).await;
+    barred.receiver.wait_count("/suspended", waiting + 1, Duration::from_secs(300)).await.unwrap();
 }
 
 /// `kubectl replace --force` deletes the Producer and makes another one of the same name. Its Subscriptions stay.
