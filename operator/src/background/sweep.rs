@@ -92,7 +92,8 @@ async fn sweep(ctx: &Context, absent: &mut Absent) -> Result<usize, SweepError> 
     Ok(removed)
 }
 
-/// Removes a key, and what its object has left elsewhere. Returns whether the key had a value.
+/// Removes a key, and what its object has left elsewhere. Returns whether it was removed: one that is written meanwhile
+/// stays until the next sweep.
 async fn remove(ctx: &Context, bucket: &str, key: &str, subscriptions: &HashSet<String>) -> JsResult<bool> {
     let Some(entry) = ctx.js.get(bucket, key).await? else { return Ok(false) };
     if bucket == CONFIG_BUCKET && key.starts_with(FORMER_PREFIX) {
@@ -117,8 +118,7 @@ async fn remove(ctx: &Context, bucket: &str, key: &str, subscriptions: &HashSet<
         }
         _ => {}
     }
-    ctx.js.remove(bucket, key).await?;
-    Ok(true)
+    ctx.js.remove_at(bucket, key, entry.revision).await
 }
 
 /// Returns the Subscriptions that have a record under a Producer that exists.

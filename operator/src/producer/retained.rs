@@ -92,7 +92,9 @@ pub(super) async fn take_up(
     for key in js.keys(CONFIG_BUCKET, &format!("subscription.{former}.*")).await? {
         if let Some(entry) = js.get(CONFIG_BUCKET, &key).await? {
             carry_over(&entry.value, uid, producer, ctx).await?;
-            js.remove(CONFIG_BUCKET, &key).await?;
+            if !js.remove_at(CONFIG_BUCKET, &key, entry.revision).await? {
+                return Err(ReconcileError::Outdated);
+            }
         }
     }
     note(stream, uid, place(stream, &former, js).await?, js).await?;

@@ -1,8 +1,9 @@
 //! Writes and removes records by compare-and-set, and never in place of a newer one.
 //!
 //! An operator that is on its way out may still work on an object as it was before the last edit, while the next
-//! operator has written the record of the edit already. The generation in the record tells. A record can also be newer
-//! than its object for good, after the cluster was restored from a backup. So the API server has the last word.
+//! operator has written the record of the edit already. So the API server is asked before each write whether the object is
+//! still the same, and a write that comes after another operator's is not repeated: what the record was made from may be
+//! out of date.
 
 use std::fmt::Debug;
 
@@ -18,9 +19,6 @@ use crate::lenient::Metadata;
 use crate::nats::jetstream::JetStream;
 use crate::nats::kv::Written;
 use crate::reconcile::error::ReconcileError;
-
-/// How often a write is tried when other operators write the record as well.
-const TRIES: usize = 5;
 
 /// The records of one object, which is one of the three kinds.
 pub(crate) struct Records<'a, K> {
@@ -63,40 +61,33 @@ where
     pub(crate) async fn put<R: Record>(
         &self,
         key: &str,
-        mut wanted: impl FnMut(Option<&[u8]>) -> Result<Option<R>, ReconcileError>,
+        wanted: impl FnOnce(Option<&[u8]>) -> Result<Option<R>, ReconcileError>,
     ) -> Result<Written, ReconcileError> {
-        for _ in 0..TRIES {
-            let found = self.js.newest(CONFIG_BUCKET, key).await?;
-            let fresh = found.value.is_none();
-            let Some(record) = wanted(found.value.as_deref())? else {
-                return Ok(Written { revision: found.revision, waits: None, fresh });
-            };
-            if let waits @ Some(_) = self.leases.unread(&new_features(&record, found.value.as_deref())) {
-                return Ok(Written { revision: found.revision, waits, fresh });
-            }
-            let json = record::encode(&record)?;
-            match found.value.as_deref() {
-                Some(record) => self.guard(Some(record)).await?,
-                // There may have been a record until the object was deleted or lost its rights.
-                None => self.current().await?,
-            }
-            if let Some(revision) = self.js.put_at(CONFIG_BUCKET, key, json, found.revision).await? {
-                return Ok(Written { revision, waits: None, fresh });
-            }
+        let found = self.js.newest(CONFIG_BUCKET, key).await?;
+        let fresh = found.value.is_none();
+        let Some(record) = wanted(found.value.as_deref())? else {
+            return Ok(Written { revision: found.revision, waits: None, fresh });
+        };
+        if let waits @ Some(_) = self.leases.unread(&new_features(&record, found.value.as_deref())) {
+            return Ok(Written { revision: found.revision, waits, fresh });
         }
-        Err(ReconcileError::Outdated)
+        let json = record::encode(&record)?;
+        // Also if there is no record: there may have been one until the object was deleted or lost its rights.
+        self.current().await?;
+        let written = self.js.put_at(CONFIG_BUCKET, key, json, found.revision).await?;
+        let revision = written.ok_or(ReconcileError::Outdated)?;
+        Ok(Written { revision, waits: None, fresh })
     }
 
     /// Removes the record, if there is one.
     pub(crate) async fn remove(&self, key: &str) -> Result<(), ReconcileError> {
-        for _ in 0..TRIES {
-            let Some(entry) = self.js.get(CONFIG_BUCKET, key).await? else { return Ok(()) };
-            self.guard(Some(&entry.value)).await?;
-            if self.js.remove_at(CONFIG_BUCKET, key, entry.revision).await? {
-                return Ok(());
-            }
+        let Some(entry) = self.js.get(CONFIG_BUCKET, key).await? else { return Ok(()) };
+        self.guard(Some(&entry.value)).await?;
+        if self.js.remove_at(CONFIG_BUCKET, key, entry.revision).await? {
+            Ok(())
+        } else {
+            Err(ReconcileError::Outdated)
         }
-        Err(ReconcileError::Outdated)
     }
 
     /// Fails if the record was made from a newer generation than the object's, and the API server knows that one.
