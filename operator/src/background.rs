@@ -15,15 +15,12 @@ pub(crate) mod tombstones;
 mod unreadable;
 
 use std::convert::Infallible;
-use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
-use futures::FutureExt;
 use tokio::time::MissedTickBehavior;
-use tracing::error;
 
 use crate::context::Context;
-use crate::reconcile::panics;
+use crate::faults;
 
 /// Work that is done again and again while NATS is connected.
 pub(crate) trait Periodic {
@@ -40,9 +37,6 @@ pub(crate) async fn every(interval: Duration, mut work: impl Periodic, ctx: &Con
         if ctx.js.nats().is_err() {
             continue;
         }
-        if let Err(panic) = AssertUnwindSafe(work.turn(ctx)).catch_unwind().await {
-            let (work, panic) = (std::any::type_name_of_val(&work), panics::message(&*panic));
-            error!(work, panic, "a fault in Hookwright ended this work; it is tried again at its next turn");
-        }
+        faults::one(std::any::type_name_of_val(&work), work.turn(ctx)).await;
     }
 }

@@ -19,6 +19,7 @@ mod context;
 mod controllers;
 mod definitions;
 mod event_schema;
+mod faults;
 mod health;
 mod installation;
 pub mod kubernetes;

@@ -20,6 +20,7 @@ use crate::cache::producers::LiveProducer;
 use crate::cache::progress::Head;
 use crate::cache::stream_numbers::numbers;
 use crate::context::Context;
+use crate::faults;
 use crate::nats::jetstream::{JetStream, JsError, JsResult, consumer_created, created};
 use crate::nats::{drift, last_event};
 use crate::status::conditions;
@@ -63,8 +64,11 @@ impl Periodic for Checkpoints {
         let turns = ctx.producer_states.live().into_iter().map(|(uid, live)| {
             let mut memory = before.remove(&uid).unwrap_or_default();
             async move {
-                if let Err(error) = take(ctx, &uid, &live, &mut memory).await {
-                    debug!(producer_uid = %uid, error = logging::chain(&error), "can't take a checkpoint");
+                let taken = faults::one(&uid, take(ctx, &uid, &live, &mut memory)).await;
+                if let Some(Err(error)) = &taken {
+                    debug!(producer_uid = %uid, error = logging::chain(error), "can't take a checkpoint");
+                }
+                if !matches!(taken, Some(Ok(()))) {
                     // It is read again: another operator may have written it.
                     memory.stored = None;
                 }
@@ -121,8 +125,8 @@ async fn take(
     if !has_own_floor {
         return Ok(());
     }
-    let put_aside = unreadable::put_aside(&ctx.js, uid, live, &consumer).await;
-    ctx.metrics.unreadable_events.inc_by(*put_aside.as_ref().unwrap_or(&0));
+    let put_aside = faults::one(uid, unreadable::put_aside(&ctx.js, uid, live, &consumer)).await.transpose();
+    ctx.metrics.unreadable_events.inc_by(put_aside.as_ref().map_or(0, |count| count.unwrap_or(0)));
     // The checkpoint goes on, whatever stands in the way of an unreadable event.
     note(ctx, uid, live, memory, (&stream, &consumer)).await?;
     Ok(put_aside.map(drop)?)

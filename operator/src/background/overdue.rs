@@ -10,6 +10,7 @@
 use std::collections::HashSet;
 
 use async_nats::jetstream::message::StreamMessage;
+use async_nats::jetstream::stream::RawMessage;
 use hookwright_core::nats::names::{PARKED_AT_SUBJECTS, PARKED_STREAM};
 use hookwright_runtime::logging;
 use jiff::{SignedDuration, Timestamp};
@@ -17,6 +18,7 @@ use tracing::{debug, warn};
 
 use crate::background::Periodic;
 use crate::context::Context;
+use crate::faults;
 use crate::nats::jetstream::{JsError, JsResult};
 
 /// How many schedules a turn looks at, and how many bytes of them.
@@ -68,20 +70,25 @@ async fn look(ctx: &Context, round: Option<Round>) -> JsResult<Option<Round>> {
         if let Some(uid) = names.parse_parked_at(&raw.subject).filter(|uid| !living.contains(uid.as_str())) {
             ctx.orphans.note(uid);
         }
-        match StreamMessage::try_from(raw) {
-            Ok(message) => {
-                if let Err(error) = again(ctx, message).await {
-                    // The next round comes to it again. The others must not wait for it.
-                    debug!(error = logging::chain(&error), "can't publish an overdue schedule again");
-                }
-            }
-            Err(error) => warn!(%error, "can't read a parked delivery"),
-        }
+        // The next round comes to what fails again. The others must not wait for it.
+        faults::one(raw.sequence, look_at(ctx, raw)).await;
         if bytes >= LOOK_BYTES {
             break;
         }
     }
     Ok(Some(round))
+}
+
+async fn look_at(ctx: &Context, raw: RawMessage) {
+    // The client library panics at some headers.
+    match StreamMessage::try_from(raw) {
+        Ok(message) => {
+            if let Err(error) = again(ctx, message).await {
+                debug!(error = logging::chain(&error), "can't publish an overdue schedule again");
+            }
+        }
+        Err(error) => warn!(%error, "can't read a parked delivery"),
+    }
 }
 
 /// Publishes a schedule again if it is overdue.

@@ -19,6 +19,7 @@ use tracing::{info, warn};
 
 use crate::cache::absent::{Absent, Place};
 use crate::context::Context;
+use crate::faults;
 use crate::lenient::Metadata;
 use crate::nats::jetstream::{JsError, JsResult};
 use crate::nats::tombstones;
@@ -79,7 +80,8 @@ async fn sweep(ctx: &Context, absent: &mut Absent) -> Result<usize, SweepError> 
     keys.retain(|(bucket, key)| !is_alive(bucket, key, [&producers, &subscriptions, &schemas, &moved, &free]));
     let mut removed = 0;
     for (bucket, key) in absent.left_over(keys, ctx.settings.orphan_grace, &ctx.let_go) {
-        match remove(ctx, bucket, &key, &subscriptions).await {
+        let Some(answer) = faults::one(&key, remove(ctx, bucket, &key, &subscriptions)).await else { continue };
+        match answer {
             Ok(was_there) => removed += usize::from(was_there),
             Err(error) if error.is_unavailable() => return Err(error.into()),
             // The key stays until next sweep.

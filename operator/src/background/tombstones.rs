@@ -15,6 +15,7 @@ use tracing::{debug, warn};
 use crate::background::Periodic;
 use crate::background::sweep::{self, SweepError};
 use crate::context::Context;
+use crate::faults;
 use crate::nats::jetstream::JsResult;
 use crate::nats::tombstones;
 
@@ -51,7 +52,7 @@ impl Tombstones {
         self.last = some.last().cloned().unwrap_or_default();
         let now = Timestamp::now();
         let looks = some.iter().map(|key| async move {
-            if let Err(error) = clear_one(ctx, key, now).await {
+            if let Some(Err(error)) = faults::one(key, clear_one(ctx, key, now)).await {
                 debug!(key, error = logging::chain(&error), "can't look at the mark of a deleted Subscription");
             }
         });

@@ -15,6 +15,7 @@ use tracing::{debug, info};
 use super::base;
 use crate::background::Periodic;
 use crate::context::Context;
+use crate::faults;
 use crate::nats::jetstream::JsResult;
 
 /// How often all Subscriptions with waiting deliveries are looked at. In between, only those are looked at whose counts
@@ -61,11 +62,12 @@ async fn correct(
     let start = Instant::now();
     let mut firsts = Vec::new();
     for uid in uids {
-        firsts.push(look(ctx, uid).await);
+        firsts.push(faults::one(uid, look(ctx, uid)).await.flatten());
     }
     tokio::time::sleep_until(start.max(Instant::now()) + APART).await;
     for (uid, first) in uids.iter().zip(firsts) {
-        let (Some((first, _)), Some((second, revision))) = (first, look(ctx, uid).await) else { continue };
+        let second = faults::one(uid, look(ctx, uid)).await.flatten();
+        let (Some((first, _)), Some((second, revision))) = (first, second) else { continue };
         let drift = suspicions.entry(uid.clone()).or_default().correction(Looks { first, second });
         if drift == Waiting::default() {
             continue;

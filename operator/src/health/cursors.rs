@@ -11,6 +11,7 @@ use tracing::{debug, warn};
 
 use crate::background::Periodic;
 use crate::context::Context;
+use crate::faults;
 
 const AT_ONCE: usize = 16;
 
@@ -20,8 +21,8 @@ pub(crate) struct Cursors;
 
 impl Periodic for Cursors {
     async fn turn(&mut self, ctx: &Context) {
-        let reads = ctx.health.want_cursors().into_iter().map(|uid| read(ctx, uid));
-        futures::stream::iter(reads).buffer_unordered(AT_ONCE).collect::<()>().await;
+        let reads = ctx.health.want_cursors().into_iter().map(|uid| faults::one(uid.clone(), read(ctx, uid)));
+        futures::stream::iter(reads).buffer_unordered(AT_ONCE).for_each(async |_| ()).await;
     }
 }
 

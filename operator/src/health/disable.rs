@@ -16,6 +16,7 @@ use tracing::{info, warn};
 
 use crate::background::Periodic;
 use crate::context::Context;
+use crate::faults;
 use crate::nats::jetstream::JsResult;
 
 /// The work.
@@ -28,7 +29,7 @@ impl Periodic for Disable {
             return;
         }
         for uid in ctx.health.failing() {
-            look(ctx, &uid).await;
+            faults::one(&uid, look(ctx, &uid)).await;
         }
     }
 }

@@ -18,6 +18,7 @@ use tracing::{debug, info};
 use super::base::{self, BaseError};
 use crate::background::Periodic;
 use crate::context::Context;
+use crate::faults;
 
 const AT_ONCE: usize = 8;
 /// A dispatcher has gone if it held no lease for this long.
@@ -74,7 +75,7 @@ impl Periodic for Fold {
 async fn fold_dispatcher(ctx: &Context, dispatcher: &str, uids: Vec<SubscriptionUid>) {
     let subscriptions = uids.len();
     let folds = futures::stream::iter(uids).map(|uid| async move {
-        if let Err(error) = fold(ctx, &uid, dispatcher).await {
+        if let Some(Err(error)) = faults::one(&uid, fold(ctx, &uid, dispatcher)).await {
             debug!(subscription_uid = %uid, dispatcher, error = logging::chain(&error), "can't fold counts yet");
         }
     });

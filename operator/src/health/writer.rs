@@ -17,6 +17,7 @@ use super::summary::{HealthPart, Wanted};
 use crate::cache::agenda::Next;
 use crate::cache::references::{RefersToProducer, full_name};
 use crate::context::Context;
+use crate::faults;
 use crate::status::budget::WritePermit;
 use crate::status::conditions::find;
 use crate::status::events;
@@ -41,7 +42,7 @@ pub(crate) async fn write_all(ctx: &Context) -> Infallible {
                 let permit = ctx.status.budget.permit().await;
                 // Health may have changed while this write waited.
                 sort(ctx);
-                write_next(ctx, permit).await;
+                faults::one("a write of health", write_next(ctx, permit)).await;
             }
             Next::Wait => ctx.health.changed().await,
             Next::WaitUntil(time) => {
@@ -56,7 +57,9 @@ fn sort(ctx: &Context) {
     let (now, wall) = (Instant::now(), Timestamp::now());
     let changed = ctx.health.with_agenda(|agenda| agenda.take_changed(now));
     for uid in changed {
-        let Some((object, old, wanted)) = compare(ctx, &uid) else { continue };
+        let Some((object, old, wanted)) = faults::one_at_once(&uid, || compare(ctx, &uid)).flatten() else {
+            continue;
+        };
         if object.meta().deletion_timestamp.is_some() {
             continue;
         }

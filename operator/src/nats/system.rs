@@ -15,6 +15,7 @@ use hookwright_runtime::logging;
 use tokio::sync::watch;
 use tracing::{info, warn};
 
+use crate::faults;
 use crate::nats::consumers::{self, Kept};
 use crate::nats::jetstream::{ConsumerAction, JetStream, JsError, JsResult};
 use crate::nats::{configs, drift};
@@ -42,6 +43,8 @@ enum SystemError {
     Kept { stream: String, fields: String },
     #[error("the stream {stream} does not support scheduled messages: NATS 2.12.7 or newer is needed on every server")]
     NoSchedules { stream: String },
+    #[error("a fault in Hookwright keeps the stream {stream} from being looked at")]
+    Panicked { stream: String },
 }
 
 impl SystemError {
@@ -90,7 +93,8 @@ async fn ensure(js: &JetStream, settings: SystemStreams) -> Result<(), SystemErr
     let installation = js.names().map_err(failed)?;
     let mut first = Ok(());
     for config in configs::streams(settings, installation) {
-        first = first.and(ensure_stream(js, &config).await);
+        let looked = faults::one(&config.name, ensure_stream(js, &config)).await;
+        first = first.and(looked.unwrap_or_else(|| Err(SystemError::Panicked { stream: config.name.clone() })));
     }
     first.and(ensure_due(js, installation).await.map_err(failed))
 }

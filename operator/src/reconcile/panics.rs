@@ -1,7 +1,6 @@
 //! Catches panics in work on one object. A fault of Hookwright's that one object brings out must not end the process, as
 //! the process works on all objects.
 
-use std::any::Any;
 use std::panic::AssertUnwindSafe;
 use std::sync::LazyLock;
 
@@ -9,6 +8,7 @@ use futures::FutureExt;
 use kube::Resource;
 
 use crate::cache::references::full_name;
+use crate::faults::message;
 use crate::reconcile::error::ReconcileError;
 
 /// A variable of the environment that tests set to the `namespace/name` of objects whose reconcile is to panic.
@@ -34,12 +34,6 @@ pub(crate) fn on_request(object: &impl Resource) {
         let name = full_name(object.meta().namespace.as_deref(), object.meta().name.as_deref());
         assert!(*asked != name, "a test asked for this panic");
     }
-}
-
-/// Returns what a panic says.
-pub(crate) fn message(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    text.unwrap_or("no message").to_owned()
 }
 
 #[cfg(test)]
