@@ -8,3 +8,4 @@ pub(crate) mod connections;
 pub(crate) mod pull;
 pub(crate) mod reader;
 pub(crate) mod readers;
+mod unreadable_streams;

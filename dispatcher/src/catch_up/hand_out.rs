@@ -178,18 +178,19 @@ impl Reader {
         from: u64,
         (events, bytes): (usize, usize),
     ) -> Result<Vec<Stored>, ReadError> {
-        if self.connection.is_to_change() {
-            self.connection.change(&work.stream.name).await;
-        }
-        if work.state.direct {
-            let nats = self.connection.nats();
-            match work.stream.batch(&nats, from, events, bytes).await {
+        let (connections, name) = (&self.parts.connections, &work.stream.name);
+        if work.state.direct && !connections.unreadable.has(name) {
+            match work.stream.batch(&connections.dedicated(), from, events, bytes).await {
                 Ok(messages) if !messages.is_empty() => return Ok(messages),
                 // A message whose headers nobody can read cuts the connection. The leader's answer has them encoded.
                 Ok(_) | Err(_) => {}
             }
         }
-        Ok(work.stream.at_leader(from).await?.into_iter().collect())
+        let message = work.stream.at_leader(from).await?;
+        if message.as_ref().is_some_and(|message| message.headers.is_none()) {
+            connections.unreadable.note(name);
+        }
+        Ok(message.into_iter().collect())
     }
 
     /// The event, if the Subscription wants it. Whether it wants one that can't be read is not known: that is given up.

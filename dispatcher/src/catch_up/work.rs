@@ -20,7 +20,7 @@ use crate::catch_up::window::Window;
 use crate::config::index::Producer;
 use crate::config::subscription::Subscription;
 use crate::deliver::deliverer::Deliverer;
-use crate::intake::connections::{Connection, Connections};
+use crate::intake::connections::Connections;
 use crate::limits::budget::Budget;
 use crate::position::cell::PositionCell;
 use crate::position::cursors::Kept;
@@ -62,7 +62,6 @@ pub(crate) struct Reader {
     pub(super) parts: Arc<Parts>,
     pub(super) cell: Arc<PositionCell>,
     pub(super) stop: CancellationToken,
-    pub(super) connection: Connection,
     pub(super) probes: Probes,
     pub(super) turn: Turn,
     pub(super) complaints: Seldom,
@@ -129,10 +128,9 @@ pub(super) struct Probes {
 
 impl Reader {
     pub(crate) fn new(parts: Arc<Parts>, cell: Arc<PositionCell>, stop: CancellationToken) -> Self {
-        let connection = Connection::new(Arc::clone(&parts.connections));
         let turn = Turn::new(Arc::clone(&parts.turns), cell.uid().clone());
         let (probes, complaints) = (Probes::default(), Seldom::default());
-        Self { parts, cell, stop, connection, probes, turn, complaints }
+        Self { parts, cell, stop, probes, turn, complaints }
     }
 
     pub(crate) fn uid(&self) -> &SubscriptionUid {
