@@ -9,10 +9,12 @@ use async_nats::jetstream::context::{GetStreamError, PublishError};
 use async_nats::jetstream::stream::{InfoError, LastRawMessageError, LastRawMessageErrorKind, Stream};
 use bytes::Bytes;
 use futures::TryStreamExt;
+use hookwright_core::nats::names::LEASES_BUCKET;
 use jiff::Timestamp;
 
 use crate::nats::Nats;
 use crate::publish::publish_at;
+use crate::removal::{is_removal, removal, removal_in_memory};
 
 /// The leader of a bucket did not answer.
 #[derive(Debug, thiserror::Error)]
@@ -42,6 +44,8 @@ pub struct Bucket {
     context: Context,
     stream: Stream<()>,
     prefix: String,
+    /// Whether everything in it goes soon, so that marks of removed keys need no time to live.
+    in_memory: bool,
 }
 
 /// The state of a bucket.
@@ -61,7 +65,8 @@ impl Bucket {
     pub async fn named(nats: &Nats, name: &str) -> Result<Self, BucketError> {
         let name = nats.names.stream(name);
         let stream = nats.jetstream.get_stream_no_info(format!("KV_{name}")).await.map_err(BucketError::Name)?;
-        Ok(Self { context: nats.jetstream.clone(), stream, prefix: format!("$KV.{name}.") })
+        let in_memory = name == LEASES_BUCKET;
+        Ok(Self { context: nats.jetstream.clone(), stream, prefix: format!("$KV.{name}."), in_memory })
     }
 
     /// The state of the bucket.
@@ -96,7 +101,7 @@ impl Bucket {
     pub async fn newest(&self, key: &str) -> Result<Newest, BucketError> {
         match self.stream.get_last_raw_message_by_subject(&self.subject(key)).await {
             Ok(message) => {
-                let removed = message.headers.get("KV-Operation").is_some();
+                let removed = is_removal(&message.headers);
                 Ok(Newest { revision: message.sequence, value: (!removed).then_some(message.payload) })
             }
             Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => Ok(Newest::default()),
@@ -118,8 +123,7 @@ impl Bucket {
     /// # Errors
     /// If NATS does not store the removal.
     pub async fn remove_at(&self, key: &str, revision: u64) -> Result<bool, BucketError> {
-        let mut headers = HeaderMap::new();
-        headers.insert("KV-Operation", "DEL");
+        let headers = if self.in_memory { removal_in_memory() } else { removal() };
         Ok(self.write_at(key, headers, Bytes::new(), revision).await?.is_some())
     }
 

@@ -30,6 +30,7 @@ use crate::bucket::{Bucket, BucketError, State};
 use crate::mirror::lag::{Lag, looks};
 use crate::mirror::passed::{At, Passed};
 use crate::nats::Nats;
+use crate::removal::is_removal;
 
 /// A change that a mirror reports.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -152,7 +153,7 @@ impl Mirror {
             return;
         }
         let key = key.to_owned();
-        if is_removal(message) {
+        if message.headers.as_ref().is_some_and(is_removal) {
             self.passed.known.remove(&key);
             apply(Change::Delete { key });
         } else {
@@ -195,10 +196,4 @@ impl Mirror {
         apply(Change::Loaded(BucketRevision { created, revision: reached.map_or(0, |at| at.revision) }));
         Ok(())
     }
-}
-
-fn is_removal(message: &Message) -> bool {
-    let header = |name: &str| message.headers.as_ref().and_then(|headers| headers.get(name));
-    header("KV-Operation").is_some_and(|op| matches!(op.as_str(), "DEL" | "PURGE"))
-        || header("Nats-Marker-Reason").is_some()
 }

@@ -1,19 +1,17 @@
 //! KV buckets. They are read and listed by their leader: the operator compares what is there with what should be, and a
 //! follower's answer may be old.
-//!
-//! A removed key is a message without a value, the mark of its removal, which goes after an hour. By then every mirror
-//! has seen it, or starts again with a list of all keys.
 
 use async_nats::jetstream::ErrorCode;
 use async_nats::jetstream::message::StreamMessage;
 use async_nats::jetstream::stream::RawMessage;
 use bytes::Bytes;
+use hookwright_runtime::removal::{is_removal, removal};
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::json;
 
 use crate::cache::leases::Rollout;
-use crate::nats::jetstream::{JetStream, JsError, JsResult, found, header_map};
+use crate::nats::jetstream::{JetStream, JsError, JsResult, found};
 
 #[derive(Deserialize)]
 struct Stored {
@@ -47,15 +45,6 @@ pub(crate) struct Written {
     pub(crate) fresh: bool,
 }
 
-/// How long the mark of a removal stays.
-const MARK_TTL: &str = "1h";
-
-/// The headers of a removal. It has no roll-up, as NATS may lose track of a time to live beside one (nats-server #8594).
-/// A bucket keeps one message for each key, so none is needed.
-fn removal() -> async_nats::HeaderMap {
-    header_map([("KV-Operation", "DEL".to_owned()), ("Nats-TTL", MARK_TTL.to_owned())])
-}
-
 impl JetStream {
     /// Returns the subject of a key in one of Hookwright's buckets.
     fn key(&self, bucket: &str, key: &str) -> JsResult<String> {
@@ -71,7 +60,7 @@ impl JetStream {
             return Ok(Newest::default());
         };
         let message = StreamMessage::try_from(message).map_err(|source| JsError::Reply { what, source })?;
-        let removed = message.headers.get("KV-Operation").is_some();
+        let removed = is_removal(&message.headers);
         Ok(Newest {
             value: (!removed).then_some(message.payload),
             revision: message.sequence,
