@@ -1,13 +1,13 @@
 //! Compares the configuration of a stream or a consumer with the one that Hookwright would create, all fields of it.
 //!
 //! A few fields stay as an administrator has them, because any value serves: placement, compression, description and
-//! metadata, and where a stream is stored, other than the config bucket.
+//! metadata, and files where the settings ask for memory.
 
 use std::collections::BTreeMap;
 
 use async_nats::jetstream::consumer::{self, DeliverPolicy};
 use async_nats::jetstream::stream;
-use hookwright_core::nats::names::{CONFIG_BUCKET, CURSORS_BUCKET, POSITIONS_BUCKET, STREAM_PREFIX};
+use async_nats::jetstream::stream::{PersistenceMode, StorageType};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -23,8 +23,13 @@ pub(crate) enum ConsumerFix {
 /// Returns the configuration that sets the stream right, or none if the stream is right.
 pub(crate) fn stream(wanted: &stream::Config, live: &stream::Config) -> Option<stream::Config> {
     let right = stream::Config {
-        storage: if is_kept(&wanted.name) { wanted.storage } else { live.storage },
-        persist_mode: live.persist_mode,
+        // What is in memory is gone when its servers restart.
+        storage: match wanted.storage {
+            StorageType::File => StorageType::File,
+            StorageType::Memory => live.storage,
+        },
+        // A message that is stored asynchronously is acknowledged before that.
+        persist_mode: live.persist_mode.filter(|mode| *mode == PersistenceMode::Default),
         first_sequence: live.first_sequence,
         template_owner: live.template_owner.clone(),
         placement: live.placement.clone(),
@@ -39,13 +44,6 @@ pub(crate) fn stream(wanted: &stream::Config, live: &stream::Config) -> Option<s
         ..wanted.clone()
     };
     (normal_stream(&right) != normal_stream(live)).then_some(right)
-}
-
-/// Whether the stream is always in files. In memory, config and positions would be gone after a restart of NATS, while
-/// dispatchers serve.
-fn is_kept(stream: &str) -> bool {
-    let is = |own: &str| stream.ends_with(own.trim_start_matches(STREAM_PREFIX));
-    stream.starts_with("KV_") && [CONFIG_BUCKET, POSITIONS_BUCKET, CURSORS_BUCKET].into_iter().any(is)
 }
 
 /// Returns the same configuration with one value for each meaning. NATS has two values for "no limit", 0 and -1.
@@ -135,7 +133,7 @@ mod tests {
     use crate::settings::SystemStreams;
     use async_nats::jetstream::consumer::{AckPolicy, PriorityPolicy};
     use async_nats::jetstream::stream::{
-        Config, ConsumerLimits, DiscardPolicy, Republish, RetentionPolicy, Source, StorageType, SubjectTransform,
+        Config, ConsumerLimits, DiscardPolicy, Republish, RetentionPolicy, Source, SubjectTransform,
     };
     use hookwright_core::nats::installation::Names;
     use std::time::Duration;
@@ -145,7 +143,7 @@ mod tests {
 
     #[test]
     fn every_edit_of_a_stream_is_put_right() {
-        let edits: [Edit<Config>; 20] = [
+        let edits: [Edit<Config>; 21] = [
             ("subjects", |c| c.subjects = vec!["other.>".into()]),
             ("max_msgs", |c| c.max_messages = 5),
             ("max_bytes", |c| c.max_bytes = 5),
@@ -175,6 +173,7 @@ mod tests {
                     Some(ConsumerLimits { inactive_threshold: Duration::from_secs(1), max_ack_pending: 1 });
             }),
             ("allow_msg_counter", |c| c.allow_message_counter = true),
+            ("persist_mode", |c| c.persist_mode = Some(PersistenceMode::Async)),
         ];
         for wanted in configs::streams(SystemStreams::default(), &Names::default()) {
             for (field, edit) in &edits {
@@ -198,16 +197,15 @@ mod tests {
 
     #[test]
     fn what_any_value_serves_stays() {
-        let edits: [Edit<Config>; 8] = [
+        let edits: [Edit<Config>; 9] = [
             ("the server's values", |c| {
                 (c.max_messages, c.max_bytes, c.max_message_size, c.max_consumers) = (-1, -1, -1, -1);
             }),
-            ("storage", |c| {
-                c.storage = if c.storage == StorageType::File { StorageType::Memory } else { StorageType::File };
-            }),
+            ("storage", |c| c.storage = StorageType::File),
             ("description", |c| c.description = Some("ours".into())),
             ("metadata", |c| drop(c.metadata.insert("_nats.ver".into(), "2.15.2".into()))),
             ("compression", |c| c.compression = Some(async_nats::jetstream::stream::Compression::S2)),
+            ("persist_mode", |c| c.persist_mode = Some(PersistenceMode::Default)),
             ("deny_delete", |c| c.deny_delete = true),
             ("allow_msg_ttl", |c| c.allow_message_ttl = true),
             ("sources", |c| c.sources = Some(vec![])),
@@ -216,10 +214,18 @@ mod tests {
             for (field, edit) in &edits {
                 let mut live = wanted.clone();
                 edit(&mut live);
-                let kept_in_memory = *field == "storage" && is_kept(&wanted.name);
-                assert_eq!(stream(&wanted, &live).is_some(), kept_in_memory, "{}: {field}", wanted.name);
+                assert_eq!(stream(&wanted, &live), None, "{}: {field}", wanted.name);
             }
+            let in_memory = Config { storage: StorageType::Memory, ..wanted.clone() };
+            let differs = wanted.storage == StorageType::File;
+            assert_eq!(stream(&wanted, &in_memory).is_some(), differs, "{} in memory", wanted.name);
         }
+        let memory = SystemStreams { storage: crate::settings::Storage::Memory, ..SystemStreams::default() };
+        let parked = hookwright_core::nats::names::PARKED_STREAM;
+        let wanted = configs::streams(memory).into_iter().find(|config| config.name == parked).unwrap();
+        let in_files = Config { storage: StorageType::File, ..wanted.clone() };
+        assert_eq!(stream(&wanted, &in_files), None);
+        assert_eq!(stream(&wanted, &wanted), None);
     }
 
     #[test]
