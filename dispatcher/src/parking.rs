@@ -8,5 +8,4 @@ pub(crate) mod messages;
 pub(crate) mod parked_budget;
 pub(crate) mod parked_stream;
 pub(crate) mod quota;
-pub(crate) mod refusal;
 pub(crate) mod store;

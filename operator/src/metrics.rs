@@ -44,6 +44,7 @@ pub(crate) struct Metrics {
     pub(crate) reconciles: Family<Reconcile, Counter>,
     pub(crate) status_writes: Family<StatusWrite, Counter>,
     pub(crate) unreadable_events: Counter,
+    pub(crate) dead_letters_refused: Counter,
     pub(crate) overdue_schedules: Counter,
     pub(crate) events_lost: Counter,
     pub(crate) events_missed: Counter,
@@ -91,6 +92,11 @@ impl Metrics {
         registry.register("operator_status_writes", "Writes of status, by kind", self.status_writes.clone());
         for (name, help, counter) in [
             ("operator_unreadable_events", "Events put aside, as no dispatcher can read them", &self.unreadable_events),
+            (
+                "operator_dead_letters_refused",
+                "Unreadable events that were put aside without being kept, as NATS refuses their dead letters",
+                &self.dead_letters_refused,
+            ),
             (
                 "operator_overdue_schedules",
                 "Parked deliveries that NATS did not publish in time",

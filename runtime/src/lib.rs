@@ -11,6 +11,7 @@ pub mod logging;
 pub mod mirror;
 pub mod nats;
 pub mod publish;
+pub mod refusal;
 pub mod removal;
 pub mod sealing;
 pub mod settings;

@@ -20,12 +20,12 @@ use hookwright_core::record::{Disabled, RecordError, encode};
 use hookwright_runtime::bucket::{Bucket, BucketError};
 use hookwright_runtime::logging::{Seldom, chain};
 use hookwright_runtime::nats::Nats;
+use hookwright_runtime::refusal::Refusal;
 use jiff::Timestamp;
 use tokio::time::Instant;
 use tracing::{error, warn};
 
 use crate::parking::messages::{Published, schedule_of, size, unread_headers};
-use crate::parking::refusal::Refusal;
 
 /// The bytes that a publish needs besides headers and body, and that the server adds to the headers.
 const SLACK: usize = 1024;

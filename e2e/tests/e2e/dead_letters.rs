@@ -12,6 +12,7 @@ use hookwright_e2e::{Answer, Options, User, World, wait_for};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
+use crate::cut_connections::{Raw, UNREADABLE};
 use crate::shop::{SOON, Shop, beside, metric};
 use crate::storage::{FILLER, fill, wait_full};
 
@@ -79,6 +80,24 @@ async fn a_dead_letter_that_nats_refuses_becomes_a_reference_or_is_let_go() {
     .await
     .unwrap();
     refused(&world, "Refused", 3, SOON).await;
+
+    // Nor is an event kept that nobody can read. It is let go all the same, as it interrupts all who read.
+    limit(&|config| Config { sealed: true, ..config }).await;
+    let mut raw = Raw::connect(&world).await;
+    for _ in 0..3 {
+        raw.publish(&format!("{}.events.a", shop.namespace), UNREADABLE).await;
+    }
+    shop.publish(&shop.event("a", "readable")).await;
+    wait_for("three to be let go", 2 * SOON, async || {
+        let lost = metric(&world.operator.metrics().await?, "hookwright_operator_dead_letters_refused_total");
+        anyhow::ensure!(lost == 3, "{lost} are");
+        Ok(())
+    })
+    .await
+    .unwrap();
+    shop.all_acked(SOON).await;
+    let events = shop.receiver.requests("/down");
+    assert!(events.iter().any(|request| request.body == "readable"), "{}", events.len());
 }
 
 #[tokio::test]

@@ -15,7 +15,7 @@ use hookwright_runtime::logging;
 use tracing::{debug, warn};
 
 use crate::background::Periodic;
-use crate::background::unreadable::{self, UnreadableError};
+use crate::background::unreadable::{self, Looked, PutAside, UnreadableError};
 use crate::cache::producers::LiveProducer;
 use crate::cache::progress::Head;
 use crate::cache::stream_numbers::numbers;
@@ -52,6 +52,8 @@ struct Memory {
     stored: Option<Stored>,
     /// The configuration of stream and consumer.
     configs: Option<(stream::Config, consumer::Config)>,
+    /// How far the look for unreadable events has come.
+    looked: Looked,
 }
 
 /// The memory of the last look at each Producer.
@@ -125,11 +127,14 @@ async fn take(
     if !has_own_floor {
         return Ok(());
     }
-    let put_aside = faults::one(uid, unreadable::put_aside(&ctx.js, uid, live, &consumer)).await.transpose();
-    ctx.metrics.unreadable_events.inc_by(put_aside.as_ref().map_or(0, |count| count.unwrap_or(0)));
+    let looked = &mut memory.looked;
+    let put_aside = faults::one(uid, unreadable::put_aside(&ctx.js, uid, live, &consumer, looked)).await;
+    let (put_aside, looked) = put_aside.unwrap_or((PutAside::default(), Ok(())));
+    ctx.metrics.unreadable_events.inc_by(put_aside.events);
+    ctx.metrics.dead_letters_refused.inc_by(put_aside.lost);
     // The checkpoint goes on, whatever stands in the way of an unreadable event.
     note(ctx, uid, live, memory, (&stream, &consumer)).await?;
-    Ok(put_aside.map(drop)?)
+    Ok(looked?)
 }
 
 /// Stores the checkpoint, and tells what it says of the stream.

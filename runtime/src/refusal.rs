@@ -7,7 +7,7 @@ use async_nats::jetstream::{self, ErrorCode};
 
 /// What a refusal means for the next try.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Refusal {
+pub enum Refusal {
     /// NATS or the stream is out of reach, or has no leader. It will be back.
     Outage,
     /// The storage of the account or of the server is used up.
@@ -17,7 +17,8 @@ pub(crate) enum Refusal {
 }
 
 impl Refusal {
-    pub(crate) fn of(error: &PublishError) -> Self {
+    #[must_use]
+    pub fn of(error: &PublishError) -> Self {
         match error.kind() {
             PublishErrorKind::MaxPayloadExceeded => Self::Final,
             PublishErrorKind::Other => {
@@ -68,7 +69,8 @@ impl Refusal {
     }
 
     /// The name in metrics.
-    pub(crate) const fn name(self) -> &'static str {
+    #[must_use]
+    pub const fn name(self) -> &'static str {
         match self {
             Self::Outage => "Outage",
             Self::NoRoom => "NoRoom",
