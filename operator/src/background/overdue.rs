@@ -58,6 +58,7 @@ async fn look(ctx: &Context, round: Option<Round>) -> JsResult<Option<Round>> {
             Round { from: stream.state.first_sequence, until: stream.state.last_sequence }
         }
     };
+    let now = ctx.js.time().await?;
     ctx.subscriptions.listed.wait().await;
     let living: HashSet<String> =
         ctx.subscriptions.store.state().iter().map(|object| ctx.identities.of(&**object)).collect();
@@ -71,7 +72,7 @@ async fn look(ctx: &Context, round: Option<Round>) -> JsResult<Option<Round>> {
             ctx.orphans.note(uid);
         }
         // The next round comes to what fails again. The others must not wait for it.
-        faults::one(raw.sequence, look_at(ctx, raw)).await;
+        faults::one(raw.sequence, look_at(ctx, raw, now)).await;
         if bytes >= LOOK_BYTES {
             break;
         }
@@ -79,11 +80,11 @@ async fn look(ctx: &Context, round: Option<Round>) -> JsResult<Option<Round>> {
     Ok(Some(round))
 }
 
-async fn look_at(ctx: &Context, raw: RawMessage) {
+async fn look_at(ctx: &Context, raw: RawMessage, now: Timestamp) {
     // The client library panics at some headers.
     match StreamMessage::try_from(raw) {
         Ok(message) => {
-            if let Err(error) = again(ctx, message).await {
+            if let Err(error) = again(ctx, message, now).await {
                 debug!(error = logging::chain(&error), "can't publish an overdue schedule again");
             }
         }
@@ -92,9 +93,9 @@ async fn look_at(ctx: &Context, raw: RawMessage) {
 }
 
 /// Publishes a schedule again if it is overdue.
-async fn again(ctx: &Context, message: StreamMessage) -> Result<(), JsError> {
+async fn again(ctx: &Context, message: StreamMessage, now: Timestamp) -> Result<(), JsError> {
     let schedule = message.headers.get("Nats-Schedule").map(|value| value.as_str());
-    let Some(at) = schedule.and_then(due).filter(|at| Timestamp::now().duration_since(*at) > LATE) else {
+    let Some(at) = schedule.and_then(due).filter(|at| now.duration_since(*at) > LATE) else {
         return Ok(());
     };
     let StreamMessage { subject, headers, payload, sequence, .. } = message;

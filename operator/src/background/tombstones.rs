@@ -50,7 +50,7 @@ impl Tombstones {
         keys.sort_unstable();
         let some = next(&keys, &self.last);
         self.last = some.last().cloned().unwrap_or_default();
-        let now = Timestamp::now();
+        let now = ctx.js.time().await?;
         let looks = some.iter().map(|key| async move {
             if let Some(Err(error)) = faults::one(key, clear_one(ctx, key, now)).await {
                 debug!(key, error = logging::chain(&error), "can't look at the mark of a deleted Subscription");

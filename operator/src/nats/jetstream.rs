@@ -12,6 +12,7 @@ use async_nats::jetstream::{ErrorCode, consumer, stream};
 use bytes::Bytes;
 use futures::TryStreamExt as _;
 use hookwright_core::nats::installation::Names;
+use hookwright_core::nats::names::PARKED_STREAM;
 use hookwright_core::record::RecordError;
 use hookwright_runtime::nats::Nats;
 use hookwright_runtime::publish::publish_at;
@@ -100,6 +101,17 @@ impl JetStream {
     /// Returns the size of the largest message that the server takes, headers included.
     pub(crate) fn max_payload(&self) -> JsResult<usize> {
         Ok(self.nats()?.client.server_info().max_payload)
+    }
+
+    /// Returns the server's time. What is compared with times that servers and dispatchers have written goes by it, as this
+    /// machine's clock may be off.
+    pub(crate) async fn time(&self) -> JsResult<Timestamp> {
+        #[derive(serde::Deserialize)]
+        struct Answer {
+            ts: Timestamp,
+        }
+        let info = format!("STREAM.INFO.{}", self.names()?.stream(PARKED_STREAM));
+        Ok(self.ask::<Answer>(info, &json!({})).await?.ts)
     }
 
     pub(crate) async fn ask<T: DeserializeOwned>(&self, what: String, payload: &impl Serialize) -> JsResult<T> {
