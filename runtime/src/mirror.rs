@@ -6,8 +6,9 @@
 //!
 //! The consumer that feeds the mirror is at some replica, which may lag behind the leader of the bucket. So three rules
 //! hold. A snapshot ends only once the consumer has come to the last record that the leader has, and only what the
-//! leader doesn't have has vanished. What the mirror has passed it does not go back to: an older record of a key is
-//! ignored. And a replica that stays behind is left: the mirror asks the leader again and again how far it is.
+//! leader doesn't have has vanished. What the mirror has passed it does not go back to, unless the leader does: an older
+//! record of a key is ignored, and if nothing newer follows in the snapshot, the leader is asked for the key. And a replica
+//! that stays behind is left: the mirror asks the leader again and again how far it is.
 
 mod lag;
 mod passed;
@@ -26,7 +27,7 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 use tracing::warn;
 
-use crate::bucket::{Bucket, BucketError, State};
+use crate::bucket::{Bucket, BucketError, Newest, State};
 use crate::mirror::lag::{Lag, looks};
 use crate::mirror::passed::{At, Passed};
 use crate::nats::Nats;
@@ -149,11 +150,12 @@ impl Mirror {
     }
 
     fn report(&mut self, key: &str, message: &Message, at: At, apply: &mut impl FnMut(Change)) {
-        if self.passed.is_stale(key, at) {
+        let is_removal = message.headers.as_ref().is_some_and(is_removal);
+        if self.passed.ignores(key, at, is_removal) {
             return;
         }
         let key = key.to_owned();
-        if message.headers.as_ref().is_some_and(is_removal) {
+        if is_removal {
             self.passed.known.remove(&key);
             apply(Change::Delete { key });
         } else {
@@ -190,10 +192,35 @@ impl Mirror {
                 apply(Change::Vanished { key });
             }
         }
+        self.follow_leader(bucket, apply).await?;
         if let Some(at) = reached {
             self.passed.pass(at);
         }
         apply(Change::Loaded(BucketRevision { created, revision: reached.map_or(0, |at| at.revision) }));
+        Ok(())
+    }
+
+    /// Asks the leader for the keys that the snapshot left at an older record. A bucket that has lost its end in a crash has
+    /// gone back to it.
+    async fn follow_leader(&mut self, bucket: &Bucket, apply: &mut impl FnMut(Change)) -> Result<(), WatchError> {
+        let mut has_lost = false;
+        for key in std::mem::take(&mut self.passed.doubtful) {
+            let Newest { revision, value } = bucket.newest(&key).await.map_err(WatchError::Leader)?;
+            if self.passed.known.get(&key).copied() == value.as_ref().map(|_| revision) {
+                continue;
+            }
+            if !std::mem::replace(&mut has_lost, true) {
+                // Older revisions count again.
+                apply(Change::Behind);
+            }
+            if let Some(value) = value {
+                self.passed.known.insert(key.clone(), revision);
+                apply(Change::Put { key, value, revision });
+            } else {
+                self.passed.known.remove(&key);
+                apply(Change::Vanished { key });
+            }
+        }
         Ok(())
     }
 }

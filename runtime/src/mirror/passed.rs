@@ -1,6 +1,6 @@
 //! What a mirror has passed, and so does not go back to.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use async_nats::jetstream::Message;
 use jiff::Timestamp;
@@ -30,6 +30,9 @@ pub(super) struct Passed {
     created: Option<Timestamp>,
     /// How far everything has been reported.
     at: Option<At>,
+    /// The keys whose last message was the value of an older record. If the snapshot ends so, the leader may have lost what
+    /// the mirror knows.
+    pub(super) doubtful: HashSet<String>,
 }
 
 impl Passed {
@@ -38,6 +41,7 @@ impl Passed {
     pub(super) fn enter(&mut self, created: Timestamp, end: u64) -> bool {
         let another = self.created.replace(created).is_some_and(|former| former != created);
         let replaced = another || self.at.is_some_and(|passed| end < passed.revision);
+        self.doubtful.clear();
         if replaced {
             self.at = None;
         }
@@ -50,9 +54,20 @@ impl Passed {
         }
     }
 
+    /// Takes a message under this key. Returns whether it is to be ignored.
+    pub(super) fn ignores(&mut self, key: &str, at: At, is_removal: bool) -> bool {
+        let is_stale = self.is_stale(key, at);
+        if is_stale && !is_removal {
+            self.doubtful.insert(key.to_owned());
+        } else {
+            self.doubtful.remove(key);
+        }
+        is_stale
+    }
+
     /// Whether the message under this key is older than what was passed, and not what the mirror knows of the key. The
     /// time is compared, too: a bucket that has lost its end in a crash gives revisions out again.
-    pub(super) fn is_stale(&self, key: &str, at: At) -> bool {
+    fn is_stale(&self, key: &str, at: At) -> bool {
         let passed = self.at.is_some_and(|passed| at.revision <= passed.revision && at.stored <= passed.stored);
         passed && self.known.get(key) != Some(&at.revision)
     }
@@ -89,5 +104,26 @@ mod tests {
         passed.pass(at(9, 9));
         assert!(passed.enter(Timestamp::MAX, 8));
         assert!(!passed.is_stale("b", at(7, 7)), "the bucket is an older copy");
+    }
+
+    #[test]
+    fn what_ends_with_an_older_record_is_doubtful() {
+        let mut passed = Passed::default();
+        passed.enter(Timestamp::UNIX_EPOCH, 20);
+        passed.known.insert("a".into(), 18);
+        passed.pass(at(20, 20));
+        let (value, removal) = (false, true);
+        for (messages, doubtful, why) in [
+            (&[(10, value)][..], true, "the leader may have lost 18"),
+            (&[(10, value), (18, value)], false, "the replica was behind"),
+            (&[(18, value)], false, "it is known"),
+            (&[(10, value), (19, removal)], false, "the replica was behind"),
+        ] {
+            passed.enter(Timestamp::UNIX_EPOCH, 20);
+            for (revision, is_removal) in messages {
+                passed.ignores("a", at(*revision, 1), *is_removal);
+            }
+            assert_eq!(passed.doubtful.contains("a"), doubtful, "{why}");
+        }
     }
 }
