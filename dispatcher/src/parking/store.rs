@@ -16,8 +16,8 @@ use hookwright_core::nats::ids::SubscriptionUid;
 use hookwright_core::nats::names::{
     DEAD_LETTER_STREAM, STATE_BUCKET, dead_delivery, dead_event, disabled_key, parked_at, parked_due, test_key,
 };
-use hookwright_core::record::{Disabled, RecordError, encode};
-use hookwright_runtime::bucket::{Bucket, BucketError};
+use hookwright_core::record::{Disabled, RecordError, decode, encode};
+use hookwright_runtime::bucket::{Bucket, BucketError, Newest};
 use hookwright_runtime::logging::{Seldom, chain};
 use hookwright_runtime::nats::Nats;
 use hookwright_runtime::refusal::Refusal;
@@ -41,8 +41,8 @@ pub(crate) enum StoreError {
     Publish(#[source] context::PublishError),
     #[error("can't find the state bucket")]
     Bucket(#[source] context::KeyValueError),
-    #[error("NATS did not store that a Subscription is disabled")]
-    Put(#[source] kv::PutError),
+    #[error("can't store that a Subscription is disabled")]
+    Disable(#[source] BucketError),
     #[error("can't read whether a test is still wanted")]
     Read(#[source] BucketError),
     #[error("NATS did not store the result of a test")]
@@ -61,7 +61,7 @@ impl StoreError {
     fn refusal(&self) -> Refusal {
         match self {
             Self::Publish(error) => Refusal::of(error),
-            Self::Bucket(_) | Self::Put(_) | Self::Read(_) | Self::Answer(_) => Refusal::Outage,
+            Self::Bucket(_) | Self::Disable(_) | Self::Read(_) | Self::Answer(_) => Refusal::Outage,
         }
     }
 }
@@ -163,14 +163,21 @@ impl Store {
         stored.map_err(|error| (error.refusal(), error))
     }
 
-    /// Tells all dispatchers and the operator that a Subscription is disabled.
+    /// Tells all dispatchers and the operator that a Subscription is disabled, unless they know that of a later generation.
     pub(crate) async fn disable(&self, subscription: &SubscriptionUid, mark: &Disabled) {
-        let value = Bytes::from(self.encoded(encode(mark)));
+        let (key, value) = (disabled_key(subscription), Bytes::from(self.encoded(encode(mark))));
         let put = || async {
-            let bucket = self.nats.bucket(STATE_BUCKET).await.map_err(StoreError::Bucket)?;
-            bucket.put(disabled_key(subscription), value.clone()).await.map_err(StoreError::Put)
+            let bucket = Bucket::named(&self.nats, STATE_BUCKET).await?;
+            loop {
+                let Newest { revision, value: known } = bucket.newest(&key).await?;
+                let known = known.and_then(|known| decode::<Disabled>(&known).ok());
+                let is_newer = known.is_some_and(|known| known.generation > mark.generation);
+                if is_newer || bucket.put_at(&key, value.clone(), revision).await?.is_some() {
+                    return Ok(());
+                }
+            }
         };
-        self.persist(put).await;
+        self.persist(|| async { put().await.map_err(StoreError::Disable) }).await;
     }
 
     /// Whether a test is still to be sent. It is not if it was answered, or if another request or a deletion came after

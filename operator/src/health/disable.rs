@@ -18,6 +18,7 @@ use crate::background::Periodic;
 use crate::context::Context;
 use crate::faults;
 use crate::nats::jetstream::JsResult;
+use crate::nats::kv::Newest;
 
 /// The work.
 #[derive(Default)]
@@ -28,14 +29,18 @@ impl Periodic for Disable {
         if !ctx.health.loaded() {
             return;
         }
-        for uid in ctx.health.failing() {
-            faults::one(&uid, look(ctx, &uid)).await;
+        let failing = ctx.health.failing();
+        if failing.is_empty() {
+            return;
+        }
+        let Ok(now) = ctx.js.time().await else { return };
+        for uid in failing {
+            faults::one(&uid, look(ctx, &uid, now)).await;
         }
     }
 }
 
-async fn look(ctx: &Context, uid: &SubscriptionUid) {
-    let now = Timestamp::now();
+async fn look(ctx: &Context, uid: &SubscriptionUid, now: Timestamp) {
     let Some(reading) = ctx.health.read(uid, now) else { return };
     let Some(object) = ctx.subscriptions.store.get(&reading.object) else { return };
     if ctx.identities.of(&*object) != uid.as_str() || object.meta().deletion_timestamp.is_some() {
@@ -47,8 +52,10 @@ async fn look(ctx: &Context, uid: &SubscriptionUid) {
         return;
     }
     let Ok(value) = record::encode(&mark) else { return };
-    match ctx.js.put(STATE_BUCKET, &disabled_key(uid), value).await {
-        Ok(_) if mark.ended.is_none() => info!(%uid, "disabled a Subscription: its attempts have failed for too long"),
+    match put(ctx, uid, reading.disabled.as_ref(), value).await {
+        Ok(true) if mark.ended.is_none() => {
+            info!(%uid, "disabled a Subscription: its attempts have failed for too long");
+        }
         Ok(_) => {}
         Err(error) => warn!(%uid, error = logging::chain(&error), "can't disable a Subscription; trying again"),
     }
@@ -64,6 +71,17 @@ async fn is_in_place(ctx: &Context, uid: &SubscriptionUid, mark: &Disabled) -> J
         }
     }
     Ok(false)
+}
+
+/// Writes the mark in place of the one that is known. Returns whether it was still that one: a dispatcher may have written
+/// another one meanwhile.
+async fn put(ctx: &Context, uid: &SubscriptionUid, known: Option<&Disabled>, value: Vec<u8>) -> JsResult<bool> {
+    let key = disabled_key(uid);
+    let Newest { value: found, revision, .. } = ctx.js.newest(STATE_BUCKET, &key).await?;
+    // One that can't be read is a newer release's.
+    let found = found.map(|found| record::decode::<Disabled>(&found).ok());
+    let is_known = found.as_ref().map(Option::as_ref) == known.map(Some);
+    Ok(is_known && ctx.js.put_at(STATE_BUCKET, &key, value, revision).await?.is_some())
 }
 
 /// Returns the mark as it should be, if it is another one.
