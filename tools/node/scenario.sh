@@ -13,7 +13,7 @@ RATE=200 MOST=200000
 SYSTEM=hookwright-system
 WORK=$(mktemp -d)
 export HELM_CACHE_HOME=$WORK/helm HELM_CONFIG_HOME=$WORK/helm HELM_DATA_HOME=$WORK/helm
-VALUES=(--values tools/node/values.yaml)
+VALUES=(--values charts/hookwright/ci/quickstart-values.yaml --values tools/node/values.yaml)
 PUBLISHER="" TABLE="" FIRST="" RC=0
 
 system() { kubectl -n $SYSTEM "$@"; }
@@ -71,7 +71,7 @@ until_true() {
 
 # received FIELD: from the receiver's own count
 received() {
-  kubectl get --raw /api/v1/namespaces/shop/pods/receiver:8080/proxy/report |
+  kubectl get --raw /api/v1/namespaces/shop/services/receiver:80/proxy/report |
     python3 -c 'import json, sys; print(json.load(sys.stdin)[sys.argv[1]])' "$1"
 }
 received_at_least() { [ "$(received distinct)" -ge "$1" ]; }
@@ -99,19 +99,16 @@ install() {
     --wait --timeout 300s
 }
 
-# quickstart_objects: with a Service as the endpoint, and a receiver behind it
-quickstart_objects() {
-  cat examples/quickstart/producer.yaml
-  echo ---
-  sed 's#url: .*#serviceRef: {name: receiver, port: 80, path: /webhooks}#' examples/quickstart/subscription.yaml
-  echo ---
-  cat tools/node/receiver.yaml
+quickstart_objects() { kubectl kustomize --load-restrictor LoadRestrictionsNone tools/node/quickstart; }
+quickstart_ready() {
+  shop wait --for=condition=Ready subscriptions.hookwright.dev/billing --timeout=120s
+  shop wait --for=condition=Available deployment/receiver --timeout=120s
 }
 
 # Command 2 of 2.
 quickstart() {
   quickstart_objects | kubectl apply --server-side -f -
-  shop wait --for=condition=Ready pod/receiver subscriptions.hookwright.dev/billing --timeout=120s
+  quickstart_ready
   local server password
   server=$(system get service hookwright-nats -o 'jsonpath={.spec.clusterIP}')
   password=$(system get secret hookwright-nats-passwords -o 'jsonpath={.data.app}' | base64 -d)
@@ -216,7 +213,7 @@ uninstall_with_crds() {
     --set "rbac.namespaces={shop}" --wait --timeout 300s
   sed 's/namespace: shop/namespace: other/' examples/quickstart/producer.yaml | kubectl apply -f -
   quickstart_objects | kubectl apply --server-side -f -
-  shop wait --for=condition=Ready pod/receiver subscriptions.hookwright.dev/billing --timeout=120s
+  quickstart_ready
   can_read_secrets_of shop
   ! can_read_secrets_of other || return 1
   [ "$(kubectl get -n other producers.hookwright.dev orders -o 'jsonpath={.metadata.finalizers}')" = "" ]
