@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Generates what is generated of the chart: the CRDs in it, the README of its values, a render for each file of values in
-# charts/hookwright/ci, and the plain manifests. Checks the chart with `helm lint --strict` on each of these values.
+# charts/hookwright/ci, the plain manifests, and values for the official NATS chart. Checks the chart with `helm lint --strict`
+# on each of these files, and with chart-test.sh.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 # shellcheck source=tools/lib.sh
@@ -36,3 +37,33 @@ done
 render --set nats.bundled.enabled=true |
   awk '/^---$/ { held = 1; next } held { shown = $0 !~ /release-hook.yaml$/; held = 0; if (shown) print "---" } shown' >manifests/install.yaml
 render --set nats.bundled.enabled=true --show-only templates/release-hook.yaml >manifests/uninstall/release.yaml
+
+# Values for the official NATS chart, with the users and permissions of the bundled NATS.
+mkdir -p manifests/nats
+{
+  cat <<'YAML'
+# Values for the official NATS chart (https://github.com/nats-io/k8s): three servers, and Hookwright's users with the least
+# rights for each. `make generate` takes the users from charts/hookwright/files/nats.conf. Their passwords are in a Secret,
+# with a key for each; see docs/reference/install.md.
+config:
+  cluster: {enabled: true, replicas: 3}
+  jetstream:
+    enabled: true
+    fileStore: {pvc: {size: 50Gi}}
+    # A write is acknowledged once it is on the disk.
+    merge: {sync_interval: always}
+  merge: {$include: hookwright.conf}
+container:
+  env:
+    OPERATOR_PASSWORD: {valueFrom: {secretKeyRef: {name: hookwright-nats-passwords, key: operator}}}
+    DISPATCHER_PASSWORD: {valueFrom: {secretKeyRef: {name: hookwright-nats-passwords, key: dispatcher}}}
+    APP_PASSWORD: {valueFrom: {secretKeyRef: {name: hookwright-nats-passwords, key: app}}}
+    READER_PASSWORD: {valueFrom: {secretKeyRef: {name: hookwright-nats-passwords, key: reader}}}
+    SYS_PASSWORD: {valueFrom: {secretKeyRef: {name: hookwright-nats-passwords, key: sys}}}
+configMap:
+  merge:
+    data:
+      hookwright.conf: |
+YAML
+  sed -n '/^accounts {/,$ {s/^/        /; s/ *$//; p}' "$CHART/files/nats.conf"
+} >manifests/nats/values.yaml

@@ -1,6 +1,7 @@
 //! The chart on a real API server: what it renders is accepted, its rights are enough and not more, and what it runs at
 //! installation and removal does what it should. There is no node, so the tests run the Jobs' commands.
 
+mod nats_values;
 mod quickstart;
 
 use std::path::Path;
