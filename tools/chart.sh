@@ -67,3 +67,5 @@ configMap:
 YAML
   sed -n '/^accounts {/,$ {s/^/        /; s/ *$//; p}' "$CHART/files/nats.conf"
 } >manifests/nats/values.yaml
+
+tools/chart-test.sh "$HELM"

@@ -59,11 +59,20 @@ capabilities: {drop: [ALL]}
 {{- end }}
 
 {{- define "hookwright.natsUrl" -}}
-{{- if .Values.nats.bundled.enabled -}}
-{{- if .Values.nats.url }}{{ fail "give nats.url or nats.bundled.enabled, not both" }}{{ end -}}
+{{- $nats := .Values.nats -}}
+{{- if $nats.bundled.enabled -}}
+{{- $given := dict "nats.url" $nats.url "nats.tls.caSecret" $nats.tls.caSecret -}}
+{{- range $component := list "operator" "dispatcher" -}}
+{{- $login := get $nats $component -}}
+{{- range $key, $value := omit $login "inboxPrefix" }}{{ $_ := set $given (printf "nats.%s.%s" $component $key) $value }}{{ end -}}
+{{- if ne $login.inboxPrefix (printf "_INBOX_%s" $component) }}{{ $_ := set $given (printf "nats.%s.inboxPrefix" $component) true }}{{ end -}}
+{{- end -}}
+{{- range $name, $value := $given -}}
+{{- if $value }}{{ fail (printf "give %s or nats.bundled.enabled, not both" $name) }}{{ end -}}
+{{- end -}}
 nats://{{ include "hookwright.name" . }}-nats.{{ .Release.Namespace }}.svc:4222
 {{- else -}}
-{{ required "give nats.url, or nats.bundled.enabled=true to try Hookwright with a NATS of its own" .Values.nats.url }}
+{{ required "give nats.url, or nats.bundled.enabled=true to try Hookwright with a NATS of its own" $nats.url }}
 {{- end }}
 {{- end }}
 
@@ -82,6 +91,17 @@ nats://{{ include "hookwright.name" . }}-nats.{{ .Release.Namespace }}.svc:4222
 {{- end -}}
 {{- end -}}
 {{- $conf -}}
+{{- end }}
+
+{{/* The ports of your NATS, as a JSON list: those that are given, or those of nats.url. */}}
+{{- define "hookwright.natsPorts" -}}
+{{- $ports := .Values.networkPolicy.nats.ports -}}
+{{- if not $ports -}}
+{{- range splitList "," .Values.nats.url -}}
+{{- $ports = append $ports (regexFind ":[0-9]+$" (. | trim | trimSuffix "/") | trimPrefix ":" | default "4222" | int) -}}
+{{- end -}}
+{{- end -}}
+{{ toJson (uniq $ports) }}
 {{- end }}
 
 {{/* The settings of the connection to NATS: dict "root" $ "component" "operator". */}}
@@ -133,8 +153,14 @@ clientKeyFile: /etc/hookwright/nats-client/tls.key
       {{- range .root.Values.sealing.accepted }}
       - secret:
           name: {{ .keySecret }}
-          items: [{key: sealing.key, path: {{ .keyId }}.key}]
+          items: [{key: sealing.key, path: accepted/{{ .keyId }}.key}]
       {{- end }}
+{{- if and (eq .component "dispatcher") .root.Values.dispatcher.proxyCredentialsSecret }}
+- name: proxy
+  secret:
+    secretName: {{ .root.Values.dispatcher.proxyCredentialsSecret }}
+    items: [{key: credentials, path: credentials}]
+{{- end }}
 {{- if $nats.bundled.enabled }}
 - name: nats
   secret:
@@ -175,10 +201,13 @@ http:
 sealing:
   keyId: {{ .root.Values.sealing.keyId | quote }}
   keyFile: /etc/hookwright/sealing/sealing.key
+  {{- $ids := list .root.Values.sealing.keyId }}
   {{- with .root.Values.sealing.accepted }}
   accepted:
     {{- range . }}
-    - {keyId: {{ .keyId | quote }}, keyFile: /etc/hookwright/sealing/{{ .keyId }}.key}
+    {{- if has .keyId $ids }}{{ fail (printf "sealing: two keys have the keyId %s" .keyId) }}{{ end }}
+    {{- $ids = append $ids .keyId }}
+    - {keyId: {{ .keyId | quote }}, keyFile: /etc/hookwright/sealing/accepted/{{ .keyId }}.key}
     {{- end }}
   {{- end }}
 log:
