@@ -182,3 +182,21 @@ impl Settings {
         self.lane.in_flight.min((self.limits.in_flight / 4).max(1))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, from_value};
+
+    use super::*;
+
+    #[test]
+    fn the_documented_example_has_the_defaults() {
+        let docs = include_str!("../../docs/reference/settings.md");
+        let example = docs.split("```yaml\n").nth(2).and_then(|rest| rest.split("```").next()).unwrap();
+        let written: Value = serde_saphyr::from_str(example).unwrap();
+        let mut required = written.clone();
+        required.as_object_mut().unwrap().retain(|key, _| ["nats", "http", "sealing"].contains(&key.as_str()));
+        let read = |settings| format!("{:#?}", from_value::<Settings>(settings).unwrap());
+        assert_eq!(read(written), read(required));
+    }
+}

@@ -1,11 +1,12 @@
 //! `release`: lets go of all objects before Hookwright is uninstalled. It stops the operator and removes the operator's
 //! finalizers, which nobody would remove later: then an object that is deleted goes, and its namespace too. Objects and
-//! streams stay.
+//! streams stay. Objects that another installation in the cluster may serve are left to it.
 
 use std::fmt::Debug;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use futures::{StreamExt, TryStreamExt, stream};
 use hookwright_crds::{EventSchema, FINALIZER, Producer, Subscription};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Pod;
@@ -26,6 +27,10 @@ const STOPPED: Duration = Duration::from_secs(60);
 const AGAIN: Duration = Duration::from_secs(1);
 /// How often the objects of a kind are listed. Those that were changed meanwhile have their finalizer still.
 const ROUNDS: usize = 30;
+/// How many objects are changed at the same time.
+const AT_ONCE: usize = 16;
+/// The labels of the operator's Deployment, whatever the installation's name is.
+const OPERATORS: &str = "app.kubernetes.io/name=hookwright,app.kubernetes.io/component=operator";
 
 /// The operator to stop, and the objects to let go of.
 #[derive(Debug, clap::Args)]
@@ -36,7 +41,8 @@ pub struct Arguments {
     /// The Deployment of the operator.
     #[arg(long)]
     deployment: String,
-    /// The namespaces that the operator serves, with commas between them; by default all.
+    /// The namespaces that the operator serves, with commas between them; by default all. Objects elsewhere are let go of,
+    /// too, unless there is another installation: the operator may have served more namespaces before.
     #[arg(long, value_delimiter = ',')]
     namespaces: Vec<String>,
 }
@@ -47,7 +53,7 @@ pub struct Arguments {
 /// If the API server refuses, or an object is changed all the time.
 pub async fn run(arguments: Arguments, client: Client) -> anyhow::Result<()> {
     stop(&arguments, &client).await?;
-    let namespaces = &arguments.namespaces.into_iter().collect();
+    let namespaces = &to_release(arguments, &client).await?;
     remove_finalizers::<Subscription>(&client, namespaces).await?;
     remove_finalizers::<EventSchema>(&client, namespaces).await?;
     remove_finalizers::<Producer>(&client, namespaces).await
@@ -79,6 +85,21 @@ async fn stop(arguments: &Arguments, client: &Client) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Returns the namespaces in which to let go of objects.
+async fn to_release(arguments: Arguments, client: &Client) -> anyhow::Result<ServedNamespaces> {
+    if arguments.namespaces.is_empty() {
+        return Ok(ServedNamespaces::default());
+    }
+    let own = full_name(Some(&arguments.namespace), Some(&arguments.deployment));
+    let deployments = Api::<Deployment>::all(client.clone());
+    let operators = deployments.list_metadata(&ListParams::default().labels(OPERATORS)).await;
+    let operators = operators.context("can't list the Deployments of operators")?.items;
+    let mut names = operators.iter().map(|found| full_name(found.namespace().as_deref(), Some(&found.name_any())));
+    let Some(other) = names.find(|name| *name != own) else { return Ok(ServedNamespaces::default()) };
+    warn!(other, served = arguments.namespaces.join(","), "objects in other namespaces are left to another operator");
+    Ok(arguments.namespaces.into_iter().collect())
+}
+
 async fn remove_finalizers<K>(client: &Client, namespaces: &ServedNamespaces) -> anyhow::Result<()>
 where
     K: Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
@@ -99,11 +120,11 @@ where
             info!(%kind, removed, "no object has the operator's finalizer");
             return Ok(());
         }
-        for (object, index) in held {
-            removed += usize::from(remove_finalizer::<K>(client, object, index).await?);
-        }
+        let patches = held.into_iter().map(|(object, index)| remove_finalizer::<K>(client, object, index));
+        let done: Vec<bool> = stream::iter(patches).buffer_unordered(AT_ONCE).try_collect().await?;
+        removed += done.into_iter().filter(|removed| *removed).count();
     }
-    bail!("objects of kind {kind} get the finalizer {FINALIZER} again and again: is an operator running?")
+    bail!("objects of kind {kind} still get the finalizer {FINALIZER}: is an operator running?")
 }
 
 fn finalizer_of<K>(object: &PartialObjectMeta<K>) -> Option<usize> {

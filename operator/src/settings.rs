@@ -163,3 +163,22 @@ pub enum Storage {
     /// The stream is kept in memory, and is lost when the servers that hold it restart.
     Memory,
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, from_value};
+
+    use super::*;
+
+    #[test]
+    fn the_documented_example_has_the_defaults() {
+        let docs = include_str!("../../docs/reference/settings.md");
+        let example = docs.split("```yaml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+        let mut written: Value = serde_saphyr::from_str(example).unwrap();
+        let mut required = written.clone();
+        required.as_object_mut().unwrap().retain(|key, _| ["nats", "http", "sealing"].contains(&key.as_str()));
+        written.as_object_mut().unwrap().remove("tenancy");
+        let read = |settings| format!("{:#?}", from_value::<Settings>(settings).unwrap());
+        assert_eq!(read(written), read(required));
+    }
+}

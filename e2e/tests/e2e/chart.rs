@@ -3,6 +3,7 @@
 
 mod nats_values;
 mod quickstart;
+mod settings;
 
 use std::path::Path;
 use std::process::Output;
@@ -206,6 +207,41 @@ async fn an_operator_for_listed_namespaces_serves_these_and_reads_no_other_secre
     }
 }
 
+#[tokio::test]
+async fn the_operator_may_change_nothing_outside_of_the_listed_namespaces() {
+    let (plane, _machine) = plane().await;
+    let kubeconfig = plane.operator_kubeconfig().await.unwrap();
+    let elsewhere = format!("elsewhere-{:08x}", rand::random::<u32>());
+    let render = workspace().join("charts/hookwright/renders/namespaced.yaml");
+    for object in chart::objects(&render).unwrap() {
+        if object["metadata"]["name"] == "hookwright-operator-namespaces" {
+            plane.apply_json(&object).await.unwrap();
+        }
+    }
+    for name in [NAMESPACED[0], &elsewhere] {
+        plane.apply_json(&namespace(name)).await.unwrap();
+        let mut producer: Value = serde_saphyr::from_str(&example("examples/quickstart/producer.yaml")).unwrap();
+        producer["metadata"]["namespace"] = json!(name);
+        plane.apply_json(&producer).await.unwrap();
+    }
+    let file = kubeconfig.to_string_lossy();
+    let change = async |namespace: &str, more: &[&str]| {
+        let patch = r#"{"metadata": {"labels": {"x": "y"}}, "status": {"observedGeneration": 1}}"#;
+        let arguments = ["--kubeconfig", &file, "patch", "hprod/orders", "-n", namespace, "--type=merge", "-p", patch];
+        plane.kubectl(&[&arguments[..], more].concat()).await.map_err(|error| error.to_string())
+    };
+    for more in [&[][..], &["--subresource=status"]] {
+        // The API server looks for new policies now and then.
+        wait_for("a refusal", SOON, async || match change(&elsewhere, more).await {
+            Err(error) if error.contains("in the namespaces that it serves only") => Ok(()),
+            other => anyhow::bail!("{other:?}"),
+        })
+        .await
+        .unwrap();
+        change(NAMESPACED[0], more).await.unwrap();
+    }
+}
+
 /// Runs the command of a Job of the chart, as its ServiceAccount.
 async fn run(plane: &ControlPlane, account: &str, more: &[&str]) -> Output {
     let is_it = |job: &&Value| job["kind"] == "Job" && job["spec"]["template"]["spec"]["serviceAccountName"] == account;
@@ -266,9 +302,16 @@ async fn what_is_uninstalled_holds_no_object_and_no_namespace() {
     plane.kubectl(&["delete", "producers.hookwright.dev", "-n", &namespace, "ours", "--wait=false"]).await.unwrap();
     let finalizers =
         async || plane.get(&namespace, "producers", "ours").await.unwrap()["metadata"]["finalizers"].clone();
+    // With another installation in the cluster, objects of namespaces that are not listed may be the other one's.
+    let other = format!("other-{:08x}", rand::random::<u32>());
+    plane.kubectl(&["create", "namespace", &other]).await.unwrap();
+    let mut operator = deployment.clone();
+    operator["metadata"]["namespace"] = json!(other);
+    plane.apply_json(&operator).await.unwrap();
     assert!(run(plane, "hookwright-release", &["--namespaces=elsewhere"]).await.status.success());
     assert_eq!(finalizers().await, json!(["hookwright.dev/nats"]), "it is another operator's");
-    let output = run(plane, "hookwright-release", &[]).await;
+    plane.kubectl(&["delete", "deployment", "-n", &other, "hookwright-operator"]).await.unwrap();
+    let output = run(plane, "hookwright-release", &["--namespaces=elsewhere"]).await;
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let replicas = plane.kubectl(&[
         "get",
