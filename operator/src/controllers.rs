@@ -17,12 +17,12 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::watch;
-use tracing::{debug, warn};
+use tracing::warn;
 
-use crate::cache::references::full_name;
 use crate::context::Context;
 use crate::lenient::Lenient;
 use crate::metrics::Reconcile;
+use crate::named::{Named, about};
 use crate::reconcile::deletion;
 use crate::reconcile::error::{ReconcileError, is_failed_test, refused_by_api};
 use crate::reconcile::failures::jittered;
@@ -168,21 +168,21 @@ fn report<K: Reconciled>(
     ctx: &Context,
 ) {
     let kind = K::kind(&()).into_owned();
-    let name = |object: &ObjectRef<K>| full_name(object.namespace.as_deref(), Some(&object.name));
+    let named = |namespace: Option<&String>, name: &str| Named::of::<K>(namespace.map(String::as_str), Some(name));
     match result {
         // The object was deleted while it waited.
         Err(controller::Error::ObjectNotFound(_)) => return,
         Err(controller::Error::ReconcilerFailed(error, object)) => {
-            let (name, error) = (full_name(object.namespace.as_deref(), Some(&object.name)), logging::chain(error));
+            let (named, error) = (named(object.namespace.as_ref(), &object.name), logging::chain(error));
             // While NATS is away every object fails alike. `nats::system` logs that once.
             if ctx.js.nats().is_err() {
-                debug!(kind, name, error, "a reconcile failed");
+                about!(debug, named, error, "a reconcile failed");
             } else {
-                warn!(kind, name, error, "a reconcile failed");
+                about!(warn, named, error, "a reconcile failed");
             }
         }
         Err(error) => warn!(kind, error = logging::chain(error), "the controller failed"),
-        Ok((object, _)) => debug!(kind, name = name(object), "reconciled"),
+        Ok((object, _)) => about!(debug, named(object.namespace.as_ref(), &object.name), "reconciled"),
     }
     let result = if result.is_ok() { "ok" } else { "error" };
     ctx.metrics.reconciles.get_or_create(&Reconcile { kind, result }).inc();

@@ -26,6 +26,7 @@ pub mod kubernetes;
 mod lenient;
 pub mod make_secrets;
 mod metrics;
+mod named;
 mod nats;
 mod payload_policies;
 mod producer;

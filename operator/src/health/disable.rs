@@ -15,6 +15,7 @@ use kube::Resource;
 use tracing::{info, warn};
 
 use crate::background::Periodic;
+use crate::cache::references::full_name;
 use crate::context::Context;
 use crate::faults;
 use crate::nats::jetstream::JsResult;
@@ -52,12 +53,13 @@ async fn look(ctx: &Context, uid: &SubscriptionUid, now: Timestamp) {
         return;
     }
     let Ok(value) = record::encode(&mark) else { return };
+    let subscription = full_name(object.meta().namespace.as_deref(), object.meta().name.as_deref());
     match put(ctx, uid, reading.disabled.as_ref(), value).await {
         Ok(true) if mark.ended.is_none() => {
-            info!(%uid, "disabled a Subscription: its attempts have failed for too long");
+            info!(subscription, "disabled a Subscription: its attempts have failed for too long");
         }
         Ok(_) => {}
-        Err(error) => warn!(%uid, error = logging::chain(&error), "can't disable a Subscription; trying again"),
+        Err(error) => warn!(subscription, error = logging::chain(&error), "can't disable a Subscription; trying again"),
     }
 }
 

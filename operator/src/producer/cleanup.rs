@@ -11,6 +11,7 @@ use kube::runtime::reflector::ObjectRef;
 use tracing::{info, warn};
 
 use super::{build, referrers, retained, validate};
+use crate::cache::references::full_name;
 use crate::context::Context;
 use crate::nats::jetstream::{JetStream, JsResult, created};
 use crate::quotas;
@@ -102,8 +103,8 @@ pub(crate) async fn leftover(record: &ProducerRecord, ctx: &Context) -> JsResult
             info!(stream = name, "deleting the stream");
             return js.delete_stream(name).await;
         }
-        let (namespace, producer) = (&record.namespace, &record.name);
-        warn!(stream = name, namespace, producer, "the Producer is gone; its stream has events, so it is not deleted");
+        let producer = full_name(Some(&record.namespace), Some(&record.name));
+        warn!(stream = name, producer, "the Producer is gone; its stream has events, so it is not deleted");
     }
     retained::leave(&stream, &record.uid, js).await
 }

@@ -7,11 +7,10 @@ use hookwright_crds::Reason;
 use jiff::Timestamp;
 use kube::Resource;
 use kube::runtime::events::Recorder;
-use tracing::warn;
 
 use crate::cache::absent::LetGo;
 use crate::cache::identities::Identities;
-use crate::cache::references::full_name;
+use crate::named::{Named, about};
 use crate::nats::jetstream::{JetStream, JsError, JsResult};
 use crate::reconcile::identity;
 use crate::status::events;
@@ -46,9 +45,10 @@ pub(crate) async fn or_let_go<K: Resource<DynamicType = ()>>(
         result?;
         return identity::release(object, by.identities, by.js).await;
     }
-    let name = full_name(object.meta().namespace.as_deref(), object.meta().name.as_deref());
-    warn!(kind = %K::kind(&()), name, "deleted without cleaning up: NATS was away for too long");
-    let note = "NATS was away for too long: deleted without cleaning up. What is left is removed when NATS is back.";
+    let named = Named::of::<K>(object.meta().namespace.as_deref(), object.meta().name.as_deref());
+    about!(warn, named, "deleted while NATS was away: what it left in NATS is still there");
+    let note = "NATS was away for too long, so the object was deleted first. What it left there, such as its records and \
+                consumers, is still there. The operator removes it when NATS is back.";
     by.let_go.note(by.identities.of(object));
     events::warning(by.recorder, object, Reason::NatsUnavailable, note).await;
     Ok(())

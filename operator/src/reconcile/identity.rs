@@ -6,10 +6,9 @@ use hookwright_core::nats::names::{CONFIG_BUCKET, STATE_BUCKET, disabled_key, fo
 use hookwright_core::record::{self, Disabled, Former, SubscriptionRecord};
 use hookwright_core::seal::Sealed;
 use kube::{Resource, ResourceExt};
-use tracing::info;
 
 use crate::cache::identities::{Entry, Identities};
-use crate::cache::references::full_name;
+use crate::named::{Named, about};
 use crate::nats::jetstream::{JetStream, JsError};
 use crate::reconcile::error::ReconcileError;
 
@@ -40,8 +39,8 @@ async fn take_up<K: Resource<DynamicType = ()>>(
     let former = Former { object: object.uid(), ..former };
     let revision = js.put_at(CONFIG_BUCKET, &key, record::encode(&former)?, revision).await?;
     let revision = revision.ok_or(ReconcileError::Outdated)?;
-    let name = full_name(Some(&namespace), Some(&name));
-    info!(kind = %K::kind(&()), name, uid = former.uid, "goes on as the object of the installation that was taken over");
+    let named = Named::of::<K>(Some(&namespace), Some(&name));
+    about!(info, named, uid = former.uid, "the object takes the place of its namesake in the installation that was taken over");
     identities.put(key, Entry { former, revision });
     Ok(())
 }

@@ -8,8 +8,8 @@ use kube::Resource;
 use kube::runtime::events::{Event, EventType, Recorder};
 use tracing::warn;
 
-use crate::cache::references::full_name;
 use crate::lenient::Lenient;
+use crate::named::{Named, about};
 use crate::status::conditions::{INCIDENTS, find};
 
 /// Conditions that emit an Event when they turn False, and when they turn True again.
@@ -45,8 +45,8 @@ pub(crate) fn unreadable<K: Resource<DynamicType = ()>>(recorder: Recorder) -> i
     const NOTE: &str = "The operator can't read this object, and leaves it as it was: it was written for a newer \
          release. Upgrade the operator, or edit the object.";
     move |object| {
-        let name = full_name(object.meta.namespace.as_deref(), object.meta.name.as_deref());
-        warn!(kind = %K::kind(&()), name, "an object can't be read; it stays as it was");
+        let named = Named::of::<K>(object.meta.namespace.as_deref(), object.meta.name.as_deref());
+        about!(warn, named, "an object can't be read; it stays as it was");
         let (recorder, reference) = (recorder.clone(), object.object_ref(&()));
         tokio::spawn(async move {
             publish(&recorder, &reference, EventType::Warning, Reason::Unreadable.as_str(), NOTE).await;
