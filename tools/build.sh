@@ -177,16 +177,16 @@ if [ -n "$HELM" ]; then
   provide_helm
 else
   provide etcd "" "a minute" etcd 3.5 --version go.etcd.io/etcd/server/v3
-  provide nats "" "half a minute" nats-server 2.12 --version github.com/nats-io/nats-server/v2
+  provide nats "" "half a minute" nats-server 2.12.7 --version github.com/nats-io/nats-server/v2
   provide natscli "" "a minute" nats 0.1.5 --version github.com/nats-io/natscli/nats
   # kubectl is supported within one minor version of the API server.
-  KUBE=(kube-apiserver 1.30 --version k8s.io/kubernetes/cmd/kube-apiserver
+  KUBE=(kube-apiserver 1.32 --version k8s.io/kubernetes/cmd/kube-apiserver
     kubectl 1.35 "version --client" k8s.io/kubernetes/cmd/kubectl)
   if [ -n "$DEMO" ]; then
     provide kube "$(kubernetes_flags kube)" "5 minutes" "${KUBE[@]}"
   else
     provide kube "$(kubernetes_flags kube)" "8 minutes" "${KUBE[@]}" \
-      kube-controller-manager 1.30 --version k8s.io/kubernetes/cmd/kube-controller-manager
+      kube-controller-manager 1.32 --version k8s.io/kubernetes/cmd/kube-controller-manager
     # Ours, around a library: what GitOps tools hold an object for.
     provide kstatus "" "half a minute" kstatus "" "" .
   fi
