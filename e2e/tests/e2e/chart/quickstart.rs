@@ -61,6 +61,9 @@ fn its_values_let_dispatchers_reach_its_receiver() {
     let namespace = &rule["to"][0]["namespaceSelector"]["matchLabels"]["kubernetes.io/metadata.name"];
     assert_eq!(namespace, &receiver["metadata"]["namespace"]);
     assert_eq!(rule["ports"][0]["port"], pod["spec"]["containers"][0]["ports"][0]["containerPort"]);
+    let argo = object("manifests/argo-cd/application.yaml", "Application");
+    let argo = &argo["spec"]["source"]["helm"]["valuesObject"];
+    assert_eq!(argo["networkPolicy"], values["networkPolicy"], "the same for Argo CD");
     let flux = object("manifests/flux/hookwright.yaml", "HelmRelease");
     assert_eq!(flux["spec"]["values"]["networkPolicy"], values["networkPolicy"], "the same for Flux");
 }
