@@ -105,9 +105,9 @@ pub struct ProducerSpec {
     pub allowed_namespaces: Option<AllowedNamespaces>,
     /// What Subscriptions don't get to see of the events, by their namespaces: at most 16 policies. If several hold for a
     /// namespace, a Subscription gets none of the fields that any of them excludes, and only events that pass the filters
-    /// of all. They come before anything of the Subscription's, and hold for every attempt and in dead letters of
-    /// deliveries. Default: none. An edit, and a
-    /// change of a namespace's labels, takes effect within seconds, also for events that are being retried.
+    /// of all. Policies apply before the Subscription's own filters and transform, and hold for every attempt and in dead
+    /// letters of deliveries. Default: none. An edit, and a change of a namespace's labels, takes effect within seconds,
+    /// also for events that are being retried.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 16))]
     pub payload_policies: Option<Vec<PayloadPolicy>>,

@@ -78,7 +78,7 @@ const FAREWELL_TIMEOUT: Duration = Duration::from_secs(2);
 /// Due deliveries have a budget of their own, and so have Subscriptions that are behind: the budget of events, divided by
 /// this.
 const DUE_SHARE: usize = 4;
-/// What is read for several Subscriptions that are behind may take the bytes of the budget, divided by this.
+/// Blocks that several catching-up Subscriptions share may use the byte budget, divided by this.
 const BLOCKS_SHARE: usize = 8;
 
 /// Runs the dispatcher until it is asked to stop, or until an error makes it impossible to go on. With `check_config`

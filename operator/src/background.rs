@@ -1,7 +1,7 @@
 //! What runs beside the reconciles: the watches of namespaces and Services, and work that is done again and again.
 //!
-//! `run` has the one list of what runs and how often, and `health` has two more works of this kind. A failure costs nothing but time:
-//! it is logged, and the next turn tries again. So is a panic.
+//! `run` has the one list of what runs and how often; work of this kind is also in `health`. A failure costs nothing but
+//! time: it is logged, and the next turn tries again. So is a panic.
 
 pub(crate) mod account;
 pub(crate) mod checkpoint;

@@ -53,7 +53,8 @@ impl<K: Serialize> Serialize for Lenient<K> {
     }
 }
 
-/// Returns the event with what `take` makes of its object; none if that is none, as for an object that can't be read.
+/// Returns the event with what `take` makes of its object. Returns nothing if `take` returns nothing or the object can't
+/// be read.
 pub(crate) fn taken<T, K>(event: Event<T>, take: impl FnOnce(T) -> Option<K>) -> Option<Event<K>> {
     Some(match event {
         Event::Init => Event::Init,

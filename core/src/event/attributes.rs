@@ -19,8 +19,8 @@ const MAX_ATTRIBUTES: usize = 64;
 pub(crate) struct Attributes<'a>(Vec<(Cow<'a, str>, Cow<'a, str>)>);
 
 impl<'a> Attributes<'a> {
-    /// Reads the `ce-*` headers. One whose name can't be that of an attribute is none: names have lower-case letters and
-    /// digits, without regard to case in a header. An attribute that is empty counts as absent, apart from the type: to
+    /// Reads the `ce-*` headers. A header whose name is no valid attribute name is skipped: names have lower-case letters
+    /// and digits, without regard to case in a header. An attribute that is empty counts as absent, apart from the type: to
     /// route an event by another one would be a guess. The result and the error are the same in whichever order the
     /// headers come.
     ///

@@ -100,8 +100,9 @@ impl Turns {
         waiting.min().map(|(.., name)| name.clone())
     }
 
-    /// Ends a turn in favour of the next one: the oldest turn of the namespace that has the most, if it has more than the
-    /// next one's even then; else one that has lasted for a while, of a namespace that has more or is the same.
+    /// Ends one turn so that the next Subscription gets it. It takes the oldest turn of the namespace with the most turns,
+    /// if that namespace then still has more than the next one's. Otherwise it takes one that has lasted for a while, of
+    /// the same namespace or one that has more.
     fn end_one(&mut self, now: Timestamp) -> bool {
         let Some(next) = self.next() else { return false };
         let has = self.namespaces.get(&next).map_or(0, |of| of.has.len());

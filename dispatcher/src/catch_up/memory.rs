@@ -39,7 +39,7 @@ impl Reserved {
         self.bytes
     }
 
-    /// The same memory, as much of it as a block turned out to take.
+    /// Shrinks the reservation to the size of the block that was read.
     pub(super) fn resized(mut self, bytes: usize) -> Self {
         self.memory.used.fetch_add(bytes, Ordering::AcqRel);
         self.memory.used.fetch_sub(self.bytes, Ordering::AcqRel);

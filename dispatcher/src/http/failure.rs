@@ -61,8 +61,8 @@ impl Failure {
         matches!(self, Self::Name(_) | Self::NoAddress | Self::Blocked(_) | Self::Proxy(_))
     }
 
-    /// Of several failures of one attempt, the greatest tells most about the endpoint: what became of an address, then
-    /// what became of a name.
+    /// If an attempt has several failures, the one with the greatest weight is reported. A failure of an address tells more
+    /// about the endpoint than one of a name.
     pub(crate) fn weight(&self) -> u8 {
         match self {
             Self::NoAddress => 0,

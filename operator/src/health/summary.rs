@@ -166,8 +166,8 @@ fn judge(
     };
     match verdict::judge(before, &summary.signs, now) {
         (Verdict::Unhealthy, again) if summary.signs.failures == 0 => {
-            let message =
-                "Attempts kept failing; the endpoint answers again, and is healthy after 30 s without a failure.";
+            let message = "The endpoint answers again after repeated failures. It counts as healthy after 30 s without \
+                           a failure.";
             (Some(Health::Unhealthy), fails(Reason::EndpointFailing, message.to_owned()), again)
         }
         (Verdict::Unhealthy, again) => {

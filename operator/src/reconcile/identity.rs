@@ -40,7 +40,12 @@ async fn take_up<K: Resource<DynamicType = ()>>(
     let revision = js.put_at(CONFIG_BUCKET, &key, record::encode(&former)?, revision).await?;
     let revision = revision.ok_or(ReconcileError::Outdated)?;
     let named = Named::of::<K>(Some(&namespace), Some(&name));
-    about!(info, named, uid = former.uid, "the object takes the place of its namesake in the installation that was taken over");
+    about!(
+        info,
+        named,
+        uid = former.uid,
+        "the object takes the place of its namesake in the installation that was taken over"
+    );
     identities.put(key, Entry { former, revision });
     Ok(())
 }

@@ -9,7 +9,7 @@ use super::super::attribute_name::is_attribute;
 const FUNCTIONS: [&str; 12] =
     ["bool", "bytes", "contains", "double", "dyn", "endsWith", "int", "size", "startsWith", "string", "type", "uint"];
 
-/// The parts of a node. Of a macro that is the whole loop that it stands for.
+/// The parts of a node. The parts of a macro are the parts of the loop that it expands to.
 pub(super) fn parts(expression: &IdedExpr) -> Vec<&IdedExpr> {
     match &expression.expr {
         Expr::Unspecified | Expr::Ident(_) | Expr::Literal(_) => Vec::new(),
