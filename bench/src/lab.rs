@@ -165,6 +165,17 @@ impl Lab {
         std::mem::take(&mut self.compared.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// Collects a run beside others' deliveries, each of which may arrive, once. What arrives there has to be whole and
+    /// meant for them.
+    pub(crate) async fn collect_beside(&self, recorder: Recorder, wanted: &[Wanted], others: &[Wanted]) -> Result<Run> {
+        // Those of others count among the accepted, so all that is published has to be settled.
+        let (cpu, receipts) = self.arrivals(recorder, wanted.len()).await?;
+        let (theirs, ours) = part(receipts, others);
+        let theirs = Tally::of(others, &theirs)?;
+        ensure!(theirs.duplicates == 0, "{} deliveries of others arrived again", theirs.duplicates);
+        Ok(Run { tally: self.compare(wanted, &ours)?, cpu })
+    }
+
     async fn arrivals(&self, recorder: Recorder, count: usize) -> Result<(CpuLog, Vec<Receipt>)> {
         self.all_accepted(count).await?;
         tokio::time::sleep(SETTLING).await;

@@ -46,7 +46,7 @@ impl Case {
         let mut matcher = Matcher::default();
         for (n, pattern) in (0..self.all).map(|_| ">".to_owned()).chain(tenants).enumerate() {
             let pattern = EventTypePattern::parse(&pattern).with_context(|| format!("the pattern {pattern}"))?;
-            matcher.insert(&n, &[pattern], None, &n);
+            matcher.insert(&n, &[pattern], &[], None, &n);
         }
         Ok(matcher)
     }
@@ -57,7 +57,7 @@ impl Case {
         let run = |_| {
             let start = Instant::now();
             for _ in 0..events {
-                let found = black_box(matcher.matches(black_box(EVENT), |_| None));
+                let found = black_box(matcher.matches(black_box(EVENT), None, |_| None));
                 ensure!(found.len() == self.wanted(), "{} instead of {}", found.len(), self.wanted());
             }
             Ok(start.elapsed().as_nanos() as f64 / events as f64)

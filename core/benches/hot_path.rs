@@ -31,17 +31,17 @@ fn matching(criterion: &mut Criterion) {
     let mut matcher = Matcher::default();
     for n in 0..10_000u32 {
         let pattern = EventTypePattern::parse(&format!("order.type-{}", n / 10)).unwrap();
-        matcher.insert(&n, &[pattern], None, &n);
+        matcher.insert(&n, &[pattern], &[], None, &n);
     }
     criterion.bench_function("match: 10 of 10,000 subscriptions", |bencher| {
-        bencher.iter(|| matcher.matches(black_box("order.type-500"), |_| None));
+        bencher.iter(|| matcher.matches(black_box("order.type-500"), None, |_| None));
     });
     for n in 0..100u32 {
         let pattern = EventTypePattern::parse(&format!("invoice.type-{n}.>")).unwrap();
-        matcher.insert(&(10_000 + n), &[pattern], None, &n);
+        matcher.insert(&(10_000 + n), &[pattern], &[], None, &n);
     }
     criterion.bench_function("match: the same beside 100 wildcards", |bencher| {
-        bencher.iter(|| matcher.matches(black_box("order.type-500"), |_| None));
+        bencher.iter(|| matcher.matches(black_box("order.type-500"), None, |_| None));
     });
 }
 

@@ -4,8 +4,10 @@ mod attributes;
 pub mod event_type;
 mod malformed;
 mod read;
+mod shared;
 pub(crate) mod structured;
 
 pub use attributes::attribute_value;
 pub use malformed::Malformed;
 pub use read::*;
+pub use shared::Shared;

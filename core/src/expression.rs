@@ -14,6 +14,7 @@ mod error;
 mod given;
 mod jmespath;
 mod made;
+mod parsed;
 mod variables;
 
 pub use attribute::Attribute;
@@ -25,4 +26,5 @@ pub use error::{CompileError, RunError};
 pub use given::{Given, GivenData};
 pub use jmespath::Jmespath;
 pub use made::Made;
+pub use parsed::Parsed;
 pub use variables::Variables;

@@ -74,7 +74,7 @@ async fn beside_bombs(lab: &mut Lab, scale: Scale, report: &mut Report) -> Resul
         let (ours, theirs): (Vec<u64>, Vec<u64>) = steady.into_iter().partition(|number| number.is_multiple_of(2));
         // What the hostile filters accept arrives, too; what they are too expensive for doesn't.
         let maybe = [pairs(&bombs, &theirs), pairs(&bombs, &large)].concat();
-        let run = lab.collect_of(recorder, &pairs(&endpoints, &ours), &maybe).await?;
+        let run = lab.collect_beside(recorder, &pairs(&endpoints, &ours), &maybe).await?;
         latencies.push(run.tally.exact()?.latency);
         if bombs.is_empty() {
             let filters = bombs::accepted();

@@ -94,5 +94,5 @@ fn event(case: &Case) -> Event {
     let headers: HeaderMap =
         [(CONTENT_TYPE, http::HeaderValue::from_static("application/cloudevents+json"))].into_iter().collect();
     let event_type = attributes.get("type").and_then(Value::as_str).unwrap_or("t").to_owned();
-    Event { event_type, headers, body: Bytes::from(Value::Object(attributes).to_string()), stand_ins: None }
+    Event::new(event_type, headers, Bytes::from(Value::Object(attributes).to_string()))
 }

@@ -17,6 +17,7 @@ use jiff::civil::DateTime;
 use crate::event::attributes::{self, Attributes, attribute_value};
 use crate::event::event_type::{self, EventTypeRule, EventTypeSource};
 use crate::event::malformed::Malformed;
+use crate::event::shared::Shared;
 use crate::event::structured;
 
 /// The headers of messages that are no events, although a stream holds them: marks that the server leaves in place of what
@@ -75,9 +76,17 @@ pub struct Event {
     /// The `ce-*` headers that an event in structured mode gets in binary mode if its body lacks these attributes; `None`
     /// for other events.
     pub stand_ins: Option<Box<HeaderMap>>,
+    /// What was parsed of the event.
+    pub parsed: Shared,
 }
 
 impl Event {
+    /// An event that was not published in structured mode.
+    #[must_use]
+    pub fn new(event_type: impl Into<String>, headers: HeaderMap, body: Bytes) -> Self {
+        Self { event_type: event_type.into(), headers, body, stand_ins: None, parsed: Shared::default() }
+    }
+
     /// Whether the body is a structured CloudEvent, which contains the data.
     #[must_use]
     pub fn is_structured(&self) -> bool {
@@ -100,11 +109,17 @@ enum Format {
 
 impl Format {
     fn of(content_type: &str) -> Self {
-        let media_type = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-        match media_type.strip_prefix("application/cloudevents") {
-            Some("" | "+json") => Self::Json,
-            Some(rest) if rest.starts_with("-batch") => Self::Batch,
-            Some(rest) if rest.starts_with('+') => Self::Other,
+        const START: &str = "application/cloudevents";
+        let media_type = content_type.split(';').next().unwrap_or_default().trim();
+        let rest = match media_type.split_at_checked(START.len()) {
+            Some((start, rest)) if start.eq_ignore_ascii_case(START) => rest,
+            _ => return Self::Data,
+        };
+        let is_batch = rest.get(..6).is_some_and(|begin| begin.eq_ignore_ascii_case("-batch"));
+        match rest {
+            _ if rest.is_empty() || rest.eq_ignore_ascii_case("+json") => Self::Json,
+            _ if is_batch => Self::Batch,
+            _ if rest.starts_with('+') => Self::Other,
             _ => Self::Data,
         }
     }
@@ -148,7 +163,7 @@ pub fn parse(message: &Message<'_>, reading: Reading<'_>) -> Result<Event, Malfo
     if stand_ins.is_none() {
         write_attributes(message, reading.source, &event_type, &attributes, &mut headers)?;
     }
-    Ok(Event { event_type, headers, body: message.body.clone(), stand_ins })
+    Ok(Event { event_type, headers, body: message.body.clone(), stand_ins, parsed: Shared::default() })
 }
 
 /// The header by which NATS tells messages apart.

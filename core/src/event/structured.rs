@@ -3,8 +3,8 @@
 
 use std::fmt;
 
-use serde::Deserializer as _;
-use serde::de::{Error, IgnoredAny, MapAccess, Visitor};
+use serde::Deserializer;
+use serde::de::{Deserialize, Error, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use crate::event::malformed::Malformed;
@@ -35,6 +35,31 @@ pub(crate) fn event_type(body: &[u8]) -> Result<Option<String>, Malformed> {
 /// The JSON text without a byte order mark, which readers may ignore (RFC 8259, 8.1).
 pub(crate) fn without_mark(json: &[u8]) -> &[u8] {
     json.strip_prefix(BYTE_ORDER_MARK).unwrap_or(json)
+}
+
+/// The names and values of an object as they are written, with repeats.
+pub(crate) struct Members<'a>(pub(crate) Vec<(&'a RawValue, &'a RawValue)>);
+
+impl<'de> Deserialize<'de> for Members<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Each;
+        impl<'de> Visitor<'de> for Each {
+            type Value = Members<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<Members<'de>, A::Error> {
+                let mut members = Vec::new();
+                while let Some(member) = object.next_entry()? {
+                    members.push(member);
+                }
+                Ok(Members(members))
+            }
+        }
+        deserializer.deserialize_map(Each)
+    }
 }
 
 /// Reads the member `type` of an object and skips the others.

@@ -18,8 +18,8 @@ pub enum Attribute<'a> {
     Boolean(bool),
 }
 
-impl Attribute<'_> {
-    pub(super) fn of_json(value: &Value) -> Option<Attribute<'_>> {
+impl<'a> Attribute<'a> {
+    pub(super) fn of_json(value: &'a Value) -> Option<Self> {
         match value {
             Value::String(text) => Some(Attribute::Text(Cow::Borrowed(text))),
             Value::Bool(value) => Some(Attribute::Boolean(*value)),
@@ -33,11 +33,11 @@ impl Attribute<'_> {
 
     /// The attribute as text: how it goes out in a header.
     #[must_use]
-    pub fn into_text(self) -> String {
+    pub fn into_text(self) -> Cow<'a, str> {
         match self {
-            Attribute::Text(text) => text.into_owned(),
-            Attribute::Integer(number) => number.to_string(),
-            Attribute::Boolean(value) => value.to_string(),
+            Attribute::Text(text) => text,
+            Attribute::Integer(number) => Cow::Owned(number.to_string()),
+            Attribute::Boolean(value) => Cow::Owned(value.to_string()),
         }
     }
 

@@ -7,14 +7,17 @@
 mod bound;
 mod tree;
 
+use std::collections::HashMap;
 use std::sync::{Arc, LazyLock};
 
 use ::cel::common::ast::{Expr, IdedExpr, LiteralValue, operators};
-use ::cel::objects::{Key, Map};
+use ::cel::common::types::{CelBool, CelDouble, CelInt, CelList, CelMap, CelMapKey, CelNull, CelString, CelUInt};
+use ::cel::common::value::Val;
 use ::cel::parser::PrattParser;
 use ::cel::{Context, Env, ExecutionError, Value};
 use serde_json::Value as Json;
 
+use super::attribute::{Attribute, OPTIONAL};
 use super::attribute_name::not_an_attribute;
 use super::bounds::{compiled, evaluated};
 use super::cost::{Cost, Costs, Size};
@@ -62,7 +65,7 @@ impl Cel {
                 return Err(CompileError::at(text, place(text, name), not_an_attribute(name)));
             }
             let looks_at_data = expression.references().has_variable("data");
-            let costs = Costs::estimate(|size| bound::cost(&expression, size));
+            let costs = Costs::estimate(|size| bound::cost(&expression, size)).check(text)?;
             Ok(Self { expression, looks_at_data, costs })
         })
     }
@@ -81,7 +84,7 @@ impl Cel {
     /// # Errors
     /// As of [`Self::evaluate`].
     pub fn make(&self, given: &Given<'_>) -> Result<Made, RunError> {
-        let context = context(given.to_json(self.looks_at_data)?);
+        let context = given.cel(self.looks_at_data)?;
         self.resolve(&context).map(|value| Made(made::Kind::Cel(value)))
     }
 
@@ -121,30 +124,41 @@ impl Cel {
     }
 }
 
-/// The variables of an event, as the crate takes them.
-pub(super) fn context(variables: serde_json::Map<String, Json>) -> Context<'static, 'static> {
+/// The variables, as the crate takes them. What is there in every dialect, though an event may not have it, is null.
+pub(super) fn context(attributes: &[(&str, Attribute<'_>)], data: Option<&Json>) -> Context<'static, 'static> {
     let mut context = Context::with_env(Arc::clone(&ENVIRONMENT));
-    for (name, value) in variables {
-        context.add_variable_from_value(name, of_json(value));
+    for name in OPTIONAL {
+        context.add_variable_as_val(name, Box::new(CelNull));
+    }
+    for (name, value) in attributes {
+        let value: Box<dyn Val> = match value {
+            Attribute::Text(text) => Box::new(CelString::from(text.to_string())),
+            Attribute::Integer(number) => Box::new(CelInt::from(i64::from(*number))),
+            Attribute::Boolean(value) => Box::new(CelBool::from(*value)),
+        };
+        context.add_variable_as_val(*name, value);
+    }
+    if let Some(data) = data {
+        context.add_variable_as_val("data", of_json(data));
     }
     context
 }
 
 /// A JSON value. Numbers without a fraction are `int`, as literals are, so that one can be added to the other.
-fn of_json(value: Json) -> Value {
+fn of_json(value: &Json) -> Box<dyn Val> {
     match value {
-        Json::Null => Value::Null,
-        Json::Bool(value) => Value::Bool(value),
+        Json::Null => Box::new(CelNull),
+        Json::Bool(value) => Box::new(CelBool::from(*value)),
         Json::Number(number) => match (number.as_i64(), number.as_u64()) {
-            (Some(number), _) => Value::Int(number),
-            (None, Some(number)) => Value::UInt(number),
-            (None, None) => Value::Float(number.as_f64().unwrap_or(f64::NAN)),
+            (Some(number), _) => Box::new(CelInt::from(number)),
+            (None, Some(number)) => Box::new(CelUInt::from(number)),
+            (None, None) => Box::new(CelDouble::from(number.as_f64().unwrap_or(f64::NAN))),
         },
-        Json::String(text) => Value::String(Arc::new(text)),
-        Json::Array(list) => Value::List(Arc::new(list.into_iter().map(of_json).collect())),
+        Json::String(text) => Box::new(CelString::from(text.clone())),
+        Json::Array(list) => Box::new(CelList::from(list.iter().map(of_json).collect::<Vec<_>>())),
         Json::Object(map) => {
-            let entries = map.into_iter().map(|(name, value)| (Key::String(Arc::new(name)), of_json(value)));
-            Value::Map(Map { map: Arc::new(entries.collect()) })
+            let entries = map.iter().map(|(name, value)| (CelMapKey::from(name.clone()), of_json(value)));
+            Box::new(CelMap::from(entries.collect::<HashMap<_, _>>()))
         }
     }
 }

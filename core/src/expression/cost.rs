@@ -3,6 +3,8 @@
 use std::iter::Sum;
 use std::ops::{Add, Mul};
 
+use super::error::CompileError;
+
 /// The cost of an evaluation in about a nanosecond each. It is an upper bound for the worst event of its size, so that
 /// most evaluations take much less. It doesn't overflow.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -28,17 +30,33 @@ const DENSITIES: [usize; 3] = [2, 8, 32];
 pub struct Costs(Box<[[Cost; SIZES]; DENSITIES.len()]>);
 
 impl Costs {
-    /// Estimates the costs. `of` returns the cost for a size.
+    /// Estimates the costs. `of` returns the cost for a size, which grows with the size. From the first size on that costs
+    /// too much, nothing is estimated.
     pub(crate) fn estimate(of: impl Fn(Size) -> Cost) -> Self {
         Self(Box::new(DENSITIES.map(|density| {
+            let mut cost = Cost::default();
             std::array::from_fn(|i| {
                 let bytes = SMALLEST << i;
-                of(Size { bytes, values: bytes / density })
+                if cost <= Cost::MOST {
+                    cost = of(Size { bytes, values: bytes / density });
+                }
+                if cost <= Cost::MOST { cost } else { Cost(u64::MAX) }
             })
         })))
     }
 
-    /// The cost for a size, rounded up.
+    /// Checks that an expression may be evaluated for some event at least.
+    ///
+    /// # Errors
+    /// If it costs too much even for the smallest.
+    pub(crate) fn check(self, text: &str) -> Result<Self, CompileError> {
+        if self.0.iter().all(|row| row[0] > Cost::MOST) {
+            return Err(CompileError::at(text, 0, "the expression would take too long for any event"));
+        }
+        Ok(self)
+    }
+
+    /// The cost for a size, rounded up. Of what is too much, it is not known how much it is.
     #[must_use]
     pub fn at(&self, size: Size) -> Cost {
         let density = DENSITIES.iter().rposition(|density| size.values.saturating_mul(*density) <= size.bytes);
@@ -49,6 +67,14 @@ impl Costs {
 }
 
 impl Cost {
+    /// The most that may be spent on an event: 10 ms for all filters of a namespace, or for a transform.
+    pub const MOST: Self = Self(10_000_000);
+
+    /// The cost of parsing a JSON text.
+    pub(super) fn of_parsing(json: &[u8]) -> Self {
+        Self(json.len() as u64 * 3 + values(json) as u64 * 60)
+    }
+
     /// The cost by an estimate.
     pub(super) fn estimated(cost: f64) -> Self {
         Self(cost as u64)
@@ -134,14 +160,15 @@ mod tests {
 
     #[test]
     fn costs_are_rounded_up() {
-        let costs = Costs::estimate(|size| Cost((size.bytes * 1000 + size.values) as u64));
+        let costs = Costs::estimate(|size| Cost((size.bytes * 2 + size.values) as u64));
         for (bytes, values, want) in [
-            (1, 1, 256_128),
-            (256, 128, 256_128),
-            (256, 32, 256_032),
-            (256, 8, 256_008),
-            (257, 1, 512_016),
-            (8 << 20, 1, (8 << 20) * 1000 + (8 << 20) / 32),
+            (1, 1, 640),
+            (256, 128, 640),
+            (256, 32, 544),
+            (256, 8, 520),
+            (257, 1, 1040),
+            (4 << 20, 1, (4 << 20) * 2 + (4 << 20) / 32),
+            (8 << 20, 1, u64::MAX),
             ((8 << 20) + 1, 1, u64::MAX),
         ] {
             assert_eq!(costs.at(Size { bytes, values }), Cost(want), "{bytes} {values}");

@@ -1,15 +1,18 @@
 //! Variables that are given one by one, for expressions that look at a part of an event.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use ::cel::Context;
 use ::jmespath::Variable;
+use serde_json::Value;
 use serde_json::value::RawValue;
-use serde_json::{Map, Value};
 
 use super::attribute::{Attribute, OPTIONAL};
 use super::cost::{Size, values};
 use super::error::RunError;
+use super::parsed::Parsed;
+use super::{cel, jmespath};
+use crate::event::Event;
 
 /// The attributes and the data that an expression gets.
 #[derive(Debug)]
@@ -27,6 +30,8 @@ pub enum GivenData<'a> {
     None,
     /// JSON, which is parsed only if the expression looks at it.
     Json(&'a RawValue),
+    /// JSON, which is all of the data of an event. What was parsed of the event is used.
+    Whole(&'a RawValue, &'a Event),
     /// Text.
     Text(&'a str),
     /// Neither JSON nor text: an expression that looks at it fails.
@@ -38,7 +43,7 @@ impl Given<'_> {
     #[must_use]
     pub fn size(&self, with_data: bool) -> Size {
         let data = match self.data {
-            GivenData::Json(json) if with_data => json.get(),
+            GivenData::Json(json) | GivenData::Whole(json, _) if with_data => json.get(),
             GivenData::Text(text) if with_data => text,
             _ => "",
         };
@@ -52,33 +57,31 @@ impl Given<'_> {
         }
     }
 
-    /// The variables as one JSON object.
-    pub(super) fn to_json(&self, with_data: bool) -> Result<Map<String, Value>, RunError> {
-        let mut all: Map<String, Value> = OPTIONAL.map(|name| (name.to_owned(), Value::Null)).into_iter().collect();
-        all.extend(self.attributes.iter().map(|(name, value)| ((*name).to_owned(), value.to_json())));
-        if with_data {
-            all.insert("data".to_owned(), self.data.read(Value::Null, |text| Value::String(text.to_owned()))?);
-        }
-        Ok(all)
+    /// The variables as CEL takes them.
+    pub(super) fn cel(&self, with_data: bool) -> Result<Context<'static, 'static>, RunError> {
+        let (whole, read);
+        let data = match self.data {
+            GivenData::Whole(_, event) if with_data => {
+                whole = Parsed::of(event);
+                Some(whole.data()?)
+            }
+            data if with_data => {
+                read = data.read(Value::Null, |text| Value::String(text.to_owned()))?;
+                Some(&read)
+            }
+            _ => None,
+        };
+        Ok(cel::context(&self.attributes, data))
     }
 
-    /// The variables as one object of JMESPath.
-    pub(super) fn to_jmespath(&self, with_data: bool) -> Result<Variable, RunError> {
-        let mut all: BTreeMap<String, Arc<Variable>> =
-            OPTIONAL.map(|name| (name.to_owned(), Arc::new(Variable::Null))).into_iter().collect();
-        for (name, value) in &self.attributes {
-            let value = match value {
-                Attribute::Text(text) => Variable::String(text.to_string()),
-                Attribute::Integer(number) => Variable::Number((*number).into()),
-                Attribute::Boolean(value) => Variable::Bool(*value),
-            };
-            all.insert((*name).to_owned(), Arc::new(value));
-        }
-        if with_data {
-            let data = self.data.read(Variable::Null, |text| Variable::String(text.to_owned()))?;
-            all.insert("data".to_owned(), Arc::new(data));
-        }
-        Ok(Variable::Object(all))
+    /// The variables as JMESPath takes them.
+    pub(super) fn jmespath(&self, with_data: bool) -> Result<Variable, RunError> {
+        let data = match self.data {
+            GivenData::Whole(_, event) if with_data => Some(Parsed::of(event).jmespath()?),
+            data if with_data => Some(Arc::new(data.read(Variable::Null, |text| Variable::String(text.to_owned()))?)),
+            _ => None,
+        };
+        Ok(jmespath::object(&self.attributes, data))
     }
 }
 
@@ -86,7 +89,7 @@ impl GivenData<'_> {
     fn read<T: serde::de::DeserializeOwned>(self, null: T, text: impl FnOnce(&str) -> T) -> Result<T, RunError> {
         match self {
             Self::None => Ok(null),
-            Self::Json(json) => serde_json::from_str(json.get()).or(Err(RunError::NoJsonData)),
+            Self::Json(json) | Self::Whole(json, _) => serde_json::from_str(json.get()).or(Err(RunError::NoJsonData)),
             Self::Text(value) => Ok(text(value)),
             Self::Bytes => Err(RunError::NoJsonData),
         }

@@ -9,31 +9,33 @@ use ::cel::Context;
 use ::jmespath::Variable;
 use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use percent_encoding::percent_decode_str;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
-use super::attribute::{Attribute, OPTIONAL};
-use super::cel;
-use super::cost::{Size, values};
+use super::attribute::Attribute;
+use super::cost::{Cost, Size, values};
 use super::error::RunError;
+use super::parsed::Parsed;
+use super::{cel, jmespath};
 use crate::event::Event;
-use crate::event::structured::without_mark;
 
 /// The variables of an event. Expressions of all dialects, of any number of Subscriptions, share what one of them had
 /// parsed.
 pub struct Variables<'a> {
     event: &'a Event,
+    is_structured: bool,
     /// The attributes of an event that is not structured, in the order of their names. `type` is not among them.
     headers: OnceCell<Vec<Header<'a>>>,
-    /// The body of a structured CloudEvent.
-    structured: OnceCell<Map<String, Value>>,
-    /// The data, unless the structured body has it.
-    data: OnceCell<Result<Value, RunError>>,
-    /// The number of JSON values in the body, at most.
-    values: OnceCell<usize>,
+    parsed: OnceCell<Arc<Parsed>>,
+    /// How much expressions can look at, without and with the body.
+    sizes: [OnceCell<Size>; 2],
     /// What expressions of the dialects look at, without and with the data.
     jmespath: [OnceCell<Result<Arc<Variable>, RunError>>; 2],
     cel: [OnceCell<Result<Box<Context<'static, 'static>>, RunError>>; 2],
 }
+
+/// The attributes that each event has, and the headers of those that stand in for what a structured CloudEvent lacks.
+const STAND_INS: [(&str, &str); 4] =
+    [("specversion", "ce-specversion"), ("id", "ce-id"), ("source", "ce-source"), ("time", "ce-time")];
 
 /// An attribute in a header, decoded when an expression looks at it.
 struct Header<'a> {
@@ -48,10 +50,10 @@ impl<'a> Variables<'a> {
     pub fn of(event: &'a Event) -> Self {
         Self {
             event,
+            is_structured: event.is_structured(),
             headers: OnceCell::new(),
-            structured: OnceCell::new(),
-            data: OnceCell::new(),
-            values: OnceCell::new(),
+            parsed: OnceCell::new(),
+            sizes: Default::default(),
             jmespath: Default::default(),
             cel: Default::default(),
         }
@@ -70,8 +72,9 @@ impl<'a> Variables<'a> {
         if name == "type" {
             return Some(Attribute::Text(Cow::Borrowed(&self.event.event_type)));
         }
-        if self.event.is_structured() {
-            return self.structured().get(name).filter(|_| !is_data(name)).and_then(Attribute::of_json);
+        if self.is_structured {
+            let published = self.parsed().attributes().get(name).and_then(Attribute::of_json);
+            return published.or_else(|| self.stand_in(name));
         }
         let headers = self.headers();
         let header = headers.get(headers.partition_point(|header| header.name < name))?;
@@ -82,22 +85,33 @@ impl<'a> Variables<'a> {
         header.text.get_or_init(decoded).as_deref().map(|text| Attribute::Text(Cow::Borrowed(text)))
     }
 
+    /// An attribute that stands in for one that the body of a structured CloudEvent lacks.
+    fn stand_in(&self, name: &str) -> Option<Attribute<'_>> {
+        let header = STAND_INS.iter().find(|(known, _)| *known == name)?.1;
+        let value = self.event.stand_ins.as_ref()?.get(header)?.to_str().ok()?;
+        Some(Attribute::Text(percent_decode_str(value).decode_utf8_lossy()))
+    }
+
     fn headers(&self) -> &[Header<'a>] {
         self.headers.get_or_init(|| {
             let named = |(name, value): (&'a HeaderName, &'a HeaderValue)| {
                 let name = match name.as_str().strip_prefix("ce-") {
-                    Some("type" | "datacontenttype") => return None,
-                    Some(name) if is_data(name) => return None,
+                    Some("type" | "datacontenttype" | "data" | "data_base64") => return None,
                     None if name == CONTENT_TYPE => "datacontenttype",
                     name => name?,
                 };
                 Some(Header { name, value, text: OnceCell::new() })
             };
-            let mut headers: Vec<_> = self.event.headers.iter().filter_map(named).collect();
+            let mut headers = Vec::with_capacity(self.event.headers.len());
+            headers.extend(self.event.headers.iter().filter_map(named));
             // Of several of one name, the first stays the first.
             headers.sort_by_key(|header| header.name);
             headers
         })
+    }
+
+    fn parsed(&self) -> &Parsed {
+        self.parsed.get_or_init(|| Parsed::of(self.event))
     }
 
     /// The data as JSON: null if the event has none.
@@ -105,95 +119,70 @@ impl<'a> Variables<'a> {
     /// # Errors
     /// If the data is not JSON.
     pub fn data(&self) -> Result<&Value, RunError> {
-        if self.event.is_structured()
-            && let Some(data) = self.structured().get("data")
-        {
-            return Ok(data);
-        }
-        self.data.get_or_init(|| self.parsed()).as_ref().map_err(|error| *error)
+        self.parsed().data()
     }
 
-    fn parsed(&self) -> Result<Value, RunError> {
-        let encoded = match self.structured().get("data_base64") {
-            Some(Value::String(text)) => {
-                Some(data_encoding::BASE64.decode(text.as_bytes()).or(Err(RunError::NoJsonData))?)
-            }
-            _ => None,
-        };
-        let body = match &encoded {
-            Some(bytes) => bytes,
-            None if self.event.is_structured() => return Ok(Value::Null),
-            None => self.event.body.as_ref(),
-        };
-        if body.is_empty() {
-            return Ok(Value::Null);
-        }
-        serde_json::from_slice(without_mark(body)).or(Err(RunError::NoJsonData))
-    }
-
-    /// The attributes and the data as one JSON object. What is there in every dialect, though an event may not have it,
-    /// is null.
-    ///
-    /// # Errors
-    /// If the data is asked for and is not JSON.
-    pub fn to_json(&self, with_data: bool) -> Result<Map<String, Value>, RunError> {
-        let mut all: Map<String, Value> = OPTIONAL.map(|name| (name.to_owned(), Value::Null)).into_iter().collect();
-        let names: Vec<&str> = if self.event.is_structured() {
-            self.structured().keys().map(String::as_str).collect()
+    /// All attributes, with their names.
+    fn attributes(&self) -> Vec<(&str, Attribute<'_>)> {
+        let names: Vec<&str> = if self.is_structured {
+            let published = self.parsed().attributes().keys().map(String::as_str);
+            published.chain(STAND_INS.map(|(name, _)| name)).collect()
         } else {
             self.headers().iter().map(|header| header.name).collect()
         };
-        for name in names.into_iter().chain(["type"]) {
-            if let Some(attribute) = self.attribute(name) {
-                all.insert(name.to_owned(), attribute.to_json());
-            }
-        }
-        if with_data {
-            all.insert("data".to_owned(), self.data()?.clone());
-        }
-        Ok(all)
+        let named = |name| Some((name, self.attribute(name)?));
+        names.into_iter().chain(["type"]).filter_map(named).collect()
     }
 
     pub(super) fn jmespath(&self, with_data: bool) -> Result<&Arc<Variable>, RunError> {
         let made = self.jmespath[usize::from(with_data)].get_or_init(|| {
-            let all = self.to_json(with_data)?;
-            Variable::from_serializable(all).map(Arc::new).map_err(|_| RunError::Internal)
+            let data = with_data.then(|| self.parsed().jmespath()).transpose()?;
+            Ok(Arc::new(jmespath::object(&self.attributes(), data)))
         });
         made.as_ref().map_err(|error| *error)
     }
 
     pub(super) fn cel(&self, with_data: bool) -> Result<&Context<'static, 'static>, RunError> {
-        let made =
-            self.cel[usize::from(with_data)].get_or_init(|| self.to_json(with_data).map(cel::context).map(Box::new));
+        let made = self.cel[usize::from(with_data)].get_or_init(|| {
+            let data = with_data.then(|| self.data()).transpose()?;
+            Ok(Box::new(cel::context(&self.attributes(), data)))
+        });
         made.as_deref().map_err(|error| *error)
     }
 
-    /// How much an expression can look at.
+    /// How much an expression can look at. To find out takes the event apart, but does not parse its data.
     #[must_use]
     pub fn size(&self, with_data: bool) -> Size {
-        let headers = &self.event.headers;
-        let attributes: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
-        let mut size = Size { bytes: attributes + self.event.event_type.len(), values: headers.len() + 4 };
-        if with_data || self.event.is_structured() {
-            size.bytes += self.event.body.len();
-            size.values += *self.values.get_or_init(|| values(&self.event.body));
-        }
-        size
-    }
-
-    fn structured(&self) -> &Map<String, Value> {
-        self.structured.get_or_init(|| {
-            if self.event.is_structured() {
-                serde_json::from_slice(without_mark(&self.event.body)).unwrap_or_default()
-            } else {
-                Map::new()
+        *self.sizes[usize::from(with_data)].get_or_init(|| {
+            let Event { event_type, headers, body, .. } = self.event;
+            let attributes: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+            let mut size = Size { bytes: attributes + event_type.len(), values: headers.len() + 4 };
+            if self.is_structured {
+                let attributes = self.parsed().attributes();
+                let length = |(name, value): (&String, &Value)| name.len() + value.as_str().map_or(24, str::len);
+                size.bytes += attributes.iter().map(length).sum::<usize>();
+                size.values += attributes.len();
             }
+            if with_data && self.is_structured {
+                let data = self.parsed().size();
+                size = Size { bytes: size.bytes + data.bytes, values: size.values + data.values };
+            } else if with_data {
+                size = Size { bytes: size.bytes + body.len(), values: size.values + values(body) };
+            }
+            size
         })
     }
-}
 
-fn is_data(name: &str) -> bool {
-    matches!(name, "data" | "data_base64")
+    /// The cost of reading what an expression looks at.
+    #[must_use]
+    pub fn cost_of_reading(&self, with_data: bool) -> Cost {
+        match (with_data, self.is_structured) {
+            (true, _) => Cost::of_parsing(&self.event.body),
+            // What isn't looked at is passed over.
+            (false, true) => Cost(self.event.body.len() as u64),
+            (false, false) => Cost::default(),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -208,7 +197,7 @@ mod tests {
             (HeaderName::try_from(*name).unwrap(), HeaderValue::from_str(value).unwrap())
         };
         let headers: HeaderMap = headers.iter().map(pair).collect();
-        Event { event_type: "t.a".into(), headers, body: Bytes::copy_from_slice(body.as_bytes()), stand_ins: None }
+        Event::new("t.a", headers, Bytes::copy_from_slice(body.as_bytes()))
     }
 
     #[test]
@@ -228,13 +217,13 @@ mod tests {
                 assert_eq!(text(absent), None, "{absent}");
             }
             assert_eq!(variables.data().unwrap()["total"], 5);
-            let all = variables.to_json(true).unwrap();
+            let all = serde_json::to_value(&**variables.jmespath(true).unwrap()).unwrap();
             assert_eq!((&all["subject"], &all["tenantid"], &all["type"]), (&Value::Null, &"x y".into(), &"t.a".into()));
         }
         for odd in [event(&[("ce-data", "x"), ("ce-type", "x")], ""), event(&[("ce-datacontenttype", "x")], "")] {
             let variables = Variables::of(&odd);
             assert!(["data", "datacontenttype"].iter().all(|name| variables.attribute(name).is_none()));
-            let all = variables.to_json(false).unwrap();
+            let all = serde_json::to_value(&**variables.jmespath(false).unwrap()).unwrap();
             assert_eq!((&all["data"], &all["type"], all.get("datacontenttype")), (&Value::Null, &"t.a".into(), None));
         }
         let variables = Variables::of(&structured);
@@ -252,10 +241,36 @@ mod tests {
             (&json[..], "{", Err(RunError::NoJsonData)),
             (&[][..], "text", Err(RunError::NoJsonData)),
             (&structured[..], "{}", Ok(Value::Null)),
+            (&structured[..], "[]", Err(RunError::NoJsonData)),
+            (&structured[..], r#"{"data":null,"data_base64":"NQ=="}"#, Ok(5.into())),
             (&structured[..], r#"{"data_base64":"eyJhIjoxfQ=="}"#, Ok(serde_json::json!({"a": 1}))),
             (&structured[..], r#"{"data_base64":"?"}"#, Err(RunError::NoJsonData)),
         ] {
             assert_eq!(Variables::of(&event(headers, body)).data().cloned(), want, "{body}");
         }
+    }
+
+    #[test]
+    fn what_a_structured_event_lacks_is_filled_in_as_in_other_events() {
+        let body = r#"{"id":null,"source":"/own","data":1}"#;
+        let mut event = event(&[("content-type", "application/cloudevents+json")], body);
+        let text =
+            |event: &Event, name| Variables::of(event).attribute(name).map(|found| found.into_text().into_owned());
+        assert_eq!((text(&event, "id"), text(&event, "source").as_deref()), (None, Some("/own")));
+        let stand_ins = [("ce-id", "s%20:1"), ("ce-source", "/other"), ("ce-type", "other"), ("ce-x", "1")];
+        let pair = |(name, value): (&'static str, &'static str)| {
+            (HeaderName::from_static(name), HeaderValue::from_static(value))
+        };
+        event.stand_ins = Some(Box::new(stand_ins.map(pair).into_iter().collect()));
+        for (name, want) in [("id", Some("s :1")), ("source", Some("/own")), ("type", Some("t.a")), ("x", None)] {
+            assert_eq!(text(&event, name).as_deref(), want, "{name}");
+        }
+        let variables = Variables::of(&event);
+        let all = serde_json::to_value(&**variables.jmespath(true).unwrap()).unwrap();
+        assert_eq!(
+            all,
+            serde_json::json!({ "id": "s :1", "source": "/own", "type": "t.a", "subject": null,
+            "time": null, "data": 1 })
+        );
     }
 }

@@ -88,8 +88,8 @@ pub enum RenderProblem {
     /// The transform does what can't be done with this event's values.
     #[error("this can't be done with the event's values")]
     InvalidOperation,
-    /// The transform does more than it may.
-    #[error("the transform takes too many steps, or too much memory, for this event")]
+    /// A transform, or the choice of fields, does more than it may.
+    #[error("it takes too many steps, or too much memory, for this event")]
     TooExpensive,
     /// The transform makes a body that is too large.
     #[error("the body is larger than 1 MiB")]

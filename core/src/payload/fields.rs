@@ -3,12 +3,11 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::fmt;
 
-use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::pointer::Pointer;
+use crate::event::structured::Members;
 
 /// Fields of a document, as a tree of the names and positions on the way to them.
 #[derive(Debug, Clone, Default)]
@@ -35,6 +34,11 @@ impl Fields {
         self.next.is_empty()
     }
 
+    /// How often a part of a document is read at most: once on each level.
+    pub(super) fn depth(&self) -> usize {
+        self.next.values().map(|field| 1 + field.depth()).max().unwrap_or(0)
+    }
+
     /// The document without these fields. An element that is left out of an array moves those after it.
     pub(super) fn left_out(&self, document: &RawValue) -> Box<RawValue> {
         let mut out = String::with_capacity(document.get().len());
@@ -58,51 +62,60 @@ impl Fields {
         match text.as_bytes().first() {
             Some(b'{') => {
                 let Ok(Members(members)) = serde_json::from_str(text) else { return false };
-                let members = members.into_iter().map(|(name, value)| (decoded(name), Some(name), value));
-                self.write_all(members, others, ('{', '}'), out);
+                let named = |name| self.next.get(&*decoded(name)?);
+                let members = members.into_iter().map(|(name, value)| (named(name), Some(name), value));
+                write_all(members, others, ('{', '}'), out);
             }
             Some(b'[') => {
                 let Ok(elements) = serde_json::from_str::<Vec<&RawValue>>(text) else { return false };
+                let next = self.next.iter();
+                let positions: BTreeMap<usize, &Self> =
+                    next.filter_map(|(token, field)| Some((position(token)?, field))).collect();
                 let elements = elements.into_iter().enumerate();
-                let elements = elements.map(|(i, value)| (Some(Cow::from(i.to_string())), None, value));
-                self.write_all(elements, others, ('[', ']'), out);
+                let elements = elements.map(|(i, value)| (positions.get(&i).copied(), None, value));
+                write_all(elements, others, ('[', ']'), out);
             }
             _ if others == Choice::None => return false,
             _ => out.push_str(text),
         }
         true
     }
+}
 
-    fn write_all<'a>(
-        &self,
-        parts: impl Iterator<Item = (Option<Cow<'a, str>>, Option<&'a RawValue>, &'a RawValue)>,
-        others: Choice,
-        (open, close): (char, char),
-        out: &mut String,
-    ) {
-        out.push(open);
-        let start = out.len();
-        for (token, name, value) in parts {
-            let before = out.len();
-            if before > start {
-                out.push(',');
-            }
-            if let Some(name) = name {
-                out.push_str(name.get());
-                out.push(':');
-            }
-            let named = token.and_then(|token| self.next.get(&*token));
-            let written = match named {
-                None => others.write(value, out),
-                Some(field) if field.ends => others.opposite().write(value, out),
-                Some(field) => field.write(value, others, out),
-            };
-            if !written {
-                out.truncate(before);
-            }
+/// Writes what is chosen of the parts of a value, each with the fields that begin with it.
+fn write_all<'a>(
+    parts: impl Iterator<Item = (Option<&'a Fields>, Option<&'a RawValue>, &'a RawValue)>,
+    others: Choice,
+    (open, close): (char, char),
+    out: &mut String,
+) {
+    out.push(open);
+    let start = out.len();
+    for (field, name, value) in parts {
+        let before = out.len();
+        if before > start {
+            out.push(',');
         }
-        out.push(close);
+        if let Some(name) = name {
+            out.push_str(name.get());
+            out.push(':');
+        }
+        let written = match field {
+            None => others.write(value, out),
+            Some(field) if field.ends => others.opposite().write(value, out),
+            Some(field) => field.write(value, others, out),
+        };
+        if !written {
+            out.truncate(before);
+        }
     }
+    out.push(close);
+}
+
+/// The position that a token stands for in an array: digits without a zero before them.
+fn position(token: &str) -> Option<usize> {
+    let is_plain = token == "0" || token.starts_with(|c: char| matches!(c, '1'..='9'));
+    token.parse().ok().filter(|_| is_plain)
 }
 
 /// What becomes of fields that nothing was said about.
@@ -130,7 +143,8 @@ impl Choice {
 
 /// A name without its escapes. A name that is not Unicode has none, and no pointer points to it.
 fn decoded(name: &RawValue) -> Option<Cow<'_, str>> {
-    serde_json::from_str::<String>(name.get()).ok().map(Cow::from)
+    let plain = serde_json::from_str::<&str>(name.get()).map(Cow::Borrowed);
+    plain.or_else(|_| serde_json::from_str::<String>(name.get()).map(Cow::Owned)).ok()
 }
 
 /// What was written is JSON, because it is made of parts of JSON. Should it not be, nothing goes out.
@@ -138,31 +152,6 @@ fn raw(text: String) -> Box<RawValue> {
     let raw = RawValue::from_string(text);
     debug_assert!(raw.is_ok());
     raw.unwrap_or_else(|_| RawValue::NULL.to_owned())
-}
-
-/// The names and values of an object as they are written, with repeats.
-pub(super) struct Members<'a>(pub(super) Vec<(&'a RawValue, &'a RawValue)>);
-
-impl<'de> Deserialize<'de> for Members<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Each;
-        impl<'de> Visitor<'de> for Each {
-            type Value = Members<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<Members<'de>, A::Error> {
-                let mut members = Vec::new();
-                while let Some(member) = object.next_entry()? {
-                    members.push(member);
-                }
-                Ok(Members(members))
-            }
-        }
-        deserializer.deserialize_map(Each)
-    }
 }
 
 #[cfg(test)]
@@ -232,5 +221,12 @@ mod tests {
         let pointers = ["/0".repeat(32)];
         let pointers: Vec<&str> = pointers.iter().map(String::as_str).collect();
         assert_eq!(chosen(false, &pointers, &deep), format!("{}{}", "[".repeat(32), "]".repeat(32)));
+    }
+
+    #[test]
+    fn how_often_a_document_is_read() {
+        for (pointers, want) in [(&[][..], 0), (&["/a"], 1), (&["/a/b", "/c"], 2), (&["/a", "/a/b/0"], 3)] {
+            assert_eq!(fields(pointers).depth(), want, "{pointers:?}");
+        }
     }
 }

@@ -12,5 +12,7 @@ pub(super) const SMALL: usize = 4 * 1024;
 pub(super) const QUICKLY_READ: usize = 64 * 1024;
 /// Expressions that cost at most this are evaluated at once: a third of a millisecond.
 pub(super) const QUICK: Cost = Cost(300_000);
-/// The most that an evaluation may cost: 10 ms, as much as a namespace's filters may cost for an event.
-pub(super) const MOST: Cost = Cost(10_000_000);
+/// The most that an evaluation may cost, as much as a namespace's filters may cost for an event.
+pub(super) const MOST: Cost = Cost::MOST;
+/// The most bytes that are read to choose fields of a body, on all levels together: about 10 ms.
+pub(super) const MOST_READ: usize = 8 << 20;

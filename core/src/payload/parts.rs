@@ -11,14 +11,14 @@ use serde_json::value::RawValue;
 
 use super::data::{Data, is_json};
 use super::failure::RenderProblem;
-use super::fields::Members;
 use crate::event::Event;
-use crate::event::structured::without_mark;
+use crate::event::structured::{Members, without_mark};
 use crate::expression::{self, Given, GivenData};
 
 /// An event taken apart.
 #[derive(Debug, Clone)]
 pub(super) struct Parts<'a> {
+    pub(super) event: &'a Event,
     /// The CloudEvents attributes besides `datacontenttype`.
     pub(super) attributes: Vec<Attribute<'a>>,
     /// The attribute `datacontenttype`.
@@ -65,7 +65,7 @@ impl<'a> Parts<'a> {
         let headers = event.stand_ins.as_deref().unwrap_or(&event.headers);
         let content_type = event.headers.get(CONTENT_TYPE).filter(|_| event.stand_ins.is_none());
         let content_type = content_type.and_then(text_of).map(Cow::Borrowed);
-        Self { attributes: attributes(headers), content_type, encoding: None, data: Data::None }
+        Self { event, attributes: attributes(headers), content_type, encoding: None, data: Data::None }
     }
 
     pub(super) fn attribute(&self, name: &str) -> Option<&str> {
@@ -83,7 +83,9 @@ impl<'a> Parts<'a> {
         attributes.extend(content_type.map(|text| ("datacontenttype", expression::Attribute::Text(text.into()))));
         let data = match &self.data {
             Data::None => GivenData::None,
-            Data::Json(raw) => GivenData::Json(raw),
+            // What is borrowed is all of the event's data, as it was published. A part of it is owned.
+            Data::Json(Cow::Borrowed(raw)) => GivenData::Whole(raw, self.event),
+            Data::Json(Cow::Owned(raw)) => GivenData::Json(raw),
             Data::Text(text) => GivenData::Text(text),
             Data::Bytes(_) => GivenData::Bytes,
         };
@@ -99,7 +101,7 @@ impl<'a> Parts<'a> {
             Some(_) => Data::Bytes(Cow::Borrowed(&event.body)),
         };
         let content_type = content_type.map(Cow::Borrowed);
-        Self { attributes: attributes(&event.headers), content_type, encoding, data }
+        Self { event, attributes: attributes(&event.headers), content_type, encoding, data }
     }
 
     fn structured(event: &'a Event) -> Result<Self, RenderProblem> {
@@ -144,7 +146,7 @@ impl<'a> Parts<'a> {
         if content_type.is_none() && matches!(data, Data::Json(_)) {
             content_type = Some(Cow::Borrowed("application/json"));
         }
-        Ok(Self { attributes, content_type, encoding: None, data })
+        Ok(Self { event, attributes, content_type, encoding: None, data })
     }
 }
 

@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderName};
 use super::data::Data;
 use super::failure::{Forbidden, InvalidPayload, NotRendered, RenderFailure, RenderProblem};
 use super::fields::Fields;
-use super::limits::{MOST, QUICK, QUICKLY_READ};
+use super::limits::{MOST, MOST_READ, QUICK, QUICKLY_READ};
 use super::mode::Mode;
 use super::parts::Parts;
 use super::transform::CompiledTransform;
@@ -27,6 +27,8 @@ pub struct Renderer {
     withheld: Fields,
     include: Fields,
     exclude: Fields,
+    /// How often a part of the data is read at most, to choose fields.
+    levels: usize,
     transform: Option<CompiledTransform>,
     /// The headers that take their values from attributes.
     headers: Vec<(HeaderName, String)>,
@@ -51,13 +53,17 @@ impl Renderer {
         policy: PayloadPolicy,
         headers: Vec<(HeaderName, String)>,
     ) -> Result<Self, InvalidPayload> {
+        let fields = [&policy.exclude, &payload.include, &payload.exclude].map(|pointers| Fields::of(pointers));
+        let levels = fields.iter().map(Fields::depth).sum();
+        let [withheld, include, exclude] = fields;
         Ok(Self {
             mode: payload.mode,
             filters: Filters::compile_all(&policy.filters)?,
-            withheld: Fields::of(&policy.exclude),
+            withheld,
             policy,
-            include: Fields::of(&payload.include),
-            exclude: Fields::of(&payload.exclude),
+            include,
+            exclude,
+            levels,
             transform: payload.transform.as_ref().map(Transform::compile).transpose()?,
             headers,
         })
@@ -103,6 +109,18 @@ impl Renderer {
         !self.filters.is_empty()
     }
 
+    /// Whether a filter of the Producer looks at the data.
+    #[must_use]
+    pub fn filters_look_at_data(&self) -> bool {
+        self.filters.look_at_data()
+    }
+
+    /// Whether something looks at the event's JSON when a webhook is made.
+    #[must_use]
+    pub fn parses(&self) -> bool {
+        self.has_filters() || self.transform.is_some()
+    }
+
     /// Whether the Producer withholds the same from both.
     #[must_use]
     pub fn shares_policy(&self, other: &Self) -> bool {
@@ -133,7 +151,7 @@ impl Renderer {
         } else {
             let written = self.mode(event).write(parts);
             let (headers, body) = written.map_err(RenderFailure::at("payload.mode"))?;
-            Event { event_type: event.event_type.clone(), headers, body, stand_ins: None }
+            Event::new(&*event.event_type, headers, body)
         };
         rendered.headers.extend(more);
         Ok(Rendered { event: Arc::new(rendered), withheld })
@@ -152,13 +170,14 @@ impl Renderer {
     /// Whether making the webhook of an event may take more than a fraction of a millisecond.
     #[must_use]
     pub fn is_costly(&self, event: &Event) -> bool {
-        let is_changed = self.withholds() || !self.include.is_empty() || !self.exclude.is_empty();
-        let is_changed = is_changed || self.published_mode(event) != self.mode(event);
-        let is_made_slowly = match &self.transform {
-            Some(transform) => transform.is_costly(event),
-            None => is_changed && event.body.len() > QUICKLY_READ,
+        let is_taken_apart = self.levels > 0 || self.published_mode(event) != self.mode(event);
+        let is_read_slowly = is_taken_apart && event.body.len().saturating_mul(1 + self.levels) > QUICKLY_READ;
+        let is_made_slowly = self.transform.as_ref().is_some_and(|transform| transform.is_costly(event));
+        let is_judged_slowly = || {
+            let variables = Variables::of(event);
+            variables.cost_of_reading(self.filters_look_at_data()) > QUICK || self.cost_of_policy(&variables) > QUICK
         };
-        is_made_slowly || self.has_filters() && self.cost_of_policy(&Variables::of(event)) > QUICK
+        is_read_slowly || is_made_slowly || self.has_filters() && is_judged_slowly()
     }
 
     /// The event as the Subscription's tenants may see it, in the form that it was published in: without what its
@@ -171,7 +190,7 @@ impl Renderer {
         let mode = self.published_mode(event);
         let permitted = self.permitted(event).ok().and_then(|(parts, _)| mode.write(parts).ok());
         let (headers, body) = permitted.or_else(|| mode.write(Parts::bare(event)).ok()).unwrap_or_default();
-        Some(Event { event_type: event.event_type.clone(), headers, body, stand_ins: None })
+        Some(Event::new(&*event.event_type, headers, body))
     }
 
     /// Whether the Producer withholds fields.
@@ -214,6 +233,9 @@ fn choose(
     match &parts.data {
         _ if fields.is_empty() => {}
         Data::None => {}
+        Data::Json(document) if document.get().len().saturating_mul(fields.depth()) > MOST_READ => {
+            return Err(RenderProblem::TooExpensive);
+        }
         Data::Json(document) => {
             let chosen = part(fields, document);
             parts.data = Data::Json(Cow::Owned(chosen));

@@ -9,7 +9,7 @@
 use std::cell::Cell;
 use std::io;
 
-use minijinja::value::{Serde, ValueKind};
+use minijinja::value::ValueKind;
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, Output, State, UndefinedBehavior, Value};
 use serde::de::IgnoredAny;
 
@@ -54,11 +54,11 @@ impl Template {
     }
 
     /// Makes a body, and tells where the template failed if it did: the line.
-    pub(super) fn render(&self, variables: &serde_json::Value) -> Result<Vec<u8>, (Option<usize>, RenderProblem)> {
+    pub(super) fn render(&self, variables: Value) -> Result<Vec<u8>, (Option<usize>, RenderProblem)> {
         let mut body = Body::default();
         QUOTED.set(false);
         let template = self.0.get_template(NAME).map_err(failed)?;
-        let rendered = template.render_captured_to(Value::from(Serde(variables)), &mut body).map(drop);
+        let rendered = template.render_captured_to(variables, &mut body).map(drop);
         if body.is_too_large {
             return Err((None, RenderProblem::TooLarge));
         }
@@ -159,6 +159,7 @@ impl io::Write for Body {
 
 #[cfg(test)]
 mod tests {
+    use minijinja::value::Serde;
     use serde_json::{Value, json};
 
     use super::*;
@@ -166,7 +167,9 @@ mod tests {
     fn rendered(text: &str, is_json: bool, data: &Value) -> Result<String, (Option<usize>, &'static str)> {
         let template = Template::compile(text, is_json).unwrap();
         let variables = json!({ "type": "t", "tenantid": "acme", "data": data });
-        let body = template.render(&variables).map_err(|(line, problem)| (line, problem.name()))?;
+        let body = template
+            .render(minijinja::Value::from(Serde(&variables)))
+            .map_err(|(line, problem)| (line, problem.name()))?;
         Ok(String::from_utf8(body).unwrap())
     }
 
@@ -232,7 +235,9 @@ mod tests {
                     assert!(problem.contains(says), "{text} {problem}");
                 }
                 // An unknown filter is found when it is used.
-                Ok(template) => assert!(template.render(&json!({ "x": 1 })).is_err(), "{text}"),
+                Ok(template) => {
+                    assert!(template.render(minijinja::Value::from(Serde(json!({ "x": 1 })))).is_err(), "{text}")
+                }
             }
         }
         let deep = format!("{{{{ {}1{} }}}}", "(".repeat(100_000), ")".repeat(100_000));

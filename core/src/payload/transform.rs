@@ -1,11 +1,14 @@
 //! Transforms: what makes a new body of an event's attributes and data.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use http::HeaderValue;
+use minijinja::Value;
+use minijinja::value::Serde;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use serde_json::{Map, Value};
 
 use super::data::{Data, is_json};
 use super::expression::Expression;
@@ -14,7 +17,7 @@ use super::limits::{MAX_TEMPLATE, QUICKLY_READ, SMALL};
 use super::parts::Parts;
 use super::template::Template;
 use crate::event::Event;
-use crate::expression::{CompileError, Given, GivenData};
+use crate::expression::{CompileError, Given, GivenData, Parsed};
 
 const JSON: &str = "application/json";
 
@@ -51,7 +54,7 @@ pub(super) struct CompiledTransform {
 
 #[derive(Debug)]
 enum Compiled {
-    Template { template: Template, may_loop: bool },
+    Template { template: Template, may_take_long: bool },
     Expression { expression: Expression, place: &'static str },
 }
 
@@ -75,7 +78,7 @@ impl Program {
                 Err(invalid("template".to_owned(), "it is longer than 16 KiB".to_owned()))
             }
             Self::Template(text) => match Template::compile(text, is_json) {
-                Ok(template) => Ok(Compiled::Template { template, may_loop: text.contains("{%") }),
+                Ok(template) => Ok(Compiled::Template { template, may_take_long: may_take_long(text) }),
                 Err((Some(line), problem)) => Err(invalid(format!("template, line {line}"), problem)),
                 Err((None, problem)) => Err(invalid("template".to_owned(), problem)),
             },
@@ -109,7 +112,7 @@ impl CompiledTransform {
     /// Whether the transform of an event may take more than a fraction of a millisecond.
     pub(super) fn is_costly(&self, event: &Event) -> bool {
         match &self.program {
-            Compiled::Template { may_loop, .. } => *may_loop || event.body.len() > SMALL,
+            Compiled::Template { may_take_long, .. } => *may_take_long || event.body.len() > SMALL,
             Compiled::Expression { expression, .. } => event.body.len() > QUICKLY_READ || expression.is_costly(event),
         }
     }
@@ -139,7 +142,7 @@ impl CompiledTransform {
         match &self.program {
             Compiled::Template { template, .. } => {
                 let variables = variables(given).map_err(RenderFailure::at(place))?;
-                template.render(&variables).map_err(|(line, problem)| match line {
+                template.render(variables).map_err(|(line, problem)| match line {
                     Some(line) => RenderFailure { place: format!("{place}, line {line}"), problem },
                     None => RenderFailure { place: place.to_owned(), problem },
                 })
@@ -149,6 +152,13 @@ impl CompiledTransform {
             }
         }
     }
+}
+
+/// Whether a template may take more than a fraction of a millisecond for a small event: it has a block, makes much out of
+/// little, or does very many things.
+fn may_take_long(template: &str) -> bool {
+    let makes_much = ["{%", "*", "range", "replace", "indent", "format"].iter().any(|sign| template.contains(sign));
+    makes_much || template.matches(['|', '~']).count() > 32
 }
 
 /// The body as JSON.
@@ -162,13 +172,27 @@ fn json(body: Vec<u8>) -> Result<Box<RawValue>, RenderProblem> {
 /// The variables of a template: each attribute that the event has, and `data`, which is `null` if it is neither JSON nor
 /// text.
 fn variables(given: &Given<'_>) -> Result<Value, RenderProblem> {
-    let attributes = given.attributes.iter().map(|(name, value)| ((*name).to_owned(), value.to_json()));
-    let mut variables: Map<String, Value> = attributes.collect();
     let data = match given.data {
-        GivenData::None | GivenData::Bytes => Value::Null,
-        GivenData::Json(raw) => serde_json::from_str(raw.get()).map_err(|_| RenderProblem::NotJson)?,
+        GivenData::None | GivenData::Bytes => Value::from(()),
         GivenData::Text(text) => Value::from(text),
+        GivenData::Json(raw) => of_json(&serde_json::from_str(raw.get()).or(Err(RenderProblem::NotJson))?),
+        GivenData::Whole(_, event) => {
+            let parsed = Parsed::of(event);
+            let made = parsed.other.get::<Value>().map_or_else(
+                || {
+                    let made = Arc::new(of_json(parsed.data().or(Err(RenderProblem::NotJson))?));
+                    parsed.other.put(Arc::clone(&made));
+                    Ok(made)
+                },
+                Ok,
+            );
+            Value::clone(&*made?)
+        }
     };
-    variables.insert("data".to_owned(), data);
-    Ok(Value::Object(variables))
+    let attributes = given.attributes.iter().map(|(name, value)| ((*name).to_owned(), of_json(&value.to_json())));
+    Ok(attributes.chain([("data".to_owned(), data)]).collect::<BTreeMap<String, Value>>().into())
+}
+
+fn of_json(json: &serde_json::Value) -> Value {
+    Value::from(Serde(json))
 }

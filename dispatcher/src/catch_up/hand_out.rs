@@ -212,7 +212,7 @@ impl Reader {
             }
             Found::Nothing => return Ok(None),
         };
-        let major = || deliverer.index.major(&producer.record.uid, &event.event_type, &Variables::of(event));
+        let major = || deliverer.index.major(&producer.record.uid, &Variables::of(event));
         match panics::caught(|| subscription.selects(&event.event_type, major)) {
             Ok(true) => {}
             Ok(false) => return Ok(None),

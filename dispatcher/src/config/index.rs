@@ -136,14 +136,9 @@ impl Index {
         self.serving.subscribe()
     }
 
-    /// The Subscriptions that may want an event of this type, by its attributes: their filters are not evaluated yet.
+    /// The Subscriptions that may want an event, by its type and its attributes: their filters are not evaluated yet.
     /// `None` if the Producer is no longer served.
-    pub(crate) fn matches(
-        &self,
-        producer: &ProducerUid,
-        event_type: &str,
-        attribute: impl Fn(&str) -> Option<String>,
-    ) -> Option<Matches> {
+    pub(crate) fn matches(&self, producer: &ProducerUid, variables: &Variables<'_>) -> Option<Matches> {
         let version = self.version();
         let matcher = {
             let inner = self.read();
@@ -151,7 +146,18 @@ impl Index {
             entry.served()?;
             Arc::clone(&entry.matcher)
         };
-        let subscriptions = matcher.read().unwrap_or_else(PoisonError::into_inner).matches(event_type, attribute);
+        let attribute = |name: &str| variables.attribute(name).map(Attribute::into_text);
+        let mut major = None;
+        let subscriptions = loop {
+            let matcher = matcher.read().unwrap_or_else(PoisonError::into_inner);
+            if matcher.is_versioned() && major.is_none() {
+                // The schemas are behind the other lock.
+                drop(matcher);
+                major = Some(self.major(producer, variables));
+            } else {
+                break matcher.matches(&variables.event().event_type, major.flatten(), attribute);
+            }
+        };
         Some(Matches { subscriptions, version })
     }
 
@@ -175,9 +181,9 @@ impl Index {
     }
 
     /// The major version of an event, by the EventSchema of its type.
-    pub(crate) fn major(&self, producer: &ProducerUid, event_type: &str, variables: &Variables<'_>) -> Option<u32> {
-        let schema = self.schema(producer, event_type).ok()?;
-        let text = |name: &str| variables.attribute(name).map(Attribute::into_text);
+    pub(crate) fn major(&self, producer: &ProducerUid, variables: &Variables<'_>) -> Option<u32> {
+        let schema = self.schema(producer, &variables.event().event_type).ok()?;
+        let text = |name| variables.attribute(name).map(Attribute::into_text);
         schema.major(text("schemaversion").as_deref(), text("dataschema").as_deref())
     }
 
@@ -234,10 +240,11 @@ impl Index {
             return;
         };
         left.iter().for_each(|matcher| locked(matcher).remove(uid));
-        let versioned = versions.iter().map(|version| &version.event_type);
-        let patterns: Vec<_> = event_types.iter().chain(versioned).cloned().collect();
-        let needs = filters.needs().map(|(_, name, value)| (name, value));
-        locked(&joined).insert(uid, &patterns, needs, &subscription);
+        // What the Producer forbids is counted apart. Were such events passed over by the Subscription's own filters, the
+        // counts would tell what is in them.
+        let needs = filters.needs().filter(|_| !subscription.renderer.has_filters());
+        let needs = needs.map(|(_, name, value)| (name, value));
+        locked(&joined).insert(uid, event_types, versions, needs, &subscription);
         self.changed();
     }
 

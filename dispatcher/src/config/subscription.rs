@@ -60,11 +60,9 @@ impl Subscription {
         !self.filters.is_empty() || self.renderer.has_filters()
     }
 
-    /// Counts events of types that it selects, which were passed over because they lack what a filter wants. If it gets
-    /// only one major version of a type, it is not known how many of them it selects.
+    /// Counts events that it selects, which were passed over because they lack what a filter wants.
     pub(crate) fn passed_over(&self, events: u64, now: Timestamp) -> u64 {
-        let needs = self.filters.needs().filter(|_| self.versions.is_empty());
-        let Some((entry, ..)) = needs else { return 0 };
+        let Some((entry, ..)) = self.filters.needs() else { return 0 };
         self.health.passed_over(self.generation, now, entry, events);
         events
     }

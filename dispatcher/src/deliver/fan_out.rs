@@ -1,12 +1,11 @@
 //! Fans an event out: it is read once, matched once, and delivered to each Subscription that wants it.
 
-use std::cell::LazyCell;
 use std::sync::Arc;
 
 use hookwright_core::delivery::dead_letter::DeadLetterReason;
 use hookwright_core::delivery::health::Waiting;
-use hookwright_core::event::Event;
-use hookwright_core::expression::{Attribute, Variables};
+use hookwright_core::event::{Event, Shared};
+use hookwright_core::expression::Variables;
 use hookwright_core::nats::ids::ProducerUid;
 use hookwright_core::record::Validation;
 use hookwright_core::select::filter::Verdict;
@@ -97,7 +96,11 @@ impl Deliverer {
         let deliveries = wanted.len() + unsure.len();
         arrived.coming.saw(deliveries);
         let Some(mut places) = arrived.coming.queue(deliveries) else { return Some(arrived) };
-        let Arrived { published, event, coming, hold, .. } = arrived;
+        let Arrived { published, mut event, coming, hold, .. } = arrived;
+        // Filters are done with what they had parsed, which takes much memory.
+        if unsure.is_empty() && !wanted.iter().any(|subscription| subscription.renderer.parses()) {
+            event.parsed = Shared::default();
+        }
         drop(coming);
         self.metrics.events.inc();
         let (published, event) = (Arc::new(published), Arc::new(event));
@@ -134,13 +137,7 @@ impl Deliverer {
     fn sifted(&self, arrived: &Arrived) -> Option<(Sifted, u64)> {
         let Arrived { producer, event, .. } = arrived;
         let variables = Variables::of(event);
-        let attribute = |name: &str| variables.attribute(name).map(Attribute::into_text);
-        let uid = &producer.record.uid;
-        let Matches { mut subscriptions, version } = self.index.matches(uid, &event.event_type, attribute)?;
-        if subscriptions.iter().any(|subscription| !subscription.versions.is_empty()) {
-            let major = LazyCell::new(|| self.index.major(uid, &event.event_type, &variables));
-            subscriptions.retain(|subscription| subscription.selects(&event.event_type, || *major));
-        }
+        let Matches { subscriptions, version } = self.index.matches(&producer.record.uid, &variables)?;
         Some((sift(subscriptions, &variables), version))
     }
 

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use hookwright_core::delivery::dead_letter::DeadLetterReason;
 use hookwright_core::delivery::health::Waiting;
 use hookwright_core::event::Event;
-use hookwright_core::expression::{Attribute, Cost, Variables};
+use hookwright_core::expression::{Cost, Variables};
 use hookwright_core::payload::Forbidden;
 use hookwright_core::select::filter::Verdict;
 use tokio::sync::mpsc;
@@ -25,8 +25,8 @@ use crate::panics;
 
 /// Filters that cost at most this together are evaluated at once.
 const QUICK: Cost = Cost(300_000);
-/// How much the filters of a namespace may cost for an event: 10 ms.
-const OF_NAMESPACE: Cost = Cost(10_000_000);
+/// How much the filters of a namespace may cost for an event.
+const OF_NAMESPACE: Cost = Cost::MOST;
 
 /// The Subscriptions that may want an event, by what their filters say.
 #[derive(Default)]
@@ -60,7 +60,7 @@ pub(crate) fn sift(selected: Vec<Arc<Subscription>>, variables: &Variables<'_>) 
         return sifted;
     }
     let groups = Groups::of(&selected);
-    if groups.cost(variables) > QUICK {
+    if groups.cost_of_reading(variables) > QUICK || groups.cost(variables) > QUICK {
         (sifted.unsure, sifted.wanted) = selected.into_iter().partition(|subscription| subscription.is_sifted());
         return sifted;
     }
@@ -142,7 +142,7 @@ impl Deliverer {
         if subscription.filters.is_empty() {
             return;
         }
-        let id = || Variables::of(event).attribute("id").map(Attribute::into_text).unwrap_or_default();
+        let id = || Variables::of(event).attribute("id").map(|id| id.into_text().into_owned()).unwrap_or_default();
         subscription.health.filtered(subscription.generation, self.clock.now(), verdict, id);
         if let Verdict::FilteredOut { error, .. } = verdict {
             self.metrics.filtered_out(error.is_some(), 1);

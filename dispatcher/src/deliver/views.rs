@@ -22,6 +22,8 @@ struct Group<'s> {
     renderer: &'s Renderer,
     /// Whether one of its Subscriptions has filters.
     looks: bool,
+    /// Whether one of these filters looks at the data.
+    looks_at_data: bool,
 }
 
 /// An event as the Subscriptions of a group may see it.
@@ -35,15 +37,27 @@ impl<'s> Groups<'s> {
     pub(super) fn of(subscriptions: &'s [Arc<Subscription>]) -> Self {
         let (mut of, mut groups) = (Vec::with_capacity(subscriptions.len()), Vec::<Group<'s>>::new());
         for subscription in subscriptions {
-            let (renderer, looks) = (&subscription.renderer, !subscription.filters.is_empty());
+            let (renderer, filters) = (&subscription.renderer, &subscription.filters);
             let known = groups.iter().position(|group| group.renderer.shares_policy(renderer));
-            of.push(known.unwrap_or(groups.len()));
-            match known {
-                Some(at) => groups[at].looks |= looks,
-                None => groups.push(Group { renderer, looks }),
-            }
+            let at = known.unwrap_or_else(|| {
+                groups.push(Group { renderer, looks: false, looks_at_data: false });
+                groups.len() - 1
+            });
+            groups[at].looks |= !filters.is_empty();
+            groups[at].looks_at_data |= filters.look_at_data();
+            of.push(at);
         }
         Self { subscriptions, of, groups }
+    }
+
+    /// The cost of reading the event for all filters. Ask for it before [`Self::cost`], which may take the event apart.
+    pub(super) fn cost_of_reading(&self, variables: &Variables<'_>) -> Cost {
+        let of = |group: &Group<'_>| {
+            let read = variables.cost_of_reading(group.looks_at_data || group.renderer.filters_look_at_data());
+            let redacts = group.looks && group.renderer.withholds();
+            if redacts { read + variables.cost_of_reading(true) } else { read }
+        };
+        self.groups.iter().filter(|group| group.looks || group.renderer.has_filters()).map(of).sum()
     }
 
     /// The cost of all filters: each policy's once, and those of each Subscription.

@@ -88,7 +88,7 @@ mod tests {
         let mut published = HeaderMap::new();
         published.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         let body_sent = Bytes::from_static(body.as_bytes());
-        let event = Event { event_type: "t".to_owned(), headers: published, body: body_sent, stand_ins: None };
+        let event = Event::new("t", published, body_sent);
         let subscription = SubscriptionUid::parse("7d8a6a0e-0000-4000-8000-000000000000").unwrap();
         let (stream, created) = ("s", Timestamp::UNIX_EPOCH);
         let key =

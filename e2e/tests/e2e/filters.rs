@@ -112,6 +112,9 @@ async fn a_major_version_alone() {
         |version: &str| json!({ "eventTypes": [{ "type": "order.*", "version": version }, { "type": "marker" }] });
     shop.subscribe("one", &[], types("1")).await;
     shop.subscribe("two", &[], types("2")).await;
+    let mut acme = types("1");
+    acme["filters"] = json!([{ "exact": { "tenantid": "acme" } }]);
+    shop.subscribe("acme", &[], acme).await;
     shop.publish(&shop.event("order.created", "1").header("ce-schemaversion", "1.1")).await;
     shop.publish(&shop.event("order.created", "2")).await;
     shop.publish(&shop.event("order.other", "no schema")).await;
@@ -121,6 +124,9 @@ async fn a_major_version_alone() {
         let bodies: HashSet<&[u8]> = got.iter().map(|request| &request.body[..]).collect();
         assert_eq!(bodies, want.iter().map(|body| body.as_bytes()).collect(), "{name}");
     }
+    // The index passes over the event of version 1 and the marker. An event of another version is not selected.
+    let passed_over = |status: &Value| status["filters"]["filteredOut"] == json!([2]);
+    shop.status("acme", "what is passed over to be counted", passed_over).await;
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@ use super::super::Pointer;
 use super::*;
 use crate::event::event_type::EventTypeRule;
 use crate::event::{Message, Reading, parse};
+use crate::expression::Parsed;
 
 /// A message of the type `t`, read as a dispatcher reads it.
 fn published(headers: &[(&str, &str)], body: &[u8]) -> Arc<Event> {
@@ -344,6 +345,8 @@ fn no_dialect_tells_one_secret_from_another() {
     let headers =
         ["datacontenttype", "secret", "data"].map(|name| (HeaderName::from_static("x-secret"), name.to_owned()));
     for (one, other) in events {
+        // What was parsed of the whole event is not used for those that something is withheld from.
+        assert!([&one, &other].iter().all(|event| Variables::of(event).data().is_ok()));
         for filter in [
             json!({ "exact": { "secret": "hush" } }),
             json!({ "prefix": { "secret": "h" } }),
@@ -473,4 +476,57 @@ fn filters_of_the_producer_look_at_the_whole_event_and_let_through_what_passes_t
     let renderer = Renderer::new(&Payload::default(), policy, Vec::new()).unwrap();
     assert_eq!(renderer.render(&large).unwrap_err(), NotRendered::Forbidden(Forbidden { failed: true }));
     assert!(renderer.is_costly(&large));
+}
+
+#[test]
+fn what_takes_too_long_to_take_apart_is_not_sent() {
+    let (levels, pointer) = (32, "/0".repeat(32));
+    let data = format!("{}\"{}\"{}", "[".repeat(levels), "x".repeat(300_000), "]".repeat(levels));
+    let event = binary("application/json", data.as_bytes());
+    for (spec, place) in [
+        (json!({ "include": [pointer] }), "payload.include"),
+        (json!({ "exclude": [pointer, "/1"] }), "payload.exclude"),
+    ] {
+        let failure = failed(&renderer(spec.clone(), &[]), &event);
+        assert_eq!((failure.place.as_str(), failure.problem.name()), (place, "TooExpensive"), "{spec}");
+    }
+    let withheld = renderer(json!({}), &[&pointer]).render(&event).unwrap();
+    assert!(withheld.withheld && withheld.event.body.is_empty());
+    let shallow = renderer(json!({ "exclude": ["/0/1"] }), &[]);
+    assert!(shallow.render(&event).is_ok() && shallow.is_costly(&event));
+}
+
+#[test]
+fn transforms_of_whole_data_share_what_was_parsed() {
+    let event = binary("application/json", br#"{"id":7,"secret":"hush"}"#);
+    let parsed = Parsed::of(&event);
+    let uses = |spec: &Value, withheld: &[&str]| {
+        let before = Arc::strong_count(&parsed);
+        let rendered = renderer(spec.clone(), withheld).render(&event).unwrap();
+        assert_eq!(Arc::strong_count(&parsed), before, "it isn't kept by what is sent");
+        shown(&rendered.event).2
+    };
+    for program in [
+        json!({ "template": "{\"a\":{{ data }}}" }),
+        json!({ "jmespath": "{a: data}" }),
+        json!({ "cel": "{'a': data}" }),
+    ] {
+        let transform = |more: &Value| {
+            let mut spec = json!({ "transform": { "program": program } });
+            more.as_object().unwrap().iter().for_each(|(name, value)| spec[name] = value.clone());
+            spec
+        };
+        for _ in 0..2 {
+            let whole = uses(&transform(&json!({})), &[]);
+            assert_eq!(serde_json::from_str::<Value>(&whole).unwrap(), json!({ "a": { "id": 7, "secret": "hush" } }));
+        }
+        for (more, withheld) in [
+            (json!({}), &["/secret"][..]),
+            (json!({ "exclude": ["/secret"] }), &[]),
+            (json!({ "include": ["/id"] }), &[]),
+        ] {
+            assert_eq!(uses(&transform(&more), withheld), r#"{"a":{"id":7}}"#, "{program} {more}");
+        }
+    }
+    assert!(parsed.other.get::<minijinja::Value>().is_some(), "a template's form is kept, too");
 }

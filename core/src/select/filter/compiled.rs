@@ -6,7 +6,7 @@ use std::fmt;
 use super::sql::Sql;
 use super::{Filter, MAX_DEPTH, MAX_LIST, MAX_VALUE};
 use crate::expression::{
-    Attribute, Cel, CompileError, Cost, Jmespath, RunError, Size, Variables, is_attribute, not_an_attribute,
+    Attribute, Cel, CompileError, Cost, Jmespath, RunError, Variables, is_attribute, not_an_attribute,
 };
 
 /// The cost of comparing an attribute.
@@ -90,6 +90,12 @@ impl Filters {
         self.entries.is_empty()
     }
 
+    /// Whether a filter looks at the data.
+    #[must_use]
+    pub fn look_at_data(&self) -> bool {
+        self.entries.iter().any(Compiled::looks_at_data)
+    }
+
     /// Evaluates the filters one by one, up to the first that the event doesn't pass.
     #[must_use]
     pub fn evaluate(&self, variables: &Variables<'_>) -> Verdict {
@@ -106,8 +112,7 @@ impl Filters {
     /// The cost of an evaluation.
     #[must_use]
     pub fn cost(&self, variables: &Variables<'_>) -> Cost {
-        let sizes = [variables.size(false), variables.size(true)];
-        self.entries.iter().map(|entry| entry.cost(sizes)).sum()
+        self.entries.iter().map(|entry| entry.cost(variables)).sum()
     }
 
     /// The attributes that have to have a certain value, as text, for an event to pass, with the number of the filter.
@@ -220,18 +225,24 @@ impl Compiled {
         }
     }
 
-    /// The cost with variables of these sizes, without and with the data.
-    fn cost(&self, [attributes, all]: [Size; 2]) -> Cost {
-        let size = |looks_at_data| if looks_at_data { all } else { attributes };
+    fn cost(&self, variables: &Variables<'_>) -> Cost {
         match self {
             Self::Exact(pairs) | Self::Prefix(pairs) | Self::Suffix(pairs) => COMPARISON * pairs.len() as u64,
-            Self::All(filters) | Self::Any(filters) => {
-                filters.iter().map(|filter| filter.cost([attributes, all])).sum()
-            }
-            Self::Not(filter) => filter.cost([attributes, all]),
-            Self::Sql(sql) => sql.cost(attributes),
-            Self::Jmespath(jmespath) => jmespath.cost(size(jmespath.looks_at_data())),
-            Self::Cel(cel) => cel.cost(size(cel.looks_at_data())),
+            Self::All(filters) | Self::Any(filters) => filters.iter().map(|filter| filter.cost(variables)).sum(),
+            Self::Not(filter) => filter.cost(variables),
+            Self::Sql(sql) => sql.cost(variables.size(false)),
+            Self::Jmespath(jmespath) => jmespath.cost(variables.size(jmespath.looks_at_data())),
+            Self::Cel(cel) => cel.cost(variables.size(cel.looks_at_data())),
+        }
+    }
+
+    fn looks_at_data(&self) -> bool {
+        match self {
+            Self::Exact(_) | Self::Prefix(_) | Self::Suffix(_) | Self::Sql(_) => false,
+            Self::All(filters) | Self::Any(filters) => filters.iter().any(Self::looks_at_data),
+            Self::Not(filter) => filter.looks_at_data(),
+            Self::Jmespath(jmespath) => jmespath.looks_at_data(),
+            Self::Cel(cel) => cel.looks_at_data(),
         }
     }
 

@@ -47,7 +47,8 @@ impl Sql {
     /// # Errors
     /// If the text is no expression, or is beyond the bounds on length and nesting.
     pub fn compile(text: &str) -> Result<Self, CompileError> {
-        parse::parse(text, false).map(Self::of)
+        let Self { tree, costs } = Self::of(parse::parse(text, false)?);
+        Ok(Self { tree, costs: costs.check(text)? })
     }
 
     fn of(tree: Node) -> Self {

@@ -19,7 +19,7 @@ fn binary() -> Event {
     let headers: HeaderMap =
         headers.into_iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect();
     let body = Bytes::from_static(br#"{"total":5,"lines":[{"sku":"a"},{"sku":"b"}]}"#);
-    Event { event_type: "order.created".into(), headers, body, stand_ins: None }
+    Event::new("order.created", headers, body)
 }
 
 fn structured() -> Event {
@@ -28,7 +28,7 @@ fn structured() -> Event {
         headers.into_iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect();
     let body = r#"{"specversion":"1.0","id":"1","type":"other","source":"/shop/eu","tenantid":"acme","priority":7,
         "data":{"total":5,"lines":[{"sku":"a"},{"sku":"b"}]}}"#;
-    Event { event_type: "order.created".into(), headers, body: Bytes::from_static(body.as_bytes()), stand_ins: None }
+    Event::new("order.created", headers, Bytes::from_static(body.as_bytes()))
 }
 
 /// Filters and what they say about both events.

@@ -7,7 +7,7 @@ fn patterns(texts: &[&str]) -> Vec<EventTypePattern> {
 }
 
 fn sorted(matcher: &Matcher<u8, &'static str>, event_type: &str) -> Vec<&'static str> {
-    let mut found = matcher.matches(event_type, |name| (name == "tenantid").then(|| "acme".to_owned()));
+    let mut found = matcher.matches(event_type, Some(1), |name| (name == "tenantid").then_some("acme".into()));
     found.sort_unstable();
     found
 }
@@ -15,13 +15,13 @@ fn sorted(matcher: &Matcher<u8, &'static str>, event_type: &str) -> Vec<&'static
 #[test]
 fn each_entry_once_and_gone_when_removed() {
     let mut matcher = Matcher::default();
-    matcher.insert(&1, &patterns(&["order.*", "order.created", ">"]), None, &"all");
-    matcher.insert(&2, &patterns(&["order.created"]), None, &"created");
-    matcher.insert(&3, &patterns(&["invoice.>", "*.line.added"]), None, &"invoices");
+    matcher.insert(&1, &patterns(&["order.*", "order.created", ">"]), &[], None, &"all");
+    matcher.insert(&2, &patterns(&["order.created"]), &[], None, &"created");
+    matcher.insert(&3, &patterns(&["invoice.>", "*.line.added"]), &[], None, &"invoices");
     assert_eq!(sorted(&matcher, "order.created"), ["all", "created"]);
     assert_eq!(sorted(&matcher, "order.updated"), ["all"]);
     assert_eq!(sorted(&matcher, "invoice.line.added"), ["all", "invoices"]);
-    matcher.insert(&1, &patterns(&["order.updated"]), None, &"edited");
+    matcher.insert(&1, &patterns(&["order.updated"]), &[], None, &"edited");
     assert_eq!(sorted(&matcher, "order.created"), ["created"]);
     assert_eq!(sorted(&matcher, "order.updated"), ["edited"]);
     matcher.remove(&1);
@@ -36,10 +36,10 @@ fn entries_that_need_a_value_are_found_by_it_alone() {
     let mut matcher = Matcher::default();
     for pattern in ["order.created", "order.*", ">", "order.>"] {
         let patterns = patterns(&[pattern, "other"]);
-        matcher.insert(&1, &patterns, Some(("tenantid", "acme")), &"acme");
-        matcher.insert(&2, &patterns, Some(("tenantid", "other")), &"other");
-        matcher.insert(&3, &patterns, Some(("missing", "acme")), &"missing");
-        matcher.insert(&4, &patterns, None, &"all");
+        matcher.insert(&1, &patterns, &[], Some(("tenantid", "acme")), &"acme");
+        matcher.insert(&2, &patterns, &[], Some(("tenantid", "other")), &"other");
+        matcher.insert(&3, &patterns, &[], Some(("missing", "acme")), &"missing");
+        matcher.insert(&4, &patterns, &[], None, &"all");
         assert_eq!(sorted(&matcher, "order.created"), ["acme", "all"], "{pattern}");
     }
     for key in 1..=4 {
@@ -52,10 +52,10 @@ fn entries_that_need_a_value_are_found_by_it_alone() {
 fn what_passes_an_entry_over_is_counted_once() {
     let mut matcher = Matcher::default();
     let needs = |value| Some(("tenantid", value));
-    matcher.insert(&1, &patterns(&["order.created", "order.*", "invoice"]), needs("acme"), &"acme");
-    matcher.insert(&2, &patterns(&["order.*", "invoice"]), needs("other"), &"other");
-    matcher.insert(&3, &patterns(&["order.*", "*.created"]), needs("third"), &"overlaps");
-    matcher.insert(&4, &patterns(&[">"]), None, &"all");
+    matcher.insert(&1, &patterns(&["order.created", "order.*", "invoice"]), &[], needs("acme"), &"acme");
+    matcher.insert(&2, &patterns(&["order.*", "invoice"]), &[], needs("other"), &"other");
+    matcher.insert(&3, &patterns(&["order.*", "*.created"]), &[], needs("third"), &"overlaps");
+    matcher.insert(&4, &patterns(&[">"]), &[], None, &"all");
     for _ in 0..3 {
         sorted(&matcher, "order.created");
         sorted(&matcher, "order.updated");
@@ -67,10 +67,10 @@ fn what_passes_an_entry_over_is_counted_once() {
     assert_eq!(passed_over(&matcher), [("other", 10)]);
     assert_eq!(passed_over(&matcher), []);
     sorted(&matcher, "invoice");
-    matcher.insert(&5, &patterns(&["invoice"]), needs("late"), &"late");
+    matcher.insert(&5, &patterns(&["invoice"]), &[], needs("late"), &"late");
     sorted(&matcher, "invoice");
     assert_eq!(passed_over(&matcher), [("other", 2), ("late", 1)]);
-    matcher.insert(&2, &patterns(&["invoice"]), needs("other"), &"edited");
+    matcher.insert(&2, &patterns(&["invoice"]), &[], needs("other"), &"edited");
     sorted(&matcher, "invoice");
     assert_eq!(passed_over(&matcher), [("edited", 1), ("late", 1)]);
     for (events, told) in [(22, vec![22]), (1, vec![]), (0, vec![1]), (2, vec![]), (1, vec![3])] {
@@ -80,6 +80,42 @@ fn what_passes_an_entry_over_is_counted_once() {
         found.dedup();
         assert_eq!(found, told, "after {events} more");
     }
+}
+
+#[test]
+fn one_major_version_alone() {
+    let version = |pattern: &str, major| TypeVersion { event_type: EventTypePattern::parse(pattern).unwrap(), major };
+    let mut matcher = Matcher::default();
+    assert!(!matcher.is_versioned());
+    let needs = |value| Some(("tenantid", value));
+    matcher.insert(&1, &[], &[version("order.*", 1)], None, &"one");
+    matcher.insert(&2, &[], &[version("order.*", 2), version("order.created", 2)], None, &"two");
+    matcher.insert(&3, &patterns(&["order.created"]), &[version("order.*", 2)], needs("acme"), &"both");
+    matcher.insert(&4, &[], &[version("order.*", 1), version("order.>", 2)], needs("other"), &"other");
+    matcher.insert(&5, &patterns(&[">"]), &[version("order.*", 2)], needs("other"), &"any");
+    assert!(matcher.is_versioned());
+    let found = |matcher: &Matcher<u8, &'static str>, event_type, major| {
+        let mut found = matcher.matches(event_type, major, |_| Some("acme".into()));
+        found.sort_unstable();
+        found
+    };
+    for (event_type, major, want) in [
+        ("order.created", Some(1), &["both", "one"][..]),
+        ("order.created", Some(2), &["both", "two"]),
+        ("order.updated", Some(2), &["both", "two"]),
+        ("order.updated", Some(1), &["one"]),
+        ("order.updated", Some(3), &[]),
+        ("order.created", None, &["both"]),
+        ("order.updated", None, &[]),
+        ("invoice", Some(1), &[]),
+    ] {
+        assert_eq!(found(&matcher, event_type, major), want, "{event_type} {major:?}");
+    }
+    // Events of other versions are not passed over: they are not selected.
+    assert_eq!(matcher.passed_over(Few::Later).collect::<Vec<_>>(), [("other", 4), ("any", 8)]);
+    (1..=5).for_each(|key| matcher.remove(&key));
+    assert!(matcher.is_empty() && !matcher.is_versioned());
+    assert!(matcher.wildcards.is_empty() && matcher.exact.is_empty());
 }
 
 fn pattern() -> impl Strategy<Value = EventTypePattern> {
@@ -102,7 +138,7 @@ proptest! {
         for (key, patterns) in edits {
             match patterns {
                 Some(patterns) => {
-                    matcher.insert(&key, &patterns, None, &key);
+                    matcher.insert(&key, &patterns, &[], None, &key);
                     plain.insert(key, patterns);
                 }
                 None => {
@@ -114,7 +150,7 @@ proptest! {
         for event_type in types.iter().map(|tokens| tokens.join(".")) {
             let selects = |patterns: &[EventTypePattern]| patterns.iter().any(|p| p.matches(&event_type));
             let mut wanted: Vec<u8> = plain.iter().filter(|(_, p)| selects(p)).map(|(key, _)| *key).collect();
-            let mut found = matcher.matches(&event_type, |_| None);
+            let mut found = matcher.matches(&event_type, None, |_| None);
             wanted.sort_unstable();
             found.sort_unstable();
             prop_assert_eq!(found, wanted, "{}", event_type);

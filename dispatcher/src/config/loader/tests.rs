@@ -1,6 +1,7 @@
 use hookwright_core::delivery::policy::DeliveryPolicy;
 use hookwright_core::event::event_type::EventTypeRule;
 use hookwright_core::event::{Event, Message, Reading, attribute_value, parse};
+use hookwright_core::expression::Variables;
 use hookwright_core::nats::ids::{EventSchemaUid, ProducerUid, SubscriptionUid};
 use hookwright_core::payload::Renderer;
 use hookwright_core::position::Flow;
@@ -95,7 +96,7 @@ fn each_change_makes_another_version() {
         loader.receive("producer.p-1", &record);
         versions.push(loader.index.version());
     }
-    assert_eq!(loader.index.matches(&uid(), "created", |_| None).unwrap().version, versions[2]);
+    assert_eq!(loader.index.matches(&uid(), &Variables::of(&event("created"))).unwrap().version, versions[2]);
     loader.apply(Change::Delete { key: "producer.p-1".into() });
     versions.push(loader.index.version());
     assert!(versions.is_sorted_by(|before, after| before < after), "{versions:?}");
@@ -130,7 +131,8 @@ fn what_moves_to_another_producer_is_matched_there_alone() {
     for uid in [&uid(), &other] {
         loader.index.put_producer(ProducerRecord { uid: uid.clone(), ..producer(Validation::Ignore) });
     }
-    let matched = |uid: &ProducerUid| loader.index.matches(uid, "created", |_| None).unwrap().subscriptions.len();
+    let event = event("created");
+    let matched = |uid: &ProducerUid| loader.index.matches(uid, &Variables::of(&event)).unwrap().subscriptions.len();
     for (producer, revision, want) in [(&uid(), 1, (1, 0)), (&other, 2, (0, 1)), (&uid(), 1, (0, 1))] {
         loader.index.put_subscription(subscription(producer, revision));
         assert_eq!((matched(&uid()), matched(&other)), want);

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::tree::{Arithmetic, Comparison, Logic, Node};
-use super::value::{FALSE, Failure, Result, Value, ZERO, cast_like, failed, text_of, to_bool, to_int, typed};
+use super::value::{FALSE, Failure, Result, Value, ZERO, cast_like, failed, to_bool, to_int, typed};
 use crate::expression::{RunError, Variables};
 
 pub(super) fn evaluate<'a>(node: &'a Node, variables: &'a Variables<'_>) -> Result<'a> {
@@ -37,7 +37,7 @@ pub(super) fn evaluate<'a>(node: &'a Node, variables: &'a Variables<'_>) -> Resu
         }
         Node::Like { value, pattern, negated } => {
             let value = typed(FALSE, evaluate(value, variables))?;
-            Value::Boolean(pattern.matches(&text_of(value)) != *negated)
+            Value::Boolean(pattern.matches(&value.into_text()) != *negated)
         }
         Node::In { value, set, negated } => {
             let value = typed(FALSE, evaluate(value, variables))?;

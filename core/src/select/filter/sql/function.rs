@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::value::{FALSE, Failure, NO_TEXT, Result, Value, ZERO, failed, text_of, to_bool, to_int};
+use super::value::{FALSE, Failure, NO_TEXT, Result, Value, ZERO, failed, to_bool, to_int};
 use crate::expression::RunError;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,18 +69,20 @@ impl Function {
             Self::Bool => Value::Boolean(to_bool(&first).map_err(|error| failed(FALSE, error))?),
             Self::IsInt => Value::Boolean(to_int(&first).is_ok()),
             Self::IsBool => Value::Boolean(to_bool(&first).is_ok()),
-            Self::String => Value::Text(text_of(first)),
+            Self::String => Value::Text(first.into_text()),
             Self::Length => {
-                let length = text_of(first).chars().count();
+                let length = first.into_text().chars().count();
                 Value::Integer(i32::try_from(length).map_err(|_| failed(ZERO, RunError::Math))?)
             }
-            Self::Concat => Value::Text(Cow::Owned([first].into_iter().chain(values).map(text_of).collect())),
-            Self::ConcatWs => Value::Text(Cow::Owned(values.map(text_of).collect::<Vec<_>>().join(&text_of(first)))),
-            Self::Lower => Value::Text(Cow::Owned(text_of(first).to_lowercase())),
-            Self::Upper => Value::Text(Cow::Owned(text_of(first).to_uppercase())),
-            Self::Trim => Value::Text(Cow::Owned(text_of(first).trim().to_owned())),
+            Self::Concat => Value::Text(Cow::Owned([first].into_iter().chain(values).map(Value::into_text).collect())),
+            Self::ConcatWs => {
+                Value::Text(Cow::Owned(values.map(Value::into_text).collect::<Vec<_>>().join(&first.into_text())))
+            }
+            Self::Lower => Value::Text(Cow::Owned(first.into_text().to_lowercase())),
+            Self::Upper => Value::Text(Cow::Owned(first.into_text().to_uppercase())),
+            Self::Trim => Value::Text(Cow::Owned(first.into_text().trim().to_owned())),
             Self::Left | Self::Right => {
-                let text = text_of(first);
+                let text = first.into_text();
                 let count = number(&values.next().unwrap_or(ZERO))?;
                 let Ok(count) = usize::try_from(count) else {
                     return Err(failed(Value::Text(text), RunError::Function));
@@ -91,7 +93,7 @@ impl Function {
             Self::Substring => {
                 let position = number(&values.next().unwrap_or(ZERO))?;
                 let length = values.next().map(|value| number(&value)).transpose()?;
-                substring(&text_of(first), position, length)?
+                substring(&first.into_text(), position, length)?
             }
         })
     }

@@ -2,7 +2,11 @@
 
 /// A pattern: `%` stands for any number of characters, `_` for one.
 #[derive(Debug, Clone)]
-pub(super) struct Pattern(Vec<Part>);
+pub(super) struct Pattern {
+    /// The characters that it begins with, which stand for themselves.
+    start: Box<str>,
+    rest: Box<[Part]>,
+}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Part {
@@ -26,22 +30,26 @@ impl Pattern {
                 c => Part::Char(c),
             });
         }
-        Self(parts)
+        let itself = |part: &Part| if let Part::Char(c) = part { Some(*c) } else { None };
+        let start: String = parts.iter().map_while(itself).collect();
+        let rest = parts.iter().copied().skip_while(|part| itself(part).is_some()).collect();
+        Self { start: start.into(), rest }
     }
 
-    /// The number of parts.
+    /// The number of parts, at most.
     pub(super) fn len(&self) -> usize {
-        self.0.len()
+        self.start.len() + self.rest.len()
     }
 
     /// Whether a text matches. It takes at most as many steps as the pattern has parts, for each character.
     pub(super) fn matches(&self, text: &str) -> bool {
-        let (mut part, mut rest) = (0, text);
+        let Some(rest) = text.strip_prefix(&*self.start) else { return false };
+        let (mut part, mut rest) = (0, rest);
         // Where to go on if the rest doesn't fit: behind the last `%`, with one character more taken by it.
         let mut back: Option<(usize, &str)> = None;
         loop {
             let next = rest.chars().next();
-            match (self.0.get(part), next) {
+            match (self.rest.get(part), next) {
                 (Some(Part::Any), _) => {
                     back = Some((part + 1, rest));
                     part += 1;

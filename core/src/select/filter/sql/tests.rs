@@ -9,12 +9,7 @@ use crate::expression::bounds::MAX_LENGTH;
 fn event(body: &str) -> Event {
     let headers: HeaderMap =
         [(http::header::CONTENT_TYPE, "application/cloudevents+json".parse().unwrap())].into_iter().collect();
-    Event {
-        event_type: "com.example.order".into(),
-        headers,
-        body: Bytes::copy_from_slice(body.as_bytes()),
-        stand_ins: None,
-    }
+    Event::new("com.example.order", headers, Bytes::copy_from_slice(body.as_bytes()))
 }
 
 const BODY: &str = r#"{"specversion":"1.0","id":"my id","source":"https://example.com/a","type":"t",
@@ -31,7 +26,7 @@ fn given(text: &str) -> String {
     let Evaluated { value, error } = sql.evaluate(&variables);
     let value = match value {
         Attribute::Text(text) => format!("'{text}'"),
-        other => other.into_text(),
+        other => other.into_text().into_owned(),
     };
     error.map_or(value.clone(), |error| format!("{value} {error}"))
 }

@@ -43,16 +43,9 @@ pub(super) fn to_int(value: &Value<'_>) -> std::result::Result<i32, RunError> {
     }
 }
 
-pub(super) fn text_of(value: Value<'_>) -> Cow<'_, str> {
-    match value {
-        Value::Text(text) => text,
-        other => Cow::Owned(other.into_text()),
-    }
-}
-
 pub(super) fn cast_like<'a>(value: Value<'a>, target: &Value<'_>) -> std::result::Result<Value<'a>, RunError> {
     match target {
-        Value::Text(_) => Ok(Value::Text(text_of(value))),
+        Value::Text(_) => Ok(Value::Text(value.into_text())),
         Value::Integer(_) => to_int(&value).map(Value::Integer),
         Value::Boolean(_) => to_bool(&value).map(Value::Boolean),
     }
