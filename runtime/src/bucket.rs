@@ -63,9 +63,9 @@ impl Bucket {
     /// # Errors
     /// If a bucket can't have this name.
     pub async fn named(nats: &Nats, name: &str) -> Result<Self, BucketError> {
+        let in_memory = name == LEASES_BUCKET;
         let name = nats.names.stream(name);
         let stream = nats.jetstream.get_stream_no_info(format!("KV_{name}")).await.map_err(BucketError::Name)?;
-        let in_memory = name == LEASES_BUCKET;
         Ok(Self { context: nats.jetstream.clone(), stream, prefix: format!("$KV.{name}."), in_memory })
     }
 

@@ -165,7 +165,6 @@ impl Slots {
     fn owned(&self) -> BTreeSet<u8> {
         self.state().owned.keys().copied().collect()
     }
-    }
 
     /// Gives up all slots, so that others take them at once.
     pub(crate) async fn leave(&self) {

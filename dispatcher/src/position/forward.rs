@@ -59,7 +59,7 @@ pub(crate) async fn bring_forward(
         let parked = &parked;
         async move {
             let waiting = read(parked, &subject).await?;
-            Ok(waiting.map(|waiting| (waiting.parked.event.published, subject)))
+            Ok::<_, ForwardError>(waiting.map(|waiting| (waiting.parked.event.published, subject)))
         }
     });
     let found = found.buffer_unordered(AT_ONCE).try_filter_map(|found| ready(Ok(found)));

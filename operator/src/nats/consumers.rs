@@ -117,7 +117,7 @@ mod tests {
 
     #[test]
     fn a_limit_of_pulls_is_no_drift() {
-        let wanted = configs::due();
+        let wanted = configs::due(&Names::default());
         let live = consumer::Config { max_batch: 100, ..wanted.clone() };
         assert!(drift::consumer(&as_limited(&wanted, &live), &live).is_some(), "somebody's edit");
         let mut live = limited_batch(live, 100);

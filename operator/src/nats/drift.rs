@@ -222,7 +222,8 @@ mod tests {
         }
         let memory = SystemStreams { storage: crate::settings::Storage::Memory, ..SystemStreams::default() };
         let parked = hookwright_core::nats::names::PARKED_STREAM;
-        let wanted = configs::streams(memory).into_iter().find(|config| config.name == parked).unwrap();
+        let wanted =
+            configs::streams(memory, &Names::default()).into_iter().find(|config| config.name == parked).unwrap();
         let in_files = Config { storage: StorageType::File, ..wanted.clone() };
         assert_eq!(stream(&wanted, &in_files), None);
         assert_eq!(stream(&wanted, &wanted), None);
