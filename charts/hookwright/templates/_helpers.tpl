@@ -64,8 +64,7 @@ capabilities: {drop: [ALL]}
 {{- $given := dict "nats.url" $nats.url "nats.tls.caSecret" $nats.tls.caSecret -}}
 {{- range $component := list "operator" "dispatcher" -}}
 {{- $login := get $nats $component -}}
-{{- range $key, $value := omit $login "inboxPrefix" }}{{ $_ := set $given (printf "nats.%s.%s" $component $key) $value }}{{ end -}}
-{{- if ne $login.inboxPrefix (printf "_INBOX_%s" $component) }}{{ $_ := set $given (printf "nats.%s.inboxPrefix" $component) true }}{{ end -}}
+{{- range $key, $value := $login }}{{ $_ := set $given (printf "nats.%s.%s" $component $key) $value }}{{ end -}}
 {{- end -}}
 {{- range $name, $value := $given -}}
 {{- if $value }}{{ fail (printf "give %s or nats.bundled.enabled, not both" $name) }}{{ end -}}
