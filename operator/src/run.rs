@@ -12,7 +12,7 @@ use hookwright_core::nats::names::{
 use hookwright_core::seal::SealingKeys;
 use hookwright_crds::{EventSchema, Producer, Subscription};
 use hookwright_runtime::mirror::{Change, Mirror};
-use hookwright_runtime::nats::{self, Nats};
+use hookwright_runtime::nats::{self, Nats, NatsSettings};
 use hookwright_runtime::{admin, shutdown};
 use kube::Client;
 use kube::runtime::events::Recorder;
@@ -56,8 +56,7 @@ const WAIT_FOR_NATS: Duration = Duration::from_secs(5);
 const GRACE: Duration = Duration::from_secs(10);
 
 /// Runs the operator until it is asked to stop. With `check_config`, it only reads the settings and the sealing keys.
-pub async fn run(mut settings: Settings, check_config: bool) -> anyhow::Result<()> {
-    settings.nats.names = settings.installation.prefix.clone();
+pub async fn run(settings: Settings, check_config: bool) -> anyhow::Result<()> {
     let sealing = settings.sealing.load()?;
     if check_config {
         info!("the settings are valid");
@@ -123,7 +122,8 @@ pub async fn run(mut settings: Settings, check_config: bool) -> anyhow::Result<(
 /// Does all that needs NATS, from the first connection on. This is the one list of what runs beside the reconciles, and
 /// how often.
 async fn with_nats(ctx: &Context, readiness: &Readiness, connected: watch::Sender<u64>) -> anyhow::Result<()> {
-    let nats = nats::connect(&ctx.settings.nats, "hookwright-operator").await?;
+    let settings = NatsSettings { names: ctx.settings.installation.prefix.clone(), ..ctx.settings.nats.clone() };
+    let nats = nats::connect(&settings, "hookwright-operator").await?;
     readiness.there(Part::Nats);
     let reconnects = nats.connected.clone();
     // All else writes through the context's connection, which is set only once the installation is known.
