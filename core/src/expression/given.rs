@@ -11,7 +11,7 @@ use super::attribute::{Attribute, OPTIONAL};
 use super::cost::{Size, values};
 use super::error::RunError;
 use super::parsed::Parsed;
-use super::{cel, jmespath};
+use super::{cel_context, jmespath_object};
 use crate::event::Event;
 
 /// The attributes and the data that an expression gets.
@@ -71,7 +71,7 @@ impl Given<'_> {
             }
             _ => None,
         };
-        Ok(cel::context(&self.attributes, data))
+        Ok(cel_context::context(&self.attributes, data))
     }
 
     /// The variables as JMESPath takes them.
@@ -81,7 +81,7 @@ impl Given<'_> {
             data if with_data => Some(Arc::new(data.read(Variable::Null, |text| Variable::String(text.to_owned()))?)),
             _ => None,
         };
-        Ok(jmespath::object(&self.attributes, data))
+        Ok(jmespath_object::object(&self.attributes, data))
     }
 }
 

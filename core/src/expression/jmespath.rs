@@ -3,13 +3,11 @@
 mod bound;
 mod tree;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ::jmespath::ast::{Ast, Comparator};
 use ::jmespath::{Context, DEFAULT_RUNTIME, ErrorReason, Expression, RuntimeError, Variable, interpret};
 
-use super::attribute::{Attribute, OPTIONAL};
 use super::attribute_name::not_an_attribute;
 use super::bounds::{compiled, evaluated};
 use super::cost::{Cost, Costs, Size};
@@ -128,22 +126,6 @@ impl Jmespath {
         equalities(self.expression.as_ast(), &mut found);
         found
     }
-}
-
-/// The object of all variables. What is there in every dialect, though an event may not have it, is null.
-pub(super) fn object(attributes: &[(&str, Attribute<'_>)], data: Option<Arc<Variable>>) -> Variable {
-    let null = |name: &str| (name.to_owned(), Arc::new(Variable::Null));
-    let mut all: BTreeMap<String, Arc<Variable>> = OPTIONAL.map(null).into();
-    for (name, value) in attributes {
-        let value = match value {
-            Attribute::Text(text) => Variable::String(text.to_string()),
-            Attribute::Integer(number) => Variable::Number((*number).into()),
-            Attribute::Boolean(value) => Variable::Bool(*value),
-        };
-        all.insert((*name).to_owned(), Arc::new(value));
-    }
-    all.extend(data.map(|data| ("data".to_owned(), data)));
-    Variable::Object(all)
 }
 
 fn equalities<'a>(ast: &'a Ast, found: &mut Vec<(&'a str, &'a str)>) {

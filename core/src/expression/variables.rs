@@ -15,7 +15,7 @@ use super::attribute::Attribute;
 use super::cost::{Cost, Size, values};
 use super::error::RunError;
 use super::parsed::Parsed;
-use super::{cel, jmespath};
+use super::{cel_context, jmespath_object};
 use crate::event::Event;
 
 /// The variables of an event. Expressions of all dialects, of any number of Subscriptions, share what one of them had
@@ -137,7 +137,7 @@ impl<'a> Variables<'a> {
     pub(super) fn jmespath(&self, with_data: bool) -> Result<&Arc<Variable>, RunError> {
         let made = self.jmespath[usize::from(with_data)].get_or_init(|| {
             let data = with_data.then(|| self.parsed().jmespath()).transpose()?;
-            Ok(Arc::new(jmespath::object(&self.attributes(), data)))
+            Ok(Arc::new(jmespath_object::object(&self.attributes(), data)))
         });
         made.as_ref().map_err(|error| *error)
     }
@@ -145,7 +145,7 @@ impl<'a> Variables<'a> {
     pub(super) fn cel(&self, with_data: bool) -> Result<&Context<'static, 'static>, RunError> {
         let made = self.cel[usize::from(with_data)].get_or_init(|| {
             let data = with_data.then(|| self.data()).transpose()?;
-            Ok(Box::new(cel::context(&self.attributes(), data)))
+            Ok(Box::new(cel_context::context(&self.attributes(), data)))
         });
         made.as_deref().map_err(|error| *error)
     }
