@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use crate::cache::leases::Rollout;
-use crate::nats::jetstream::{JetStream, JsError, JsResult, found};
+use crate::nats::jetstream::{JetStream, JsError, JsResult, created, found};
 
 #[derive(Deserialize)]
 struct Stored {
@@ -102,6 +102,12 @@ impl JetStream {
             }
         }
         Ok(())
+    }
+
+    /// Returns when a bucket was created that is there now, or none if there is none.
+    pub(crate) async fn bucket_created(&self, bucket: &str) -> JsResult<Option<Timestamp>> {
+        let stream = format!("KV_{}", self.names()?.stream(bucket));
+        Ok(self.stream(&stream).await?.map(|info| created(&info)))
     }
 
     /// Returns the keys that match `filter`, those whose removal is still marked included.

@@ -138,10 +138,10 @@ async fn wait(
     producer: &ProducerUid,
     ctx: &Context,
 ) -> Result<Start, ReconcileError> {
-    let Some(bucket) = ctx.js.stream(&format!("KV_{POSITIONS_BUCKET}")).await? else {
+    let Some(created) = ctx.js.bucket_created(POSITIONS_BUCKET).await? else {
         return Ok(Start::Waits(None, Some(stored.started)));
     };
-    let revision = BucketRevision { created: created(&bucket), revision: stored.revision };
+    let revision = BucketRevision { created, revision: stored.revision };
     let (this, goal) = (ObjectRef::from_obj(subscription), Goal::Positions(revision));
     // The trigger is set before the leases are looked at, so that a lease that comes in between is not missed.
     ctx.triggers.subscriptions.when_loaded(this, goal, producer);
