@@ -195,7 +195,7 @@ mod tests {
         let example = docs.split("```yaml\n").nth(2).and_then(|rest| rest.split("```").next()).unwrap();
         let written: Value = serde_saphyr::from_str(example).unwrap();
         let mut required = written.clone();
-        required.as_object_mut().unwrap().retain(|key, _| ["nats", "http", "sealing"].contains(&key.as_str()));
+        required.as_object_mut().unwrap().retain(|key, _| ["nats", "http", "sealing", "log"].contains(&key.as_str()));
         let read = |settings| format!("{:#?}", from_value::<Settings>(settings).unwrap());
         assert_eq!(read(written), read(required));
     }
