@@ -173,7 +173,8 @@ impl Renewer {
                     let created = bucket.state().await.map_err(LeaseError::Config)?.created;
                     let revision = bucket.last(">").await.map_err(LeaseError::Config)?;
                     let goal = BucketRevision { created, revision };
-                    let reached = |loaded: &Option<BucketRevision>| loaded.is_some_and(|loaded| loaded.has_reached(goal));
+                    let reached =
+                        |loaded: &Option<BucketRevision>| loaded.is_some_and(|loaded| loaded.has_reached(goal));
                     // Asked again after a while: the mark of a removed record may have been the last, and expire.
                     if timeout(AGAIN, loaded.wait_for(reached)).await.is_ok() {
                         return Ok(());

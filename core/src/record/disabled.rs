@@ -54,7 +54,8 @@ impl Disabled {
     pub fn replaces(&self, other: &Self) -> bool {
         let changed = self.ended.is_some() != other.ended.is_some();
         let is_newer = changed && self.ended.unwrap_or(self.since) >= other.ended.unwrap_or(other.since);
-        self.generation > other.generation || self.generation == other.generation && (self.resume != other.resume || is_newer)
+        self.generation > other.generation
+            || self.generation == other.generation && (self.resume != other.resume || is_newer)
     }
 }
 

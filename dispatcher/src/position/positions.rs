@@ -161,12 +161,7 @@ impl Positions {
     }
 
     /// Stores a position if the newest one is still of this revision. Returns whether it was stored.
-    async fn write(
-        &self,
-        cell: &PositionCell,
-        position: Position,
-        revision: u64,
-    ) -> Result<bool, PositionError> {
+    async fn write(&self, cell: &PositionCell, position: Position, revision: u64) -> Result<bool, PositionError> {
         let bucket = Bucket::named(&self.nats, POSITIONS_BUCKET).await?;
         let Some(revision) = bucket.put_at(cell.uid().as_str(), encode(&position)?.into(), revision).await? else {
             return Ok(false);

@@ -29,7 +29,10 @@ pub(crate) async fn recheck(stream: &Info, checkpoint: &Checkpoint, js: &JetStre
     }
     let done = recheck.done();
     if done < noted {
-        warn!(stream = name, noted, done, "the stream is older than what is known of it; was it restored from a backup?");
+        warn!(
+            stream = name,
+            noted, done, "the stream is older than what is known of it; was it restored from a backup?"
+        );
     }
     Ok(done)
 }

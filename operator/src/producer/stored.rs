@@ -220,16 +220,24 @@ mod tests {
         ])
     }
 
+    /// What is stored under a configuration, as it is told.
+    fn told(config: &Config) -> Vec<String> {
+        let told = |stored: Stored| match &stored.unknown {
+            None => stored.to_string(),
+            Some(Unknown::Elsewhere(source)) => format!("{stored} of {source}"),
+            Some(Unknown::Missing(source)) => format!("{stored} of no {source}"),
+        };
+        stored(config, &origins()).into_iter().map(told).collect()
+    }
+
     #[test]
-    fn stored_table() {
+    fn what_transforms_store() {
         let with_source = |transform: SubjectTransform| Config {
             subject_transform: Some(transform),
             ..of(vec![source("unknown")], &[])
         };
-        let far = Source { domain: Some("hub".to_owned()), ..source("near") };
         for (config, want) in [
             (named("s", &["shop.>"]), &["shop.>"][..]),
-            // Transforms.
             (with(transform("shop.legacy.>", "shop.v2.>"), &["shop.legacy.>"]), &["shop.v2.>"]),
             (with(transform("", "shop.v2.>"), &["x", "y.*"]), &["shop.v2.x", "shop.v2.y.*"]),
             (
@@ -244,8 +252,26 @@ mod tests {
                 &["b.c.b.*.$x (token 4 is a number below 3)"],
             ),
             (with(transform("a.*", "b.{{SplitFromLeft(1,3)}}.c"), &["a.*"]), &["b.>"]),
-            // Sources and mirrors.
-            (of(vec![source("near")], &[]), &["shop.a.>", "shop.b"]),
+            (with_source(transform("", "shop.v2.>")), &["shop.v2.>"]),
+            (with_source(transform("shop.v1.>", "shop.v2.>")), &["> (but not shop.v1.>) of unknown", "shop.v2.>"]),
+            // The stream's own transform comes after those of its sources.
+            (
+                Config {
+                    subject_transform: Some(transform("new.>", "shop.v3.>")),
+                    ..of(vec![renamed("near", "shop.a.>", "new.>")], &["shop.d"])
+                },
+                &["shop.d", "shop.v3.>"],
+            ),
+        ] {
+            assert_eq!(told(&config), want, "{config:?}");
+        }
+    }
+
+    #[test]
+    fn what_sources_and_mirrors_store() {
+        let far = Source { domain: Some("hub".to_owned()), ..source("near") };
+        for (config, want) in [
+            (of(vec![source("near")], &[]), &["shop.a.>", "shop.b"][..]),
             (of(vec![source("unknown")], &["shop.d"]), &["> of unknown", "shop.d"]),
             (of(vec![source("gone")], &["shop.d"]), &["> of no gone", "shop.d"]),
             (mirror(source("gone")), &["> of no gone"]),
@@ -272,24 +298,8 @@ mod tests {
             (mirror(source("twice")), &["shop.a.>", "shop.b"]),
             (mirror(filtered("unknown", "shop.>")), &["shop.>"]),
             (of(vec![source("circle")], &[]), &["> of circle", "shop.c"]),
-            (with_source(transform("", "shop.v2.>")), &["shop.v2.>"]),
-            (with_source(transform("shop.v1.>", "shop.v2.>")), &["> (but not shop.v1.>) of unknown", "shop.v2.>"]),
-            // The stream's own transform comes after those of its sources.
-            (
-                Config {
-                    subject_transform: Some(transform("new.>", "shop.v3.>")),
-                    ..of(vec![renamed("near", "shop.a.>", "new.>")], &["shop.d"])
-                },
-                &["shop.d", "shop.v3.>"],
-            ),
         ] {
-            let told = |stored: Stored| match &stored.unknown {
-                None => stored.to_string(),
-                Some(Unknown::Elsewhere(source)) => format!("{stored} of {source}"),
-                Some(Unknown::Missing(source)) => format!("{stored} of no {source}"),
-            };
-            let got: Vec<String> = stored(&config, &origins()).into_iter().map(told).collect();
-            assert_eq!(got, want, "{config:?}");
+            assert_eq!(told(&config), want, "{config:?}");
         }
     }
 
