@@ -193,8 +193,8 @@ mod tests {
             for n in 0..5_000 {
                 if random.random_range(0..20) == 0 {
                     let gone = random.random_range(0..lasts.len());
-                    turns.extract(|waits: &Waits<'_>| waits.of == gone && waits.n % 3 == 0);
-                    waiting[gone].retain(|n| n % 3 != 0);
+                    turns.extract(|waits: &Waits<'_>| waits.of == gone && waits.n.is_multiple_of(3));
+                    waiting[gone].retain(|n: &usize| !n.is_multiple_of(3));
                     let namespace = gone / subscriptions;
                     if waiting[namespace * subscriptions..][..subscriptions].iter().all(VecDeque::is_empty) {
                         passed[namespace] = 0;
