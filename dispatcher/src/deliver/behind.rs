@@ -134,8 +134,11 @@ impl Deliverer {
             return;
         }
         let ours = self.is_of_ours(delivery, outcome);
-        // Once an outage on our side is over, a failure is the endpoint's own.
-        if ours || self.is_broken_by_us(&delivery.subscription) || cell.failed(&delivery.id) {
+        if !ours && self.is_broken_by_us(&delivery.subscription) {
+            // The outage on our side is over. From now on failures are the endpoint's own, and count.
+            let _ = self.positions.change(cell, created, |position| (position.answered(), ())).await;
+        }
+        if ours || cell.failed(&delivery.id) {
             let opened = |position: &mut Position| {
                 let opened = position.open_breaker(now, ours);
                 (opened, opened)
