@@ -25,13 +25,13 @@ fn scenarios_run_and_lose_nothing() {
     let json = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("smoke.json");
     let mut bench = Command::new(env!("CARGO_BIN_EXE_hookwright-bench"));
     let output =
-        bench.args(["run", "--smoke", "--only", "A,B,C,D,E,F,G,H,I,J,M", "--json"]).arg(&json).output().unwrap();
+        bench.args(["run", "--smoke", "--only", "A,B,C,D,E,F,G,H,I,J,M,N,P,Q", "--json"]).arg(&json).output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{said}\n{}", String::from_utf8_lossy(&output.stderr));
     let report: Value = serde_json::from_slice(&std::fs::read(&json).unwrap()).unwrap();
     let sections = report["scenarios"].as_array().unwrap();
     let letters: String = sections.iter().filter_map(|section| section["letter"].as_str()).collect();
-    assert_eq!(letters, "ABCDEFGHIJM", "{said}");
+    assert_eq!(letters, "ABCDEFGHIJMNPQ", "{said}");
     for section in sections {
         let figures = section["figures"].as_array().unwrap();
         assert!(!figures.is_empty(), "{section}");
