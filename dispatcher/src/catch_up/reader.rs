@@ -237,17 +237,29 @@ impl Reader {
         Ok(Next::Again)
     }
 
-    /// Brings forward what is parked, once the Subscription's events flow again.
+    /// Brings forward what is parked, once the Subscription's events flow again. What is parked while that is listed still
+    /// finds a position that waits, and says no more. So it is listed once more after the position has changed.
     async fn forward(&self, position: &Position, revision: u64, since: Timestamp) -> Result<Next, ReadError> {
+        if !self.bring_forward(since).await? {
+            return Ok(Next::Ends);
+        }
+        let flowing = Position { waits: None, ..position.clone() };
+        if self.parts.positions.write_or_learn(&self.cell, flowing, revision).await?
+            && !self.bring_forward(self.parts.deliverer.clock.now()).await?
+        {
+            return Ok(Next::Ends);
+        }
+        Ok(Next::Again)
+    }
+
+    /// Returns whether all that is parked was brought forward. If this dispatcher stops, the next owner does what is left.
+    async fn bring_forward(&self, since: Timestamp) -> Result<bool, ReadError> {
         let now = self.parts.deliverer.clock.now();
-        let brought = bring_forward(&self.parts.nats, self.uid(), now, since);
-        // What is left of it the next owner does.
-        let Some(brought) = self.stop.run_until_cancelled(brought).await else { return Ok(Next::Ends) };
+        let brought = bring_forward(&self.parts.nats, self.uid(), now, since.min(now));
+        let Some(brought) = self.stop.run_until_cancelled(brought).await else { return Ok(false) };
         let brought = brought?;
         info!(subscription_uid = %self.uid(), brought, "brought parked deliveries forward");
-        let flowing = Position { waits: None, ..position.clone() };
-        self.parts.positions.write_or_learn(&self.cell, flowing, revision).await?;
-        Ok(Next::Again)
+        Ok(true)
     }
 
     /// Ends what is left of another stream's ranges: their events are gone.

@@ -150,7 +150,8 @@ async fn a_backlog_behind_slow_endpoints_takes_nothing_from_others_of_the_stream
     let names: Vec<String> = (0..SLOW).map(|n| format!("slow-{n}")).collect();
     for name in &names {
         slow.receiver.answer(&format!("/{name}"), Answer::status(200).once_open(&gate));
-        slow.subscribe(name, &["tick"], json!({})).await;
+        // An attempt that times out is made again soon.
+        slow.subscribe(name, &["tick"], fixed("1s")).await;
     }
     slow.subscribe("beside", &["tock"], json!({})).await;
     other.subscribe("other", &[">"], json!({})).await;
