@@ -17,8 +17,7 @@ pub(crate) fn caught<T>(work: impl FnOnce() -> T) -> Result<T, String> {
 
 /// The message of a panic.
 pub(crate) fn message(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    text.unwrap_or("a panic without a message").to_owned()
+    hookwright_runtime::panics::message(panic).unwrap_or("a panic without a message").to_owned()
 }
 
 /// Panics if a test has asked for it by this name, or by the part of it after its last slash.

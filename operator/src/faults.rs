@@ -25,8 +25,7 @@ fn tell(item: impl Display, panic: &(dyn Any + Send)) {
 
 /// Returns what a panic says.
 pub(crate) fn message(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    text.unwrap_or("no message").to_owned()
+    hookwright_runtime::panics::message(panic).unwrap_or("no message").to_owned()
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ pub mod leases;
 pub mod logging;
 pub mod mirror;
 pub mod nats;
+pub mod panics;
 pub mod publish;
 pub mod refusal;
 pub mod removal;
