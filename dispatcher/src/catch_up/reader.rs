@@ -4,7 +4,6 @@
 use std::time::Duration;
 
 use hookwright_core::position::{Position, Range, Seen, Step, Waits};
-use hookwright_core::record::lease::BucketRevision;
 use hookwright_runtime::logging::chain;
 use jiff::Timestamp;
 use tokio::time::{Instant, sleep, timeout};
@@ -206,8 +205,9 @@ impl Reader {
     /// is in: one that was made anew counts its revisions anew.
     async fn all_loaded(&self, position: &Position, revision: u64) -> Result<bool, ReadError> {
         let Some(Range { to: Some(_), until: None, .. }) = position.ranges.first() else { return Ok(false) };
-        let created = self.parts.positions.created().await?;
-        Ok(self.parts.slots.all_loaded(BucketRevision { created, revision }))
+        // The leader is asked only once the dispatchers agree, as a look comes with each delivery that is settled.
+        let Some(loaded) = self.parts.slots.loaded_by_all(revision) else { return Ok(false) };
+        Ok(self.parts.positions.created().await? == loaded)
     }
 
     /// Whether the reader may send: only so many do at a time.

@@ -17,6 +17,7 @@ use hookwright_runtime::bucket::{Bucket, BucketError};
 use hookwright_runtime::logging::{Seldom, chain};
 use hookwright_runtime::mirror::{Change, Mirror};
 use hookwright_runtime::nats::Nats;
+use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 use tracing::{debug, warn};
@@ -116,15 +117,18 @@ impl Slots {
         self.liveness.is_live() && owned.is_some_and(|owned| owned.confirmed.elapsed() < TRUST)
     }
 
-    /// Whether all live dispatchers have loaded the positions up to this revision of their bucket. It is not known before
-    /// the leases were watched for [`TTL`], nor while the mirror of the leases may lag: this dispatcher's own lease, which
-    /// says the same, has to have come lately. All leases that were written before it have come, too.
-    pub(crate) fn all_loaded(&self, goal: BucketRevision) -> bool {
+    /// The creation of the bucket of which all live dispatchers have loaded the positions up to this revision, if that is so.
+    /// It is not known before the leases were watched for [`TTL`], nor while the mirror of the leases may lag: this
+    /// dispatcher's own lease, which says the same, has to have come lately. All leases that were written before it have
+    /// come, too.
+    pub(crate) fn loaded_by_all(&self, revision: u64) -> Option<Timestamp> {
         let state = self.state();
+        let own = state.dispatchers.get(&self.incarnation).filter(|own| own.seen.elapsed() < TTL - TRUST)?;
+        let goal = BucketRevision { revision, ..own.positions? };
         let mut live = state.dispatchers.values().filter(|dispatcher| dispatcher.seen.elapsed() < TTL);
-        state.watched.is_some_and(|since| since.elapsed() >= TTL)
-            && state.dispatchers.get(&self.incarnation).is_some_and(|own| own.seen.elapsed() < TTL - TRUST)
-            && live.all(|live| live.positions.is_some_and(|loaded| loaded.has_reached(goal)))
+        let loaded = state.watched.is_some_and(|since| since.elapsed() >= TTL)
+            && live.all(|live| live.positions.is_some_and(|loaded| loaded.has_reached(goal)));
+        loaded.then_some(goal.created)
     }
 
     /// How many dispatchers are alive, at least this one.
@@ -254,8 +258,6 @@ impl Slots {
 
 #[cfg(test)]
 mod tests {
-    use jiff::Timestamp;
-
     use super::*;
 
     #[test]
