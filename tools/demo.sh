@@ -9,7 +9,7 @@ cd "$(dirname "$0")/.."
 tools/prerequisites.sh --demo
 TARGET=${CARGO_TARGET_DIR:-target}
 if [ ! -x "$TARGET/debug/hookwright-demo" ]; then
-  say "The first time, servers and Hookwright are built: 8 minutes or so on two cores, most of it kube-apiserver."
+  say "The first time, servers and Hookwright are built: about ten minutes on two cores, most of it kube-apiserver."
   say "After that the demo takes half a minute. Servers that are on PATH, and new enough, are not built."
 fi
 

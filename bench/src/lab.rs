@@ -168,7 +168,7 @@ impl Lab {
     /// Collects a run beside others' deliveries, each of which may arrive, once. What arrives there has to be whole and
     /// meant for them.
     pub(crate) async fn collect_beside(&self, recorder: Recorder, wanted: &[Wanted], others: &[Wanted]) -> Result<Run> {
-        // Those of others count among the accepted, so all that is published has to be settled.
+        // Deliveries to others count among the accepted, so all that is published has to be settled.
         let (cpu, receipts) = self.arrivals(recorder, wanted.len()).await?;
         let (theirs, ours) = part(receipts, others);
         let theirs = Tally::of(others, &theirs)?;

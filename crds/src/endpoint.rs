@@ -38,7 +38,7 @@ pub struct Endpoint {
     #[x_kube(validation = (NUMERIC_HOST_IS_IPV4, "a numeric host must be an IPv4 address such as 192.0.2.1"))]
     pub url: Option<String>,
     /// A Service of this cluster, which need not be among the addresses and ports that the installation allows. Host and
-    /// TLS name are `<name>.<namespace>.svc`. Whoever may write the Service's EndpointSlices chooses the addresses that
+    /// TLS name are `<name>.<namespace>.svc`. Anyone who may write the Service's EndpointSlices chooses the addresses that
     /// webhooks arrive at. Exactly one of url and serviceRef must be given. An edit, also one of the Service, takes
     /// effect within seconds.
     #[serde(skip_serializing_if = "Option::is_none")]

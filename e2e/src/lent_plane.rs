@@ -13,7 +13,7 @@ use serde_json::json;
 
 use crate::{ControlPlane, Scratch, Tools, wait_for};
 
-/// Those that were given back, with their folders.
+/// The control planes that were given back, with their folders.
 static SPARE: Mutex<Vec<(ControlPlane, Scratch)>> = Mutex::new(Vec::new());
 
 const KINDS: [&str; 3] = ["Subscription", "EventSchema", "Producer"];

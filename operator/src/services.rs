@@ -51,7 +51,7 @@ fn lets_in(service: &Service, namespace: &str) -> bool {
 }
 
 /// Returns the address of a Service whose endpoints Kubernetes chooses by a selector. Without one, and with an external
-/// name, whoever writes the Service would choose any address.
+/// name, the author of the Service would choose any address.
 fn cluster_ip(spec: &ServiceSpec) -> Result<IpAddr, &'static str> {
     if spec.type_.as_deref() == Some("ExternalName") {
         return Err("is of type ExternalName: use endpoint.url");

@@ -224,7 +224,7 @@ uninstall_with_crds() {
   namespaces_go
 }
 
-# Without helm, and twice, as whoever keeps manifests in a repository does.
+# Without helm, and twice, as people do who keep manifests in a repository.
 plain_manifests() {
   local overlay=$WORK/overlay
   volume nats-3

@@ -60,7 +60,7 @@ struct Settings {
     proxy: Option<ProxySettings>,
 }
 
-/// What a namespace has instead of the rules of all.
+/// The rules of a namespace that replace the defaults.
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 struct NamespaceSettings {

@@ -56,7 +56,7 @@ impl Costs {
         Ok(self)
     }
 
-    /// The cost for a size, rounded up. Of what is too much, it is not known how much it is.
+    /// The cost for a size, rounded up. Beyond the bound it says only that it is too much.
     #[must_use]
     pub fn at(&self, size: Size) -> Cost {
         let density = DENSITIES.iter().rposition(|density| size.values.saturating_mul(*density) <= size.bytes);

@@ -104,7 +104,7 @@ impl<'a> Variables<'a> {
             };
             let mut headers = Vec::with_capacity(self.event.headers.len());
             headers.extend(self.event.headers.iter().filter_map(named));
-            // Of several of one name, the first stays the first.
+            // If several have one name, the first one counts.
             headers.sort_by_key(|header| header.name);
             headers
         })

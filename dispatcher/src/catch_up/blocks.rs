@@ -129,7 +129,7 @@ impl Shelf {
             return Ok(Some(found));
         }
         if failed.is_some_and(|failed| failed > asked) {
-            // Those who waited for a read that failed don't fail one after the other.
+            // If a read fails, the readers that waited for it don't fail one after the other.
             return Ok(None);
         }
         let Some(reserved) = blocks.reserve() else {

@@ -64,7 +64,7 @@ pub(crate) type Serving = BTreeMap<ProducerUid, Arc<Producer>>;
 /// the records of other Producers wait for a match. Nobody takes one of the locks while holding the other.
 pub(crate) struct Index {
     inner: RwLock<Inner>,
-    /// The version of the index. A change increases it after the last part of it has been made, so that whoever finds
+    /// The version of the index. A change increases it after the last part of it has been made, so that a reader that finds
     /// an old part finds an old version, too.
     version: AtomicU64,
     pub(crate) loaded: Loaded,

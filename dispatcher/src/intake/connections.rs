@@ -51,9 +51,9 @@ impl Made {
 pub(crate) struct Connections {
     settings: NatsSettings,
     name: String,
-    /// Of the readers of Producers.
+    /// For the readers of Producers.
     shared: watch::Sender<Made>,
-    /// Of dedicated readers.
+    /// For dedicated readers.
     dedicated: watch::Sender<Made>,
     alone: Arc<Semaphore>,
     in_turn: Arc<Semaphore>,

@@ -68,7 +68,7 @@ fn fair(mine: usize, left: usize) -> Option<usize> {
 }
 
 /// The same for one of the readers of a namespace that holds `namespace`. A reader may hold twice the difference of what
-/// is free and what its namespace holds, so that a single one of a single namespace may hold two fifths of all.
+/// is free and what its namespace holds, so that a lone reader of a lone namespace may hold two fifths of all.
 pub(crate) fn fair_within(namespace: usize, mine: usize, left: usize) -> Option<usize> {
     let of_namespace = fair(namespace, left)?;
     let of_mine = fair(mine, 2 * left.saturating_sub(namespace))?;

@@ -4,7 +4,7 @@
 //! Choudhury and Hahne 1998). A namespace may take more while it holds less than is free. A Subscription may take more
 //! while it holds no more than its namespace may still take. So if n namespaces want everything, each gets one (n+1)th,
 //! and as much stays free for the next one. As at each moment all hold about the same, they have held it for the same
-//! time, too: whoever needs it for long gets it less often. Nothing has to be remembered for that.
+//! time, too: a Subscription that needs it for long gets it less often. Nothing has to be remembered for that.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 

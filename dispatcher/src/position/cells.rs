@@ -47,7 +47,7 @@ impl Cells {
     /// Forgets the Subscriptions that nobody else holds and that have no position: they were deleted, or will be found again.
     pub(crate) fn forget_unused(&self) {
         let mut cells = self.cells.write().unwrap_or_else(PoisonError::into_inner);
-        // Whoever wants a cell asks for it here, under this lock.
+        // Every caller asks for it here, under this lock.
         cells.retain(|_, cell| Arc::strong_count(cell) > 1 || !cell.is_live() || cell.known().position.is_some());
     }
 

@@ -286,7 +286,7 @@ async fn an_endpoint_that_fails_is_probed_and_gets_everything_once_it_is_back() 
     assert_eq!(condition(&status, "Ready")["status"], "True");
     publish(&shop, 400..600).await;
     shop.all_acked(SOON * 2).await;
-    // Of those that came while the breaker was open, only probes were sent.
+    // While the breaker was open, only probes were sent.
     let number = |body: &[u8]| String::from_utf8_lossy(body).parse::<usize>().unwrap();
     let probes = shop.receiver.requests("/down").iter().filter(|request| number(&request.body) >= 400).count();
     assert!(probes < 20, "{probes} requests");

@@ -24,7 +24,7 @@ async fn the_operators_identity_reads_secrets_one_at_a_time_only() {
     };
     assert!(may("get", "secrets").await);
     assert!(may("create", "secrets").await);
-    // Those of replaced keys. The admission policy holds it to Secrets of its own.
+    // Secrets of replaced keys. The admission policy holds it to Secrets of its own.
     assert!(may("delete", "secrets").await);
     assert!(may("patch", "subscriptions.hookwright.dev/status").await);
     assert!(may("watch", "namespaces").await);

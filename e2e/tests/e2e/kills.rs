@@ -107,7 +107,7 @@ async fn survive(victim: Victim) {
 
     let what = format!("{victim:?} killed {} times", kills());
     let duplicates = load.survived(&shop, &what, tolerated_silence(victim)).await;
-    // Whoever was killed is back and at work.
+    // The killed process is back and at work.
     shop.subscribe("fresh", &["fresh"], json!({})).await;
     shop.publish(&shop.event("fresh", "{}")).await;
     shop.requests("fresh", 1).await;

@@ -100,7 +100,7 @@ async fn a_login_is_read_anew_at_each_connection() {
     }
 }
 
-/// With a CA, whoever answers without TLS gets no password: not even the beginning of a login.
+/// With a CA, a server that answers without TLS gets no password: not even the beginning of a login.
 #[tokio::test]
 async fn a_server_without_tls_is_told_nothing() {
     let scratch = Scratch::new().unwrap();

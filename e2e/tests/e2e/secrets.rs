@@ -37,7 +37,7 @@ async fn a_missing_secret_is_named_and_creating_it_heals() {
     assert!(refs["message"].as_str().unwrap().contains("mine"), "{refs}");
     assert_ne!(condition(&status, "Ready")["status"], "True");
 
-    // Not labelled: whoever may create a Subscription could send any Secret to a URL of theirs.
+    // Not labelled: anyone who may create a Subscription could send any Secret to a URL of theirs.
     plane.apply_json(&secret(&shop.namespace, "mine", "other", json!({ "secret": KEY_A }))).await.unwrap();
     let unlabelled = |status: &Value| condition(status, "ResolvedRefs")["reason"] == "SecretNotLabelled";
     let status = shop.status("waiting", "unlabelled", unlabelled).await;

@@ -68,7 +68,7 @@ impl Shop<'_> {
 #[tokio::test]
 async fn each_new_value_sends_one_signed_test_that_counts_nowhere() {
     let (shop, _machine) = shared().await;
-    // Of a type that is not the test's; and the Producer has never had an event.
+    // The type is not the test's, and the Producer has never had an event.
     let uid = shop.subscribe("asked", &["order.*"], json!({})).await;
     let secret = shop.world.signing_secret(&shop.namespace, "asked").await.unwrap();
     let asked = jiff::Timestamp::now();

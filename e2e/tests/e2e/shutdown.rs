@@ -19,7 +19,7 @@ async fn a_dispatcher_that_stops_finishes_or_parks_what_it_holds() {
         shop.publish(&shop.event("order.created", format!("{n}"))).await;
     }
     shop.requests("slow", 8).await;
-    // Those that are under way end once it stops.
+    // Attempts that are under way end once it stops.
     let stopping = async {
         wait_for("it to be stopping", SOON, async || {
             let logs = world.dispatchers[0].logs();

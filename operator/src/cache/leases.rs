@@ -78,7 +78,7 @@ impl State {
         self.leases.values().filter(|lease| lease.seen.elapsed() < TTL)
     }
 
-    /// Of dispatchers with different settings, each may keep as much as it says.
+    /// Each dispatcher may keep as much as its own settings say.
     fn kept(&self) -> Option<Keeps> {
         let most = |a: Keeps, b: Keeps| Keeps {
             parked: a.parked.max(b.parked),
@@ -310,7 +310,7 @@ mod tests {
         assert_eq!(rollout(0), Rollout::NoDispatchers);
         put(&leases, "a", 6, &[]);
         put(&leases, "b", 4, &[uid()]);
-        assert_eq!(rollout(2), Rollout::Loaded, "whoever doesn't serve the Producer acks nothing of it");
+        assert_eq!(rollout(2), Rollout::Loaded, "a dispatcher that doesn't serve the Producer acks nothing of it");
         let anew = BucketRevision { created: jiff::Timestamp::MAX, revision: 1 };
         let rollout_anew = leases.rollout(Goal::Positions(anew), &uid());
         assert_eq!(rollout_anew, Rollout::Waiting { behind: 2, live: 2 }, "the bucket is another one");

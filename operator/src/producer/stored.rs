@@ -43,8 +43,8 @@ pub(super) enum Unknown {
 }
 
 impl Unknown {
-    /// Whether somebody who filters what the source brings, or names it anew, knows what is there. Nothing comes of a
-    /// source that doesn't exist, whoever filters it.
+    /// Whether a filter or a transform of what the source brings says what is there. Nothing comes of a
+    /// source that doesn't exist, whether it is filtered or not.
     fn ends_with_a_filter(&self) -> bool {
         matches!(self, Self::Elsewhere(_))
     }

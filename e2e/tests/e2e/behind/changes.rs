@@ -72,7 +72,7 @@ async fn what_is_edited_removed_or_deleted_meanwhile() {
     for uid in [&uid, &deleted] {
         behind(uid, true).await;
     }
-    // The position of a Subscription that waits comes back, whoever removes it. A deleted one's goes.
+    // The position of a Subscription that waits comes back when somebody removes it. A deleted one's goes.
     let jetstream = shop.world.nats.jetstream(User::Operator).await.unwrap();
     jetstream.get_key_value(POSITIONS_BUCKET).await.unwrap().delete(&uid).await.unwrap();
     behind(&uid, true).await;

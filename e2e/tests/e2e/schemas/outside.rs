@@ -12,7 +12,7 @@ use tokio::net::TcpListener;
 use super::{declare, refused, schema, validation};
 use crate::shop::shared;
 
-/// A named pipe: whoever opens it to read is noticed, even if nothing is read.
+/// A named pipe: opening it to read is noticed, even if nothing is read.
 struct Canary {
     path: PathBuf,
     opened: Arc<AtomicUsize>,

@@ -165,7 +165,7 @@ async fn what_a_stream_stores_is_delivered_or_the_producer_is_told_why_not() {
         };
         shop.publish(&event).await;
     }
-    // Of a message that the server is to publish later, only what it publishes is an event.
+    // A message that the server is to publish later is no event; what it publishes is one.
     let at = Timestamp::now() + SignedDuration::from_secs(2);
     let scheduled = Event::new(subject("later.plan"), "second").header("Nats-Schedule", &format!("@at {at:.0}"));
     shop.publish(&scheduled.header("Nats-Schedule-Target", &subject("later.done"))).await;

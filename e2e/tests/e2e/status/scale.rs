@@ -27,7 +27,7 @@ fn load() -> Duration {
 const SHARE: usize = 20;
 const EVENTS_PER_SECOND: u64 = 10;
 const WINDOW: Duration = Duration::from_secs(10);
-/// Those whose endpoint fails under load, each with an event type of its own.
+/// The Subscriptions whose endpoint fails under load, each with an event type of its own.
 const SICK: usize = 5;
 /// Between two looks at all of them.
 const PAUSE: Duration = Duration::from_secs(4);

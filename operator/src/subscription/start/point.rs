@@ -8,7 +8,7 @@ use crate::nats::jetstream::{JetStream, JsResult};
 use crate::refusal::Refusal;
 use crate::subscription::validate::StartAt;
 
-/// How far the clocks of NATS and of whoever wrote the time may be ahead of the operator's.
+/// How far the clocks of NATS and of the author of the time may be ahead of the operator's.
 const AHEAD: SignedDuration = SignedDuration::from_mins(1);
 
 /// The events that a stream has.
