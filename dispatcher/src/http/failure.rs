@@ -50,7 +50,7 @@ impl Failure {
             Self::Name(NetError::Timeout) | Self::ConnectTimedOut => OutcomeKind::TimedOut,
             Self::Connect(_, error) | Self::Tls(error) | Self::Closed(error) => of_io(error),
             // A tenant can't tell a name that doesn't exist from one whose addresses the rules, or the proxy's, forbid.
-            // otherwise anyone who may create Subscriptions could find out which names exist in this network.
+            // Otherwise anyone who may create Subscriptions could find out which names exist in this network.
             Self::Name(_) | Self::NoAddress | Self::Blocked(_) | Self::Proxy(_) => OutcomeKind::NameNotFound,
             Self::Unreadable => OutcomeKind::AnswerUnreadable,
         }
