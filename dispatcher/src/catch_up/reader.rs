@@ -45,7 +45,8 @@ impl Reader {
             };
             match next {
                 Next::Again => {}
-                Next::Look => self.look(work.as_mut()).await,
+                Next::Room => self.look(work.as_mut(), true).await,
+                Next::Look => self.look(work.as_mut(), false).await,
                 Next::Ends => break,
             }
         }
@@ -138,7 +139,10 @@ impl Reader {
         let waits = work.window.is_under_way() && lane.is_stuck();
         let room = if waits { 0 } else { work.window.room() };
         if flows && let Some(sequence) = work.window.again() {
-            if room == 0 || !self.has_turn(work, serving, position) {
+            if room == 0 {
+                return Ok(Next::Room);
+            }
+            if !self.has_turn(work, serving, position) {
                 return Ok(Next::Look);
             }
             return self.read_again(work, serving, sequence).await;
@@ -171,7 +175,8 @@ impl Reader {
         }
         match step {
             Step::Live => Ok(Next::Look),
-            Step::Read { .. } if room == 0 || !self.has_turn(work, serving, position) => Ok(Next::Look),
+            Step::Read { .. } if room == 0 => Ok(Next::Room),
+            Step::Read { .. } if !self.has_turn(work, serving, position) => Ok(Next::Look),
             Step::Read { from, upto } => self.read(work, serving, (from, upto), (room, room)).await,
             // The cursor of a range that is gone names nothing that is under way.
             Step::Store if changed.ranges.len() < position.ranges.len() && !work.window.is_idle() => Ok(Next::Look),
@@ -323,18 +328,18 @@ impl Reader {
         Ok(())
     }
 
-    /// Waits until something may have changed.
-    async fn look(&self, work: Option<&mut Work>) {
-        let (mut positions, mut slots) = (self.parts.positions.cells.changes(), self.parts.slots.changes());
+    /// Waits until something may have changed; for `room` in the window, if there is more to read.
+    async fn look(&self, work: Option<&mut Work>, room: bool) {
+        let mut slots = self.parts.slots.changes();
         let settled = async {
             match work {
-                Some(work) if work.window.is_under_way() => work.window.wait().await,
+                Some(work) if work.window.is_under_way() => work.window.wait(room).await,
                 _ => std::future::pending().await,
             }
         };
         let changed = async {
             tokio::select! {
-                _ = positions.changed() => {}
+                () = self.cell.changed() => {}
                 _ = slots.changed() => {}
                 () = settled => {}
             }

@@ -35,9 +35,11 @@ impl Window {
         self.sender.clone()
     }
 
-    /// How many more events may be handed out.
+    /// How many more events may be handed out. There is none before a quarter of the window is free: a read costs nearly as
+    /// much for one event as for many.
     pub(crate) fn room(&self) -> usize {
-        self.limit.saturating_sub(self.under_way.len())
+        let free = self.limit.saturating_sub(self.under_way.len());
+        if free < self.limit / 4 { 0 } else { free }
     }
 
     /// Whether everything that was handed out is settled.
@@ -100,11 +102,15 @@ impl Window {
         }
     }
 
-    /// Waits for a report.
-    pub(crate) async fn wait(&mut self) {
-        if let Some(back) = self.backs.recv().await {
+    /// Waits for reports until nothing is under way, or an event has come back; or until there is `room`, if that is wanted.
+    pub(crate) async fn wait(&mut self, room: bool) {
+        let aside = self.aside();
+        while let Some(back) = self.backs.recv().await {
             self.took(back);
             self.take();
+            if !self.is_under_way() || self.aside() > aside || room && self.room() > 0 {
+                break;
+            }
         }
     }
 
@@ -143,6 +149,35 @@ mod tests {
             last = sequence;
         }
         assert_eq!(turns, [3, 5, 7, 3, 5, 7]);
+    }
+
+    #[tokio::test]
+    async fn there_is_room_once_a_quarter_is_free() {
+        let mut window = Window::new([]);
+        let all = MOST as u64;
+        (0..all).for_each(|sequence| window.hand_out(sequence, Timestamp::UNIX_EPOCH));
+        let settle = |window: &Window, sequences: std::ops::Range<u64>| {
+            let reports = window.reports();
+            sequences.for_each(|sequence| reports.send(Back { sequence, settled: true }).unwrap());
+        };
+        settle(&window, 0..all / 4 - 1);
+        window.take();
+        assert_eq!((window.room(), window.is_under_way()), (0, true));
+        settle(&window, all / 4 - 1..all / 4);
+        window.wait(true).await;
+        assert_eq!(window.room(), MOST / 4);
+        settle(&window, all / 4..all);
+        window.wait(false).await;
+        assert_eq!((window.room(), window.is_idle()), (MOST, true));
+    }
+
+    #[tokio::test]
+    async fn an_event_that_comes_back_ends_the_wait() {
+        let mut window = Window::new([]);
+        [3, 5].map(|sequence| window.hand_out(sequence, Timestamp::UNIX_EPOCH));
+        window.reports().send(Back { sequence: 5, settled: false }).unwrap();
+        window.wait(false).await;
+        assert_eq!((window.again(), window.is_under_way()), (Some(5), true));
     }
 
     #[tokio::test]

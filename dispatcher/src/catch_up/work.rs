@@ -108,6 +108,8 @@ pub(super) struct Serving {
 pub(super) enum Next {
     /// At once.
     Again,
+    /// When the window has room for more.
+    Room,
     /// When something may have changed.
     Look,
     /// Not at all: the Subscription is live, or no longer this dispatcher's.

@@ -9,7 +9,7 @@ use hookwright_core::nats::delivery_id::DeliveryId;
 use hookwright_core::nats::ids::SubscriptionUid;
 use hookwright_core::position::{Position, Waits};
 use jiff::Timestamp;
-use tokio::sync::{Mutex as AsyncMutex, MutexGuard as AsyncMutexGuard};
+use tokio::sync::{Mutex as AsyncMutex, MutexGuard as AsyncMutexGuard, Notify};
 use tokio::time::Instant;
 
 /// What a dispatcher knows about the position of one Subscription.
@@ -19,6 +19,8 @@ pub(crate) struct PositionCell {
     /// Whether nothing has to be looked up for an event: the position is idle.
     is_live: AtomicBool,
     known: Mutex<Known>,
+    /// Notified when the position has changed. Only the dedicated reader waits for it.
+    changed: Notify,
     /// The failures in a row at this dispatcher.
     failures: Mutex<Failures>,
     /// Whether there are any.
@@ -57,8 +59,8 @@ impl PositionCell {
     pub(crate) fn new(uid: SubscriptionUid) -> Self {
         let (is_live, is_failing) = (AtomicBool::new(true), AtomicBool::new(false));
         let (known, failures, storing) = (Mutex::default(), Mutex::default(), AsyncMutex::default());
-        let (probe, unattempted) = (AtomicU64::new(0), Mutex::default());
-        Self { uid, is_live, known, failures, is_failing, probe, unattempted, storing }
+        let (changed, probe, unattempted) = (Notify::new(), AtomicU64::new(0), Mutex::default());
+        Self { uid, is_live, known, changed, failures, is_failing, probe, unattempted, storing }
     }
 
     pub(crate) fn uid(&self) -> &SubscriptionUid {
@@ -82,6 +84,11 @@ impl PositionCell {
 
     pub(crate) fn known(&self) -> Known {
         self.state().clone()
+    }
+
+    /// Waits until the position has changed since the last call. It is for the dedicated reader alone.
+    pub(crate) async fn changed(&self) {
+        self.changed.notified().await;
     }
 
     /// Takes a position, unless a newer one is known. If there is none, the one that is known holds.
@@ -113,6 +120,7 @@ impl PositionCell {
         let mut state = self.state();
         *state = Known { revision: state.revision, ..Known::default() };
         self.is_live.store(true, Ordering::Release);
+        self.changed.notify_one();
     }
 
     /// The next position that is learnt counts, whatever its revision.
@@ -186,6 +194,7 @@ impl PositionCell {
         let is_live = !known.unreadable && known.position.as_ref().is_none_or(|position| position.is_idle());
         *state = known;
         self.is_live.store(is_live, Ordering::Release);
+        self.changed.notify_one();
     }
 
     // A poisoned lock means a panic between two assignments, where nothing panics.
