@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ProtocolConfig, ResolverConfig};
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
-use hickory_resolver::proto::rr::RecordType;
+use hickory_resolver::proto::rr::{Name, RecordType};
 use hookwright_core::destination::egress::EgressPolicy;
 
 use crate::http::failure::Failure;
@@ -45,6 +45,8 @@ impl Guard {
     ) -> Result<Vec<IpAddr>, Failure> {
         // The name is fully qualified: a search domain must not turn `kubernetes.default` into a cluster service.
         let name = if host.ends_with('.') { host.to_owned() } else { format!("{host}.") };
+        // Read as host names of the Internet, names with an underscore would be refused. Private ones have it.
+        let name = Name::from_ascii(name).map_err(|error| Failure::Name(error.into()))?;
         let answer = self.resolver.lookup(name, family).await.map_err(Failure::Name)?;
         let addresses: Vec<_> = answer.answers().iter().filter_map(|record| record.data.ip_addr()).collect();
         for address in &addresses {

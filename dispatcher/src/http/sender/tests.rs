@@ -417,6 +417,15 @@ async fn names_table() {
     }
 }
 
+#[tokio::test]
+async fn a_name_with_an_underscore_is_found() {
+    let server = Server::answering(&[OK]).await;
+    let dns = DnsSettings { nameservers: vec![name_server(Some(&[Ipv4Addr::LOCALHOST]), Some(&[])).await] };
+    let url = format!("http://my_receiver.example.com:{}/", server.address.port());
+    let outcome = post(&made(&dns, &ConnectionSettings::default(), LOOPBACK), &url).await;
+    assert_eq!(outcome.kind, OutcomeKind::Delivered);
+}
+
 /// `localhost` is known without a name server, and has an address of each family.
 #[tokio::test]
 async fn a_name_that_resolves_to_forbidden_addresses_is_blocked_before_it_is_dialled() {
