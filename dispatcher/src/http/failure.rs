@@ -48,7 +48,9 @@ impl Failure {
     pub(crate) fn kind(&self) -> OutcomeKind {
         match self {
             Self::Name(NetError::Timeout) | Self::ConnectTimedOut => OutcomeKind::TimedOut,
-            Self::Connect(_, error) | Self::Tls(error) | Self::Closed(error) => of_io(error),
+            // There was no connection that could have ended.
+            Self::Connect(_, error) => of_io(error, OutcomeKind::NoRoute),
+            Self::Tls(error) | Self::Closed(error) => of_io(error, OutcomeKind::ConnectionReset),
             // A tenant can't tell a name that doesn't exist from one whose addresses the rules, or the proxy's, forbid.
             // Otherwise anyone who may create Subscriptions could find out which names exist in this network.
             Self::Name(_) | Self::NoAddress | Self::Blocked(_) | Self::Proxy(_) => OutcomeKind::NameNotFound,
@@ -62,31 +64,35 @@ impl Failure {
     }
 
     /// If an attempt has several failures, the one with the greatest weight is reported. A failure of an address tells more
-    /// about the endpoint than one of a name.
+    /// about the endpoint than one of a name. The least that an address can tell is that no route leads to it: many
+    /// networks have no IPv6.
     pub(crate) fn weight(&self) -> u8 {
         match self {
             Self::NoAddress => 0,
             Self::Name(NetError::Timeout) => 2,
             Self::Name(_) => 1,
             Self::Blocked(_) => 3,
-            _ => 4,
+            _ if self.kind() == OutcomeKind::NoRoute => 4,
+            _ => 5,
         }
     }
 }
 
-fn of_io(error: &io::Error) -> OutcomeKind {
+/// The kind of an error of a socket, which is `otherwise` if nothing better is known.
+fn of_io(error: &io::Error, otherwise: OutcomeKind) -> OutcomeKind {
     use io::ErrorKind as Io;
     match error.kind() {
         _ if is_tls(error) => OutcomeKind::TlsFailed,
         Io::TimedOut => OutcomeKind::TimedOut,
         Io::ConnectionRefused => OutcomeKind::ConnectionRefused,
+        Io::ConnectionReset | Io::ConnectionAborted => OutcomeKind::ConnectionReset,
         // Firewalls on the way forbid a route, and a host may have no address of the family.
         Io::HostUnreachable
         | Io::NetworkUnreachable
         | Io::NetworkDown
         | Io::AddrNotAvailable
         | Io::PermissionDenied => OutcomeKind::NoRoute,
-        _ => OutcomeKind::ConnectionReset,
+        _ => otherwise,
     }
 }
 
@@ -112,6 +118,8 @@ mod tests {
             (connect(io::ErrorKind::HostUnreachable), OutcomeKind::NoRoute),
             (connect(io::ErrorKind::NetworkUnreachable), OutcomeKind::NoRoute),
             (connect(io::ErrorKind::ConnectionReset), OutcomeKind::ConnectionReset),
+            // Without IPv6 in the kernel, there is no socket for it.
+            (Failure::Connect(address, rustix::io::Errno::AFNOSUPPORT.into()), OutcomeKind::NoRoute),
             (Failure::Tls(io::ErrorKind::UnexpectedEof.into()), OutcomeKind::ConnectionReset),
             (Failure::Tls(io::Error::other(rustls::Error::DecryptError)), OutcomeKind::TlsFailed),
             (Failure::Closed(io::ErrorKind::BrokenPipe.into()), OutcomeKind::ConnectionReset),
@@ -119,5 +127,21 @@ mod tests {
         ] {
             assert_eq!(failure.kind(), kind, "{failure:?}");
         }
+    }
+
+    #[test]
+    fn the_failure_that_tells_most_is_told() {
+        let address: SocketAddr = "[::1]:80".parse().unwrap();
+        let connect = |kind: io::ErrorKind| Failure::Connect(address, kind.into());
+        let refusal = hookwright_core::destination::egress::EgressPolicy::default().check_address(address.ip());
+        let lightest_first = [
+            Failure::NoAddress,
+            Failure::Name(NetError::Busy),
+            Failure::Name(NetError::Timeout),
+            Failure::Blocked(refusal.unwrap_err()),
+            connect(io::ErrorKind::NetworkUnreachable),
+            connect(io::ErrorKind::ConnectionRefused),
+        ];
+        assert!(lightest_first.is_sorted_by(|one, other| one.weight() < other.weight()));
     }
 }
