@@ -27,6 +27,7 @@ pub(crate) struct Reader {
     /// The bytes of the heads and the body that were read.
     heads: usize,
     body: u64,
+    /// Whether anything but line breaks was read.
     begun: bool,
     keep_alive: KeepAlive,
 }
@@ -67,7 +68,7 @@ enum KeepAlive {
 impl Reader {
     /// Reads the next bytes.
     pub(crate) fn feed(&mut self, bytes: &[u8]) {
-        self.begun = true;
+        self.begun |= bytes.iter().any(|byte| !is_line_break(*byte));
         if self.partial.is_empty() {
             return self.read(bytes);
         }
@@ -84,7 +85,7 @@ impl Reader {
         }
     }
 
-    /// Whether nothing was read yet.
+    /// Whether nothing of a response was read yet. Line breaks before it are not of it.
     pub(crate) fn is_untouched(&self) -> bool {
         !self.begun
     }
@@ -148,7 +149,7 @@ impl Reader {
     fn read(&mut self, mut bytes: &[u8]) {
         while !self.has_head() {
             // Some servers end the previous response with a line too many.
-            let start = bytes.iter().position(|byte| !matches!(byte, b'\r' | b'\n')).unwrap_or(bytes.len());
+            let start = bytes.iter().position(|byte| !is_line_break(*byte)).unwrap_or(bytes.len());
             self.heads += start;
             bytes = &bytes[start..];
             let Some(end) = head_end(bytes, 0) else {
@@ -363,6 +364,10 @@ impl Fields {
             Some(seconds) => KeepAlive::For(Duration::from_secs(seconds.min(3600)) * 3 / 4),
         }
     }
+}
+
+fn is_line_break(byte: u8) -> bool {
+    matches!(byte, b'\r' | b'\n')
 }
 
 /// The length of a head up to and with the empty line at its end. The bytes before `from` were searched before.

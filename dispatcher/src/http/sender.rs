@@ -115,7 +115,8 @@ impl Sender {
                 return Outcome::response(answer.status, retry_after).into();
             }
             (None, None) => return Outcome::without_response(OutcomeKind::TimedOut).into(),
-            (None, Some(Err(failure))) if reader.is_untouched() => failure,
+            // What came may have become an answer.
+            (None, Some(Err(failure))) if !reader.is_foreign() => failure,
             (None, Some(_)) => Failure::Unreadable,
         };
         // In a box of its own, because most attempts need no room for it.

@@ -203,6 +203,24 @@ async fn a_status_counts_although_the_connection_or_the_time_ends_after_it() {
 }
 
 #[tokio::test]
+async fn a_connection_that_ends_before_a_status_is_told_as_that_unless_something_else_came() {
+    use OutcomeKind::{AnswerUnreadable, ConnectionReset};
+    for (begun, want) in [
+        ("", ConnectionReset),
+        ("\r\n", ConnectionReset),
+        ("HTTP/1.1 2", ConnectionReset),
+        ("HTTP/1.1 103 Early Hints\r\n\r\n", ConnectionReset),
+        ("220 mail.example.com", AnswerUnreadable),
+    ] {
+        let server = Server::start(move |mut stream, _| async move {
+            let _ = stream.read(&mut [0; 8192]).await;
+            let _ = stream.write_all(begun.as_bytes()).await;
+        });
+        assert_eq!(post(&loopback(), &server.await.url()).await.kind, want, "{begun:?}");
+    }
+}
+
+#[tokio::test]
 async fn an_answer_is_read_although_the_request_is_not_written_to_its_end() {
     for (status, answer) in
         [(413, "HTTP/1.1 413 X\r\ncontent-length: 0\r\n\r\n"), (410, "HTTP/1.1 410 X\r\nconnection: close\r\n\r\n")]
