@@ -74,8 +74,10 @@ pub fn decide(policy: &RetryPolicy, attempt: Attempt, outcome: Outcome, now: Tim
     }
     let wait = SignedDuration::try_from(policy.delay(attempt.number, jitter)).unwrap_or(SignedDuration::MAX);
     let backoff = now.checked_add(wait).unwrap_or(Timestamp::MAX);
-    let asked = outcome.again(now).map(|again| again.checked_add(jitter.part(again.duration_since(now) / 10)));
-    let at = asked.map_or(backoff, |asked| asked.unwrap_or(Timestamp::MAX).max(backoff));
+    // A time that has passed asks for nothing.
+    let asked = outcome.again(now).filter(|again| *again > now);
+    let spread = |again: Timestamp| again.checked_add(jitter.part(again.duration_since(now) / 10)).unwrap_or(again);
+    let at = asked.map_or(backoff, |asked| spread(asked).max(backoff));
     Next::Retry { at: attempt.deadline.map_or(at, |deadline| at.min(deadline)) }
 }
 
@@ -148,6 +150,15 @@ mod tests {
         let outcome = Outcome::response(429, Some(t(600)));
         let at = |u| decide(&policy(None, None), Attempt { number: 1, deadline: None }, outcome, t(0), Jitter::new(u));
         assert_eq!([0.0, 0.5, 1.0].map(at), [600, 630, 660].map(|s| Next::Retry { at: t(s) }));
+    }
+
+    #[test]
+    fn a_time_that_has_long_passed_delays_nothing() {
+        for asked in [Timestamp::MIN, Timestamp::UNIX_EPOCH, t(-1)] {
+            let (attempt, outcome) = (Attempt { number: 1, deadline: None }, Outcome::response(503, Some(asked)));
+            let got = decide(&policy(None, None), attempt, outcome, t(0), Jitter::new(1.0));
+            assert_eq!(got, Next::Retry { at: t(10) }, "{asked}");
+        }
     }
 
     proptest! {
