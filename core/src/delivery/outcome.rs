@@ -23,7 +23,7 @@ pub enum OutcomeKind {
     ConnectionReset,
     /// No network route leads to the host.
     NoRoute,
-    /// An answer came that is not HTTP.
+    /// An answer came that can't be read as HTTP.
     AnswerUnreadable,
     /// The TLS handshake failed: the certificate is expired, for another host or from an unknown authority.
     TlsFailed,
@@ -66,7 +66,7 @@ impl OutcomeKind {
             Self::ConnectionRefused => "the host refused the connection",
             Self::ConnectionReset => "the connection ended before an answer",
             Self::NoRoute => "no network route leads to the host",
-            Self::AnswerUnreadable => "an answer came that is not HTTP",
+            Self::AnswerUnreadable => "an answer came that can't be read as HTTP",
             Self::TlsFailed => "the TLS handshake failed",
             Self::Unsignable => "the request could not be built or signed",
             Self::TransformFailed => "the payload could not be made of the event",
@@ -165,11 +165,11 @@ pub struct AttemptRecord {
 const MAX_PARTS: usize = 16;
 
 /// Reads the value of `Retry-After`: an HTTP date, or a number of seconds from `now` (RFC 9110, 10.2.3). Fractions of
-/// seconds, dates in the forms of e-mail and of RFC 3339, and lists occur, too; of a list, the latest time counts. `None`
-/// for anything else.
+/// seconds, dates in the forms of e-mail and of RFC 3339, quotes, and lists occur, too; of a list, the latest time counts.
+/// `None` for anything else.
 #[must_use]
 pub fn parse_retry_after(value: &str, now: Timestamp) -> Option<Timestamp> {
-    let parts: Vec<&str> = value.split(',').take(MAX_PARTS).map(str::trim).collect();
+    let parts: Vec<&str> = value.split(',').take(MAX_PARTS).map(|part| part.trim_matches([' ', '\t', '"'])).collect();
     let from_now = |wait: SignedDuration| now.checked_add(wait).unwrap_or(Timestamp::MAX);
     let alone = parts.iter().filter_map(|part| seconds(part).map(from_now).or_else(|| date(part)));
     // A date may have a comma in it.
@@ -234,6 +234,12 @@ mod tests {
             ("7200,Thu, 01 Jan 2026 01:00:00 GMT", Some("2026-01-01T02:00:00Z")),
             ("Thu, 01 Jan 2026 01:00:00 GMT, Thu, 01 Jan 2026 03:00:00 GMT", Some("2026-01-01T03:00:00Z")),
             ("Thu Jan  1 01:00:00 2026", Some("2026-01-01T01:00:00Z")),
+            ("\"120\"", Some("2026-01-01T00:02:00Z")),
+            ("\"Thu, 01 Jan 2026 01:00:00 GMT\"", Some("2026-01-01T01:00:00Z")),
+            // As Go writes the time in UTC, and with another day of the week.
+            ("Thu, 01 Jan 2026 01:00:00 UTC", Some("2026-01-01T01:00:00Z")),
+            ("Mon, 01 Jan 2026 01:00:00 GMT", Some("2026-01-01T01:00:00Z")),
+            ("-009999-01-03T00:00:00Z", Some("-009999-01-03T00:00:00Z")),
             ("Thu, 1 Jan 2026 02:00:00 +0100", Some("2026-01-01T01:00:00Z")),
             ("2026-01-01T01:00:00Z", Some("2026-01-01T01:00:00Z")),
             (".5", None),

@@ -26,7 +26,7 @@ pub(crate) enum Failure {
     Tls(#[source] io::Error),
     #[error("the connection ended before an answer")]
     Closed(#[source] io::Error),
-    #[error("the answer is not HTTP")]
+    #[error("the answer can't be read as HTTP")]
     Unreadable,
 }
 

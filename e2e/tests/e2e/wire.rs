@@ -107,7 +107,7 @@ async fn odd_receivers_get_each_event_once_and_failures_have_their_names() {
     // The log has the full cause, of each turn at each dispatcher once.
     for (name, cause) in [
         ("closes", "the connection ended before an answer"),
-        ("ssh", "the answer is not HTTP"),
+        ("ssh", "the answer can't be read as HTTP"),
         ("refuses", "can't connect to 127.0.0.1:"),
         ("nameless", "the name was not resolved: "),
     ] {
