@@ -40,14 +40,16 @@ impl Instance {
         let Value::Object(mut attributes) = read else {
             return Err(Violation::of_event("the event is not a JSON object"));
         };
-        let data = match (attributes.remove("data"), attributes.remove("data_base64")) {
-            (Some(data), _) => data,
-            (None, Some(Value::String(text))) => {
-                let bytes = data_encoding::BASE64.decode(text.as_bytes());
-                let bytes = bytes.map_err(|_| Violation::of_event("data_base64 is not base64"))?;
-                serde_json::from_slice(&bytes).map_err(unreadable("data"))?
+        let no_base64 = || Violation::of_event("data_base64 is not base64");
+        let base64 = attributes.remove("data_base64").filter(|value| !value.is_null());
+        let data = match (attributes.remove("data"), base64) {
+            (Some(data), base64) if base64.is_none() || !data.is_null() => data,
+            (_, Some(Value::String(text))) => {
+                let bytes = data_encoding::BASE64.decode(text.as_bytes()).map_err(|_| no_base64())?;
+                serde_json::from_slice(without_mark(&bytes)).map_err(unreadable("data"))?
             }
-            _ => return Err(Violation::of_event("the event has no data")),
+            (_, Some(_)) => return Err(no_base64()),
+            (_, None) => return Err(Violation::of_event("the event has no data")),
         };
         let mut text = |name: &str| match attributes.remove(name) {
             Some(Value::String(text)) => Some(text),

@@ -298,8 +298,17 @@ fn what_is_validated_is_the_data_of_the_event() {
         (read.data, read.version.as_deref(), read.uri.as_deref()),
         (json!({ "b": 2 }), Some("2"), Some("urn:x"))
     );
-    let encoded = Instance::of(&event(&structured, r#"{"type":"t","data_base64":"eyJjIjozfQ=="}"#)).unwrap();
-    assert_eq!(encoded.data, json!({ "c": 3 }));
+    for (data, want) in [
+        (r#""data_base64":"eyJjIjozfQ==""#, json!({ "c": 3 })),
+        // With a byte order mark.
+        (r#""data_base64":"77u/NQ==""#, json!(5)),
+        (r#""data":null,"data_base64":"NQ==""#, json!(5)),
+        (r#""data":6,"data_base64":null"#, json!(6)),
+        (r#""data":null"#, Value::Null),
+    ] {
+        let read = Instance::of(&event(&structured, &format!(r#"{{"type":"t",{data}}}"#)));
+        assert_eq!(read.unwrap().data, want, "{data}");
+    }
     let deep = "[".repeat(200) + &"]".repeat(200);
     for (headers, body) in [
         (&[][..], "<a/>"),
@@ -320,6 +329,8 @@ fn what_is_validated_is_the_data_of_the_event() {
             "the event can't be read as JSON: unexpected end of hex",
         ),
         (&structured, r#"{"type":"t","data_base64":"PGEvPg=="}"#, "the data can't be read as JSON: expected value"),
+        (&structured, r#"{"type":"t","data_base64":5}"#, "data_base64 is not base64"),
+        (&structured, r#"{"type":"t","data_base64":null}"#, "the event has no data"),
     ] {
         let problem = Instance::of(&event(headers, body)).unwrap_err().problem;
         assert!(problem.starts_with(what), "{problem}");
