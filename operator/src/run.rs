@@ -28,6 +28,7 @@ use crate::background::{every, namespaces, secrets, services, stream_numbers, sw
 use crate::cache::kind::{Kind, watched};
 use crate::cache::namespaces::Namespaces;
 use crate::cache::services::Services;
+use crate::cache::stream_numbers::LOOK_EVERY;
 use crate::context::Context;
 use crate::controllers::{self, Controllers};
 use crate::definitions;
@@ -149,7 +150,7 @@ async fn with_nats(ctx: &Context, readiness: &Readiness, connected: watch::Sende
         never = every(seconds(2), Correct::default(), ctx) => match never {},
         never = every(seconds(5), Fold::default(), ctx) => match never {},
         never = every(seconds(10), AccountLimits, ctx) => match never {},
-        never = every(seconds(10), Checkpoints::default(), ctx) => match never {},
+        never = every(LOOK_EVERY, Checkpoints::default(), ctx) => match never {},
         never = every(seconds(10), Cursors, ctx) => match never {},
         never = every(seconds(10), Overdue::default(), ctx) => match never {},
         never = every(seconds(10), Disable, ctx) => match never {},

@@ -97,7 +97,9 @@ fn ask_for_numbers(ctx: &Context, uid: &ProducerUid, stream: &stream::Info) {
     let Some(producer) = ctx.producers.find(uid.as_str()) else { return };
     let object = ctx.producers.store.get(&producer);
     let told = object.and_then(|object| object.status.as_ref()?.stream.clone());
-    if told.is_some_and(|told| told != numbers(stream)) {
+    let numbers = numbers(stream);
+    if told.is_some_and(|told| told != numbers) {
+        ctx.stream_numbers.found(uid, numbers);
         ctx.stream_numbers.ask(uid, producer);
     }
 }

@@ -15,9 +15,12 @@ use tokio::time::Instant;
 
 use crate::cache::shared::Shared;
 
-/// The shortest time between two writes of the same stream's numbers. Streams are looked at every 10 s, so the numbers in
-/// status are at most 15 s old while somebody publishes, as far as the budget allows.
-const EVERY: Duration = Duration::from_secs(5);
+/// How often the streams are looked at.
+pub(crate) const LOOK_EVERY: Duration = Duration::from_secs(10);
+/// The shortest time between two writes of the same stream's numbers. A look that comes sooner after a write leaves the
+/// numbers to the next look. Even then they are at most 15 s old in status while somebody publishes, as far as the budget
+/// allows: 2 s are left for the look and the write.
+const WRITE_EVERY: Duration = Duration::from_secs(3);
 
 /// Returns the numbers of a stream, as status shows them.
 pub(crate) fn numbers(stream: &Info) -> StreamStatus {
@@ -34,7 +37,7 @@ pub(crate) fn numbers(stream: &Info) -> StreamStatus {
     }
 }
 
-/// When each Producer's numbers were written, and which Producers wait for room.
+/// When each Producer's numbers were written, which ones a look has found since, and which Producers wait for room.
 #[derive(Default)]
 pub(crate) struct StreamNumbers {
     state: Shared<State>,
@@ -44,6 +47,8 @@ pub(crate) struct StreamNumbers {
 #[derive(Default)]
 struct State {
     written: HashMap<ProducerUid, Instant>,
+    /// What a look has found and status doesn't say yet.
+    found: HashMap<ProducerUid, StreamStatus>,
     waiting: VecDeque<(ProducerUid, ObjectRef<Producer>)>,
     /// The Producers that were granted room. It is counted in the budget already.
     granted: HashSet<ProducerUid>,
@@ -52,12 +57,25 @@ struct State {
 impl StreamNumbers {
     /// Returns whether it has been long enough since the numbers were written.
     pub(crate) fn is_due(&self, uid: &ProducerUid) -> bool {
-        self.state.lock().written.get(uid).is_none_or(|last| last.elapsed() >= EVERY)
+        self.state.lock().written.get(uid).is_none_or(|last| last.elapsed() >= WRITE_EVERY)
     }
 
     /// Notes that the numbers are written now.
     pub(crate) fn written(&self, uid: &ProducerUid) {
-        self.state.lock().written.insert(uid.clone(), Instant::now());
+        let mut state = self.state.lock();
+        state.written.insert(uid.clone(), Instant::now());
+        state.found.remove(uid);
+    }
+
+    /// Notes what a look has found.
+    pub(crate) fn found(&self, uid: &ProducerUid, numbers: StreamStatus) {
+        self.state.lock().found.insert(uid.clone(), numbers);
+    }
+
+    /// What a look has found since the numbers were written. A stream goes on whose Producer's latest spec is refused, or
+    /// waits for something.
+    pub(crate) fn unwritten(&self, uid: &ProducerUid) -> Option<StreamStatus> {
+        self.state.lock().found.get(uid).cloned()
     }
 
     /// Takes the room that was granted to the Producer, if any.
@@ -93,6 +111,7 @@ impl StreamNumbers {
     pub(crate) fn forget(&self, uid: &ProducerUid) {
         let mut state = self.state.lock();
         state.written.remove(uid);
+        state.found.remove(uid);
         state.granted.remove(uid);
         state.waiting.retain(|(waiting, _)| waiting != uid);
     }
@@ -117,7 +136,37 @@ mod tests {
         assert!(numbers.is_due(&uid("a")));
         numbers.written(&uid("a"));
         assert!(!numbers.is_due(&uid("a")));
-        tokio::time::advance(EVERY).await;
+        tokio::time::advance(WRITE_EVERY).await;
         assert!(numbers.is_due(&uid("a")));
+    }
+
+    /// Whenever a reconcile writes the numbers between two looks.
+    #[tokio::test(start_paused = true)]
+    async fn numbers_do_not_grow_older_than_fifteen_seconds() {
+        const TO_WRITE: Duration = Duration::from_secs(2);
+        let uid = ProducerUid::parse("a").unwrap();
+        for tenths in 0..100 {
+            let (numbers, after_look) = (StreamNumbers::default(), Duration::from_millis(tenths * 100));
+            numbers.written(&uid);
+            let written = Instant::now();
+            tokio::time::advance(LOOK_EVERY - after_look).await;
+            while !numbers.is_due(&uid) {
+                tokio::time::advance(LOOK_EVERY).await;
+            }
+            let oldest = written.elapsed() + TO_WRITE;
+            assert!(oldest <= Duration::from_secs(15), "{oldest:?}, if they are written {after_look:?} after a look");
+        }
+    }
+
+    #[test]
+    fn what_a_look_has_found_is_written_once() {
+        let (numbers, uid) = (StreamNumbers::default(), ProducerUid::parse("a").unwrap());
+        let status = |messages| StreamStatus { messages, ..StreamStatus::default() };
+        assert_eq!(numbers.unwritten(&uid), None);
+        numbers.found(&uid, status(1));
+        numbers.found(&uid, status(2));
+        assert_eq!(numbers.unwritten(&uid), Some(status(2)));
+        numbers.written(&uid);
+        assert_eq!(numbers.unwritten(&uid), None);
     }
 }

@@ -120,7 +120,8 @@ fn wanted(
         conditions: Some(conditions),
         stream: match outcome {
             ProducerOutcome::Live { stream, .. } if old.stream.is_none() || refresh => Some(numbers(stream)),
-            _ => old.stream,
+            ProducerOutcome::Live { .. } => old.stream,
+            _ => ctx.stream_numbers.unwritten(uid).filter(|_| refresh).or(old.stream),
         },
         subscriptions: Some(i32::try_from(subscriptions).unwrap_or(i32::MAX)),
         schemas: Some(i32::try_from(schemas).unwrap_or(i32::MAX)),
