@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
-use crate::shop::{SOON, Shop, fixed, shared};
+use crate::shop::{SOON, Shop, fixed, metric, shared};
 
 /// What a receiver does with each request.
 enum Does {
@@ -103,6 +103,11 @@ async fn odd_receivers_get_each_event_once_and_failures_have_their_names() {
         let (letter, _) = shop.dead_letter(uid).await;
         assert_eq!(letter.detail.as_deref(), Some(outcome.detail()), "{name}");
         assert_eq!(letter.progress.history.last().map(|attempt| attempt.outcome), Some(*outcome), "{name}");
+        let (mut counted, attempts) = (0, format!("attempts_total{{outcome=\"{}\"}}", outcome.name()));
+        for dispatcher in &shop.world.dispatchers {
+            counted += metric(&dispatcher.metrics().await.unwrap(), &attempts);
+        }
+        assert!(counted >= 2, "{name}: {counted} in the metric");
     }
     // The log has the full cause, of each turn at each dispatcher once.
     for (name, cause) in [
