@@ -62,7 +62,8 @@ impl OutcomeKind {
             Self::Delivered => "the endpoint accepted the event",
             Self::Rejected => "the endpoint answered with another status than 2xx",
             Self::TimedOut => "no answer came in time",
-            Self::NameNotFound => "the host name was not found",
+            // It is true of a forbidden address and of an error of a name server as well.
+            Self::NameNotFound => "no usable address of the host name was found",
             Self::ConnectionRefused => "the host refused the connection",
             Self::ConnectionReset => "the connection ended before an answer",
             Self::NoRoute => "no network route leads to the host",
