@@ -1,7 +1,7 @@
 //! The event's own headers in a parked delivery or a dead letter. They are in one header, encoded, so that the NATS
 //! server doesn't act on them a second time.
 
-use crate::codec::{RecordError, encode_header};
+use crate::codec::{RecordError, decode_part, encode_header};
 
 /// The header that holds the event's own headers as JSON: `[["name","value"], ...]`, in order, with repeats.
 pub const EVENT_HEADERS_HEADER: &str = "Hookwright-Event-Headers";
@@ -19,7 +19,7 @@ pub fn encode_event_headers(headers: &[(&str, &str)]) -> Result<String, RecordEr
 /// # Errors
 /// If it is not the JSON that [`encode_event_headers`] writes.
 pub fn decode_event_headers(value: &str) -> Result<Vec<(String, String)>, RecordError> {
-    Ok(serde_json::from_str(value)?)
+    decode_part(value)
 }
 
 #[cfg(test)]

@@ -25,13 +25,37 @@ pub struct DeliveryKey<'a> {
     pub stored: Timestamp,
 }
 
-/// The length of an id in characters: `msg_` and 52 characters of base32.
-const LENGTH: usize = 4 + 52;
+const PREFIX: &str = "msg_";
+/// The length of an id in characters: the prefix and 52 characters of base32.
+const LENGTH: usize = PREFIX.len() + 52;
 
-/// The id of a delivery: `msg_` and the lower-case base32 of a SHA-256. It has 56 characters of a-z, 2-7 and `_`.
+/// The id of a delivery: `msg_` and the lower-case base32 of a SHA-256. It has 56 characters of a-z, 2-7 and `_`, so it
+/// can stand in subjects and in the headers of requests.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
+#[serde(try_from = "String", into = "String")]
 pub struct DeliveryId(String);
+
+/// A text that is not the id of a delivery.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("this is not the id of a delivery")]
+pub struct InvalidDeliveryId;
+
+impl TryFrom<String> for DeliveryId {
+    type Error = InvalidDeliveryId;
+
+    fn try_from(text: String) -> Result<Self, InvalidDeliveryId> {
+        let is_base32 = |b: u8| b.is_ascii_lowercase() || (b'2'..=b'7').contains(&b);
+        let is_digest = |digest: &str| digest.bytes().all(is_base32);
+        let is_id = text.len() == LENGTH && text.strip_prefix(PREFIX).is_some_and(is_digest);
+        if is_id { Ok(Self(text)) } else { Err(InvalidDeliveryId) }
+    }
+}
+
+impl From<DeliveryId> for String {
+    fn from(id: DeliveryId) -> Self {
+        id.0
+    }
+}
 
 impl DeliveryKey<'_> {
     /// The id of this delivery: a SHA-256 over the fields in their order, each preceded by its length in bytes as a
@@ -50,7 +74,7 @@ impl DeliveryKey<'_> {
         field(&self.sequence.to_be_bytes());
         field(&self.stored.as_nanosecond().to_be_bytes());
         let mut text = String::with_capacity(LENGTH);
-        text.push_str("msg_");
+        text.push_str(PREFIX);
         BASE32_NOPAD.encode_append(hash.finish().as_ref(), &mut text);
         text.make_ascii_lowercase();
         DeliveryId(text)
@@ -87,6 +111,21 @@ mod tests {
         let (uid, created) = ("0e9a4a6e-6f0f-4a3e-9d6c-1f2e3d4c5b6a", "2026-01-02T03:04:05.000000006Z");
         let got = id(uid, "shop_orders", created, 42, "2026-03-01T09:30:00.123456789Z");
         assert_eq!(got.as_str(), "msg_m7ek4y3k4l22ky5aj2zvcgfqs7d2ge3o7rk6vykijllbs6q5p6qq");
+    }
+
+    #[test]
+    fn only_an_id_is_read_as_one() {
+        let text = id("a", "s", "2026-01-01T00:00:00Z", 1, "2026-01-01T00:00:00Z").as_str().to_owned();
+        let read = |text: &str| serde_json::from_value::<DeliveryId>(text.into());
+        let written = serde_json::to_value(read(&text).unwrap()).unwrap();
+        assert_eq!(written, text);
+        let with = |end: &str| format!("{}{end}", &text[..text.len() - end.len()]);
+        for bad in ["", "msg_", &text[..55], &format!("{text}a"), &text.replace("msg_", "msg-")] {
+            assert!(read(bad).is_err(), "{bad}");
+        }
+        for end in ["1", "A", ".", "*", " x", "\r\nx: y", "é"] {
+            assert!(read(&with(end)).is_err(), "{end:?}");
+        }
     }
 
     #[test]

@@ -221,7 +221,7 @@ pub fn health_base_key(subscription: &SubscriptionUid) -> String {
 #[must_use]
 pub fn parse_health_key(key: &str) -> Option<(SubscriptionUid, &str)> {
     let (uid, incarnation) = key.split_once('.')?;
-    Some((SubscriptionUid::parse(uid).ok()?, incarnation))
+    Some((SubscriptionUid::parse(uid).ok()?, parse_incarnation_key(incarnation)?))
 }
 
 /// The key of a slot's lease in [`LEASES_BUCKET`].
@@ -234,6 +234,14 @@ pub fn slot_key(slot: u8) -> String {
 #[must_use]
 pub fn parse_slot_key(key: &str) -> Option<u8> {
     key.strip_prefix("slot.")?.parse().ok()
+}
+
+/// The incarnation of a dispatcher by the key of its lease in [`LEASES_BUCKET`]; `None` for a [`slot_key`], and for a key
+/// that no dispatcher can have.
+#[must_use]
+pub fn parse_incarnation_key(key: &str) -> Option<&str> {
+    let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    ((1..=64).contains(&key.len()) && key.bytes().all(allowed)).then_some(key)
 }
 
 /// A key in [`CONFIG_BUCKET`]. It names the Producer, so that a dispatcher knows which Producer a record belongs to
@@ -294,6 +302,26 @@ mod tests {
             ["producer", "schema.p", "producer.p.s", "subscription.p", "subscription.p.s.x", "other.p", "producer.P"]
         {
             assert_eq!(ConfigKey::parse(key), None, "{key}");
+        }
+    }
+
+    #[test]
+    fn a_lease_is_a_dispatchers_or_a_slots_or_nobodys() {
+        for (key, is_dispatchers, slot) in [
+            ("00c0ffee00c0ffee", true, None),
+            (&*slot_key(7), false, Some(7)),
+            ("slot.1000", false, None),
+            ("a.b", false, None),
+            ("A", false, None),
+            ("", false, None),
+            (&*"a".repeat(65), false, None),
+        ] {
+            assert_eq!((parse_incarnation_key(key).is_some(), parse_slot_key(key)), (is_dispatchers, slot), "{key}");
+        }
+        for (key, incarnation) in
+            [("s-1.base", Some(BASE)), ("s-1.c0ffee", Some("c0ffee")), ("s-1.*", None), ("s-1.a.b", None)]
+        {
+            assert_eq!(parse_health_key(key).map(|(_, incarnation)| incarnation), incarnation, "{key}");
         }
     }
 }

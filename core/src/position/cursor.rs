@@ -77,7 +77,7 @@ impl Cursor {
 
     /// Remembers that the stream dropped the sequences from `first` to `last`.
     pub fn miss(&mut self, first: u64, last: u64, now: Timestamp) {
-        let count = (last + 1).saturating_sub(first);
+        let count = last.saturating_add(1).saturating_sub(first);
         let missed = self.missed.get_or_insert(Missed { first, last, count: 0, since: now, time: now });
         missed.last = missed.last.max(last);
         missed.count = missed.count.saturating_add(count);
@@ -143,6 +143,9 @@ mod tests {
         // An empty range and one that was known to end later change only the time.
         cursor.miss(8, 7, at(30));
         assert_eq!(cursor.missed, Some(Missed { first: 3, last: 9, count: 4, since: at(10), time: at(30) }));
+        // Whatever a record says.
+        cursor.miss(0, u64::MAX, at(40));
+        assert_eq!(cursor.missed.unwrap().count, u64::MAX);
     }
 
     #[test]
