@@ -32,7 +32,6 @@ use crate::cache::stream_numbers::LOOK_EVERY;
 use crate::context::Context;
 use crate::controllers::{self, Controllers};
 use crate::definitions;
-use crate::faults;
 use crate::health::correct::Correct;
 use crate::health::cursors::Cursors;
 use crate::health::disable::Disable;
@@ -161,30 +160,30 @@ async fn with_nats(ctx: &Context, readiness: &Readiness, connected: watch::Sende
 /// Mirrors the buckets in which dispatchers report.
 async fn mirrors(ctx: &Context, nats: &Nats, readiness: &Readiness) -> Infallible {
     let mirror = |bucket, keys| Mirror::new(nats.clone(), bucket, keys);
-    let leases = mirror(LEASES_BUCKET, ">").run(each(|change| {
+    let leases = mirror(LEASES_BUCKET, ">").run(|change| {
         let loaded = matches!(change, Change::Loaded(_));
         ctx.leases.apply(change, ctx.js.epoch());
         if loaded {
             readiness.there(Part::Leases);
         }
-    }));
-    let counts = mirror(HEALTH_BUCKET, ">").run(each(|change| {
+    });
+    let counts = mirror(HEALTH_BUCKET, ">").run(|change| {
         let loaded = matches!(change, Change::Loaded(_));
         ctx.health.apply_counts(change);
         if loaded {
             readiness.there(Part::Health);
         }
-    }));
-    let disabled = mirror(STATE_BUCKET, DISABLED_KEYS).run(each(|change| ctx.health.apply_disabled(change)));
-    let positions = mirror(POSITIONS_BUCKET, ">").run(each(|change| ctx.health.apply_positions(change)));
-    let violations = mirror(STATE_BUCKET, VIOLATIONS_KEYS).run(each(|change| {
+    });
+    let disabled = mirror(STATE_BUCKET, DISABLED_KEYS).run(|change| ctx.health.apply_disabled(change));
+    let positions = mirror(POSITIONS_BUCKET, ">").run(|change| ctx.health.apply_positions(change));
+    let violations = mirror(STATE_BUCKET, VIOLATIONS_KEYS).run(|change| {
         // Dispatchers write a Producer's count at most every 10 s.
         let changed = ctx.schema_violations.apply(change);
         if let Some(producer) = changed.and_then(|uid| ctx.producer(&uid)) {
             ctx.triggers.producer_soon(producer);
         }
-    }));
-    let tests = mirror(STATE_BUCKET, TEST_KEYS).run(each(|change| test_delivery::answered(ctx, change)));
+    });
+    let tests = mirror(STATE_BUCKET, TEST_KEYS).run(|change| test_delivery::answered(ctx, change));
     tokio::select! {
         never = leases => never,
         never = counts => never,
@@ -192,17 +191,6 @@ async fn mirrors(ctx: &Context, nats: &Nats, readiness: &Readiness) -> Infallibl
         never = positions => never,
         never = violations => never,
         never = tests => never,
-    }
-}
-
-/// Takes one change after the other. One at which the work panics is passed over.
-fn each(mut apply: impl FnMut(Change)) -> impl FnMut(Change) {
-    move |change| {
-        let key = match &change {
-            Change::Put { key, .. } | Change::Delete { key } | Change::Vanished { key } => key.clone(),
-            _ => String::new(),
-        };
-        faults::one_at_once(key, || apply(change));
     }
 }
 

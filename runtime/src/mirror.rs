@@ -14,6 +14,7 @@ mod lag;
 mod passed;
 
 use std::convert::Infallible;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -25,12 +26,13 @@ use futures::StreamExt;
 use hookwright_core::record::lease::BucketRevision;
 use jiff::Timestamp;
 use tokio::time::Instant;
-use tracing::warn;
+use tracing::{error, warn};
 
 use crate::bucket::{Bucket, BucketError, Newest, State};
 use crate::mirror::lag::{Lag, looks};
 use crate::mirror::passed::{At, Passed};
 use crate::nats::Nats;
+use crate::panics;
 use crate::removal::is_removal;
 
 /// A change that a mirror reports.
@@ -85,9 +87,12 @@ impl Mirror {
         Self { nats, name, keys, passed: Passed::default() }
     }
 
-    /// Reports each change to `apply`. It never returns: if the watch breaks, it starts again.
+    /// Reports each change to `apply`. It never returns: if the watch breaks, it starts again. A change at which `apply`
+    /// panics is passed over: a fault that one record brings out must not keep the others from being reported. What `apply`
+    /// has changed must be whole after a panic.
     pub async fn run(mut self, mut apply: impl FnMut(Change)) -> Infallible {
-        let mut failures = 0u32;
+        let (bucket, mut failures) = (self.name, 0u32);
+        let mut apply = |change| apply_caught(bucket, change, &mut apply);
         loop {
             let mut connected = self.nats.connected.clone();
             connected.mark_unchanged();
@@ -222,5 +227,37 @@ impl Mirror {
             }
         }
         Ok(())
+    }
+}
+
+/// Reports a change. If that panics, tells of it.
+fn apply_caught(bucket: &str, change: Change, apply: &mut impl FnMut(Change)) {
+    let key = match &change {
+        Change::Put { key, .. } | Change::Delete { key } | Change::Vanished { key } => key.clone(),
+        Change::Loaded(_) | Change::Behind => String::new(),
+    };
+    if let Err(panic) = catch_unwind(AssertUnwindSafe(|| apply(change))) {
+        let panic = panics::message(&*panic).unwrap_or("no message");
+        error!(bucket, key, panic, "a fault in Hookwright ended the work on this record; the work on others goes on");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_at_which_the_work_panics_is_passed_over() {
+        let mut done = Vec::new();
+        let mut apply = |change: Change| match change {
+            Change::Put { key, .. } if key == "bad" => panic!("no"),
+            Change::Put { key, .. } => done.push(key),
+            _ => {}
+        };
+        for key in ["a", "bad", "b"] {
+            let (key, value) = (key.to_owned(), Bytes::new());
+            apply_caught("HOOKWRIGHT_STATE", Change::Put { key, value, revision: 1 }, &mut apply);
+        }
+        assert_eq!(done, ["a", "b"]);
     }
 }
