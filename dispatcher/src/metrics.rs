@@ -101,8 +101,11 @@ impl Metrics {
         registry.register("attempt_seconds", "How long attempts took", self.attempt_seconds.clone());
         registry.register("parked", "Deliveries parked, by cause", self.parked.clone());
         registry.register("dead_letters", "Deliveries and events given up, by reason", self.dead_letters.clone());
-        let refused = self.dead_letters_refused.clone();
-        registry.register("dead_letters_refused", "Dead letters that NATS refused for good, by reason", refused);
+        registry.register(
+            "dead_letters_refused",
+            "Dead letters, and due messages that can't be read, that NATS refused for good, by reason",
+            self.dead_letters_refused.clone(),
+        );
         registry.register(
             "dead_letter_references",
             "Dead letters kept as references, because their namespace has used up its bytes",

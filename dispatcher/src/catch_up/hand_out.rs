@@ -51,7 +51,7 @@ impl Reader {
         if !self.parts.slots.owns(self.uid()) {
             return Ok(Next::Ends);
         }
-        let end = upto.map_or(u64::MAX, |upto| upto + 1);
+        let end = upto.map_or(u64::MAX, |upto| upto.saturating_add(1));
         let entries = block.from(from);
         work.missed(from, block.dropped_before(from).min(end), self.parts.deliverer.clock.now());
         if entries.first().is_none_or(|entry| from < entry.sequence) {

@@ -9,10 +9,10 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use hookwright_core::nats::ids::SubscriptionUid;
-use hookwright_core::nats::names::{LEASES_BUCKET, parse_slot_key, slot_key};
+use hookwright_core::nats::names::{LEASES_BUCKET, parse_incarnation_key, parse_slot_key, slot_key};
 use hookwright_core::position::slots::{slot, surplus, wanted};
 use hookwright_core::record::lease::{BucketRevision, DispatcherLease, RENEW, SlotLease, TRUST, TTL};
-use hookwright_core::record::{VERSION, decode, encode};
+use hookwright_core::record::{RecordError, VERSION, decode, encode};
 use hookwright_runtime::bucket::{Bucket, BucketError};
 use hookwright_runtime::logging::{Seldom, chain};
 use hookwright_runtime::mirror::{Change, Mirror};
@@ -73,8 +73,13 @@ impl State {
                     changed
                 }
                 None => {
+                    let lease = decode::<DispatcherLease>(&value);
+                    // No dispatcher has written it.
+                    if parse_incarnation_key(&key).is_none() || matches!(lease, Err(RecordError::NoRecord(_))) {
+                        return false;
+                    }
                     // A lease that can't be read is of a dispatcher that lives, and may have loaded nothing.
-                    let positions = decode::<DispatcherLease>(&value).ok().and_then(|lease| lease.positions);
+                    let positions = lease.ok().and_then(|lease| lease.positions);
                     let former = self.dispatchers.insert(key, Dispatcher { positions, revision, seen });
                     former.is_none_or(|former| former.positions != positions)
                 }
@@ -282,6 +287,10 @@ mod tests {
             (lease(1), true),
             (lease(1), false),
             (lease(2), true),
+            (put("b", b"hostile".to_vec()), false),
+            (put("b.c", br#"{"version":2}"#.to_vec()), false),
+            (put("b", br#"{"version":2}"#.to_vec()), true),
+            (Change::Delete { key: "b".into() }, true),
             (Change::Vanished { key: "a".into() }, false),
             (Change::Delete { key: "slot.7".into() }, true),
             (Change::Delete { key: "a".into() }, true),

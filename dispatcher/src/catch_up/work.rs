@@ -166,10 +166,11 @@ impl Work {
         if let Some(skip) = subscription.flow.skip_to
             && skip.stream_created == cursor.stream_created
         {
-            cursor.skipped += self.window.leave_out_until(skip.sequence);
+            cursor.skipped = cursor.skipped.saturating_add(self.window.leave_out_until(skip.sequence));
             if cursor.next <= skip.sequence {
-                cursor.skipped += skip.sequence + 1 - cursor.next;
-                cursor.next = skip.sequence + 1;
+                let next = skip.sequence.saturating_add(1);
+                cursor.skipped = cursor.skipped.saturating_add(next - cursor.next);
+                cursor.next = next;
             }
         }
         let from = cursor.next;

@@ -28,6 +28,7 @@ use crate::deliver::queued::{Parked, Permits, Queued};
 use crate::deliver::test_delivery::test_header;
 use crate::panics;
 use crate::parking::messages::{Published, parks_before};
+use crate::parking::store::NotKept;
 
 impl Deliverer {
     /// Queues a due delivery, which is then attempted with the endpoint and the policy of now. A test delivery is sent
@@ -162,8 +163,11 @@ impl Deliverer {
         let parks = parks_before(&message);
         let wait = why.wait(parks, Jitter::new(rand::random()));
         let now = self.clock.now();
-        self.store.park_unread(message, now.checked_add(wait).unwrap_or(now), parks.saturating_add(1)).await;
-        self.metrics.parked(why.name());
+        let at = now.checked_add(wait).unwrap_or(now);
+        match self.store.park_unread(message, at, parks.saturating_add(1)).await {
+            Ok(()) => self.metrics.parked(why.name()),
+            Err(NotKept(refusal)) => self.metrics.dead_letter_refused(refusal.name()),
+        }
     }
 }
 

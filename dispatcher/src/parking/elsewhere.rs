@@ -9,7 +9,7 @@ use std::time::Duration;
 use hookwright_core::delivery::health::{BaseCounts, DeliveryCounts, Summary, Waiting};
 use hookwright_core::nats::ids::SubscriptionUid;
 use hookwright_core::nats::names::{BASE, HEALTH_BUCKET, health_key, parse_health_key};
-use hookwright_core::record::{RecordError, decode};
+use hookwright_core::record::decode;
 use hookwright_runtime::bucket::{Bucket, BucketError};
 use hookwright_runtime::direct_get::{Answer, Batch, DirectGetError, server_header};
 use hookwright_runtime::nats::Nats;
@@ -33,8 +33,6 @@ pub(crate) enum LookError {
     Leader(#[source] BucketError),
     #[error("can't read the counts")]
     Read(#[source] DirectGetError),
-    #[error("can't decode a count")]
-    Record(#[source] RecordError),
     #[error("the answer is incomplete")]
     Ended,
     #[error("the replica that answers is behind the leader")]
@@ -110,7 +108,7 @@ impl Elsewhere {
                 Answer::Message(message) => {
                     let key = server_header(&message, "Nats-Subject").map(|subject| bucket.key(subject));
                     if let Some((_, incarnation)) = key.and_then(parse_health_key) {
-                        counts.add(incarnation, &message.payload)?;
+                        counts.add(incarnation, &message.payload);
                     }
                 }
                 Answer::NotFound => return Ok(0),
@@ -124,15 +122,36 @@ impl Elsewhere {
 }
 
 impl Counts {
-    fn add(&mut self, incarnation: &str, value: &[u8]) -> Result<(), LookError> {
+    /// Takes the newest value of a key. One that can't be read counts for nothing, and the operator says so: without the
+    /// others' counts, more would be parked than the quota.
+    fn add(&mut self, incarnation: &str, value: &[u8]) {
         // A removed key leaves an empty message.
         let removed = value.is_empty();
         match incarnation {
             BASE if removed => self.base = None,
-            BASE => self.base = Some(decode(value).map_err(LookError::Record)?),
+            BASE => self.base = decode(value).ok(),
             gone if removed => drop(self.dispatchers.remove(gone)),
-            other => drop(self.dispatchers.insert(other.to_owned(), decode(value).map_err(LookError::Record)?)),
+            other => drop(self.dispatchers.insert(other.to_owned(), decode(value).unwrap_or_default())),
         }
-        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hookwright_core::delivery::health::Tally;
+    use hookwright_core::record::encode;
+
+    use super::*;
+
+    #[test]
+    fn a_count_that_can_not_be_read_hides_no_other() {
+        let tally = Tally { retrying: 7, ..Tally::default() };
+        let parked = encode(&DeliveryCounts { version: 1, tally, ..DeliveryCounts::default() }).unwrap();
+        let mut counts = Counts::default();
+        for (incarnation, value) in [("a", &parked[..]), ("b", b"hostile"), (BASE, b"[[["), ("c", &parked), ("c", b"")]
+        {
+            counts.add(incarnation, value);
+        }
+        assert_eq!(Summary::waiting(counts.base.as_ref(), &counts.dispatchers).deliveries, 7);
     }
 }

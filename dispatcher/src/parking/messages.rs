@@ -128,17 +128,27 @@ pub(crate) fn parks_before(message: &async_nats::Message) -> u32 {
 }
 
 /// The subject under which a due message waits again. The server says in a header under which it has waited. One that
-/// never waited, such as a test, waits under a subject of its own.
+/// never waited, such as a test, waits under a subject of its own. So does one that somebody else has published with such a
+/// header, or under a subject that is none of ours.
 pub(crate) fn schedule_of(message: &async_nats::Message, names: &Names) -> String {
     let header = message.headers.as_ref().and_then(|headers| headers.get("Nats-Scheduler"));
-    match header {
-        Some(schedule) => schedule.as_str().to_owned(),
-        None => {
-            let due = names.subject(PARKED_DUE_PREFIX);
-            let subscription = message.subject.strip_prefix(&*due).unwrap_or_default();
-            format!("{}{subscription}.{:016x}", names.subject(PARKED_AT_PREFIX), rand::random::<u64>())
-        }
+    let at = names.subject(PARKED_AT_PREFIX);
+    let schedule = header.map(HeaderValue::as_str).filter(|schedule| schedule.strip_prefix(&*at).is_some_and(is_plain));
+    if let Some(schedule) = schedule {
+        return schedule.to_owned();
     }
+    let due = names.subject(PARKED_DUE_PREFIX);
+    let subscription = message.subject.strip_prefix(&*due).filter(|rest| is_plain(rest)).unwrap_or(NOBODY);
+    format!("{at}{subscription}.{:016x}", rand::random::<u64>())
+}
+
+/// What stands in place of a Subscription's uid if there is none. It is no uid.
+const NOBODY: &str = "_";
+
+/// Whether these are tokens of a subject as uids and ids of deliveries are.
+fn is_plain(tokens: &str) -> bool {
+    let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'_';
+    tokens.split('.').all(|token| !token.is_empty() && token.bytes().all(allowed))
 }
 
 /// The headers of a due message that waits again until `at`, without those by which the server delivered it.
@@ -188,6 +198,43 @@ mod tests {
     use hookwright_core::nats::ids::{ProducerUid, SubscriptionUid};
 
     use super::*;
+
+    #[test]
+    fn a_due_message_waits_again_under_a_subject_of_ours_whatever_it_says() {
+        let due = |subject: &str, schedule: Option<&str>| {
+            let mut headers = HeaderMap::new();
+            schedule.into_iter().for_each(|schedule| headers.insert("Nats-Scheduler", schedule));
+            let message = async_nats::Message {
+                subject: subject.to_owned().into(),
+                reply: None,
+                payload: Bytes::new(),
+                headers: Some(headers),
+                status: None,
+                description: None,
+                length: 0,
+            };
+            schedule_of(&message, &Names::default())
+        };
+        let (at, of_ours) = ("hookwright.parked.at.", "hookwright.parked.due.any.s-1");
+        let known = format!("{at}s-1.msg_a2");
+        assert_eq!(due(of_ours, Some(&known)), known);
+        for (subject, schedule, begins) in [
+            (of_ours, None, "s-1."),
+            ("hookwright.parked.due.any.s-1.test", None, "s-1.test."),
+            (of_ours, Some("elsewhere"), "s-1."),
+            (of_ours, Some("hookwright.parked.at."), "s-1."),
+            (of_ours, Some("hookwright.parked.at.s-1.>"), "s-1."),
+            (of_ours, Some("hookwright.parked.at.s-1 x"), "s-1."),
+            (of_ours, Some("hookwright.parked.at..x"), "s-1."),
+            ("hookwright.parked.due.any.*", None, "_."),
+            ("hookwright.parked.due.any.\u{2003}", None, "_."),
+            ("elsewhere", None, "_."),
+        ] {
+            let rest = due(subject, schedule).strip_prefix(at).map(str::to_owned).unwrap_or_default();
+            let is_random = rest.strip_prefix(begins).is_some_and(|random| random.len() == 16 && is_plain(random));
+            assert!(is_random, "{subject} {schedule:?}: {rest}");
+        }
+    }
 
     #[test]
     fn an_events_headers_come_back_and_none_of_them_is_a_header_of_the_parked_message() {

@@ -1,6 +1,6 @@
 //! Stores deliveries that did not succeed: parked, or as dead letters. Nothing counts as stored before the server has
 //! acknowledged it. A store that fails is repeated; the attempt is not. Only a dead letter that NATS refuses for good is
-//! let go, so that it does not hold up other deliveries.
+//! let go, and a due message that nobody can read, so that they hold up no other deliveries.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -53,7 +53,7 @@ pub(crate) enum StoreError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct TooLarge;
 
-/// NATS did not take a dead letter, and it is not kept.
+/// NATS did not take a dead letter, or a due message that can't be read, and it is not kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct NotKept(pub(crate) Refusal);
 
@@ -106,11 +106,25 @@ impl Store {
         Ok(())
     }
 
-    /// Parks a due message again until `at`, as it is: it can't be read. `parks` is how often it was parked so.
-    pub(crate) async fn park_unread(&self, message: async_nats::Message, at: Timestamp, parks: u32) {
+    /// Parks a due message again until `at`, as it is: it can't be read. `parks` is how often it was parked so. One that NATS
+    /// never stores is let go: nobody could read it, and it would be held without end.
+    pub(crate) async fn park_unread(
+        &self,
+        message: async_nats::Message,
+        at: Timestamp,
+        parks: u32,
+    ) -> Result<(), NotKept> {
         let subject = schedule_of(&message, &self.nats.names);
         let headers = unread_headers(&message, at, parks);
-        self.persist(|| self.publish_once(&subject, &headers, &message.payload)).await;
+        let publish = || self.publish_once(&subject, &headers, &message.payload);
+        let waits = |error: &StoreError| error.refusal() != Refusal::Final;
+        let stored = publish.retry(backoff()).when(waits).notify(|error, _| self.complain(error)).await;
+        stored.map_err(|error| {
+            if self.losses.now() {
+                error!(subject, error = chain(&error), "NATS refuses a due message that can't be read; it is not kept");
+            }
+            NotKept(error.refusal())
+        })
     }
 
     /// Stores a dead letter: the event with the reason or, if NATS does not take that or the event is not to be kept

@@ -5,7 +5,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use hookwright_core::nats::ids::SubscriptionUid;
 use hookwright_core::position::Position;
-use hookwright_core::record::decode;
+use hookwright_core::record::{RecordError, decode};
 use hookwright_runtime::logging::chain;
 use hookwright_runtime::mirror::Change;
 use tokio::sync::watch;
@@ -51,6 +51,11 @@ impl Cells {
         cells.retain(|_, cell| Arc::strong_count(cell) > 1 || !cell.is_live() || cell.known().position.is_some());
     }
 
+    /// Whether it is known what the position is, or that there is none.
+    fn knows(&self, uid: &SubscriptionUid) -> bool {
+        self.loaded.number().is_some() && !self.cell(uid).known().unreadable
+    }
+
     /// A receiver that is notified of each change.
     pub(crate) fn changes(&self) -> watch::Receiver<()> {
         self.changed.subscribe()
@@ -70,6 +75,10 @@ impl Cells {
                 };
                 match decode::<Position>(&value) {
                     Ok(position) => self.cell(&uid).learn(Some(position), revision),
+                    Err(RecordError::NoRecord(why)) if self.knows(&uid) => {
+                        warn!(key, why, "what stands in place of a position is no record; what is known of it holds");
+                        self.cell(&uid).learn_removed(Some(revision));
+                    }
                     Err(failure) => {
                         error!(
                             key,
@@ -99,9 +108,41 @@ impl Cells {
 
 #[cfg(test)]
 mod tests {
+    use hookwright_core::position::Range;
+    use hookwright_core::record::encode;
+    use hookwright_core::record::lease::BucketRevision;
     use jiff::Timestamp;
 
     use super::*;
+
+    #[test]
+    fn what_is_no_position_changes_nothing_about_the_one_that_is_known() {
+        let created = Timestamp::UNIX_EPOCH;
+        let behind = Position {
+            ranges: vec![Range { from: 5, to: None, until: None, begun: false }],
+            ..Position::live(created)
+        };
+        let (behind, cells) = (encode(&behind).unwrap(), Cells::default());
+        let put = |uid: &str, value: &[u8], revision| {
+            cells.apply(Change::Put { key: uid.into(), value: value.to_vec().into(), revision });
+        };
+        let known = |uid: &str| {
+            let known = cells.cell(&SubscriptionUid::parse(uid).unwrap()).known();
+            (known.position.is_some(), known.removed, known.unreadable)
+        };
+        put("early", b"hostile", 1);
+        put("behind", &behind, 2);
+        cells.apply(Change::Loaded(BucketRevision { created, revision: 2 }));
+        for uid in ["early", "behind", "live"] {
+            put(uid, b"hostile", 3);
+            put(&format!("{uid}.x"), b"hostile", 4);
+        }
+        put("newer", br#"{"version":2}"#, 5);
+        assert_eq!(known("early"), (false, false, true), "nobody knows what it was");
+        assert_eq!(known("behind"), (true, true, false), "it is to be written again");
+        assert_eq!(known("live"), (false, false, false));
+        assert_eq!(known("newer"), (false, false, true));
+    }
 
     #[test]
     fn only_what_nobody_needs_is_forgotten() {

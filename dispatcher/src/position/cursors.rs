@@ -3,10 +3,11 @@
 use hookwright_core::nats::ids::SubscriptionUid;
 use hookwright_core::nats::names::CURSORS_BUCKET;
 use hookwright_core::position::Cursor;
-use hookwright_core::record::{decode, encode};
+use hookwright_core::record::{RecordError, decode, encode};
 use hookwright_runtime::bucket::Bucket;
 use hookwright_runtime::nats::Nats;
 use jiff::Timestamp;
+use tracing::warn;
 
 use crate::position::positions::PositionError;
 
@@ -32,7 +33,15 @@ pub(crate) async fn read(nats: &Nats, uid: &SubscriptionUid, created: Timestamp)
 /// Reads the cursor of a Subscription, of whichever stream it is, and its revision. The leader is asked.
 pub(crate) async fn found(nats: &Nats, uid: &SubscriptionUid) -> Result<(Option<Cursor>, u64), PositionError> {
     let newest = Bucket::named(nats, CURSORS_BUCKET).await?.newest(uid.as_str()).await?;
-    Ok((newest.value.as_deref().map(decode::<Cursor>).transpose()?, newest.revision))
+    match newest.value.as_deref().map(decode::<Cursor>).transpose() {
+        Ok(cursor) => Ok((cursor, newest.revision)),
+        // Nobody could ever go on from it: the reader begins again with what waits.
+        Err(RecordError::NoRecord(why)) => {
+            warn!(subscription_uid = %uid, why, "a cursor is no record; its reader begins anew");
+            Ok((None, newest.revision))
+        }
+        Err(newer) => Err(newer.into()),
+    }
 }
 
 /// Writes the cursor. Returns the new revision, or none if another dispatcher has written meanwhile.

@@ -206,6 +206,7 @@ impl Positions {
             }
             match value.as_deref().map(decode::<Position>).transpose() {
                 Ok(position) => cell.learn(position, revision),
+                Err(RecordError::NoRecord(_)) if !cell.known().unreadable => cell.learn_removed(Some(revision)),
                 // The mirror says why.
                 Err(_) => cell.learn_unreadable(revision),
             }

@@ -7,9 +7,9 @@ use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use hookwright_core::nats::ids::ProducerUid;
-use hookwright_core::nats::names::parse_slot_key;
+use hookwright_core::nats::names::parse_incarnation_key;
 use hookwright_core::record::lease::{BucketRevision, DispatcherLease, Keeps, TTL};
-use hookwright_core::record::{self, Feature};
+use hookwright_core::record::{self, Feature, RecordError};
 use hookwright_runtime::logging;
 use hookwright_runtime::mirror::Change;
 use tokio::sync::watch;
@@ -111,20 +111,8 @@ impl Leases {
     pub(crate) fn apply(&self, change: Change, epoch: u64) {
         match change {
             // Whose a slot is doesn't concern the operator.
-            Change::Put { key, .. } | Change::Delete { key } if parse_slot_key(&key).is_some() => {}
-            Change::Put { key, value, .. } => {
-                let lease = record::decode(&value).unwrap_or_else(|error| {
-                    // The dispatcher is alive, but nobody knows what it has loaded. Nothing becomes Programmed before
-                    // its lease can be read.
-                    warn!(dispatcher = key, error = logging::chain(&error), "can't read a lease");
-                    DispatcherLease::default()
-                });
-                let DispatcherLease { revision: config, positions, unserved, features, keeps, .. } = lease;
-                let lease = Lease { config, positions, unserved, features, keeps, seen: Instant::now() };
-                let mut state = self.state.lock();
-                state.leases.insert(key, lease);
-                state.keeps = state.kept().or(state.keeps);
-            }
+            Change::Put { key, .. } | Change::Delete { key } if parse_incarnation_key(&key).is_none() => {}
+            Change::Put { key, value, .. } => self.put(key, &value),
             Change::Delete { key } => drop(self.state.lock().leases.remove(&key)),
             // The bucket is in memory. It is empty after a restart of NATS, but the dispatchers live on.
             Change::Vanished { .. } => {}
@@ -132,6 +120,24 @@ impl Leases {
             Change::Behind => self.state.lock().loaded = None,
         }
         self.changed.send_replace(());
+    }
+
+    fn put(&self, dispatcher: String, value: &[u8]) {
+        let lease = record::decode(value).or_else(|error| {
+            warn!(dispatcher, error = logging::chain(&error), "can't read a lease");
+            match error {
+                // No dispatcher has written it.
+                RecordError::NoRecord(_) => Err(()),
+                // The dispatcher is alive, but nobody knows what it has loaded. Nothing becomes Programmed before its
+                // lease can be read.
+                _ => Ok(DispatcherLease::default()),
+            }
+        });
+        let Ok(DispatcherLease { revision: config, positions, unserved, features, keeps, .. }) = lease else { return };
+        let lease = Lease { config, positions, unserved, features, keeps, seen: Instant::now() };
+        let mut state = self.state.lock();
+        state.leases.insert(dispatcher, lease);
+        state.keeps = state.kept().or(state.keeps);
     }
 
     /// Returns a receiver that sees each change.
@@ -270,7 +276,9 @@ mod tests {
         assert_eq!(leases.unserved(), HashSet::from([uid()]));
         assert!(leases.expire().is_some());
         assert_eq!(leases.live(), 1);
-        leases.apply(Change::Put { key: "c".into(), value: "{}".into(), revision: 2 }, 1);
+        for (key, value) in [("nobody", "{}"), ("c", r#"{"version":2}"#), ("c.d", r#"{"version":2}"#)] {
+            leases.apply(Change::Put { key: key.into(), value: value.into(), revision: 2 }, 1);
+        }
         put(&leases, "b", 7, &[]);
         assert_eq!(rollout(1), Rollout::Waiting { behind: 1, live: 2 }, "who can't be read holds all up");
         put(&leases, "c", 7, &[uid()]);
@@ -297,7 +305,7 @@ mod tests {
         assert_eq!(leases.unread(&[feature]), None);
         reading("old", &["Earlier"]);
         assert_eq!(leases.unread(&[feature]), Some(Rollout::Unread { feature, lacking: 1, live: 2 }));
-        leases.apply(Change::Put { key: "unreadable".into(), value: "{}".into(), revision: 2 }, 1);
+        leases.apply(Change::Put { key: "unreadable".into(), value: r#"{"version":2}"#.into(), revision: 2 }, 1);
         assert_eq!(leases.unread(&[feature]), Some(Rollout::Unread { feature, lacking: 2, live: 3 }));
         tokio::time::advance(TTL).await;
         assert_eq!(leases.unread(&[feature]), None, "none of them is alive any more");

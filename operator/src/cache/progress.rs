@@ -92,9 +92,9 @@ impl Progress {
         let sequences = last.map(|last| {
             let unread = position.ranges.iter().map(|range| {
                 let end = range.until.or(range.to.map(|to| to.saturating_sub(1))).map_or(last, |end| end.min(last));
-                (end + 1).saturating_sub(range.from.max(from))
+                end.saturating_add(1).saturating_sub(range.from.max(from))
             });
-            unread.sum::<u64>() + under_way
+            unread.fold(under_way, u64::saturating_add)
         });
         let passed = cursor.map(|_| from.saturating_sub(first));
         Some(Unread { from, sequences, passed, per_second: self.per_second.filter(|passed| *passed > 0) })
@@ -135,6 +135,8 @@ mod tests {
             (open, Some(15), Some(Head { created: t(2), last: 900 }), (15, Some(18))),
             (two, Some(15), head(50), (15, Some(23))),
             (two, Some(45), head(50), (45, Some(8))),
+            // Whatever a record says.
+            (&[(0, Some(u64::MAX), Some(u64::MAX)), (0, None, None)], Some(0), head(u64::MAX), (0, Some(u64::MAX))),
         ] {
             let mut progress = Progress::default();
             progress.moved(Some(position(ranges)));
