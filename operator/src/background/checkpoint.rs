@@ -110,9 +110,11 @@ async fn take(
     live: &LiveProducer,
     memory: &mut Memory,
 ) -> Result<(), CheckpointError> {
-    if memory.stored.is_none() {
-        memory.stored = stored(&ctx.js, uid).await?;
-    }
+    // It is read before the look, so that it is older.
+    let read = match memory.stored {
+        Some(_) => Ok(()),
+        None => stored(&ctx.js, uid).await.map(|found| memory.stored = found),
+    };
     let Some((stream, consumer)) = look(&ctx.js, live).await? else {
         reconcile(ctx, uid);
         return Ok(());
@@ -135,6 +137,7 @@ async fn take(
     ctx.metrics.unreadable_events.inc_by(put_aside.events);
     ctx.metrics.dead_letters_refused.inc_by(put_aside.lost);
     // The checkpoint goes on, whatever stands in the way of an unreadable event.
+    read?;
     note(ctx, uid, live, memory, (&stream, &consumer)).await?;
     Ok(looked?)
 }
@@ -196,9 +199,17 @@ async fn store(
     Ok(js.put_at(STATE_BUCKET, &key, record::encode(checkpoint)?, revision).await?)
 }
 
+/// Returns the checkpoint. What is no record counts for none: the consumer is there, and knows how far it has come.
 async fn stored(js: &JetStream, uid: &ProducerUid) -> Result<Option<Stored>, CheckpointError> {
     let Some(entry) = js.get(STATE_BUCKET, &names::checkpoint_key(uid)).await? else { return Ok(None) };
-    Ok(Some(Stored { checkpoint: record::decode(&entry.value)?, revision: entry.revision }))
+    match record::decode(&entry.value) {
+        Ok(checkpoint) => Ok(Some(Stored { checkpoint, revision: entry.revision })),
+        Err(RecordError::NoRecord(why)) => {
+            warn!(producer_uid = %uid, why, "the checkpoint is no record; it is taken anew");
+            Ok(None)
+        }
+        Err(newer) => Err(newer.into()),
+    }
 }
 
 /// Returns the stream and its consumer, or none if one of them is not the one that it was. The stream is read first:

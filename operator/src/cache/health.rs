@@ -12,7 +12,7 @@ use hookwright_core::nats::ids::SubscriptionUid;
 use hookwright_core::nats::names;
 use hookwright_core::nats::names::BASE;
 use hookwright_core::position::{Cursor, Position};
-use hookwright_core::record::{self, Disabled};
+use hookwright_core::record::{self, Disabled, RecordError};
 use hookwright_crds::Subscription;
 use hookwright_runtime::logging;
 use hookwright_runtime::mirror::Change;
@@ -315,7 +315,13 @@ impl State {
                 known.changes += 1;
                 self.agenda.changed(uid);
             }
-            Err(error) => warn!(key, error = logging::chain(&error), "can't read counts"),
+            Err(error) => {
+                warn!(key, error = logging::chain(&error), "can't read counts");
+                if matches!(error, RecordError::NoRecord(_)) && incarnation != BASE {
+                    // It goes with the others of its dispatcher.
+                    known.counts.entry(incarnation.to_owned()).or_default();
+                }
+            }
         }
     }
 }

@@ -4,6 +4,7 @@ use hookwright_core::delivery::health::BaseCounts;
 use hookwright_core::nats::ids::SubscriptionUid;
 use hookwright_core::nats::names::{HEALTH_BUCKET, health_base_key};
 use hookwright_core::record::{self, RecordError};
+use tracing::warn;
 
 use crate::nats::jetstream::{JetStream, JsError};
 
@@ -53,10 +54,18 @@ pub(super) async fn change_at(
 }
 
 async fn read(js: &JetStream, uid: &SubscriptionUid) -> Result<(BaseCounts, u64), BaseError> {
-    Ok(match js.get(HEALTH_BUCKET, &health_base_key(uid)).await? {
-        Some(entry) => (record::decode(&entry.value)?, entry.revision),
-        None => (BaseCounts::default(), 0),
-    })
+    let Some(entry) = js.get(HEALTH_BUCKET, &health_base_key(uid)).await? else {
+        return Ok((BaseCounts::default(), 0));
+    };
+    match record::decode(&entry.value) {
+        Ok(base) => Ok((base, entry.revision)),
+        // What was in it is lost, and nobody could ever add to it.
+        Err(RecordError::NoRecord(why)) => {
+            warn!(subscription_uid = %uid, why, "the counts of dispatchers that have gone are no record; they begin anew");
+            Ok((BaseCounts::default(), entry.revision))
+        }
+        Err(newer) => Err(newer.into()),
+    }
 }
 
 /// Stores the base if it is at this revision. Returns whether it was.

@@ -6,7 +6,7 @@
 use hookwright_core::delivery::health::Signs;
 use hookwright_core::nats::ids::SubscriptionUid;
 use hookwright_core::nats::names::{CONFIG_BUCKET, STATE_BUCKET, disabled_key};
-use hookwright_core::record::{self, Disabled, DisabledFor, SubscriptionRecord, VERSION};
+use hookwright_core::record::{self, Disabled, DisabledFor, RecordError, SubscriptionRecord, VERSION};
 use hookwright_core::seal::Sealed;
 use hookwright_crds::Subscription;
 use hookwright_runtime::logging;
@@ -80,8 +80,11 @@ async fn is_in_place(ctx: &Context, uid: &SubscriptionUid, mark: &Disabled) -> J
 async fn put(ctx: &Context, uid: &SubscriptionUid, known: Option<&Disabled>, value: Vec<u8>) -> JsResult<bool> {
     let key = disabled_key(uid);
     let Newest { value: found, revision, .. } = ctx.js.newest(STATE_BUCKET, &key).await?;
-    // One that can't be read is a newer release's.
-    let found = found.map(|found| record::decode::<Disabled>(&found).ok());
+    let found = match found.as_deref().map(record::decode::<Disabled>) {
+        None | Some(Err(RecordError::NoRecord(_))) => None,
+        // One that can't be read is a newer release's.
+        Some(found) => Some(found.ok()),
+    };
     let is_known = found.as_ref().map(Option::as_ref) == known.map(Some);
     Ok(is_known && ctx.js.put_at(STATE_BUCKET, &key, value, revision).await?.is_some())
 }

@@ -8,8 +8,8 @@ use futures::StreamExt;
 use hookwright_core::delivery::health::DeliveryCounts;
 use hookwright_core::nats::ids::SubscriptionUid;
 use hookwright_core::nats::names::{HEALTH_BUCKET, health_key};
-use hookwright_core::record;
 use hookwright_core::record::lease::TTL;
+use hookwright_core::record::{self, RecordError};
 use hookwright_runtime::logging;
 use jiff::Timestamp;
 use tokio::time::Instant;
@@ -86,7 +86,14 @@ async fn fold_dispatcher(ctx: &Context, dispatcher: &str, uids: Vec<Subscription
 async fn fold(ctx: &Context, uid: &SubscriptionUid, dispatcher: &str) -> Result<(), BaseError> {
     let key = health_key(uid, dispatcher);
     let Some(entry) = ctx.js.get(HEALTH_BUCKET, &key).await? else { return Ok(()) };
-    let counts: DeliveryCounts = record::decode(&entry.value)?;
+    let counts: DeliveryCounts = match record::decode(&entry.value) {
+        // It counts for nothing.
+        Err(RecordError::NoRecord(_)) => {
+            ctx.js.remove_at(HEALTH_BUCKET, &key, entry.revision).await?;
+            return Ok(());
+        }
+        counts => counts?,
+    };
     let present = |incarnation: &str| ctx.health.has_key(uid, incarnation);
     base::change(&ctx.js, uid, |base| base.fold(dispatcher, &counts, present, Timestamp::now())).await?;
     // The dispatcher may have parked or taken deliveries without writing it down.

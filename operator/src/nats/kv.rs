@@ -4,6 +4,8 @@
 use async_nats::jetstream::ErrorCode;
 use async_nats::jetstream::message::StreamMessage;
 use async_nats::jetstream::stream::RawMessage;
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use hookwright_runtime::removal::{is_removal, removal};
 use jiff::Timestamp;
@@ -11,6 +13,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use crate::cache::leases::Rollout;
+use crate::faults;
 use crate::nats::jetstream::{JetStream, JsError, JsResult, created, found};
 
 #[derive(Deserialize)]
@@ -45,6 +48,13 @@ pub(crate) struct Written {
     pub(crate) fresh: bool,
 }
 
+/// Whether a message removes its key. Headers that can't be read say nothing: then the value is one that was written.
+fn removes(message: RawMessage) -> bool {
+    // The client library panics at some headers.
+    let read = faults::one_at_once(message.sequence, || StreamMessage::try_from(message));
+    read.is_some_and(|read| read.is_ok_and(|message| is_removal(&message.headers)))
+}
+
 impl JetStream {
     /// Returns the subject of a key in one of Hookwright's buckets.
     fn key(&self, bucket: &str, key: &str) -> JsResult<String> {
@@ -55,17 +65,15 @@ impl JetStream {
     pub(crate) async fn newest(&self, bucket: &str, key: &str) -> JsResult<Newest> {
         let what = format!("STREAM.MSG.GET.KV_{}", self.names()?.stream(bucket));
         let request = json!({ "last_by_subj": self.key(bucket, key)? });
-        let Some(Stored { message }) = found(self.ask(what.clone(), &request).await, ErrorCode::NO_MESSAGE_FOUND)?
+        let Some(Stored { mut message }) = found(self.ask(what.clone(), &request).await, ErrorCode::NO_MESSAGE_FOUND)?
         else {
             return Ok(Newest::default());
         };
-        let message = StreamMessage::try_from(message).map_err(|source| JsError::Reply { what, source })?;
-        let removed = is_removal(&message.headers);
-        Ok(Newest {
-            value: (!removed).then_some(message.payload),
-            revision: message.sequence,
-            stored: Timestamp::from_nanosecond(message.time.unix_timestamp_nanos()).unwrap_or_default(),
-        })
+        let payload = BASE64_STANDARD.decode(std::mem::take(&mut message.payload));
+        let payload = payload.map_err(|source| JsError::Reply { what, source: source.into() })?;
+        let revision = message.sequence;
+        let stored = Timestamp::from_nanosecond(message.time.unix_timestamp_nanos()).unwrap_or_default();
+        Ok(Newest { value: (!removes(message)).then(|| payload.into()), revision, stored })
     }
 
     pub(crate) async fn get(&self, bucket: &str, key: &str) -> JsResult<Option<Entry>> {
@@ -116,5 +124,31 @@ impl JetStream {
         let stream = format!("KV_{}", self.names()?.stream(bucket));
         let subjects = self.subjects(&stream, &format!("{prefix}{filter}")).await?;
         Ok(subjects.iter().filter_map(|subject| subject.strip_prefix(&prefix)).map(str::to_owned).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn headers_that_can_not_be_read_remove_nothing() {
+        let removes = |headers: Option<&[u8]>| {
+            let headers = headers.map(|block| BASE64_STANDARD.encode(block));
+            let message = json!({ "subject": "k", "seq": 7, "hdrs": headers, "time": "2026-01-01T00:00:00Z" });
+            removes(serde_json::from_value(message).unwrap())
+        };
+        let block = |text: &'static [u8]| Some(text);
+        for (headers, want) in [
+            (None, false),
+            (block(b"NATS/1.0\r\nKV-Operation: DEL\r\n\r\n"), true),
+            (block(b"NATS/1.0\r\nKV-Operation: PUT\r\n\r\n"), false),
+            (block(b"NATS/1.0\r\nKV-Operation: \xff\r\n\r\n"), false),
+            (block(b"NATS/1.0\r\nbad name: 1\r\n\r\n"), false),
+            (block(b"hostile"), false),
+            (block(b""), false),
+        ] {
+            assert_eq!(removes(headers), want, "{:?}", headers.map(String::from_utf8_lossy));
+        }
     }
 }

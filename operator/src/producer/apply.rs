@@ -3,7 +3,7 @@
 use async_nats::jetstream::ErrorCode;
 use async_nats::jetstream::stream::Info;
 use hookwright_core::nats::names::{self, CONFIG_BUCKET, ConfigKey, STATE_BUCKET};
-use hookwright_core::record::{self, Checkpoint, ProducerRecord};
+use hookwright_core::record::{self, Checkpoint, ProducerRecord, RecordError};
 use hookwright_crds::{Producer, Reason};
 use jiff::Timestamp;
 use tracing::info;
@@ -220,9 +220,14 @@ async fn ensure_consumer(plan: &Plan, info: &Info, js: &JetStream) -> Result<Res
 /// Raises the checkpoint to the floor of a consumer that is about to be created again.
 async fn save_floor(plan: &Plan, created: Timestamp, floor: u64, js: &JetStream) -> Result<(), ReconcileError> {
     let key = names::checkpoint_key(&plan.producer.uid);
+    let none = Checkpoint::new(created, 0, None);
     let (mut checkpoint, revision) = match js.get(STATE_BUCKET, &key).await? {
-        Some(entry) => (record::decode(&entry.value).map_err(ReconcileError::Checkpoint)?, entry.revision),
-        None => (Checkpoint::new(created, 0, None), 0),
+        Some(entry) => match record::decode(&entry.value) {
+            // The consumer knows how far it has come.
+            Err(RecordError::NoRecord(_)) => (none, entry.revision),
+            checkpoint => (checkpoint.map_err(ReconcileError::Checkpoint)?, entry.revision),
+        },
+        None => (none, 0),
     };
     if checkpoint.stream_created == created && checkpoint.ack_floor < floor {
         checkpoint.ack_floor = floor;

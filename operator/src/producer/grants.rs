@@ -5,8 +5,9 @@ use std::collections::BTreeSet;
 use async_nats::jetstream::stream::Info;
 use hookwright_core::nats::ids::ProducerUid;
 use hookwright_core::nats::names::{STATE_BUCKET, grants_key};
-use hookwright_core::record::{self, Admitted, Grants};
+use hookwright_core::record::{self, Admitted, Grants, RecordError};
 use hookwright_crds::{FromNamespaces, Producer};
+use tracing::warn;
 
 use crate::context::Context;
 use crate::nats::jetstream::created;
@@ -21,7 +22,15 @@ pub(super) async fn note(
 ) -> Result<(), ReconcileError> {
     let key = grants_key(uid);
     let found = ctx.js.newest(STATE_BUCKET, &key).await?;
-    let old = found.value.as_deref().map(record::decode::<Grants>).transpose()?;
+    let old = match found.value.as_deref().map(record::decode::<Grants>).transpose() {
+        Ok(old) => old,
+        // Nobody knows since when others are let in, so it is from now on.
+        Err(RecordError::NoRecord(why)) => {
+            warn!(producer_uid = %uid, why, "what is noted of the grants is no record; they count from now on");
+            None
+        }
+        Err(newer) => return Err(ReconcileError::Grants(newer)),
+    };
     let admitted = admitted(producer, ctx).await;
     let grants = Grants::after(old.as_ref(), created(stream), stream.state.last_sequence, &admitted);
     if old.is_none() && grants.is_empty() || old.as_ref() == Some(&grants) {

@@ -43,6 +43,8 @@ pub(crate) enum ReconcileError {
     Position(#[source] RecordError),
     #[error("the request of a test delivery can't be read")]
     TestRequest(#[source] RecordError),
+    #[error("it can't be read since when other namespaces are let in")]
+    Grants(#[source] RecordError),
     #[error("the object, or its record, has changed meanwhile")]
     Outdated,
     #[error("can't read the object again")]
@@ -81,7 +83,9 @@ impl ReconcileError {
     pub(crate) fn shown(&self) -> Refusal {
         let reason = match self {
             Self::Nats(_) => Reason::NatsRefused,
-            Self::Checkpoint(_) | Self::Position(_) | Self::TestRequest(_) => Reason::RecordUnreadable,
+            Self::Checkpoint(_) | Self::Position(_) | Self::TestRequest(_) | Self::Grants(_) => {
+                Reason::RecordUnreadable
+            }
             Self::Read(_) | Self::EventSchemas(_) | Self::Secrets(_) | Self::Status(_) => Reason::ApiRefused,
             _ => Reason::InternalError,
         };

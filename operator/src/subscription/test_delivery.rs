@@ -10,7 +10,7 @@ use bytes::Bytes;
 use hookwright_core::delivery::test_delivery::{Step, TestDelivery, TestRecord, TestResult, shown, step};
 use hookwright_core::nats::ids::SubscriptionUid;
 use hookwright_core::nats::names::{PARKED_STREAM, STATE_BUCKET, test_due, test_key};
-use hookwright_core::record::{self, VERSION};
+use hookwright_core::record::{self, RecordError, VERSION};
 use hookwright_crds::{ConditionStatus, LastTest, Reason, SEND_TEST, Subscription};
 use hookwright_runtime::logging;
 use hookwright_runtime::mirror::Change;
@@ -64,9 +64,11 @@ pub(super) async fn follow(
     let Some(value) = open(subscription) else { return Ok(unchanged(subscription)) };
     let entry = ctx.js.get(STATE_BUCKET, &test_key(uid)).await?;
     let (known, at) = match entry {
-        Some(entry) => {
-            (Some(record::decode::<TestRecord>(&entry.value).map_err(ReconcileError::TestRequest)?), entry.revision)
-        }
+        Some(entry) => match record::decode::<TestRecord>(&entry.value) {
+            // It says of no test that it was sent.
+            Err(RecordError::NoRecord(_)) => (None, entry.revision),
+            known => (Some(known.map_err(ReconcileError::TestRequest)?), entry.revision),
+        },
         None => (None, 0),
     };
     let now = Timestamp::now();

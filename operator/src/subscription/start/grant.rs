@@ -18,6 +18,6 @@ pub(crate) async fn since(
 ) -> Result<Option<u64>, ReconcileError> {
     let Some(namespace) = ctx.namespaces.uid(namespace).await else { return Ok(None) };
     let Some(entry) = ctx.js.get(STATE_BUCKET, &grants_key(producer)).await? else { return Ok(None) };
-    let grants: Grants = record::decode(&entry.value)?;
+    let grants: Grants = record::decode(&entry.value).map_err(ReconcileError::Grants)?;
     Ok(grants.of(&namespace).filter(|_| grants.stream_created == created(stream)))
 }
