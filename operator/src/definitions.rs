@@ -12,6 +12,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use kube::{Api, Client, CustomResourceExt, ResourceExt};
 use tracing::{debug, error};
 
+use crate::lenient::{Lenient, Metadata};
 use crate::readiness::{Part, Readiness};
 
 const AGAIN: Duration = Duration::from_secs(5);
@@ -23,6 +24,8 @@ const NAMED: usize = 5;
 pub(crate) enum DefinitionError {
     #[error("can't read the CustomResourceDefinition {name}")]
     Read { name: String, source: kube::Error },
+    #[error("the CustomResourceDefinition {name} has a form that can't be read")]
+    Unreadable { name: String },
     #[error("can't compare the CustomResourceDefinitions")]
     Compare(#[from] serde_json::Error),
     #[error("can't make the CustomResourceDefinitions of this release")]
@@ -66,12 +69,11 @@ pub(crate) async fn keep(client: &Client, readiness: &Readiness) -> DefinitionEr
 
 /// Checks the definitions if one of them has changed since the last check.
 async fn looked_at(client: &Client, seen: &mut Option<Vec<Option<i64>>>) -> Result<(), DefinitionError> {
-    let api: Api<CustomResourceDefinition> = Api::all(client.clone());
+    let api: Api<Metadata<CustomResourceDefinition>> = Api::all(client.clone());
     let mut generations = Vec::new();
     for name in [Producer::crd_name(), EventSchema::crd_name(), Subscription::crd_name()] {
-        let live =
-            api.get_metadata(name).await.map_err(|source| DefinitionError::Read { name: name.to_owned(), source })?;
-        generations.push(live.metadata.generation);
+        let live = api.get(name).await.map_err(|source| DefinitionError::Read { name: name.to_owned(), source })?;
+        generations.push(live.meta.generation);
     }
     if seen.as_ref() != Some(&generations) {
         check(client).await?;
@@ -81,10 +83,11 @@ async fn looked_at(client: &Client, seen: &mut Option<Vec<Option<i64>>>) -> Resu
 }
 
 async fn check(client: &Client) -> Result<(), DefinitionError> {
-    let api: Api<CustomResourceDefinition> = Api::all(client.clone());
+    let api: Api<Lenient<CustomResourceDefinition>> = Api::all(client.clone());
     for ours in yaml::definitions()? {
         let name = ours.name_any();
         let live = api.get(&name).await.map_err(|source| DefinitionError::Read { name: name.clone(), source })?;
+        let Some(live) = live.object else { return Err(DefinitionError::Unreadable { name }) };
         let lacking = compat::lacking(&serde_json::to_value(&ours)?, &serde_json::to_value(&live)?);
         if !lacking.is_empty() {
             let more = if lacking.len() > NAMED { ", ..." } else { "" };

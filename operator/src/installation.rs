@@ -21,6 +21,7 @@ use tokio::sync::watch;
 use tracing::{error, info, warn};
 
 use crate::cache::identities::Identities;
+use crate::lenient::Metadata;
 use crate::metrics::Metrics;
 use crate::nats::configs;
 use crate::nats::jetstream::{JetStream, JsError, JsResult, found};
@@ -36,7 +37,12 @@ const KUBE_SYSTEM: &str = "kube-system";
 pub(crate) enum InstallationError {
     #[error("can't read whose the installation in the NATS account is")]
     Nats(#[from] JsError),
-    #[error("the record of the installation can't be read or written")]
+    #[error(
+        "it can't be read whose the installation in the NATS account is, so nothing is written: if the account is this \
+         cluster's, remove the key {INSTALLATION_KEY} from the bucket of the config"
+    )]
+    Unreadable(#[source] RecordError),
+    #[error("the record of the installation can't be written")]
     Record(#[from] RecordError),
     #[error("can't read the namespace {KUBE_SYSTEM}, whose uid tells clusters apart")]
     Cluster(#[source] kube::Error),
@@ -121,8 +127,8 @@ impl Owner {
         loop {
             let newest = found(self.js.newest(CONFIG_BUCKET, INSTALLATION_KEY).await, ErrorCode::STREAM_NOT_FOUND)?;
             let revision = newest.as_ref().map_or(0, |newest| newest.revision);
-            if let Some(value) = newest.as_ref().and_then(|newest| newest.value.as_ref()) {
-                let Installation { id, cluster: theirs, .. } = record::decode(value)?;
+            let value = newest.as_ref().and_then(|newest| newest.value.as_ref());
+            if let Some(Installation { id, cluster: theirs, .. }) = self.read(value.map(|value| &**value))? {
                 if theirs == ours {
                     self.id = Some(id);
                     return Ok(());
@@ -146,6 +152,17 @@ impl Owner {
             self.js.put_at(CONFIG_BUCKET, INSTALLATION_KEY, record::encode(&record)?, revision).await?;
         }
     }
+
+    /// Reads the record. If it is none any more since this operator has read it, it is to be written again.
+    fn read(&self, value: Option<&[u8]>) -> Result<Option<Installation>, InstallationError> {
+        match value.map(record::decode).transpose() {
+            Err(RecordError::NoRecord(why)) if self.id.is_some() => {
+                warn!(why, "the record of the installation is none any more; it is written again");
+                Ok(None)
+            }
+            read => read.map_err(InstallationError::Unreadable),
+        }
+    }
 }
 
 async fn create_bucket(js: &JetStream, settings: SystemStreams) -> JsResult<()> {
@@ -163,10 +180,10 @@ async fn create_bucket(js: &JetStream, settings: SystemStreams) -> JsResult<()> 
 
 /// Returns the uid of the cluster. The operator may list namespaces anyway.
 async fn cluster(client: &Client) -> Result<String, InstallationError> {
-    let namespaces: Api<Namespace> = Api::all(client.clone());
+    let namespaces: Api<Metadata<Namespace>> = Api::all(client.clone());
     let parameters = ListParams::default().fields(&format!("metadata.name={KUBE_SYSTEM}"));
-    let found = namespaces.list_metadata(&parameters).await.map_err(InstallationError::Cluster)?;
-    found.items.into_iter().find_map(|namespace| namespace.metadata.uid).ok_or(InstallationError::NoCluster)
+    let found = namespaces.list(&parameters).await.map_err(InstallationError::Cluster)?;
+    found.items.into_iter().find_map(|namespace| namespace.meta.uid).ok_or(InstallationError::NoCluster)
 }
 
 fn random_id() -> Result<String, InstallationError> {

@@ -11,7 +11,6 @@ use hookwright_crds::{EventSchema, FINALIZER, Producer, Subscription};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{ListParams, Patch, PatchParams};
-use kube::core::PartialObjectMeta;
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 use serde_json::json;
@@ -19,6 +18,7 @@ use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
 
 use crate::cache::references::full_name;
+use crate::lenient::Metadata;
 use crate::served::ServedNamespaces;
 
 /// How long the operator may take to stop. On a node that is gone its Pod never does, and the operator isn't running.
@@ -91,8 +91,8 @@ async fn to_release(arguments: Arguments, client: &Client) -> anyhow::Result<Ser
         return Ok(ServedNamespaces::default());
     }
     let own = full_name(Some(&arguments.namespace), Some(&arguments.deployment));
-    let deployments = Api::<Deployment>::all(client.clone());
-    let operators = deployments.list_metadata(&ListParams::default().labels(OPERATORS)).await;
+    let deployments = Api::<Metadata<Deployment>>::all(client.clone());
+    let operators = deployments.list(&ListParams::default().labels(OPERATORS)).await;
     let operators = operators.context("can't list the Deployments of operators")?.items;
     let mut names = operators.iter().map(|found| full_name(found.namespace().as_deref(), Some(&found.name_any())));
     let Some(other) = names.find(|name| *name != own) else { return Ok(ServedNamespaces::default()) };
@@ -104,10 +104,10 @@ async fn remove_finalizers<K>(client: &Client, namespaces: &ServedNamespaces) ->
 where
     K: Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
 {
-    let (all, kind) = (Api::<K>::all(client.clone()), K::kind(&()));
+    let (all, kind) = (Api::<Metadata<K>>::all(client.clone()), K::kind(&()));
     let mut removed = 0;
     for _ in 0..ROUNDS {
-        let objects = match all.list_metadata(&ListParams::default()).await {
+        let objects = match all.list(&ListParams::default()).await {
             Ok(objects) => objects.items,
             // The kind itself is not installed.
             Err(kube::Error::Api(status)) if status.is_not_found() => return Ok(()),
@@ -127,24 +127,24 @@ where
     bail!("objects of kind {kind} still get the finalizer {FINALIZER}: is an operator running?")
 }
 
-fn finalizer_of<K>(object: &PartialObjectMeta<K>) -> Option<usize> {
-    object.metadata.finalizers.iter().flatten().position(|name| name == FINALIZER)
+fn finalizer_of<K>(object: &Metadata<K>) -> Option<usize> {
+    object.meta.finalizers.iter().flatten().position(|name| name == FINALIZER)
 }
 
 /// Returns whether the finalizer is removed. If not, the object was changed meanwhile.
-async fn remove_finalizer<K>(client: &Client, object: &PartialObjectMeta<K>, index: usize) -> anyhow::Result<bool>
+async fn remove_finalizer<K>(client: &Client, object: &Metadata<K>, index: usize) -> anyhow::Result<bool>
 where
     K: Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
 {
-    let (namespace, name) = (object.metadata.namespace.as_deref(), object.metadata.name.as_deref());
-    let api: Api<K> = Api::namespaced(client.clone(), namespace.unwrap_or_default());
+    let (namespace, name) = (object.meta.namespace.as_deref(), object.meta.name.as_deref());
+    let api: Api<Metadata<K>> = Api::namespaced(client.clone(), namespace.unwrap_or_default());
     let path = format!("/metadata/finalizers/{index}");
     let operations = json!([
         { "op": "test", "path": path, "value": FINALIZER },
         { "op": "remove", "path": path },
     ]);
     let patch: Patch<()> = Patch::Json(serde_json::from_value(operations)?);
-    match api.patch_metadata(name.unwrap_or_default(), &PatchParams::default(), &patch).await {
+    match api.patch(name.unwrap_or_default(), &PatchParams::default(), &patch).await {
         Ok(_) => Ok(true),
         Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() || status.is_invalid() => {
             Ok(false)
