@@ -26,6 +26,8 @@ struct Held {
     keys: BTreeSet<String>,
     users: HashSet<ObjectRef<Subscription>>,
     read: Instant,
+    /// When it was read, or had its turn to be read, last. One that can't be read has its next turn as late as the others.
+    tried: Instant,
 }
 
 #[derive(Default)]
@@ -71,12 +73,12 @@ impl Secrets {
     ) {
         let (mut state, now) = (self.0.lock(), Instant::now());
         let is_new = !state.held.contains_key(place);
-        let fresh = || Held { secret: None, keys: BTreeSet::new(), users: HashSet::new(), read: now };
+        let fresh = || Held { secret: None, keys: BTreeSet::new(), users: HashSet::new(), read: now, tried: now };
         let held = state.held.entry(place.clone()).or_insert_with(fresh);
         held.keys.extend(keys.iter().cloned());
         held.users.insert(user.clone());
         held.secret = secret.map(|secret| reduced(secret, &held.keys));
-        held.read = now;
+        (held.read, held.tried) = (now, now);
         if is_new {
             state.turns.push_back((place.clone(), now));
         }
@@ -88,28 +90,31 @@ impl Secrets {
         let Some(held) = state.held.get_mut(place) else { return Vec::new() };
         let new = secret.map(|secret| reduced(secret, &held.keys));
         held.read = Instant::now();
+        held.tried = held.read;
         let changed = !is_same(held.secret.as_ref(), new.as_ref());
         held.secret = new;
         if changed { held.users.iter().cloned().collect() } else { Vec::new() }
     }
 
-    /// Returns the Secret whose turn it is, with its users: one that was read `every` ago or earlier.
+    /// Returns the Secret whose turn it is, with its users: one that was read `every` ago or earlier. It has its next turn
+    /// as much later, whether it can be read or not.
     pub(crate) fn due(&self, every: Duration) -> Due {
         let (mut state, now) = (self.0.lock(), Instant::now());
-        while let Some((place, turn)) = state.turns.pop_front() {
-            let Some(held) = state.held.get(&place) else { continue };
-            let (read, users) = (held.read, held.users.iter().cloned().collect());
-            if read + every <= now {
-                state.turns.push_back((place.clone(), now));
-                return Due::Now(place, users);
+        let State { held, turns } = &mut *state;
+        while let Some((place, turn)) = turns.pop_front() {
+            let Some(held) = held.get_mut(&place) else { continue };
+            if held.tried + every <= now {
+                held.tried = now;
+                turns.push_back((place.clone(), now));
+                return Due::Now(place, held.users.iter().cloned().collect());
             }
-            if read > turn {
+            if held.tried > turn {
                 // It was read out of turn.
-                state.turns.push_back((place, read));
+                turns.push_back((place, held.tried));
                 continue;
             }
-            state.turns.push_front((place, turn));
-            return Due::At(read + every);
+            turns.push_front((place, turn));
+            return Due::At(held.tried + every);
         }
         Due::Nothing
     }
@@ -197,6 +202,20 @@ mod tests {
         assert!(!secrets.keep(&place("b"), HashSet::new()));
         tokio::time::advance(every).await;
         assert!(matches!(secrets.due(every), Due::Now(due, _) if due == place("a")), "b is forgotten");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_secret_that_can_not_be_read_has_one_turn_as_the_others() {
+        let (secrets, every) = (Secrets::default(), Duration::from_secs(20));
+        let (place, user) = (("shop".to_owned(), "a".to_owned()), ObjectRef::<Subscription>::new("one").within("shop"));
+        secrets.take(&place, &BTreeSet::from(["used".to_owned()]), &user, Some(&secret("1", &[])));
+        for turn in 1..4 {
+            tokio::time::advance(every).await;
+            assert!(matches!(secrets.due(every), Due::Now(due, _) if due == place));
+            // Others that read look for their turn, too, while it is read and after that has failed.
+            assert!(matches!(secrets.due(every), Due::At(at) if at == Instant::now() + every));
+            assert_eq!(secrets.oldest(), every * turn);
+        }
     }
 
     #[test]
