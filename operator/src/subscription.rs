@@ -103,10 +103,10 @@ pub(crate) async fn reconcile(subscription: Arc<Subscription>, ctx: &Context) ->
             }
         }
         Err(error) => {
-            withhold(&subscription, &uid, ctx).await?;
+            let rests = hold_back(&subscription, &uid, keys.as_ref(), ctx).await?;
             let before = subscription.status.as_ref().and_then(|status| status.effective_delivery.clone());
             let waiting = SubscriptionOutcome::Unresolved(Unresolved::Waiting(logging::chain(error)));
-            (Attempted::unchanged(&subscription, waiting), before, None)
+            (Attempted { rests, ..Attempted::unchanged(&subscription, waiting) }, before, None)
         }
     };
     let Attempted { outcome, started, rests } = attempted;
@@ -133,12 +133,23 @@ pub(crate) async fn reconcile(subscription: Arc<Subscription>, ctx: &Context) ->
     }
 }
 
-/// Sees to it that a Secret that can't be read keeps no older policy of the Producer in place.
-async fn withhold(subscription: &Subscription, uid: &SubscriptionUid, ctx: &Context) -> Result<(), ReconcileError> {
-    match fetch::found(subscription, ctx).await {
-        Some(producer) => apply::withhold(uid, &producer, subscription, ctx).await,
-        None => Ok(()),
+/// Sees to it that a Secret that can't be read keeps neither an earlier spec nor an older policy of the Producer in place.
+/// Returns whether the record keeps events from being sent, if it does.
+async fn hold_back(
+    subscription: &Subscription,
+    uid: &SubscriptionUid,
+    keys: Option<&GeneratedKeys>,
+    ctx: &Context,
+) -> Result<Option<Rests>, ReconcileError> {
+    let producer = fetch::found(subscription, ctx).await;
+    let inherited = producer.as_ref().and_then(|producer| producer.delivery.as_ref());
+    let policy = policy::effective(subscription.spec.delivery.as_ref(), inherited);
+    let valid = validate::validate(subscription, uid, keys, policy, &ctx.settings.egress).ok();
+    let rests = apply::stop_earlier(uid, valid.as_ref(), subscription, ctx).await?;
+    if let Some(producer) = producer {
+        apply::withhold(uid, &producer, subscription, ctx).await?;
     }
+    Ok(rests.then_some(Rests::Refused))
 }
 
 /// Returns in what form events go out; what the status says, if nothing could be read.
@@ -183,7 +194,9 @@ async fn attempt(
     panics::on_request(subscription);
     if fetched.producer_unreadable {
         let waiting = Unresolved::Waiting("Waiting until the Producer can be read.".to_owned());
-        return Ok(Attempted::unchanged(subscription, SubscriptionOutcome::Unresolved(waiting)));
+        let rests = apply::stop_earlier(uid, None, subscription, ctx).await?.then_some(Rests::Refused);
+        let outcome = SubscriptionOutcome::Unresolved(waiting);
+        return Ok(Attempted { rests, ..Attempted::unchanged(subscription, outcome) });
     }
     if fetched.producer.is_none() && is_foreign(subscription) {
         // This comes before the spec is looked at: without a grant nothing is served, whatever else is wrong.

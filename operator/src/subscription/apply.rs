@@ -2,6 +2,7 @@
 
 use hookwright_core::nats::ids::SubscriptionUid;
 use hookwright_core::nats::names::{CONFIG_BUCKET, ConfigKey};
+use hookwright_core::payload::PayloadPolicy;
 use hookwright_core::record::SubscriptionRecord;
 use hookwright_core::seal::Secret;
 use hookwright_crds::{History, OnResume, Subscription};
@@ -64,8 +65,41 @@ pub(crate) async fn refuse(
     ctx: &Context,
 ) -> Result<bool, ReconcileError> {
     let key = ConfigKey::Subscription(producer.uid.clone(), uid.clone()).to_string();
+    refuse_record(&key, producer.payload_policy.as_ref().ok(), valid, subscription, ctx).await
+}
+
+/// Does the same to the record of an earlier spec, under whichever Producer it is: the spec of now can't be made into a
+/// record, as something that it refers to can't be read. Returns whether a record is in place by which nothing is sent.
+pub(crate) async fn stop_earlier(
+    uid: &SubscriptionUid,
+    valid: Option<&ValidatedSubscription>,
+    subscription: &Subscription,
+    ctx: &Context,
+) -> Result<bool, ReconcileError> {
     let generation = subscription.meta().generation.unwrap_or_default();
-    let in_place = ctx.js.get(CONFIG_BUCKET, &key).await?.and_then(|entry| flow::read(Some(&entry.value)));
+    let mut rests = false;
+    for key in ctx.js.keys(CONFIG_BUCKET, &format!("subscription.*.{uid}")).await? {
+        let Some(entry) = ctx.js.get(CONFIG_BUCKET, &key).await? else { continue };
+        let Some(old) = flow::read(Some(&entry.value)) else { continue };
+        if old.identity.generation != generation {
+            refuse_record(&key, None, valid, subscription, ctx).await?;
+        }
+        rests |= old.identity.generation != generation || old.destination.is_none();
+    }
+    Ok(rests)
+}
+
+/// Takes URL and secrets out of the record of this key, if there is one. `policy` is what the Producer withholds, if that is
+/// known.
+async fn refuse_record(
+    key: &str,
+    policy: Option<&PayloadPolicy>,
+    valid: Option<&ValidatedSubscription>,
+    subscription: &Subscription,
+    ctx: &Context,
+) -> Result<bool, ReconcileError> {
+    let generation = subscription.meta().generation.unwrap_or_default();
+    let in_place = ctx.js.get(CONFIG_BUCKET, key).await?.and_then(|entry| flow::read(Some(&entry.value)));
     let was_inactive = match &in_place {
         Some(old) => flow::was_inactive(old, generation, subscription.resume(), ctx).await?,
         None => false,
@@ -74,7 +108,7 @@ pub(crate) async fn refuse(
     let records = ctx.records(subscription);
     let mut refused = async |anew: bool| {
         records
-            .put(&key, |found| {
+            .put(key, |found| {
                 is_there = found.is_some();
                 // A record that can't be read is a newer release's.
                 let Some(old) = flow::read(found) else { return Ok(None) };
@@ -82,9 +116,7 @@ pub(crate) async fn refuse(
                 refused.identity.generation = generation;
                 let asks = valid.filter(|_| anew).map(|valid| valid.suspended);
                 refused.flow = flow::refused(old.flow, asks, was_inactive);
-                if let Ok(policy) = producer.payload_policy.as_ref()
-                    && anew
-                {
+                if let Some(policy) = policy.filter(|_| anew) {
                     refused.payload_policy = policy.clone();
                 }
                 if let Some(valid) = valid.filter(|_| anew) {
