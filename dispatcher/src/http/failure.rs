@@ -65,13 +65,14 @@ impl Failure {
 
     /// If an attempt has several failures, the one with the greatest weight is reported. A failure of an address tells more
     /// about the endpoint than one of a name. The least that an address can tell is that no route leads to it: many
-    /// networks have no IPv6.
+    /// networks have no IPv6. A name server that doesn't answer for one family outweighs what it says about the other one:
+    /// so a name that the rules forbid looks like one that doesn't exist.
     pub(crate) fn weight(&self) -> u8 {
         match self {
             Self::NoAddress => 0,
-            Self::Name(NetError::Timeout) => 2,
+            Self::Name(NetError::Timeout) => 3,
             Self::Name(_) => 1,
-            Self::Blocked(_) => 3,
+            Self::Blocked(_) => 2,
             _ if self.kind() == OutcomeKind::NoRoute => 4,
             _ => 5,
         }
@@ -102,7 +103,29 @@ fn is_tls(error: &io::Error) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use hookwright_core::destination::egress::EgressPolicy;
+
     use super::*;
+
+    #[test]
+    fn whatever_else_fails_a_forbidden_name_is_as_one_that_does_not_exist() {
+        let kind = |one: Failure, other: Failure| {
+            let heavier = if other.weight() > one.weight() { other } else { one };
+            (heavier.kind(), heavier.is_of_name())
+        };
+        let private = "10.0.0.1".parse().unwrap();
+        let blocked = || Failure::Blocked(EgressPolicy::default().check_address(private).unwrap_err());
+        let beside: [fn() -> Failure; 4] = [
+            || Failure::NoAddress,
+            || Failure::Name(NetError::Busy),
+            || Failure::Name(NetError::Timeout),
+            || Failure::Connect("[::1]:80".parse().unwrap(), io::ErrorKind::ConnectionRefused.into()),
+        ];
+        for other in beside {
+            let missing = kind(Failure::Name(NetError::Busy), other());
+            assert_eq!((kind(blocked(), other()), kind(other(), blocked())), (missing, missing), "{}", other());
+        }
+    }
 
     #[test]
     fn kinds_table() {
@@ -137,8 +160,8 @@ mod tests {
         let lightest_first = [
             Failure::NoAddress,
             Failure::Name(NetError::Busy),
-            Failure::Name(NetError::Timeout),
             Failure::Blocked(refusal.unwrap_err()),
+            Failure::Name(NetError::Timeout),
             connect(io::ErrorKind::NetworkUnreachable),
             connect(io::ErrorKind::ConnectionRefused),
         ];
