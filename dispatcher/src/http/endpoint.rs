@@ -66,10 +66,11 @@ pub(crate) enum Name {
 }
 
 impl Name {
-    /// The host as an egress proxy gets it; none for a Service, which is in this network.
+    /// The host as an egress proxy gets it; none for a Service, which is in this network. A name has no dot at its end, as
+    /// proxies compare names with their rules as text.
     pub(crate) fn by_proxy(&self) -> Option<String> {
         match self {
-            Self::Domain(name) => Some(name.clone()),
+            Self::Domain(name) => Some(name.strip_suffix('.').unwrap_or(name).to_owned()),
             Self::Address(IpAddr::V4(address)) => Some(address.to_string()),
             Self::Address(IpAddr::V6(address)) => Some(format!("[{address}]")),
             Self::Service(_) => None,
@@ -155,6 +156,22 @@ mod tests {
     use hookwright_core::destination::egress::Egress;
 
     use super::*;
+
+    #[test]
+    fn a_proxy_gets_each_host_in_one_form() {
+        let rules = Arc::default();
+        for (url, want) in [
+            ("https://Example.com./", "example.com"),
+            ("https://example.com/", "example.com"),
+            ("https://0x08.010.8.8/", "8.8.8.8"),
+            ("https://8.8.8.8./", "8.8.8.8"),
+            ("https://[2A00:0::1]/", "[2a00::1]"),
+        ] {
+            let origin = Origin::of(&Url::parse(url).unwrap(), &rules).unwrap();
+            assert_eq!(origin.host.by_proxy().as_deref(), Some(want), "{url}");
+        }
+        assert_eq!(Name::Service(IpAddr::from([10, 96, 0, 7])).by_proxy(), None);
+    }
 
     /// A Service is dialled at its address, which need not be among the allowed ones, unless it is denied.
     #[test]
