@@ -93,6 +93,11 @@ impl Deliverer {
         let _ = self.positions.wait(&cell, created, now).await;
     }
 
+    /// Has the event of a new delivery stay in the stream, for the Subscription's own reader. Returns whether it does.
+    pub(super) async fn stays_in_stream(&self, delivery: &Delivery, reason: Reason) -> bool {
+        matches!(self.wait_behind(delivery, reason, self.clock.now()).await, Ok(false))
+    }
+
     /// Has the Subscription's position say that the delivery waits. Returns whether it has to be parked for that.
     async fn wait_behind(&self, delivery: &Delivery, reason: Reason, now: Timestamp) -> Result<bool, Unreadable> {
         let (cell, event) = (&delivery.subscription.position, &delivery.published.event);

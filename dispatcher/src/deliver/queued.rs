@@ -5,13 +5,14 @@
 use std::sync::Arc;
 
 use hookwright_core::delivery::dead_letter::DeadLetterReason;
+use hookwright_core::delivery::postpone::Postponed;
 use hookwright_core::delivery::progress::Progress;
 use hookwright_core::event::Event;
 use hookwright_core::nats::delivery_id::DeliveryId;
 use tokio::time::Instant;
 use tracing::Instrument;
 
-use crate::ack::hold::Hold;
+use crate::ack::hold::{Abandoned, Hold};
 use crate::config::subscription::Subscription;
 use crate::deliver::deliverer::Deliverer;
 use crate::deliver::delivery::{Delivery, Origin, Standing, Waited, id};
@@ -71,18 +72,27 @@ impl Queued {
         }
     }
 
-    /// Gives the delivery up without an attempt, if its Subscription is served now.
+    /// Gives the delivery up, as it can't be known whether its Subscription wants the event. If the event can stay in the
+    /// stream for the Subscription, it does; it is not parked, as what is parked is sent without a look at filters.
     pub(crate) fn give_up(self, reason: DeadLetterReason) {
         tokio::spawn(async move {
             let (deliverer, mut delivery, _, hold) = self.in_hand();
-            let ended = match deliverer.standing(&mut delivery) {
-                Standing::Served => {
-                    deliverer.bury(&delivery, reason, None).await;
-                    Ok(None)
-                }
-                standing => deliverer.put_off(delivery, standing).await.map(|()| None),
+            let standing = deliverer.standing(&mut delivery);
+            let stays = match standing {
+                Standing::Behind(why) => deliverer.stays_in_stream(&delivery, why).await,
+                _ => false,
             };
-            hold.ended(ended);
+            let ended = match standing {
+                Standing::Gone | Standing::Covered => deliverer.put_off(delivery, standing).await,
+                // A record that can't be read may have other filters.
+                Standing::Waits(Postponed::ProducerBarred) => Err(Abandoned),
+                _ if stays => Ok(()),
+                _ => {
+                    deliverer.bury(&delivery, reason, None).await;
+                    Ok(())
+                }
+            };
+            hold.ended(ended.map(|()| None));
         });
     }
 
