@@ -10,6 +10,7 @@ pub(crate) mod overdue;
 pub(crate) mod secrets;
 pub(crate) mod services;
 pub(crate) mod stream_numbers;
+pub(crate) mod stream_sizes;
 pub(crate) mod sweep;
 pub(crate) mod tombstones;
 mod unreadable;

@@ -26,4 +26,5 @@ pub(crate) mod shared;
 pub(crate) mod stream_heads;
 pub(crate) mod stream_incidents;
 pub(crate) mod stream_numbers;
+pub(crate) mod stream_sizes;
 pub(crate) mod unreadable;

@@ -26,6 +26,7 @@ use crate::cache::settled_schemas::SettledSchemas;
 use crate::cache::stream_heads::StreamHeads;
 use crate::cache::stream_incidents::StreamIncidents;
 use crate::cache::stream_numbers::StreamNumbers;
+use crate::cache::stream_sizes::StreamSizes;
 use crate::metrics::Metrics;
 use crate::nats::jetstream::JetStream;
 use crate::reconcile::deletion::Deletion;
@@ -56,6 +57,7 @@ pub(crate) struct Context {
     pub(crate) stream_heads: StreamHeads,
     pub(crate) stream_incidents: StreamIncidents,
     pub(crate) stream_numbers: StreamNumbers,
+    pub(crate) stream_sizes: StreamSizes,
     pub(crate) orphans: Orphans,
     pub(crate) overcommitted: Overcommitted,
     pub(crate) identities: Arc<Identities>,

@@ -27,7 +27,10 @@ use kube::{Resource, ResourceExt};
 
 use crate::cache::leases::{Goal, Rollout};
 use crate::cache::producers::{LiveProducer, ProducerState};
+use crate::cache::references::stream_name;
+use crate::cache::stream_sizes::StreamConfig;
 use crate::context::Context;
+use crate::quotas::Quota;
 use crate::reconcile::error::ReconcileError;
 use crate::reconcile::failures::jittered;
 use crate::reconcile::identity;
@@ -36,6 +39,7 @@ use crate::reconcile::programmed;
 use crate::refusal::Refusal;
 use crate::status::conditions::Judgement;
 use apply::Applied;
+use fetch::Current;
 use status::ProducerOutcome;
 
 /// How often a healthy Producer is looked at, to read the numbers of its stream and to repair what was removed.
@@ -97,11 +101,10 @@ async fn attempt(producer: &Producer, uid: &ProducerUid, ctx: &Context) -> Resul
     let current = fetch::fetch(producer, ctx).await?;
     let quota = ctx.settings.quotas.of(&producer.namespace().unwrap_or_default());
     let valid = validate::validate(producer, uid, current.max_payload, &ctx.settings.tenancy, quota);
-    let valid =
-        match valid.and_then(|valid| quota.admits_producer(producer, &neighbours(producer, ctx)).map(|()| valid)) {
-            Ok(valid) => valid,
-            Err(refusal) => return refuse(producer, uid, refusal, ctx).await,
-        };
+    let valid = match valid.and_then(|valid| admit(producer, uid, &current, quota, ctx).map(|()| valid)) {
+        Ok(valid) => valid,
+        Err(refusal) => return refuse(producer, uid, refusal, ctx).await,
+    };
     let waits_for = enforce::waits_for(&valid, ctx).await?;
     if waits_for > 0 {
         let message =
@@ -122,6 +125,29 @@ async fn attempt(producer: &Producer, uid: &ProducerUid, ctx: &Context) -> Resul
     ctx.triggers.producers.when_loaded(ObjectRef::from_obj(producer), goal, uid);
     let rollout = programmed::rollout(&ctx.leases, &ctx.js, goal, uid).await?;
     Ok(ProducerOutcome::Live { live, stream, rollout, fresh, unsure })
+}
+
+/// Checks whether the namespace may have the Producer and its stream. If so, the stream counts from then on.
+fn admit(
+    producer: &Producer,
+    uid: &ProducerUid,
+    current: &Current,
+    quota: &Quota,
+    ctx: &Context,
+) -> Result<(), Refusal> {
+    let (namespace, name) = (producer.namespace().unwrap_or_default(), stream_name(producer));
+    match current.stream.as_ref().map(|stream| StreamConfig::from(&stream.config)) {
+        Some(stream) => {
+            let own = current.namespace_uid.as_deref().map(|uid| (namespace.as_str(), uid));
+            if own.is_some() && stream.namespace() == own {
+                ctx.stream_sizes.note(&stream);
+            }
+        }
+        None => ctx.stream_sizes.forget(&name),
+    }
+    let all = neighbours(producer, ctx);
+    let place = (namespace.as_str(), uid.as_str(), name.as_str());
+    ctx.stream_sizes.admit(place, |taken| quota.admits_producer(producer, &all, taken))
 }
 
 /// Returns the Producers of the same namespace.

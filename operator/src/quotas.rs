@@ -1,7 +1,7 @@
 //! How much a namespace may have: objects, and what its streams may take of NATS.
 //!
 //! What is beyond is not accepted, the youngest first. The API server tells the age of an object in whole seconds; within
-//! one, what was accepted before counts first.
+//! one, what was accepted before counts first. What a stream has already is not given to an older Producer's edit.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -14,6 +14,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::ResourceExt;
 use serde::Deserialize;
 
+use crate::cache::references::stream_name;
+use crate::cache::stream_sizes::Taken;
 use crate::refusal::Refusal;
 use crate::status::conditions::find;
 
@@ -151,55 +153,80 @@ impl Quota {
     }
 
     /// Checks whether a Producer is among the oldest of its namespace's, which `all` lists, and whether its stream has
-    /// room beside those of older Producers.
-    pub(crate) fn admits_producer(&self, producer: &Producer, all: &[Arc<Producer>]) -> Result<(), Refusal> {
+    /// room. `taken` is what the namespace's streams take now, by their names, those of deleted Producers included.
+    /// Returns what the stream may take, if the Producer manages one.
+    ///
+    /// A stream that is to take no more than it does needs room beside those of older Producers. One that is new or is to
+    /// take more needs room beside all others, which keep what they have.
+    pub(crate) fn admits_producer(
+        &self,
+        producer: &Producer,
+        all: &[Arc<Producer>],
+        taken: &HashMap<String, Taken>,
+    ) -> Result<Option<Taken>, Refusal> {
         let mut older: Vec<_> = all.iter().filter(|other| other.uid() != producer.uid()).collect();
         older.retain(|other| producer_age(other) < producer_age(producer));
         older.sort_by_key(|other| producer_age(other));
         if older.len() >= self.producers {
             return Err(beyond("Producers", self.producers));
         }
-        let mut used = Used::default();
+        let Some(wanted) = self.asks_for(producer) else { return Ok(None) };
+        let name = stream_name(producer);
+        let takes = |stream: &str| taken.get(stream).filter(|taken| taken.storage == wanted.storage);
+        let more = takes(&name).is_none_or(|now| now.bytes < wanted.bytes);
+        let most = self.most(wanted.storage);
+        let others = taken.iter().filter(|(other, taken)| **other != name && taken.storage == wanted.storage);
+        let others = others.fold(0, |sum: u64, (_, taken)| sum.saturating_add(taken.bytes));
+        let mut used = if more { others } else { 0 };
         for other in older.into_iter().take(self.producers) {
+            let Some(asked) = self.asks_for(other).filter(|asked| asked.storage == wanted.storage) else { continue };
+            let bytes = match takes(&stream_name(other)) {
+                Some(_) if more => 0,
+                // What an edit asks for beyond it may not be admitted.
+                Some(now) => now.bytes.min(asked.bytes),
+                None if more => asked.bytes,
+                None => 0,
+            };
             // What has no room itself takes none from others.
-            let _ = used.add(self, other);
+            if bytes <= most.saturating_sub(used) {
+                used += bytes;
+            }
         }
-        used.add(self, producer)
+        let left = most.saturating_sub(used);
+        if wanted.bytes <= left { Ok(Some(wanted)) } else { Err(no_room(wanted, left, most)) }
     }
-}
 
-/// What streams take.
-#[derive(Default)]
-struct Used {
-    file: u64,
-    memory: u64,
-}
-
-impl Used {
-    fn add(&mut self, quota: &Quota, producer: &Producer) -> Result<(), Refusal> {
+    /// Returns what the stream takes that a Producer asks for, if it manages one.
+    fn asks_for(&self, producer: &Producer) -> Option<Taken> {
         let default = hookwright_crds::Stream::default();
         let stream = producer.spec.stream.as_ref().unwrap_or(&default);
         if stream.policy == Some(StreamPolicy::Existing) {
-            return Ok(());
+            return None;
         }
-        let bytes = stream.max_bytes.as_ref().and_then(|bytes| bytes.to_bytes()).unwrap_or(quota.default_max_bytes);
+        let bytes = stream.max_bytes.as_ref().and_then(|bytes| bytes.to_bytes()).unwrap_or(self.default_max_bytes);
         let copies = u64::try_from(stream.replicas.unwrap_or(1)).unwrap_or(1);
-        let bytes = bytes.saturating_mul(copies);
-        let (used, most, kind) = match stream.storage.unwrap_or_default() {
-            Storage::File => (&mut self.file, quota.stream_bytes, "in files"),
-            Storage::Memory => (&mut self.memory, quota.memory_bytes, "in memory"),
-        };
-        let left = most.saturating_sub(*used);
-        if bytes > left {
-            let message = format!(
-                "The stream would take {bytes} bytes {kind} (maxBytes times replicas), and the namespace has {left} of \
-                 {most} left."
-            );
-            return Err(Refusal::new(Reason::QuotaExceeded, message));
-        }
-        *used += bytes;
-        Ok(())
+        Some(Taken { storage: stream.storage.unwrap_or_default(), bytes: bytes.saturating_mul(copies) })
     }
+
+    fn most(&self, storage: Storage) -> u64 {
+        match storage {
+            Storage::File => self.stream_bytes,
+            Storage::Memory => self.memory_bytes,
+        }
+    }
+}
+
+fn no_room(wanted: Taken, left: u64, most: u64) -> Refusal {
+    let kind = match wanted.storage {
+        Storage::File => "in files",
+        Storage::Memory => "in memory",
+    };
+    let message = format!(
+        "The stream would take {} bytes {kind} (maxBytes times replicas), and the namespace has {left} of {most} left. \
+         Streams that stayed when their Producers were deleted (deletionPolicy Retain) count, too.",
+        wanted.bytes
+    );
+    Refusal::new(Reason::QuotaExceeded, message)
 }
 
 pub(crate) fn beyond(kind: &str, most: usize) -> Refusal {
@@ -287,10 +314,51 @@ mod tests {
             let producers: Vec<_> =
                 (1..).zip(&streams).map(|(second, stream)| producer(second, stream.clone())).collect();
             let all: Vec<_> = producers.iter().rev().cloned().map(Arc::new).collect();
+            let none = HashMap::new();
             let got: Vec<_> =
-                producers.iter().map(|one| quotas.of("shop").admits_producer(one, &all).is_ok()).collect();
+                producers.iter().map(|one| quotas.of("shop").admits_producer(one, &all, &none).is_ok()).collect();
             assert_eq!(got, want, "{streams:?}");
         }
+    }
+
+    #[test]
+    fn what_streams_have_is_not_given_to_an_edit_nor_what_deleted_producers_left() {
+        let quotas = quotas(json!({ "streamBytes": 100, "memoryBytes": 100 }));
+        for (asked, taken, left, want) in [
+            // The older one asks for more than there is; the other keeps what it has.
+            (vec![50, 60], vec![Some(10), Some(60)], 0, vec![false, true]),
+            (vec![40, 60], vec![Some(10), Some(60)], 0, vec![true, true]),
+            (vec![100, 99], vec![Some(1), Some(99)], 0, vec![false, true]),
+            (vec![10, 95], vec![Some(10), Some(60)], 0, vec![true, false]),
+            // It asks for less, and the other for more, once NATS has it.
+            (vec![10, 90], vec![Some(60), Some(40)], 0, vec![true, false]),
+            (vec![10, 90], vec![Some(10), Some(40)], 0, vec![true, true]),
+            // The older one has had no stream until now.
+            (vec![50, 60], vec![None, Some(60)], 0, vec![false, true]),
+            // There were no streams, and the younger one would leave the older one without room.
+            (vec![50, 60], vec![None, None], 0, vec![true, false]),
+            // The quota is lower than it was.
+            (vec![60, 60], vec![Some(60), Some(60)], 0, vec![true, false]),
+            (vec![200, 60], vec![Some(200), Some(60)], 0, vec![false, true]),
+            // Streams stayed of Producers that are gone.
+            (vec![60, 30], vec![Some(60), None], 20, vec![true, false]),
+            (vec![60, 20], vec![Some(60), None], 20, vec![true, true]),
+            (vec![60, 40], vec![Some(60), Some(40)], 900, vec![true, true]),
+        ] {
+            let producers: Vec<_> =
+                (1..).zip(&asked).map(|(second, bytes)| producer(second, json!({ "maxBytes": bytes }))).collect();
+            let all: Vec<_> = producers.iter().cloned().map(Arc::new).collect();
+            let has = |(producer, bytes): (&Producer, &Option<u64>)| Some((stream_name(producer), file((*bytes)?)));
+            let mut streams: HashMap<_, _> = producers.iter().zip(&taken).filter_map(has).collect();
+            streams.insert("shop_gone".to_owned(), file(left));
+            streams.insert("shop_memory".to_owned(), Taken { storage: Storage::Memory, bytes: 100 });
+            let admits = |one: &Producer| quotas.of("shop").admits_producer(one, &all, &streams).is_ok();
+            assert_eq!(producers.iter().map(admits).collect::<Vec<_>>(), want, "{asked:?} {taken:?} {left}");
+        }
+    }
+
+    fn file(bytes: u64) -> Taken {
+        Taken { storage: Storage::File, bytes }
     }
 
     #[test]
@@ -304,7 +372,7 @@ mod tests {
         }] });
         first.status = serde_json::from_value(status).unwrap();
         let all = [&first, &second].map(|one| Arc::new(one.clone()));
-        let admitted = |one: &Producer| quotas.of("shop").admits_producer(one, &all);
+        let admitted = |one: &Producer| quotas.of("shop").admits_producer(one, &all, &HashMap::new());
         assert!(admitted(&first).is_ok());
         assert_eq!(admitted(&second).unwrap_err().reason, Reason::QuotaExceeded);
     }

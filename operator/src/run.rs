@@ -23,6 +23,7 @@ use tracing::info;
 use crate::background::account::AccountLimits;
 use crate::background::checkpoint::Checkpoints;
 use crate::background::overdue::Overdue;
+use crate::background::stream_sizes::ListStreams;
 use crate::background::tombstones::Tombstones;
 use crate::background::{every, namespaces, secrets, services, stream_numbers, sweep};
 use crate::cache::kind::{Kind, watched};
@@ -154,6 +155,7 @@ async fn with_nats(ctx: &Context, readiness: &Readiness, connected: watch::Sende
         never = every(seconds(10), Overdue::default(), ctx) => match never {},
         never = every(seconds(10), Disable, ctx) => match never {},
         never = every(seconds(60), Tombstones::default(), ctx) => match never {},
+        never = every(seconds(60), ListStreams, ctx) => match never {},
     }
 }
 
@@ -248,6 +250,7 @@ fn context(
         stream_heads: Default::default(),
         stream_incidents: Default::default(),
         stream_numbers: Default::default(),
+        stream_sizes: Default::default(),
         orphans: Default::default(),
         overcommitted: Default::default(),
         identities: Default::default(),

@@ -29,6 +29,12 @@ pub(crate) fn is_foreign(subscription: &Subscription) -> bool {
     subscription.producer_ref().namespace != subscription.namespace()
 }
 
+/// Returns the name of the stream that keeps the Producer's events.
+pub(crate) fn stream_name(producer: &Producer) -> String {
+    let given = producer.spec.stream.as_ref().and_then(|stream| stream.name.clone());
+    given.unwrap_or_else(|| format!("{}_{}", producer.namespace().unwrap_or_default(), producer.name_any()))
+}
+
 /// Returns `namespace/name`, which is how logs name an object.
 pub(crate) fn full_name(namespace: Option<&str>, name: Option<&str>) -> String {
     format!("{}/{}", namespace.unwrap_or_default(), name.unwrap_or_default())

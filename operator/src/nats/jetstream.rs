@@ -21,6 +21,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
+use crate::cache::stream_sizes::StreamConfig;
+
 /// A request to JetStream failed. `what` names the request, such as `STREAM.INFO.shop_orders`.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum JsError {
@@ -153,6 +155,32 @@ impl JetStream {
 
     pub(crate) async fn stream(&self, name: &str) -> JsResult<Option<stream::Info>> {
         found(self.ask(format!("STREAM.INFO.{name}"), &json!({})).await, ErrorCode::STREAM_NOT_FOUND)
+    }
+
+    /// Returns the configurations of all streams of the account; none if some servers have not answered.
+    pub(crate) async fn streams(&self) -> JsResult<Option<Vec<StreamConfig>>> {
+        #[derive(serde::Deserialize)]
+        struct Page {
+            total: usize,
+            streams: Option<Vec<Listed>>,
+            missing: Option<Vec<String>>,
+        }
+        #[derive(serde::Deserialize)]
+        struct Listed {
+            config: StreamConfig,
+        }
+        let mut all = Vec::new();
+        loop {
+            let page: Page = self.ask("STREAM.LIST".to_owned(), &json!({ "offset": all.len() })).await?;
+            if page.missing.is_some_and(|missing| !missing.is_empty()) {
+                return Ok(None);
+            }
+            let before = all.len();
+            all.extend(page.streams.into_iter().flatten().map(|listed| listed.config));
+            if all.len() == before || all.len() >= page.total {
+                return Ok(Some(all));
+            }
+        }
     }
 
     pub(crate) async fn create_stream(&self, config: &stream::Config) -> JsResult<stream::Info> {

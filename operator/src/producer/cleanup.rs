@@ -11,7 +11,7 @@ use kube::runtime::reflector::ObjectRef;
 use tracing::{info, warn};
 
 use super::{build, referrers, retained, validate};
-use crate::cache::references::full_name;
+use crate::cache::references::{full_name, stream_name};
 use crate::context::Context;
 use crate::nats::jetstream::{JetStream, JsResult, created};
 use crate::quotas;
@@ -28,6 +28,9 @@ pub(crate) async fn cleanup(producer: &Producer, ctx: &Context) -> Result<(), Re
     ctx.stream_numbers.forget(&uid);
     ctx.stream_incidents.forget(&uid);
     ctx.stream_heads.forget(&uid);
+    if !is_retained(producer) {
+        ctx.stream_sizes.forget_of(uid.as_str());
+    }
     ctx.triggers.producers.settled(&ObjectRef::from_obj(producer));
     referrers::trigger(ctx, producer);
     // One that had no room may have it now.
@@ -64,7 +67,7 @@ fn deletion_policy(producer: &Producer) -> DeletionPolicy {
 }
 
 async fn remove_stream(producer: &Producer, uid: &ProducerUid, js: &JetStream) -> JsResult<()> {
-    let name = validate::stream_name(producer);
+    let name = stream_name(producer);
     if !is_stream_name(&name) {
         return Ok(());
     }

@@ -5,7 +5,7 @@ use hookwright_crds::Producer;
 use kube::ResourceExt;
 
 use super::stored::{self, Origins};
-use super::validate;
+use crate::cache::references::stream_name;
 use crate::context::Context;
 use crate::nats::jetstream::{JetStream, JsResult};
 use crate::tenancy::is_stream_name;
@@ -28,7 +28,7 @@ const MOST_ORIGINS: usize = 32;
 pub(crate) async fn fetch(producer: &Producer, ctx: &Context) -> JsResult<Current> {
     let js = &ctx.js;
     let max_payload = js.max_payload()?;
-    let name = validate::stream_name(producer);
+    let name = stream_name(producer);
     let stream = if is_stream_name(&name) { js.stream(&name).await? } else { None };
     let origins = match &stream {
         Some(info) => origins(&info.config, js).await?,

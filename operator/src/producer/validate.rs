@@ -12,6 +12,7 @@ use hookwright_crds::{
 };
 use kube::{Resource, ResourceExt};
 
+use crate::cache::references::stream_name;
 use crate::payload_policies;
 use crate::quotas::Quota;
 use crate::refusal::Refusal;
@@ -44,12 +45,6 @@ pub(crate) struct ValidatedProducer {
     pub(crate) deletion_policy: DeletionPolicy,
     pub(crate) event_type: EventTypeRule,
     pub(crate) validation: Validation,
-}
-
-/// Returns the name of the stream that keeps the Producer's events.
-pub(crate) fn stream_name(producer: &Producer) -> String {
-    let given = producer.spec.stream.as_ref().and_then(|stream| stream.name.clone());
-    given.unwrap_or_else(|| format!("{}_{}", producer.namespace().unwrap_or_default(), producer.name_any()))
 }
 
 /// Returns whether the Producer's stream is managed, or exists already.
