@@ -208,7 +208,8 @@ impl Quota {
         Some(Taken { storage: stream.storage.unwrap_or_default(), bytes: bytes.saturating_mul(copies) })
     }
 
-    fn most(&self, storage: Storage) -> u64 {
+    /// Returns the bytes that all managed streams may take in this storage, copies included.
+    pub(crate) fn most(&self, storage: Storage) -> u64 {
         match storage {
             Storage::File => self.stream_bytes,
             Storage::Memory => self.memory_bytes,

@@ -110,7 +110,8 @@ fn wanted(
     let incident = ctx.stream_incidents.get(uid);
     conditions.extend(incidents::conditions(incident.as_ref(), before, generation, refresh, now));
     conditions.extend(subjects_unknown(outcome, before, generation, now));
-    conditions.extend(storage_overcommitted(ctx.overcommitted.get(), producer, before, now));
+    let exceeded = ctx.overcommitted.get();
+    conditions.extend(storage_overcommitted(exceeded.as_deref(), producer, before, now));
     let permitted = |s: &Subscription| ctx.namespaces.permitted(producer, &s.namespace().unwrap_or_default());
     let this = ObjectRef::from_obj(producer);
     let subscriptions = ctx.subscriptions.of_producer(&this).iter().filter(|s| permitted(s)).count();
@@ -154,23 +155,25 @@ fn subjects_unknown(
 /// Returns the condition that is there while what may be kept in NATS is more than its account lets be kept, if that
 /// concerns the Producer. Before the first look at the account it stays as it was.
 fn storage_overcommitted(
-    exceeded: Option<Exceeded>,
+    exceeded: Option<&[Exceeded]>,
     producer: &Producer,
     before: &[Condition],
     now: jiff::Timestamp,
 ) -> Vec<Condition> {
     let kind = ConditionType::StorageOvercommitted;
     let Some(exceeded) = exceeded else { return find(before, kind).cloned().into_iter().collect() };
-    let limit = managed_storage(producer).and_then(|storage| Some((storage, exceeded.of(storage)?)));
-    let judgement = limit.map(|(storage, limit)| {
+    let stream = managed_storage(producer);
+    let limit = stream.and_then(|stream| exceeded.iter().find(|exceeded| exceeded.concerns(stream)));
+    let judgement = limit.map(|Exceeded { storage, copies, limit }| {
+        let of = copies.map_or_else(String::new, |copies| format!(", with {copies} copies"));
         let (kept, quota) = match storage {
             Storage::File => ("in files", "streamBytes"),
             Storage::Memory => ("in memory", "memoryBytes"),
         };
         let message = format!(
-            "What namespaces may keep {kept} (quotas.{quota}), with parking.budget and the dead letters, is more than the \
-             {limit} bytes that the NATS account may have, so there may be no room for this stream or its events before it \
-             is full. It is for those who run Hookwright to raise the limit or to lower the quotas."
+            "What namespaces may keep {kept}{of} (quotas.{quota}), with parking.budget and the dead letters, is more than \
+             the {limit} bytes that the NATS account may have, so there may be no room for this stream or its events before \
+             it is full. It is for those who run Hookwright to raise the limit or to lower the quotas."
         );
         (kind, Judgement::holds(Reason::StorageOvercommitted, message))
     });
@@ -241,8 +244,10 @@ mod tests {
             }))
             .unwrap()
         };
-        let file = Some(Exceeded { file: Some(7), memory: None });
-        let told = |exceeded, stream, before: &[Condition]| {
+        let limit = |copies| Exceeded { storage: Storage::File, copies, limit: 7 };
+        let (all, tier) = ([limit(None)], [limit(Some(3))]);
+        let file = Some(all.as_slice());
+        let told = |exceeded: Option<&[Exceeded]>, stream, before: &[Condition]| {
             storage_overcommitted(exceeded, &producer(stream), before, jiff::Timestamp::UNIX_EPOCH)
         };
         let (by_default, existing) = (serde_json::json!({}), serde_json::json!({ "policy": "Existing", "name": "x" }));
@@ -251,7 +256,10 @@ mod tests {
         assert!(told(file, serde_json::json!({ "storage": "Memory" }), &[]).is_empty());
         assert!(told(file, existing, &[]).is_empty());
         assert_eq!(told(None, by_default.clone(), &first), first, "not known yet");
-        assert!(told(Some(Exceeded::default()), by_default, &first).is_empty());
+        assert!(told(Some(&[]), by_default.clone(), &first).is_empty());
+        assert!(told(Some(&tier), by_default, &[]).is_empty(), "it has one copy");
+        let of_tier = told(Some(&tier), serde_json::json!({ "replicas": 3 }), &[]);
+        assert!(of_tier.len() == 1 && of_tier[0].message.contains("with 3 copies"), "{of_tier:?}");
     }
 
     #[test]
