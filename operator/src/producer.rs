@@ -112,7 +112,11 @@ async fn attempt(producer: &Producer, uid: &ProducerUid, ctx: &Context) -> Resul
         return Ok(ProducerOutcome::Waiting(Judgement::unknown(Reason::Pending, message)));
     }
     let plan = build::build(valid, current.namespace_uid.clone());
-    let (live, stream, fresh, unsure) = match apply::apply(&plan, current, producer, ctx).await? {
+    let applied = apply::apply(&plan, current, producer, ctx).await?;
+    if let Applied::Live { stream, .. } = &applied {
+        ctx.stream_sizes.note(&StreamConfig::from(&stream.config));
+    }
+    let (live, stream, fresh, unsure) = match applied {
         Applied::Refused(refusal) => return refuse(producer, uid, refusal, ctx).await,
         Applied::Waits(waits) => return Ok(ProducerOutcome::Waiting(Judgement::programmed(waits))),
         Applied::Live { live, stream, fresh, waits: Some(rollout), unsure } => {

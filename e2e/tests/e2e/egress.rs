@@ -29,8 +29,8 @@ async fn nothing_is_sent_to_a_forbidden_address_and_what_waited_goes_out_once_th
     shop.requests("blocked", 1).await;
 }
 
-/// A Service of another namespace, from its first form, which can't be used, to the delivery and to the end of the grant.
-/// The API server of the tests gives Services addresses of loopback.
+/// A Service of another namespace, from its first form, which can't be used, to the delivery, to the end of the grant, and
+/// under another address. The API server of the tests gives Services addresses of loopback.
 #[tokio::test]
 async fn a_service_is_sent_to_as_long_as_it_lets_the_namespace_in() {
     let (shop, _machine) = shared().await;
@@ -41,9 +41,11 @@ async fn a_service_is_sent_to_as_long_as_it_lets_the_namespace_in() {
     };
     let spec = json!({ "selector": { "app": "crm" }, "ports": [{ "port": 1 }] });
     plane.apply_json(&service(spec)).await.unwrap();
-    let found =
-        plane.kubectl(&["get", "service", "crm", "-n", &other, "-o", "jsonpath={.spec.clusterIP}"]).await.unwrap();
-    let receiver = Receiver::listen(&format!("{}:0", found.trim())).await.unwrap();
+    let address = async || {
+        let get = ["get", "service", "crm", "-n", &other, "-o", "jsonpath={.spec.clusterIP}"];
+        plane.kubectl(&get).await.unwrap().trim().to_owned()
+    };
+    let receiver = Receiver::listen(&format!("{}:0", address().await)).await.unwrap();
     let port = receiver.address().port();
     let reference = json!({ "name": "crm", "namespace": other, "port": port, "path": "/hooks" });
     let to_service = json!({ "endpoint": { "url": null, "serviceRef": reference } });
@@ -58,7 +60,7 @@ async fn a_service_is_sent_to_as_long_as_it_lets_the_namespace_in() {
     annotate(&format!("=elsewhere,{}", shop.namespace)).await;
     shop.status("crm", "without its port", refused("ServiceUnsupported")).await;
     let ports = json!({ "selector": { "app": "crm" }, "ports": [{ "port": port }] });
-    plane.apply_json(&service(ports)).await.unwrap();
+    plane.apply_json(&service(ports.clone())).await.unwrap();
     let status = shop.world.wait_ready(&shop.namespace, "subscriptions", "crm").await.unwrap()["status"].clone();
     assert_eq!(status["endpointHost"], format!("crm.{other}.svc"));
     shop.publish(&shop.event("order.created", "{}")).await;
@@ -69,4 +71,20 @@ async fn a_service_is_sent_to_as_long_as_it_lets_the_namespace_in() {
     let stopped =
         |status: &Value| refused("RefNotPermitted")(status) && condition(status, "Delivering")["reason"] == "Refused";
     shop.status("crm", "shut out again", stopped).await;
+
+    let anew = async |spec: Value| {
+        plane.kubectl(&["delete", "service", "crm", "-n", &other]).await.unwrap();
+        plane.apply_json(&service(spec)).await.unwrap();
+        annotate(&format!("={}", shop.namespace)).await;
+    };
+    anew(ports.clone()).await;
+    let moved = Receiver::listen(&format!("{}:{port}", address().await)).await.unwrap();
+    shop.world.wait_ready(&shop.namespace, "subscriptions", "crm").await.unwrap();
+    shop.publish(&shop.event("order.created", "{}")).await;
+    moved.wait_count("/hooks", 1, SOON).await.unwrap();
+    assert_eq!(receiver.count("/hooks"), 1);
+    let mut headless = ports;
+    headless["clusterIP"] = json!("None");
+    anew(headless).await;
+    shop.status("crm", "headless", refused("ServiceUnsupported")).await;
 }

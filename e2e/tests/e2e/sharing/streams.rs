@@ -301,6 +301,22 @@ async fn a_namespace_has_as_much_as_its_quota_and_the_youngest_waits() {
     plane.kubectl(&["patch", "hprod", "more", "-n", FEW, "--type=merge", "-p", &patch]).await.unwrap();
     world.wait_ready(FEW, "producers", "more").await.unwrap();
 
+    // What the younger one has is not given to an edit of the older one, nor what a deleted one has left to a new one.
+    refused(world, FEW, "orders", spec("orders", "64Mi"), "QuotaExceeded").await;
+    plane.apply_json(&orders).await.unwrap();
+    for name in ["orders", "more"] {
+        world.wait_ready(FEW, "producers", name).await.unwrap();
+    }
+    plane.kubectl(&["delete", "hprod", "more", "-n", FEW, TIMEOUT]).await.unwrap();
+    refused(world, FEW, "third", spec("third", "16Mi"), "QuotaExceeded").await;
+    let mut more = orders.clone();
+    (more["metadata"]["name"], more["spec"]) = (json!("more"), spec("more", "16Mi"));
+    more["spec"]["stream"]["deletionPolicy"] = json!("Delete");
+    plane.apply_json(&more).await.unwrap();
+    world.wait_ready(FEW, "producers", "more").await.unwrap();
+    plane.kubectl(&["delete", "hprod", "more", "-n", FEW, TIMEOUT]).await.unwrap();
+    world.wait_ready(FEW, "producers", "third").await.unwrap();
+
     let subscribe = async |name: &str| {
         let mut object = shop.subscription(name, &[">"], json!({}));
         object["metadata"]["namespace"] = json!(FEW);
