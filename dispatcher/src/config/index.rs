@@ -1,38 +1,25 @@
 //! The subscription index: the records of the config bucket, ready for matching and look-ups.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+mod entry;
 
-use hookwright_core::event::attribute_value;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+
 use hookwright_core::expression::{Attribute, Variables};
 use hookwright_core::nats::ids::{EventSchemaUid, ProducerUid, SubscriptionUid};
 use hookwright_core::nats::names::ConfigKey;
+use hookwright_core::record::ProducerRecord;
 use hookwright_core::record::lease::BucketRevision;
-use hookwright_core::record::{ProducerRecord, Validation};
 use hookwright_core::schema::{EventSchema, Violation};
-use hookwright_core::select::index::{Few, Matcher};
-use http::HeaderValue;
+use hookwright_core::select::index::Few;
 use tokio::sync::watch;
 
 use crate::config::schema::Schema;
 use crate::config::subscription::Subscription;
 use crate::loaded::Loaded;
-
-/// A Producer as the dispatcher serves it.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Producer {
-    pub(crate) record: ProducerRecord,
-    /// The CloudEvents `source` of events that have none.
-    pub(crate) source: HeaderValue,
-}
-
-impl Producer {
-    pub(crate) fn new(record: ProducerRecord) -> Self {
-        let source = attribute_value(&format!("/namespaces/{}/producers/{}", record.namespace, record.name));
-        Self { record, source }
-    }
-}
+pub(crate) use entry::Producer;
+use entry::{Entry, SharedMatcher, insert, locked};
 
 /// The result of looking up a Subscription's uid.
 pub(crate) enum Lookup {
@@ -76,53 +63,6 @@ struct Inner {
     producers: HashMap<ProducerUid, Entry>,
     subscriptions: HashMap<SubscriptionUid, Arc<Subscription>>,
     deleted: HashSet<SubscriptionUid>,
-}
-
-type SharedMatcher = Arc<RwLock<Matcher<SubscriptionUid, Arc<Subscription>>>>;
-
-#[derive(Default)]
-struct Entry {
-    producer: Option<Arc<Producer>>,
-    matcher: SharedMatcher,
-    /// The Subscriptions that the matcher has, or is about to have.
-    members: HashSet<SubscriptionUid>,
-    /// The schemas by event type. The operator ensures that an event type has only one.
-    schemas: HashMap<String, BTreeMap<EventSchemaUid, Schema>>,
-    /// The schemas that can't be compiled. While there is one, a Producer that enforces schemas is not served.
-    unusable: BTreeSet<EventSchemaUid>,
-    /// The records of this Producer that can't be read, each with the reason. While there is one, the Producer is not
-    /// served.
-    unreadable: BTreeMap<String, String>,
-}
-
-impl Entry {
-    fn served(&self) -> Option<&Arc<Producer>> {
-        self.producer.as_ref().filter(|_| !self.is_barred())
-    }
-
-    /// Whether the state of its records keeps the Producer from being served.
-    fn is_barred(&self) -> bool {
-        let enforces = |producer: &Arc<Producer>| producer.record.validation == Validation::Enforce;
-        !self.unreadable.is_empty() || !self.unusable.is_empty() && self.producer.as_ref().is_some_and(enforces)
-    }
-
-    fn remove_schema(&mut self, uid: &EventSchemaUid) {
-        self.unusable.remove(uid);
-        self.schemas.retain(|_, schemas| {
-            schemas.remove(uid);
-            !schemas.is_empty()
-        });
-    }
-
-    /// Loses a member. The caller removes it from the matcher that this returns.
-    fn lose(&mut self, subscription: &SubscriptionUid) -> SharedMatcher {
-        self.members.remove(subscription);
-        Arc::clone(&self.matcher)
-    }
-
-    fn is_empty(&self) -> bool {
-        self.producer.is_none() && self.members.is_empty() && self.schemas.is_empty() && self.unreadable.is_empty()
-    }
 }
 
 impl Index {
@@ -222,7 +162,7 @@ impl Index {
     }
 
     pub(crate) fn put_subscription(&self, subscription: Arc<Subscription>) {
-        let Subscription { uid, producer, event_types, versions, filters, revision, .. } = &*subscription;
+        let Subscription { uid, producer, revision, .. } = &*subscription;
         let Some((left, joined)) = self.write(|inner| {
             let former = inner.subscriptions.get(uid).filter(|former| former.producer != *producer);
             if former.is_some_and(|former| former.revision > *revision) {
@@ -240,11 +180,7 @@ impl Index {
             return;
         };
         left.iter().for_each(|matcher| locked(matcher).remove(uid));
-        // What the Producer forbids is counted apart. Were such events passed over by the Subscription's own filters, the
-        // counts would tell what is in them.
-        let needs = filters.needs().filter(|_| !subscription.renderer.has_filters());
-        let needs = needs.map(|(_, name, value)| (name, value));
-        locked(&joined).insert(uid, event_types, versions, needs, &subscription);
+        insert(&joined, &subscription);
         self.changed();
     }
 
@@ -387,8 +323,4 @@ impl Index {
     fn changed(&self) {
         self.version.fetch_add(1, Ordering::AcqRel);
     }
-}
-
-fn locked(matcher: &SharedMatcher) -> RwLockWriteGuard<'_, Matcher<SubscriptionUid, Arc<Subscription>>> {
-    matcher.write().unwrap_or_else(PoisonError::into_inner)
 }
