@@ -159,27 +159,38 @@ impl EgressPolicy {
     /// # Errors
     /// The first rule that the URL breaks.
     pub fn check_url(&self, url: &Url) -> Result<(), Refusal> {
+        self.refusals(url).into_iter().next().map_or(Ok(()), Err)
+    }
+
+    /// All rules that a URL breaks, as far as they can be checked without resolving its host.
+    #[must_use]
+    pub fn refusals(&self, url: &Url) -> Vec<Refusal> {
+        let mut refusals = Vec::new();
         if !(url.scheme() == "https" || (url.scheme() == "http" && self.plain_http)) {
-            return Err(Refusal::Scheme(url.scheme().to_owned()));
+            refusals.push(Refusal::Scheme(url.scheme().to_owned()));
         }
         if !url.username().is_empty() || url.password().is_some() {
-            return Err(Refusal::UserInfo);
+            refusals.push(Refusal::UserInfo);
         }
-        let host = url.host().ok_or(Refusal::NoHost)?;
+        let Some(host) = url.host() else {
+            refusals.push(Refusal::NoHost);
+            return refusals;
+        };
         if !self.allowed_hosts.is_empty() && !self.allowed_hosts.iter().any(|allowed| allowed.covers(&host)) {
-            return Err(Refusal::Host(host.to_string()));
+            refusals.push(Refusal::Host(host.to_string()));
         }
         let port = url.port_or_known_default().unwrap_or(0);
         if !self.allowed_ports.iter().any(|range| range.contains(port)) {
-            return Err(Refusal::Port(port));
+            refusals.push(Refusal::Port(port));
         }
-        match host {
+        let address: Option<IpAddr> = match host {
             // By RFC 6761, this name is always the loopback address.
-            Host::Domain(name) if is_localhost(name) => self.check_address(Ipv4Addr::LOCALHOST.into()),
-            Host::Domain(_) => Ok(()),
-            Host::Ipv4(address) => self.check_address(address.into()),
-            Host::Ipv6(address) => self.check_address(address.into()),
-        }
+            Host::Domain(name) => is_localhost(name).then_some(Ipv4Addr::LOCALHOST.into()),
+            Host::Ipv4(address) => Some(address.into()),
+            Host::Ipv6(address) => Some(address.into()),
+        };
+        refusals.extend(address.and_then(|address| self.check_address(address).err()));
+        refusals
     }
 
     /// Checks an address that is about to be dialled. The caller refuses the whole answer of a resolver if it contains
@@ -208,6 +219,17 @@ impl EgressPolicy {
         } else {
             Ok(())
         }
+    }
+}
+
+/// Whether the host of the URL is the machine that dials it.
+#[must_use]
+pub fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Domain(name)) => is_localhost(name),
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.to_canonical().is_loopback(),
+        None => false,
     }
 }
 

@@ -209,6 +209,34 @@ fn a_namespace_has_its_own_rules_and_the_others_where_it_says_nothing() {
 }
 
 #[test]
+fn all_rules_are_told_that_a_url_breaks() {
+    let policy = policy(json!({ "allowedHosts": ["example.com"] }));
+    let told = |url: &str| policy.refusals(&Url::parse(url).unwrap());
+    assert_eq!(told("https://example.com/"), []);
+    let (scheme, port) = (Refusal::Scheme("http".into()), Refusal::Port(8080));
+    let [host, address] = [Refusal::Host("10.0.0.1".into()), Refusal::Address(ip("10.0.0.1"))];
+    assert_eq!(told("http://10.0.0.1:8080/"), [scheme.clone(), host, port, address]);
+    let port = Refusal::Port(80);
+    let [host, address] = [Refusal::Host("localhost".into()), Refusal::Address(ip("127.0.0.1"))];
+    assert_eq!(told("http://u@localhost/"), [scheme, Refusal::UserInfo, host, port, address]);
+}
+
+#[test]
+fn hosts_that_are_the_machine_that_dials_them() {
+    for (url, want) in [
+        ("http://localhost:1/", true),
+        ("http://a.localhost./", true),
+        ("http://127.1/", true),
+        ("http://[::ffff:127.0.0.1]/", true),
+        ("http://localhost.example/", false),
+        ("http://10.0.0.1/", false),
+        ("data:x", false),
+    ] {
+        assert_eq!(is_loopback(&Url::parse(url).unwrap()), want, "{url}");
+    }
+}
+
+#[test]
 fn settings_that_make_no_sense() {
     for (settings, says) in [
         (json!({ "allowedPorts": [] }), "egress.allowedPorts must have"),
