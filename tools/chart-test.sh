@@ -50,7 +50,7 @@ for component in operator dispatcher; do
   refused "app.kubernetes.io/name" bundled --set "$component.podLabels.app\.kubernetes\.io/name=x"
 done
 for network in 0.0.0.0/0 ::/0 2000::/3; do
-  refused "deniedCIDRs" bundled --set "dispatcher.settings.egress.deniedCIDRs={$network}"
+  refused "deniedCIDRs" bundled --set "egress.deniedCIDRs={$network}"
 done
 refused "unknown" bundled --set unknown=x
 
@@ -65,11 +65,14 @@ same "port of a URL" "$(nats_ports tls://nats.example.com:443)" 443
 same "ports of URLs" "$(nats_ports 'nats://a:4223\,nats://b\, nats://c:4223')" "4223 4222"
 same "ports that are given" "$(nats_ports nats://a:4223 --set 'networkPolicy.nats.ports={7777}')" 7777
 
-proxy=dispatcher.settings.egress.proxy.url
+proxy=egress.proxy.url
 has "{port: 3128, protocol: TCP}" bundled --set "$proxy=http://proxy.example:3128"
 has "{port: 443, protocol: TCP}" bundled --set "$proxy=https://proxy.example" \
-  --set 'dispatcher.settings.egress.allowedPorts={8443},networkPolicy.apiServer.ports={6443}'
+  --set 'egress.allowedPorts={8443},networkPolicy.apiServer.ports={6443}'
 has "cidr: 10.1.2.3/32" bundled --set "$proxy=http://10.1.2.3:3128"
+# checksums ARGUMENTS...: what the Pods are restarted by
+checksums() { bundled "$@" | grep -o 'checksum/settings: [0-9a-f]*'; }
+same "the Pods with other egress rules" "$(checksums --set 'egress.allowedPorts={8443}')" "$(checksums)"
 has "{name: proxy, mountPath: /etc/hookwright/proxy, readOnly: true}" bundled --set dispatcher.proxyCredentialsSecret=login
 
 # A Job can't be changed: whatever it runs, its name is another one.

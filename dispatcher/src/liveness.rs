@@ -116,6 +116,8 @@ pub(crate) struct Renewer {
     pub(crate) loaded: watch::Receiver<Option<BucketRevision>>,
     /// The revision of the positions that is loaded; `None` while they may be out of date.
     pub(crate) loaded_positions: watch::Receiver<Option<BucketRevision>>,
+    /// The digest of the egress file by whose rules all endpoints were judged.
+    pub(crate) judged: watch::Receiver<String>,
     /// How much this dispatcher keeps in NATS, by its settings.
     pub(crate) keeps: Keeps,
     pub(crate) incarnation: String,
@@ -194,6 +196,7 @@ impl Renewer {
             tokio::select! {
                 _ = self.loaded.changed() => {}
                 _ = self.loaded_positions.changed() => {}
+                _ = self.judged.changed() => {}
                 () = tokio::time::sleep(due) => {}
             }
             if self.behinds() != behinds {
@@ -224,7 +227,8 @@ impl Renewer {
         let positions = *self.loaded_positions.borrow_and_update();
         let features = features::read().iter().map(|feature| feature.name().to_owned()).collect();
         let (unserved, keeps) = (self.index.unserved(), Some(self.keeps));
-        let lease = DispatcherLease { version: VERSION, revision, positions, unserved, features, keeps };
+        let egress = Some(self.judged.borrow_and_update().clone());
+        let lease = DispatcherLease { version: VERSION, revision, positions, unserved, features, keeps, egress };
         let value = encode(&lease).map_err(LeaseError::Encode)?;
         let put = async {
             let nats = &self.nats;

@@ -26,6 +26,8 @@ pub(crate) struct Metrics {
     pub(crate) dead_letter_references: Counter,
     pub(crate) blocked_attempts: Counter,
     pub(crate) proxy_failures: Counter,
+    /// 1 while the egress file can't be used, so that former rules stay in force.
+    pub(crate) egress_file_unusable: Gauge,
     pub(crate) held_events: Gauge,
     pub(crate) in_flight: Gauge,
     pub(crate) subscriptions: Gauge,
@@ -60,6 +62,7 @@ impl Metrics {
             dead_letter_references: Counter::default(),
             blocked_attempts: Counter::default(),
             proxy_failures: Counter::default(),
+            egress_file_unusable: Gauge::default(),
             schema_violations: Family::default(),
             filtered_out: Family::default(),
             forbidden: Family::default(),
@@ -98,6 +101,8 @@ impl Metrics {
             "Attempts for which the egress proxy made no connection",
             self.proxy_failures.clone(),
         );
+        let help = "1 while the egress file can't be used, so that the former rules stay in force";
+        registry.register("egress_file_unusable", help, self.egress_file_unusable.clone());
         registry.register("attempt_seconds", "How long attempts took", self.attempt_seconds.clone());
         registry.register("parked", "Deliveries parked, by cause", self.parked.clone());
         registry.register("dead_letters", "Deliveries and events given up, by reason", self.dead_letters.clone());

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! config bucket -> config::loader -> index    liveness: the lease; without it nothing is matched or attempted
+//! egress file   -> config::loader, http       rules that change judge all endpoints anew
 //! state bucket  -> config::disabled           health: counts -> health bucket
 //!
 //! producer's stream -> reader -> hold: fan_out -> queued ...
@@ -23,6 +24,7 @@ use hookwright_core::nats::names::{DUE_CONSUMER, PARKED_STREAM};
 use hookwright_core::record::lease::Keeps;
 use hookwright_core::seal::SealingKeys;
 use hookwright_runtime::admin::{self, NotReady};
+use hookwright_runtime::egress::{EgressFile, InForce};
 use hookwright_runtime::logging::{Seldom, chain};
 use hookwright_runtime::nats::{self, Nats};
 use hookwright_runtime::shutdown;
@@ -90,7 +92,8 @@ pub async fn run(mut settings: Settings, check_config: bool) -> anyhow::Result<(
     // An error means that a provider is installed already.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let (metrics, registry) = Metrics::register();
-    let sender = Sender::new(&settings.dns, &settings.connections, settings.egress.proxy(), Arc::clone(&metrics))?;
+    let egress = EgressFile::open(settings.egress_file.as_deref())?;
+    let sender = Sender::new(&settings.dns, &settings.connections, egress.in_force(), Arc::clone(&metrics))?;
     if check_config {
         info!("the settings are valid");
         return Ok(());
@@ -99,7 +102,7 @@ pub async fn run(mut settings: Settings, check_config: bool) -> anyhow::Result<(
     let http = settings.http.clone();
     let mut admin = tokio::spawn(async move { admin::serve(&http, readiness, registry).await });
     let mut running = tokio::select! {
-        started = Running::start(settings, sealing, sender, metrics, ready) => started?,
+        started = Running::start(settings, sealing, (sender, egress), metrics, ready) => started?,
         result = &mut admin => return admin_ended(result),
         signal = shutdown::requested() => return signal.context("can't wait for signals"),
     };
@@ -164,6 +167,9 @@ struct Shared {
     attempts_room: Arc<Room>,
     budgets: HeldBudgets,
     tracker: TaskTracker,
+    /// The egress rules in force, and the digest of those by which all endpoints were judged.
+    egress: InForce,
+    judged: watch::Sender<String>,
     /// Cancelled to stop the readers.
     stop: CancellationToken,
 }
@@ -174,6 +180,7 @@ impl Shared {
         settings: Settings,
         (control, nats): (Nats, Nats),
         incarnation: String,
+        egress: InForce,
         metrics: Arc<Metrics>,
     ) -> anyhow::Result<(Self, tokio::sync::mpsc::UnboundedReceiver<Arc<HealthCell>>)> {
         let (index, clock) = (Index::new(), Clock::new().context("the shift of the clock that a test asks for")?);
@@ -195,6 +202,8 @@ impl Shared {
             liveness,
             queues: Queues { lanes, attempts, read_ahead: ReadAhead::new(limits.waiting) },
             tracker: TaskTracker::new(),
+            judged: watch::Sender::new(egress.borrow().digest.clone()),
+            egress,
             stop: CancellationToken::new(),
             settings,
             control,
@@ -215,7 +224,8 @@ impl Shared {
             positions: Arc::clone(&self.positions.cells),
             tenants: Arc::clone(&self.tenants),
             sealing,
-            egress: self.settings.egress.clone(),
+            egress: self.egress.clone(),
+            judged: self.judged.clone(),
         };
         vital.spawn(Arc::clone(&self.clock).keep(self.nats.clone(), Arc::clone(&self.metrics)));
         let Queues { lanes, attempts, read_ahead } = &self.queues;
@@ -272,6 +282,7 @@ impl Shared {
             positions: Arc::clone(&self.positions.cells),
             loaded: self.index.loaded.revision(),
             loaded_positions: self.positions.cells.loaded.revision(),
+            judged: self.judged.subscribe(),
             index: Arc::clone(&self.index),
             keeps: Keeps { parked: parking.budget.get(), dead_letters: parking.dead_letters.get() },
             incarnation: self.incarnation.clone(),
@@ -362,7 +373,7 @@ impl Running {
     async fn start(
         settings: Settings,
         sealing: SealingKeys,
-        sender: Sender,
+        (sender, egress): (Sender, EgressFile),
         metrics: Arc<Metrics>,
         ready: watch::Sender<NotReady>,
     ) -> anyhow::Result<Self> {
@@ -373,8 +384,12 @@ impl Running {
         let connections = Connections::open(settings.nats.clone(), format!("{name}-events")).await?;
         parked_stream::wait_for(&nats, &ready).await;
         let budget = settings.parking.budget.get();
-        let (shared, changed) = Shared::new(settings, (control, nats), incarnation, metrics)?;
+        let (shared, changed) = Shared::new(settings, (control, nats), incarnation, egress.in_force(), metrics)?;
         let mut vital = JoinSet::new();
+        let unusable = shared.metrics.egress_file_unusable.clone();
+        vital.spawn(async {
+            egress.follow(unusable).await;
+        });
         shared.spawn_background(sealing, &mut vital);
         shared.disabled.loaded().await;
         let (gauge, parked_budget) = ParkedBudgetGauge::new(shared.nats.clone(), Arc::clone(&shared.metrics), budget);

@@ -1,10 +1,10 @@
 //! The dispatcher's settings file.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use hookwright_core::delivery::quota::ParkQuota;
-use hookwright_core::destination::egress::Egress;
 use hookwright_core::nats::installation::Names;
 use hookwright_runtime::admin::AdminSettings;
 use hookwright_runtime::logging::LogSettings;
@@ -25,9 +25,9 @@ pub struct Settings {
     /// The format and the level of logs.
     #[serde(default)]
     pub log: LogSettings,
-    /// The endpoints that may be dialled.
+    /// The file that says which endpoints may be dialled. The operator has the same.
     #[serde(default)]
-    pub(crate) egress: Egress,
+    pub(crate) egress_file: Option<PathBuf>,
     #[serde(default)]
     pub(crate) dns: DnsSettings,
     #[serde(default)]

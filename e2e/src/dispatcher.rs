@@ -18,7 +18,7 @@ impl Dispatcher {
     /// Starts a dispatcher that may send to loopback over plain HTTP. `name` names its files. `patch` changes its
     /// settings (a JSON merge patch), except that the fields under `environment` become environment variables.
     pub fn spawn(folder: &Path, name: &str, nats: &Nats, sealing: &SealingKey, patch: &Value) -> Result<Self> {
-        let mut settings = common(nats, User::Dispatcher, sealing)?;
+        let mut settings = common(folder, nats, User::Dispatcher, sealing)?;
         merge(&mut settings, patch);
         let environment = settings.as_object_mut().and_then(|settings| settings.remove("environment"));
         let environment = environment.map(serde_json::from_value::<HashMap<String, String>>).transpose()?;

@@ -17,7 +17,7 @@ impl Operator {
     /// Starts an operator. `patch` changes its settings (a JSON merge patch), except that the fields under `environment`
     /// become environment variables. `kubeconfig` should be the file of [`crate::ControlPlane::operator_kubeconfig`].
     pub fn spawn(folder: &Path, nats: &Nats, sealing: &SealingKey, kubeconfig: PathBuf, patch: &Value) -> Result<Self> {
-        let mut settings = common(nats, User::Operator, sealing)?;
+        let mut settings = common(folder, nats, User::Operator, sealing)?;
         let system_streams = json!({ "replicas": nats.replicas() });
         let quotas = json!({ "subscriptions": 1_000_000 });
         merge(&mut settings, &json!({ "systemStreams": system_streams, "quotas": quotas }));

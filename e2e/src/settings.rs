@@ -24,8 +24,34 @@ impl SealingKey {
     }
 }
 
-/// The settings that the chart gives to `operator` or `dispatcher`, with this NATS and this sealing key, and logs for people.
-pub(crate) fn common(nats: &Nats, user: User, sealing: &SealingKey) -> Result<Value> {
+/// The egress file of all processes in this folder. The first of them writes it, and lets them send to loopback over plain
+/// HTTP.
+fn egress_file(folder: &Path) -> Result<PathBuf> {
+    let file = folder.join("egress.yaml");
+    if !file.exists() {
+        let rules = json!({ "allowedCIDRs": ["127.0.0.0/8"], "allowedPorts": ["1-65535"], "plainHttp": true });
+        std::fs::write(&file, serde_json::to_string_pretty(&rules)?)?;
+    }
+    Ok(file)
+}
+
+/// Changes the egress file of this folder by a JSON merge patch. A process that runs sees the former one or the new one.
+pub(crate) fn change_egress(folder: &Path, patch: &Value) -> Result<()> {
+    let mut rules = serde_json::from_str(&std::fs::read_to_string(egress_file(folder)?)?)?;
+    merge(&mut rules, patch);
+    write_egress(folder, &serde_json::to_string_pretty(&rules)?)
+}
+
+/// Puts this text in the place of the egress file.
+pub(crate) fn write_egress(folder: &Path, text: &str) -> Result<()> {
+    let new = folder.join("egress.yaml.new");
+    std::fs::write(&new, text)?;
+    Ok(std::fs::rename(new, egress_file(folder)?)?)
+}
+
+/// The settings that the chart gives to `operator` or `dispatcher`, with this NATS and this sealing key, and logs for
+/// people. `folder` has the egress file.
+pub(crate) fn common(folder: &Path, nats: &Nats, user: User, sealing: &SealingKey) -> Result<Value> {
     let mut settings = chart::settings(user.name())?;
     let here = json!({
         "nats": {
@@ -36,7 +62,7 @@ pub(crate) fn common(nats: &Nats, user: User, sealing: &SealingKey) -> Result<Va
         },
         "http": { "listen": "127.0.0.1:0" },
         "sealing": { "keyFile": sealing.file },
-        "egress": { "allowedCIDRs": ["127.0.0.0/8"], "allowedPorts": ["1-65535"], "plainHttp": true },
+        "egressFile": egress_file(folder)?,
         "log": { "format": "Text" },
     });
     merge(&mut settings, &here);

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
-use crate::settings::merge;
+use crate::settings::{change_egress, merge, write_egress};
 use crate::{Dispatcher, LentPlane, Nats, NatsOptions, Operator, Scratch, SealingKey, Tools, Use, servers};
 
 const READY: Duration = Duration::from_secs(120);
@@ -19,6 +19,8 @@ pub struct Options {
     pub operator: Value,
     /// A JSON merge patch on each dispatcher's settings.
     pub dispatcher: Value,
+    /// A JSON merge patch on the egress file, which lets dispatchers send to loopback over plain HTTP.
+    pub egress: Value,
     /// The number of NATS servers, which form a cluster if there are several; then each stream is on all of them.
     /// Default: what `HOOKWRIGHT_TEST_SERVERS` says, else 1.
     pub servers: usize,
@@ -40,6 +42,7 @@ impl Default for Options {
             dispatchers: 1,
             operator: json!({}),
             dispatcher: json!({}),
+            egress: json!({}),
             servers: servers(),
             account_storage: None,
             disk: None,
@@ -91,6 +94,7 @@ impl World {
         let kubeconfig =
             timed(progress, "operator's ServiceAccount ready", control_plane.operator_kubeconfig()).await?;
         let sealing = SealingKey::generate(&folder)?;
+        change_egress(&folder, &options.egress)?;
         let mut settings = json!({});
         if let Some(bytes) = options.account_storage {
             // A stream reserves its bytes.
@@ -115,6 +119,16 @@ impl World {
         let dispatcher = Dispatcher::spawn(self.scratch.path(), &name, &self.nats, &self.sealing, patch)?;
         self.dispatchers.push(dispatcher);
         self.dispatchers.last().context("the one just added")
+    }
+
+    /// Changes the egress file by a JSON merge patch. Operator and dispatchers read it again.
+    pub fn change_egress(&self, patch: &Value) -> Result<()> {
+        change_egress(self.folder(), patch)
+    }
+
+    /// Puts this text in the place of the egress file.
+    pub fn write_egress(&self, text: &str) -> Result<()> {
+        write_egress(self.folder(), text)
     }
 
     /// The folder with settings, data and logs.

@@ -5,6 +5,7 @@
 
 pub(crate) mod account;
 pub(crate) mod checkpoint;
+pub(crate) mod egress;
 pub(crate) mod namespaces;
 pub(crate) mod overdue;
 pub(crate) mod secrets;

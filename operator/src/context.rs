@@ -7,6 +7,7 @@ use std::sync::Arc;
 use hookwright_core::nats::ids::ProducerUid;
 use hookwright_core::seal::SealingKeys;
 use hookwright_crds::{EventSchema, Producer, Subscription};
+use hookwright_runtime::egress::InForce;
 use kube::Client;
 use kube::runtime::reflector::ObjectRef;
 
@@ -40,6 +41,8 @@ use crate::status::write::StatusWriter;
 /// What the reconcilers and the background work share.
 pub(crate) struct Context {
     pub(crate) settings: Settings,
+    /// The egress rules in force.
+    pub(crate) egress: InForce,
     pub(crate) client: Client,
     pub(crate) js: JetStream,
     pub(crate) sealing: SealingKeys,

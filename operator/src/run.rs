@@ -11,6 +11,7 @@ use hookwright_core::nats::names::{
 };
 use hookwright_core::seal::SealingKeys;
 use hookwright_crds::{EventSchema, Producer, Subscription};
+use hookwright_runtime::egress::{EgressFile, InForce};
 use hookwright_runtime::mirror::{Change, Mirror};
 use hookwright_runtime::nats::{self, Nats, NatsSettings};
 use hookwright_runtime::{admin, shutdown};
@@ -22,6 +23,7 @@ use tracing::info;
 
 use crate::background::account::AccountLimits;
 use crate::background::checkpoint::Checkpoints;
+use crate::background::egress::{self, Agreement};
 use crate::background::overdue::Overdue;
 use crate::background::stream_sizes::ListStreams;
 use crate::background::tombstones::Tombstones;
@@ -56,9 +58,10 @@ const WAIT_FOR_NATS: Duration = Duration::from_secs(5);
 /// How long running reconciles may take to end.
 const GRACE: Duration = Duration::from_secs(10);
 
-/// Runs the operator until it is asked to stop. With `check_config`, it only reads the settings and the sealing keys.
+/// Runs the operator until it is asked to stop. With `check_config`, it only reads the settings and the files that they
+/// name.
 pub async fn run(settings: Settings, check_config: bool) -> anyhow::Result<()> {
-    let sealing = settings.sealing.load()?;
+    let (sealing, egress_file) = (settings.sealing.load()?, EgressFile::open(settings.egress_file.as_deref())?);
     if check_config {
         info!("the settings are valid");
         return Ok(());
@@ -75,7 +78,7 @@ pub async fn run(settings: Settings, check_config: bool) -> anyhow::Result<()> {
     let (triggers, triggered) = Triggers::new();
     let ((namespaces, namespace_writer), (services, service_writer)) = (Namespaces::new(), Services::new());
     let watched = (producers, subscriptions, schemas, namespaces, services);
-    let ctx = context(settings, sealing, client, recorder, watched, triggers);
+    let ctx = context(settings, sealing, egress_file.in_force(), client, recorder, watched, triggers);
     let readiness = Arc::new(Readiness::new());
     let (connected, connects) = watch::channel(0);
     let mut registry = Registry::with_prefix("hookwright");
@@ -111,6 +114,7 @@ pub async fn run(settings: Settings, check_config: bool) -> anyhow::Result<()> {
         never = namespaces::watch(&ctx, namespace_writer, &readiness) => match never {},
         never = services::watch(&ctx, service_writer, &readiness) => match never {},
         never = secrets::follow(&ctx) => match never {},
+        never = egress::follow(egress_file, &ctx) => match never {},
         () = ctx.triggers.follow(&ctx.leases, &ctx.producers) => Ok(()),
         () = stop.clone().then(|()| tokio::time::sleep(GRACE)) => Ok(()),
         () = work => {
@@ -149,6 +153,7 @@ async fn with_nats(ctx: &Context, readiness: &Readiness, connected: watch::Sende
         never = stream_numbers::grant(ctx) => match never {},
         never = every(seconds(2), Correct::default(), ctx) => match never {},
         never = every(seconds(5), Fold::default(), ctx) => match never {},
+        never = every(seconds(5), Agreement::default(), ctx) => match never {},
         never = every(seconds(10), AccountLimits, ctx) => match never {},
         never = every(LOOK_EVERY, Checkpoints::default(), ctx) => match never {},
         never = every(seconds(10), Cursors, ctx) => match never {},
@@ -223,6 +228,7 @@ type Watched = (Kind<Producer>, Kind<Subscription>, Kind<EventSchema>, Namespace
 fn context(
     settings: Settings,
     sealing: SealingKeys,
+    egress: InForce,
     client: Client,
     recorder: Recorder,
     (producers, subscriptions, schemas, namespaces, services): Watched,
@@ -231,6 +237,7 @@ fn context(
     let metrics = Metrics::default();
     Arc::new(Context {
         settings,
+        egress,
         sealing,
         status: StatusWriter::new(client.clone(), recorder, metrics.status_writes.clone()),
         secrets: SecretReader::new(client.clone()),

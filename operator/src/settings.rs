@@ -1,9 +1,9 @@
 //! The operator's settings file.
 
 use std::num::NonZeroU32;
+use std::path::PathBuf;
 use std::time::Duration;
 
-use hookwright_core::destination::egress::Egress;
 use hookwright_core::nats::installation::Names;
 use hookwright_runtime::admin::AdminSettings;
 use hookwright_runtime::logging::LogSettings;
@@ -56,9 +56,9 @@ pub struct Settings {
     /// How Hookwright's own streams are kept.
     #[serde(default)]
     pub system_streams: SystemStreams,
-    /// Which URLs and addresses may be dialled. The dispatchers have the same setting.
+    /// The file that says which URLs and addresses may be dialled. The dispatchers have the same.
     #[serde(default)]
-    pub egress: Egress,
+    pub egress_file: Option<PathBuf>,
     /// How much each namespace may have.
     #[serde(default)]
     pub quotas: Quotas,

@@ -202,14 +202,15 @@ async fn attempt(
         // This comes before the spec is looked at: without a grant nothing is served, whatever else is wrong.
         return not_permitted(subscription, uid, fetched, ctx).await;
     }
-    let valid = validate::validate(subscription, uid, keys.as_deref(), policy, &ctx.settings.egress);
+    let rules = ctx.egress.borrow().clone();
+    let valid = validate::validate(subscription, uid, keys.as_deref(), policy, &rules.egress);
     let valid = match valid.and_then(|valid| within_quota(subscription, ctx).map(|()| valid)) {
         Ok(valid) => valid,
         Err(refusal) => {
             return refuse(subscription, uid, fetched, None, SubscriptionOutcome::Refused(refusal), ctx).await;
         }
     };
-    let record = match build::build(&valid, fetched, &ctx.settings.egress) {
+    let record = match build::build(&valid, fetched, &rules.egress) {
         Ok(record) => record,
         Err(unresolved @ Unresolved::Waiting(_)) => {
             return Ok(Attempted::unchanged(subscription, SubscriptionOutcome::Unresolved(unresolved)));

@@ -136,13 +136,16 @@ clientKeyFile: /etc/hookwright/nats-client/tls.key
 {{- end }}
 {{- end }}
 
-{{/* Volumes of a component: settings, sealing key, what the connection to NATS needs. */}}
+{{/* Volumes of a component: settings, egress file, sealing key, what the connection to NATS needs. */}}
 {{- define "hookwright.volumes" -}}
 {{- $nats := .root.Values.nats -}}
 {{- $login := get $nats .component -}}
 - name: settings
   configMap:
     name: {{ include "hookwright.name" .root }}-{{ .component }}
+- name: egress
+  configMap:
+    name: {{ include "hookwright.name" .root }}-egress
 - name: sealing
   projected:
     sources:
@@ -197,6 +200,7 @@ nats:
   {{- include "hookwright.natsSettings" . | nindent 2 }}
 http:
   listen: "[::]:8080"
+egressFile: /etc/hookwright/egress/egress.yaml
 sealing:
   keyId: {{ .root.Values.sealing.keyId | quote }}
   keyFile: /etc/hookwright/sealing/sealing.key

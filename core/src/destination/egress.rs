@@ -2,6 +2,7 @@
 //! would be a proxy into the network that it runs in.
 
 mod addresses;
+mod again;
 mod hosts;
 mod ports;
 mod proxy;
@@ -14,13 +15,14 @@ use ipnet::IpNet;
 use serde::Deserialize;
 use url::{Host, Url};
 
+pub use again::digest;
 pub use hosts::HostSuffix;
 pub use ports::PortRange;
 pub use proxy::ProxySettings;
 
 use addresses::{is_never_allowed, is_public, is_within_any, reached};
 
-/// The egress settings of the platform team: the rules of each namespace. By default, only public addresses over HTTPS on
+/// The egress file of the platform team: the rules of each namespace. By default, only public addresses over HTTPS on
 /// port 443 may be dialled.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(try_from = "Settings")]
@@ -45,7 +47,7 @@ impl Egress {
     }
 }
 
-/// The settings as they are written.
+/// The file as it is written.
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 struct Settings {
@@ -79,9 +81,9 @@ impl TryFrom<Settings> for Egress {
         let Settings { denied_cidrs, namespaces, proxy, .. } = settings;
         let listed = NamespaceSettings { allowed_cidrs, allowed_hosts, allowed_ports, plain_http };
         let standard = EgressPolicy { denied_cidrs, ..EgressPolicy::default() };
-        let others = standard.changed(listed).map_err(|why| format!("egress.{why}"))?;
+        let others = standard.changed(listed)?;
         let namespaces = namespaces.into_iter().map(|(namespace, settings)| {
-            let policy = others.changed(settings).map_err(|why| format!("egress.namespaces.{namespace}.{why}"))?;
+            let policy = others.changed(settings).map_err(|why| format!("namespaces.{namespace}.{why}"))?;
             Ok((namespace, Arc::new(policy)))
         });
         Ok(Self { namespaces: namespaces.collect::<Result<_, String>>()?, others: Arc::new(others), proxy })

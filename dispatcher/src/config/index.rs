@@ -184,6 +184,18 @@ impl Index {
         self.changed();
     }
 
+    /// Puts a Subscription in the place of the one that was made from the same record.
+    pub(crate) fn replace_subscription(&self, subscription: &Arc<Subscription>) {
+        let Some(matcher) = self.write(|inner| {
+            *inner.subscriptions.get_mut(&subscription.uid)? = Arc::clone(subscription);
+            inner.producers.get(&subscription.producer).map(|entry| Arc::clone(&entry.matcher))
+        }) else {
+            return;
+        };
+        insert(&matcher, subscription);
+        self.changed();
+    }
+
     /// Whether the index has a schema that was made from this very record. If so, the schema stays.
     pub(crate) fn keep_schema(&self, producer: &ProducerUid, uid: &EventSchemaUid, record: &[u8]) -> bool {
         self.change(|inner| {
@@ -284,6 +296,11 @@ impl Index {
             matcher.passed_over(few).collect::<Vec<_>>()
         };
         matchers.iter().flat_map(of).collect()
+    }
+
+    /// The uids of all Subscriptions.
+    pub(crate) fn uids(&self) -> Vec<SubscriptionUid> {
+        self.read().subscriptions.keys().cloned().collect()
     }
 
     /// The number of Subscriptions.

@@ -1,8 +1,9 @@
 //! Loads the records of the config bucket into the index.
 
+mod egress;
+
 use std::sync::Arc;
 
-use hookwright_core::destination::egress::Egress;
 use hookwright_core::destination::{Destination, HeaderValue};
 use hookwright_core::nats::ids::SubscriptionUid;
 use hookwright_core::nats::names::{CONFIG_BUCKET, ConfigKey, FORMER_PREFIX, INSTALLATION_KEY, parse_deleted_key};
@@ -10,10 +11,12 @@ use hookwright_core::payload::Renderer;
 use hookwright_core::record::{EventSchemaRecord, ProducerRecord, SubscriptionRecord};
 use hookwright_core::seal::{Sealed, SealingKeys, Secret};
 use hookwright_core::select::filter::Filters;
+use hookwright_runtime::egress::InForce;
 use hookwright_runtime::logging::chain;
 use hookwright_runtime::mirror::{Change, Mirror};
 use hookwright_runtime::nats::Nats;
 use http::HeaderName;
+use tokio::sync::watch;
 use tracing::{debug, error, warn};
 
 use crate::config::features;
@@ -52,13 +55,21 @@ pub(crate) struct ConfigLoader {
     pub(crate) positions: Arc<Cells>,
     pub(crate) tenants: Arc<Tenants>,
     pub(crate) sealing: SealingKeys,
-    pub(crate) egress: Egress,
+    /// The egress rules in force.
+    pub(crate) egress: InForce,
+    /// The digest of the egress file by whose rules all endpoints were judged.
+    pub(crate) judged: watch::Sender<String>,
 }
 
 impl ConfigLoader {
     /// Runs for as long as the process.
     pub(crate) async fn run(self, nats: Nats) {
-        Mirror::new(nats, CONFIG_BUCKET, ">").run(|change| self.apply(change)).await;
+        let mirror = Mirror::new(nats, CONFIG_BUCKET, ">").run(|change| self.apply(change));
+        // In one task, so that no endpoint is judged by former rules after all others were judged by new ones.
+        tokio::select! {
+            never = mirror => match never {},
+            never = self.follow_egress() => match never {},
+        }
     }
 
     fn apply(&self, change: Change) {
@@ -134,22 +145,15 @@ impl ConfigLoader {
         let filters = Filters::compile(&select.filters).map_err(|error| error.to_string())?;
         let name = format!("{}/{}", identity.namespace, identity.name);
         let endpoint = match &destination {
-            Some(destination) => Endpoint::prepare(destination, self.egress.of(&identity.namespace)),
+            Some(destination) => Endpoint::prepare(destination, self.rules().egress.of(&identity.namespace)),
             None => Err(Unusable::Refused),
         };
-        match &endpoint {
-            Ok(_) | Err(Unusable::Refused) => {}
-            Err(Unusable::Blocked(refusal)) => warn!(subscription = name, %refusal, "the endpoint is blocked"),
-            Err(Unusable::Unsignable) => {
-                warn!(subscription = name, "no request can be built: the URL, a header or a key is invalid")
-            }
-        }
         let headers = destination.as_ref().map(attribute_headers).unwrap_or_default();
         let renderer = Renderer::new(&payload, payload_policy, headers)
             .map_err(|invalid| format!("the payload can't be prepared: {invalid}"))?;
-        Ok(Arc::new(Subscription {
+        let subscription = Subscription {
             name,
-            renderer,
+            renderer: Arc::new(renderer),
             endpoint,
             revision,
             health: self.health.cell(&identity.uid),
@@ -161,9 +165,11 @@ impl ConfigLoader {
             generation: identity.generation,
             event_types: select.event_types,
             versions: select.versions,
-            filters,
+            filters: Arc::new(filters),
             policy: delivery,
-        }))
+        };
+        egress::tell(&subscription);
+        Ok(Arc::new(subscription))
     }
 }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use hookwright_core::delivery::policy::DeliveryPolicy;
+use hookwright_core::destination::egress::EgressPolicy;
 use hookwright_core::event::event_type::EventTypePattern;
 use hookwright_core::nats::ids::{ProducerUid, SubscriptionUid};
 use hookwright_core::payload::Renderer;
@@ -12,11 +13,12 @@ use hookwright_core::select::filter::Filters;
 use jiff::Timestamp;
 
 use crate::health::HealthCell;
-use crate::http::endpoint::{Endpoint, Unusable};
+use crate::http::endpoint::{Endpoint, Origin, Template, Unusable};
 use crate::limits::outage::Tenant;
 use crate::position::cell::PositionCell;
 
 /// A Subscription that is ready for attempts.
+#[derive(Clone)]
 pub(crate) struct Subscription {
     pub(crate) uid: SubscriptionUid,
     pub(crate) producer: ProducerUid,
@@ -30,11 +32,11 @@ pub(crate) struct Subscription {
     /// The types of which it gets only one major version.
     pub(crate) versions: Vec<TypeVersion>,
     /// Which events of these types it gets.
-    pub(crate) filters: Filters,
+    pub(crate) filters: Arc<Filters>,
     pub(crate) policy: DeliveryPolicy,
     /// Makes the webhooks of events.
-    pub(crate) renderer: Renderer,
-    /// The prepared endpoint, or why no attempt can be made.
+    pub(crate) renderer: Arc<Renderer>,
+    /// The prepared endpoint, or why there is none.
     pub(crate) endpoint: Result<Endpoint, Unusable>,
     pub(crate) health: Arc<HealthCell>,
     pub(crate) position: Arc<PositionCell>,
@@ -52,6 +54,18 @@ impl Subscription {
         }
         let mut versions = self.versions.iter().filter(|version| version.event_type.matches(event_type)).peekable();
         versions.peek().is_some() && major().is_some_and(|major| versions.any(|version| version.major == major))
+    }
+
+    /// What requests are made of and where connections go, or why no attempt can be made.
+    pub(crate) fn destination(&self) -> Result<(&Template, &Arc<Origin>), &Unusable> {
+        let Endpoint { origin, template } = self.endpoint.as_ref()?;
+        Ok((template.as_ref(), origin.as_ref()?))
+    }
+
+    /// The Subscription under other egress rules, or none if they change nothing.
+    pub(crate) fn under(&self, rules: &Arc<EgressPolicy>) -> Option<Self> {
+        let endpoint = self.endpoint.as_ref().ok()?.under(rules)?;
+        Some(Self { endpoint: Ok(endpoint), ..self.clone() })
     }
 
     /// Whether events are looked at before they are delivered: the Subscription has filters, or its Producer has some for

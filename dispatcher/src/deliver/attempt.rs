@@ -61,16 +61,16 @@ impl Deliverer {
     /// Sends the request, signed as of `now`. The caller counts the outcome.
     pub(crate) async fn send(&self, attempt: Attempt<'_>, now: Timestamp, permit: &mut Permit<Admitted>) -> Sent {
         let Attempt { subscription, id, webhook } = attempt;
-        let endpoint = match &subscription.endpoint {
-            Ok(endpoint) => endpoint,
+        let (template, origin) = match subscription.destination() {
+            Ok(destination) => destination,
             Err(Unusable::Blocked(refusal)) => return Sent::failed(Failure::Blocked(refusal.clone())),
             Err(Unusable::Unsignable | Unusable::Refused) => {
                 return Outcome::without_response(OutcomeKind::Unsignable).into();
             }
         };
-        let request = request::build(endpoint, &webhook, id, now);
+        let request = request::build(template, &webhook, id, now);
         drop(webhook);
         let timeout = subscription.policy.timeout.duration();
-        self.sender.send(&endpoint.origin, request, timeout, &self.clock, || permit.ages()).await
+        self.sender.send(origin, request, timeout, &self.clock, || permit.ages()).await
     }
 }

@@ -22,7 +22,7 @@ impl Deliverer {
     /// Why nothing may be delivered to the Subscription now, by its spec or because it is disabled.
     pub(crate) fn held_back(&self, subscription: &Subscription) -> Option<Reason> {
         // A record that is refused may also be suspended until it is right.
-        if matches!(subscription.endpoint, Err(Unusable::Refused | Unusable::Blocked(_))) {
+        if matches!(subscription.destination(), Err(Unusable::Refused | Unusable::Blocked(_))) {
             return Some(Reason::Refused);
         }
         if subscription.flow.suspended {

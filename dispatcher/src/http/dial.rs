@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hickory_resolver::proto::rr::RecordType;
+use hookwright_runtime::egress::InForce;
 use rustls::{ClientConfig, RootCertStore};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
@@ -31,12 +32,13 @@ const UNACKNOWLEDGED: Duration = Duration::from_secs(30);
 /// Opens connections.
 pub(crate) struct Dialer {
     guard: Guard,
-    proxy: Option<Proxy>,
+    /// The egress rules in force, which name the proxy.
+    egress: InForce,
     tls: TlsConnector,
 }
 
 impl Dialer {
-    pub(crate) fn new(guard: Guard, proxy: Option<Proxy>) -> anyhow::Result<Self> {
+    pub(crate) fn new(guard: Guard, egress: InForce) -> anyhow::Result<Self> {
         let mut roots = RootCertStore::empty();
         let (valid, _) = roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
         anyhow::ensure!(valid > 0, "no CA certificates on this system");
@@ -45,7 +47,7 @@ impl Dialer {
             .with_root_certificates(roots)
             .with_no_client_auth();
         tls.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Ok(Self { guard, proxy, tls: TlsConnector::from(Arc::new(tls)) })
+        Ok(Self { guard, egress, tls: TlsConnector::from(Arc::new(tls)) })
     }
 
     /// Opens a connection to a vetted address of the origin.
@@ -54,8 +56,9 @@ impl Dialer {
     }
 
     async fn open(&self, origin: &Origin) -> Result<Stream, Failure> {
-        if let Some((proxy, host)) = self.proxy.as_ref().zip(origin.host.by_proxy()) {
-            return self.open_by(proxy, &host, origin).await;
+        let proxy = self.egress.borrow().egress.proxy().map(Proxy::new).transpose().map_err(Failure::Proxy)?;
+        if let Some((proxy, host)) = proxy.zip(origin.host.by_proxy()) {
+            return self.open_by(&proxy, &host, origin).await;
         }
         let tcp = match &origin.host {
             Name::Address(address) | Name::Service(address) => connect(*address, origin.port).await?,

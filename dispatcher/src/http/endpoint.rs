@@ -15,8 +15,18 @@ use url::{Host, Url};
 use crate::http::request::{is_own, write_field};
 
 /// The destination and the keys that attempts use.
+#[derive(Clone)]
 pub(crate) struct Endpoint {
-    pub(crate) origin: Arc<Origin>,
+    /// Where connections go, or the egress rule that forbids it.
+    pub(crate) origin: Result<Arc<Origin>, Unusable>,
+    pub(crate) template: Arc<Template>,
+}
+
+/// What a record says about its endpoint, whatever the egress rules say.
+pub(crate) struct Template {
+    url: Url,
+    /// The address of the Service, if it is one.
+    service: Option<IpAddr>,
     /// The beginning of each request: the request line, `host`, and the headers of [`Self::names`]. It holds secrets.
     pub(crate) head: Vec<u8>,
     /// The names of the headers that the endpoint sets.
@@ -90,20 +100,41 @@ pub(crate) enum Unusable {
 }
 
 impl Endpoint {
+    /// Prepares the endpoint under these rules.
+    ///
+    /// # Errors
+    /// If no request can be made, whatever the rules say.
     pub(crate) fn prepare(destination: &Destination<Secret>, rules: &Arc<EgressPolicy>) -> Result<Self, Unusable> {
-        let url = Url::parse(&destination.url).map_err(|_| Unusable::Unsignable)?;
-        let origin = match destination.service {
+        let template = Arc::new(Template::of(destination)?);
+        Ok(Self { origin: template.origin(rules), template })
+    }
+
+    /// The endpoint under other rules, or none if they change nothing.
+    pub(crate) fn under(&self, rules: &Arc<EgressPolicy>) -> Option<Self> {
+        let origin = self.template.origin(rules);
+        (origin != self.origin).then(|| Self { origin, template: Arc::clone(&self.template) })
+    }
+}
+
+impl Template {
+    /// Where connections go, if the rules allow it.
+    fn origin(&self, rules: &Arc<EgressPolicy>) -> Result<Arc<Origin>, Unusable> {
+        let origin = match self.service {
             // The operator has resolved the Service; its name is not looked up.
             Some(address) => {
                 rules.check_service(address).map_err(Unusable::Blocked)?;
-                Origin::of(&url, rules).map(|origin| Origin { host: Name::Service(address), ..origin })
+                Origin::of(&self.url, rules).map(|origin| Origin { host: Name::Service(address), ..origin })
             }
             None => {
-                rules.check_url(&url).map_err(Unusable::Blocked)?;
-                Origin::of(&url, rules)
+                rules.check_url(&self.url).map_err(Unusable::Blocked)?;
+                Origin::of(&self.url, rules)
             }
         };
-        let origin = origin.ok_or(Unusable::Unsignable)?;
+        origin.map(Arc::new).ok_or(Unusable::Unsignable)
+    }
+
+    fn of(destination: &Destination<Secret>) -> Result<Self, Unusable> {
+        let url = Url::parse(&destination.url).map_err(|_| Unusable::Unsignable)?;
         let uri: Uri = url.as_str().parse().map_err(|_| Unusable::Unsignable)?;
         let target = uri.path_and_query().map_or("/", |target| target.as_str());
         let mut headers = HeaderMap::with_capacity(destination.headers.len() + 2);
@@ -123,13 +154,13 @@ impl Endpoint {
             }
         }
         let mut head = format!("POST {target} HTTP/1.1\r\n").into_bytes();
-        write_field(&mut head, "host", origin.authority(&url).as_bytes());
+        write_field(&mut head, "host", authority(&url).as_bytes());
         headers.iter().for_each(|(name, value)| write_field(&mut head, name.as_str(), value.as_bytes()));
         let names = headers.keys().cloned().collect();
         let keys: Result<Vec<_>, _> =
             destination.signing.iter().map(|secret| SigningKey::parse(secret.expose())).collect();
         let keys = keys.ok().filter(|keys| !keys.is_empty()).ok_or(Unusable::Unsignable)?;
-        Ok(Self { origin: Arc::new(origin), head, names, keys })
+        Ok(Self { url, service: destination.service, head, names, keys })
     }
 }
 
@@ -143,12 +174,12 @@ impl Origin {
         let tls = if url.scheme() == "http" { None } else { Some(name?) };
         Some(Self { host, port: url.port_or_known_default()?, tls, rules: Rules(Arc::clone(rules)) })
     }
+}
 
-    /// The value of `host`.
-    fn authority(&self, url: &Url) -> String {
-        let host = url.host_str().unwrap_or_default();
-        url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
-    }
+/// The value of `host`.
+fn authority(url: &Url) -> String {
+    let host = url.host_str().unwrap_or_default();
+    url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
 }
 
 #[cfg(test)]
@@ -184,16 +215,16 @@ mod tests {
                 headers: Vec::new(),
                 signing: vec![Secret::new("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw".to_owned())],
             };
-            Endpoint::prepare(&destination, egress.of("shop"))
+            Endpoint::prepare(&destination, egress.of("shop")).unwrap()
         };
         let (name, address) = (ServerName::try_from("crm.sales.svc").unwrap(), "10.96.0.7".parse().unwrap());
         let origin = |url: &str| {
-            let Origin { host, port, tls, .. } = Arc::into_inner(prepared(url, Some("10.96.0.7")).ok()?.origin)?;
+            let Origin { host, port, tls, .. } = Arc::into_inner(prepared(url, Some("10.96.0.7")).origin.ok()?)?;
             Some((host, port, tls))
         };
         assert_eq!(origin("http://crm.sales.svc:8080/"), Some((Name::Service(address), 8080, None)));
         assert_eq!(origin("https://crm.sales.svc/"), Some((Name::Service(address), 443, Some(name))));
-        let head = prepared("http://crm.sales.svc:8080/a?b", Some("10.96.0.7")).unwrap().head;
+        let head = prepared("http://crm.sales.svc:8080/a?b", Some("10.96.0.7")).template.head.clone();
         assert!(head.starts_with(b"POST /a?b HTTP/1.1\r\nhost: crm.sales.svc:8080\r\n"));
         for (url, service) in [
             ("http://crm.sales.svc:8080/", None),
@@ -201,7 +232,7 @@ mod tests {
             ("http://crm.sales.svc/", Some("10.96.9.7")),
             ("http://crm.sales.svc/", Some("169.254.169.254")),
         ] {
-            assert!(matches!(prepared(url, service), Err(Unusable::Blocked(_))), "{url} {service:?}");
+            assert!(matches!(prepared(url, service).origin, Err(Unusable::Blocked(_))), "{url} {service:?}");
         }
     }
 }

@@ -33,6 +33,9 @@ pub(crate) enum Failure {
 /// Why the proxy made no connection.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ProxyFailure {
+    /// The rules of the egress file see to it that this doesn't happen.
+    #[error("the proxy has no name that a certificate can have")]
+    Nameless,
     #[error("the proxy can't be reached")]
     Unreachable(#[source] io::Error),
     #[error("the file with the proxy's credentials can't be read")]

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use hookwright_core::destination::egress::Egress;
 use tokio::time::Instant;
 
 use crate::http::connection::Connection;
@@ -53,12 +54,14 @@ impl Pool {
         }
     }
 
-    /// Closes the connections that are not used again. To be called often.
-    pub(crate) fn sweep(&self, now: Instant) {
+    /// Closes the connections that are not used again: old ones, and those that were opened under rules which are not in
+    /// force any more. To be called often.
+    pub(crate) fn sweep(&self, now: Instant, egress: &Egress) {
         let mut closed = Vec::new();
-        self.idle().retain(|_, waiting| {
-            let is_over =
-                |idle: &mut Idle| now >= idle.until || now >= idle.connection.retires || !idle.connection.is_quiet();
+        self.idle().retain(|origin, waiting| {
+            let is_former = !egress.has(&origin.rules.0);
+            let is_old = |idle: &Idle| now >= idle.until || now >= idle.connection.retires;
+            let is_over = |idle: &mut Idle| is_former || is_old(idle) || !idle.connection.is_quiet();
             closed.extend(waiting.extract_if(.., is_over));
             !waiting.is_empty()
         });

@@ -35,12 +35,11 @@ pub(crate) enum Tunnel {
 }
 
 impl Proxy {
-    pub(crate) fn new(settings: &ProxySettings) -> anyhow::Result<Self> {
-        let host = settings.url.host().map(|host| host.to_owned());
-        let host = host.ok_or_else(|| anyhow::anyhow!("egress.proxy.url has no host"))?;
+    pub(crate) fn new(settings: &ProxySettings) -> Result<Self, ProxyFailure> {
+        let host = settings.url.host().map(|host| host.to_owned()).ok_or(ProxyFailure::Nameless)?;
         let tls = match (&host, settings.url.scheme()) {
             (_, "http") => None,
-            (Host::Domain(name), _) => Some(ServerName::try_from(name.clone())?),
+            (Host::Domain(name), _) => Some(ServerName::try_from(name.clone()).map_err(|_| ProxyFailure::Nameless)?),
             (Host::Ipv4(address), _) => Some(ServerName::from(std::net::IpAddr::from(*address))),
             (Host::Ipv6(address), _) => Some(ServerName::from(std::net::IpAddr::from(*address))),
         };

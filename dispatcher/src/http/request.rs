@@ -7,7 +7,7 @@ use hookwright_core::sign::hmac::signature_header;
 use http::header::HeaderName;
 use jiff::Timestamp;
 
-use crate::http::endpoint::Endpoint;
+use crate::http::endpoint::Template;
 
 const ID: &str = "webhook-id";
 const TIMESTAMP: &str = "webhook-timestamp";
@@ -26,15 +26,15 @@ pub(crate) struct Request {
 
 /// Builds and signs the request. The headers are the same at each attempt, in the same order: those of the endpoint, of
 /// the event, of the signature, and the length of the body.
-pub(crate) fn build(endpoint: &Endpoint, event: &Event, id: &DeliveryId, now: Timestamp) -> Request {
+pub(crate) fn build(template: &Template, event: &Event, id: &DeliveryId, now: Timestamp) -> Request {
     let seconds = now.as_second();
-    let signature = signature_header(&endpoint.keys, id.as_str(), seconds, &event.body);
+    let signature = signature_header(&template.keys, id.as_str(), seconds, &event.body);
     let field = |(name, value): (&HeaderName, &http::HeaderValue)| name.as_str().len() + value.len() + ": \r\n".len();
-    let size = endpoint.head.len() + event.headers.iter().map(field).sum::<usize>() + signature.len() + OWN;
+    let size = template.head.len() + event.headers.iter().map(field).sum::<usize>() + signature.len() + OWN;
     let mut head = Vec::with_capacity(size);
-    head.extend_from_slice(&endpoint.head);
+    head.extend_from_slice(&template.head);
     for (name, value) in &event.headers {
-        if !endpoint.names.contains(name) {
+        if !template.names.contains(name) {
             write_field(&mut head, name.as_str(), value.as_bytes());
         }
     }
@@ -70,6 +70,7 @@ mod tests {
     use http::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 
     use super::*;
+    use crate::http::endpoint::Endpoint;
 
     fn built(url: &str, headers: &[(&str, &str)], body: &'static str) -> Vec<String> {
         let header = |(name, value): &(&str, &str)| Header {
@@ -93,7 +94,7 @@ mod tests {
         let (stream, created) = ("s", Timestamp::UNIX_EPOCH);
         let key =
             DeliveryKey { subscription: &subscription, stream, stream_created: created, sequence: 1, stored: created };
-        let request = build(&endpoint, &event, &key.id(), created);
+        let request = build(&endpoint.template, &event, &key.id(), created);
         assert_eq!(request.body, body);
         let head = String::from_utf8(request.head).unwrap();
         head.strip_suffix("\r\n\r\n").unwrap().split("\r\n").map(str::to_owned).collect()

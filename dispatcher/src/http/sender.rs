@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hookwright_core::delivery::outcome::{Outcome, OutcomeKind, parse_retry_after};
-use hookwright_core::destination::egress::ProxySettings;
+use hookwright_runtime::egress::InForce;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout_at};
 
 use crate::clock::Clock;
@@ -21,7 +21,6 @@ use crate::http::endpoint::Origin;
 use crate::http::failure::Failure;
 use crate::http::guard::Guard;
 use crate::http::pool::{IDLE, Pool};
-use crate::http::proxy::Proxy;
 use crate::http::request::Request;
 use crate::http::response::Reader;
 use crate::limits::attempts::YOUNG;
@@ -37,7 +36,7 @@ const SPREAD: f64 = 0.2;
 const NAME_FAILS_AFTER: Duration = Duration::from_secs(1);
 
 /// The one client of this dispatcher. All Subscriptions share its connections. It follows no redirect, and uses no
-/// proxy but that of the settings.
+/// proxy but that of the egress file.
 #[derive(Clone)]
 pub(crate) struct Sender(Arc<Client>);
 
@@ -46,6 +45,8 @@ struct Client {
     pool: Pool,
     /// The largest age of a connection that is used again, so that a name that has moved is noticed and vetted.
     max_age: Duration,
+    /// The egress rules in force.
+    egress: InForce,
     metrics: Arc<Metrics>,
 }
 
@@ -74,12 +75,11 @@ impl Sender {
     pub(crate) fn new(
         dns: &DnsSettings,
         connections: &ConnectionSettings,
-        proxy: Option<&ProxySettings>,
+        egress: InForce,
         metrics: Arc<Metrics>,
     ) -> anyhow::Result<Self> {
-        let proxy = proxy.map(Proxy::new).transpose()?;
-        let (dialer, max_age) = (Dialer::new(Guard::new(dns)?, proxy)?, connections.max_age);
-        Ok(Self(Arc::new(Client { dialer, pool: Pool::default(), max_age, metrics })))
+        let (dialer, max_age) = (Dialer::new(Guard::new(dns)?, egress.clone())?, connections.max_age);
+        Ok(Self(Arc::new(Client { dialer, pool: Pool::default(), max_age, egress, metrics })))
     }
 
     /// Sends the request and reads the response, all within `timeout`. `ages` is called once the attempt is no longer
@@ -142,7 +142,8 @@ impl Sender {
         let mut ticks = interval(SWEEP);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            self.0.pool.sweep(ticks.tick().await);
+            let now = ticks.tick().await;
+            self.0.pool.sweep(now, &self.0.egress.borrow().egress);
         }
     }
 }

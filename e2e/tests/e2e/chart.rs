@@ -64,16 +64,22 @@ async fn the_binaries_read_the_settings_that_the_chart_renders() {
     std::fs::write(&key, "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=").unwrap();
     for render in chart::renders().unwrap() {
         let objects = chart::objects(&render).unwrap();
-        for component in ["operator", "dispatcher"] {
+        let write = |name: &str| {
             let map = objects.iter().find(|object| {
-                object["kind"] == "ConfigMap" && object["metadata"]["name"] == format!("hookwright-{component}")
+                object["kind"] == "ConfigMap" && object["metadata"]["name"] == format!("hookwright-{name}")
             });
-            let text = map.unwrap()["data"][format!("{component}.yaml")].as_str().unwrap();
-            let file = scratch.path().join(format!("{component}.yaml"));
+            let text = map.unwrap()["data"][format!("{name}.yaml")].as_str().unwrap();
+            let file = scratch.path().join(format!("{name}.yaml"));
             std::fs::write(&file, text).unwrap();
+            file
+        };
+        let egress = write("egress");
+        for component in ["operator", "dispatcher"] {
+            let file = write(component);
             let binary = workspace_binary(&format!("hookwright-{component}")).unwrap();
             let mut command = Command::new(binary);
-            command.arg("--config").arg(&file).arg("--check-config").env("HOOKWRIGHT__SEALING__KEY_FILE", &key);
+            command.arg("--config").arg(&file).arg("--check-config");
+            command.env("HOOKWRIGHT__SEALING__KEY_FILE", &key).env("HOOKWRIGHT__EGRESS_FILE", &egress);
             let output = command.output().await.unwrap();
             assert!(output.status.success(), "{}: {}", render.display(), String::from_utf8_lossy(&output.stderr));
         }

@@ -27,13 +27,12 @@ async fn one_server() {
     let (scratch, names) = (Scratch::new().unwrap(), NameServer::start().await);
     let authority = Authority::create(scratch.path()).unwrap();
     // One address of loopback is allowed, so that the others stand for what is forbidden.
-    let egress = json!({ "egress": { "allowedCIDRs": ["127.0.0.1/32"] } });
-    let mut dispatcher = json!({
+    let egress = json!({ "allowedCIDRs": ["127.0.0.1/32"] });
+    let dispatcher = json!({
         "dns": { "nameservers": [names.address] },
         "environment": { "SSL_CERT_FILE": authority.certificate },
     });
-    merge(&mut dispatcher, egress.clone());
-    let options = Options { servers: 1, operator: egress, dispatcher: dispatcher.clone(), ..Options::default() };
+    let options = Options { servers: 1, egress, dispatcher: dispatcher.clone(), ..Options::default() };
     let world = World::start(options).await.unwrap();
     let proxy = Proxy::start(world.nats.servers()[0].address()).await.unwrap();
     let mut through = json!({ "nats": { "url": format!("nats://{}", proxy.address) } });

@@ -51,6 +51,8 @@ struct Lease {
     unserved: Vec<ProducerUid>,
     features: Vec<String>,
     keeps: Option<Keeps>,
+    /// The digest of the egress file that the dispatcher goes by, if it tells.
+    egress: Option<String>,
     seen: Instant,
 }
 
@@ -133,8 +135,9 @@ impl Leases {
                 _ => Ok(DispatcherLease::default()),
             }
         });
-        let Ok(DispatcherLease { revision: config, positions, unserved, features, keeps, .. }) = lease else { return };
-        let lease = Lease { config, positions, unserved, features, keeps, seen: Instant::now() };
+        let Ok(lease) = lease else { return };
+        let DispatcherLease { revision: config, positions, unserved, features, keeps, egress, .. } = lease;
+        let lease = Lease { config, positions, unserved, features, keeps, egress, seen: Instant::now() };
         let mut state = self.state.lock();
         state.leases.insert(dispatcher, lease);
         state.keeps = state.kept().or(state.keeps);
@@ -173,6 +176,14 @@ impl Leases {
     /// Returns how much the dispatchers keep in NATS, or none if none has told.
     pub(crate) fn keeps(&self) -> Option<Keeps> {
         self.state.lock().keeps
+    }
+
+    /// Returns the live dispatchers that go by another egress file than the one with this digest.
+    pub(crate) fn with_other_rules(&self, digest: &str) -> HashSet<String> {
+        let state = self.state.lock();
+        let is_other = |lease: &Lease| lease.egress.as_ref().is_some_and(|egress| egress != digest);
+        let others = state.leases.iter().filter(|(_, lease)| lease.seen.elapsed() < TTL && is_other(lease));
+        others.map(|(dispatcher, _)| dispatcher.clone()).collect()
     }
 
     /// Returns the Producers that no live dispatcher serves.
@@ -309,6 +320,25 @@ mod tests {
         assert_eq!(leases.unread(&[feature]), Some(Rollout::Unread { feature, lacking: 2, live: 3 }));
         tokio::time::advance(TTL).await;
         assert_eq!(leases.unread(&[feature]), None, "none of them is alive any more");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn live_dispatchers_may_go_by_other_rules() {
+        let leases = Leases::default();
+        let going_by = |key: &str, egress: Option<&str>| {
+            let egress = egress.map(str::to_owned);
+            let lease = DispatcherLease { version: record::VERSION, egress, ..DispatcherLease::default() };
+            let value = record::encode(&lease).unwrap().into();
+            leases.apply(Change::Put { key: key.into(), value, revision: 1 }, 1);
+        };
+        going_by("same", Some("d-1"));
+        going_by("older", None);
+        assert_eq!(leases.with_other_rules("d-1"), HashSet::new(), "an older release doesn't tell");
+        going_by("other", Some("d-2"));
+        assert_eq!(leases.with_other_rules("d-1"), HashSet::from(["other".to_owned()]));
+        assert_eq!(leases.with_other_rules("d-2"), HashSet::from(["same".to_owned()]));
+        tokio::time::advance(TTL).await;
+        assert_eq!(leases.with_other_rules("d-1"), HashSet::new(), "it is gone");
     }
 
     #[tokio::test(start_paused = true)]

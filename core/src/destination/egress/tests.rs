@@ -239,8 +239,8 @@ fn hosts_that_are_the_machine_that_dials_them() {
 #[test]
 fn settings_that_make_no_sense() {
     for (settings, says) in [
-        (json!({ "allowedPorts": [] }), "egress.allowedPorts must have"),
-        (json!({ "namespaces": { "shop": { "allowedPorts": [] } } }), "egress.namespaces.shop.allowedPorts must"),
+        (json!({ "allowedPorts": [] }), "allowedPorts must have"),
+        (json!({ "namespaces": { "shop": { "allowedPorts": [] } } }), "namespaces.shop.allowedPorts must"),
         (json!({ "namespaces": { "shop": { "deniedCIDRs": [] } } }), "unknown field"),
         (json!({ "allowedCIDRs": ["10.0.0.0"] }), ""),
         (json!({ "allowedHosts": ["*.example.com"] }), "write example.com"),

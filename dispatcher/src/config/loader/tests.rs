@@ -3,14 +3,13 @@ use hookwright_core::event::event_type::EventTypeRule;
 use hookwright_core::event::{Event, Message, Reading, attribute_value, parse};
 use hookwright_core::expression::Variables;
 use hookwright_core::nats::ids::{EventSchemaUid, ProducerUid, SubscriptionUid};
-use hookwright_core::payload::Renderer;
 use hookwright_core::position::Flow;
 use hookwright_core::record::lease::BucketRevision;
 use hookwright_core::record::{StreamRef, VERSION, Validation, encode};
 use hookwright_core::schema::VersionedSchema;
 use hookwright_core::schema::{SchemaVersion, Violation};
 use hookwright_core::seal::SealingKey;
-use hookwright_core::select::filter::Filters;
+use hookwright_runtime::egress::{EgressFile, EgressRules};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -25,8 +24,31 @@ fn loader() -> ConfigLoader {
     let key = SealingKey::parse("test", "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=").unwrap();
     let sealing = SealingKeys::new(key, Vec::new()).unwrap();
     let (health, _) = Health::new();
-    let (egress, index) = (Egress::default(), Index::new());
-    ConfigLoader { index, health, positions: Arc::default(), tenants: Arc::default(), sealing, egress }
+    let (egress, index) = (EgressFile::open(None).unwrap().in_force(), Index::new());
+    let (positions, tenants, judged) = (Arc::default(), Arc::default(), watch::Sender::default());
+    ConfigLoader { index, health, positions, tenants, sealing, egress, judged }
+}
+
+/// A Subscription of everything that the Producer has.
+fn subscription(loader: &ConfigLoader, uid: &str, producer: &ProducerUid, revision: u64) -> Subscription {
+    let uid = SubscriptionUid::parse(uid).unwrap();
+    Subscription {
+        health: loader.health.cell(&uid),
+        position: loader.positions.cell(&uid),
+        tenant: loader.tenants.of("shop"),
+        flow: Flow::default(),
+        uid,
+        producer: producer.clone(),
+        generation: 1,
+        revision,
+        name: "shop/billing".into(),
+        event_types: vec![">".to_owned().try_into().unwrap()],
+        versions: Vec::new(),
+        filters: Arc::default(),
+        policy: DeliveryPolicy::default(),
+        renderer: Arc::default(),
+        endpoint: Err(Unusable::Unsignable),
+    }
 }
 
 fn uid() -> ProducerUid {
@@ -108,35 +130,57 @@ fn each_change_makes_another_version() {
 fn what_moves_to_another_producer_is_matched_there_alone() {
     let loader = loader();
     let other = ProducerUid::parse("p-2").unwrap();
-    let subscription = |producer: &ProducerUid, revision| {
-        let uid = SubscriptionUid::parse("s-1").unwrap();
-        Arc::new(Subscription {
-            health: loader.health.cell(&uid),
-            position: loader.positions.cell(&uid),
-            tenant: loader.tenants.of("shop"),
-            flow: Flow::default(),
-            uid,
-            producer: producer.clone(),
-            generation: 1,
-            revision,
-            name: "shop/billing".into(),
-            event_types: vec![">".to_owned().try_into().unwrap()],
-            versions: Vec::new(),
-            filters: Filters::default(),
-            policy: DeliveryPolicy::default(),
-            renderer: Renderer::default(),
-            endpoint: Err(Unusable::Unsignable),
-        })
-    };
     for uid in [&uid(), &other] {
         loader.index.put_producer(ProducerRecord { uid: uid.clone(), ..producer(Validation::Ignore) });
     }
     let event = event("created");
     let matched = |uid: &ProducerUid| loader.index.matches(uid, &Variables::of(&event)).unwrap().subscriptions.len();
     for (producer, revision, want) in [(&uid(), 1, (1, 0)), (&other, 2, (0, 1)), (&uid(), 1, (0, 1))] {
-        loader.index.put_subscription(subscription(producer, revision));
+        loader.index.put_subscription(Arc::new(subscription(&loader, "s-1", producer, revision)));
         assert_eq!((matched(&uid()), matched(&other)), want);
     }
+}
+
+#[tokio::test]
+async fn endpoints_are_judged_anew_when_the_rules_change() {
+    let rules = |ports: &str| {
+        let egress = serde_json::from_value(json!({ "allowedPorts": [ports] })).unwrap();
+        Arc::new(EgressRules { egress, digest: ports.to_owned() })
+    };
+    let (sender, in_force) = watch::channel(rules("443"));
+    let loader = Arc::new(ConfigLoader { egress: in_force, ..loader() });
+    loader.index.put_producer(producer(Validation::Ignore));
+    let destination = |url: &str| Destination {
+        url: url.to_owned(),
+        service: None,
+        headers: Vec::new(),
+        signing: vec![Secret::new("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw".to_owned())],
+    };
+    for (name, url) in [("s-1", "https://example.com/"), ("s-2", "https://example.com:8443/")] {
+        let endpoint = Endpoint::prepare(&destination(url), loader.rules().egress.of("shop"));
+        let subscription = Subscription { endpoint, ..subscription(&loader, name, &uid(), 1) };
+        loader.index.put_subscription(Arc::new(subscription));
+    }
+    let allowed = || {
+        let mut matched = loader.index.matches(&uid(), &Variables::of(&event("created"))).unwrap().subscriptions;
+        matched.sort_by_key(|subscription| subscription.uid.to_string());
+        matched.iter().map(|subscription| subscription.destination().is_ok()).collect::<Vec<_>>()
+    };
+    assert_eq!(allowed(), [true, false]);
+    let (mut judged, following) = (loader.judged.subscribe(), Arc::clone(&loader));
+    tokio::spawn(async move { following.follow_egress().await });
+    for (ports, want) in [("8443", [false, true]), ("443-8443", [true, true]), ("443", [true, false])] {
+        let version = loader.index.version();
+        sender.send_replace(rules(ports));
+        judged.wait_for(|digest| digest == ports).await.unwrap();
+        assert_eq!(allowed(), want, "{ports}");
+        assert!(version < loader.index.version(), "what was matched before is looked up again");
+    }
+    let key = ConfigKey::Subscription(uid(), SubscriptionUid::parse("s-1").unwrap());
+    loader.index.put_unreadable(&key, "a newer record".to_owned());
+    sender.send_replace(rules("8443"));
+    judged.wait_for(|digest| digest == "8443").await.unwrap();
+    assert_eq!(loader.index.unserved(), [uid()], "a judgement reads no record");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,8 +6,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use hookwright_core::destination::Destination;
 use hookwright_core::destination::egress::{Egress, EgressPolicy};
 use hookwright_core::seal::Secret;
+use hookwright_runtime::egress::EgressRules;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
+use tokio::sync::watch;
 use url::Url;
 
 use super::*;
@@ -87,8 +89,9 @@ struct Sends {
 fn made(dns: &DnsSettings, connections: &ConnectionSettings, egress: &str) -> Sends {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let egress: Egress = serde_json::from_str(egress).unwrap();
-    let sender = Sender::new(dns, connections, egress.proxy(), Metrics::register().0).unwrap();
-    Sends { sender, rules: Arc::clone(egress.of("shop")) }
+    let rules = Arc::clone(egress.of("shop"));
+    let (_, in_force) = watch::channel(Arc::new(EgressRules { egress, digest: String::new() }));
+    Sends { sender: Sender::new(dns, connections, in_force, Metrics::register().0).unwrap(), rules }
 }
 
 fn sender(egress: &str) -> Sends {
@@ -291,6 +294,43 @@ async fn an_old_connection_is_not_used_again() {
         assert_eq!(post(&sender, &server.url()).await.kind, OutcomeKind::Delivered);
         assert_eq!(server.counts(), (connections, connections));
     }
+}
+
+#[tokio::test]
+async fn an_idle_connection_is_closed_if_its_rules_are_not_in_force_any_more() {
+    let (server, sends) = (Server::answering(&[OK]).await, loopback());
+    let former = sends.sender.0.egress.borrow().clone();
+    let read = |text: &str| serde_json::from_str::<Egress>(text).unwrap().after(&former.egress);
+    let proxied = r#"{"allowedPorts": ["1-65535"], "proxy": {"url": "http://proxy:3128"}}"#;
+    for (n, (egress, stays)) in
+        [(read(LOOPBACK), true), (read(IPV4_ALONE), false), (read(proxied), false)].into_iter().enumerate()
+    {
+        assert_eq!(post(&sends, &server.url()).await.kind, OutcomeKind::Delivered);
+        sends.sender.0.pool.sweep(Instant::now(), &egress);
+        let origin = Arc::new(Origin::of(&Url::parse(&server.url()).unwrap(), &sends.rules).unwrap());
+        assert_eq!(sends.sender.0.pool.take(&origin).is_some(), stays, "{n}");
+    }
+}
+
+/// A proxy that the egress file names from now on is used at the next connection.
+#[tokio::test]
+async fn the_proxy_in_force_is_used() {
+    let (direct, behind) = (Server::answering(&[OK]).await, Server::answering(&[OK]).await);
+    let (address, asked) = proxy(behind.address, "HTTP/1.1 200 OK\r\n\r\n").await;
+    let read = |text: &str| serde_json::from_str::<Egress>(text).unwrap();
+    let rules = |egress: Egress| Arc::new(EgressRules { egress, digest: String::new() });
+    let first = rules(read(LOOPBACK));
+    let (in_force, receiver) = watch::channel(Arc::clone(&first));
+    let (dns, connections) = (DnsSettings::default(), ConnectionSettings::default());
+    let sender = Sender::new(&dns, &connections, receiver, Metrics::register().0).unwrap();
+    let mut sends = Sends { sender, rules: Arc::clone(first.egress.of("shop")) };
+    assert_eq!(post(&sends, &direct.url()).await.kind, OutcomeKind::Delivered);
+    let settings = LOOPBACK.replacen('{', &format!("{{\"proxy\": {{\"url\": \"http://{address}\"}}, "), 1);
+    let second = rules(read(&settings).after(&first.egress));
+    sends.rules = Arc::clone(second.egress.of("shop"));
+    in_force.send_replace(second);
+    assert_eq!(post(&sends, &direct.url()).await.kind, OutcomeKind::Delivered);
+    assert_eq!((direct.counts(), behind.counts(), asked.lock().unwrap().len()), ((1, 1), (1, 1), 1));
 }
 
 #[tokio::test]
@@ -510,10 +550,10 @@ async fn a_forbidden_listener_sees_nothing() {
             headers: Vec::new(),
             signing: vec![Secret::new("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw".to_owned())],
         };
-        if let Ok(endpoint) = Endpoint::prepare(&destination, &sends.rules) {
-            let request = Request { head: endpoint.head.clone(), body: "x".into() };
+        if let Ok(Endpoint { origin: Ok(origin), template }) = Endpoint::prepare(&destination, &sends.rules) {
+            let request = Request { head: template.head.clone(), body: "x".into() };
             let clock = Clock::new().unwrap();
-            sends.sender.send(&endpoint.origin, request, TIMEOUT, &clock, || {}).await;
+            sends.sender.send(&origin, request, TIMEOUT, &clock, || {}).await;
         }
     }
     let seen = seen.lock().unwrap();

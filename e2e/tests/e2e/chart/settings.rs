@@ -1,5 +1,5 @@
-//! The chart's values, the documented example of settings, and the defaults are the same. That the example has the
-//! defaults is a test of each binary's settings.
+//! The chart's values, the documented examples of settings and of the egress file, and the defaults are the same. That an
+//! example has the defaults is a test beside what reads it.
 
 use hookwright_e2e::workspace;
 use serde_json::Value;
@@ -12,11 +12,12 @@ fn read(path: &str) -> String {
 fn the_documented_examples_have_all_settings_with_the_charts_values() {
     let values: Value = serde_saphyr::from_str(&read("charts/hookwright/values.yaml")).unwrap();
     let docs = read("docs/reference/settings.md");
-    for component in ["operator", "dispatcher"] {
-        let (_, after) = docs.split_once(&format!("`{component}.yaml`")).unwrap();
+    let (operator, dispatcher) = (&values["operator"]["settings"], &values["dispatcher"]["settings"]);
+    for (name, values) in [("operator", operator), ("dispatcher", dispatcher), ("egress", &values["egress"])] {
+        let (_, after) = docs.split_once(&format!("`{name}.yaml`")).unwrap();
         let (_, example) = after.split_once("```yaml\n").unwrap();
         let example: Value = serde_saphyr::from_str(example.split("```").next().unwrap()).unwrap();
-        compare(component, &values[component]["settings"], &example);
+        compare(name, values, &example);
     }
 }
 

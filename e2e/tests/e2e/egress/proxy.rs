@@ -18,7 +18,7 @@ use tokio_rustls::server::TlsStream;
 
 use crate::behind::{delivered, publish, reason};
 use crate::fault_table::tls::Authority;
-use crate::shop::{SOON, Shop, TIMEOUT, beside, condition, merge, metric};
+use crate::shop::{SOON, Shop, TIMEOUT, beside, condition, metric};
 
 /// An egress proxy on loopback that is reached over TLS. It ends when it is dropped.
 struct EgressProxy {
@@ -145,13 +145,12 @@ async fn a_proxy_sees_no_event_and_uses_up_no_attempts_if_it_fails_for_half_of_t
     let authority = Authority::create(scratch.path()).unwrap();
     let proxy = EgressProxy::start(&authority).await;
     let walled = format!("walled-{:08x}", rand::random::<u32>());
-    let egress = json!({ "egress": {
+    let egress = json!({
         "proxy": { "url": format!("https://{}", proxy.address) },
         "namespaces": { &walled: { "allowedPorts": [443] } },
-    } });
-    let mut dispatcher = json!({ "environment": { "SSL_CERT_FILE": authority.certificate } });
-    merge(&mut dispatcher, egress.clone());
-    let options = Options { dispatchers: 1, operator: egress, dispatcher, ..Options::default() };
+    });
+    let dispatcher = json!({ "environment": { "SSL_CERT_FILE": authority.certificate } });
+    let options = Options { dispatchers: 1, egress, dispatcher, ..Options::default() };
     let world = World::start(options).await.unwrap();
     let mut shops = Vec::new();
     for _ in 0..3 {
