@@ -2,10 +2,11 @@
 
 mod proxy;
 
-use hookwright_e2e::Receiver;
+use anyhow::ensure;
+use hookwright_e2e::{Component, Options, Receiver, World, wait_for};
 use serde_json::{Value, json};
 
-use crate::shop::{SOON, condition, shared};
+use crate::shop::{SOON, Shop, beside, condition, metric, shared};
 
 /// 0.0.0.0 is this machine for who dials it, and not among the allowed addresses (127.0.0.0/8).
 #[tokio::test]
@@ -27,6 +28,63 @@ async fn nothing_is_sent_to_a_forbidden_address_and_what_waited_goes_out_once_th
     assert_eq!((shop.receiver.connections(), &status["delivery"]["deadLettered"]), (0, &json!(0)));
     shop.subscribe("blocked", &[">"], json!({})).await;
     shop.requests("blocked", 1).await;
+}
+
+/// Waits until both binaries say whether the egress file can be used.
+async fn unusable(world: &World, want: u64) {
+    let components: [&Component; 2] = [&world.operator, &world.dispatchers[0]];
+    wait_for("the metric of the egress file", SOON, async || {
+        for component in components {
+            let unusable = metric(&component.metrics().await?, "egress_file_unusable");
+            ensure!(unusable == want, "{unusable}");
+        }
+        Ok(())
+    })
+    .await
+    .unwrap();
+}
+
+/// Both binaries go by the file that they have now: a dispatcher holds back without the operator, and the operator judges
+/// anew without an edit.
+#[tokio::test]
+async fn rules_are_read_again() {
+    let _machine = beside().await;
+    let world = World::start(Options::default()).await.unwrap();
+    let shop = Shop::open(&world, json!({})).await;
+    shop.subscribe("billing", &[">"], json!({})).await;
+    shop.publish(&shop.event("order.created", "1")).await;
+    shop.requests("billing", 1).await;
+    let connections = shop.receiver.connections();
+
+    world.operator.freeze().unwrap();
+    world.change_egress(&json!({ "allowedPorts": [443] })).unwrap();
+    wait_for("the dispatcher to have read it", SOON, async || {
+        let logs = world.dispatchers[0].logs();
+        ensure!(logs.contains("the endpoint is blocked"), "{logs}");
+        Ok(())
+    })
+    .await
+    .unwrap();
+    shop.publish(&shop.event("order.created", "2")).await;
+    shop.all_acked(SOON).await;
+    world.operator.thaw().unwrap();
+    let refused = |status: &Value| {
+        condition(status, "Accepted")["reason"] == "EndpointNotAllowed"
+            && condition(status, "Delivering")["reason"] == "Refused"
+            && status["delivery"]["behind"]["reason"] == "Refused"
+    };
+    let status = shop.status("billing", "refused", refused).await;
+    assert_eq!((shop.receiver.count("/billing"), &status["delivery"]["deadLettered"]), (1, &json!(0)));
+
+    world.write_egress("allowedPorts: [").unwrap();
+    unusable(&world, 1).await;
+    assert_eq!(shop.receiver.count("/billing"), 1, "the former rules stay in force");
+    let rules = json!({ "allowedCIDRs": ["127.0.0.0/8"], "allowedPorts": ["1-65535"], "plainHttp": true });
+    world.write_egress(&rules.to_string()).unwrap();
+    shop.requests("billing", 2).await;
+    assert!(shop.receiver.connections() > connections, "no connection is left of the time before");
+    world.wait_ready(&shop.namespace, "subscriptions", "billing").await.unwrap();
+    unusable(&world, 0).await;
 }
 
 /// A Service of another namespace, from its first form, which can't be used, to the delivery, to the end of the grant, and
