@@ -23,7 +23,7 @@ use tokio::time::Instant;
 use tracing::warn;
 
 use crate::cache::agenda::Agenda;
-use crate::cache::progress::Progress;
+use crate::cache::progress::{Head, Progress};
 use crate::cache::shared::Shared;
 
 /// How long counts of a deleted Subscription may still come in: dispatchers stop within 5 s.
@@ -185,10 +185,11 @@ impl Health {
         self.wake.notify_one();
     }
 
-    /// Returns the Subscriptions whose cursors have to be read.
-    pub(crate) fn want_cursors(&self) -> Vec<SubscriptionUid> {
+    /// Returns the Subscriptions whose cursors have to be read. `head` returns how far the stream of one goes.
+    pub(crate) fn want_cursors(&self, head: impl Fn(&ObjectRef<Subscription>) -> Option<Head>) -> Vec<SubscriptionUid> {
         let state = self.state.lock();
-        state.known.iter().filter(|(_, known)| known.progress.wants_cursor()).map(|(uid, _)| uid.clone()).collect()
+        let wants = |known: &Known| known.progress.wants_cursor(|| head(known.object.as_ref()?));
+        state.known.iter().filter(|(_, known)| wants(known)).map(|(uid, _)| uid.clone()).collect()
     }
 
     /// Takes the cursor of a Subscription as it was read.

@@ -3,7 +3,7 @@
 //! The mirror reports positions. A cursor is written about once a second, so nobody mirrors cursors: the room `health`
 //! reads one while its Subscription is behind, and once more after that.
 
-use hookwright_core::position::{Cursor, Position, Waits};
+use hookwright_core::position::{Cursor, Position, Range, Waits};
 use jiff::Timestamp;
 
 /// How far a stream goes, by its leader.
@@ -59,15 +59,28 @@ impl Progress {
         (self.cursor, self.read) = (cursor, Some(now));
     }
 
-    /// Whether the cursor has to be read.
-    pub(crate) fn wants_cursor(&self) -> bool {
-        self.is_stale || self.behind().is_some()
+    /// Whether the cursor has to be read. `head` returns how far the stream goes.
+    pub(crate) fn wants_cursor(&self, head: impl FnOnce() -> Option<Head>) -> bool {
+        let has_more = |position: &Position| {
+            let last = || head().filter(|head| head.created == position.stream_created).map(|head| head.last);
+            self.same(position).is_some_and(|cursor| last().is_some_and(|last| is_short(position, cursor, last)))
+        };
+        self.is_stale || self.behind().is_some() || self.position.as_ref().is_some_and(has_more)
     }
 
     /// Returns the position if the Subscription is behind. Once the last range is closed, new events are delivered as they
-    /// come, though the end of the range may not have come yet.
+    /// come. So it is behind then only while the dedicated reader has any in hand, or has not come to them.
     pub(crate) fn behind(&self) -> Option<&Position> {
-        self.position.as_ref().filter(|position| position.is_behind())
+        let reads = |position: &Position| {
+            let holds = |cursor: &Cursor| !cursor.under_way.is_empty() || is_short(position, cursor, cursor.last);
+            !position.ranges.is_empty() && self.same(position).is_some_and(holds)
+        };
+        self.position.as_ref().filter(|position| position.is_behind() || reads(position))
+    }
+
+    /// Returns the cursor, if it is one of the position's stream.
+    fn same(&self, position: &Position) -> Option<&Cursor> {
+        self.cursor.as_ref().filter(|cursor| cursor.stream_created == position.stream_created)
     }
 
     /// Returns what the Subscription waits for, if only probes are sent to its endpoint.
@@ -82,29 +95,34 @@ impl Progress {
     /// Returns what waits in the stream, or none if the Subscription is live.
     pub(crate) fn unread(&self, head: Option<Head>) -> Option<Unread> {
         let position = self.behind()?;
-        let is_same = |created: Timestamp| created == position.stream_created;
-        let cursor = self.cursor.as_ref().filter(|cursor| is_same(cursor.stream_created));
-        let head = head.filter(|head| is_same(head.created)).map(|head| head.last);
+        let cursor = self.same(position);
+        let head = head.filter(|head| head.created == position.stream_created).map(|head| head.last);
         let last = cursor.map(|cursor| cursor.last).max(head);
         let first = position.ranges.first().map_or(0, |range| range.from);
         let from = cursor.map_or(first, |cursor| cursor.next.max(first));
         let under_way = cursor.map_or(0, |cursor| cursor.under_way.len() as u64);
         let sequences = last.map(|last| {
-            let unread = position.ranges.iter().map(|range| {
-                let end = range.until.or(range.to.map(|to| to.saturating_sub(1))).map_or(last, |end| end.min(last));
-                end.saturating_add(1).saturating_sub(range.from.max(from))
-            });
-            unread.fold(under_way, u64::saturating_add)
+            let unread = |range: &Range| end(range, last).saturating_add(1).saturating_sub(range.from.max(from));
+            position.ranges.iter().map(unread).fold(under_way, u64::saturating_add)
         });
         let passed = cursor.map(|_| from.saturating_sub(first));
         Some(Unread { from, sequences, passed, per_second: self.per_second.filter(|passed| *passed > 0) })
     }
 }
 
+/// The last sequence of a range that the dedicated reader delivers, in a stream that goes up to `last`.
+fn end(range: &Range, last: u64) -> u64 {
+    range.until.or(range.to.map(|to| to.saturating_sub(1))).map_or(last, |end| end.min(last))
+}
+
+/// Whether the reader has not come to everything of the last range, in a stream that goes up to `last`.
+fn is_short(position: &Position, cursor: &Cursor, last: u64) -> bool {
+    position.ranges.last().is_some_and(|range| cursor.next <= end(range, last))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use hookwright_core::position::Range;
 
     fn t(second: i64) -> Timestamp {
         Timestamp::from_second(second).unwrap()
@@ -175,27 +193,47 @@ mod tests {
     }
 
     #[test]
-    fn once_the_last_range_is_closed_nothing_waits() {
-        for range in [(10, Some(20), None), (10, Some(20), Some(24))] {
+    fn once_the_last_range_is_closed_what_the_reader_has_in_hand_waits() {
+        for (range, next, under_way, last, waits) in [
+            ((10, Some(20), None), None, vec![], 0, None),
+            ((10, Some(20), None), Some(20), vec![], 30, None),
+            ((10, Some(20), None), Some(20), vec![12, 17], 30, Some(2)),
+            ((10, Some(20), None), Some(16), vec![15], 17, Some(3)),
+            // The stream hasn't come to the end of the range.
+            ((10, Some(20), None), Some(18), vec![], 17, None),
+            ((10, Some(20), Some(24)), Some(20), vec![], 30, Some(5)),
+            ((10, Some(20), Some(24)), Some(25), vec![], 30, None),
+            ((10, Some(20), Some(24)), Some(25), vec![24], 30, Some(1)),
+        ] {
             let mut progress = Progress::default();
             progress.moved(Some(position(&[range])));
-            assert!(progress.unread(None).is_none(), "{range:?}");
+            if let Some(next) = next {
+                let cursor = Cursor { next, under_way: under_way.clone(), last, ..Cursor::new(t(1)) };
+                progress.read(Some(cursor), t(5));
+            }
+            let unread = progress.unread(None).map(|unread| unread.sequences);
+            assert_eq!(unread, waits.map(Some), "{range:?} {next:?} {under_way:?} {last}");
+            assert_eq!(progress.wants_cursor(|| None), next.is_none() || waits.is_some(), "{range:?} {next:?}");
+            let more = |created| Some(Head { created: t(created), last: 19 });
+            assert_eq!(progress.wants_cursor(|| more(1)), next.is_none_or(|next| next < 20 || waits.is_some()));
+            assert_eq!(progress.wants_cursor(|| more(2)), progress.wants_cursor(|| None), "another stream");
         }
     }
 
     #[test]
     fn a_cursor_is_read_while_behind_and_once_after() {
         let mut progress = Progress::default();
-        assert!(!progress.wants_cursor() && progress.unread(None).is_none());
+        let wants = |progress: &Progress| progress.wants_cursor(|| None);
+        assert!(!wants(&progress) && progress.unread(None).is_none());
         progress.moved(Some(position(&[(10, None, None)])));
         progress.read(Some(Cursor { next: 90, ..Cursor::new(t(0)) }), t(5));
-        assert!(progress.wants_cursor());
+        assert!(wants(&progress));
         assert_eq!(progress.unread(None).unwrap().from, 10, "the cursor of another stream says nothing");
         progress.moved(Some(position(&[])));
-        assert!(progress.wants_cursor() && progress.unread(None).is_none());
+        assert!(wants(&progress) && progress.unread(None).is_none());
         progress.read(None, t(6));
-        assert!(!progress.wants_cursor());
+        assert!(!wants(&progress));
         progress.moved(None);
-        assert!(!progress.wants_cursor());
+        assert!(!wants(&progress));
     }
 }

@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 
-use hookwright_core::nats::ids::{ProducerUid, SubscriptionUid};
+use hookwright_core::nats::ids::SubscriptionUid;
 use hookwright_core::nats::names::HEALTH_BUCKET;
 use hookwright_crds::{ConditionType, Reason, Subscription};
 use hookwright_runtime::logging;
@@ -12,10 +12,10 @@ use kube::Resource;
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
-use super::flow;
 use super::summary::{HealthPart, Wanted};
+use super::{cursors, flow};
 use crate::cache::agenda::Next;
-use crate::cache::references::{RefersToProducer, full_name};
+use crate::cache::references::full_name;
 use crate::context::Context;
 use crate::faults;
 use crate::status::budget::WritePermit;
@@ -82,9 +82,7 @@ fn compare(ctx: &Context, uid: &SubscriptionUid) -> Option<(Arc<Subscription>, H
         return None;
     }
     let old = HealthPart::of(object.status.as_ref());
-    let producer = ctx.producers.store.get(&object.producer_ref()).map(|producer| ctx.identities.of(&*producer));
-    let head = producer.and_then(|uid| ctx.stream_heads.get(&ProducerUid::parse(&uid).ok()?));
-    let wanted = HealthPart::wanted(&object, &reading, head, now);
+    let wanted = HealthPart::wanted(&object, &reading, cursors::head(ctx, &object), now);
     Some((object, old, wanted))
 }
 
