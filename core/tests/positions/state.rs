@@ -26,6 +26,7 @@ pub(crate) struct State {
     pub(crate) toggles: u8,
     pub(crate) lapses: u8,
     pub(crate) takeovers: u8,
+    pub(crate) doubts: u8,
     pub(crate) regressed: bool,
 }
 
@@ -138,6 +139,7 @@ impl State {
             toggles: 0,
             lapses: 0,
             takeovers: 0,
+            doubts: 0,
             regressed: false,
         }
     }

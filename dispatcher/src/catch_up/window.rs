@@ -18,6 +18,8 @@ pub(crate) struct Window {
     under_way: BTreeMap<u64, Timestamp>,
     /// The events that came back, which are handed out again.
     again: BTreeSet<u64>,
+    /// Whether anything was settled since there was nothing that was handed out.
+    has_settled: bool,
     limit: usize,
     backs: mpsc::UnboundedReceiver<Back>,
     sender: mpsc::UnboundedSender<Back>,
@@ -27,7 +29,8 @@ impl Window {
     /// A window in which these events were under way when the cursor was written.
     pub(crate) fn new(again: impl IntoIterator<Item = u64>) -> Self {
         let (sender, backs) = mpsc::unbounded_channel();
-        Self { under_way: BTreeMap::new(), again: again.into_iter().collect(), limit: MOST, backs, sender }
+        let again = again.into_iter().collect();
+        Self { under_way: BTreeMap::new(), again, has_settled: false, limit: MOST, backs, sender }
     }
 
     /// Where events that were handed out are reported.
@@ -45,6 +48,11 @@ impl Window {
     /// Whether everything that was handed out is settled.
     pub(crate) fn is_idle(&self) -> bool {
         self.under_way.is_empty() && self.again.is_empty()
+    }
+
+    /// Whether anything was settled since there was nothing that was handed out.
+    pub(crate) fn has_settled(&self) -> bool {
+        self.has_settled
     }
 
     /// Whether something is under way.
@@ -117,6 +125,7 @@ impl Window {
     fn took(&mut self, back: Back) {
         self.under_way.remove(&back.sequence);
         if back.settled {
+            self.has_settled = !self.is_idle();
             self.limit = (self.limit + 1).min(MOST);
         } else {
             self.again.insert(back.sequence);
@@ -178,6 +187,22 @@ mod tests {
         window.reports().send(Back { sequence: 5, settled: false }).unwrap();
         window.wait(false).await;
         assert_eq!((window.again(), window.is_under_way()), (Some(5), true));
+    }
+
+    #[tokio::test]
+    async fn tells_whether_the_endpoint_takes_what_it_gets() {
+        let mut window = Window::new([]);
+        let mut told = Vec::new();
+        for sequence in 1..=3 {
+            window.hand_out(sequence, Timestamp::UNIX_EPOCH);
+        }
+        for (sequence, settled) in [(1, false), (2, true), (3, false), (1, true), (3, true)] {
+            window.reports().send(Back { sequence, settled }).unwrap();
+            window.take();
+            told.push(window.has_settled());
+            window.again().into_iter().for_each(|again| window.hand_out(again, Timestamp::UNIX_EPOCH));
+        }
+        assert_eq!((told, window.is_idle()), (vec![false, true, true, true, false], true));
     }
 
     #[tokio::test]
