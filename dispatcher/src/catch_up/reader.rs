@@ -147,6 +147,9 @@ impl Reader {
             }
             return self.read_again(work, serving, sequence).await;
         }
+        if !flows {
+            self.look_for_oldest(work, position).await?;
+        }
         let mut changed = position.clone();
         let mut seen = Seen {
             next: work.kept.cursor.next,
@@ -204,6 +207,19 @@ impl Reader {
             let shared = work.stream.shared(&serving.producer.record.consumer).await?;
             seen.floor = if shared.is_idle { seen.last.max(shared.floor) } else { shared.floor };
         }
+        Ok(())
+    }
+
+    /// While nothing is sent, the leader is asked for the oldest event that waits, so that the cursor can say when it was
+    /// published.
+    async fn look_for_oldest(&self, work: &mut Work, position: &Position) -> Result<(), ReadError> {
+        let Some(range) = position.ranges.first() else { return Ok(()) };
+        let (from, last) = (work.kept.cursor.next.max(range.from), work.state.last);
+        if work.kept.cursor.oldest.is_some() || !work.window.is_idle() || from > last || work.looked_for == last {
+            return Ok(());
+        }
+        work.looked_for = last;
+        work.kept.cursor.oldest = work.stream.at_leader(from).await?.map(|found| found.time);
         Ok(())
     }
 
@@ -295,8 +311,8 @@ impl Reader {
         let window = Window::new(kept.cursor.under_way.iter().copied());
         let written = (kept.cursor.clone(), Instant::now());
         let budget = self.parts.budget.of_reader(&subscription.tenant.behind);
-        let looked = Instant::now();
-        Ok(Work { stream: source, budget, shelf, window, kept, written, state, looked, growth, patience: LOOK })
+        let (looked, looked_for, patience) = (Instant::now(), 0, LOOK);
+        Ok(Work { stream: source, budget, shelf, window, kept, written, state, looked, looked_for, growth, patience })
     }
 
     async fn write_cursor_if_due(&self, work: &mut Work) -> Result<(), ReadError> {
@@ -308,8 +324,11 @@ impl Reader {
         work.window.take();
         work.kept.cursor.under_way = work.window.unsettled();
         (work.kept.cursor.last, work.kept.cursor.last_event) = (work.state.last, work.state.last_event);
-        if let Some(oldest) = work.window.oldest() {
-            work.kept.cursor.oldest = Some(oldest);
+        match work.window.oldest() {
+            Some(oldest) => work.kept.cursor.oldest = Some(oldest),
+            // Nothing waits.
+            None if work.kept.cursor.next > work.state.last => work.kept.cursor.oldest = None,
+            None => {}
         }
         if work.written.0 == work.kept.cursor {
             work.written.1 = Instant::now();

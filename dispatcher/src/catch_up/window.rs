@@ -16,8 +16,8 @@ const LEAST: usize = 8;
 /// it smaller.
 pub(crate) struct Window {
     under_way: BTreeMap<u64, Timestamp>,
-    /// The events that came back, which are handed out again.
-    again: BTreeSet<u64>,
+    /// The events that came back, which are handed out again, and when they were published if that is known.
+    again: BTreeMap<u64, Option<Timestamp>>,
     /// Whether anything was settled since there was nothing that was handed out.
     has_settled: bool,
     limit: usize,
@@ -29,7 +29,7 @@ impl Window {
     /// A window in which these events were under way when the cursor was written.
     pub(crate) fn new(again: impl IntoIterator<Item = u64>) -> Self {
         let (sender, backs) = mpsc::unbounded_channel();
-        let again = again.into_iter().collect();
+        let again = again.into_iter().map(|sequence| (sequence, None)).collect();
         Self { under_way: BTreeMap::new(), again, has_settled: false, limit: MOST, backs, sender }
     }
 
@@ -62,12 +62,12 @@ impl Window {
 
     /// The first event that has to be handed out again.
     pub(crate) fn again(&self) -> Option<u64> {
-        self.again.first().copied()
+        self.again.keys().next().copied()
     }
 
     /// The first event after this one that has to be handed out again.
     pub(crate) fn again_after(&self, sequence: u64) -> Option<u64> {
-        self.again.range(sequence.saturating_add(1)..).next().copied()
+        self.again.range(sequence.saturating_add(1)..).next().map(|(sequence, _)| *sequence)
     }
 
     /// How many events wait to be handed out again.
@@ -94,13 +94,13 @@ impl Window {
 
     /// All events that are not settled.
     pub(crate) fn unsettled(&self) -> Vec<u64> {
-        let all: BTreeSet<u64> = self.under_way.keys().chain(&self.again).copied().collect();
+        let all: BTreeSet<u64> = self.under_way.keys().chain(self.again.keys()).copied().collect();
         all.into_iter().collect()
     }
 
-    /// When the oldest event under way was published.
+    /// When the oldest event was published that is not settled, as far as that is known.
     pub(crate) fn oldest(&self) -> Option<Timestamp> {
-        self.under_way.values().min().copied()
+        self.under_way.values().chain(self.again.values().flatten()).min().copied()
     }
 
     /// Takes in what was reported.
@@ -123,12 +123,12 @@ impl Window {
     }
 
     fn took(&mut self, back: Back) {
-        self.under_way.remove(&back.sequence);
+        let published = self.under_way.remove(&back.sequence);
         if back.settled {
             self.has_settled = !self.is_idle();
             self.limit = (self.limit + 1).min(MOST);
         } else {
-            self.again.insert(back.sequence);
+            self.again.insert(back.sequence, published);
             self.limit = self.under_way.len().clamp(LEAST, self.limit.max(LEAST));
         }
     }
@@ -193,16 +193,18 @@ mod tests {
     async fn tells_whether_the_endpoint_takes_what_it_gets() {
         let mut window = Window::new([]);
         let mut told = Vec::new();
+        let published = |sequence: u64| Timestamp::from_second(sequence.try_into().unwrap()).unwrap();
         for sequence in 1..=3 {
-            window.hand_out(sequence, Timestamp::UNIX_EPOCH);
+            window.hand_out(sequence, published(sequence));
         }
         for (sequence, settled) in [(1, false), (2, true), (3, false), (1, true), (3, true)] {
             window.reports().send(Back { sequence, settled }).unwrap();
             window.take();
-            told.push(window.has_settled());
-            window.again().into_iter().for_each(|again| window.hand_out(again, Timestamp::UNIX_EPOCH));
+            told.push((window.has_settled(), window.oldest().map(Timestamp::as_second)));
+            window.again().into_iter().for_each(|again| window.hand_out(again, published(again)));
         }
-        assert_eq!((told, window.is_idle()), (vec![false, true, true, true, false], true));
+        let want = [(false, Some(1)), (true, Some(1)), (true, Some(1)), (true, Some(3)), (false, None)];
+        assert_eq!(told, want);
     }
 
     #[tokio::test]

@@ -81,6 +81,8 @@ pub(super) struct Work {
     pub(super) state: State,
     /// When the stream was looked at.
     pub(super) looked: Instant,
+    /// The end of the stream when the oldest event that waits was looked for.
+    pub(super) looked_for: u64,
     /// The growth of the stream: when it was looked at, and how far it went.
     pub(super) growth: Growth,
     /// The wait before the next look at a stream that has still to come to the end of the range.
@@ -162,6 +164,7 @@ impl Work {
         let cursor = &mut self.kept.cursor;
         // Until the range is begun, it may begin earlier.
         let Some(range) = position.ranges.first().filter(|range| range.begun) else { return };
+        let before = cursor.next;
         cursor.next = cursor.next.max(range.from);
         if let Some(skip) = subscription.flow.skip_to
             && skip.stream_created == cursor.stream_created
@@ -177,6 +180,9 @@ impl Work {
         if from < self.state.first {
             cursor.miss(from, self.state.first - 1, now);
             cursor.next = self.state.first;
+        }
+        if cursor.next > before {
+            (cursor.oldest, self.looked_for) = (None, 0);
         }
     }
 }
