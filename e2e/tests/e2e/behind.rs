@@ -1,25 +1,26 @@
 //! Subscriptions that are behind: their events stay in the stream until a reader of their own delivers them.
 
 mod changes;
+mod kills;
 mod losses;
 mod many;
+mod probes;
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_nats::jetstream::stream::Config;
 use hookwright_core::nats::names::POSITIONS_BUCKET;
 use hookwright_core::position::{Position, Range, Reason, Waits};
 use hookwright_core::record::{decode, encode};
-use hookwright_e2e::{Answer, Event, Options, User, World, wait_for};
+use hookwright_e2e::{Answer, Event, User, wait_for};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio::time::interval;
 use tokio_util::sync::CancellationToken;
 
 use crate::disabled::resume;
-use crate::shop::{SOON, Shop, beside, condition, fixed, merge, metric, shared};
+use crate::shop::{SOON, Shop, condition, fixed, merge, metric, shared};
 
 /// Checks that each of these events was delivered, and not more often than that. An event may come twice that another
 /// dispatcher took while the Subscription went behind, or that came while it became live.
@@ -145,11 +146,17 @@ async fn a_suspended_subscription_gets_everything_once_it_is_resumed() {
     shop.all_acked(SOON).await;
     assert_eq!(shop.receiver.count("/paused"), before, "no request starts");
     let status = shop.status("paused", "behind", |status| {
-        reason(status) == "False Suspended" && status["delivery"]["behind"]["events"].as_u64() >= Some(300)
+        let behind = &status["delivery"]["behind"];
+        reason(status) == "False Suspended" && behind["events"] == 300 && behind["oldestEventTime"].is_string()
     });
     let status = status.await;
     assert_eq!(condition(&status, "Ready")["status"], "True");
-    assert_eq!(status["delivery"]["behind"]["reason"], "Suspended");
+    let behind = &status["delivery"]["behind"];
+    assert_eq!((&behind["reason"], &behind["fromSequence"]), (&json!("Suspended"), &json!(21)));
+    let time = |field: &str| behind[field].as_str().unwrap().parse::<Timestamp>().unwrap();
+    assert!(time("oldestEventTime") <= time("since"), "{behind}");
+    let table = shop.world.control_plane.kubectl(&["get", "hsub", "paused", "-n", &shop.namespace]).await.unwrap();
+    assert!(table.contains("BEHIND") && table.contains(" 300 "), "{table}");
     assert_eq!(status["delivery"]["retrying"].as_u64().unwrap_or_default(), 0, "nothing is parked");
 
     suspend(&shop, "paused", false).await;
@@ -273,73 +280,6 @@ async fn start_from() {
     }
 }
 
-#[tokio::test]
-async fn an_endpoint_that_fails_is_probed_and_gets_everything_once_it_is_back() {
-    let (shop, _machine) = shared().await;
-    shop.receiver.answer("/down", Answer::status(503));
-    let uid = shop.subscribe("down", &["order.*"], json!({})).await;
-    shop.subscribe("up", &["order.*"], json!({})).await;
-    publish(&shop, 0..400).await;
-    delivered(&shop, "/up", 400).await;
-    let failing = |status: &Value| reason(status) == "False EndpointFailing";
-    let status = shop.status("down", "failing", failing).await;
-    assert_eq!(condition(&status, "Ready")["status"], "True");
-    publish(&shop, 400..600).await;
-    shop.all_acked(SOON * 2).await;
-    // While the breaker was open, only probes were sent.
-    let number = |body: &[u8]| String::from_utf8_lossy(body).parse::<usize>().unwrap();
-    let probes = shop.receiver.requests("/down").iter().filter(|request| number(&request.body) >= 400).count();
-    assert!(probes < 20, "{probes} requests");
-    let status = shop.status("down", "behind", |status| status["delivery"]["behind"]["events"].as_u64() >= Some(200));
-    assert_eq!(status.await["delivery"]["deadLettered"], 0);
-
-    shop.receiver.answer("/down", Answer::status(200));
-    delivered(&shop, "/down", 600).await;
-    wait_live(&shop, &uid).await;
-    shop.status("down", "live", |status| reason(status) == "True Live" && status["delivery"]["retrying"] == 0).await;
-    at_most(&shop, "/down", 0..400, 2);
-    at_most(&shop, "/down", 400..600, 1);
-}
-
-#[tokio::test]
-async fn poison_at_the_head_of_what_waits_is_not_the_only_probe() {
-    let (shop, _machine) = shared().await;
-    let uid = shop.subscribe("picky", &["order.*"], json!({})).await;
-    put_behind(&shop, &uid, 1, Some(Waits { breaker: true, ..Waits::since(Timestamp::now()) })).await;
-    // The endpoint is back when all have failed once. It takes nothing but the last event.
-    let tries = AtomicUsize::new(0);
-    shop.receiver.script("/picky", move |request| {
-        let taken = &request.body[..] == b"3" && tries.fetch_add(1, Ordering::Relaxed) > 0;
-        Answer::status(if taken { 200 } else { 400 })
-    });
-    publish(&shop, 0..4).await;
-    shop.all_acked(SOON).await;
-    for n in 1.. {
-        // A request to resume sends a probe at once.
-        resume(&shop, "picky", &n.to_string()).await;
-        shop.requests("picky", n).await;
-        if !shop.deliveries("/picky").is_empty() {
-            break;
-        }
-        assert!(n < 16, "each of the four had several turns");
-    }
-}
-
-#[tokio::test]
-async fn a_long_pause_that_the_endpoint_asks_for_is_kept() {
-    let (shop, _machine) = shared().await;
-    shop.receiver.answer("/busy", Answer::status(429).header("Retry-After", "12"));
-    shop.subscribe("busy", &["order.*"], json!({})).await;
-    publish(&shop, 0..1).await;
-    let first = shop.requests("busy", 1).await[0].at;
-    shop.receiver.answer("/busy", Answer::status(200));
-    shop.status("busy", "pausing", |status| reason(status) == "False RetryAfter").await;
-    publish(&shop, 1..50).await;
-    delivered(&shop, "/busy", 50).await;
-    let second = shop.receiver.requests("/busy")[1].at;
-    assert!(second.duration_since(first) >= Duration::from_secs(11), "{:?}", second.duration_since(first));
-}
-
 /// Events that are published at a pace until it is stopped. Returns how many there were.
 async fn keep_publishing(shop: &Shop<'_>, stop: CancellationToken) -> usize {
     let (mut n, mut ticks) = (0, interval(Duration::from_millis(50)));
@@ -370,51 +310,4 @@ async fn going_behind_and_back_in_quick_succession_under_load_loses_nothing() {
     let (requests, seen) = (shop.receiver.count("/toggled"), shop.deliveries("/toggled").len());
     println!("{published} events, {} came twice", requests - seen);
     assert_eq!(seen, published);
-}
-
-#[tokio::test]
-async fn dispatchers_that_are_killed_while_they_catch_up_lose_nothing() {
-    const EVENTS: usize = 3_000;
-    let _machine = beside().await;
-    let world = World::start(Options { dispatchers: 2, ..Options::default() }).await.unwrap();
-    let shop = Shop::open(&world, json!({})).await;
-    shop.receiver.answer("/killed", Answer::status(200).after(Duration::from_millis(20)));
-    let uid = suspended_with(&shop, "killed", EVENTS).await;
-    // The bucket of positions goes as a whole: what the dispatchers know is written again. Its revisions are counted anew.
-    let jetstream = world.nats.jetstream(User::Operator).await.unwrap();
-    jetstream.delete_stream(format!("KV_{POSITIONS_BUCKET}")).await.unwrap();
-    wait_for("the position to be there again", SOON, async || {
-        let entry = jetstream.get_key_value(POSITIONS_BUCKET).await?.get(&uid).await?;
-        anyhow::ensure!(entry.is_some(), "it is not");
-        Ok(())
-    })
-    .await
-    .unwrap();
-    suspend(&shop, "killed", false).await;
-    for (dispatcher, after) in [(0, 200), (1, 1_000), (0, 1_800)] {
-        delivered(&shop, "/killed", after).await;
-        // With SIGKILL.
-        world.dispatchers[dispatcher].restart().unwrap();
-        world.dispatchers[dispatcher].wait_ready(SOON).await.unwrap();
-    }
-    delivered(&shop, "/killed", EVENTS).await;
-    wait_live(&shop, &uid).await;
-    let (requests, seen) = (shop.receiver.count("/killed"), shop.deliveries("/killed").len());
-    println!("{EVENTS} events, {} came twice after three kills", requests - seen);
-    assert_eq!(seen, EVENTS);
-
-    // All of it works without an operator: the breaker opens, the endpoint comes back, and the Subscription is live.
-    world.operator.kill9().unwrap();
-    shop.receiver.answer("/killed", Answer::status(503));
-    publish(&shop, EVENTS..EVENTS + 100).await;
-    wait_for("the breaker to open", SOON, async || {
-        let position = position(&shop, &uid).await;
-        anyhow::ensure!(position.as_ref().is_some_and(|p| p.is_broken() && p.is_behind()), "{position:?}");
-        Ok(())
-    })
-    .await
-    .unwrap();
-    shop.receiver.answer("/killed", Answer::status(200));
-    delivered(&shop, "/killed", EVENTS + 100).await;
-    wait_live(&shop, &uid).await;
 }

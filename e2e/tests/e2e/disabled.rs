@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use hookwright_core::delivery::dead_letter::DeadLetterReason;
 use hookwright_e2e::{Answer, Received};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::shop::{SOON, Shop, condition, fixed, merge, once_in_three, shared};
 
@@ -47,7 +47,7 @@ async fn disable(shop: &Shop<'_>, name: &str) -> usize {
         shop.publish(&shop.event(name, format!("{n}"))).await;
     }
     shop.all_acked(SOON).await;
-    let given_up = |status: &serde_json::Value| status["delivery"]["deadLettered"] == shop.receiver.count(&path);
+    let given_up = |status: &Value| status["delivery"]["deadLettered"] == shop.receiver.count(&path);
     let status = shop.status(name, "what was attempted to be dead", given_up).await;
     assert_eq!(status["delivery"]["retrying"], 0);
     shop.receiver.count(&path)
@@ -82,13 +82,49 @@ async fn a_request_resumes_after_a_410_without_an_edit() {
     resume(&shop, "gone", "twice").await;
     shop.publish(&shop.event("order.created", "after")).await;
     shop.status("gone", "Healthy", |status| status["health"] == "Healthy").await;
-    let all = |status: &serde_json::Value| {
+    let all = |status: &Value| {
         let dead = status["delivery"]["deadLettered"].as_u64().unwrap_or_default();
         shop.deliveries("/gone").len() as u64 + dead >= 10
     };
     shop.status("gone", "each delivered or given up", all).await;
     let after = |request: &Received| request.succeeded() && &request.body[..] == b"after";
     assert!(shop.receiver.requests("/gone").iter().any(|request| after(request)));
+}
+
+#[tokio::test]
+async fn an_edit_after_a_410_leaves_out_what_waits_if_that_is_asked_for() {
+    let (shop, _machine) = shared().await;
+    let refuse = |request: &Received| Answer::status(if &request.body[..] == b"parked" { 503 } else { 410 });
+    shop.receiver.script("/gone", refuse);
+    let mut spec = fixed("3s");
+    merge(&mut spec, json!({ "delivery": { "onResume": "SkipToNow" } }));
+    shop.subscribe("gone", &[">"], spec.clone()).await;
+    shop.publish(&shop.event("order.created", "parked")).await;
+    shop.status("gone", "retrying", |status| status["delivery"]["retrying"] == 1).await;
+    shop.publish(&shop.event("order.created", "dead")).await;
+    shop.status("gone", "Inactive", |status| status["health"] == "Inactive").await;
+    for n in 0..8 {
+        shop.publish(&shop.event("order.created", format!("{n}"))).await;
+    }
+    shop.all_acked(SOON).await;
+    let waits = |status: &Value| {
+        let delivering = &condition(status, "Delivering")["reason"];
+        delivering == "EndpointGone" && status["delivery"]["behind"]["events"].as_u64() > Some(0)
+    };
+    shop.status("gone", "how many wait", waits).await;
+
+    // What is parked still goes.
+    merge(&mut spec, json!({ "endpoint": { "url": shop.receiver.url("/back") } }));
+    shop.subscribe("gone", &[">"], spec).await;
+    shop.status("gone", "skipped", |status| status["delivery"]["skipped"].as_u64() > Some(0)).await;
+    shop.publish(&shop.event("order.created", "after")).await;
+    let live =
+        |status: &Value| condition(status, "Delivering")["reason"] == "Live" && status["delivery"]["retrying"] == 0;
+    shop.requests("back", 2).await;
+    shop.status("gone", "live", live).await;
+    let requests = shop.receiver.requests("/back");
+    let bodies: BTreeSet<&[u8]> = requests.iter().map(|request| &request.body[..]).collect();
+    assert_eq!(bodies, BTreeSet::from([&b"after"[..], b"parked"]));
 }
 
 #[tokio::test]
@@ -99,7 +135,7 @@ async fn attempts_that_fail_for_too_long_disable_until_someone_resumes() {
     merge(&mut spec, json!({ "delivery": { "disableAfter": "1m" } }));
     shop.subscribe("down", &[">"], spec).await;
     shop.publish(&shop.event("order.created", "1")).await;
-    let disabled = |status: &serde_json::Value| condition(status, "Delivering")["reason"] == "Disabled";
+    let disabled = |status: &Value| condition(status, "Delivering")["reason"] == "Disabled";
     let status = shop.status("down", "disabled", disabled).await;
     assert_eq!((&status["health"], &condition(&status, "Ready")["status"]), (&json!("Inactive"), &json!("True")));
     shop.publish(&shop.event("order.created", "2")).await;

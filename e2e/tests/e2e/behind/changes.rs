@@ -3,11 +3,11 @@
 use async_nats::jetstream::stream::Config;
 use hookwright_core::nats::names::POSITIONS_BUCKET;
 use hookwright_e2e::{Event, User, wait_for};
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::{delivered, suspended_with};
+use super::{at_most, delivered, publish, suspended_with, wait_live};
 use crate::schemas::{declare, schema};
-use crate::shop::{SOON, TIMEOUT, shared};
+use crate::shop::{SOON, TIMEOUT, condition, shared};
 
 #[tokio::test]
 async fn what_the_schemas_forbid_by_now_becomes_a_dead_letter() {
@@ -40,7 +40,7 @@ async fn subjects_that_are_added_are_read_too() {
     shop.subscribe("widened", &[">"], suspended(true)).await;
     shop.publish(&Event::new(subject("a.x"), "1")).await;
     // The dedicated reader is at work before the subjects change.
-    let behind = |status: &serde_json::Value| status["delivery"]["behind"]["events"] == 1;
+    let behind = |status: &Value| status["delivery"]["behind"]["events"] == 1;
     shop.status("widened", "behind", behind).await;
     shop.produce("all", "all", of(&["a.>", "b.>"])).await;
     for body in ["2", "3", "4"] {
@@ -49,6 +49,29 @@ async fn subjects_that_are_added_are_read_too() {
     shop.status("widened", "behind", |status| status["delivery"]["behind"]["events"] == 4).await;
     shop.subscribe("widened", &[">"], suspended(false)).await;
     delivered(&shop, "/widened", 4).await;
+}
+
+#[tokio::test]
+async fn a_subscription_that_is_suspended_before_it_was_ever_ready_loses_nothing() {
+    let (shop, _machine) = shared().await;
+    publish(&shop, 0..5).await;
+    let spec = |suspend: bool, headers: Value| {
+        let start = json!({ "position": "Earliest" });
+        json!({ "suspend": suspend, "startFrom": start, "endpoint": { "headers": headers } })
+    };
+    let missing = json!([{ "name": "a", "valueFrom": { "secretKeyRef": { "name": "missing", "key": "a" } } }]);
+    let object = shop.subscription("early", &["order.*"], spec(true, missing));
+    shop.world.control_plane.apply_json(&object).await.unwrap();
+    shop.status("early", "not Ready", |status| condition(status, "ResolvedRefs")["status"] == "False").await;
+    publish(&shop, 5..10).await;
+    let uid = shop.subscribe("early", &["order.*"], spec(true, Value::Null)).await;
+    publish(&shop, 10..15).await;
+    shop.all_acked(SOON).await;
+    assert_eq!(shop.receiver.count("/early"), 0);
+    shop.subscribe("early", &["order.*"], spec(false, Value::Null)).await;
+    delivered(&shop, "/early", 15).await;
+    wait_live(&shop, &uid).await;
+    at_most(&shop, "/early", 0..15, 1);
 }
 
 #[tokio::test]
@@ -82,7 +105,7 @@ async fn what_is_edited_removed_or_deleted_meanwhile() {
     // What waits is delivered by the types of the time when it is read.
     shop.subscribe("kept", &["order.paid"], json!({ "suspend": false })).await;
     delivered(&shop, "/kept", 5).await;
-    super::wait_live(&shop, &uid).await;
+    wait_live(&shop, &uid).await;
     assert_eq!((shop.deliveries("/kept").len(), shop.receiver.count("/deleted")), (5, 0));
 }
 

@@ -4,7 +4,7 @@ use hookwright_e2e::{Answer, Gate, User, wait_for};
 use serde_json::{Value, json};
 
 use super::{at_most, delivered, publish, suspend, suspended_with, wait_live};
-use crate::shop::{SOON, condition, shared};
+use crate::shop::{SOON, Shop, condition, metric, shared};
 
 #[tokio::test]
 async fn what_the_stream_drops_meanwhile_is_counted() {
@@ -23,7 +23,18 @@ async fn what_the_stream_drops_meanwhile_is_counted() {
         (&missed["firstSequence"], &missed["lastSequence"], &missed["count"]),
         (&json!(1), &json!(60), &json!(60))
     );
+    assert!(missed["since"].is_string() && missed["time"].is_string(), "{missed}");
     at_most(&shop, "/overtaken", 60..100, 1);
+    told(&shop, "between the sequences 1 and 60").await;
+
+    // What is gone can't be asked for: delivery starts with the first event that is there.
+    let start = json!({ "startFrom": { "position": "Sequence", "sequence": 5 } });
+    shop.subscribe("early", &["order.*"], start).await;
+    delivered(&shop, "/early", 40).await;
+    let incomplete = |status: &Value| status["startedFrom"]["incomplete"] == true;
+    let status = shop.status("early", "started later", incomplete).await;
+    assert_eq!(status["startedFrom"]["sequence"], 61);
+    at_most(&shop, "/early", 60..100, 1);
 
     // The same while the reader is at work: each event is delivered, or counted.
     const EVENTS: usize = 2_500;
@@ -41,6 +52,22 @@ async fn what_the_stream_drops_meanwhile_is_counted() {
     let told = |status: &Value| status["delivery"]["missed"]["count"].as_u64().unwrap_or_default() + seen();
     let status = shop.status("running", "all accounted for", |status| told(status) >= EVENTS as u64).await;
     assert!(seen() < EVENTS as u64, "{} were delivered, {}", seen(), status["delivery"]["missed"]);
+}
+
+/// Waits for a Warning Event that says this of what was missed, and for the metric.
+async fn told(shop: &Shop<'_>, what: &str) {
+    wait_for("what was missed to be told", SOON, async || {
+        let events = ["get", "events", "-n", &shop.namespace, "-o", "json", "--field-selector=reason=EventsMissed"];
+        let events: Value = serde_json::from_str(&shop.world.control_plane.kubectl(&events).await?)?;
+        let says = |event: &Value| event["message"].as_str().is_some_and(|message| message.contains(what));
+        let warned = |event: &Value| event["type"] == "Warning" && says(event);
+        anyhow::ensure!(events["items"].as_array().is_some_and(|events| events.iter().any(warned)), "{events}");
+        let missed = metric(&shop.world.operator.metrics().await?, "operator_events_missed_total");
+        anyhow::ensure!(missed >= 60, "{missed}");
+        Ok(())
+    })
+    .await
+    .unwrap();
 }
 
 #[tokio::test]

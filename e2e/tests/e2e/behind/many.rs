@@ -52,6 +52,11 @@ async fn many_share_what_is_read_and_take_turns() {
     // Two have their turn, and the others wait. Sooner or later that is each of them.
     let queued = |status: &serde_json::Value| reason(status) == "True CatchUpQueued";
     shop.status("slow-2", "waiting for its turn", queued).await;
+    let advances = |status: &serde_json::Value| {
+        let behind = &status["delivery"]["behind"];
+        behind["passed"].as_u64() > Some(0) && behind["perSecond"].as_u64() > Some(0)
+    };
+    shop.status("slow-0", "how far it has come, and how fast", advances).await;
     for (path, _) in &slow {
         shop.receiver.answer(path, Answer::status(200));
     }
