@@ -92,8 +92,10 @@ pub async fn run(mut settings: Settings, check_config: bool) -> anyhow::Result<(
     // An error means that a provider is installed already.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let (metrics, registry) = Metrics::register();
+    settings.limits.in_flight = sockets::for_attempts(settings.limits.in_flight);
     let egress = EgressFile::open(settings.egress_file.as_deref())?;
-    let sender = Sender::new(&settings.dns, &settings.connections, egress.in_force(), Arc::clone(&metrics))?;
+    let Settings { dns, connections, limits, .. } = &settings;
+    let sender = Sender::new(dns, connections, egress.in_force(), limits.in_flight, Arc::clone(&metrics))?;
     if check_config {
         info!("the settings are valid");
         return Ok(());
@@ -187,7 +189,7 @@ impl Shared {
         let (health, changed) = Health::new();
         let (limits, liveness) = (&settings.limits, Liveness::new());
         let attempts = Attempts::new();
-        let attempts_room = Arc::new(Room::new(sockets::for_attempts(limits.in_flight)));
+        let attempts_room = Arc::new(Room::new(limits.in_flight));
         let lanes = Lanes::new(settings.lane_in_flight(), settings.lane.waiting, limits.waiting, &attempts_room);
         let shared = Self {
             violations: ViolationCounts::new(nats.clone(), Arc::clone(&index)),

@@ -72,14 +72,16 @@ impl From<Outcome> for Sent {
 }
 
 impl Sender {
+    /// A sender that keeps at most about `most_idle` connections for further requests.
     pub(crate) fn new(
         dns: &DnsSettings,
         connections: &ConnectionSettings,
         egress: InForce,
+        most_idle: usize,
         metrics: Arc<Metrics>,
     ) -> anyhow::Result<Self> {
         let (dialer, max_age) = (Dialer::new(Guard::new(dns)?, egress.clone())?, connections.max_age);
-        Ok(Self(Arc::new(Client { dialer, pool: Pool::default(), max_age, egress, metrics })))
+        Ok(Self(Arc::new(Client { dialer, pool: Pool::new(most_idle), max_age, egress, metrics })))
     }
 
     /// Sends the request and reads the response, all within `timeout`. `ages` is called once the attempt is no longer

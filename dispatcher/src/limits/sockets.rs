@@ -4,10 +4,10 @@
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tracing::warn;
 
-/// The files that are left to other uses than attempts: idle connections, NATS, name servers, logs.
+/// The files that are left to other uses than attempts and idle connections: NATS, name servers, logs.
 const OTHERS: u64 = 512;
 
-/// Raises the limit of open files, and returns how many of this many attempts fit into it.
+/// Raises the limit of open files, and returns how many of this many attempts fit into it, with as many idle connections.
 pub(crate) fn for_attempts(wanted: usize) -> usize {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     // If it can't be raised, it stays as it is.
@@ -25,7 +25,10 @@ pub(crate) fn for_attempts(wanted: usize) -> usize {
 }
 
 fn fitting(wanted: usize, files: Option<u64>) -> usize {
-    let most = |files: u64| usize::try_from(files.saturating_sub(OTHERS).max(files / 4)).unwrap_or(usize::MAX).max(1);
+    let most = |files: u64| {
+        let fit = (files.saturating_sub(OTHERS) / 2).max(files / 4);
+        usize::try_from(fit).unwrap_or(usize::MAX).max(1)
+    };
     files.map_or(wanted, |files| wanted.min(most(files)))
 }
 
@@ -35,7 +38,7 @@ mod tests {
 
     #[test]
     fn attempts_leave_files_to_others() {
-        for (files, fits) in [(None, 8192), (Some(1 << 20), 8192), (Some(4096), 3584), (Some(600), 150), (Some(1), 1)] {
+        for (files, fits) in [(None, 8192), (Some(1 << 20), 8192), (Some(4096), 1792), (Some(600), 150), (Some(1), 1)] {
             assert_eq!(fitting(8192, files), fits, "{files:?}");
         }
         assert_eq!(fitting(64, Some(4096)), 64);
