@@ -119,7 +119,29 @@ impl StreamNumbers {
 
 #[cfg(test)]
 mod tests {
+    use async_nats::jetstream::stream::Config;
+    use serde_json::{from_value, json};
+
     use super::*;
+
+    #[test]
+    fn the_window_of_what_a_stream_keeps() {
+        let stream = |messages: u64| -> Info {
+            let config = Config { name: "shop_orders".into(), ..Config::default() };
+            let state = json!({
+                "messages": messages, "bytes": messages * 100, "first_seq": 5, "last_seq": 9, "consumer_count": 1,
+                "first_ts": "2026-01-01T00:00:07.9Z", "last_ts": "2026-01-01T00:00:08Z",
+            });
+            from_value(json!({ "config": config, "created": "2026-01-01T00:00:00Z", "state": state })).unwrap()
+        };
+        let at = |second| Time(Timestamp::from_second(1_767_225_600 + second).unwrap());
+        for (messages, oldest) in [(5, Some(at(7))), (0, None)] {
+            let status = numbers(&stream(messages));
+            assert_eq!((status.name.as_str(), status.oldest_event_time), ("shop_orders", oldest));
+            let bytes = i64::try_from(messages).unwrap() * 100;
+            assert_eq!((status.bytes, status.first_sequence, status.last_sequence), (bytes, 5, 9));
+        }
+    }
 
     #[tokio::test(start_paused = true)]
     async fn the_longest_waiting_first_and_each_once() {
