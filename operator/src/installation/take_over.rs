@@ -1,7 +1,7 @@
 //! Takes over the installation of a cluster that is gone: notes the uid of each of its objects under the object's
 //! namespace and name, for the object that is applied again.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use hookwright_core::nats::names::{CONFIG_BUCKET, ConfigKey, FORMER_KEYS, former_key};
 use hookwright_core::record::{self, Former, RecordError, VERSION};
@@ -37,10 +37,24 @@ pub(super) fn named(record: &[u8]) -> Option<(String, String)> {
     }
 }
 
+/// The uids to note, by the keys to note them under. A deletion may have left a record of an earlier object of the same
+/// name: the one that was written last counts.
+#[derive(Default)]
+struct Last(BTreeMap<String, (u64, String)>);
+
+impl Last {
+    fn add(&mut self, key: String, revision: u64, uid: String) {
+        let last = self.0.entry(key).or_default();
+        if revision > last.0 {
+            *last = (revision, uid);
+        }
+    }
+}
+
 /// Notes the uids of all records. An operator that dies meanwhile begins again, as the installation is still the former
 /// cluster's.
 pub(super) async fn note(js: &JetStream) -> Result<usize, InstallationError> {
-    let mut noted = 0;
+    let mut last = Last::default();
     for key in js.keys(CONFIG_BUCKET, ">").await? {
         let (kind, uid) = match ConfigKey::parse(&key) {
             Some(ConfigKey::Producer(uid)) => (Producer::kind(&()), uid.to_string()),
@@ -53,9 +67,12 @@ pub(super) async fn note(js: &JetStream) -> Result<usize, InstallationError> {
             warn!(key, "can't read a record's namespace and name; its object is not taken over");
             continue;
         };
+        last.add(former_key(&kind, &namespace, &name), entry.revision, uid);
+    }
+    let noted = last.0.len();
+    for (key, (_, uid)) in last.0 {
         let former = record::encode(&Former { version: VERSION, uid, object: None })?;
-        js.put(CONFIG_BUCKET, &former_key(&kind, &namespace, &name), former).await?;
-        noted += 1;
+        js.put(CONFIG_BUCKET, &key, former).await?;
     }
     Ok(noted)
 }
@@ -86,6 +103,19 @@ pub(super) async fn noted(js: &JetStream) -> JsResult<HashMap<String, Entry>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_two_records_of_a_name_the_last_one_counts() {
+        for order in [[(3, "old"), (9, "new")], [(9, "new"), (3, "old")]] {
+            let mut last = Last::default();
+            for (revision, uid) in order {
+                last.add("former.Subscription.shop.a".to_owned(), revision, uid.to_owned());
+            }
+            last.add("former.Subscription.shop.b".to_owned(), 1, "other".to_owned());
+            let uids: Vec<_> = last.0.values().map(|(_, uid)| uid.as_str()).collect();
+            assert_eq!(uids, ["new", "other"]);
+        }
+    }
 
     #[test]
     fn finds_the_name_in_each_kind_of_record() {
