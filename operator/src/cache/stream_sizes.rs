@@ -170,6 +170,7 @@ mod tests {
         assert_eq!(held(&sizes, "shop"), of(&[("a", 30), ("b", u64::MAX)]));
 
         // A list that began before something was admitted doesn't know of it.
+        tokio::time::advance(Duration::from_secs(1)).await;
         let since = Instant::now();
         tokio::time::advance(Duration::from_secs(1)).await;
         let admit = |bytes| {
@@ -177,7 +178,7 @@ mod tests {
             sizes.admit(("shop", "p-a", "a"), |_| Ok::<_, ()>(Some(taken))).unwrap();
         };
         admit(60);
-        sizes.listed(&[stream("a", "shop", "p-a", 10)], since);
+        sizes.listed(&[stream("a", "shop", "p-a", 10), stream("c", "other", "p-c", 1)], since);
         assert_eq!(held(&sizes, "shop"), of(&[("a", 60)]));
         admit(45);
         assert_eq!(held(&sizes, "shop"), of(&[("a", 60)]), "less counts once NATS has it");
