@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
 use hookwright_core::event::Event;
 use hookwright_core::event::event_type::EventTypePattern;
-use hookwright_core::expression::{Attribute, Variables};
+use hookwright_core::expression::Variables;
 use hookwright_core::select::filter::{Filter, Filters, Verdict};
 use hookwright_core::select::index::Matcher;
 use http::{HeaderMap, HeaderValue};
@@ -20,7 +20,7 @@ use crate::tally::median;
 
 /// The Subscriptions whose filters are all evaluated.
 const FILTERS: usize = 1_000;
-/// The Subscriptions that differ in an attribute.
+/// The Subscriptions that differ in an attribute, and the most names that it has.
 const TENANTS: usize = 10_000;
 /// The runs whose median is a figure.
 const RUNS: usize = 9;
@@ -67,16 +67,19 @@ pub(crate) fn figures(smoke: bool) -> Result<Vec<Figure>> {
         let figure = Figure::new(format!("{FILTERS} {name} filters, an event of 1 KiB"), median(runs.clone()), "ms");
         figures.push(figure.spread(&runs).at_most(most));
     }
-    for tenants in [1, TENANTS] {
-        let matcher = matcher(tenants)?;
+    for (what, tenants, names) in [
+        ("1 by exact {tenantid}", 1, 1),
+        ("10000 by exact {tenantid}", TENANTS, 1),
+        ("10000 by as many attributes", TENANTS, TENANTS),
+    ] {
+        let matcher = matcher(tenants, names)?;
         let runs = measured(events * 100, || {
             let variables = Variables::of(&event);
-            let attribute = |name: &str| variables.attribute(name).map(Attribute::into_text);
-            let found = black_box(matcher.matches(&event.event_type, None, attribute));
+            let found = black_box(matcher.matches(&event.event_type, None, &variables));
             ensure!(found.len() == 1, "{} match", found.len());
             Ok(())
         })?;
-        let figure = Figure::new(format!("{tenants} by exact {{tenantid}}, an event"), median(runs.clone()), "ns");
+        let figure = Figure::new(format!("{what}, an event"), median(runs.clone()), "ns");
         figures.push(figure.spread(&runs));
     }
     figures.extend(bombs::figures()?);
@@ -95,11 +98,13 @@ fn measured(events: usize, mut work: impl FnMut() -> Result<()>) -> Result<Vec<f
     (0..RUNS).map(&mut run).collect()
 }
 
-fn matcher(tenants: usize) -> Result<Matcher<usize, usize>> {
+/// The Subscriptions of tenants that differ in an attribute, which has one of these many names.
+fn matcher(tenants: usize, names: usize) -> Result<Matcher<usize, usize>> {
     let pattern = EventTypePattern::parse("order.created").context("the pattern")?;
     let mut matcher = Matcher::default();
     for n in 0..tenants {
-        matcher.insert(&n, std::slice::from_ref(&pattern), &[], Some(("tenantid", &format!("t-{n}"))), &n);
+        let name = if n % names == 0 { "tenantid".to_owned() } else { format!("tenantid{}", n % names) };
+        matcher.insert(&n, std::slice::from_ref(&pattern), &[], Some((&name, &format!("t-{n}"))), &n);
     }
     Ok(matcher)
 }

@@ -106,6 +106,7 @@ impl<'a> Variables<'a> {
             headers.extend(self.event.headers.iter().filter_map(named));
             // If several have one name, the first one counts.
             headers.sort_by_key(|header| header.name);
+            headers.dedup_by_key(|header| header.name);
             headers
         })
     }
@@ -122,16 +123,29 @@ impl<'a> Variables<'a> {
         self.parsed().data()
     }
 
-    /// All attributes, with their names.
-    fn attributes(&self) -> Vec<(&str, Attribute<'_>)> {
-        let names: Vec<&str> = if self.is_structured {
-            let published = self.parsed().attributes().keys().map(String::as_str);
-            published.chain(STAND_INS.map(|(name, _)| name)).collect()
+    /// The names of the attributes that the event may have, each once.
+    pub(crate) fn names(&self) -> Vec<&str> {
+        let mut names: Vec<&str> = if self.is_structured {
+            let published = self.parsed().attributes();
+            let stand_ins = STAND_INS.map(|(name, _)| name).into_iter();
+            let lacking = stand_ins.filter(|name| !published.contains_key(*name));
+            published.keys().map(String::as_str).filter(|name| *name != "type").chain(lacking).collect()
         } else {
             self.headers().iter().map(|header| header.name).collect()
         };
-        let named = |name| Some((name, self.attribute(name)?));
-        names.into_iter().chain(["type"]).filter_map(named).collect()
+        names.push("type");
+        names
+    }
+
+    /// A number that the names are no more than.
+    pub(crate) fn count(&self) -> usize {
+        let published = if self.is_structured { self.parsed().attributes().len() } else { self.headers().len() };
+        published + STAND_INS.len() + 1
+    }
+
+    /// All attributes, with their names.
+    fn attributes(&self) -> Vec<(&str, Attribute<'_>)> {
+        self.names().into_iter().filter_map(|name| Some((name, self.attribute(name)?))).collect()
     }
 
     pub(super) fn jmespath(&self, with_data: bool) -> Result<&Arc<Variable>, RunError> {
@@ -230,6 +244,26 @@ mod tests {
         assert_eq!(variables.attribute("n"), Some(Attribute::Integer(3)));
         assert_eq!(variables.attribute("b"), Some(Attribute::Boolean(true)));
         assert_eq!(variables.attribute("big").map(Attribute::into_text).as_deref(), Some("9999999999"));
+    }
+
+    #[test]
+    fn each_name_once() {
+        let headers = [("ce-id", "1"), ("ce-tenantid", "a"), ("ce-type", "x"), ("content-type", "text/plain")];
+        let mut binary = event(&headers, "");
+        binary.headers.append("ce-tenantid", HeaderValue::from_static("b"));
+        let body = r#"{"id":null,"type":"x","tenantid":"a","o":{}}"#;
+        let structured = event(&[("content-type", "application/cloudevents+json")], body);
+        for (event, want) in [
+            (&binary, &["datacontenttype", "id", "tenantid", "type"][..]),
+            (&structured, &["id", "source", "specversion", "tenantid", "time", "type"]),
+        ] {
+            let variables = Variables::of(event);
+            let mut names = variables.names();
+            names.sort_unstable();
+            assert_eq!(names, want);
+            assert!(variables.count() >= names.len());
+            assert_eq!(variables.attribute("tenantid").map(Attribute::into_text).as_deref(), Some("a"));
+        }
     }
 
     #[test]

@@ -1,22 +1,28 @@
 //! The index of Subscriptions by the event types that they select, the major version if they select one alone, and an
 //! attribute that has to have a certain value.
 
-use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap};
+mod attributes;
+mod slots;
+mod trie;
+
+use std::collections::HashMap;
 use std::hash::Hash;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::event::event_type::EventTypePattern;
 use crate::select::TypeVersion;
+
+pub use attributes::Attributes;
+use slots::{Count, Needs, Place, Seen, Slots};
+use trie::Node;
 
 /// An index that finds the entries whose patterns select an event type.
 ///
 /// All patterns without a wildcard together cost one hash look-up. Patterns with a wildcard are in a trie of their tokens:
 /// an event type walks the branches that fit it, so the cost grows with what matches, not with what there is. An entry
 /// that matches by several of its patterns is found once. Entries that need an attribute to have a certain value are
-/// found by that value, again with one hash look-up for each attribute. How many events that passed such an entry over is
-/// known from counts of its patterns, which cost an event nothing for each entry.
+/// found by that value, again with one hash look-up for each attribute that the event has. How many events that passed
+/// such an entry over is known from counts of its patterns, which cost an event nothing for each entry.
 #[derive(Debug)]
 pub struct Matcher<K, T> {
     slots: HashMap<K, usize>,
@@ -43,8 +49,6 @@ struct Entry<T> {
     /// The events that didn't, as far as they were told.
     told: AtomicU64,
 }
-
-type Count = Arc<AtomicU64>;
 
 impl<T> Entry<T> {
     fn selected(&self) -> u64 {
@@ -75,170 +79,8 @@ pub enum Few {
     Now,
 }
 
-/// An attribute, and the value that it has to have.
-type Needs = (Box<str>, Box<str>);
-
 /// A pattern, and the major version that an event has to have.
 type Pattern = (EventTypePattern, Option<u32>);
-
-/// A place of an entry: its slot, and what an event has to have besides the type.
-#[derive(Clone, Copy)]
-struct Place<'a> {
-    slot: usize,
-    major: Option<u32>,
-    needs: Option<&'a Needs>,
-}
-
-/// What an event has besides its type.
-struct Seen<A> {
-    major: Option<u32>,
-    attribute: A,
-}
-
-/// Entries of one pattern: those that need nothing more, and the others by attribute and value; then those of one major
-/// version alone.
-#[derive(Debug, Default)]
-struct Slots {
-    all: Vec<usize>,
-    /// The events that the pattern has selected while there were others.
-    selected: Count,
-    by_value: HashMap<Box<str>, HashMap<Box<str>, Vec<usize>>>,
-    majors: BTreeMap<u32, Slots>,
-}
-
-impl Slots {
-    fn is_empty(&self) -> bool {
-        self.all.is_empty() && self.by_value.is_empty() && self.majors.is_empty()
-    }
-
-    /// Adds an entry, and returns the count of the events that the pattern selects.
-    fn insert(&mut self, Place { slot, major, needs }: Place<'_>) -> Count {
-        if let Some(major) = major {
-            return self.majors.entry(major).or_default().insert(Place { slot, major: None, needs });
-        }
-        match needs {
-            None => self.all.push(slot),
-            Some((name, value)) => {
-                self.by_value.entry(name.clone()).or_default().entry(value.clone()).or_default().push(slot);
-            }
-        }
-        Arc::clone(&self.selected)
-    }
-
-    fn remove(&mut self, Place { slot, major, needs }: Place<'_>) {
-        if let Some(major) = major {
-            if let Some(slots) = self.majors.get_mut(&major) {
-                slots.remove(Place { slot, major: None, needs });
-                if slots.is_empty() {
-                    self.majors.remove(&major);
-                }
-            }
-            return;
-        }
-        let Some((name, value)) = needs else { return take_out(&mut self.all, slot) };
-        let Some(values) = self.by_value.get_mut(name) else { return };
-        if let Some(slots) = values.get_mut(value) {
-            take_out(slots, slot);
-            if slots.is_empty() {
-                values.remove(value);
-            }
-        }
-        if values.is_empty() {
-            self.by_value.remove(name);
-        }
-    }
-
-    fn find<'e>(&self, seen: &Seen<impl Fn(&str) -> Option<Cow<'e, str>>>, found: &mut Vec<usize>) {
-        found.extend_from_slice(&self.all);
-        if !self.by_value.is_empty() {
-            self.selected.fetch_add(1, Ordering::Relaxed);
-        }
-        for (name, values) in &self.by_value {
-            if let Some(slots) = (seen.attribute)(name).and_then(|value| values.get(&*value)) {
-                found.extend_from_slice(slots);
-            }
-        }
-        if let Some(slots) = seen.major.and_then(|major| self.majors.get(&major)) {
-            slots.find(seen, found);
-        }
-    }
-}
-
-/// A node of the trie: the patterns that begin with the tokens on the way to it.
-#[derive(Debug, Default)]
-struct Node {
-    /// The entries whose pattern ends here.
-    end: Slots,
-    /// The entries whose pattern goes on with `>`.
-    rest: Slots,
-    /// The patterns that go on with `*`.
-    any: Option<Box<Node>>,
-    /// The patterns that go on with a token.
-    tokens: HashMap<Box<str>, Node>,
-}
-
-impl Node {
-    fn is_empty(&self) -> bool {
-        self.end.is_empty() && self.rest.is_empty() && self.any.is_none() && self.tokens.is_empty()
-    }
-
-    fn insert(&mut self, pattern: &str, place: Place<'_>) -> Count {
-        let mut node = self;
-        for token in pattern.split('.') {
-            match token {
-                ">" => return node.rest.insert(place),
-                "*" => node = node.any.get_or_insert_default(),
-                token => node = node.tokens.entry(token.into()).or_default(),
-            }
-        }
-        node.end.insert(place)
-    }
-
-    fn remove(&mut self, pattern: &str, place: Place<'_>) {
-        let (token, tail) = pattern.split_once('.').map_or((pattern, None), |(token, tail)| (token, Some(tail)));
-        let within = |node: &mut Node| match tail {
-            Some(tail) => node.remove(tail, place),
-            None => node.end.remove(place),
-        };
-        match token {
-            ">" => self.rest.remove(place),
-            "*" => {
-                if let Some(any) = &mut self.any {
-                    within(any);
-                    if any.is_empty() {
-                        self.any = None;
-                    }
-                }
-            }
-            token => {
-                if let Some(node) = self.tokens.get_mut(token) {
-                    within(node);
-                    if node.is_empty() {
-                        self.tokens.remove(token);
-                    }
-                }
-            }
-        }
-    }
-
-    /// Adds the slots of the patterns that select the rest of an event type, which has at least one token.
-    fn find<'e>(&self, event_type: &str, seen: &Seen<impl Fn(&str) -> Option<Cow<'e, str>>>, found: &mut Vec<usize>) {
-        self.rest.find(seen, found);
-        let (token, tail) = event_type.split_once('.').map_or((event_type, None), |(token, tail)| (token, Some(tail)));
-        for node in self.any.as_deref().into_iter().chain(self.tokens.get(token)) {
-            match tail {
-                Some(tail) => node.find(tail, seen, found),
-                None => node.end.find(seen, found),
-            }
-        }
-    }
-}
-
-fn take_out(slots: &mut Vec<usize>, slot: usize) {
-    if let Some(at) = slots.iter().position(|other| *other == slot) {
-        slots.swap_remove(at);
-    }
-}
 
 /// The patterns without those that others cover.
 fn fewest(patterns: impl Iterator<Item = Pattern>) -> Vec<Pattern> {
@@ -338,15 +180,9 @@ impl<K: Clone + Eq + Hash, T: Clone> Matcher<K, T> {
     }
 
     /// The entries that select this event type, each once, except those that need another value of an attribute.
-    /// `major` is the event's major version, if it has one. `attribute` returns the value of an attribute, if the event
-    /// has it.
+    /// `major` is the event's major version, if it has one.
     #[must_use]
-    pub fn matches<'e>(
-        &self,
-        event_type: &str,
-        major: Option<u32>,
-        attribute: impl Fn(&str) -> Option<Cow<'e, str>>,
-    ) -> Vec<T> {
+    pub fn matches(&self, event_type: &str, major: Option<u32>, attributes: &impl Attributes) -> Vec<T> {
         let value = |slot: &usize| {
             let entry = self.entries[*slot].as_ref()?;
             if entry.needs.is_some() {
@@ -354,14 +190,12 @@ impl<K: Clone + Eq + Hash, T: Clone> Matcher<K, T> {
             }
             Some(entry.value.clone())
         };
-        let seen = Seen { major, attribute };
+        let seen = Seen { major, attributes };
         let mut found = Vec::new();
-        self.wildcards.find(event_type, &seen, &mut found);
+        self.wildcards.visit(Some(event_type), &mut |slots: &Slots| slots.find(&seen, &mut found));
         let exact = self.exact.get(event_type);
         if found.is_empty()
-            && let Some(Slots { all, by_value, majors, .. }) = exact
-            && by_value.is_empty()
-            && majors.is_empty()
+            && let Some(all) = exact.and_then(Slots::alike)
         {
             return all.iter().filter_map(value).collect();
         }

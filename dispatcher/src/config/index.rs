@@ -86,7 +86,6 @@ impl Index {
             entry.served()?;
             Arc::clone(&entry.matcher)
         };
-        let attribute = |name: &str| variables.attribute(name).map(Attribute::into_text);
         let mut major = None;
         let subscriptions = loop {
             let matcher = matcher.read().unwrap_or_else(PoisonError::into_inner);
@@ -95,7 +94,7 @@ impl Index {
                 drop(matcher);
                 major = Some(self.major(producer, variables));
             } else {
-                break matcher.matches(&variables.event().event_type, major.flatten(), attribute);
+                break matcher.matches(&variables.event().event_type, major.flatten(), variables);
             }
         };
         Some(Matches { subscriptions, version })

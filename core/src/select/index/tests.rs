@@ -1,13 +1,55 @@
-use super::*;
-use proptest::collection::vec;
+use std::borrow::Cow;
+use std::cell::Cell;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue};
+use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
+
+use super::*;
+use crate::event::Event;
+use crate::expression::Variables;
+
+/// The attributes of an event, and how many were looked at.
+#[derive(Default)]
+struct Pairs {
+    pairs: Vec<(String, String)>,
+    looks: Cell<usize>,
+}
+
+impl Pairs {
+    fn of(pairs: &[(&str, &str)]) -> Self {
+        let pairs = pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        Self { pairs, looks: Cell::default() }
+    }
+
+    fn look(&self, looks: usize) {
+        self.looks.set(self.looks.get() + looks);
+    }
+}
+
+impl Attributes for Pairs {
+    fn count(&self) -> usize {
+        self.pairs.len()
+    }
+
+    fn names(&self) -> Vec<&str> {
+        self.look(self.pairs.len());
+        self.pairs.iter().map(|(name, _)| name.as_str()).collect()
+    }
+
+    fn value(&self, name: &str) -> Option<Cow<'_, str>> {
+        self.look(1);
+        self.pairs.iter().find(|(known, _)| known == name).map(|(_, value)| value.into())
+    }
+}
 
 fn patterns(texts: &[&str]) -> Vec<EventTypePattern> {
     texts.iter().map(|text| EventTypePattern::parse(text).unwrap()).collect()
 }
 
 fn sorted(matcher: &Matcher<u8, &'static str>, event_type: &str) -> Vec<&'static str> {
-    let mut found = matcher.matches(event_type, Some(1), |name| (name == "tenantid").then_some("acme".into()));
+    let mut found = matcher.matches(event_type, Some(1), &Pairs::of(&[("tenantid", "acme")]));
     found.sort_unstable();
     found
 }
@@ -95,7 +137,7 @@ fn one_major_version_alone() {
     matcher.insert(&5, &patterns(&[">"]), &[version("order.*", 2)], needs("other"), &"any");
     assert!(matcher.is_versioned());
     let found = |matcher: &Matcher<u8, &'static str>, event_type, major| {
-        let mut found = matcher.matches(event_type, major, |_| Some("acme".into()));
+        let mut found = matcher.matches(event_type, major, &Pairs::of(&[("tenantid", "acme")]));
         found.sort_unstable();
         found
     };
@@ -116,6 +158,92 @@ fn one_major_version_alone() {
     (1..=5).for_each(|key| matcher.remove(&key));
     assert!(matcher.is_empty() && !matcher.is_versioned());
     assert!(matcher.wildcards.is_empty() && matcher.exact.is_empty());
+}
+
+#[test]
+fn an_event_looks_at_the_names_that_it_has_or_that_entries_need_whichever_are_fewer() {
+    let mut matcher = Matcher::default();
+    let names: Vec<String> = (0..10_000).map(|n| format!("name{n}")).collect();
+    for (n, name) in names.iter().enumerate() {
+        matcher.insert(&n, &patterns(&["order.*"]), &[], Some((name, "x")), &n);
+    }
+    let event = Pairs::of(&[("name7", "x"), ("name8", "y"), ("other", "x")]);
+    assert_eq!(matcher.matches("order.created", None, &event), [7]);
+    assert!(event.looks.get() <= 2 * event.count(), "{}", event.looks.get());
+
+    let mut matcher = Matcher::default();
+    matcher.insert(&1, &patterns(&["order.*"]), &[], Some(("name7", "x")), &1);
+    let many: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), "x")).collect();
+    let event = Pairs::of(&many);
+    assert_eq!(matcher.matches("order.created", None, &event), [1]);
+    assert_eq!(event.looks.get(), 1);
+}
+
+#[test]
+fn attributes_of_each_form_of_events_find_each_entry_once() {
+    let text = HeaderValue::from_static;
+    let headers = |pairs: &[(&'static str, HeaderValue)]| {
+        pairs.iter().map(|(name, value)| (name.parse().unwrap(), value.clone())).collect::<HeaderMap>()
+    };
+    let binary = [("ce-id", text("a")), ("ce-tenantid", text("x%20y")), ("ce-source", text("/s"))];
+    let binary = Event::new("t", headers(&binary), Bytes::new());
+    let body = Bytes::from_static(br#"{"id":null,"type":"t","tenantid":"x y","source":"/s"}"#);
+    let mut structured = Event::new("t", headers(&[("content-type", text("application/cloudevents+json"))]), body);
+    structured.stand_ins = Some(Box::new(headers(&[("ce-id", text("a"))])));
+    let needs = [("id", "a"), ("type", "t"), ("tenantid", "x y"), ("source", "/s"), ("time", "a"), ("id", "b")];
+    // With few names the entries' are looked at, and with many the event's.
+    for others in [0, 100] {
+        let mut matcher = Matcher::default();
+        for (n, (name, value)) in needs.into_iter().enumerate() {
+            matcher.insert(&n, &patterns(&["t"]), &[], Some((name, value)), &n);
+        }
+        for n in needs.len()..needs.len() + others {
+            matcher.insert(&n, &patterns(&["t"]), &[], Some((&format!("other{n}"), "a")), &n);
+        }
+        for event in [&binary, &structured] {
+            let mut found = matcher.matches("t", None, &Variables::of(event));
+            found.sort_unstable();
+            assert_eq!(found, [0, 1, 2, 3], "beside {others} others");
+        }
+    }
+}
+
+#[test]
+fn an_event_visits_less_than_two_nodes_for_each_pattern_whose_beginning_fits() {
+    const BRANCHES: usize = 8;
+    let tail = "a.".repeat(100);
+    let mut trie = Node::default();
+    let mut written = Vec::new();
+    for n in 0..1 << BRANCHES {
+        let head: String = (0..BRANCHES).map(|bit| if (n >> bit) & 1 == 0 { "a." } else { "*." }).collect();
+        written.extend(["b", "c", "b.>"].map(|last| format!("{head}{tail}{last}")));
+    }
+    let place = |slot| Place { slot, major: None, needs: None };
+    for (slot, pattern) in written.iter().enumerate() {
+        trie.insert(pattern, place(slot));
+    }
+    let visits = |trie: &Node, last: &str| {
+        let event_type = format!("{}{tail}{last}", "a.".repeat(BRANCHES));
+        let (mut visits, mut found) = (0, Vec::new());
+        let seen = Seen { major: None, attributes: &() };
+        trie.visit(Some(&event_type), &mut |slots: &Slots| {
+            visits += 1;
+            slots.find(&seen, &mut found);
+        });
+        (visits, found.len())
+    };
+    for (last, want) in [("b", 1), ("c", 1), ("b.b", 1), ("none", 0)] {
+        let (visits, found) = visits(&trie, last);
+        assert_eq!(found, want << BRANCHES, "{last}");
+        assert!(visits < 2 * written.len(), "{visits} visits for {} patterns", written.len());
+    }
+    // What is left after others have gone is as short.
+    let (gone, left) = written.split_at(written.len() - 3);
+    gone.iter().enumerate().for_each(|(slot, pattern)| trie.remove(pattern, place(slot)));
+    let (visits, found) = visits(&trie, "b");
+    assert!(visits < 2 * left.len() && found == 1, "{visits} visits, {found} found");
+    left.iter().enumerate().for_each(|(n, pattern)| trie.remove(pattern, place(gone.len() + n)));
+    assert!(trie.is_empty());
 }
 
 fn pattern() -> impl Strategy<Value = EventTypePattern> {
@@ -150,10 +278,27 @@ proptest! {
         for event_type in types.iter().map(|tokens| tokens.join(".")) {
             let selects = |patterns: &[EventTypePattern]| patterns.iter().any(|p| p.matches(&event_type));
             let mut wanted: Vec<u8> = plain.iter().filter(|(_, p)| selects(p)).map(|(key, _)| *key).collect();
-            let mut found = matcher.matches(&event_type, None, |_| None);
+            let mut found = matcher.matches(&event_type, None, &());
             wanted.sort_unstable();
             found.sort_unstable();
             prop_assert_eq!(found, wanted, "{}", event_type);
         }
+    }
+
+    #[test]
+    fn finds_those_whose_value_the_event_has(
+        needs in vec(("[a-h]", "[xy]"), 0..12),
+        event in btree_map("[a-h]", "[xy]", 0..6),
+    ) {
+        let mut matcher = Matcher::default();
+        for (n, (name, value)) in needs.iter().enumerate() {
+            matcher.insert(&n, &[EventTypePattern::all()], &[], Some((name, value)), &n);
+        }
+        let has = |(_, (name, value)): &(usize, &(String, String))| event.get(name) == Some(value);
+        let wanted: Vec<usize> = needs.iter().enumerate().filter(has).map(|(n, _)| n).collect();
+        let attributes = Pairs { pairs: event.clone().into_iter().collect(), ..Pairs::default() };
+        let mut found = matcher.matches("t", None, &attributes);
+        found.sort_unstable();
+        prop_assert_eq!(found, wanted);
     }
 }
