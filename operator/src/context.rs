@@ -12,6 +12,7 @@ use kube::Client;
 use kube::runtime::reflector::ObjectRef;
 
 use crate::cache::absent::LetGo;
+use crate::cache::fences::Fences;
 use crate::cache::health::Health;
 use crate::cache::identities::Identities;
 use crate::cache::kind::Kind;
@@ -52,6 +53,7 @@ pub(crate) struct Context {
     pub(crate) namespaces: Namespaces,
     pub(crate) services: Services,
     pub(crate) leases: Arc<Leases>,
+    pub(crate) fences: Fences,
     pub(crate) health: Health,
     pub(crate) producer_states: ProducerStates,
     pub(crate) settled_schemas: SettledSchemas,
@@ -91,6 +93,7 @@ impl Context {
 
     /// Returns access to the records of an object.
     pub(crate) fn records<'a, K>(&'a self, object: &'a K) -> Records<'a, K> {
-        Records { object, js: &self.js, client: &self.client, leases: &self.leases }
+        let Self { js, client, leases, fences, .. } = self;
+        Records { object, inputs: (), js, client, leases, fences }
     }
 }

@@ -7,19 +7,20 @@ use std::time::Duration;
 use anyhow::Context as _;
 use futures::FutureExt;
 use hookwright_core::nats::names::{
-    DISABLED_KEYS, HEALTH_BUCKET, LEASES_BUCKET, POSITIONS_BUCKET, STATE_BUCKET, TEST_KEYS, VIOLATIONS_KEYS,
+    CONFIG_BUCKET, DISABLED_KEYS, HEALTH_BUCKET, LEASES_BUCKET, POSITIONS_BUCKET, STATE_BUCKET, TEST_KEYS,
+    VIOLATIONS_KEYS,
 };
 use hookwright_core::seal::SealingKeys;
 use hookwright_crds::{EventSchema, Producer, Subscription};
 use hookwright_runtime::egress::{EgressFile, InForce};
 use hookwright_runtime::mirror::{Change, Mirror};
 use hookwright_runtime::nats::{self, Nats, NatsSettings};
-use hookwright_runtime::{admin, shutdown};
+use hookwright_runtime::{admin, logging, shutdown};
 use kube::Client;
 use kube::runtime::events::Recorder;
 use prometheus_client::registry::Registry;
 use tokio::sync::watch;
-use tracing::info;
+use tracing::{debug, info};
 
 use crate::background::account::AccountLimits;
 use crate::background::checkpoint::Checkpoints;
@@ -138,6 +139,10 @@ async fn with_nats(ctx: &Context, readiness: &Readiness, connected: watch::Sende
     readiness.until(Part::Definitions).await;
     owner.claim(readiness, &ctx.metrics).await;
     ctx.js.connected(nats.clone());
+    match ctx.js.newest(CONFIG_BUCKET, ">").await {
+        Ok(last) => ctx.fences.begin(last.revision),
+        Err(error) => debug!(error = logging::chain(&error), "can't read how far the config goes"),
+    }
     let seconds = Duration::from_secs;
     tokio::select! {
         () = nats.ended() => anyhow::bail!("the client of NATS has panicked"),
@@ -244,6 +249,7 @@ fn context(
         client,
         js: JetStream::default(),
         leases: Arc::default(),
+        fences: Default::default(),
         health: Default::default(),
         producers,
         subscriptions,

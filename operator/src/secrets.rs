@@ -12,9 +12,10 @@ use kube::api::{DeleteParams, PostParams, Preconditions};
 use kube::runtime::reflector::ObjectRef;
 use kube::{Api, Client, Resource, ResourceExt};
 use ring::rand::{SecureRandom, SystemRandom};
+use tokio::time::Instant;
 
 use crate::cache::pace::Pace;
-use crate::cache::secrets::Secrets;
+use crate::cache::secrets::{Answer, Place, Secrets, is_same};
 use crate::lenient::Lenient;
 use crate::refusal::Refusal;
 
@@ -72,12 +73,29 @@ impl Use {
     }
 }
 
-/// Reads a Secret when it is its turn. Returns none if it doesn't exist.
-pub(crate) async fn read(reader: &SecretReader, namespace: &str, name: &str) -> Result<Option<Secret>, SecretError> {
+/// Reads a Secret when it is its turn.
+pub(crate) async fn read(reader: &SecretReader, namespace: &str, name: &str) -> Result<Answer, SecretError> {
     reader.pace.turn().await;
-    let api: Api<Lenient<Secret>> = Api::namespaced(reader.client.clone(), namespace);
+    let (api, began): (Api<Lenient<Secret>>, _) = (Api::namespaced(reader.client.clone(), namespace), Instant::now());
     let answer = api.get_opt(name).await.map_err(|source| SecretError::Get { name: name.to_owned(), source })?;
-    answer.map(|secret| readable(name, secret)).transpose()
+    Ok(Answer { secret: answer.map(|secret| readable(name, secret)).transpose()?, began })
+}
+
+/// Looks whether a Secret is still as it was used, by a read that began at `since` or later. Returns also who is to be
+/// reconciled, as it has changed.
+pub(crate) async fn is_as_used(
+    reader: &SecretReader,
+    place: &Place,
+    keys: &BTreeSet<String>,
+    used: Option<&Secret>,
+    since: Instant,
+) -> Result<(bool, Vec<ObjectRef<Subscription>>), SecretError> {
+    if let Some(is_same) = reader.known.is_as_used(place, keys, used, since) {
+        return Ok((is_same, Vec::new()));
+    }
+    let now = read(reader, &place.0, &place.1).await?;
+    let users = reader.known.renew(place, &now);
+    Ok((is_same(keys, used, now.secret.as_ref()), users))
 }
 
 /// Returns a Secret with these keys, as it was last read. Returns none if it doesn't exist.
@@ -92,9 +110,9 @@ pub(crate) async fn get(
     if let Some(known) = reader.known.known(&place, keys, &user) {
         return Ok(known);
     }
-    let secret = read(reader, &place.0, name).await?;
-    reader.known.take(&place, keys, &user, secret.as_ref());
-    Ok(secret)
+    let answer = read(reader, &place.0, name).await?;
+    reader.known.take(&place, keys, &user, &answer);
+    Ok(answer.secret)
 }
 
 fn readable(name: &str, secret: Lenient<Secret>) -> Result<Secret, SecretError> {
@@ -119,25 +137,22 @@ pub(crate) async fn generated(
     }
     // A new Subscription has none.
     let seen = subscription.status.as_ref().and_then(|status| status.observed_generation);
-    let there = if seen.is_none_or(|seen| seen < 0) { None } else { read(reader, &place.0, name).await? };
-    let secret = match there {
-        Some(secret) => secret,
+    let there = if seen.is_none_or(|seen| seen < 0) { None } else { Some(read(reader, &place.0, name).await?) };
+    let answer = match there.filter(|answer| answer.secret.is_some()) {
+        Some(answer) => answer,
         None => created(reader, name, subscription).await?,
     };
-    reader.known.take(&place, &keys, &user, Some(&secret));
-    Ok(secret)
+    reader.known.take(&place, &keys, &user, &answer);
+    answer.secret.ok_or_else(|| SecretError::Vanished { name: name.to_owned() })
 }
 
-async fn created(reader: &SecretReader, name: &str, subscription: &Subscription) -> Result<Secret, SecretError> {
-    let namespace = subscription.namespace().unwrap_or_default();
+async fn created(reader: &SecretReader, name: &str, subscription: &Subscription) -> Result<Answer, SecretError> {
+    let (namespace, began) = (subscription.namespace().unwrap_or_default(), Instant::now());
     let api: Api<Lenient<Secret>> = Api::namespaced(reader.client.clone(), &namespace);
     match api.create(&PostParams::default(), &Lenient::new(new(name, subscription)?)).await {
-        Ok(secret) => readable(name, secret),
+        Ok(secret) => Ok(Answer { secret: Some(readable(name, secret)?), began }),
         // Another writer was faster.
-        Err(kube::Error::Api(status)) if status.is_already_exists() => {
-            let there = read(reader, &namespace, name).await?;
-            there.ok_or_else(|| SecretError::Vanished { name: name.to_owned() })
-        }
+        Err(kube::Error::Api(status)) if status.is_already_exists() => read(reader, &namespace, name).await,
         Err(source) => Err(SecretError::Create { name: name.to_owned(), source }),
     }
 }
@@ -145,7 +160,7 @@ async fn created(reader: &SecretReader, name: &str, subscription: &Subscription)
 /// Removes a Secret with a generated key, if it is still there and this Subscription's.
 pub(crate) async fn remove(reader: &SecretReader, subscription: &Subscription, name: &str) -> Result<(), SecretError> {
     let namespace = subscription.namespace().unwrap_or_default();
-    let Some(secret) = read(reader, &namespace, name).await? else { return Ok(()) };
+    let Some(secret) = read(reader, &namespace, name).await?.secret else { return Ok(()) };
     // One that was restored without an owner is not the operator's to remove.
     if !owns(subscription, &secret) {
         return Ok(());

@@ -6,12 +6,14 @@ mod build;
 pub(crate) mod cleanup;
 mod fetch;
 mod flow;
+mod inputs;
 mod payload;
 mod signing;
 mod start;
 mod status;
 pub(crate) mod test_delivery;
 mod validate;
+mod versions;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,6 +42,7 @@ use crate::secrets;
 use build::Unresolved;
 pub(crate) use fetch::uses_secret;
 use fetch::{Fetched, FoundProducer};
+use inputs::Inputs;
 use signing::GeneratedKeys;
 use start::Start;
 use status::{Part, SubscriptionOutcome};
@@ -141,15 +144,20 @@ async fn hold_back(
     keys: Option<&GeneratedKeys>,
     ctx: &Context,
 ) -> Result<Option<Rests>, ReconcileError> {
-    let producer = fetch::found(subscription, ctx).await;
-    let inherited = producer.as_ref().and_then(|producer| producer.delivery.as_ref());
+    let fetched = fetch::found(subscription, ctx).await;
+    let inherited = fetched.producer.as_ref().and_then(|producer| producer.delivery.as_ref());
     let policy = policy::effective(subscription.spec.delivery.as_ref(), inherited);
     let valid = validate::validate(subscription, uid, keys, policy, &ctx.settings.egress).ok();
-    let rests = apply::stop_earlier(uid, valid.as_ref(), subscription, ctx).await?;
-    if let Some(producer) = producer {
-        apply::withhold(uid, &producer, subscription, ctx).await?;
+    let rests = apply::stop_earlier(uid, valid.as_ref(), made_from(subscription, &fetched, ctx)).await?;
+    if let Some(producer) = &fetched.producer {
+        apply::withhold(uid, producer, made_from(subscription, &fetched, ctx)).await?;
     }
     Ok(rests.then_some(Rests::Refused))
+}
+
+/// Returns what the records of a Subscription are made from.
+fn made_from<'a>(subscription: &'a Subscription, fetched: &'a Fetched, ctx: &'a Context) -> Inputs<'a> {
+    Inputs { subscription, fetched, ctx }
 }
 
 /// Returns in what form events go out; what the status says, if nothing could be read.
@@ -232,8 +240,8 @@ async fn attempt(
     };
     let on_resume = policy::on_resume(subscription.spec.delivery.as_ref(), fetched.delivery());
     let withheld = !record.payload_policy.is_empty();
-    let producer = fetched.producer.as_ref();
-    let Some(written) = apply::apply(record, on_resume, producer, subscription, ctx).await? else {
+    let inputs = made_from(subscription, fetched, ctx);
+    let Some(written) = apply::apply(record, on_resume, inputs).await? else {
         let outcome = SubscriptionOutcome::Prepared { rollout: None };
         return Ok(Attempted { outcome, started, rests: None });
     };
@@ -261,7 +269,7 @@ async fn not_permitted(
 ) -> Result<Attempted, ReconcileError> {
     // A Producer that is gone is served to nobody, so the record stays, for the Producer that takes up the stream.
     if !fetched.producer_is_gone {
-        apply::withdraw(uid, subscription, ctx).await?;
+        apply::withdraw(uid, made_from(subscription, fetched, ctx)).await?;
     }
     ctx.triggers.subscriptions.settled(&ObjectRef::from_obj(subscription));
     let outcome = SubscriptionOutcome::Unresolved(build::not_permitted(&subscription.producer_ref()));
@@ -294,7 +302,7 @@ async fn refuse(
 ) -> Result<Attempted, ReconcileError> {
     let mut attempted = Attempted::unchanged(subscription, outcome);
     if let Some(producer) = &fetched.producer
-        && apply::refuse(uid, producer, valid, subscription, ctx).await?
+        && apply::refuse(uid, producer, valid, made_from(subscription, fetched, ctx)).await?
     {
         attempted.rests = Some(Rests::Refused);
     }

@@ -1,5 +1,6 @@
 //! Secrets: named when they are missing, used only when labelled, picked up when they change.
 
+mod outdated;
 mod rotation;
 
 use hookwright_e2e::{Signed, verify_python};

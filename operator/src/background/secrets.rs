@@ -52,8 +52,8 @@ fn uses(ctx: &Context, user: &ObjectRef<hookwright_crds::Subscription>, (_, secr
 
 async fn read(ctx: &Context, place: &Place) {
     match secrets::read(&ctx.secrets, &place.0, &place.1).await {
-        Ok(secret) => {
-            for user in ctx.secrets.known.renew(place, secret.as_ref()) {
+        Ok(answer) => {
+            for user in ctx.secrets.known.renew(place, &answer) {
                 ctx.triggers.subscriptions.reconcile(user);
             }
         }

@@ -1,6 +1,7 @@
 //! The labels of namespaces, and which namespaces a Producer admits.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use hookwright_crds::{FromNamespaces, Producer};
 use k8s_openapi::api::core::v1::Namespace;
@@ -37,10 +38,15 @@ impl Namespaces {
         Some(self.store.get(&ObjectRef::new(namespace))?.labels().clone())
     }
 
+    /// Returns a namespace, once the list of namespaces is complete.
+    pub(crate) async fn find(&self, namespace: &str) -> Option<Arc<NamespaceMetadata>> {
+        self.listed.wait().await;
+        self.store.get(&ObjectRef::new(namespace))
+    }
+
     /// Returns the uid of a namespace, once the list of namespaces is complete; none if the watch doesn't know it yet.
     pub(crate) async fn uid(&self, namespace: &str) -> Option<String> {
-        self.listed.wait().await;
-        self.store.get(&ObjectRef::new(namespace))?.uid()
+        self.find(namespace).await?.uid()
     }
 
     /// Returns the uids of the other namespaces that the Producer admits.

@@ -20,6 +20,7 @@ pub(crate) async fn cleanup(schema: &EventSchema, ctx: &Context) -> Result<(), R
     let result = ctx.js.remove_matching(CONFIG_BUCKET, &format!("schema.*.{uid}")).await;
     deletion::or_let_go(result, schema, ctx.deletion()).await?;
     ctx.schemas.own_writes.forget(&schema.uid().unwrap_or_default());
+    ctx.fences.forget(&schema.uid().unwrap_or_default());
     ctx.settled_schemas.forget(&uid);
     ctx.schema_checks.forget(&uid);
     let producer = schema.producer_ref();

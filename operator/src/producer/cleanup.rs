@@ -25,6 +25,7 @@ pub(crate) async fn cleanup(producer: &Producer, ctx: &Context) -> Result<(), Re
     deletion::or_let_go(result, producer, ctx.deletion()).await?;
     ctx.producer_states.forget(&uid);
     ctx.producers.own_writes.forget(&producer.uid().unwrap_or_default());
+    ctx.fences.forget(&producer.uid().unwrap_or_default());
     ctx.stream_numbers.forget(&uid);
     ctx.stream_incidents.forget(&uid);
     ctx.stream_heads.forget(&uid);

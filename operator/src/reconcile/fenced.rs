@@ -2,8 +2,9 @@
 //!
 //! An operator that is on its way out may still work on an object as it was before the last edit, while the next
 //! operator has written the record of the edit already. So the API server is asked before each write whether the object is
-//! still the same, and a write that comes after another operator's is not repeated: what the record was made from may be
-//! out of date.
+//! still the same. In place of another operator's record one is written only if what it was made from is the same, too
+//! ([`Fences`] says when that has to be asked). And a write that comes after another operator's is not repeated: what the
+//! record was made from may be out of date.
 
 use std::fmt::Debug;
 
@@ -13,19 +14,36 @@ use k8s_openapi::NamespaceResourceScope;
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use tokio::time::Instant;
 
+use crate::cache::fences::Fences;
 use crate::cache::leases::Leases;
 use crate::lenient::Metadata;
 use crate::nats::jetstream::JetStream;
 use crate::nats::kv::Written;
 use crate::reconcile::error::ReconcileError;
 
+/// What records are made from besides their object, and what may change without the object's generation.
+pub(crate) trait Inputs {
+    /// Returns whether all of it is still as it was used, by reads that began at this time or later.
+    fn are_current(&self, since: Instant) -> impl Future<Output = Result<bool, ReconcileError>> + Send;
+}
+
+/// Nothing besides the object.
+impl Inputs for () {
+    async fn are_current(&self, _: Instant) -> Result<bool, ReconcileError> {
+        Ok(true)
+    }
+}
+
 /// The records of one object, which is one of the three kinds.
-pub(crate) struct Records<'a, K> {
+pub(crate) struct Records<'a, K, I = ()> {
     pub(crate) object: &'a K,
+    pub(crate) inputs: I,
     pub(crate) js: &'a JetStream,
     pub(crate) client: &'a Client,
     pub(crate) leases: &'a Leases,
+    pub(crate) fences: &'a Fences,
 }
 
 /// The generation of the object that a record was made from. A Subscription's record has it in a group.
@@ -52,7 +70,15 @@ fn new_features<R: Record>(record: &R, in_place: Option<&[u8]>) -> Vec<Feature> 
     record.features().into_iter().filter(|feature| !old.contains(feature)).collect()
 }
 
-impl<K> Records<'_, K>
+impl<'a, K> Records<'a, K> {
+    /// The same records, made from more than the object.
+    pub(crate) fn made_from<I>(self, inputs: I) -> Records<'a, K, I> {
+        let Self { object, js, client, leases, fences, .. } = self;
+        Records { object, inputs, js, client, leases, fences }
+    }
+}
+
+impl<K, I: Inputs> Records<'_, K, I>
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + DeserializeOwned + Debug,
 {
@@ -74,8 +100,10 @@ where
         let json = record::encode(&record)?;
         // Also if there is no record: there may have been one until the object was deleted or lost its rights.
         self.current().await?;
+        self.follows(key, found.revision).await?;
         let written = self.js.put_at(CONFIG_BUCKET, key, json, found.revision).await?;
         let revision = written.ok_or(ReconcileError::Outdated)?;
+        self.fences.wrote(&self.uid(), key, revision);
         Ok(Written { revision, waits: None, fresh })
     }
 
@@ -83,6 +111,7 @@ where
     pub(crate) async fn remove(&self, key: &str) -> Result<(), ReconcileError> {
         let Some(entry) = self.js.get(CONFIG_BUCKET, key).await? else { return Ok(()) };
         self.guard(Some(&entry.value)).await?;
+        self.follows(key, entry.revision).await?;
         if self.js.remove_at(CONFIG_BUCKET, key, entry.revision).await? {
             Ok(())
         } else {
@@ -99,7 +128,20 @@ where
         self.current().await
     }
 
-    /// Fails unless the API server has the object in the same generation, and it is not about to be deleted.
+    /// Fails if the record at this revision may have been made from something newer than what this one is made from.
+    async fn follows(&self, key: &str, revision: u64) -> Result<(), ReconcileError> {
+        match self.fences.since(&self.uid(), key, revision) {
+            Some(since) if !self.inputs.are_current(since).await? => Err(ReconcileError::Outdated),
+            _ => Ok(()),
+        }
+    }
+
+    fn uid(&self) -> String {
+        self.object.uid().unwrap_or_default()
+    }
+
+    /// Fails unless the API server has the object in the same generation, with the same annotations, and it is not about to
+    /// be deleted.
     pub(crate) async fn current(&self) -> Result<(), ReconcileError> {
         let ours = self.object.meta();
         let api: Api<Metadata<K>> = Api::namespaced(self.client.clone(), &self.object.namespace().unwrap_or_default());
@@ -107,6 +149,7 @@ where
         let is_current = now.map(|now| now.meta).is_some_and(|now| {
             now.uid == ours.uid
                 && now.generation == ours.generation
+                && now.annotations == ours.annotations
                 && now.deletion_timestamp == ours.deletion_timestamp
         });
         if is_current { Ok(()) } else { Err(ReconcileError::Outdated) }

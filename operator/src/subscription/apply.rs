@@ -5,15 +5,15 @@ use hookwright_core::nats::names::{CONFIG_BUCKET, ConfigKey};
 use hookwright_core::payload::PayloadPolicy;
 use hookwright_core::record::SubscriptionRecord;
 use hookwright_core::seal::Secret;
-use hookwright_crds::{History, OnResume, Subscription};
+use hookwright_crds::{History, OnResume};
 use kube::Resource;
 use ring::rand::{SecureRandom, SystemRandom};
 
 use super::fetch::FoundProducer;
 use super::flow::{self, Skip};
+use super::inputs::Inputs;
 use super::validate::ValidatedSubscription;
 use crate::cache::references::is_foreign;
-use crate::context::Context;
 use crate::nats::kv::Written;
 use crate::reconcile::error::ReconcileError;
 
@@ -21,10 +21,10 @@ use crate::reconcile::error::ReconcileError;
 pub(crate) async fn apply(
     mut wanted: SubscriptionRecord<Secret>,
     on_resume: OnResume,
-    producer: Option<&FoundProducer>,
-    subscription: &Subscription,
-    ctx: &Context,
+    made_from: Inputs<'_>,
 ) -> Result<Option<Written>, ReconcileError> {
+    let Inputs { subscription, fetched, ctx } = made_from;
+    let producer = fetched.producer.as_ref();
     let live = producer.and_then(|producer| producer.live.as_ref());
     let key = ConfigKey::Subscription(wanted.producer.clone(), wanted.identity.uid.clone()).to_string();
     let secrets = wanted.destination.as_ref().map_or(0, |to| to.signing.len() + to.headers.len());
@@ -38,7 +38,7 @@ pub(crate) async fn apply(
     if skip == Skip::Unknown {
         return Ok(None);
     }
-    let (asked, records) = (wanted.flow, ctx.records(subscription));
+    let (asked, records) = (wanted.flow, ctx.records(subscription).made_from(made_from));
     let written = records.put(&key, |found| {
         let flow = flow::follow(asked, found, &skip, on_resume, live);
         wanted.flow = flow.map_err(|_| ReconcileError::Outdated)?;
@@ -61,11 +61,10 @@ pub(crate) async fn refuse(
     uid: &SubscriptionUid,
     producer: &FoundProducer,
     valid: Option<&ValidatedSubscription>,
-    subscription: &Subscription,
-    ctx: &Context,
+    made_from: Inputs<'_>,
 ) -> Result<bool, ReconcileError> {
     let key = ConfigKey::Subscription(producer.uid.clone(), uid.clone()).to_string();
-    refuse_record(&key, producer.payload_policy.as_ref().ok(), valid, subscription, ctx).await
+    refuse_record(&key, producer.payload_policy.as_ref().ok(), valid, made_from).await
 }
 
 /// Does the same to the record of an earlier spec, under whichever Producer it is: the spec of now can't be made into a
@@ -73,16 +72,16 @@ pub(crate) async fn refuse(
 pub(crate) async fn stop_earlier(
     uid: &SubscriptionUid,
     valid: Option<&ValidatedSubscription>,
-    subscription: &Subscription,
-    ctx: &Context,
+    made_from: Inputs<'_>,
 ) -> Result<bool, ReconcileError> {
+    let Inputs { subscription, ctx, .. } = made_from;
     let generation = subscription.meta().generation.unwrap_or_default();
     let mut rests = false;
     for key in ctx.js.keys(CONFIG_BUCKET, &format!("subscription.*.{uid}")).await? {
         let Some(entry) = ctx.js.get(CONFIG_BUCKET, &key).await? else { continue };
         let Some(old) = flow::read(Some(&entry.value)) else { continue };
         if old.identity.generation != generation {
-            refuse_record(&key, None, valid, subscription, ctx).await?;
+            refuse_record(&key, None, valid, made_from).await?;
         }
         rests |= old.identity.generation != generation || old.destination.is_none();
     }
@@ -95,9 +94,9 @@ async fn refuse_record(
     key: &str,
     policy: Option<&PayloadPolicy>,
     valid: Option<&ValidatedSubscription>,
-    subscription: &Subscription,
-    ctx: &Context,
+    made_from: Inputs<'_>,
 ) -> Result<bool, ReconcileError> {
+    let Inputs { subscription, ctx, .. } = made_from;
     let generation = subscription.meta().generation.unwrap_or_default();
     let in_place = ctx.js.get(CONFIG_BUCKET, key).await?.and_then(|entry| flow::read(Some(&entry.value)));
     let was_inactive = match &in_place {
@@ -105,7 +104,7 @@ async fn refuse_record(
         None => false,
     };
     let mut is_there = false;
-    let records = ctx.records(subscription);
+    let records = ctx.records(subscription).made_from(made_from);
     let mut refused = async |anew: bool| {
         records
             .put(key, |found| {
@@ -140,11 +139,10 @@ async fn refuse_record(
 pub(crate) async fn withhold(
     uid: &SubscriptionUid,
     producer: &FoundProducer,
-    subscription: &Subscription,
-    ctx: &Context,
+    made_from: Inputs<'_>,
 ) -> Result<(), ReconcileError> {
     let key = ConfigKey::Subscription(producer.uid.clone(), uid.clone()).to_string();
-    let records = ctx.records(subscription);
+    let records = made_from.ctx.records(made_from.subscription).made_from(made_from);
     let is_done = match &producer.payload_policy {
         Err(_) => false,
         Ok(policy) => {
@@ -156,19 +154,16 @@ pub(crate) async fn withhold(
         }
     };
     if !is_done {
-        refuse(uid, producer, None, subscription, ctx).await?;
+        refuse(uid, producer, None, made_from).await?;
     }
     Ok(())
 }
 
 /// Removes the record, under whichever Producer it is, so that dispatchers stop at once.
-pub(crate) async fn withdraw(
-    uid: &SubscriptionUid,
-    subscription: &Subscription,
-    ctx: &Context,
-) -> Result<(), ReconcileError> {
-    for key in ctx.js.keys(CONFIG_BUCKET, &format!("subscription.*.{uid}")).await? {
-        ctx.records(subscription).remove(&key).await?;
+pub(crate) async fn withdraw(uid: &SubscriptionUid, made_from: Inputs<'_>) -> Result<(), ReconcileError> {
+    let records = made_from.ctx.records(made_from.subscription).made_from(made_from);
+    for key in made_from.ctx.js.keys(CONFIG_BUCKET, &format!("subscription.*.{uid}")).await? {
+        records.remove(&key).await?;
     }
     Ok(())
 }

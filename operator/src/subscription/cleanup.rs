@@ -22,6 +22,7 @@ pub(crate) async fn cleanup(subscription: &Subscription, ctx: &Context) -> Resul
     let result = remove(&uid, ctx).await;
     deletion::or_let_go(result, subscription, ctx.deletion()).await?;
     ctx.subscriptions.own_writes.forget(&subscription.uid().unwrap_or_default());
+    ctx.fences.forget(&subscription.uid().unwrap_or_default());
     ctx.triggers.producer_soon(subscription.producer_ref());
     // One that had no room may have it now.
     let is_beyond = |other: &Subscription| {

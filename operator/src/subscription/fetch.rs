@@ -13,6 +13,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Secret, Service};
 use kube::{Resource, ResourceExt};
 
+use super::inputs::Versions;
 use super::payload;
 use super::signing::{self, Former, GeneratedKeys};
 use crate::cache::producers::LiveProducer;
@@ -49,6 +50,8 @@ pub(crate) struct Generated {
 pub(crate) struct Fetched {
     /// The uid by which the API server knows the Subscription.
     pub(crate) object_uid: String,
+    /// The versions of all but the Secrets when this was begun.
+    pub(super) versions: Versions,
     /// The Producer; none if it doesn't exist, is being deleted, or doesn't admit the Subscription's namespace.
     pub(crate) producer: Option<FoundProducer>,
     /// Whether the Producer doesn't exist, or is being deleted and admits the Subscription's namespace.
@@ -89,8 +92,7 @@ pub(crate) async fn fetch(
     keys: &mut Option<GeneratedKeys>,
     ctx: &Context,
 ) -> Result<Fetched, SecretError> {
-    let object_uid = subscription.uid().unwrap_or_default();
-    let mut fetched = Fetched { object_uid, producer: found(subscription, ctx).await, ..Fetched::default() };
+    let mut fetched = found(subscription, ctx).await;
     fetched.producer_unreadable =
         fetched.producer.is_none() && ctx.producers.unreadable.contains(&subscription.producer_ref());
     if fetched.producer.is_none() && is_foreign(subscription) {
@@ -133,8 +135,15 @@ async fn generated(
     Ok(found)
 }
 
+/// Reads the Producer alone.
+pub(super) async fn found(subscription: &Subscription, ctx: &Context) -> Fetched {
+    let object_uid = subscription.uid().unwrap_or_default();
+    let versions = Versions::now(subscription, ctx).await;
+    Fetched { object_uid, versions, producer: producer(subscription, ctx).await, ..Fetched::default() }
+}
+
 /// Returns the Producer, if it exists and admits the Subscription's namespace.
-pub(super) async fn found(subscription: &Subscription, ctx: &Context) -> Option<FoundProducer> {
+async fn producer(subscription: &Subscription, ctx: &Context) -> Option<FoundProducer> {
     ctx.producers.listed.wait().await;
     let producer: Arc<Producer> = ctx.producers.store.get(&subscription.producer_ref())?;
     if producer.meta().deletion_timestamp.is_some() {
@@ -177,7 +186,7 @@ pub(crate) fn uses_secret(subscription: &Subscription, name: &str, overlap: Dura
 }
 
 /// Returns the keys of Secrets that the spec names.
-fn given_keys(subscription: &Subscription) -> BTreeMap<String, BTreeSet<String>> {
+pub(super) fn given_keys(subscription: &Subscription) -> BTreeMap<String, BTreeSet<String>> {
     let signing = subscription.spec.signing.iter().flat_map(|signing| &signing.keys).map(|key| &key.secret_key_ref);
     let headers = subscription.spec.endpoint.headers.iter().flatten();
     let headers = headers.filter_map(|header| header.value_from.as_ref()?.secret_key_ref.as_ref());
