@@ -379,4 +379,17 @@ mod tests {
         cell.attempted();
         assert_eq!(cell.state().counts.tally.unattempted, 2);
     }
+
+    #[test]
+    fn the_counts_of_a_deleted_subscription_go_once_nobody_uses_them() {
+        let (health, _changed) = Health::new();
+        let [used, ..] = ["used", "gone", "missing"].map(|uid| health.cell(&SubscriptionUid::parse(uid).unwrap()));
+        let left = || {
+            health.forget(|uid| uid.as_str() != "missing");
+            health.cells.lock().unwrap().keys().map(ToString::to_string).collect::<std::collections::BTreeSet<_>>()
+        };
+        assert_eq!(left().into_iter().collect::<Vec<_>>(), ["missing", "used"]);
+        drop(used);
+        assert_eq!(left().into_iter().collect::<Vec<_>>(), ["missing"]);
+    }
 }

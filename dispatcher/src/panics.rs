@@ -5,7 +5,7 @@ use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::LazyLock;
 
-/// A variable of the environment that tests set to a name, at which [`provoked`] panics.
+/// A variable of the environment that tests set to names with commas between them, at which [`provoked`] panics.
 static PANICS_AT: LazyLock<Option<String>> = LazyLock::new(|| std::env::var("HOOKWRIGHT_TEST_PANIC").ok());
 
 /// Does the work. If it panics, returns the panic's message.
@@ -23,10 +23,17 @@ pub(crate) fn message(panic: &(dyn Any + Send)) -> String {
 /// Panics if a test has asked for it by this name, or by the part of it after its last slash.
 #[expect(clippy::panic, reason = "that is what the test asks for")]
 pub(crate) fn provoked(name: &str) {
-    if let Some(at) = &*PANICS_AT
-        && name.rsplit('/').next() == Some(at)
+    if let Some(names) = &*PANICS_AT
+        && names.split(',').any(|at| name.rsplit('/').next() == Some(at))
     {
         panic!("a test asked for a panic at {name}");
+    }
+}
+
+/// The same for the record of an object of this name, which a test asks for by `record of` and the name.
+pub(crate) fn provoked_by_record_of(name: &str) {
+    if PANICS_AT.is_some() {
+        provoked(&format!("record of {name}"));
     }
 }
 

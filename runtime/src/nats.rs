@@ -211,3 +211,6 @@ async fn require_server(client: &Client) -> Result<Context, NatsError> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

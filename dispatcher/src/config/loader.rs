@@ -114,6 +114,7 @@ impl ConfigLoader {
                 if record.identity.uid != *uid || record.producer != *producer {
                     return Err("the record belongs to another object".to_owned());
                 }
+                panics::provoked_by_record_of(&record.identity.name);
                 self.index.put_subscription(self.subscription(record, revision)?);
             }
             // The schema is unchanged: after each reconnect all records come again.

@@ -212,3 +212,16 @@ impl Reader {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_consumer_that_is_missing_is_asked_for_less_and_less_often() {
+        let waits: Vec<Duration> = backoff().take(60).collect();
+        let (soon, later) = waits.split_at(10);
+        assert!(soon.iter().sum::<Duration>() < RETRY.1, "one that is back soon is read soon: {soon:?}");
+        assert!(later[40..].iter().all(|wait| (RETRY.1..=2 * RETRY.1).contains(wait)), "{later:?}");
+    }
+}

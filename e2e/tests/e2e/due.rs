@@ -4,13 +4,16 @@ use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use async_nats::jetstream::consumer::{FromConsumer, pull};
+use async_nats::jetstream::stream;
 use hookwright_core::delivery::progress::Progress;
 use hookwright_core::nats::ids::SubscriptionUid;
-use hookwright_core::nats::names::{CONFIG_BUCKET, DUE_CONSUMER, PARKED_STREAM, POSITIONS_BUCKET};
+use hookwright_core::nats::names::{
+    CONFIG_BUCKET, DUE_CONSUMER, PARKED_AT_SUBJECTS, PARKED_DUE_SUBJECTS, PARKED_STREAM, POSITIONS_BUCKET,
+};
 use hookwright_e2e::{Answer, Options, User, World, by_length, report, wait_for};
 use serde_json::{Value, json};
 
-use crate::shop::{SOON, Shop, TIMEOUT, beside, fixed, metric};
+use crate::shop::{SOON, Shop, TIMEOUT, beside, fixed, metric, once_in_three};
 
 /// What waits of the tenant whose Producer no dispatcher serves, and how much of all the consumer lets be unacked.
 fn stuck() -> (usize, i64) {
@@ -77,6 +80,69 @@ async fn one_tenants_due_deliveries_that_cant_be_handled_keep_no_others_waiting(
     world.operator.thaw().unwrap();
     barred.subscribe("suspended", &[">"], json!({ "suspend": false })).await;
     barred.receiver.wait_count("/suspended", waiting + 1, Duration::from_secs(300)).await.unwrap();
+}
+
+/// How many deliveries are to be parked of which NATS says nothing. A client lets 5,000 wait for their answer.
+fn unanswered() -> usize {
+    by_length(6_000, 12_000)
+}
+
+/// While a stream has no leader, whatever is to be stored in it waits. The leases have a connection and a window of their
+/// own, so the events of all others are delivered meanwhile.
+#[tokio::test]
+async fn stores_that_get_no_answer_keep_no_lease_from_being_renewed() {
+    let _machine = beside().await;
+    let dispatcher = json!({ "limits": { "heldEvents": 8 * unanswered() } });
+    let world = World::start(Options { dispatcher, ..Options::default() }).await.unwrap();
+    let (barred, other) = (Shop::open(&world, json!({})).await, Shop::open(&world, json!({})).await);
+    let stuck = SubscriptionUid::parse(&barred.subscribe("stuck", &["a"], json!({})).await).unwrap();
+    other.subscribe("other", &[">"], json!({})).await;
+    // From here on the streams and the config are what this test makes of them.
+    world.operator.freeze().unwrap();
+    let dispatcher = &world.dispatchers[0];
+    assert!(dispatcher.terminate().await.unwrap().success());
+    let jetstream = world.nats.jetstream(User::Operator).await.unwrap();
+    let bucket = jetstream.get_key_value(CONFIG_BUCKET).await.unwrap();
+    let key = format!("subscription.{}.newer", barred.producer().await);
+    let revision = bucket.put(&key, r#"{"version": 2}"#.into()).await.unwrap();
+    barred.publish_all_due(&stuck, revision, &Progress::default(), unanswered()).await;
+    // Another stream takes what is to be parked, and answers nobody.
+    let parked = jetstream.get_stream(PARKED_STREAM).await.unwrap();
+    let config = parked.cached_info().config.clone();
+    let due_alone = stream::Config { subjects: vec![PARKED_DUE_SUBJECTS.to_owned()], ..config };
+    jetstream.update_stream(&due_alone).await.unwrap();
+    let subjects = vec![PARKED_AT_SUBJECTS.to_owned()];
+    let silent = stream::Config { name: "SILENT".to_owned(), subjects, no_ack: true, ..stream::Config::default() };
+    jetstream.create_stream(silent).await.unwrap();
+
+    dispatcher.restart().unwrap();
+    dispatcher.wait_ready(SOON).await.unwrap();
+    wait_for("all to be in hand", 2 * SOON, async || {
+        let consumer =
+            parked.get_consumer::<pull::Config>(DUE_CONSUMER).await.map_err(|error| anyhow::anyhow!(error))?;
+        let in_hand = consumer.cached_info().num_ack_pending;
+        anyhow::ensure!(in_hand == unanswered(), "{in_hand}");
+        Ok(())
+    })
+    .await
+    .unwrap();
+    let lapses = || dispatcher.logs().matches("the lease has lapsed").count();
+    let mut published = 0;
+    once_in_three("no lease lapses", async |_| {
+        let (start, before) = (Instant::now(), lapses());
+        // Several times as long as a lease is trusted.
+        while start.elapsed() < Duration::from_secs(15) {
+            other.publish(&other.event("a", published.to_string())).await;
+            published += 1;
+            other.requests("other", published).await;
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        anyhow::ensure!(lapses() == before, "{} lapses", lapses() - before);
+        Ok(())
+    })
+    .await;
+    report(&format!("{published} events beside {} stores without an answer: all came", unanswered()));
+    assert_eq!(barred.receiver.count("/stuck"), 0);
 }
 
 /// `kubectl replace --force` deletes the Producer and makes another one of the same name. Its Subscriptions stay.

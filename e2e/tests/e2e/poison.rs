@@ -4,16 +4,16 @@ use hookwright_core::delivery::dead_letter::DeadLetterReason;
 use hookwright_core::delivery::progress::Progress;
 use hookwright_core::nats::ids::SubscriptionUid;
 use hookwright_e2e::{Options, User, World, wait_for};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::cut_connections::{Raw, UNREADABLE};
-use crate::shop::{SOON, Shop, beside, condition};
+use crate::shop::{SOON, Shop, TIMEOUT, beside, condition};
 
 #[tokio::test]
 async fn what_panics_is_given_up_and_nothing_else_comes_twice() {
     const OTHERS: usize = 20;
     let _machine = beside().await;
-    let dispatcher = json!({ "environment": { "HOOKWRIGHT_TEST_PANIC": "poisoned" } });
+    let dispatcher = json!({ "environment": { "HOOKWRIGHT_TEST_PANIC": "poisoned,record of broken" } });
     let world = World::start(Options { dispatchers: 2, dispatcher, ..Options::default() }).await.unwrap();
     let shop = Shop::open(&world, json!({})).await;
     shop.subscribe("good", &[">"], json!({})).await;
@@ -60,6 +60,27 @@ async fn what_panics_is_given_up_and_nothing_else_comes_twice() {
     assert_eq!((letter.reason, body.as_str()), (DeadLetterReason::Internal, "for nobody"));
     shop.status("paused", "live", |status| condition(status, "Delivering")["reason"] == "Live").await;
     assert_eq!(shop.receiver.count("/paused"), OTHERS);
+    a_record_that_panics_bars_its_producer_alone(&world, &shop).await;
+}
+
+/// The record of the Subscription `broken` panics whoever reads it.
+async fn a_record_that_panics_bars_its_producer_alone(world: &World, other: &Shop<'_>) {
+    let shop = Shop::open(world, json!({})).await;
+    shop.subscribe("waits", &[">"], json!({})).await;
+    world.control_plane.apply_json(&shop.subscription("broken", &[">"], json!({}))).await.unwrap();
+    let unserved = |object: &Value| condition(&object["status"], "Programmed")["reason"] == "Unserved";
+    let plane = &world.control_plane;
+    plane.wait_until(&shop.namespace, "producers", "orders", "Unserved", SOON, unserved).await.unwrap();
+    for dispatcher in &world.dispatchers {
+        assert!(dispatcher.logs().contains("reading it panicked: a test asked"), "it says why");
+    }
+    shop.publish(&shop.event("a", "held")).await;
+    let before = other.receiver.count("/good");
+    other.publish(&other.event("b", "beside")).await;
+    other.requests("good", before + 1).await;
+    assert_eq!(shop.receiver.count("/waits"), 0);
+    plane.kubectl(&["delete", TIMEOUT, "-n", &shop.namespace, "subscriptions.hookwright.dev/broken"]).await.unwrap();
+    shop.requests("waits", 1).await;
 }
 
 #[tokio::test]

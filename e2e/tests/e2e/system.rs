@@ -241,23 +241,35 @@ async fn a_fault_that_one_object_brings_out_harms_no_other() {
     let world = World::start(Options { operator: environment, ..Options::default() }).await.unwrap();
     let plane = &world.control_plane;
     plane.kubectl(&["create", "namespace", "faulty"]).await.unwrap();
-    let producer = |name: &str| {
+    let object = |kind: &str, name: &str, spec: Value| {
         json!({
             "apiVersion": "hookwright.dev/v1alpha1",
-            "kind": "Producer",
+            "kind": kind,
             "metadata": { "name": name, "namespace": "faulty" },
-            "spec": { "subjects": [format!("faulty.{name}.>")] },
+            "spec": spec,
         })
     };
-    plane.apply_json(&producer("bad")).await.unwrap();
+    let producer = |name: &str| object("Producer", name, json!({ "subjects": [format!("faulty.{name}.>")] }));
+    let schema = |name: &str| {
+        let versions = json!([{ "version": "1", "jsonSchema": {} }]);
+        object("EventSchema", name, json!({ "producerRef": { "name": "good" }, "type": name, "versions": versions }))
+    };
+    let subscription = |name: &str| {
+        let endpoint = json!({ "url": "https://example.com/" });
+        object("Subscription", name, json!({ "producerRef": { "name": "good" }, "endpoint": endpoint }))
+    };
+    let kinds: [(&str, &dyn Fn(&str) -> Value); 3] =
+        [("producers", &producer), ("eventschemas", &schema), ("subscriptions", &subscription)];
     let told = |object: &Value| condition(&object["status"], "Programmed")["reason"] == "InternalError";
-    let object = plane.wait_until("faulty", "producers", "bad", "the fault", SOON, told).await.unwrap();
-    let programmed = condition(&object["status"], "Programmed");
-    let message = programmed["message"].as_str().unwrap();
-    assert!(message.contains("a test asked for this panic"), "{message}");
-    assert_eq!(condition(&object["status"], "Ready")["status"], "False");
-    plane.apply_json(&producer("good")).await.unwrap();
-    world.wait_ready("faulty", "producers", "good").await.unwrap();
+    for (plural, object) in kinds {
+        plane.apply_json(&object("bad")).await.unwrap();
+        let found = plane.wait_until("faulty", plural, "bad", "the fault", SOON, told).await.unwrap();
+        let message = condition(&found["status"], "Programmed")["message"].as_str().unwrap();
+        assert!(message.contains("a test asked for this panic"), "{plural}: {message}");
+        assert_eq!(condition(&found["status"], "Ready")["status"], "False", "{plural}");
+        plane.apply_json(&object("good")).await.unwrap();
+        world.wait_ready("faulty", plural, "good").await.unwrap();
+    }
     let shop = Shop::open(&world, json!({})).await;
     shop.receiver.answer("/all", Answer::status(200));
     shop.subscribe("all", &[">"], json!({})).await;
