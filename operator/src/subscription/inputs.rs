@@ -30,7 +30,8 @@ pub(crate) struct Inputs<'a> {
 
 impl fenced::Inputs for Inputs<'_> {
     async fn are_current(&self, since: Instant) -> Result<bool, ReconcileError> {
-        let Self { subscription, fetched: Fetched { versions, .. }, ctx } = self;
+        let Self { subscription, fetched, ctx } = self;
+        let versions = &fetched.versions;
         let (client, namespace) = (ctx.client.clone(), subscription.namespace().unwrap_or_default());
         let producer = subscription.producer_ref();
         let api: Api<Metadata<Producer>> =
@@ -43,7 +44,9 @@ impl fenced::Inputs for Inputs<'_> {
         {
             return Ok(false);
         }
-        if let (Some(version), Some(service)) = (&versions.service, &subscription.spec.endpoint.service_ref) {
+        // Without a grant, neither Service nor Secrets were looked at.
+        let service = subscription.spec.endpoint.service_ref.as_ref().filter(|_| fetched.producer.is_some());
+        if let (Some(version), Some(service)) = (&versions.service, service) {
             let api: Api<Metadata<Service>> = Api::namespaced(client, service.namespace(&namespace));
             if !self.is_current(&api, &service.name, version, of_metadata, since).await? {
                 return Ok(false);

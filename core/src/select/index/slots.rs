@@ -44,7 +44,7 @@ impl Slots {
 
     /// The entries, if none of them needs anything more.
     pub(super) fn alike(&self) -> Option<&[usize]> {
-        (self.by_value.is_empty() && self.majors.is_empty()).then_some(&self.all)
+        (self.by_value.is_empty() && self.majors.is_empty()).then_some(&self.all[..])
     }
 
     /// Adds an entry, and returns the count of the events that the pattern selects.
