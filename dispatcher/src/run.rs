@@ -188,7 +188,7 @@ impl Shared {
         let (index, clock) = (Index::new(), Clock::new().context("the shift of the clock that a test asks for")?);
         let (health, changed) = Health::new();
         let (limits, liveness) = (&settings.limits, Liveness::new());
-        let attempts = Attempts::new();
+        let (attempts, judged) = (Attempts::new(), watch::Sender::new(egress.borrow().digest.clone()));
         let attempts_room = Arc::new(Room::new(limits.in_flight));
         let lanes = Lanes::new(settings.lane_in_flight(), settings.lane.waiting, limits.waiting, &attempts_room);
         let shared = Self {
@@ -204,7 +204,7 @@ impl Shared {
             liveness,
             queues: Queues { lanes, attempts, read_ahead: ReadAhead::new(limits.waiting) },
             tracker: TaskTracker::new(),
-            judged: watch::Sender::new(egress.borrow().digest.clone()),
+            judged,
             egress,
             stop: CancellationToken::new(),
             settings,

@@ -147,7 +147,7 @@ async fn hold_back(
     let fetched = fetch::found(subscription, ctx).await;
     let inherited = fetched.producer.as_ref().and_then(|producer| producer.delivery.as_ref());
     let policy = policy::effective(subscription.spec.delivery.as_ref(), inherited);
-    let valid = validate::validate(subscription, uid, keys, policy, &ctx.settings.egress).ok();
+    let valid = validate::validate(subscription, uid, keys, policy, &ctx.egress.borrow().egress).ok();
     let rests = apply::stop_earlier(uid, valid.as_ref(), made_from(subscription, &fetched, ctx)).await?;
     if let Some(producer) = &fetched.producer {
         apply::withhold(uid, producer, made_from(subscription, &fetched, ctx)).await?;
@@ -202,7 +202,8 @@ async fn attempt(
     panics::on_request(subscription);
     if fetched.producer_unreadable {
         let waiting = Unresolved::Waiting("Waiting until the Producer can be read.".to_owned());
-        let rests = apply::stop_earlier(uid, None, subscription, ctx).await?.then_some(Rests::Refused);
+        let made_from = made_from(subscription, fetched, ctx);
+        let rests = apply::stop_earlier(uid, None, made_from).await?.then_some(Rests::Refused);
         let outcome = SubscriptionOutcome::Unresolved(waiting);
         return Ok(Attempted { rests, ..Attempted::unchanged(subscription, outcome) });
     }

@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Secret, Service};
 use kube::{Resource, ResourceExt};
 
-use super::inputs::Versions;
+use super::versions::Versions;
 use super::payload;
 use super::signing::{self, Former, GeneratedKeys};
 use crate::cache::producers::LiveProducer;

@@ -321,7 +321,7 @@ async fn the_proxy_in_force_is_used() {
     let first = rules(read(LOOPBACK));
     let (in_force, receiver) = watch::channel(Arc::clone(&first));
     let (dns, connections) = (DnsSettings::default(), ConnectionSettings::default());
-    let sender = Sender::new(&dns, &connections, receiver, Metrics::register().0).unwrap();
+    let sender = Sender::new(&dns, &connections, receiver, 64, Metrics::register().0).unwrap();
     let mut sends = Sends { sender, rules: Arc::clone(first.egress.of("shop")) };
     assert_eq!(post(&sends, &direct.url()).await.kind, OutcomeKind::Delivered);
     let settings = LOOPBACK.replacen('{', &format!("{{\"proxy\": {{\"url\": \"http://{address}\"}}, "), 1);
