@@ -203,6 +203,8 @@ reasons! {
     NatsRefused,
     /// The API server, or a policy in it, refuses what the operator asks for.
     ApiRefused,
+    /// The object, or its record in NATS, has changed each time before the operator was done with it.
+    Outdated,
     /// A record in NATS has a form that the operator can't read.
     RecordUnreadable,
     /// The spec, or something that it refers to, can't be used as it is; nothing is sent, and events wait.

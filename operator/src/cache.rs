@@ -5,6 +5,7 @@
 
 pub(crate) mod absent;
 pub(crate) mod agenda;
+pub(crate) mod failures;
 pub(crate) mod fences;
 pub(crate) mod health;
 pub(crate) mod identities;

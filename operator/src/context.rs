@@ -12,6 +12,7 @@ use kube::Client;
 use kube::runtime::reflector::ObjectRef;
 
 use crate::cache::absent::LetGo;
+use crate::cache::failures::Failures;
 use crate::cache::fences::Fences;
 use crate::cache::health::Health;
 use crate::cache::identities::Identities;
@@ -32,7 +33,6 @@ use crate::cache::stream_sizes::StreamSizes;
 use crate::metrics::Metrics;
 use crate::nats::jetstream::JetStream;
 use crate::reconcile::deletion::Deletion;
-use crate::reconcile::failures::Failures;
 use crate::reconcile::fenced::Records;
 use crate::reconcile::triggers::Triggers;
 use crate::secrets::SecretReader;
@@ -69,7 +69,7 @@ pub(crate) struct Context {
     pub(crate) let_go: LetGo,
     pub(crate) secrets: SecretReader,
     pub(crate) triggers: Triggers,
-    pub(crate) failures: Failures,
+    pub(crate) failures: Arc<Failures>,
     pub(crate) status: StatusWriter,
     pub(crate) metrics: Metrics,
 }

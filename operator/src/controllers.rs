@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{Stream, StreamExt};
-use hookwright_crds::{EventSchema, FINALIZER, Producer, Reason, Subscription};
+use hookwright_crds::{EventSchema, FINALIZER, Producer, Subscription};
 use hookwright_runtime::logging;
 use k8s_openapi::NamespaceResourceScope;
 use kube::runtime::controller::{self, Action, Controller};
-use kube::runtime::finalizer::{self, Event, finalizer};
+use kube::runtime::finalizer::{Event, finalizer};
 use kube::runtime::reflector::ObjectRef;
 use kube::runtime::watcher;
 use kube::{Api, Resource, ResourceExt};
@@ -19,17 +19,18 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::watch;
 use tracing::warn;
 
+use crate::cache::failures::{Work, jittered};
 use crate::context::Context;
+use crate::kubernetes::answer::Meaning;
 use crate::lenient::Lenient;
 use crate::metrics::Reconcile;
 use crate::named::{Named, about};
 use crate::reconcile::deletion;
-use crate::reconcile::error::{ReconcileError, is_failed_test, refused_by_api};
-use crate::reconcile::failures::jittered;
+use crate::reconcile::error::ReconcileError;
 use crate::reconcile::panics;
+use crate::reconcile::told::{self, Failed};
 use crate::reconcile::triggers::{self, Triggered};
 use crate::refusal::Refusal;
-use crate::status::events;
 use crate::{event_schema, producer, subscription};
 
 /// How many objects of one kind are reconciled at the same time.
@@ -113,7 +114,8 @@ impl Reconciled for EventSchema {
     }
 }
 
-type Failed = Box<finalizer::Error<ReconcileError>>;
+/// What a controller gets to know of a failure.
+type Boxed = Box<Failed>;
 
 /// The controllers of all kinds before they run.
 pub(crate) struct Controllers {
@@ -164,14 +166,16 @@ fn each(connects: watch::Receiver<u64>) -> impl Stream<Item = ()> + Send + 'stat
 
 /// Logs and counts the result of a reconcile.
 fn report<K: Reconciled>(
-    result: &Result<(ObjectRef<K>, Action), controller::Error<Failed, watcher::Error>>,
+    result: &Result<(ObjectRef<K>, Action), controller::Error<Boxed, watcher::Error>>,
     ctx: &Context,
 ) {
     let kind = K::kind(&()).into_owned();
     let named = |namespace: Option<&String>, name: &str| Named::of::<K>(namespace.map(String::as_str), Some(name));
     match result {
         // The object was deleted while it waited.
-        Err(controller::Error::ObjectNotFound(_)) => return,
+        Err(controller::Error::ObjectNotFound(object)) => {
+            return ctx.failures.gone(&Work::of(&kind, object.namespace.as_deref(), Some(&object.name)));
+        }
         Err(controller::Error::ReconcilerFailed(error, object)) => {
             let (named, error) = (named(object.namespace.as_ref(), &object.name), logging::chain(error));
             // While NATS is away every object fails alike. `nats::system` logs that once.
@@ -188,9 +192,8 @@ fn report<K: Reconciled>(
     ctx.metrics.reconciles.get_or_create(&Reconcile { kind, result }).inc();
 }
 
-/// Reconciles or cleans up, and adds or removes the finalizer. If the object has changed or gone meanwhile, this is no
-/// failure: the watch brings the change.
-async fn reconcile<K: Reconciled>(object: Arc<K>, ctx: Arc<Context>) -> Result<Action, Failed> {
+/// Reconciles or cleans up, and adds or removes the finalizer.
+async fn reconcile<K: Reconciled>(object: Arc<K>, ctx: Arc<Context>) -> Result<Action, Boxed> {
     let api: Api<Lenient<K>> = Api::namespaced(ctx.client.clone(), &object.namespace().unwrap_or_default());
     // The answers to the patches of the finalizer are read as leniently as the watch.
     let patched = Arc::new(Lenient { meta: object.meta().clone(), object: None });
@@ -198,43 +201,28 @@ async fn reconcile<K: Reconciled>(object: Arc<K>, ctx: Arc<Context>) -> Result<A
         Event::Apply(_) => apply(object.clone(), &ctx).await,
         Event::Cleanup(_) => panics::caught(K::cleanup(&object, &ctx)).await.map(|()| Action::await_change()),
     });
-    let result = match result.await {
-        Err(finalizer::Error::AddFinalizer(kube::Error::Api(status)))
-        | Err(finalizer::Error::RemoveFinalizer(kube::Error::Api(status)))
-            if status.is_not_found() =>
-        {
-            Ok(Action::await_change())
+    let work = Work::reconcile(&*object);
+    match result.await {
+        Ok(action) => {
+            if object.meta().deletion_timestamp.is_some() {
+                ctx.failures.gone(&work);
+            } else {
+                ctx.failures.succeeded(&work);
+            }
+            Ok(action)
         }
-        // The watch brings what is newer; this is in case it doesn't.
-        Err(finalizer::Error::AddFinalizer(kube::Error::Api(status)))
-        | Err(finalizer::Error::RemoveFinalizer(kube::Error::Api(status)))
-            if status.is_conflict() || is_failed_test(&status) =>
-        {
-            Ok(Action::requeue(jittered(LOOK_ANEW)))
-        }
-        // The watch brings what is newer; this is in case it doesn't.
-        Err(finalizer::Error::ApplyFailed(error)) if error.is_outdated() => Ok(Action::requeue(jittered(LOOK_ANEW))),
-        result => result,
-    };
-    if let Err(error) = &result
-        && let Some(said) = refused(error)
-    {
-        // A condition can't say it: the write of the status may be what is refused.
-        let note = format!("The API server refuses a write of the operator, which tries again: {said}");
-        events::warning(&ctx.status.recorder, &*object, Reason::ApiRefused, &note).await;
-    }
-    if result.is_ok() {
-        ctx.failures.succeeded(&object.uid().unwrap_or_default());
-    }
-    result.map_err(Box::new)
-}
-
-/// Returns what the API server, or a policy in it, says when it refuses a write.
-fn refused(error: &finalizer::Error<ReconcileError>) -> Option<String> {
-    match error {
-        finalizer::Error::AddFinalizer(error) | finalizer::Error::RemoveFinalizer(error) => refused_by_api(error),
-        finalizer::Error::ApplyFailed(error) | finalizer::Error::CleanupFailed(error) => error.refused_by_api(),
-        _ => None,
+        Err(failed) => match told::means(&failed) {
+            Some(Meaning::Gone) => {
+                ctx.failures.gone(&work);
+                Ok(Action::await_change())
+            }
+            // The watch brings what is newer; this is in case it doesn't.
+            Some(Meaning::Changed) if ctx.failures.is_usual_change(&work) => Ok(Action::requeue(jittered(LOOK_ANEW))),
+            _ => {
+                told::tell(&*object, &work, &failed, &ctx.failures, &ctx.status.recorder).await;
+                Err(Box::new(failed))
+            }
+        },
     }
 }
 
@@ -249,8 +237,8 @@ async fn apply<K: Reconciled>(object: Arc<K>, ctx: &Context) -> Result<Action, R
 
 /// Says when to try again. An object that is being deleted is looked at again as soon as it has waited long enough for
 /// NATS.
-fn failed<K: Resource>(object: Arc<K>, _: &Failed, ctx: Arc<Context>) -> Action {
-    let wait = ctx.failures.failed(&object.uid().unwrap_or_default());
+fn failed<K: Resource<DynamicType = ()>>(object: Arc<K>, _: &Boxed, ctx: Arc<Context>) -> Action {
+    let wait = ctx.failures.failed(&Work::reconcile(&*object));
     Action::requeue(match deletion::remaining(&*object, ctx.settings.finalizer_timeout) {
         Some(remaining) if !remaining.is_zero() => wait.min(remaining + Duration::from_millis(100)),
         _ => wait,

@@ -16,11 +16,11 @@ use kube::Resource;
 use kube::runtime::controller::Action;
 use kube::runtime::reflector::ObjectRef;
 
+use crate::cache::failures::jittered;
 use crate::cache::leases::{Goal, Rollout};
 use crate::cache::references::RefersToProducer;
 use crate::context::Context;
 use crate::reconcile::error::ReconcileError;
-use crate::reconcile::failures::jittered;
 use crate::reconcile::identity;
 use crate::reconcile::panics;
 use crate::reconcile::programmed;

@@ -1,11 +1,14 @@
-//! The client of the Kubernetes API.
+//! The client of the Kubernetes API, and what the API server's answers mean.
+
+pub(crate) mod answer;
 
 use anyhow::Context;
 use http::HeaderValue;
 use http::header::USER_AGENT;
 use kube::{Client, Config};
 
-use crate::status::write::RECONCILER;
+/// The name under which the operator writes.
+pub(crate) const RECONCILER: &str = "hookwright-operator";
 
 /// Connects as the environment says. The API server names writes without a field manager by the user agent.
 ///

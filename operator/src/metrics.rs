@@ -14,6 +14,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::registry::{Registry, Unit};
 
+use crate::cache::failures::Failures;
 use crate::cache::kind::Kind;
 use crate::cache::leases::Leases;
 use crate::cache::secrets::Secrets;
@@ -68,6 +69,7 @@ pub(crate) struct Present {
     unreadable_schemas: Arc<Unreadable<EventSchema>>,
     leases: Arc<Leases>,
     secrets: Arc<Secrets>,
+    failures: Arc<Failures>,
 }
 
 impl Present {
@@ -77,6 +79,7 @@ impl Present {
         schemas: &Kind<EventSchema>,
         leases: Arc<Leases>,
         secrets: Arc<Secrets>,
+        failures: Arc<Failures>,
     ) -> Self {
         Self {
             producers: producers.store.clone(),
@@ -86,6 +89,7 @@ impl Present {
             unreadable_schemas: schemas.unreadable.clone(),
             leases,
             secrets,
+            failures,
         }
     }
 }
@@ -133,6 +137,19 @@ impl Metrics {
     }
 }
 
+impl Present {
+    fn encode_failing(&self, encoder: &mut DescriptorEncoder) -> Result<(), fmt::Error> {
+        let help = "Objects on which work fails that no condition shows, by kind and reason: Events say what";
+        let mut family = encoder.encode_descriptor("operator_failing_objects", help, None, MetricType::Gauge)?;
+        for ((kind, reason), count) in self.failures.counts() {
+            let labels = [("kind", kind.as_str()), ("reason", reason.as_str())];
+            let count = i64::try_from(count).unwrap_or(i64::MAX);
+            ConstGauge::new(count).encode(family.encode_family(&labels)?)?;
+        }
+        Ok(())
+    }
+}
+
 impl fmt::Debug for Present {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Present")
@@ -158,6 +175,7 @@ impl Collector for Present {
             let count = i64::try_from(count).unwrap_or(i64::MAX);
             ConstGauge::new(count).encode(family.encode_family(&[("kind", kind)])?)?;
         }
+        self.encode_failing(&mut encoder)?;
         let status = |conditions: Option<&Vec<Condition>>| -> &'static str {
             match conditions
                 .into_iter()

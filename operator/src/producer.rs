@@ -25,6 +25,7 @@ use kube::runtime::controller::Action;
 use kube::runtime::reflector::ObjectRef;
 use kube::{Resource, ResourceExt};
 
+use crate::cache::failures::jittered;
 use crate::cache::leases::{Goal, Rollout};
 use crate::cache::producers::{LiveProducer, ProducerState};
 use crate::cache::references::stream_name;
@@ -32,7 +33,6 @@ use crate::cache::stream_sizes::StreamConfig;
 use crate::context::Context;
 use crate::quotas::Quota;
 use crate::reconcile::error::ReconcileError;
-use crate::reconcile::failures::jittered;
 use crate::reconcile::identity;
 use crate::reconcile::panics;
 use crate::reconcile::programmed;

@@ -42,7 +42,7 @@ use crate::health::disable::Disable;
 use crate::health::fold::Fold;
 use crate::health::writer;
 use crate::installation::Owner;
-use crate::kubernetes;
+use crate::kubernetes::{self, RECONCILER};
 use crate::metrics::{Metrics, Present};
 use crate::nats::jetstream::JetStream;
 use crate::nats::system;
@@ -51,7 +51,7 @@ use crate::reconcile::triggers::Triggers;
 use crate::secrets::SecretReader;
 use crate::settings::Settings;
 use crate::status::events;
-use crate::status::write::{RECONCILER, StatusWriter};
+use crate::status::write::StatusWriter;
 use crate::subscription::test_delivery;
 
 /// How long the controllers wait for the first connection to NATS.
@@ -83,8 +83,8 @@ pub async fn run(settings: Settings, check_config: bool) -> anyhow::Result<()> {
     let readiness = Arc::new(Readiness::new());
     let (connected, connects) = watch::channel(0);
     let mut registry = Registry::with_prefix("hookwright");
-    let secrets_read = ctx.secrets.known.clone();
-    let present = Present::of(&ctx.producers, &ctx.subscriptions, &ctx.schemas, ctx.leases.clone(), secrets_read);
+    let (leases, read, failures) = (ctx.leases.clone(), ctx.secrets.known.clone(), ctx.failures.clone());
+    let present = Present::of(&ctx.producers, &ctx.subscriptions, &ctx.schemas, leases, read, failures);
     ctx.metrics.register(&mut registry, present);
 
     let stop = async { drop(shutdown::requested().await) }.boxed().shared();

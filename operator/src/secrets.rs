@@ -16,6 +16,7 @@ use tokio::time::Instant;
 
 use crate::cache::pace::Pace;
 use crate::cache::secrets::{Answer, Place, Secrets, is_same};
+use crate::kubernetes::answer::{ApiError, Meaning, meaning};
 use crate::lenient::Lenient;
 use crate::refusal::Refusal;
 
@@ -42,17 +43,27 @@ impl SecretReader {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SecretError {
     #[error("can't read the Secret {name}")]
-    Get { name: String, source: kube::Error },
+    Get { name: String, source: ApiError },
     #[error("the Secret {name} has a form that can't be read")]
     Unreadable { name: String },
     #[error("can't create the Secret {name}")]
-    Create { name: String, source: kube::Error },
+    Create { name: String, source: ApiError },
     #[error("can't remove the Secret {name}")]
-    Delete { name: String, source: kube::Error },
+    Delete { name: String, source: ApiError },
     #[error("the Secret {name} was deleted while it was read")]
     Vanished { name: String },
     #[error("the system gives no random bytes")]
     Random,
+}
+
+impl SecretError {
+    /// Returns the answer of the API server, if that is what failed.
+    pub(crate) fn api(&self) -> Option<&ApiError> {
+        match self {
+            Self::Get { source, .. } | Self::Create { source, .. } | Self::Delete { source, .. } => Some(source),
+            Self::Unreadable { .. } | Self::Vanished { .. } | Self::Random => None,
+        }
+    }
 }
 
 /// What a Secret is used for. Its label has to allow it.
@@ -77,7 +88,8 @@ impl Use {
 pub(crate) async fn read(reader: &SecretReader, namespace: &str, name: &str) -> Result<Answer, SecretError> {
     reader.pace.turn().await;
     let (api, began): (Api<Lenient<Secret>>, _) = (Api::namespaced(reader.client.clone(), namespace), Instant::now());
-    let answer = api.get_opt(name).await.map_err(|source| SecretError::Get { name: name.to_owned(), source })?;
+    let failed = |source: kube::Error| SecretError::Get { name: name.to_owned(), source: source.into() };
+    let answer = api.get_opt(name).await.map_err(failed)?;
     Ok(Answer { secret: answer.map(|secret| readable(name, secret)).transpose()?, began })
 }
 
@@ -153,7 +165,7 @@ async fn created(reader: &SecretReader, name: &str, subscription: &Subscription)
         Ok(secret) => Ok(Answer { secret: Some(readable(name, secret)?), began }),
         // Another writer was faster.
         Err(kube::Error::Api(status)) if status.is_already_exists() => read(reader, &namespace, name).await,
-        Err(source) => Err(SecretError::Create { name: name.to_owned(), source }),
+        Err(source) => Err(SecretError::Create { name: name.to_owned(), source: source.into() }),
     }
 }
 
@@ -170,8 +182,8 @@ pub(crate) async fn remove(reader: &SecretReader, subscription: &Subscription, n
     let api: Api<Lenient<Secret>> = Api::namespaced(reader.client.clone(), &namespace);
     match api.delete(name, &parameters).await {
         Ok(_) => Ok(()),
-        Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
-        Err(source) => Err(SecretError::Delete { name: name.to_owned(), source }),
+        Err(error) if meaning(&error) == Meaning::Gone => Ok(()),
+        Err(source) => Err(SecretError::Delete { name: name.to_owned(), source: source.into() }),
     }
 }
 

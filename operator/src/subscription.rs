@@ -21,24 +21,23 @@ use std::time::Duration;
 use hookwright_core::delivery::policy::DeliveryPolicy;
 use hookwright_core::nats::ids::SubscriptionUid;
 use hookwright_crds::{EffectivePayload, PolicyError, StartedFrom, Subscription, policy};
-use hookwright_runtime::logging;
 use jiff::Timestamp;
 use kube::runtime::controller::Action;
 use kube::runtime::reflector::ObjectRef;
 use kube::{Resource, ResourceExt};
 
+use crate::cache::failures::jittered;
 use crate::cache::health::Rests;
 use crate::cache::leases::{Goal, Rollout};
 use crate::cache::references::{RefersToProducer, is_foreign};
 use crate::context::Context;
 use crate::nats::kv::Written;
 use crate::reconcile::error::ReconcileError;
-use crate::reconcile::failures::jittered;
 use crate::reconcile::identity;
 use crate::reconcile::panics;
 use crate::reconcile::programmed;
 use crate::refusal::Refusal;
-use crate::secrets;
+use crate::secrets::{self, SecretError};
 use build::Unresolved;
 pub(crate) use fetch::uses_secret;
 use fetch::{Fetched, FoundProducer};
@@ -65,12 +64,20 @@ struct Attempted {
     started: Option<StartedFrom>,
     /// Whether the record that is in place keeps events from being sent; none if that isn't known.
     rests: Option<Rests>,
+    /// What has failed beside, and is to be tried again.
+    error: Option<ReconcileError>,
 }
 
 impl Attempted {
     /// Returns an outcome that changes nothing about where delivery started and whether it rests.
     fn unchanged(subscription: &Subscription, outcome: SubscriptionOutcome) -> Self {
-        Self { outcome, started: status::started(subscription), rests: None }
+        Self { outcome, started: status::started(subscription), rests: None, error: None }
+    }
+
+    /// Returns what a reconcile that has failed came to.
+    fn failed(subscription: &Subscription, error: ReconcileError) -> Self {
+        let outcome = SubscriptionOutcome::failed(&error);
+        Self { error: Some(error), ..Self::unchanged(subscription, outcome) }
     }
 }
 
@@ -86,7 +93,7 @@ pub(crate) async fn reconcile(subscription: Arc<Subscription>, ctx: &Context) ->
     let mut keys = signing::generated(&subscription, Timestamp::now(), ctx.settings.signing_key_overlap);
     let fetched = fetch::fetch(&subscription, &mut keys, ctx).await;
     let effective_payload = effective_payload(&subscription, fetched.as_ref().ok());
-    let (attempted, effective, error) = match &fetched {
+    let (attempted, effective) = match &fetched {
         Ok(fetched) => {
             let (own, inherited) = (subscription.spec.delivery.as_ref(), fetched.delivery());
             let policy = policy::effective(own, inherited);
@@ -97,22 +104,17 @@ pub(crate) async fn reconcile(subscription: Arc<Subscription>, ctx: &Context) ->
                 Err(error) => Err(error),
             };
             match attempted {
-                Ok(attempted) => (attempted, effective, None),
+                Ok(attempted) => (attempted, effective),
                 Err(error) if error.is_outdated() => return Err(error),
-                Err(error) => {
-                    let failed = SubscriptionOutcome::failed(&error);
-                    (Attempted::unchanged(&subscription, failed), effective, Some(error))
-                }
+                Err(error) => (Attempted::failed(&subscription, error), effective),
             }
         }
         Err(error) => {
-            let rests = hold_back(&subscription, &uid, keys.as_ref(), ctx).await?;
             let before = subscription.status.as_ref().and_then(|status| status.effective_delivery.clone());
-            let waiting = SubscriptionOutcome::Unresolved(Unresolved::Waiting(logging::chain(error)));
-            (Attempted { rests, ..Attempted::unchanged(&subscription, waiting) }, before, None)
+            (unread(&subscription, &uid, keys.as_ref(), error, ctx).await, before)
         }
     };
-    let Attempted { outcome, started, rests } = attempted;
+    let Attempted { outcome, started, rests, error } = attempted;
     let judgements = status::judge(&subscription, &outcome, started.as_ref());
     let test = test_delivery::follow(&subscription, &uid, &outcome, &status::ready(&judgements), ctx).await;
     let failed = |error| (test_delivery::unchanged(&subscription), Some(error));
@@ -126,13 +128,26 @@ pub(crate) async fn reconcile(subscription: Arc<Subscription>, ctx: &Context) ->
     };
     status::write(ctx, &subscription, judgements, part).await?;
     ctx.health.touch(&uid, ObjectRef::from_obj(&*subscription), rests);
-    let fetched = fetched?;
-    match error.or(test_error) {
-        Some(error) => Err(error),
-        None => {
-            let soon = [keys.and_then(|keys| keys.next_in(Timestamp::now())), test.again].into_iter().flatten();
-            Ok(Action::requeue(soon.fold(again(&outcome, &fetched, &subscription), Duration::min)))
-        }
+    if let Some(error) = error.or(test_error) {
+        return Err(error);
+    }
+    let soon = [keys.and_then(|keys| keys.next_in(Timestamp::now())), test.again].into_iter().flatten();
+    Ok(Action::requeue(soon.fold(again(&outcome, &fetched?, &subscription), Duration::min)))
+}
+
+/// Returns what a reconcile came to for which a Secret could not be read or created.
+async fn unread(
+    subscription: &Subscription,
+    uid: &SubscriptionUid,
+    keys: Option<&GeneratedKeys>,
+    error: &SecretError,
+    ctx: &Context,
+) -> Attempted {
+    let outcome = SubscriptionOutcome::Unresolved(Unresolved::unread(error));
+    let attempted = Attempted::unchanged(subscription, outcome);
+    match hold_back(subscription, uid, keys, ctx).await {
+        Ok(rests) => Attempted { rests, ..attempted },
+        Err(error) => Attempted { error: Some(error), ..attempted },
     }
 }
 
@@ -147,7 +162,8 @@ async fn hold_back(
     let fetched = fetch::found(subscription, ctx).await;
     let inherited = fetched.producer.as_ref().and_then(|producer| producer.delivery.as_ref());
     let policy = policy::effective(subscription.spec.delivery.as_ref(), inherited);
-    let valid = validate::validate(subscription, uid, keys, policy, &ctx.egress.borrow().egress).ok();
+    let rules = ctx.egress.borrow().clone();
+    let valid = validate::validate(subscription, uid, keys, policy, &rules.egress).ok();
     let rests = apply::stop_earlier(uid, valid.as_ref(), made_from(subscription, &fetched, ctx)).await?;
     if let Some(producer) = &fetched.producer {
         apply::withhold(uid, producer, made_from(subscription, &fetched, ctx)).await?;
@@ -233,7 +249,7 @@ async fn attempt(
         Start::Done(started) => started,
         Start::Waits(rollout, started) => {
             let outcome = SubscriptionOutcome::Prepared { rollout };
-            return Ok(Attempted { outcome, started, rests: None });
+            return Ok(Attempted { outcome, started, rests: None, error: None });
         }
         Start::Refused(refusal) => {
             return Ok(Attempted::unchanged(subscription, SubscriptionOutcome::Refused(refusal)));
@@ -244,7 +260,7 @@ async fn attempt(
     let inputs = made_from(subscription, fetched, ctx);
     let Some(written) = apply::apply(record, on_resume, inputs).await? else {
         let outcome = SubscriptionOutcome::Prepared { rollout: None };
-        return Ok(Attempted { outcome, started, rests: None });
+        return Ok(Attempted { outcome, started, rests: None, error: None });
     };
     if withheld && let Some(Rollout::Unread { .. }) = written.waits {
         // Dispatchers that can't read what is withheld would send it.
@@ -252,13 +268,27 @@ async fn attempt(
             SubscriptionOutcome::Applied { rollout: written.waits, fresh: written.fresh, revision: written.revision };
         return refuse(subscription, uid, fetched, Some(&valid), outcome, ctx).await;
     }
-    for former in keys.into_iter().flat_map(|keys| keys.expired.drain(..)) {
-        secrets::remove(&ctx.secrets, subscription, &former.secret).await?;
-    }
+    let removed = match keys {
+        Some(keys) => remove_expired(keys, subscription, ctx).await,
+        None => Ok(()),
+    };
     let rollout = rollout(subscription, fetched, &written, ctx).await?;
     let outcome = SubscriptionOutcome::Applied { rollout, fresh: written.fresh, revision: written.revision };
-    let rests = if valid.suspended { Rests::Suspended } else { Rests::No };
-    Ok(Attempted { outcome, started, rests: written.waits.is_none().then_some(rests) })
+    let rests = written.waits.is_none().then_some(if valid.suspended { Rests::Suspended } else { Rests::No });
+    Ok(Attempted { outcome, started, rests, error: removed.err().map(ReconcileError::from) })
+}
+
+/// Removes the Secrets of keys that no longer sign. One that can't be removed stays among them.
+async fn remove_expired(
+    keys: &mut GeneratedKeys,
+    subscription: &Subscription,
+    ctx: &Context,
+) -> Result<(), SecretError> {
+    while let Some(former) = keys.expired.first() {
+        secrets::remove(&ctx.secrets, subscription, &former.secret).await?;
+        keys.expired.remove(0);
+    }
+    Ok(())
 }
 
 /// Stops what a Producer of another namespace doesn't permit, or no longer.

@@ -34,6 +34,7 @@ mod nats_login;
 mod parking;
 mod payload;
 mod poison;
+mod refusals;
 mod restores;
 mod retries;
 mod routing;

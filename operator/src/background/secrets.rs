@@ -14,6 +14,7 @@ use tracing::debug;
 
 use crate::cache::secrets::{Due, Place};
 use crate::context::Context;
+use crate::kubernetes::answer::ApiError;
 use crate::secrets;
 use crate::subscription::uses_secret;
 
@@ -54,6 +55,12 @@ async fn read(ctx: &Context, place: &Place) {
     match secrets::read(&ctx.secrets, &place.0, &place.1).await {
         Ok(answer) => {
             for user in ctx.secrets.known.renew(place, &answer) {
+                ctx.triggers.subscriptions.reconcile(user);
+            }
+        }
+        // Whether it may still be used is not known. Who uses it says so.
+        Err(error) if error.api().is_some_and(ApiError::is_forbidden) => {
+            for user in ctx.secrets.known.forget(place) {
                 ctx.triggers.subscriptions.reconcile(user);
             }
         }

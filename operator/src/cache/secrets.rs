@@ -82,8 +82,7 @@ impl Secrets {
     ) {
         let mut state = self.0.lock();
         let is_new = !state.held.contains_key(place);
-        let fresh =
-            || Held { secret: None, keys: BTreeSet::new(), users: HashSet::new(), read: *began, tried: *began };
+        let fresh = || Held { secret: None, keys: BTreeSet::new(), users: HashSet::new(), read: *began, tried: *began };
         let held = state.held.entry(place.clone()).or_insert_with(fresh);
         held.users.insert(user.clone());
         if held.read > *began && keys.is_subset(&held.keys) {
@@ -120,6 +119,12 @@ impl Secrets {
         let state = self.0.lock();
         let held = state.held.get(place).filter(|held| held.read >= since && keys.is_subset(&held.keys))?;
         Some(is_same(keys, used, held.secret.as_ref()))
+    }
+
+    /// Forgets what was read. Returns who uses the Secret.
+    pub(crate) fn forget(&self, place: &Place) -> Vec<ObjectRef<Subscription>> {
+        let held = self.0.lock().held.remove(place);
+        held.map(|held| held.users.into_iter().collect()).unwrap_or_default()
     }
 
     /// Returns the Secret whose turn it is, with its users: one that was read `every` ago or earlier. It has its next turn
@@ -233,6 +238,8 @@ mod tests {
         assert!(!secrets.keep(&place("b"), HashSet::new()));
         tokio::time::advance(every).await;
         assert!(matches!(secrets.due(every), Due::Now(due, _) if due == place("a")), "b is forgotten");
+        assert_eq!(secrets.forget(&place("a")), [user("one")]);
+        assert!(secrets.known(&place("a"), &keys, &user("one")).is_none() && secrets.forget(&place("a")).is_empty());
     }
 
     #[tokio::test(start_paused = true)]

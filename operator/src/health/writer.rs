@@ -15,13 +15,15 @@ use tracing::{debug, warn};
 use super::summary::{HealthPart, Wanted};
 use super::{cursors, flow};
 use crate::cache::agenda::Next;
+use crate::cache::failures::Work;
 use crate::cache::references::full_name;
 use crate::context::Context;
 use crate::faults;
+use crate::reconcile::told::{self, Failed};
 use crate::status::budget::WritePermit;
 use crate::status::conditions::find;
-use crate::status::events;
-use crate::status::write::HEALTH;
+use crate::status::events::{self, Action};
+use crate::status::write::{HEALTH, StatusError};
 
 /// Writes health as it changes. Nothing is written before both buckets are read: sums over half of the keys would go
 /// down and up again.
@@ -90,8 +92,9 @@ async fn write_next(ctx: &Context, permit: WritePermit<'_>) {
     let next = ctx.health.with_agenda(|agenda| agenda.take_next(Instant::now()));
     let Some(uid) = next else { return };
     let Some((object, old, Wanted { part: new, .. })) = compare(ctx, &uid) else { return };
+    let work = Work::health(&*object);
     if old == new || object.meta().deletion_timestamp.is_some() {
-        return;
+        return ctx.failures.succeeded(&work);
     }
     permit.spend();
     match ctx.status.write(&ctx.subscriptions, &*object, HEALTH, &new.clone().status()).await {
@@ -104,16 +107,24 @@ async fn write_next(ctx: &Context, permit: WritePermit<'_>) {
         Err(error) => {
             let weight = old.weight_of(&new);
             ctx.health.with_agenda(|agenda| agenda.failed(uid, weight, Instant::now()));
-            if error.is_outdated() {
+            if error.is_outdated() && ctx.failures.is_usual_change(&work) {
                 return;
             }
-            let (namespace, name) = (object.meta().namespace.as_deref(), object.meta().name.as_deref());
-            let subscription = full_name(namespace, name);
-            return warn!(subscription, error = logging::chain(&error), "can't write the health of a Subscription");
+            return not_written(ctx, &object, &work, error).await;
         }
     }
+    ctx.failures.succeeded(&work);
     ctx.status.emit(&*object, &old.conditions, &new.conditions).await;
     tell_missed(ctx, &object, &old, &new).await;
+}
+
+/// Tells that the health can't be written. It is tried again.
+async fn not_written(ctx: &Context, object: &Subscription, work: &Work, error: StatusError) {
+    let subscription = full_name(object.meta().namespace.as_deref(), object.meta().name.as_deref());
+    warn!(subscription, error = logging::chain(&error), "can't write the health of a Subscription");
+    let refused = Failed::ApplyFailed(error.into());
+    told::tell(object, work, &refused, &ctx.failures, &ctx.status.recorder).await;
+    ctx.failures.failed(work);
 }
 
 /// Counts the events that the stream dropped, and emits an Event if an earlier loss is still told: the condition is no
@@ -126,6 +137,7 @@ async fn tell_missed(ctx: &Context, object: &Subscription, old: &HealthPart, new
     if let (Some(_), Some(condition)) = (is_told(old), is_told(new))
         && flow::is_new_spell(before.as_ref(), after.as_ref())
     {
-        events::warning(&ctx.status.recorder, object, Reason::EventsMissed, &condition.message).await;
+        let recorder = &ctx.status.recorder;
+        events::warning(recorder, object, Reason::EventsMissed, Action::Reconcile, &condition.message).await;
     }
 }

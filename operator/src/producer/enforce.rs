@@ -24,7 +24,7 @@ pub(super) async fn waits_for(producer: &ValidatedProducer, ctx: &Context) -> Re
     if record.is_some_and(|record| record.validation == Validation::Enforce) {
         return Ok(0);
     }
-    unsettled(producer, ctx).await.map_err(ReconcileError::EventSchemas)
+    unsettled(producer, ctx).await.map_err(|error| ReconcileError::EventSchemas(error.into()))
 }
 
 /// Returns how many EventSchemas of the Producer are not settled. The API server lists them: the watch may not have

@@ -13,7 +13,7 @@ use crate::cache::identities::Identities;
 use crate::named::{Named, about};
 use crate::nats::jetstream::{JetStream, JsError, JsResult};
 use crate::reconcile::identity;
-use crate::status::events;
+use crate::status::events::{self, Action};
 
 /// What a deletion needs.
 pub(crate) struct Deletion<'a> {
@@ -50,6 +50,6 @@ pub(crate) async fn or_let_go<K: Resource<DynamicType = ()>>(
     let note = "NATS was away for too long, so the object was deleted first. What it left there, such as its records and \
                 consumers, is still there. The operator removes it when NATS is back.";
     by.let_go.note(by.identities.of(object));
-    events::warning(by.recorder, object, Reason::NatsUnavailable, note).await;
+    events::warning(by.recorder, object, Reason::NatsUnavailable, Action::LetGo, note).await;
     Ok(())
 }

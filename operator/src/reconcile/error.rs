@@ -5,28 +5,12 @@ use hookwright_core::record::RecordError;
 use hookwright_core::seal::SealError;
 use hookwright_crds::Reason;
 use hookwright_runtime::logging;
-use kube::core::Status;
 
+use crate::kubernetes::answer::{ApiError, Meaning};
 use crate::nats::jetstream::JsError;
 use crate::refusal::Refusal;
 use crate::secrets::SecretError;
 use crate::status::write::StatusError;
-
-/// Returns what the API server, or a policy in it, says when it refuses a write, unless the object has changed or gone
-/// meanwhile.
-pub(crate) fn refused_by_api(error: &kube::Error) -> Option<String> {
-    match error {
-        kube::Error::Api(status) if status.is_not_found() || status.is_conflict() || is_failed_test(status) => None,
-        kube::Error::Api(status) => Some(status.message.clone()),
-        _ => None,
-    }
-}
-
-/// Returns whether a test within a JSON patch has failed: the object has changed meanwhile. The API server (1.36) answers
-/// so with the code of an invalid object, and this text.
-pub(crate) fn is_failed_test(status: &Status) -> bool {
-    status.is_invalid() && status.message.starts_with("the server rejected our request due to an error in our request")
-}
 
 /// A reconcile or a cleanup could not be finished. Errors of NATS name the request that failed.
 #[derive(Debug, thiserror::Error)]
@@ -48,14 +32,14 @@ pub(crate) enum ReconcileError {
     #[error("the object, or its record, has changed meanwhile")]
     Outdated,
     #[error("can't read the object again")]
-    Read(#[source] kube::Error),
+    Read(#[source] ApiError),
     #[error(
         "a fault in Hookwright ({0}); what was in place before stays so. The operator tries again every minute. Please \
          report this with the operator's log"
     )]
     Panicked(String),
     #[error("can't list the Producer's EventSchemas")]
-    EventSchemas(#[source] kube::Error),
+    EventSchemas(#[source] ApiError),
     #[error("the check of the schemas was cut short")]
     SchemaCheck(#[source] tokio::task::JoinError),
     #[error(transparent)]
@@ -74,54 +58,72 @@ impl ReconcileError {
         matches!(self, Self::Nats(error) if error.is_unavailable())
     }
 
-    /// Returns whether the reconcile worked on something old. It is no failure: it is to be done again.
-    pub(crate) fn is_outdated(&self) -> bool {
-        matches!(self, Self::Outdated) || matches!(self, Self::Status(error) if error.is_outdated())
+    /// Returns the answer of the API server, if that is what failed.
+    pub(crate) fn api(&self) -> Option<&ApiError> {
+        match self {
+            Self::Read(error) | Self::EventSchemas(error) => Some(error),
+            Self::Secrets(error) => error.api(),
+            Self::Status(error) => Some(error.api()),
+            _ => None,
+        }
     }
 
-    /// Returns how a condition shows the error.
+    /// Returns whether the API server, or a policy in it, refuses what the reconcile needs.
+    pub(crate) fn is_refused_by_api(&self) -> bool {
+        self.api().is_some_and(|error| error.meaning() == Meaning::Refused)
+    }
+
+    /// Returns whether the reconcile worked on something old. It is no failure: it is to be done again.
+    pub(crate) fn is_outdated(&self) -> bool {
+        match self {
+            Self::Outdated => true,
+            Self::Status(error) => error.is_outdated(),
+            _ => false,
+        }
+    }
+
+    /// Returns whether a condition shows the error: it can't while the status itself can't be written, and what is left
+    /// to be done when the rest is in place changes no condition.
+    pub(crate) fn has_condition(&self) -> bool {
+        !matches!(self, Self::Outdated | Self::Status(_) | Self::Secrets(SecretError::Delete { .. }))
+    }
+
+    /// Returns how a condition or an Event shows the error.
     pub(crate) fn shown(&self) -> Refusal {
         let reason = match self {
+            Self::Nats(error) if error.is_unavailable() => Reason::NatsUnavailable,
             Self::Nats(_) => Reason::NatsRefused,
             Self::Checkpoint(_) | Self::Position(_) | Self::TestRequest(_) | Self::Grants(_) => {
                 Reason::RecordUnreadable
             }
             Self::Read(_) | Self::EventSchemas(_) | Self::Secrets(_) | Self::Status(_) => Reason::ApiRefused,
+            Self::Outdated => Reason::Outdated,
             _ => Reason::InternalError,
         };
         Refusal::new(reason, logging::chain(self))
-    }
-
-    /// Returns what the API server, or a policy in it, says when it refuses a write of the status.
-    pub(crate) fn refused_by_api(&self) -> Option<String> {
-        match self {
-            Self::Status(error) => refused_by_api(error.kube()),
-            _ => None,
-        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kubernetes::answer::tests::error;
 
     #[test]
-    fn a_refusal_is_told_from_a_change_meanwhile() {
-        let answer = |code, reason: &str, message: &str| {
-            let status = Status { code, reason: reason.into(), message: message.into(), ..Status::default() };
-            refused_by_api(&kube::Error::Api(status.boxed()))
-        };
-        let test = "the server rejected our request due to an error in our request";
-        let policy = "subscriptions \"a\" is forbidden: ValidatingAdmissionPolicy 'p' denied request: no";
-        for (code, reason, message, is_told) in [
-            (404, "NotFound", "gone", false),
-            (409, "Conflict", "changed", false),
-            (422, "Invalid", test, false),
-            (422, "Invalid", policy, true),
-            (403, "Forbidden", "no", true),
-            (500, "InternalError", "failed calling webhook", true),
+    fn what_no_condition_shows_is_known() {
+        let delete = SecretError::Delete { name: "a".into(), source: error(403, "Forbidden", "no").into() };
+        let create = SecretError::Create { name: "a".into(), source: error(422, "Invalid", "no").into() };
+        for (error, refused, shown, reason) in [
+            (ReconcileError::Secrets(delete), true, false, Reason::ApiRefused),
+            (ReconcileError::Secrets(create), true, true, Reason::ApiRefused),
+            (ReconcileError::Read(error(500, "InternalError", "no").into()), true, true, Reason::ApiRefused),
+            (ReconcileError::Read(error(429, "TooManyRequests", "no").into()), false, true, Reason::ApiRefused),
+            (ReconcileError::Outdated, false, false, Reason::Outdated),
+            (ReconcileError::Nats(JsError::Disconnected), false, true, Reason::NatsUnavailable),
+            (ReconcileError::Random, false, true, Reason::InternalError),
         ] {
-            assert_eq!(answer(code, reason, message), is_told.then(|| message.to_owned()), "{code} {message}");
+            let got = (error.is_refused_by_api(), error.has_condition(), error.shown().reason);
+            assert_eq!(got, (refused, shown, reason), "{error}");
         }
     }
 }

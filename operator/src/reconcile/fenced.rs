@@ -145,7 +145,7 @@ where
     pub(crate) async fn current(&self) -> Result<(), ReconcileError> {
         let ours = self.object.meta();
         let api: Api<Metadata<K>> = Api::namespaced(self.client.clone(), &self.object.namespace().unwrap_or_default());
-        let now = api.get_opt(&self.object.name_any()).await.map_err(ReconcileError::Read)?;
+        let now = api.get_opt(&self.object.name_any()).await.map_err(|error| ReconcileError::Read(error.into()))?;
         let is_current = now.map(|now| now.meta).is_some_and(|now| {
             now.uid == ours.uid
                 && now.generation == ours.generation

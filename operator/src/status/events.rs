@@ -8,6 +8,8 @@ use kube::Resource;
 use kube::runtime::events::{Event, EventType, Recorder};
 use tracing::warn;
 
+use crate::cache::references::full_name;
+use crate::kubernetes::answer::ApiError;
 use crate::lenient::Lenient;
 use crate::named::{Named, about};
 use crate::status::conditions::{INCIDENTS, find};
@@ -15,6 +17,9 @@ use crate::status::conditions::{INCIDENTS, find};
 /// Conditions that emit an Event when they turn False, and when they turn True again.
 const TOLD: [ConditionType; 4] =
     [ConditionType::Accepted, ConditionType::ResolvedRefs, ConditionType::Ready, ConditionType::EndpointHealthy];
+
+/// The longest note in bytes that the API server allows.
+const LONGEST: usize = 1024;
 
 /// Emits the Events for the transitions between two lists of conditions.
 pub(crate) async fn transitions<K: Resource<DynamicType = ()>>(
@@ -26,7 +31,36 @@ pub(crate) async fn transitions<K: Resource<DynamicType = ()>>(
     for condition in turned(before, after) {
         let good = condition.status == "True" && !INCIDENTS.iter().any(|kind| kind.as_str() == condition.type_);
         let type_ = if good { EventType::Normal } else { EventType::Warning };
-        emit(recorder, object, type_, &condition.reason, &condition.message).await;
+        let event = event(type_, &condition.reason, Action::Reconcile, &condition.message);
+        publish(recorder, &object.object_ref(&()), event).await;
+    }
+}
+
+/// What the operator was about to do. Events of an object with the same reason and action are taken for one that repeats,
+/// and keep the note of the first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Action {
+    /// To do what the object says.
+    Reconcile,
+    /// To remove what a deleted object has left in NATS.
+    CleanUp,
+    /// To let a deleted object go.
+    LetGo,
+    /// To mark an object as one that has to be cleaned up.
+    AddFinalizer,
+    /// To write the status.
+    WriteStatus,
+}
+
+impl Action {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Reconcile => "Reconcile",
+            Self::CleanUp => "CleanUp",
+            Self::LetGo => "LetGo",
+            Self::AddFinalizer => "AddFinalizer",
+            Self::WriteStatus => "WriteStatus",
+        }
     }
 }
 
@@ -35,9 +69,10 @@ pub(crate) async fn warning<K: Resource<DynamicType = ()>>(
     recorder: &Recorder,
     object: &K,
     reason: Reason,
+    action: Action,
     note: &str,
 ) {
-    emit(recorder, object, EventType::Warning, reason.as_str(), note).await;
+    publish(recorder, &object.object_ref(&()), event(EventType::Warning, reason.as_str(), action, note)).await;
 }
 
 /// Returns what reports an object that the operator can't read: with an Event, and a log line without its content.
@@ -49,28 +84,22 @@ pub(crate) fn unreadable<K: Resource<DynamicType = ()>>(recorder: Recorder) -> i
         about!(warn, named, "an object can't be read; it stays as it was");
         let (recorder, reference) = (recorder.clone(), object.object_ref(&()));
         tokio::spawn(async move {
-            publish(&recorder, &reference, EventType::Warning, Reason::Unreadable.as_str(), NOTE).await;
+            let event = event(EventType::Warning, Reason::Unreadable.as_str(), Action::Reconcile, NOTE);
+            publish(&recorder, &reference, event).await;
         });
     }
 }
 
-async fn emit<K: Resource<DynamicType = ()>>(
-    recorder: &Recorder,
-    object: &K,
-    type_: EventType,
-    reason: &str,
-    note: &str,
-) {
-    publish(recorder, &object.object_ref(&()), type_, reason, note).await;
+fn event(type_: EventType, reason: &str, action: Action, note: &str) -> Event {
+    let (reason, action) = (reason.to_owned(), action.as_str().to_owned());
+    Event { type_, reason, note: Some(note[..note.floor_char_boundary(LONGEST)].to_owned()), action, secondary: None }
 }
 
-async fn publish(recorder: &Recorder, object: &ObjectReference, type_: EventType, reason: &str, note: &str) {
-    // The API server allows 1,024 bytes.
-    let note: String = note.chars().take(250).collect();
-    let event =
-        Event { type_, reason: reason.to_owned(), note: Some(note), action: "Reconcile".to_owned(), secondary: None };
+async fn publish(recorder: &Recorder, object: &ObjectReference, event: Event) {
     if let Err(error) = recorder.publish(&event, object).await {
-        warn!(reason, error = logging::chain(&error), "can't write an Event");
+        let (reason, error) = (event.reason, logging::chain(&ApiError::from(error)));
+        let object = full_name(object.namespace.as_deref(), object.name.as_deref());
+        warn!(object, reason, error, "can't write an Event");
     }
 }
 

@@ -15,13 +15,13 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use crate::cache::kind::Kind;
+use crate::kubernetes::RECONCILER;
+use crate::kubernetes::answer::{ApiError, Meaning};
 use crate::lenient::Lenient;
 use crate::metrics::StatusWrite;
 use crate::status::budget::StatusBudget;
 use crate::status::events;
 
-/// The field manager of what the reconcilers write.
-pub(crate) const RECONCILER: &str = "hookwright-operator";
 /// The field manager of what the dispatchers counted.
 pub(crate) const HEALTH: &str = "hookwright-health";
 
@@ -30,22 +30,18 @@ pub(crate) const HEALTH: &str = "hookwright-health";
 #[error("can't write the status as {manager}")]
 pub(crate) struct StatusError {
     manager: &'static str,
-    source: kube::Error,
+    source: ApiError,
 }
 
 impl StatusError {
-    /// Returns whether the object has gone.
-    fn is_gone(&self) -> bool {
-        matches!(&self.source, kube::Error::Api(status) if status.is_not_found())
-    }
-
-    pub(crate) fn kube(&self) -> &kube::Error {
+    /// Returns the answer of the API server.
+    pub(crate) fn api(&self) -> &ApiError {
         &self.source
     }
 
     /// Returns whether the object has changed since it was read, or another object has its name.
     pub(crate) fn is_outdated(&self) -> bool {
-        matches!(&self.source, kube::Error::Api(status) if status.is_conflict())
+        self.source.meaning() == Meaning::Changed
     }
 }
 
@@ -128,10 +124,10 @@ impl StatusWriter {
         let api: Api<Lenient<K>> = Api::namespaced(self.client.clone(), &object.namespace().unwrap_or_default());
         let parameters = PatchParams::apply(manager).force();
         let answer = api.patch_status(&object.name_any(), &parameters, &Patch::Apply(&body)).await;
-        match answer.map_err(|source| StatusError { manager, source }) {
+        match answer.map_err(ApiError::from) {
             Ok(answer) => answer.object.into_iter().for_each(|answer| kind.own_writes.remember(answer)),
-            Err(error) if error.is_gone() => return Ok(false),
-            Err(error) => return Err(error),
+            Err(error) if error.meaning() == Meaning::Gone => return Ok(false),
+            Err(source) => return Err(StatusError { manager, source }),
         }
         self.writes.get_or_create(&StatusWrite { kind: K::kind(&()).into_owned() }).inc();
         Ok(true)

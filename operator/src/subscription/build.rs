@@ -5,12 +5,14 @@ use hookwright_core::position::Flow;
 use hookwright_core::record::{Identity, SubscriptionRecord, VERSION};
 use hookwright_core::seal::Secret;
 use hookwright_crds::{DEFAULT_SIGNING_KEY, Producer, Reason, SecretKeyRef};
+use hookwright_runtime::logging;
 use kube::runtime::reflector::ObjectRef;
 
 use super::fetch::{Fetched, FoundProducer, Generated};
 use super::validate::{SecretSource, ValidatedSubscription};
+use crate::kubernetes::answer::{ApiError, Meaning};
 use crate::refusal::Refusal;
-use crate::secrets::{self, Use, User};
+use crate::secrets::{self, SecretError, Use, User};
 use crate::services;
 
 /// Something that the spec refers to can't be used.
@@ -22,6 +24,21 @@ pub(crate) enum Unresolved {
     NotPermitted(Refusal),
     /// The Producer has not been looked at yet.
     Waiting(String),
+}
+
+impl Unresolved {
+    /// Returns what it means that a Secret could not be read or created.
+    pub(crate) fn unread(error: &SecretError) -> Self {
+        let said = logging::chain(error);
+        match error.api().map(ApiError::meaning) {
+            Some(Meaning::Refused) => {
+                let message =
+                    format!("The operator tries again. What was in place stays so, unless it was edited: {said}");
+                Self::Broken(Refusal::new(Reason::ApiRefused, message))
+            }
+            _ => Self::Waiting(said),
+        }
+    }
 }
 
 impl From<Refusal> for Unresolved {
@@ -121,6 +138,7 @@ mod tests {
     use super::super::validate::tests::validated;
     use super::*;
     use crate::cache::producers::LiveProducer;
+    use crate::kubernetes::answer::tests::error;
     use hookwright_core::destination::HeaderValue;
     use hookwright_core::nats::ids::ProducerUid;
     use hookwright_core::payload::{PayloadPolicy, Pointer};
@@ -239,6 +257,18 @@ mod tests {
             let mut fetched = found(Some(Ok(())));
             fetched.secrets = secret_map(vec![("keys", keys), ("tokens", tokens)]);
             assert_eq!(reason(&given(), &fetched), want);
+        }
+    }
+
+    #[test]
+    fn a_refused_secret_is_a_failure_and_a_silent_api_server_is_none() {
+        let create = |source: kube::Error| SecretError::Create { name: "keys".into(), source: source.into() };
+        let refused = Unresolved::unread(&create(error(422, "Invalid", "denied by policy")));
+        let Unresolved::Broken(refusal) = refused else { panic!("{refused:?}") };
+        let message = "The operator tries again. What was in place stays so, unless it was edited: can't create the Secret keys: denied by policy";
+        assert_eq!((refusal.reason, refusal.message.as_str()), (Reason::ApiRefused, message));
+        for source in [error(429, "TooManyRequests", "later"), kube::Error::Service("no route".into())] {
+            assert!(matches!(Unresolved::unread(&create(source)), Unresolved::Waiting(_)));
         }
     }
 }

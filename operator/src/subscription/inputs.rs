@@ -76,7 +76,7 @@ impl Inputs<'_> {
         let began = Instant::now();
         // The operator may list everything of these, and get not all.
         let found = api.list(&ListParams::default().fields(&format!("metadata.name={name}"))).await;
-        let found = found.map_err(ReconcileError::Read)?;
+        let found = found.map_err(|error| ReconcileError::Read(error.into()))?;
         let is_current = version(found.items.first().map(|object| &object.meta)) == used;
         if is_current {
             fences.read(&what, used, began);
