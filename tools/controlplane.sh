@@ -2,7 +2,8 @@
 # A real etcd, kube-apiserver and, unless not wanted, kube-controller-manager on loopback, for tests and the demo. No
 # nodes, no root.
 #
-#   controlplane.sh --bin FOLDER [--state FOLDER] [--crds PATH] [--no-controllers | --node IP:PORT] [--until-stdin-closes]
+#   controlplane.sh --bin FOLDER [--state FOLDER] [--crds PATH] [--audit USER] [--no-controllers | --node IP:PORT]
+#     [--until-stdin-closes]
 #
 # Prints "KUBECONFIG=<path>" when ready and serves until a signal, or, with --until-stdin-closes, until stdin reaches
 # EOF: a harness that dies, however it dies, takes the cluster along.
@@ -11,6 +12,7 @@
 #   --state FOLDER  for keys, logs and data, kept; default: a temporary folder, removed
 #   --crds PATH     applied, and waited for, before the controllers start: the garbage collector looks for new kinds
 #                   only every 30 s
+#   --audit USER    what this user asks for is in the file audit.log of the state
 #   --no-controllers  no kube-controller-manager: nothing that is owned is collected, a namespace that is deleted stays
 #   --node IP:PORT  serve there, for a node and its Pods, and run every controller that these need
 #
@@ -19,12 +21,13 @@ set -euo pipefail
 # shellcheck source=tools/lib.sh
 . "$(dirname "$0")/lib.sh"
 
-BIN="" STATE="" CRDS="" CONTROLLERS=1 NODE="" STDIN_GUARD=""
+BIN="" STATE="" CRDS="" AUDIT="" CONTROLLERS=1 NODE="" STDIN_GUARD=""
 while [ $# -gt 0 ]; do
   case $1 in
     --bin) BIN=$2; shift ;;
     --state) STATE=$2; shift ;;
     --crds) CRDS=$2; shift ;;
+    --audit) AUDIT=$2; shift ;;
     --no-controllers) CONTROLLERS="" ;;
     --node) NODE=$2; shift ;;
     --until-stdin-closes) STDIN_GUARD=1 ;;
@@ -74,6 +77,19 @@ child etcd "$BIN/etcd" --data-dir "$STATE/etcd" --name one --unsafe-no-fsync --l
   --initial-cluster "one=unix://$STATE/p.sock"
 ETCD=${PIDS[-1]}
 
+FOR_AUDIT=()
+if [ -n "$AUDIT" ]; then
+  cat >"$STATE/audit-policy.yaml" <<YAML
+apiVersion: audit.k8s.io/v1
+kind: Policy
+omitStages: [RequestReceived]
+rules:
+  - {level: Metadata, users: ["$AUDIT"]}
+  - {level: None}
+YAML
+  FOR_AUDIT=(--audit-policy-file "$STATE/audit-policy.yaml" --audit-log-path "$STATE/audit.log")
+fi
+
 FOR_NODE=(--endpoint-reconciler-type none) # it refuses to publish a loopback address
 if [ -n "$NODE" ]; then
   issue_certificate apiserver-kubelet /O=system:masters/CN=kube-apiserver-kubelet-client
@@ -84,12 +100,13 @@ fi
 start_apiserver() {
   if [ -n "$NODE" ]; then PORT=${NODE##*:}; else PORT=$(free_port); fi
   child kube-apiserver "$BIN/kube-apiserver" \
-    --bind-address "$ADDRESS" --advertise-address "$ADDRESS" --secure-port "$PORT" "${FOR_NODE[@]}" \
+    --bind-address "$ADDRESS" --advertise-address "$ADDRESS" --secure-port "$PORT" "${FOR_NODE[@]}" "${FOR_AUDIT[@]}" \
     --etcd-servers "unix://$STATE/c.sock" --client-ca-file "$PKI/ca.crt" \
     --tls-cert-file "$PKI/server.crt" --tls-private-key-file "$PKI/server.key" \
     --service-account-issuer https://kubernetes.default.svc --service-account-key-file "$PKI/sa.pub" \
     --service-account-signing-key-file "$PKI/sa.key" --service-cluster-ip-range "$SERVICES" \
     --authorization-mode Node,RBAC --disable-admission-plugins DefaultStorageClass,StorageObjectInUseProtection \
+    --enable-admission-plugins OwnerReferencesPermissionEnforcement \
     --enable-priority-and-fairness=false --profiling=false --shutdown-delay-duration 0s
   APISERVER=${PIDS[-1]}
 }

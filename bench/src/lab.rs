@@ -97,8 +97,7 @@ impl Lab {
         let dispatcher = Value::Object(settings);
         let world = World::start(Options { dispatcher, servers: 1, progress, ..Options::default() }).await?;
         let sink = Sink::start(world.folder()).await?;
-        let (publisher, streams) =
-            (world.nats.jetstream(User::App).await?, world.nats.jetstream(User::Operator).await?);
+        let (publisher, streams) = (world.nats.jetstream(User::App).await?, world.nats.jetstream(User::Admin).await?);
         let (next_event, next_endpoint) = (AtomicU64::new(1), AtomicU32::new(1));
         let (compared, running) = (Mutex::default(), vec![true]);
         Ok(Self { world, sink, publisher, streams, next_event, next_endpoint, compared, running })

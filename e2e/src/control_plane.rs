@@ -27,6 +27,11 @@ const RIGHTS: [&str; 7] = [
     "ValidatingAdmissionPolicyBinding",
 ];
 
+/// The operator's user, for the API server.
+pub fn operator() -> String {
+    format!("system:serviceaccount:{NAMESPACE}:hookwright-operator")
+}
+
 /// Gets an object through the API client, which is much cheaper than kubectl when it is repeated often.
 async fn get(client: &kube::Client, namespace: &str, plural: &str, name: &str) -> Result<Value> {
     let api = match plural {
@@ -63,7 +68,7 @@ impl ControlPlane {
         std::fs::create_dir_all(folder)?;
         let mut command = Command::new(workspace().join("tools/controlplane.sh"));
         command.arg("--bin").arg(tools.bin()).arg("--state").arg(folder).arg("--until-stdin-closes");
-        command.arg("--crds").arg(workspace().join("crds/yaml"));
+        command.arg("--crds").arg(workspace().join("crds/yaml")).arg("--audit").arg(operator());
         if tools.has_controllers() {
             tools.tool("kube-controller-manager")?;
         } else {
@@ -157,6 +162,14 @@ impl ControlPlane {
         let id = std::fs::read_to_string(self.folder.join("kube-apiserver.pid"))?;
         let id = Pid::from_raw(id.trim().parse()?).context("the id of kube-apiserver")?;
         Ok(kill_process(id, signal)?)
+    }
+
+    /// What the operators have asked of this control plane until now, an event of the audit log for each request.
+    pub fn audited(&self) -> Result<Vec<Value>> {
+        let log = std::fs::read_to_string(self.folder.join("audit.log"))?;
+        // The last line may not be complete.
+        let lines = log.lines().filter(|line| line.ends_with('}'));
+        Ok(lines.filter_map(|line| serde_json::from_str(line).ok()).collect())
     }
 
     /// A client with the administrator's rights.

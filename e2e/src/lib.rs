@@ -38,7 +38,7 @@ mod wait;
 mod world;
 
 pub use component::Component;
-pub use control_plane::ControlPlane;
+pub use control_plane::{ControlPlane, operator};
 pub use dispatcher::Dispatcher;
 pub use length::{by_length, is_long, report, servers};
 pub use lent_plane::LentPlane;

@@ -49,7 +49,7 @@ pub struct NatsOptions {
     pub isolable: bool,
 }
 
-/// NATS with file storage, and the users of the chart's bundled NATS. Streams are on all servers.
+/// NATS with file storage, and the users of the chart's bundled NATS and [`User::Admin`]. Streams are on all servers.
 pub struct Nats {
     servers: Vec<NatsServer>,
     passwords: Passwords,
@@ -98,7 +98,7 @@ impl Nats {
 
     /// The server that leads a stream.
     pub async fn leader(&self, stream: &str) -> Result<&NatsServer> {
-        let jetstream = self.jetstream(User::Operator).await?;
+        let jetstream = self.jetstream(User::Admin).await?;
         let name = wait_for(&format!("a leader of {stream}"), CURRENT, async || {
             let cluster = jetstream.get_stream(stream).await?.cached_info().cluster.clone();
             cluster.map_or(Ok(None), |cluster| cluster.leader.context("none").map(Some))
@@ -131,7 +131,7 @@ impl Nats {
 
     /// Waits until all servers are at work, and have all that there is of each stream.
     pub async fn wait_current(&self) -> Result<()> {
-        let (jetstream, system) = (self.jetstream(User::Operator).await?, self.connect(User::Sys).await?);
+        let (jetstream, system) = (self.jetstream(User::Admin).await?, self.connect(User::Sys).await?);
         wait_for("all replicas to be current", CURRENT, async || {
             self.check_meta_group(&system).await?;
             let mut names = jetstream.stream_names();
@@ -260,6 +260,9 @@ const BATCH: u32 = 100;
 /// How many consumers a stream may have in an account with limits: more than Hookwright has.
 const CONSUMERS: u32 = 100;
 
+/// The user with which tests look at everything and put it in disorder.
+const ADMIN: &str = "      { user: admin, password: $ADMIN_PASSWORD }\n";
+
 /// The beginning and the end of the users of Hookwright's account.
 const USERS: (&str, &str) = ("    users: [\n", "\n    ]\n");
 
@@ -273,7 +276,7 @@ fn configuration(whom: Use, account_storage: Option<u64>) -> Result<String> {
     let (mut config, second) = (chart::nats_configuration("default")?, chart::nats_configuration("prefixed")?);
     // The users of another installation in the same account, as the chart makes them.
     let users = between(&second, USERS.0, USERS.1).context("the users of an installation with a prefix")?;
-    config = config.replacen(USERS.0, &format!("{}{users}", USERS.0), 1);
+    config = config.replacen(USERS.0, &format!("{}{ADMIN}{users}", USERS.0), 1);
     if whom == Use::Tests && std::env::var_os(KEEP_SYNC).is_none() {
         ensure!(config.contains(SYNC), "the chart's nats.conf has no `{SYNC}` to leave out");
         config = config.replace(SYNC, "");

@@ -1,11 +1,11 @@
-//! The users of the chart's bundled NATS, and their passwords.
+//! The users of the chart's bundled NATS, one that may do everything, and their passwords.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::Result;
 
-/// The users of the chart's bundled NATS.
+/// The users of the chart's bundled NATS, and one more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum User {
     /// The operator's user, which manages streams, consumers and buckets.
@@ -18,10 +18,12 @@ pub enum User {
     Reader,
     /// The user that monitors the server itself.
     Sys,
+    /// A user of the tests, and of no installation: it may do everything in Hookwright's account.
+    Admin,
 }
 
 impl User {
-    const ALL: [Self; 5] = [Self::Operator, Self::Dispatcher, Self::App, Self::Reader, Self::Sys];
+    const ALL: [Self; 6] = [Self::Operator, Self::Dispatcher, Self::App, Self::Reader, Self::Sys, Self::Admin];
 
     /// The user's name.
     pub fn name(self) -> &'static str {
@@ -31,6 +33,7 @@ impl User {
             Self::App => "app",
             Self::Reader => "reader",
             Self::Sys => "sys",
+            Self::Admin => "admin",
         }
     }
 
@@ -42,6 +45,7 @@ impl User {
             Self::App => "_INBOX_app",
             Self::Reader => "_INBOX_reader",
             Self::Sys => "_INBOX",
+            Self::Admin => "_INBOX_admin",
         }
     }
 }
@@ -50,7 +54,7 @@ impl User {
 #[derive(Clone)]
 pub(super) struct Passwords {
     folder: PathBuf,
-    passwords: [String; 5],
+    passwords: [String; 6],
 }
 
 impl Passwords {

@@ -36,7 +36,7 @@ fn at_most(shop: &Shop<'_>, path: &str, bodies: std::ops::Range<usize>, most: us
 }
 
 async fn position(shop: &Shop<'_>, uid: &str) -> Option<Position> {
-    let jetstream = shop.world.nats.jetstream(User::Operator).await.unwrap();
+    let jetstream = shop.world.nats.jetstream(User::Admin).await.unwrap();
     let bucket = jetstream.get_key_value(POSITIONS_BUCKET).await.unwrap();
     bucket.get(uid).await.unwrap().map(|value| decode(&value).unwrap())
 }
@@ -48,7 +48,7 @@ async fn go_behind(shop: &Shop<'_>, uid: &str, from: u64) {
 
 /// The same; the Subscription waits for something.
 async fn put_behind(shop: &Shop<'_>, uid: &str, from: u64, waits: Option<Waits>) {
-    let jetstream = shop.world.nats.jetstream(User::Operator).await.unwrap();
+    let jetstream = shop.world.nats.jetstream(User::Admin).await.unwrap();
     let mut stream = jetstream.get_stream(format!("{}_orders", shop.namespace)).await.unwrap();
     let created = stream.info().await.unwrap().created;
     let created = Timestamp::from_nanosecond(created.unix_timestamp_nanos()).unwrap();
@@ -256,7 +256,7 @@ async fn start_from() {
     at_most(&shop, "/beyond", 104..110, 2);
     assert_eq!((shop.deliveries("/beyond").len(), shop.receiver.count("/future")), (6, 0));
     // The shared reader of this Producer starts at the first event, too: those before the start are left out.
-    let jetstream = shop.world.nats.jetstream(User::Operator).await.unwrap();
+    let jetstream = shop.world.nats.jetstream(User::Admin).await.unwrap();
     let subjects = vec![format!("{}.old.>", shop.namespace)];
     let name = format!("{}_old", shop.namespace);
     jetstream

@@ -166,7 +166,7 @@ async fn a_record_of_a_newer_version_stops_its_producer_and_no_other() {
         declare(shop, &schema(shop, "typed", "typed", &[("1", json!({}))], json!({}))).await;
     }
     let producer = world.control_plane.get(&shop.namespace, "producers", "orders").await.unwrap();
-    let jetstream = world.nats.jetstream(User::Operator).await.unwrap();
+    let jetstream = world.nats.jetstream(User::Admin).await.unwrap();
     let bucket = jetstream.get_key_value(CONFIG_BUCKET).await.unwrap();
     let key = format!("subscription.{}.newer", producer["metadata"]["uid"].as_str().unwrap());
     bucket.put(&key, r#"{"version": 2, "anything": "else"}"#.into()).await.unwrap();
@@ -237,7 +237,7 @@ async fn a_parked_delivery_waits_for_config_that_its_dispatcher_has_not_loaded()
     let world = world().await;
     let shop = Shop::open(&world, json!({})).await;
     let uid = SubscriptionUid::parse(&shop.subscribe("late", &[">"], json!({})).await).unwrap();
-    let bucket = world.nats.jetstream(User::Operator).await.unwrap().get_key_value(CONFIG_BUCKET).await.unwrap();
+    let bucket = world.nats.jetstream(User::Admin).await.unwrap().get_key_value(CONFIG_BUCKET).await.unwrap();
     let key = ConfigKey::Subscription(shop.producer().await, uid.clone()).to_string();
     let record = bucket.get(&key).await.unwrap().unwrap();
     // From here on the config is what this test makes of it.
@@ -299,7 +299,7 @@ async fn a_shared_consumer_that_was_deleted_is_re_created_where_it_was() {
     let world = world().await;
     let shop = Shop::open(&world, json!({})).await;
     shop.subscribe("all", &[">"], json!({})).await;
-    let jetstream = world.nats.jetstream(User::Operator).await.unwrap();
+    let jetstream = world.nats.jetstream(User::Admin).await.unwrap();
     let stream = jetstream.get_stream(format!("{}_orders", shop.namespace)).await.unwrap();
     for n in 0..500 {
         shop.publish(&shop.event("a", n.to_string())).await;

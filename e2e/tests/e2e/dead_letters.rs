@@ -39,7 +39,7 @@ async fn a_dead_letter_that_nats_refuses_becomes_a_reference_or_is_let_go() {
     let shop = Shop::open(&world, json!({})).await;
     shop.receiver.answer("/down", Answer::status(500));
     let uid = shop.subscribe("down", &[">"], once()).await;
-    let jetstream = world.nats.jetstream(User::Operator).await.unwrap();
+    let jetstream = world.nats.jetstream(User::Admin).await.unwrap();
     let limit = async |change: &dyn Fn(Config) -> Config| {
         let config = jetstream.get_stream(DEAD_LETTER_STREAM).await.unwrap().cached_info().config.clone();
         jetstream.update_stream(change(config)).await.unwrap();
@@ -127,7 +127,7 @@ async fn a_namespace_keeps_so_many_bytes_of_dead_letters_and_then_references() {
     assert_eq!(letter.name, Some(format!("{}/down", other.namespace)));
 
     wait_for("the bytes to be written", SOON, async || {
-        let bucket = world.nats.jetstream(User::Operator).await?.get_key_value(STATE_BUCKET).await?;
+        let bucket = world.nats.jetstream(User::Admin).await?.get_key_value(STATE_BUCKET).await?;
         let value = bucket.get(dead_letter_bytes_key(&shop.namespace)).await?.context("nothing")?;
         let total: u64 = decode::<DeadLetterBytes>(&value)?.days.values().sum();
         anyhow::ensure!(total > 40_000, "{total}");
@@ -150,7 +150,7 @@ async fn a_namespace_keeps_so_many_bytes_of_dead_letters_and_then_references() {
 
 /// How many dead letters of a Subscription have their event, and how many are references.
 async fn kept(world: &World, uid: &str) -> (usize, usize) {
-    let jetstream = world.nats.jetstream(User::Operator).await.unwrap();
+    let jetstream = world.nats.jetstream(User::Admin).await.unwrap();
     let stream = jetstream.get_stream(DEAD_LETTER_STREAM).await.unwrap();
     let subject = dead_delivery(&uid.to_owned().try_into().unwrap());
     let (mut whole, mut references, mut next) = (0, 0, 1);
@@ -171,7 +171,7 @@ async fn a_dead_letter_waits_a_minute_for_room_and_then_holds_up_nothing() {
     let shop = Shop::open(&world, json!({})).await;
     shop.receiver.answer("/down", Answer::status(500));
     let uid = shop.subscribe("down", &["a"], once()).await;
-    let jetstream = world.nats.jetstream(User::Operator).await.unwrap();
+    let jetstream = world.nats.jetstream(User::Admin).await.unwrap();
     let stream = jetstream.get_stream(format!("{}_orders", shop.namespace)).await.unwrap();
     let consumer = stream.consumers().try_next().await.unwrap().unwrap();
     assert!((1..=1_000).contains(&consumer.config.max_ack_pending), "what the account's limit leaves");

@@ -34,7 +34,7 @@ async fn one_tenants_due_deliveries_that_cant_be_handled_keep_no_others_waiting(
     // From here on the consumer and the config are what this test makes of them.
     world.operator.freeze().unwrap();
     let (stuck, unacked) = stuck();
-    let jetstream = world.nats.jetstream(User::Operator).await.unwrap();
+    let jetstream = world.nats.jetstream(User::Admin).await.unwrap();
     let parked = jetstream.get_stream(PARKED_STREAM).await.unwrap();
     let config = parked.get_consumer::<pull::Config>(DUE_CONSUMER).await.unwrap().cached_info().config.clone();
     let config = pull::Config::try_from_consumer_config(config).unwrap();

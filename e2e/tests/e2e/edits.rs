@@ -19,7 +19,7 @@ async fn a_consumer_that_was_set_to_headers_only_sends_no_empty_webhook_and_is_p
     shop.subscribe("all", &[">"], json!({})).await;
     shop.publish(&shop.event("a", "before")).await;
     shop.requests("all", 1).await;
-    let jetstream = world.nats.jetstream(User::Operator).await.unwrap();
+    let jetstream = world.nats.jetstream(User::Admin).await.unwrap();
     let stream = jetstream.get_stream(format!("{}_orders", shop.namespace)).await.unwrap();
     let config = pull::Config::try_from_consumer_config(shop.consumer().await.unwrap().config).unwrap();
     stream.update_consumer(pull::Config { headers_only: true, ..config }).await.unwrap();

@@ -8,34 +8,7 @@ use hookwright_e2e::{
     Answer, Event, Gate, Language, Nats, NatsOptions, Receiver, Scratch, Signed, Tools, User, verify,
 };
 
-use crate::shop::{SOON, beside, plane};
-
-#[tokio::test]
-async fn the_operators_identity_reads_secrets_one_at_a_time_only() {
-    let (plane, _machine) = plane().await;
-    plane.client().await.unwrap().apiserver_version().await.unwrap();
-    let kubeconfig = plane.operator_kubeconfig().await.unwrap();
-    let kubeconfig = kubeconfig.to_string_lossy();
-    let may = async |verb: &str, what: &str| {
-        let (what, subresource) = what.split_once('/').unwrap_or((what, ""));
-        let subresource = format!("--subresource={subresource}");
-        // `can-i` exits 1 for a no
-        plane.kubectl(&["--kubeconfig", &kubeconfig, "auth", "can-i", verb, what, &subresource, "-A"]).await.is_ok()
-    };
-    assert!(may("get", "secrets").await);
-    assert!(may("create", "secrets").await);
-    // Secrets of replaced keys. The admission policy holds it to Secrets of its own.
-    assert!(may("delete", "secrets").await);
-    assert!(may("patch", "subscriptions.hookwright.dev/status").await);
-    assert!(may("watch", "namespaces").await);
-    assert!(!may("update", "namespaces").await);
-    assert!(!may("patch", "deployments.apps/scale").await);
-    for verb in ["list", "watch", "update", "patch"] {
-        assert!(!may(verb, "secrets").await, "{verb} secrets");
-    }
-    assert!(!may("create", "subscriptions.hookwright.dev").await);
-    assert!(!may("get", "configmaps").await);
-}
+use crate::shop::{SOON, beside};
 
 #[tokio::test]
 async fn nats_keeps_its_port_and_streams_over_a_crash_and_its_users_apart() {

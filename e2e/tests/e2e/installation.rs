@@ -15,7 +15,7 @@ use crate::shop::{SOON, Shop, TIMEOUT, beside, fixed, merge, metric};
 
 /// The last sequence of each stream but the leases.
 async fn sequences(world: &World) -> BTreeMap<String, u64> {
-    let jetstream = world.nats.jetstream(User::Operator).await.unwrap();
+    let jetstream = world.nats.jetstream(User::Admin).await.unwrap();
     let leases = format!("KV_{LEASES_BUCKET}");
     let all: Vec<_> = jetstream.streams().try_collect().await.unwrap();
     let numbers = all.into_iter().map(|info| (info.config.name, info.state.last_sequence));
@@ -167,7 +167,7 @@ async fn a_cluster_that_is_built_anew_takes_over_what_there_is() {
     .await
     .unwrap();
     // The former uids outlive a loss of the bucket that has them.
-    let jetstream = world.nats.jetstream(User::Operator).await.unwrap();
+    let jetstream = world.nats.jetstream(User::Admin).await.unwrap();
     jetstream.delete_stream(format!("KV_{CONFIG_BUCKET}")).await.unwrap();
     let key = former_key("Subscription", &shop.namespace, "all");
     wait_for("the former uid to be there again", SOON, async || {
@@ -191,7 +191,7 @@ async fn an_empty_nats_is_filled_again() {
     shop.publish(&shop.event("a", "1")).await;
     shop.requests("all", 1).await;
     let before = installation(&world).await.unwrap();
-    let jetstream = world.nats.jetstream(User::Operator).await.unwrap();
+    let jetstream = world.nats.jetstream(User::Admin).await.unwrap();
     let all: Vec<_> = jetstream.streams().try_collect().await.unwrap();
     for stream in all {
         jetstream.delete_stream(stream.config.name).await.unwrap();
@@ -203,7 +203,7 @@ async fn an_empty_nats_is_filled_again() {
     .await
     .unwrap();
     wait_for("the records to be there again", 2 * SOON, async || {
-        let bucket = world.nats.jetstream(User::Operator).await?.get_key_value(CONFIG_BUCKET).await?;
+        let bucket = world.nats.jetstream(User::Admin).await?.get_key_value(CONFIG_BUCKET).await?;
         let keys: Vec<String> = bucket.keys().await?.try_collect().await?;
         anyhow::ensure!(keys.iter().any(|key| key.starts_with("subscription.")), "{keys:?}");
         Ok(())
@@ -242,14 +242,14 @@ async fn an_empty_nats_is_filled_again() {
 
 /// The record of the installation.
 async fn installation(world: &World) -> anyhow::Result<Value> {
-    let bucket = world.nats.jetstream(User::Operator).await?.get_key_value(CONFIG_BUCKET).await?;
+    let bucket = world.nats.jetstream(User::Admin).await?.get_key_value(CONFIG_BUCKET).await?;
     let record = bucket.get(INSTALLATION_KEY).await?.context("no installation")?;
     Ok(serde_json::from_slice(&record)?)
 }
 
 /// The keys of Subscriptions in a bucket.
 async fn subscriptions(world: &World, bucket: &str) -> usize {
-    let bucket = world.nats.jetstream(User::Operator).await.unwrap().get_key_value(bucket).await.unwrap();
+    let bucket = world.nats.jetstream(User::Admin).await.unwrap().get_key_value(bucket).await.unwrap();
     let keys: Vec<String> = bucket.keys().await.unwrap().try_collect().await.unwrap();
     keys.iter().filter(|key| key.starts_with("subscription.")).count()
 }

@@ -82,7 +82,7 @@ async fn a_producer_keeps_or_deletes_its_stream_as_its_policy_says() {
     let (shop, _machine) = shared().await;
     shop.produce("kept", "kept", json!({})).await;
     shop.produce("gone", "gone", json!({ "stream": { "deletionPolicy": "Delete" } })).await;
-    let jetstream = shop.world.nats.jetstream(User::Operator).await.unwrap();
+    let jetstream = shop.world.nats.jetstream(User::Admin).await.unwrap();
     for name in ["kept", "gone"] {
         let delete = ["delete", &format!("producer.hookwright.dev/{name}"), "-n", &shop.namespace, TIMEOUT];
         shop.world.control_plane.kubectl(&delete).await.unwrap();
@@ -115,7 +115,7 @@ async fn a_producer_keeps_or_deletes_its_stream_as_its_policy_says() {
 async fn an_edit_of_a_producer_changes_its_stream_in_place() {
     let (shop, _machine) = shared().await;
     shop.produce("edited", "edited", json!({ "stream": { "maxAge": "1h" } })).await;
-    let jetstream = shop.world.nats.jetstream(User::Operator).await.unwrap();
+    let jetstream = shop.world.nats.jetstream(User::Admin).await.unwrap();
     let name = format!("{}_edited", shop.namespace);
     let before = jetstream.get_stream(&name).await.unwrap().cached_info().clone();
     shop.publish(&Event::new(format!("{}.edited.x", shop.namespace), "{}")).await;
@@ -261,7 +261,7 @@ async fn deleting_while_nats_is_down_does_not_hang_and_leaves_nothing_live() {
     })
     .await
     .unwrap();
-    let jetstream = world.nats.jetstream(User::Operator).await.unwrap();
+    let jetstream = world.nats.jetstream(User::Admin).await.unwrap();
     wait_for("what the Producers left to be gone", SOON, async || {
         let gone = jetstream.get_stream(format!("{}_gone", shop.namespace)).await;
         let kept = jetstream.get_stream(format!("{}_kept", shop.namespace)).await?;
@@ -279,7 +279,7 @@ async fn deleting_while_nats_is_down_does_not_hang_and_leaves_nothing_live() {
 
 /// The live keys of the config bucket that have this uid in them.
 async fn config_keys(world: &World, uid: &str) -> anyhow::Result<Vec<String>> {
-    let jetstream = world.nats.jetstream(User::Operator).await?;
+    let jetstream = world.nats.jetstream(User::Admin).await?;
     let bucket = jetstream.get_key_value(hookwright_core::nats::names::CONFIG_BUCKET).await?;
     let keys: Vec<String> = futures::TryStreamExt::try_collect(bucket.keys().await?).await?;
     Ok(keys.into_iter().filter(|key| key.contains(uid)).collect())

@@ -37,6 +37,7 @@ mod poison;
 mod refusals;
 mod restores;
 mod retries;
+mod rights;
 mod routing;
 mod schemas;
 mod secrets;

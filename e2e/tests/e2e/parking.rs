@@ -60,7 +60,7 @@ async fn publish(shop: &Shop<'_>, kind: &str, body: &str, n: usize) {
 /// Leaves what dispatchers that have gone leave in the counts: a mark for each removed key. NATS reads at most 1,024 keys
 /// at once.
 async fn leave_marks(shop: &Shop<'_>, uid: &str, n: usize) {
-    let jetstream = shop.world.nats.jetstream(User::Operator).await.unwrap();
+    let jetstream = shop.world.nats.jetstream(User::Admin).await.unwrap();
     let bucket = jetstream.get_key_value(HEALTH_BUCKET).await.unwrap();
     let keys = (0..n).map(|n| health_key(&SubscriptionUid::parse(uid).unwrap(), &format!("{n:016x}")));
     let marks = stream::iter(keys).map(|key| bucket.delete(key)).buffer_unordered(64);
@@ -119,7 +119,7 @@ async fn a_subscription_parks_up_to_its_quota_and_the_rest_is_given_up() {
     assert_eq!(settled(&shop, "large", "large", 10).await, (4, 6));
 
     outlives_its_endpoint(&shop).await;
-    let jetstream = world.nats.jetstream(User::Operator).await.unwrap();
+    let jetstream = world.nats.jetstream(User::Admin).await.unwrap();
     let stream = jetstream.get_stream(format!("{}_orders", shop.namespace)).await.unwrap();
     delivered(&shop, "/up", stream.cached_info().state.last_sequence as usize).await;
 }

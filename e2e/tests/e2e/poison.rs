@@ -95,7 +95,7 @@ async fn an_event_whose_body_was_left_out_is_not_sent_without_it() {
 
     // The operator would put it right.
     world.operator.freeze().unwrap();
-    let jetstream = world.nats.jetstream(User::Operator).await.unwrap();
+    let jetstream = world.nats.jetstream(User::Admin).await.unwrap();
     let stream = jetstream.get_stream(format!("{}_orders", shop.namespace)).await.unwrap();
     let set = async |headers_only| {
         let mut config = shop.consumer().await.unwrap().config;

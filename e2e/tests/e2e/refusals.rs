@@ -2,7 +2,7 @@
 //! done once it is allowed.
 
 use anyhow::{Result, bail, ensure};
-use hookwright_e2e::{ControlPlane, chart, wait_for};
+use hookwright_e2e::{ControlPlane, operator, wait_for};
 use serde_json::{Value, json};
 
 use crate::shop::{SOON, Shop, condition, metric, shared};
@@ -10,10 +10,6 @@ use crate::shop::{SOON, Shop, condition, metric, shared};
 /// What the policies of this test say.
 const SAID: &str = "not on a Sunday";
 const FAILING: &str = r#"hookwright_operator_failing_objects{kind="Subscription",reason="ApiRefused"}"#;
-
-fn operator() -> String {
-    format!("system:serviceaccount:{}:hookwright-operator", chart::NAMESPACE)
-}
 
 /// Something that refuses the operator a write in one namespace.
 struct Obstacle<'w> {

@@ -44,7 +44,7 @@ fn folder_of(stream: &str, store: &Path) -> PathBuf {
 
 /// Waits until the checkpoint of the Producer `orders` is there.
 async fn checkpoint(shop: &Shop<'_>, floor: u64) {
-    let bucket = shop.world.nats.jetstream(User::Operator).await.unwrap().get_key_value(STATE_BUCKET).await.unwrap();
+    let bucket = shop.world.nats.jetstream(User::Admin).await.unwrap().get_key_value(STATE_BUCKET).await.unwrap();
     let key = checkpoint_key(&shop.producer().await);
     wait_for(&format!("a checkpoint at {floor}"), SOON, async || {
         let found: Checkpoint = record::decode(&bucket.get(&key).await?.unwrap_or_default())?;
@@ -57,7 +57,7 @@ async fn checkpoint(shop: &Shop<'_>, floor: u64) {
 
 /// The record of a Subscription to `orders`, if there is one.
 async fn record(shop: &Shop<'_>, uid: &str) -> anyhow::Result<Value> {
-    let bucket = shop.world.nats.jetstream(User::Operator).await?.get_key_value(CONFIG_BUCKET).await?;
+    let bucket = shop.world.nats.jetstream(User::Admin).await?.get_key_value(CONFIG_BUCKET).await?;
     let key = ConfigKey::Subscription(shop.producer().await, uid.to_owned().try_into()?).to_string();
     let found = bucket.get(&key).await?;
     Ok(found.map(|value| serde_json::from_slice(&value)).transpose()?.unwrap_or_default())
@@ -96,7 +96,7 @@ async fn what_is_restored_from_another_moment_loses_nothing_that_comes_later() {
     let stream = format!("{}_orders", shop.namespace);
     while_stopped(&world, |store| copy(&folder_of(&stream, &backup), &folder_of(&stream, store))).await;
     world.operator.terminate().await.unwrap();
-    let jetstream = world.nats.jetstream(User::Operator).await.unwrap();
+    let jetstream = world.nats.jetstream(User::Admin).await.unwrap();
     let consumer = shop.consumer().await.unwrap();
     jetstream.get_stream(&stream).await.unwrap().delete_consumer(&consumer.name).await.unwrap();
     publish(20..25).await;
@@ -131,7 +131,7 @@ async fn what_is_restored_from_another_moment_loses_nothing_that_comes_later() {
 
     // The Producer was deleted, and the API server's data are of a moment before that: it is there with the same uid.
     world.operator.terminate().await.unwrap();
-    let jetstream = world.nats.jetstream(User::Operator).await.unwrap();
+    let jetstream = world.nats.jetstream(User::Admin).await.unwrap();
     let live = jetstream.get_stream(&stream).await.unwrap();
     let mut config = live.cached_info().config.clone();
     config.metadata.insert(STREAM_DONE.to_owned(), "15".to_owned());

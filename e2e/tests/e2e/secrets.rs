@@ -146,7 +146,7 @@ async fn secrets_are_sealed_in_the_config_bucket() {
     let (shop, _machine) = shared().await;
     let uid = shop.subscribe("sealed", &[">"], json!({})).await;
     let secret = shop.world.signing_secret(&shop.namespace, "sealed").await.unwrap();
-    let jetstream = shop.world.nats.jetstream(hookwright_e2e::User::Operator).await.unwrap();
+    let jetstream = shop.world.nats.jetstream(hookwright_e2e::User::Admin).await.unwrap();
     let stream = jetstream.get_stream("KV_HOOKWRIGHT_CONFIG").await.unwrap();
     let subject = format!("$KV.HOOKWRIGHT_CONFIG.subscription.*.{uid}");
     let mut info = stream.info_with_subjects(&subject).await.unwrap();

@@ -34,7 +34,7 @@ impl Shop<'_> {
     /// Publishes the last request once more, as if its message had been late.
     async fn tell_again(&self, uid: &str) {
         let subscription: SubscriptionUid = uid.to_owned().try_into().unwrap();
-        let jetstream = self.world.nats.jetstream(User::Operator).await.unwrap();
+        let jetstream = self.world.nats.jetstream(User::Admin).await.unwrap();
         let state = jetstream.get_key_value(STATE_BUCKET).await.unwrap();
         let answered = state.entry(test_key(&subscription)).await.unwrap().unwrap();
         let test = TestRecord { result: None, ..record::decode(&answered.value).unwrap() };
@@ -48,7 +48,7 @@ impl Shop<'_> {
 
     /// Waits until nothing of the Subscription waits in NATS, and asserts that nothing was given up.
     async fn nothing_is_left(&self, uid: &str) {
-        let jetstream = self.world.nats.jetstream(User::Operator).await.unwrap();
+        let jetstream = self.world.nats.jetstream(User::Admin).await.unwrap();
         let left = async |stream: &str| {
             let stream = jetstream.get_stream(stream).await?;
             let subjects = stream.info_with_subjects(">").await?;

@@ -209,7 +209,7 @@ impl<'w> Shop<'w> {
 
     /// The same with many, each of another event.
     pub(crate) async fn publish_all_due(&self, to: &SubscriptionUid, revision: u64, progress: &Progress, n: usize) {
-        let (producer, jetstream) = (self.producer().await, self.world.nats.jetstream(User::Dispatcher).await.unwrap());
+        let (producer, jetstream) = (self.producer().await, self.world.nats.jetstream(User::Admin).await.unwrap());
         stream::iter(0..n)
             .map(|_| {
                 let parked = self.parked(to.clone(), producer.clone(), revision, progress.clone());
@@ -260,7 +260,7 @@ impl<'w> Shop<'w> {
 
     /// The shared consumer of the Producer `orders`, as it is now.
     pub(crate) async fn consumer(&self) -> anyhow::Result<consumer::Info> {
-        let jetstream = self.world.nats.jetstream(User::Operator).await?;
+        let jetstream = self.world.nats.jetstream(User::Admin).await?;
         let stream = jetstream.get_stream(format!("{}_orders", self.namespace)).await?;
         stream.consumers().try_next().await?.context("no consumer")
     }
@@ -296,7 +296,7 @@ impl<'w> Shop<'w> {
     }
 
     async fn letter(&self, subject: String) -> (DeadLetter, String) {
-        let jetstream = self.world.nats.jetstream(User::Operator).await.unwrap();
+        let jetstream = self.world.nats.jetstream(User::Admin).await.unwrap();
         let stream = jetstream.get_stream(DEAD_LETTER_STREAM).await.unwrap();
         let what = format!("a dead letter on {subject}");
         let message = wait_for(&what, SOON, async || Ok(stream.get_last_raw_message_by_subject(&subject).await?));
@@ -320,7 +320,7 @@ pub(crate) async fn once_in_three<T>(what: &str, mut round: impl AsyncFnMut(usiz
 
 /// Waits until all dispatchers have loaded the config that there is now. Returns the time of that.
 pub(crate) async fn all_loaded(world: &World) -> SystemTime {
-    let jetstream = world.nats.jetstream(User::Operator).await.unwrap();
+    let jetstream = world.nats.jetstream(User::Admin).await.unwrap();
     let config = jetstream.get_stream(format!("KV_{CONFIG_BUCKET}")).await.unwrap();
     let last = config.cached_info().state.last_sequence;
     for dispatcher in &world.dispatchers {

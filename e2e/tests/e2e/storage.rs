@@ -63,7 +63,7 @@ async fn an_event_for_many_reaches_each_once_while_the_storage_is_full() {
     for path in ["/dead", "/early"] {
         shop.receiver.answer(path, Answer::status(503));
     }
-    let jetstream = world.nats.jetstream(User::Operator).await.unwrap();
+    let jetstream = world.nats.jetstream(User::Admin).await.unwrap();
     let filler = Config { name: FILLER.into(), subjects: vec!["filler".into()], ..Config::default() };
     jetstream.create_stream(filler).await.unwrap();
 

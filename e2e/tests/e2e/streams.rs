@@ -12,7 +12,7 @@ use crate::shop::{SOON, Shop, beside, condition, shared};
 use crate::status::kstatus;
 
 async fn state(shop: &Shop<'_>, name: &str) -> State {
-    let jetstream = shop.world.nats.jetstream(User::Operator).await.unwrap();
+    let jetstream = shop.world.nats.jetstream(User::Admin).await.unwrap();
     let mut stream = jetstream.get_stream(format!("{}_{name}", shop.namespace)).await.unwrap();
     stream.info().await.unwrap().state.clone()
 }
@@ -25,7 +25,7 @@ async fn producer(shop: &Shop<'_>, name: &str) -> Value {
 async fn checkpoint(shop: &Shop<'_>, name: &str, what: &str, check: impl Fn(&Checkpoint) -> bool) -> Checkpoint {
     let uid = producer(shop, name).await["metadata"]["uid"].as_str().unwrap().to_owned();
     let key = checkpoint_key(&uid.try_into().unwrap());
-    let bucket = shop.world.nats.jetstream(User::Operator).await.unwrap().get_key_value(STATE_BUCKET).await.unwrap();
+    let bucket = shop.world.nats.jetstream(User::Admin).await.unwrap().get_key_value(STATE_BUCKET).await.unwrap();
     wait_for(what, SOON, async || {
         let value = bucket.get(&key).await?.unwrap_or_default();
         let checkpoint = record::decode::<Checkpoint>(&value)?;
@@ -161,7 +161,7 @@ async fn existing(shop: &Shop<'_>) {
     let subjects = vec![format!("{}.mixed.>", shop.namespace)];
     let num_replicas = shop.world.nats.replicas();
     let config = Config { name: name.clone(), subjects, num_replicas, max_messages: 100, ..Config::default() };
-    shop.world.nats.jetstream(User::Operator).await.unwrap().create_stream(config).await.unwrap();
+    shop.world.nats.jetstream(User::Admin).await.unwrap().create_stream(config).await.unwrap();
     let ours = format!("{}.mixed.ours.>", shop.namespace);
     shop.produce("mixed", "mixed", json!({ "subjects": [ours], "stream": { "policy": "Existing" } })).await;
 }
@@ -169,7 +169,7 @@ async fn existing(shop: &Shop<'_>) {
 #[tokio::test]
 async fn a_stream_in_place_of_another_is_told_of_and_read_from_its_first_event() {
     let (shop, _machine) = shared().await;
-    let jetstream = shop.world.nats.jetstream(User::Operator).await.unwrap();
+    let jetstream = shop.world.nats.jetstream(User::Admin).await.unwrap();
     existing(&shop).await;
     shop.subscribe("managed", &[">"], json!({})).await;
     shop.subscribe("mixed", &[">"], json!({ "producerRef": { "name": "mixed" } })).await;

@@ -21,7 +21,7 @@ fn put_right() -> Duration {
 }
 
 async fn jetstream(world: &World) -> Context {
-    world.nats.jetstream(User::Operator).await.unwrap()
+    world.nats.jetstream(User::Admin).await.unwrap()
 }
 
 /// An edit that someone makes.

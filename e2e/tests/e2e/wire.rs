@@ -129,7 +129,7 @@ const FIRST: usize = 2 * 512 / 64;
 
 /// When the failed deliveries of a Subscription are due that wait in NATS.
 async fn due_times(shop: &Shop<'_>, uid: &str) -> anyhow::Result<Vec<Timestamp>> {
-    let stream = shop.world.nats.jetstream(User::Operator).await?.get_stream(PARKED_STREAM).await?;
+    let stream = shop.world.nats.jetstream(User::Admin).await?.get_stream(PARKED_STREAM).await?;
     let subjects = stream.info_with_subjects(parked_at_all(&uid.to_owned().try_into()?)).await?;
     let subjects: Vec<(String, usize)> = subjects.try_collect().await?;
     let mut times = Vec::new();

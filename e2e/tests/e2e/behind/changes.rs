@@ -28,7 +28,7 @@ async fn subjects_that_are_added_are_read_too() {
     let (shop, _machine) = shared().await;
     let name = format!("{}_all", shop.namespace);
     let subject = |rest: &str| format!("{}.all.{rest}", shop.namespace);
-    let jetstream = shop.world.nats.jetstream(User::Operator).await.unwrap();
+    let jetstream = shop.world.nats.jetstream(User::Admin).await.unwrap();
     let stream = Config { name: name.clone(), subjects: vec![subject(">")], ..Config::default() };
     jetstream.create_stream(stream).await.unwrap();
     let of = |subjects: &[&str]| {
@@ -96,7 +96,7 @@ async fn what_is_edited_removed_or_deleted_meanwhile() {
         behind(uid, true).await;
     }
     // The position of a Subscription that waits comes back when somebody removes it. A deleted one's goes.
-    let jetstream = shop.world.nats.jetstream(User::Operator).await.unwrap();
+    let jetstream = shop.world.nats.jetstream(User::Admin).await.unwrap();
     jetstream.get_key_value(POSITIONS_BUCKET).await.unwrap().delete(&uid).await.unwrap();
     behind(&uid, true).await;
     let plane = &shop.world.control_plane;

@@ -18,7 +18,7 @@ async fn dispatchers_and_nats_that_are_killed_meanwhile_lose_nothing() {
     shop.receiver.answer("/killed", Answer::status(200).after(Duration::from_millis(20)));
     let uid = suspended_with(&shop, "killed", EVENTS).await;
     // The bucket of positions goes as a whole: what the dispatchers know is written again. Its revisions are counted anew.
-    let jetstream = world.nats.jetstream(User::Operator).await.unwrap();
+    let jetstream = world.nats.jetstream(User::Admin).await.unwrap();
     jetstream.delete_stream(format!("KV_{POSITIONS_BUCKET}")).await.unwrap();
     wait_for("the position to be there again", SOON, async || {
         let entry = jetstream.get_key_value(POSITIONS_BUCKET).await?.get(&uid).await?;

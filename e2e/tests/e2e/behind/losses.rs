@@ -10,7 +10,7 @@ use crate::shop::{SOON, Shop, condition, metric, shared};
 async fn what_the_stream_drops_meanwhile_is_counted() {
     let (shop, _machine) = shared().await;
     let uid = suspended_with(&shop, "overtaken", 100).await;
-    let jetstream = shop.world.nats.jetstream(User::Operator).await.unwrap();
+    let jetstream = shop.world.nats.jetstream(User::Admin).await.unwrap();
     let stream = jetstream.get_stream(format!("{}_orders", shop.namespace)).await.unwrap();
     stream.purge().sequence(61).await.unwrap();
     suspend(&shop, "overtaken", false).await;
@@ -74,7 +74,7 @@ async fn told(shop: &Shop<'_>, what: &str) {
 async fn what_waits_goes_with_its_stream_and_the_next_one_is_read() {
     let (shop, _machine) = shared().await;
     let uid = suspended_with(&shop, "replaced", 30).await;
-    let jetstream = shop.world.nats.jetstream(User::Operator).await.unwrap();
+    let jetstream = shop.world.nats.jetstream(User::Admin).await.unwrap();
     jetstream.delete_stream(format!("{}_orders", shop.namespace)).await.unwrap();
     // The operator makes it anew.
     wait_for("the stream to be there again", SOON, async || {

@@ -100,7 +100,7 @@ async fn create_bucket(nats: &Nats) -> kv::Store {
         storage: StorageType::File,
         ..kv::Config::default()
     };
-    nats.jetstream(User::Operator).await.unwrap().create_key_value(config).await.unwrap()
+    nats.jetstream(User::Admin).await.unwrap().create_key_value(config).await.unwrap()
 }
 
 async fn put(bucket: &kv::Store, keys: Range<usize>) {

@@ -32,7 +32,7 @@ async fn follow_what_waits(shop: &Shop<'_>, name: &str) -> anyhow::Result<()> {
     assert!(failed.contains(&(due - WAIT)), "due {due}, not {WAIT} after {failed:?}");
     assert!((published - spare..stored + spare).contains(&since), "since {since}, not {published} to {stored}");
     let off = |time: Timestamp, wanted: Timestamp| time.duration_since(wanted).abs();
-    let jetstream = shop.world.nats.jetstream(User::Operator).await.unwrap();
+    let jetstream = shop.world.nats.jetstream(User::Admin).await.unwrap();
     let counts = jetstream.get_stream(format!("KV_{HEALTH_BUCKET}")).await.unwrap();
     let key = format!("$KV.{HEALTH_BUCKET}.{}", health_key(&SubscriptionUid::parse(&uid).unwrap(), "*"));
     let mut looks = 0;

@@ -13,7 +13,7 @@ use super::table::{IN_FLIGHT, QUIET, Table, row};
 use crate::shop::{SOON, Shop};
 
 async fn stream(shop: &Shop<'_>) -> anyhow::Result<Stream> {
-    let jetstream = shop.world.nats.jetstream(User::Operator).await?;
+    let jetstream = shop.world.nats.jetstream(User::Admin).await?;
     Ok(jetstream.get_stream(format!("{}_orders", shop.namespace)).await?)
 }
 
@@ -156,7 +156,7 @@ async fn slower(table: &mut Table<'_>, proxy: &Proxy, proxied: &Dispatcher) {
 
 async fn replace_stream(shop: &Shop<'_>) -> anyhow::Result<String> {
     let before = stream(shop).await?.cached_info().created;
-    let jetstream = shop.world.nats.jetstream(User::Operator).await?;
+    let jetstream = shop.world.nats.jetstream(User::Admin).await?;
     let name = format!("{}_orders", shop.namespace);
     jetstream.delete_stream(&name).await?;
     let start = Instant::now();

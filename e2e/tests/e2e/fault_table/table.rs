@@ -44,7 +44,7 @@ pub(super) const fn row(
 
 /// How many dead letters there are under a subject.
 pub(super) async fn dead_letters(shop: &Shop<'_>, subject: &str) -> anyhow::Result<usize> {
-    let stream = shop.world.nats.jetstream(User::Operator).await?.get_stream(DEAD_LETTER_STREAM).await?;
+    let stream = shop.world.nats.jetstream(User::Admin).await?.get_stream(DEAD_LETTER_STREAM).await?;
     let counts: HashMap<String, usize> = stream.info_with_subjects(subject).await?.try_collect().await?;
     Ok(counts.values().sum())
 }

@@ -20,7 +20,7 @@ async fn the_quota_counts_what_others_parked_after_very_many_have_gone() {
     let shop = Shop::open(&world, json!({})).await;
     picky(&shop, "/down");
     let uid = SubscriptionUid::parse(&shop.subscribe("down", &["small"], fixed("1h")).await).unwrap();
-    let bucket = world.nats.jetstream(User::Operator).await.unwrap().get_key_value(HEALTH_BUCKET).await.unwrap();
+    let bucket = world.nats.jetstream(User::Admin).await.unwrap().get_key_value(HEALTH_BUCKET).await.unwrap();
     let removed = |n: u64| bucket.purge(health_key(&uid, &format!("{n:016x}")));
     stream::iter(0..GONE).map(removed).buffer_unordered(100).try_for_each(async |()| Ok(())).await.unwrap();
     publish_poison(&shop, "small", "{}", 100).await;

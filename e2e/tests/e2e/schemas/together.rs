@@ -69,7 +69,7 @@ async fn none_is_dead(shop: &Shop<'_>, objects: &[Value]) {
     .await
     .unwrap();
     let uid = producer["metadata"]["uid"].as_str().unwrap().to_owned();
-    let jetstream = shop.world.nats.jetstream(User::Operator).await.unwrap();
+    let jetstream = shop.world.nats.jetstream(User::Admin).await.unwrap();
     let stream = jetstream.get_stream(DEAD_LETTER_STREAM).await.unwrap();
     let letter = stream.get_last_raw_message_by_subject(&dead_event(&uid.try_into().unwrap())).await;
     assert!(letter.is_err(), "{:?}", letter.map(|letter| letter.headers));

@@ -84,7 +84,7 @@ async fn reseal(world: &World, sealing: &Value) {
 
 /// The ids of the keys that sealed what is in the config.
 async fn key_ids(world: &World) -> anyhow::Result<String> {
-    let bucket = world.nats.jetstream(User::Operator).await?.get_key_value(CONFIG_BUCKET).await?;
+    let bucket = world.nats.jetstream(User::Admin).await?.get_key_value(CONFIG_BUCKET).await?;
     let mut found = std::collections::BTreeSet::new();
     let mut keys = futures::TryStreamExt::try_collect::<Vec<String>>(bucket.keys().await?).await?;
     keys.retain(|key| key.starts_with("subscription."));

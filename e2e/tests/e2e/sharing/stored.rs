@@ -113,7 +113,7 @@ async fn what_a_stream_stores_is_delivered_or_the_producer_is_told_why_not() {
     for (name, config) in streams(&shop.namespace) {
         create_stream(shop.world, Config { name: format!("{}_{name}", shop.namespace), ..config }).await;
     }
-    let jetstream = shop.world.nats.jetstream(User::Operator).await.unwrap();
+    let jetstream = shop.world.nats.jetstream(User::Admin).await.unwrap();
     let sealed = format!("{}_sealed", shop.namespace);
     let config = jetstream.get_stream(&sealed).await.unwrap().cached_info().config.clone();
     jetstream.update_stream(Config { sealed: true, ..config }).await.unwrap();

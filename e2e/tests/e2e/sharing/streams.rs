@@ -14,14 +14,14 @@ use crate::shop::{FEW, SOON, Shop, TENANT, TIMEOUT, condition, shared};
 
 /// The stream's configuration, and how many consumers it has.
 async fn stream(world: &World, name: &str) -> (Config, usize) {
-    let jetstream = world.nats.jetstream(User::Operator).await.unwrap();
+    let jetstream = world.nats.jetstream(User::Admin).await.unwrap();
     let mut stream = jetstream.get_stream(name).await.unwrap();
     let info = stream.info().await.unwrap();
     (info.config.clone(), info.state.consumer_count)
 }
 
 pub(super) async fn create_stream(world: &World, config: Config) {
-    let jetstream = world.nats.jetstream(User::Operator).await.unwrap();
+    let jetstream = world.nats.jetstream(User::Admin).await.unwrap();
     let num_replicas = world.nats.replicas();
     jetstream.create_stream(Config { num_replicas, ..config }).await.unwrap();
 }
@@ -107,7 +107,7 @@ async fn an_unreadable_event_of_a_neighbour_in_the_same_stream_is_not_put_aside(
     let producer = shop.world.control_plane.get(&shop.namespace, "producers", "both").await.unwrap();
     let uid = producer["metadata"]["uid"].as_str().unwrap().to_owned();
     let letters = dead_event(&uid.try_into().unwrap());
-    let jetstream = shop.world.nats.jetstream(User::Operator).await.unwrap();
+    let jetstream = shop.world.nats.jetstream(User::Admin).await.unwrap();
     wait_for("both of ours to be put aside, and nothing else", SOON, async || {
         let stream = jetstream.get_stream(&name).await?;
         let consumer = futures::TryStreamExt::try_next(&mut stream.consumers()).await?;

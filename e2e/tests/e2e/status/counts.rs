@@ -18,7 +18,7 @@ const MINUTES: Duration = Duration::from_secs(300);
 
 /// The last tokens of a Subscription's keys in the health bucket.
 async fn health_keys(world: &World, uid: &str) -> anyhow::Result<Vec<String>> {
-    let bucket = world.nats.jetstream(User::Operator).await?.get_key_value(HEALTH_BUCKET).await?;
+    let bucket = world.nats.jetstream(User::Admin).await?.get_key_value(HEALTH_BUCKET).await?;
     let keys: Vec<String> = bucket.keys().await?.try_collect().await?;
     let prefix = format!("{uid}.");
     Ok(keys.into_iter().filter_map(|key| key.strip_prefix(&prefix).map(str::to_owned)).collect())
@@ -26,7 +26,7 @@ async fn health_keys(world: &World, uid: &str) -> anyhow::Result<Vec<String>> {
 
 /// What waits of a Subscription, by the stream.
 async fn parked(world: &World, uid: &str) -> usize {
-    let stream = world.nats.jetstream(User::Operator).await.unwrap().get_stream(PARKED_STREAM).await.unwrap();
+    let stream = world.nats.jetstream(User::Admin).await.unwrap().get_stream(PARKED_STREAM).await.unwrap();
     let subjects = stream.info_with_subjects(format!("hookwright.parked.at.{uid}.*")).await.unwrap();
     subjects.try_collect::<Vec<_>>().await.unwrap().len()
 }
@@ -61,7 +61,7 @@ async fn the_counts_of_the_dead_are_folded_once_by_two_operators_and_retrying_is
     let second = Operator::spawn(folder.path(), &world.nats, &world.sealing, kubeconfig(&world), &json!({}));
     let second = second.unwrap();
     second.wait_ready(MINUTES).await.unwrap();
-    let bucket = world.nats.jetstream(User::Operator).await.unwrap().get_key_value(HEALTH_BUCKET).await.unwrap();
+    let bucket = world.nats.jetstream(User::Admin).await.unwrap().get_key_value(HEALTH_BUCKET).await.unwrap();
     for (uid, dead, delivered, retrying) in
         [(&uid, "00000000deadbee1", 7, 0), (&down, "00000000deadbee1", 0, 5), (&down, "00000000deadbee2", 3, -9)]
     {

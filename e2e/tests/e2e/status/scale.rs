@@ -189,7 +189,7 @@ async fn backwards(shop: &Shop<'_>) -> Vec<String> {
 
 /// No dispatcher died, so what they have counted is what receivers got.
 async fn exact(shop: &Shop<'_>) {
-    let bucket = shop.world.nats.jetstream(User::Operator).await.unwrap().get_key_value(HEALTH_BUCKET).await.unwrap();
+    let bucket = shop.world.nats.jetstream(User::Admin).await.unwrap().get_key_value(HEALTH_BUCKET).await.unwrap();
     wait_for("all counts to be written", SHOWN, async || {
         let keys: Vec<String> = bucket.keys().await?.try_collect().await?;
         let mut counted = 0;

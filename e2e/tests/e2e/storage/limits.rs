@@ -30,7 +30,7 @@ pub(super) async fn have_a_reason(shop: &Shop<'_>) {
     refused("file", json!({ "maxBytes": "1Gi" })).await;
 
     // NATS counts the consumers of an account for each stream.
-    let jetstream = shop.world.nats.jetstream(User::Operator).await.unwrap();
+    let jetstream = shop.world.nats.jetstream(User::Admin).await.unwrap();
     let name = format!("{}_full", shop.namespace);
     let full = Config { name: name.clone(), subjects: vec![format!("{}.full.>", shop.namespace)], ..Config::default() };
     let full = jetstream.create_stream(full).await.unwrap();
