@@ -107,7 +107,7 @@ start_apiserver() {
     --service-account-signing-key-file "$PKI/sa.key" --service-cluster-ip-range "$SERVICES" \
     --authorization-mode Node,RBAC --disable-admission-plugins DefaultStorageClass,StorageObjectInUseProtection \
     --enable-admission-plugins OwnerReferencesPermissionEnforcement \
-    --enable-priority-and-fairness=false --profiling=false --shutdown-delay-duration 0s
+    --profiling=false --shutdown-delay-duration 0s
   APISERVER=${PIDS[-1]}
 }
 start_apiserver

@@ -19,6 +19,7 @@ use crate::cache::kind::Kind;
 use crate::cache::leases::Leases;
 use crate::cache::secrets::Secrets;
 use crate::cache::unreadable::Unreadable;
+use crate::kubernetes::limit::Requests;
 
 /// Labels of `reconciles`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -95,7 +96,7 @@ impl Present {
 }
 
 impl Metrics {
-    pub(crate) fn register(&self, registry: &mut Registry, present: Present) {
+    pub(crate) fn register(&self, registry: &mut Registry, present: Present, requests: &Requests) {
         registry.register("operator_reconciles", "Reconciles, by kind and result", self.reconciles.clone());
         registry.register("operator_status_writes", "Writes of status, by kind", self.status_writes.clone());
         for (name, help, counter) in [
@@ -121,6 +122,12 @@ impl Metrics {
                 &self.events_missed,
             ),
             ("operator_streams_replaced", "Streams found to be others of the same name", &self.streams_replaced),
+            ("operator_api_requests", "Requests to the Kubernetes API server", &requests.sent),
+            (
+                "operator_api_requests_delayed",
+                "Requests to the Kubernetes API server that have waited for their turn",
+                &requests.delayed,
+            ),
         ] {
             registry.register(name, help, counter.clone());
         }

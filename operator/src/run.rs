@@ -42,6 +42,7 @@ use crate::health::disable::Disable;
 use crate::health::fold::Fold;
 use crate::health::writer;
 use crate::installation::Owner;
+use crate::kubernetes::limit::Requests;
 use crate::kubernetes::{self, RECONCILER};
 use crate::metrics::{Metrics, Present};
 use crate::nats::jetstream::JetStream;
@@ -67,7 +68,8 @@ pub async fn run(settings: Settings, check_config: bool) -> anyhow::Result<()> {
         info!("the settings are valid");
         return Ok(());
     }
-    let client = kubernetes::client().await?;
+    let requests = Requests::default();
+    let client = kubernetes::limited(settings.kubernetes, requests.clone()).await?;
     let recorder = Recorder::new(client.clone(), RECONCILER.into());
     let served = || settings.namespaces.clone();
     let (producer_controller, producers) =
@@ -85,7 +87,7 @@ pub async fn run(settings: Settings, check_config: bool) -> anyhow::Result<()> {
     let mut registry = Registry::with_prefix("hookwright");
     let (leases, read, failures) = (ctx.leases.clone(), ctx.secrets.known.clone(), ctx.failures.clone());
     let present = Present::of(&ctx.producers, &ctx.subscriptions, &ctx.schemas, leases, read, failures);
-    ctx.metrics.register(&mut registry, present);
+    ctx.metrics.register(&mut registry, present, &requests);
 
     let stop = async { drop(shutdown::requested().await) }.boxed().shared();
     let work = async {

@@ -12,6 +12,7 @@ use hookwright_runtime::sealing::SealingSettings;
 use hookwright_runtime::settings::duration;
 use serde::Deserialize;
 
+use crate::kubernetes::limit::RequestLimits;
 use crate::quotas::Quotas;
 use crate::served::ServedNamespaces;
 use crate::tenancy::Tenancy;
@@ -29,6 +30,9 @@ pub struct Settings {
     /// How to log.
     #[serde(default)]
     pub log: LogSettings,
+    /// How many requests the Kubernetes API server gets.
+    #[serde(default)]
+    pub kubernetes: RequestLimits,
     /// How often each Secret is read again.
     #[serde(default = "default_secret_refresh", deserialize_with = "duration::deserialize")]
     pub secret_refresh: Duration,

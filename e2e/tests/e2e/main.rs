@@ -23,6 +23,7 @@ mod examples;
 mod fault_table;
 mod faults;
 mod filters;
+mod flow_control;
 mod harness;
 mod hostile;
 mod installation;

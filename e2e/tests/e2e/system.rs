@@ -12,7 +12,7 @@ use hookwright_core::nats::names::{
 use hookwright_e2e::{Answer, Options, User, World, by_length, wait_for};
 use serde_json::{Value, json};
 
-use crate::shop::{SOON, Shop, TIMEOUT, beside, condition, fixed, shared};
+use crate::shop::{SOON, Shop, TIMEOUT, beside, condition, fixed, metric, shared};
 
 /// How soon it is put right. The operator looks at its own streams every 5 s, and at the Producers' streams and consumers
 /// every 10 s.
@@ -237,8 +237,10 @@ async fn what_belongs_to_no_object_is_removed_however_much_it_is() {
 #[tokio::test]
 async fn a_fault_that_one_object_brings_out_harms_no_other() {
     let _machine = beside().await;
-    let environment = json!({ "environment": { "HOOKWRIGHT_TEST_PANIC": "faulty/bad" } });
-    let world = World::start(Options { operator: environment, ..Options::default() }).await.unwrap();
+    // With few requests a second, everything comes to its turn all the same.
+    let slow = json!({ "qps": 10, "burst": 5 });
+    let operator = json!({ "environment": { "HOOKWRIGHT_TEST_PANIC": "faulty/bad" }, "kubernetes": slow });
+    let world = World::start(Options { operator, ..Options::default() }).await.unwrap();
     let plane = &world.control_plane;
     plane.kubectl(&["create", "namespace", "faulty"]).await.unwrap();
     let object = |kind: &str, name: &str, spec: Value| {
@@ -275,6 +277,8 @@ async fn a_fault_that_one_object_brings_out_harms_no_other() {
     shop.subscribe("all", &[">"], json!({})).await;
     shop.publish(&shop.event("a", "{}")).await;
     shop.requests("all", 1).await;
+    let metrics = world.operator.metrics().await.unwrap();
+    assert!(metric(&metrics, "hookwright_operator_api_requests_delayed_total ") > 0, "{metrics}");
 }
 
 /// As after the cluster was restored from a backup.
