@@ -123,7 +123,9 @@ impl Secrets {
 
     /// Forgets what was read. Returns who uses the Secret.
     pub(crate) fn forget(&self, place: &Place) -> Vec<ObjectRef<Subscription>> {
-        let held = self.0.lock().held.remove(place);
+        let mut state = self.0.lock();
+        state.turns.retain(|(other, _)| other != place);
+        let held = state.held.remove(place);
         held.map(|held| held.users.into_iter().collect()).unwrap_or_default()
     }
 

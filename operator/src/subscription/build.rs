@@ -264,7 +264,7 @@ mod tests {
     fn a_refused_secret_is_a_failure_and_a_silent_api_server_is_none() {
         let create = |source: kube::Error| SecretError::Create { name: "keys".into(), source: source.into() };
         let refused = Unresolved::unread(&create(error(422, "Invalid", "denied by policy")));
-        let Unresolved::Broken(refusal) = refused else { panic!("{refused:?}") };
+        let Unresolved::Broken(refusal) = &refused else { panic!("{refused:?}") };
         let message = "The operator tries again. What was in place stays so, unless it was edited: can't create the Secret keys: denied by policy";
         assert_eq!((refusal.reason, refusal.message.as_str()), (Reason::ApiRefused, message));
         for source in [error(429, "TooManyRequests", "later"), kube::Error::Service("no route".into())] {
