@@ -82,8 +82,7 @@ pub async fn run(settings: Settings, check_config: bool) -> anyhow::Result<()> {
     let ((namespaces, namespace_writer), (services, service_writer)) = (Namespaces::new(), Services::new());
     let watched = (producers, subscriptions, schemas, namespaces, services);
     let ctx = context(settings, sealing, egress_file.in_force(), client, recorder, watched, triggers);
-    let readiness = Arc::new(Readiness::new());
-    let (connected, connects) = watch::channel(0);
+    let (readiness, (connected, connects)) = (Arc::new(Readiness::new()), watch::channel(0));
     let mut registry = Registry::with_prefix("hookwright");
     let (leases, read, failures) = (ctx.leases.clone(), ctx.secrets.known.clone(), ctx.failures.clone());
     let present = Present::of(&ctx.producers, &ctx.subscriptions, &ctx.schemas, leases, read, failures);
