@@ -25,7 +25,7 @@ pub struct RequestLimits {
 
 impl Default for RequestLimits {
     fn default() -> Self {
-        const QPS: NonZeroU32 = NonZeroU32::new(500).expect("it is above 0");
+        const QPS: NonZeroU32 = NonZeroU32::new(1000).expect("it is above 0");
         const BURST: NonZeroU32 = NonZeroU32::new(1000).expect("it is above 0");
         Self { qps: QPS, burst: BURST }
     }
