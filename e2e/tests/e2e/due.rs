@@ -101,7 +101,7 @@ async fn stores_that_get_no_answer_keep_no_lease_from_being_renewed() {
     world.operator.freeze().unwrap();
     let dispatcher = &world.dispatchers[0];
     assert!(dispatcher.terminate().await.unwrap().success());
-    let jetstream = world.nats.jetstream(User::Operator).await.unwrap();
+    let jetstream = world.nats.jetstream(User::Admin).await.unwrap();
     let bucket = jetstream.get_key_value(CONFIG_BUCKET).await.unwrap();
     let key = format!("subscription.{}.newer", barred.producer().await);
     let revision = bucket.put(&key, r#"{"version": 2}"#.into()).await.unwrap();
