@@ -1,5 +1,5 @@
-//! How long an object waits after its reconcile failed, and how often that is told. The wait doubles from 2 s to 60 s for
-//! each object.
+//! How long an object waits after its reconcile failed, and how often that is told. The wait doubles from 2 s to 60 s
+//! for each object.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
@@ -15,8 +15,8 @@ use crate::refusal::Refusal;
 const FIRST: Duration = Duration::from_secs(2);
 const LONGEST: Duration = Duration::from_secs(60);
 
-/// How many times in a row an object may have changed while it was worked on. Other writers are that quick now and then;
-/// a webhook that answers so does it each time.
+/// How many times in a row an object may have changed while it was worked on. Other writers are that quick now and
+/// then; a webhook that answers so does it each time.
 const CHANGES: u32 = 5;
 
 /// When a failure that lasts is told again. Kubernetes keeps Events for an hour.

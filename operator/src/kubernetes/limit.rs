@@ -1,5 +1,5 @@
-//! How many requests the operator sends to the API server. The API server has limits too (priority and fairness), but what
-//! one client sends at once keeps others waiting there first.
+//! How many requests the operator sends to the API server. The API server has limits too (priority and fairness), but
+//! what one client sends at once keeps others waiting there first.
 
 use std::num::NonZeroU32;
 use std::pin::Pin;
@@ -39,8 +39,8 @@ pub(crate) struct Requests {
     pub(crate) delayed: Counter,
 }
 
-/// Lets requests wait for their turn, first come, first served. A watch, which begins seldom and on which all else depends,
-/// waits for none.
+/// Lets requests wait for their turn, first come, first served. A watch, which begins seldom and on which all else
+/// depends, waits for none.
 pub(crate) struct LimitLayer {
     pace: Arc<Pace>,
     requests: Requests,

@@ -1,5 +1,5 @@
-//! Which failures are told by an Event: those that no condition shows. A write of the status may be what is refused, and an
-//! object that is being deleted is asked for no condition.
+//! Which failures are told by an Event: those that no condition shows. A write of the status may be what is refused, and
+//! an object that is being deleted is asked for no condition.
 
 use hookwright_crds::Reason;
 use kube::runtime::events::Recorder;
