@@ -183,7 +183,8 @@ mod tests {
     #[tokio::test]
     async fn an_event_that_comes_back_ends_the_wait() {
         let mut window = Window::new([]);
-        [3, 5].map(|sequence| window.hand_out(sequence, Timestamp::UNIX_EPOCH));
+        window.hand_out(3, Timestamp::UNIX_EPOCH);
+        window.hand_out(5, Timestamp::UNIX_EPOCH);
         window.reports().send(Back { sequence: 5, settled: false }).unwrap();
         window.wait(false).await;
         assert_eq!((window.again(), window.is_under_way()), (Some(5), true));

@@ -134,7 +134,7 @@ mod tests {
             });
             from_value(json!({ "config": config, "created": "2026-01-01T00:00:00Z", "state": state })).unwrap()
         };
-        let at = |second| Time(Timestamp::from_second(1_767_225_600 + second).unwrap());
+        let at = |second: i64| Time(Timestamp::from_second(1_767_225_600 + second).unwrap());
         for (messages, oldest) in [(5, Some(at(7))), (0, None)] {
             let status = numbers(&stream(messages));
             assert_eq!((status.name.as_str(), status.oldest_event_time), ("shop_orders", oldest));

@@ -13,9 +13,9 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Secret, Service};
 use kube::{Resource, ResourceExt};
 
-use super::versions::Versions;
 use super::payload;
 use super::signing::{self, Former, GeneratedKeys};
+use super::versions::Versions;
 use crate::cache::producers::LiveProducer;
 use crate::cache::references::{RefersToProducer, is_foreign};
 use crate::context::Context;

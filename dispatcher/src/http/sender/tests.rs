@@ -89,6 +89,7 @@ struct Sends {
 fn made(dns: &DnsSettings, connections: &ConnectionSettings, egress: &str) -> Sends {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let egress: Egress = serde_json::from_str(egress).unwrap();
+    let rules = Arc::clone(egress.of("shop"));
     let (_, in_force) = watch::channel(Arc::new(EgressRules { egress, digest: String::new() }));
     Sends { sender: Sender::new(dns, connections, in_force, 64, Metrics::register().0).unwrap(), rules }
 }
