@@ -68,7 +68,7 @@ pub async fn run(settings: Settings, check_config: bool) -> anyhow::Result<()> {
         info!("the settings are valid");
         return Ok(());
     }
-    let requests = Requests::default();
+    let (requests, mut registry) = (Requests::default(), Registry::with_prefix("hookwright"));
     let client = kubernetes::limited(settings.kubernetes, requests.clone()).await?;
     let recorder = Recorder::new(client.clone(), RECONCILER.into());
     let served = || settings.namespaces.clone();
@@ -83,7 +83,6 @@ pub async fn run(settings: Settings, check_config: bool) -> anyhow::Result<()> {
     let watched = (producers, subscriptions, schemas, namespaces, services);
     let ctx = context(settings, sealing, egress_file.in_force(), client, recorder, watched, triggers);
     let (readiness, (connected, connects)) = (Arc::new(Readiness::new()), watch::channel(0));
-    let mut registry = Registry::with_prefix("hookwright");
     let (leases, read, failures) = (ctx.leases.clone(), ctx.secrets.known.clone(), ctx.failures.clone());
     let present = Present::of(&ctx.producers, &ctx.subscriptions, &ctx.schemas, leases, read, failures);
     ctx.metrics.register(&mut registry, present, &requests);

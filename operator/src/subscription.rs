@@ -218,10 +218,9 @@ async fn attempt(
     panics::on_request(subscription);
     if fetched.producer_unreadable {
         let waiting = Unresolved::Waiting("Waiting until the Producer can be read.".to_owned());
-        let made_from = made_from(subscription, fetched, ctx);
-        let rests = apply::stop_earlier(uid, None, made_from).await?.then_some(Rests::Refused);
-        let outcome = SubscriptionOutcome::Unresolved(waiting);
-        return Ok(Attempted { rests, ..Attempted::unchanged(subscription, outcome) });
+        let rests = apply::stop_earlier(uid, None, made_from(subscription, fetched, ctx)).await?;
+        let outcome = Attempted::unchanged(subscription, SubscriptionOutcome::Unresolved(waiting));
+        return Ok(Attempted { rests: rests.then_some(Rests::Refused), ..outcome });
     }
     if fetched.producer.is_none() && is_foreign(subscription) {
         // This comes before the spec is looked at: without a grant nothing is served, whatever else is wrong.

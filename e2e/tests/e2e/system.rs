@@ -260,16 +260,19 @@ async fn a_fault_that_one_object_brings_out_harms_no_other() {
         let endpoint = json!({ "url": "https://example.com/" });
         object("Subscription", name, json!({ "producerRef": { "name": "good" }, "endpoint": endpoint }))
     };
-    let kinds: [(&str, &dyn Fn(&str) -> Value); 3] =
-        [("producers", &producer), ("eventschemas", &schema), ("subscriptions", &subscription)];
+    let kinds = [
+        ("producers", ["bad", "good"].map(producer)),
+        ("eventschemas", ["bad", "good"].map(schema)),
+        ("subscriptions", ["bad", "good"].map(subscription)),
+    ];
     let told = |object: &Value| condition(&object["status"], "Programmed")["reason"] == "InternalError";
-    for (plural, object) in kinds {
-        plane.apply_json(&object("bad")).await.unwrap();
+    for (plural, [bad, good]) in kinds {
+        plane.apply_json(&bad).await.unwrap();
         let found = plane.wait_until("faulty", plural, "bad", "the fault", SOON, told).await.unwrap();
         let message = condition(&found["status"], "Programmed")["message"].as_str().unwrap();
         assert!(message.contains("a test asked for this panic"), "{plural}: {message}");
         assert_eq!(condition(&found["status"], "Ready")["status"], "False", "{plural}");
-        plane.apply_json(&object("good")).await.unwrap();
+        plane.apply_json(&good).await.unwrap();
         world.wait_ready("faulty", plural, "good").await.unwrap();
     }
     let shop = Shop::open(&world, json!({})).await;
