@@ -48,6 +48,33 @@ async fn explain_reads_well() {
     }
 }
 
+/// As two tools would that both take the object for theirs.
+#[tokio::test]
+async fn two_appliers_make_no_third_schema_of_theirs() {
+    let (plane, _machine) = plane().await;
+    let schema = |property: &str| json!({ "type": "object", "properties": { property: { "type": "string" } } });
+    let apply = async |manager: &str, property: &str, more: &[&str]| {
+        let version = json!({ "version": "1", "jsonSchema": schema(property) });
+        let object = json!({
+            "apiVersion": "hookwright.dev/v1alpha1", "kind": "EventSchema",
+            "metadata": { "name": "two-appliers", "namespace": "default" },
+            "spec": { "producerRef": { "name": "orders" }, "type": "order.created", "versions": [version] },
+        });
+        let command = [&["apply", "--server-side", "--field-manager", manager, "-f", "-"][..], more].concat();
+        plane.kubectl_stdin(&command, &object.to_string()).await
+    };
+    let stored = async || {
+        let object = plane.get("default", "eventschemas", "two-appliers").await.unwrap();
+        object["spec"]["versions"][0]["jsonSchema"].clone()
+    };
+    apply("one", "a", &[]).await.unwrap();
+    let refused = format!("{:#}", apply("two", "b", &[]).await.unwrap_err());
+    assert!(refused.contains("conflict") && refused.contains("jsonSchema"), "{refused}");
+    assert_eq!(stored().await, schema("a"));
+    apply("two", "b", &["--force-conflicts"]).await.unwrap();
+    assert_eq!(stored().await, schema("b"));
+}
+
 /// The cases of one kind.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]

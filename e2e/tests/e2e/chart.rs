@@ -13,6 +13,7 @@ use hookwright_e2e::{ControlPlane, Options, Scratch, World, wait_for, workspace,
 use serde_json::{Value, json};
 use tokio::process::Command;
 
+use crate::hostile::nest;
 use crate::shop::{SOON, beside, plane};
 
 /// The namespaces of `ci/namespaced-values.yaml`.
@@ -302,6 +303,13 @@ async fn what_is_uninstalled_holds_no_object_and_no_namespace() {
         producer["metadata"] = json!({ "name": name, "namespace": namespace, "finalizers": finalizers });
         plane.apply_json(&producer).await.unwrap();
     }
+    // One whose list can't be read as a whole.
+    let deep = format!("deep-{:08x}", rand::random::<u32>());
+    plane.kubectl(&["create", "namespace", &deep]).await.unwrap();
+    let mut producer: Value = serde_saphyr::from_str(&example("examples/quickstart/producer.yaml")).unwrap();
+    producer["metadata"] = json!({ "name": "deep", "namespace": deep, "finalizers": ["hookwright.dev/nats"] });
+    plane.apply_json(&producer).await.unwrap();
+    nest(plane, &format!("/apis/hookwright.dev/v1alpha1/namespaces/{deep}/producers/deep")).await;
     // It hangs: nobody removes the finalizer.
     plane.kubectl(&["delete", "producers.hookwright.dev", "-n", &namespace, "ours", "--wait=false"]).await.unwrap();
     let finalizers =
@@ -334,7 +342,9 @@ async fn what_is_uninstalled_holds_no_object_and_no_namespace() {
 
     let free = r#"{"metadata": {"finalizers": null}}"#;
     plane.kubectl(&["patch", "hprod", "-n", &namespace, "both", "--type=merge", "-p", free]).await.unwrap();
-    plane.kubectl(&["delete", "namespace", &namespace, "--timeout=120s"]).await.unwrap();
+    for namespace in [&namespace, &deep] {
+        plane.kubectl(&["delete", "namespace", namespace, "--timeout=120s"]).await.unwrap();
+    }
     assert!(run(plane, "hookwright-release", &[]).await.status.success(), "once more does no harm");
 }
 

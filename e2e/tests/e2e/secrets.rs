@@ -1,7 +1,9 @@
 //! Secrets: named when they are missing, used only when labelled, picked up when they change.
 
 mod outdated;
+mod rights;
 mod rotation;
+mod stops;
 
 use hookwright_e2e::{Signed, verify_python};
 use serde_json::{Value, json};
