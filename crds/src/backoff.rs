@@ -44,8 +44,8 @@ pub struct Backoff {
     /// or Schedule (the entries of schedule, one after the other).
     #[serde(rename = "type")]
     pub type_: BackoffType,
-    /// The wait after the first failed attempt, such as `10s`; at most 720h. Required with types Exponential,
-    /// Linear, Logarithmic and Fixed, refused with Schedule.
+    /// The wait after the first failed attempt, such as `10s`; at most 720h, and less than 1s counts as 1s. Required
+    /// with types Exponential, Linear, Logarithmic and Fixed, refused with Schedule.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = ("duration(self) <= duration('720h')", "must be at most 720h"))]
     pub delay: Option<Duration>,
@@ -58,8 +58,9 @@ pub struct Backoff {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = ("duration(self) <= duration('720h')", "must be at most 720h"))]
     pub max_delay: Option<Duration>,
-    /// The waits after the first, second, third failed attempt and so on: 1 to 32 durations, each at most 720h. The
-    /// last one repeats while maxAttempts and maxDuration allow. Required with type Schedule, refused otherwise.
+    /// The waits after the first, second, third failed attempt and so on: 1 to 32 durations, each at most 720h, where
+    /// less than 1s counts as 1s. The last one repeats while maxAttempts and maxDuration allow. Required with type
+    /// Schedule, refused otherwise.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 32))]
     #[x_kube(validation = (
@@ -85,14 +86,20 @@ pub enum BackoffType {
     Schedule,
 }
 
+/// The wait that applies. So status shows what applies, too.
+fn applied(wait: Millis) -> Millis {
+    wait.max(Millis::from(core::MIN_DELAY))
+}
+
 impl Backoff {
     /// Converts the backoff to the domain's type, with defaults filled in.
     pub(crate) fn to_core(&self) -> Result<core::Backoff, PolicyError> {
         let delay = |kind| {
-            given("retry.backoff.delay", self.delay.as_ref())?.ok_or(PolicyError::Missing { field: "delay", kind })
+            let given = given("retry.backoff.delay", self.delay.as_ref())?.map(applied);
+            given.ok_or(PolicyError::Missing { field: "delay", kind })
         };
         let max_delay = |delay: Millis| {
-            let given = given("retry.backoff.maxDelay", self.max_delay.as_ref())?;
+            let given = given("retry.backoff.maxDelay", self.max_delay.as_ref())?.map(applied);
             Ok(given.unwrap_or_else(|| core::DEFAULT_MAX_DELAY.max(delay)))
         };
         Ok(match self.type_ {
@@ -116,7 +123,7 @@ impl Backoff {
                 if entries.is_empty() {
                     return Err(PolicyError::Missing { field: "schedule", kind: "Schedule" });
                 }
-                let delays = entries.iter().map(|entry| duration("retry.backoff.schedule", entry));
+                let delays = entries.iter().map(|entry| duration("retry.backoff.schedule", entry).map(applied));
                 core::Backoff::Schedule { delays: delays.collect::<Result<_, _>>()? }
             }
         })

@@ -185,6 +185,25 @@ mod tests {
     }
 
     #[test]
+    fn a_wait_that_is_too_short_is_read_and_shown_as_the_one_that_applies() {
+        for (given, applies) in [
+            (json!({ "type": "Fixed", "delay": "1ms" }), json!({ "type": "Fixed", "delay": "1s" })),
+            (
+                json!({ "type": "Linear", "delay": "1ms", "maxDelay": "10ms" }),
+                json!({ "type": "Linear", "delay": "1s", "maxDelay": "1s" }),
+            ),
+            (
+                json!({ "type": "Schedule", "schedule": ["1ms", "1500ms"] }),
+                json!({ "type": "Schedule", "schedule": ["1s", "1s500ms"] }),
+            ),
+        ] {
+            let policy = read(json!({ "retry": { "backoff": given } }));
+            let shown = serde_json::to_value(shown(&policy, OnResume::CatchUp)).unwrap();
+            assert_eq!(shown["retry"]["backoff"], applies, "{given}");
+        }
+    }
+
+    #[test]
     fn what_the_api_server_would_not_admit() {
         for retry in [
             json!({ "jitterPercent": 101 }),
