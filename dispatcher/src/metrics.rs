@@ -108,7 +108,7 @@ impl Metrics {
         registry.register("dead_letters", "Deliveries and events given up, by reason", self.dead_letters.clone());
         registry.register(
             "dead_letters_refused",
-            "Dead letters, and due messages that can't be read, that NATS refused for good, by reason",
+            "Dead letters that NATS refused for good, and due messages that can't be read and are too large, by reason",
             self.dead_letters_refused.clone(),
         );
         registry.register(

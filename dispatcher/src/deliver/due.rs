@@ -14,6 +14,7 @@ use hookwright_core::delivery::postpone::Postponed;
 use hookwright_core::event::{Reading, parse};
 use hookwright_core::record::{RecordError, decode};
 use hookwright_runtime::logging::chain;
+use hookwright_runtime::refusal::Refusal;
 use jiff::Timestamp;
 use tokio::time::Instant;
 use tracing::error;
@@ -28,7 +29,7 @@ use crate::deliver::queued::{Parked, Permits, Queued};
 use crate::deliver::test_delivery::test_header;
 use crate::panics;
 use crate::parking::messages::{Published, parks_before};
-use crate::parking::store::NotKept;
+use crate::parking::store::TooLarge;
 
 impl Deliverer {
     /// Queues a due delivery, which is then attempted with the endpoint and the policy of now. A test delivery is sent
@@ -166,7 +167,7 @@ impl Deliverer {
         let at = now.checked_add(wait).unwrap_or(now);
         match self.store.park_unread(message, at, parks.saturating_add(1)).await {
             Ok(()) => self.metrics.parked(why.name()),
-            Err(NotKept(refusal)) => self.metrics.dead_letter_refused(refusal.name()),
+            Err(TooLarge) => self.metrics.dead_letter_refused(Refusal::Final.name()),
         }
     }
 }

@@ -137,9 +137,13 @@ pub(crate) fn schedule_of(message: &async_nats::Message, names: &Names) -> Strin
     if let Some(schedule) = schedule {
         return schedule.to_owned();
     }
-    let due = names.subject(PARKED_DUE_PREFIX);
-    let subscription = message.subject.strip_prefix(&*due).filter(|rest| is_plain(rest)).unwrap_or(NOBODY);
-    format!("{at}{subscription}.{:016x}", rand::random::<u64>())
+    format!("{at}{}.{:016x}", whose(message, names), rand::random::<u64>())
+}
+
+/// The tokens of a due message's subject that say whose it is.
+fn whose<'a>(message: &'a async_nats::Message, names: &Names) -> &'a str {
+    let rest = message.subject.strip_prefix(&*names.subject(PARKED_DUE_PREFIX));
+    rest.filter(|rest| is_plain(rest)).unwrap_or(NOBODY)
 }
 
 /// What stands in place of a Subscription's uid if there is none. It is no uid.
@@ -152,7 +156,7 @@ fn is_plain(tokens: &str) -> bool {
 }
 
 /// The headers of a due message that waits again until `at`, without those by which the server delivered it.
-pub(crate) fn unread_headers(message: &async_nats::Message, at: Timestamp, parks: u32) -> HeaderMap {
+pub(crate) fn unread_headers(message: &async_nats::Message, at: Timestamp, parks: u32, names: &Names) -> HeaderMap {
     let mut headers = HeaderMap::new();
     for (name, values) in message.headers.iter().flat_map(HeaderMap::iter) {
         let name: &str = name.as_ref();
@@ -161,7 +165,8 @@ pub(crate) fn unread_headers(message: &async_nats::Message, at: Timestamp, parks
         }
     }
     headers.insert(UNREAD_PARKS, parks.to_string());
-    with(headers, schedule_headers(at, &message.subject))
+    let due = format!("{}{}", names.subject(PARKED_DUE_PREFIX), whose(message, names));
+    with(headers, schedule_headers(at, &due))
 }
 
 /// A message's position in its stream.

@@ -1,6 +1,6 @@
 //! Stores deliveries that did not succeed: parked, or as dead letters. Nothing counts as stored before the server has
 //! acknowledged it. A store that fails is repeated; the attempt is not. Only a dead letter that NATS refuses for good is
-//! let go, and a due message that nobody can read, so that they hold up no other deliveries.
+//! let go, and a due message that nobody can read and that is too large, so that they hold up no other deliveries.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -49,11 +49,11 @@ pub(crate) enum StoreError {
     Answer(#[source] kv::UpdateError),
 }
 
-/// The event is too large to be parked.
+/// The event, or a due message that can't be read, is too large to be parked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct TooLarge;
 
-/// NATS did not take a dead letter, or a due message that can't be read, and it is not kept.
+/// NATS did not take a dead letter, and it is not kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct NotKept(pub(crate) Refusal);
 
@@ -106,25 +106,25 @@ impl Store {
         Ok(())
     }
 
-    /// Parks a due message again until `at`, as it is: it can't be read. `parks` is how often it was parked so. One that NATS
-    /// never stores is let go: nobody could read it, and it would be held without end.
+    /// Parks a due message again until `at`, as it is: it can't be read. `parks` is how often it was parked so. One that is
+    /// too large for that is let go: nobody can read it, and it would be held without end. Whatever a dispatcher has parked
+    /// is smaller.
     pub(crate) async fn park_unread(
         &self,
         message: async_nats::Message,
         at: Timestamp,
         parks: u32,
-    ) -> Result<(), NotKept> {
+    ) -> Result<(), TooLarge> {
         let subject = schedule_of(&message, &self.nats.names);
-        let headers = unread_headers(&message, at, parks);
-        let publish = || self.publish_once(&subject, &headers, &message.payload);
-        let waits = |error: &StoreError| error.refusal() != Refusal::Final;
-        let stored = publish.retry(backoff()).when(waits).notify(|error, _| self.complain(error)).await;
-        stored.map_err(|error| {
+        let headers = unread_headers(&message, at, parks, &self.nats.names);
+        if !self.fits_with(SLACK / 2, &headers, &message.payload) {
             if self.losses.now() {
-                error!(subject, error = chain(&error), "NATS refuses a due message that can't be read; it is not kept");
+                error!(subject = %message.subject, "a due message can't be read, and is too large to wait; it is not kept");
             }
-            NotKept(error.refusal())
-        })
+            return Err(TooLarge);
+        }
+        self.persist(|| self.publish_once(&subject, &headers, &message.payload)).await;
+        Ok(())
     }
 
     /// Stores a dead letter: the event with the reason or, if NATS does not take that or the event is not to be kept
@@ -217,7 +217,11 @@ impl Store {
     }
 
     fn fits(&self, headers: &HeaderMap, body: &Bytes) -> bool {
-        let headers = size(headers) + SLACK;
+        self.fits_with(SLACK, headers, body)
+    }
+
+    fn fits_with(&self, slack: usize, headers: &HeaderMap, body: &Bytes) -> bool {
+        let headers = size(headers) + slack;
         headers <= MAX_HEADERS && headers + body.len() <= self.nats.client.server_info().max_payload
     }
 
