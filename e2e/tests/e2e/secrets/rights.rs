@@ -59,6 +59,7 @@ async fn only_what_needs_a_secret_that_was_not_read_waits_for_the_right_to_read_
     for name in ["steady", "edited"] {
         shop.subscribe(name, &[">"], keys.clone()).await;
     }
+    shop.subscribe("own", &[">"], json!({})).await;
     fence(&shop, "1").await;
     shop.requests("edited", 1).await;
     may_read_secrets(plane, false).await;
@@ -67,6 +68,7 @@ async fn only_what_needs_a_secret_that_was_not_read_waits_for_the_right_to_read_
     let mut edited = keys.clone();
     edited["delivery"] = json!({ "timeout": "5s" });
     shop.subscribe("edited", &[">"], edited.clone()).await;
+    shop.subscribe("own", &[">"], json!({ "delivery": { "timeout": "5s" } })).await;
     edit_producer(&shop, json!({ "delivery": { "timeout": "7s" } })).await;
     shop.status("steady", "inheriting", |status| status["effectiveDelivery"]["timeout"] == "7s").await;
     world.nats.restart().await.unwrap();
