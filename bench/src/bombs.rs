@@ -42,6 +42,11 @@ pub(crate) fn corpus() -> Vec<Filter> {
         "data.text + data.text == data.text".to_owned(),
         "data == data && data == data && data == data".to_owned(),
         format!("data.text in ['{}']", list("x", 800)),
+        format!("data in [{}]", list("1.0", 900)),
+        format!("[{}].all(a, '' < data || true)", list("1", 1500)),
+        format!("[{}].all(a, 1.0 == data || true)", list("1", 1500)),
+        format!("[{}].all(a, data.list[0.5] == 1 || true)", list("1", 1500)),
+        "data".to_owned(),
     ];
     let jmespath = [
         format!("data{} == `1`", "|[@,@][]".repeat(60)),
@@ -55,6 +60,10 @@ pub(crate) fn corpus() -> Vec<Filter> {
         "!".repeat(512) + "id",
         "[".repeat(64),
         "&".repeat(500),
+        format!("map([&(@{})][0], data.list)", "|[@,@][]".repeat(30)),
+        format!("map(not_null(&(@{})), data.list)", "|[@,@][]".repeat(30)),
+        "length(to_number(to_string(data.list))) > `0`".to_owned(),
+        format!("length(merge({})) > `0`", vec!["data"; 50].join(",")),
     ];
     let sql = [
         "(".repeat(4096),

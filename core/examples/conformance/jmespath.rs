@@ -3,8 +3,7 @@
 use std::error::Error;
 use std::path::Path;
 
-use ::jmespath::Variable;
-use hookwright_core::expression::bounds;
+use hookwright_core::expression::Jmespath;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -41,14 +40,7 @@ pub(crate) fn run(folder: &Path, report: &mut Report) -> Result<(), Box<dyn Erro
 }
 
 fn failure(given: &Value, case: &Case) -> Option<String> {
-    let text = &case.expression;
-    let result = bounds::check(text).map_err(|error| error.to_string()).and_then(|()| {
-        let data = Variable::from_serializable(given).map_err(|error| error.to_string())?;
-        let found = ::jmespath::compile(text).and_then(|expression| expression.search(data));
-        let found = found.map_err(|error| error.reason.to_string())?;
-        serde_json::to_value(&*found).map_err(|error| error.to_string())
-    });
-    match (result, &case.error) {
+    match (Jmespath::search(&case.expression, given), &case.error) {
         (Err(_), Some(_)) => None,
         (Ok(found), Some(error)) => Some(format!("{found}, not the error {error}")),
         (Ok(found), None) => {

@@ -8,8 +8,9 @@ mod bound;
 mod tree;
 
 use ::cel::common::ast::{Expr, IdedExpr, LiteralValue, operators};
+use ::cel::common::types::CelBool;
 use ::cel::parser::PrattParser;
-use ::cel::{Context, ExecutionError, Value};
+use ::cel::{ExecutionError, Value};
 
 use super::attribute_name::not_an_attribute;
 use super::bounds::{compiled, evaluated};
@@ -40,7 +41,7 @@ impl Cel {
     pub fn compile(text: &str) -> Result<Self, CompileError> {
         compiled(text, || {
             let parser = PrattParser::new().max_expression_node_count(MAX_NODES).error_reporting_limit(1);
-            let expression = parser.parse(text).map_err(|errors| {
+            let mut expression = parser.parse(text).map_err(|errors| {
                 let first = errors.errors.into_iter().next();
                 let (position, message) = first.map_or(((1, 1), String::new()), |error| (error.pos, error.msg));
                 let message = message.trim_start_matches("Syntax error: ").to_owned();
@@ -56,42 +57,44 @@ impl Cel {
                 return Err(CompileError::at(text, place(text, name), not_an_attribute(name)));
             }
             let looks_at_data = expression.references().has_variable("data");
+            tree::rename_in(&mut expression);
             let costs = Costs::estimate(|size| bound::cost(&expression, size)).check(text)?;
             Ok(Self { expression, looks_at_data, costs })
         })
     }
 
-    /// Evaluates the expression.
+    /// Compiles an expression that makes a value: its cost has that of copying the value.
     ///
     /// # Errors
-    /// If it looks at an extension attribute that the event doesn't have, at data that is not JSON, or an operator or a
-    /// function doesn't take what it gets.
-    pub fn evaluate(&self, variables: &Variables<'_>) -> Result<Value, RunError> {
-        self.resolve(variables.cel(self.looks_at_data)?)
+    /// As of [`Self::compile`].
+    pub fn compile_to_make(text: &str) -> Result<Self, CompileError> {
+        let Self { expression, looks_at_data, .. } = Self::compile(text)?;
+        let costs = Costs::estimate(|size| bound::cost_of_making(&expression, size)).check(text)?;
+        Ok(Self { expression, looks_at_data, costs })
     }
 
     /// Makes a value of these variables.
     ///
     /// # Errors
-    /// As of [`Self::evaluate`].
+    /// If it looks at an extension attribute that the event doesn't have, at data that is not JSON, or an operator or a
+    /// function doesn't take what it gets.
     pub fn make(&self, given: &Given<'_>) -> Result<Made, RunError> {
         let context = given.cel(self.looks_at_data)?;
-        self.resolve(&context).map(|value| Made(made::Kind::Cel(value)))
-    }
-
-    fn resolve(&self, context: &Context<'_, '_>) -> Result<Value, RunError> {
-        evaluated(|| Value::resolve(&self.expression, context).map_err(|error| kind(&error)))
+        let made = evaluated(|| Value::resolve(&self.expression, &context).map_err(|error| kind(&error)));
+        made.map(|value| Made(made::Kind::Cel(value)))
     }
 
     /// Whether an event passes the expression as a filter.
     ///
     /// # Errors
-    /// If the evaluation fails, or the result is neither true nor false.
+    /// As of [`Self::make`], and if the result is neither true nor false.
     pub fn matches(&self, variables: &Variables<'_>) -> Result<bool, RunError> {
-        match self.evaluate(variables)? {
-            Value::Bool(value) => Ok(value),
-            _ => Err(RunError::NotBoolean),
-        }
+        let context = variables.cel(self.looks_at_data)?;
+        evaluated(|| {
+            // The result is looked at where it is: it may be all of the data, and to copy that takes long.
+            let result = Value::resolve_val(&self.expression, context).map_err(|error| kind(&error))?;
+            result.downcast_ref::<CelBool>().map(|value| *value.inner()).ok_or(RunError::NotBoolean)
+        })
     }
 
     /// Whether the expression looks at the data.

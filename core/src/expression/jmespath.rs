@@ -3,10 +3,12 @@
 mod bound;
 mod tree;
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use ::jmespath::ast::{Ast, Comparator};
-use ::jmespath::{Context, DEFAULT_RUNTIME, ErrorReason, Expression, RuntimeError, Variable, interpret};
+use ::jmespath::functions::{ArgumentType, CustomFunction, Signature};
+use ::jmespath::{Context, ErrorReason, Expression, Runtime, RuntimeError, SearchResult, Variable, interpret};
+use serde_json::{Number, Value};
 
 use super::attribute_name::not_an_attribute;
 use super::bounds::{compiled, evaluated};
@@ -18,6 +20,16 @@ use super::variables::Variables;
 
 /// The deepest syntax tree.
 const MAX_DEPTH: usize = 128;
+
+/// The functions of the specification. The crate's own `to_number` makes any JSON of a text, so a short text could become
+/// more values than an estimate knows of.
+static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
+    let mut runtime = Runtime::new();
+    runtime.register_builtin_functions();
+    let signature = Signature::new(vec![ArgumentType::Any], None);
+    runtime.register_function("to_number", Box::new(CustomFunction::new(signature, Box::new(to_number))));
+    runtime
+});
 
 /// A compiled expression.
 pub struct Jmespath {
@@ -39,21 +51,8 @@ impl Jmespath {
     /// If the text is no expression, calls a function that doesn't exist, or is beyond a bound.
     pub fn compile(text: &str) -> Result<Self, CompileError> {
         compiled(text, || {
-            let expression = DEFAULT_RUNTIME.compile(text).map_err(|error| {
-                let message = match error.reason {
-                    ErrorReason::Parse(message) => message,
-                    ErrorReason::Runtime(error) => error.to_string(),
-                };
-                CompileError::at(text, error.offset, message.trim_end_matches(['.', '\n']).to_owned())
-            })?;
+            let expression = parse(text)?;
             let ast = expression.as_ast();
-            if tree::depth(ast) > MAX_DEPTH {
-                return Err(CompileError::at(text, 0, format!("the expression is nested more than {MAX_DEPTH} deep")));
-            }
-            if let Some((bracket, name)) = tree::unknown_function(ast) {
-                let at = text.get(..bracket).and_then(|before| before.rfind(name)).unwrap_or(bracket);
-                return Err(CompileError::at(text, at, format!("there is no function {name}")));
-            }
             if let Some((at, name)) = tree::no_attribute(ast) {
                 return Err(CompileError::at(text, at, not_an_attribute(name)));
             }
@@ -65,6 +64,20 @@ impl Jmespath {
             let costs = Costs::estimate(|size| bound::cost(ast, size)).check(text)?;
             Ok(Self { expression, looks_at_data, costs })
         })
+    }
+
+    /// What an expression finds in a document, whatever the document's names and whatever that costs: for conformance
+    /// suites.
+    ///
+    /// # Errors
+    /// If the text is no expression, is beyond a bound, or the evaluation fails: why.
+    pub fn search(text: &str, document: &Value) -> Result<Value, String> {
+        let expression = compiled(text, || parse(text)).map_err(|error| error.to_string())?;
+        let document = Variable::from_serializable(document).map_err(|error| error.reason.to_string())?;
+        let mut context = Context::new(text, &RUNTIME);
+        let found = interpret(&Arc::new(document), expression.as_ast(), &mut context);
+        let found = found.map_err(|error| error.reason.to_string())?;
+        serde_json::to_value(&*found).map_err(|error| error.to_string())
     }
 
     /// Evaluates the expression.
@@ -86,7 +99,7 @@ impl Jmespath {
 
     fn interpret(&self, object: &Arc<Variable>) -> Result<Arc<Variable>, RunError> {
         evaluated(|| {
-            let mut context = Context::new(self.expression.as_str(), &DEFAULT_RUNTIME);
+            let mut context = Context::new(self.expression.as_str(), &RUNTIME);
             interpret(object, self.expression.as_ast(), &mut context).map_err(|error| match error.reason {
                 ErrorReason::Runtime(RuntimeError::InvalidType { .. }) => RunError::WrongType,
                 _ => RunError::Function,
@@ -126,6 +139,40 @@ impl Jmespath {
         equalities(self.expression.as_ast(), &mut found);
         found
     }
+}
+
+/// Parses an expression within the bounds on its tree.
+fn parse(text: &str) -> Result<Expression<'static>, CompileError> {
+    let expression = RUNTIME.compile(text).map_err(|error| {
+        let message = match error.reason {
+            ErrorReason::Parse(message) => message,
+            ErrorReason::Runtime(error) => error.to_string(),
+        };
+        CompileError::at(text, error.offset, message.trim_end_matches(['.', '\n']).to_owned())
+    })?;
+    let ast = expression.as_ast();
+    if tree::depth(ast) > MAX_DEPTH {
+        return Err(CompileError::at(text, 0, format!("the expression is nested more than {MAX_DEPTH} deep")));
+    }
+    if let Some((bracket, name)) = tree::unknown_function(ast) {
+        let at = text.get(..bracket).and_then(|before| before.rfind(name)).unwrap_or(bracket);
+        return Err(CompileError::at(text, at, format!("there is no function {name}")));
+    }
+    if let Some(at) = tree::stray_reference(ast) {
+        let message = "an expression with & is an argument of map, sort_by, min_by or max_by alone";
+        return Err(CompileError::at(text, at, message));
+    }
+    Ok(expression)
+}
+
+/// A number as it is, or that which a text is. Anything else is null.
+fn to_number(arguments: &[Arc<Variable>], _: &mut Context<'_>) -> SearchResult {
+    let number = match &*arguments[0] {
+        Variable::Number(_) => return Ok(Arc::clone(&arguments[0])),
+        Variable::String(text) => serde_json::from_str::<Number>(text).ok(),
+        _ => None,
+    };
+    Ok(Arc::new(number.map_or(Variable::Null, Variable::Number)))
 }
 
 fn equalities<'a>(ast: &'a Ast, found: &mut Vec<(&'a str, &'a str)>) {

@@ -1,7 +1,8 @@
 //! The cost of an evaluation, from the syntax tree and the size of the variables. See the same of JMESPath.
 
-use ::cel::common::ast::{ComprehensionExpr, Expr, IdedExpr, LiteralValue, operators};
+use ::cel::common::ast::{CallExpr, ComprehensionExpr, Expr, IdedExpr, LiteralValue, operators};
 
+use super::super::cel_context::MEMBER;
 use super::super::cost::{Amount, Bound, Cost, STEPS, Size};
 use super::tree::parts;
 
@@ -11,10 +12,21 @@ const CALL: f64 = 120.0;
 /// The cost for each byte and each value that a function or an operator goes through, or that is copied.
 const BYTE: f64 = 3.0;
 const VALUE: f64 = 40.0;
+/// The cost for each byte of a text that is copied, and not looked at.
+const COPIED: f64 = 0.25;
 
 pub(super) fn cost(expression: &IdedExpr, size: Size) -> Cost {
+    of_bound(expression, size, |bound| bound.cost)
+}
+
+/// The cost of an evaluation whose result is copied.
+pub(super) fn cost_of_making(expression: &IdedExpr, size: Size) -> Cost {
+    of_bound(expression, size, |bound| bound.cost + bound.size.bytes * COPIED + bound.size.values * VALUE)
+}
+
+fn of_bound(expression: &IdedExpr, size: Size, cost: impl Fn(Bound) -> f64) -> Cost {
     let mut estimate = Estimate { size: Amount::of(size), local: Vec::new(), steps: STEPS };
-    estimate.bound(expression).map_or(Cost(u64::MAX), |bound| Cost::estimated(bound.cost))
+    estimate.bound(expression).map_or(Cost(u64::MAX), |bound| Cost::estimated(cost(bound)))
 }
 
 /// What it costs to go through a value, or to copy it.
@@ -52,7 +64,7 @@ impl<'a> Estimate<'a> {
             Expr::Call(call) => {
                 let target = call.target.as_deref().into_iter();
                 let operands = target.chain(&call.args).map(|part| self.bound(part)).collect::<Option<Vec<_>>>()?;
-                let (cost, size) = called(&call.func_name, &operands);
+                let (cost, size) = called(call, &operands);
                 node(cost, size)
             }
             Expr::List(_) | Expr::Map(_) | Expr::Struct(_) => {
@@ -99,23 +111,34 @@ impl<'a> Estimate<'a> {
 }
 
 /// The cost of a call with its operands, and the size of its result.
-fn called(name: &str, operands: &[Bound]) -> (f64, Amount) {
+///
+/// Operands of types that an operator doesn't take are copied into the error, even one that is dropped: by `||`, by a
+/// loop that goes on, or because the question was whether two values are equal. A number is compared with anything else
+/// by such an error.
+fn called(call: &CallExpr, operands: &[Bound]) -> (f64, Amount) {
     let sum = operands.iter().fold(Bound::default(), |sum, operand| sum.plus(*operand));
     let least = operands.iter().map(|operand| operand.size).reduce(Amount::least).unwrap_or_default();
-    match name {
-        operators::LOGICAL_AND | operators::LOGICAL_OR | operators::LOGICAL_NOT | operators::NOT_STRICTLY_FALSE => {
+    let [first, second] = [0_usize, 1].map(|at| operands.get(at).map(|operand| operand.size).unwrap_or_default());
+    match call.func_name.as_str() {
+        operators::LOGICAL_AND | operators::LOGICAL_OR | operators::NOT_STRICTLY_FALSE => {
             (sum.cost, Amount::SMALLEST)
         }
-        // Nothing is copied or gone through.
-        operators::INDEX | operators::CONDITIONAL => (CALL + sum.cost, sum.size),
+        // The error is made in any case.
+        operators::LOGICAL_NOT => (CALL + sum.cost, Amount::SMALLEST),
+        operators::CONDITIONAL => (CALL + sum.cost, sum.size),
+        // Nothing is copied or gone through, if the index is one.
+        operators::INDEX if call.args.get(1).is_some_and(is_index) => (CALL + sum.cost, sum.size),
         // The comparison ends where they differ.
-        operators::EQUALS
-        | operators::NOT_EQUALS
-        | operators::LESS
-        | operators::LESS_EQUALS
-        | operators::GREATER
-        | operators::GREATER_EQUALS => (CALL + sum.cost + through(least), Amount::SMALLEST),
-        operators::IN
+        operators::EQUALS | operators::NOT_EQUALS => {
+            let copied = if call.args.first().is_some_and(is_no_number) { 0.0 } else { through(second) };
+            (CALL + sum.cost + through(least) + copied, Amount::SMALLEST)
+        }
+        // What has an order is no list and no object.
+        operators::LESS | operators::LESS_EQUALS | operators::GREATER | operators::GREATER_EQUALS => {
+            let copied = first.bytes * COPIED + through(second);
+            (CALL + sum.cost + through(least) + copied, Amount::SMALLEST)
+        }
+        MEMBER
         | "size"
         | "contains"
         | "startsWith"
@@ -124,7 +147,22 @@ fn called(name: &str, operands: &[Bound]) -> (f64, Amount) {
         | "uint"
         | "double"
         | "bool"
-        | "type" => (CALL + sum.cost + through(sum.size), Amount::SMALLEST),
+        | "type" => (2.0 * CALL + sum.cost + through(sum.size), Amount::SMALLEST),
         _ => (CALL + sum.cost + through(sum.size), sum.size.plus(Amount::SMALLEST)),
     }
+}
+
+/// Whether this is an index of a list or the name of a member, whatever it is applied to.
+fn is_index(expression: &IdedExpr) -> bool {
+    matches!(&expression.expr, Expr::Literal(LiteralValue::Int(_) | LiteralValue::UInt(_) | LiteralValue::String(_)))
+}
+
+/// Whether this has no number in it, whatever the event is.
+fn is_no_number(expression: &IdedExpr) -> bool {
+    matches!(
+        &expression.expr,
+        Expr::Literal(
+            LiteralValue::String(_) | LiteralValue::Bytes(_) | LiteralValue::Boolean(_) | LiteralValue::Null
+        )
+    )
 }

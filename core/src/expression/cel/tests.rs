@@ -26,6 +26,13 @@ fn filters() {
         ("has(data.total) && !has(data.missing)", Ok(true)),
         ("subject == null", Ok(true)),
         ("'x' in ['x', 'y'] ? true : false", Ok(true)),
+        ("5 in [1, 5.0] && !(5 in data.big) && data.total in [1u, 5u]", Ok(true)),
+        ("'total' in data && !('x' in data) && [1] in [[2], [1]]", Ok(true)),
+        ("data in [1.0, 'x', null] || data.items in data.items", Ok(false)),
+        ("data.items.exists(i, 'x' in i.tags)", Ok(true)),
+        ("'x' in 5", Err(RunError::WrongType)),
+        ("[1] in data", Err(RunError::WrongType)),
+        ("data", Err(RunError::NotBoolean)),
         ("data.missing == 1", Err(RunError::NoSuchKey)),
         ("data.big[7] == 1", Err(RunError::NoSuchKey)),
         ("missing == 'x'", Err(RunError::MissingAttribute)),
@@ -91,12 +98,24 @@ fn hostile_texts_are_refused_or_cost_much() {
         ("data.a.all(x, data.a.exists(y, x == y))", 100_000),
         ("data.a.map(x, data.a.map(y, data.a)) == []", 10_000),
         ("data.a.map(x, data.a).map(x, x + x).map(x, x + x) == []", 10_000),
+        // An error copies what it is about, and is dropped.
+        (&format!("{list}.all(a, '' < data || true)"), 100_000),
+        (&format!("{list}.all(a, data.text < 1 || true)"), 1_000_000),
+        (&format!("{list}.all(a, 1.0 == data || true)"), 100_000),
+        (&format!("{list}.all(a, {{1: 2}}[data] == 1 || true)"), 100_000),
+        (&format!("{list}.all(a, data.list[0.5] == 1 || true)"), 100_000),
     ] {
         assert!(!affordable(text, size), "{text}");
     }
     for text in ["tenantid == 'acme'", "data.total > 3", "data.items.all(i, i.tags.exists(t, t == 'x'))"] {
         assert!(affordable(text, 1024), "{text}");
     }
+    // Nothing is copied to compare with each element.
+    assert!(affordable("data in [1.0, 2.0, 3.0] || data.a in data.list", 100_000));
+    // A filter doesn't copy its result; what is made of an event is copied.
+    let size = Size { bytes: 1_000_000, values: 500_000 };
+    let [filter, making] = [Cel::compile("data"), Cel::compile_to_make("data")].map(|cel| cel.unwrap().cost(size));
+    assert!(filter < Cost(1000) && making > Cost::MOST, "{filter:?} {making:?}");
 }
 
 /// The texts that the generated parser of the crate takes gigabytes for, and others that exhaust stacks.

@@ -1,8 +1,9 @@
 //! Walks over the syntax tree.
 
-use ::cel::common::ast::{EntryExpr, Expr, IdedExpr};
+use ::cel::common::ast::{EntryExpr, Expr, IdedExpr, operators};
 
 use super::super::attribute_name::is_attribute;
+use super::super::cel_context::MEMBER;
 
 /// The functions that there are, beside operators and macros. Patterns and times aren't among them: nothing bounds the
 /// cost of a pattern that is put together at run time.
@@ -28,6 +29,38 @@ fn entries<'a>(entries: impl Iterator<Item = &'a EntryExpr>) -> Vec<&'a IdedExpr
         EntryExpr::MapEntry(entry) => vec![&entry.key, &entry.value],
     });
     parts.collect()
+}
+
+/// Calls the operator `in` by the name under which it is ours.
+pub(super) fn rename_in(expression: &mut IdedExpr) {
+    match &mut expression.expr {
+        Expr::Unspecified | Expr::Ident(_) | Expr::Literal(_) => {}
+        Expr::Call(call) => {
+            if call.func_name == operators::IN {
+                MEMBER.clone_into(&mut call.func_name);
+            }
+            call.target.as_deref_mut().into_iter().chain(&mut call.args).for_each(rename_in);
+        }
+        Expr::Select(select) => rename_in(&mut select.operand),
+        Expr::List(list) => list.elements.iter_mut().for_each(rename_in),
+        Expr::Map(map) => map.entries.iter_mut().for_each(|entry| rename_in_entry(&mut entry.expr)),
+        Expr::Struct(structure) => structure.entries.iter_mut().for_each(|entry| rename_in_entry(&mut entry.expr)),
+        Expr::Comprehension(of) => {
+            let parts =
+                [&mut of.iter_range, &mut of.accu_init, &mut of.loop_cond, &mut of.loop_step, &mut of.result];
+            parts.into_iter().for_each(rename_in);
+        }
+    }
+}
+
+fn rename_in_entry(entry: &mut EntryExpr) {
+    match entry {
+        EntryExpr::StructField(field) => rename_in(&mut field.value),
+        EntryExpr::MapEntry(entry) => {
+            rename_in(&mut entry.key);
+            rename_in(&mut entry.value);
+        }
+    }
 }
 
 /// The name of a variable that is neither an attribute of any event nor one of a loop around.

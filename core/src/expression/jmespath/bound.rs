@@ -111,6 +111,8 @@ fn function(name: &str, args: &[Ast], current: Amount, steps: &mut u32) -> Optio
         }
         // A control character is written with six.
         "to_string" => sum.size.bytes *= 6.0,
+        // Each member is copied, and put into a tree.
+        "merge" | "keys" => sum.cost += 3.0 * through(list),
         _ => {}
     }
     Some(sum)

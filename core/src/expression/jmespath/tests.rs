@@ -26,6 +26,9 @@ fn filters() {
         ("data.total", Err(RunError::NotBoolean)),
         ("length(data.total)", Err(RunError::WrongType)),
         ("length()", Err(RunError::Function)),
+        ("to_number('5') == `5` && to_number(`5`) == `5`", Ok(true)),
+        ("to_number('[1]') == `null` && to_number('null') == `null` && to_number('x') == `null`", Ok(true)),
+        ("sum(map(&length(sku), data.items)) == `2` && sort_by(data.items, &sku)[1].sku == 'b'", Ok(true)),
     ] {
         assert_eq!(Jmespath::compile(text).unwrap().matches(&variables), want, "{text}");
     }
@@ -41,6 +44,12 @@ fn errors_say_where() {
         ("id == '\u{e9}\u{1f600}' && nosuch(@)", "              ^"),
         ("id == '\u{e9}' && data.A == Tenant", "                       ^"),
         (" ", " ^"),
+        ("&id", "^"),
+        ("map([&id][0], data)", "     ^"),
+        ("map(not_null(&id), data)", "             ^"),
+        ("map(&[&id], data)", "      ^"),
+        ("sort_by(&id, data)", "        ^"),
+        ("data.a | {b: &id}", "             ^"),
     ] {
         let error = Jmespath::compile(text).unwrap_err().to_string();
         assert_eq!(error.lines().last().unwrap().trim_end(), line, "{error}");
@@ -81,7 +90,10 @@ fn hostile_texts_are_refused_or_cost_much() {
     let joins = format!("{}data.a{}", "join(data.b, [".repeat(15), ",data.b])".repeat(15));
     let pairs = "data[?contains(data[*].a, b)]";
     let nested = format!("data[*].a{}", ".map(&@[*].a, @)".repeat(8));
-    for (text, size) in [(&*doubling, 100), (&joins, 1000), (pairs, 1_000_000), (&nested, 100_000)] {
+    let merged = format!("merge({})", ["data"; 100].join(", "));
+    for (text, size) in
+        [(&*doubling, 100), (&joins, 1000), (pairs, 1_000_000), (&nested, 100_000), (&merged, 10_000)]
+    {
         assert!(!affordable(text, size), "{text}");
     }
     for text in

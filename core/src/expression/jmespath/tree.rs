@@ -1,9 +1,9 @@
 //! Walks over the syntax tree.
 
-use ::jmespath::DEFAULT_RUNTIME;
 use ::jmespath::ast::Ast;
 
 use super::super::attribute_name::is_attribute;
+use super::RUNTIME;
 
 /// The parts of a node.
 pub(super) fn parts(ast: &Ast) -> Vec<&Ast> {
@@ -47,7 +47,22 @@ pub(super) fn any(ast: &Ast, is: &impl Fn(&Ast) -> bool) -> bool {
 /// The name of a function that doesn't exist, and the place of the bracket behind it.
 pub(super) fn unknown_function(ast: &Ast) -> Option<(usize, &str)> {
     match ast {
-        Ast::Function { offset, name, .. } if DEFAULT_RUNTIME.get_function(name).is_none() => Some((*offset, name)),
+        Ast::Function { offset, name, .. } if RUNTIME.get_function(name).is_none() => Some((*offset, name)),
         _ => parts(ast).into_iter().find_map(unknown_function),
+    }
+}
+
+/// The place of a reference to an expression that is not an argument of a function which evaluates it. Elsewhere it would
+/// be a value, and a function that got it from there would evaluate what no estimate knows of.
+pub(super) fn stray_reference(ast: &Ast) -> Option<usize> {
+    let evaluates =
+        |function: &str, at: usize| matches!((function, at), ("map", 0) | ("sort_by" | "min_by" | "max_by", 1));
+    match ast {
+        Ast::Expref { offset, .. } => Some(*offset),
+        Ast::Function { name, args, .. } => args.iter().enumerate().find_map(|(at, argument)| match argument {
+            Ast::Expref { ast, .. } if evaluates(name, at) => stray_reference(ast),
+            argument => stray_reference(argument),
+        }),
+        _ => parts(ast).into_iter().find_map(stray_reference),
     }
 }
