@@ -18,11 +18,25 @@ const MIB: usize = 1 << 20;
 
 /// The filters.
 pub(crate) fn corpus() -> Vec<Filter> {
-    let nested = |open: &str, inner: &str, close: &str, times: usize| {
-        format!("{}{inner}{}", open.repeat(times), close.repeat(times))
-    };
-    let list = |item: &str, times: usize| vec![item; times].join(",");
-    let cel = [
+    let several = json!({ "not": { "any": vec![json!({ "cel": "data.list.exists(a, a < 0)" }); 10] } });
+    let several = serde_json::from_value(several).into_iter();
+    let cel = cel().into_iter().map(Filter::Cel);
+    cel.chain(jmespath().into_iter().map(Filter::Jmespath))
+        .chain(sql().into_iter().map(Filter::Sql))
+        .chain(several)
+        .collect()
+}
+
+fn nested(open: &str, inner: &str, close: &str, times: usize) -> String {
+    format!("{}{inner}{}", open.repeat(times), close.repeat(times))
+}
+
+fn list(item: &str, times: usize) -> String {
+    vec![item; times].join(",")
+}
+
+fn cel() -> Vec<String> {
+    vec![
         "!!(!!!!!!(!!!!(((((!!(!!(!!!!((".repeat(4) + "1",
         nested("(", "1", ")", 64),
         nested("[", "1", "]", 28) + " == []",
@@ -42,13 +56,16 @@ pub(crate) fn corpus() -> Vec<Filter> {
         "data.text + data.text == data.text".to_owned(),
         "data == data && data == data && data == data".to_owned(),
         format!("data.text in ['{}']", list("x", 800)),
-        format!("data in [{}]", list("1.0", 900)),
+        format!("data in [{}]", list("1.0", 400)),
         format!("[{}].all(a, '' < data || true)", list("1", 1500)),
         format!("[{}].all(a, 1.0 == data || true)", list("1", 1500)),
         format!("[{}].all(a, data.list[0.5] == 1 || true)", list("1", 1500)),
         "data".to_owned(),
-    ];
-    let jmespath = [
+    ]
+}
+
+fn jmespath() -> Vec<String> {
+    vec![
         format!("data{} == `1`", "|[@,@][]".repeat(60)),
         format!("{}data.list{}", "join(data.text, [".repeat(15), ",data.text])".repeat(15)),
         "length(data.list[?contains(data.list[*], @)]) > `0`".to_owned(),
@@ -64,8 +81,11 @@ pub(crate) fn corpus() -> Vec<Filter> {
         format!("map(not_null(&(@{})), data.list)", "|[@,@][]".repeat(30)),
         "length(to_number(to_string(data.list))) > `0`".to_owned(),
         format!("length(merge({})) > `0`", vec!["data"; 50].join(",")),
-    ];
-    let sql = [
+    ]
+}
+
+fn sql() -> Vec<String> {
+    vec![
         "(".repeat(4096),
         nested("NOT (", "TRUE", ")", 30),
         format!("id LIKE '{}'", "%a".repeat(2000)),
@@ -73,14 +93,7 @@ pub(crate) fn corpus() -> Vec<Filter> {
         format!("{} = 'x'", nested("UPPER(LOWER(TRIM(", "subject", ")))", 10)),
         ["id = 'x'"; 200].join(" OR "),
         format!("1 IN ({})", list("1", 1500)),
-    ];
-    let several = json!({ "not": { "any": vec![json!({ "cel": "data.list.exists(a, a < 0)" }); 10] } });
-    let several = serde_json::from_value(several).into_iter();
-    let cel = cel.into_iter().map(Filter::Cel);
-    cel.chain(jmespath.into_iter().map(Filter::Jmespath))
-        .chain(sql.into_iter().map(Filter::Sql))
-        .chain(several)
-        .collect()
+    ]
 }
 
 /// The filters of the corpus that are accepted.

@@ -120,9 +120,7 @@ fn called(call: &CallExpr, operands: &[Bound]) -> (f64, Amount) {
     let least = operands.iter().map(|operand| operand.size).reduce(Amount::least).unwrap_or_default();
     let [first, second] = [0_usize, 1].map(|at| operands.get(at).map(|operand| operand.size).unwrap_or_default());
     match call.func_name.as_str() {
-        operators::LOGICAL_AND | operators::LOGICAL_OR | operators::NOT_STRICTLY_FALSE => {
-            (sum.cost, Amount::SMALLEST)
-        }
+        operators::LOGICAL_AND | operators::LOGICAL_OR | operators::NOT_STRICTLY_FALSE => (sum.cost, Amount::SMALLEST),
         // The error is made in any case.
         operators::LOGICAL_NOT => (CALL + sum.cost, Amount::SMALLEST),
         operators::CONDITIONAL => (CALL + sum.cost, sum.size),
@@ -138,16 +136,9 @@ fn called(call: &CallExpr, operands: &[Bound]) -> (f64, Amount) {
             let copied = first.bytes * COPIED + through(second);
             (CALL + sum.cost + through(least) + copied, Amount::SMALLEST)
         }
-        MEMBER
-        | "size"
-        | "contains"
-        | "startsWith"
-        | "endsWith"
-        | "int"
-        | "uint"
-        | "double"
-        | "bool"
-        | "type" => (2.0 * CALL + sum.cost + through(sum.size), Amount::SMALLEST),
+        MEMBER | "size" | "contains" | "startsWith" | "endsWith" | "int" | "uint" | "double" | "bool" | "type" => {
+            (2.0 * CALL + sum.cost + through(sum.size), Amount::SMALLEST)
+        }
         _ => (CALL + sum.cost + through(sum.size), sum.size.plus(Amount::SMALLEST)),
     }
 }
@@ -161,8 +152,6 @@ fn is_index(expression: &IdedExpr) -> bool {
 fn is_no_number(expression: &IdedExpr) -> bool {
     matches!(
         &expression.expr,
-        Expr::Literal(
-            LiteralValue::String(_) | LiteralValue::Bytes(_) | LiteralValue::Boolean(_) | LiteralValue::Null
-        )
+        Expr::Literal(LiteralValue::String(_) | LiteralValue::Bytes(_) | LiteralValue::Boolean(_) | LiteralValue::Null)
     )
 }

@@ -46,8 +46,7 @@ pub(super) fn rename_in(expression: &mut IdedExpr) {
         Expr::Map(map) => map.entries.iter_mut().for_each(|entry| rename_in_entry(&mut entry.expr)),
         Expr::Struct(structure) => structure.entries.iter_mut().for_each(|entry| rename_in_entry(&mut entry.expr)),
         Expr::Comprehension(of) => {
-            let parts =
-                [&mut of.iter_range, &mut of.accu_init, &mut of.loop_cond, &mut of.loop_step, &mut of.result];
+            let parts = [&mut of.iter_range, &mut of.accu_init, &mut of.loop_cond, &mut of.loop_step, &mut of.result];
             parts.into_iter().for_each(rename_in);
         }
     }

@@ -91,9 +91,7 @@ fn hostile_texts_are_refused_or_cost_much() {
     let pairs = "data[?contains(data[*].a, b)]";
     let nested = format!("data[*].a{}", ".map(&@[*].a, @)".repeat(8));
     let merged = format!("merge({})", ["data"; 100].join(", "));
-    for (text, size) in
-        [(&*doubling, 100), (&joins, 1000), (pairs, 1_000_000), (&nested, 100_000), (&merged, 10_000)]
-    {
+    for (text, size) in [(&*doubling, 100), (&joins, 1000), (pairs, 1_000_000), (&nested, 100_000), (&merged, 10_000)] {
         assert!(!affordable(text, size), "{text}");
     }
     for text in
