@@ -5,6 +5,7 @@
 //! the Subscription's can look at it. Then come the Subscription's own choice of fields and its transform; then the form.
 //! A field that isn't touched keeps its text byte for byte.
 
+mod bounded;
 mod data;
 mod expression;
 mod failure;

@@ -38,13 +38,16 @@ pub(super) fn compiled<T: Send>(
     compile: impl FnOnce() -> Result<T, CompileError> + Send,
 ) -> Result<T, CompileError> {
     check(text)?;
+    apart(compile).unwrap_or_else(|failure| Err(CompileError::at(text, 0, failure)))
+}
+
+/// Runs a parser of someone else's on a thread of its own, whose stack is large. If that fails, or the parser panics, the
+/// reason is returned.
+pub(crate) fn apart<T: Send>(compile: impl FnOnce() -> T + Send) -> Result<T, String> {
     std::thread::scope(|scope| {
-        let failed = |_| CompileError::at(text, 0, "the parser failed at this expression");
         let thread = std::thread::Builder::new().stack_size(STACK).spawn_scoped(scope, compile);
-        thread
-            .map_err(|error| CompileError::at(text, 0, format!("no thread can be started to compile it: {error}")))?
-            .join()
-            .unwrap_or_else(|panic| Err(failed(panic)))
+        let thread = thread.map_err(|error| format!("no thread can be started to compile it: {error}"))?;
+        thread.join().map_err(|_| "the parser failed at this text".to_owned())
     })
 }
 

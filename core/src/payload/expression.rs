@@ -5,8 +5,9 @@
 
 use std::io;
 
+use super::bounded::Bounded;
 use super::failure::RenderProblem;
-use super::limits::{MAX_OUTPUT, MOST, QUICK};
+use super::limits::{MOST, QUICK};
 use crate::event::Event;
 use crate::expression::{Cel, CompileError, Cost, Given, Jmespath, Made, RunError, Size, Variables};
 
@@ -62,7 +63,7 @@ fn written(made: &Made, is_json: bool) -> Result<Vec<u8>, RenderProblem> {
     if made.is_null() {
         return Err(RenderProblem::Undefined);
     }
-    let mut body = Body(Vec::new());
+    let mut body = Bounded::default();
     let written = match made.as_text().filter(|_| !is_json) {
         Some(text) => io::Write::write_all(&mut body, text.as_bytes()).map_err(|_| RenderProblem::TooLarge),
         None => serde_json::to_writer(&mut body, made)
@@ -76,23 +77,6 @@ fn failed(error: RunError) -> RenderProblem {
         RunError::MissingAttribute | RunError::NoSuchKey => RenderProblem::Undefined,
         RunError::NoJsonData => RenderProblem::NotJson,
         _ => RenderProblem::InvalidOperation,
-    }
-}
-
-/// A body that is written. It takes no more than it may become large, although a part may be in a value many times.
-struct Body(Vec<u8>);
-
-impl io::Write for Body {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.0.len() + bytes.len() > MAX_OUTPUT {
-            return Err(io::ErrorKind::FileTooLarge.into());
-        }
-        self.0.extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
     }
 }
 

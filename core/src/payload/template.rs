@@ -1,10 +1,14 @@
 //! Templates, by the crate `minijinja`: they make a body of an event's attributes and data.
 //!
 //! A template loads nothing and knows no other template. What it may do is bounded by fuel, of which each step and each
-//! byte costs some, and by the size of its output.
+//! byte costs some, and by the size of its output. What could do more than its fuel tells is refused when the template is
+//! compiled.
 //!
 //! In a JSON body, each value is written as JSON where a value may stand, and as a part of the text between quotes. So
 //! `{"text": {{ data.name }}}` and `{"text": "for {{ data.name }}"}` are both JSON, whatever the name is.
+
+mod allowed;
+mod comparing;
 
 use std::cell::Cell;
 use std::io;
@@ -13,8 +17,10 @@ use minijinja::value::ValueKind;
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, Output, State, UndefinedBehavior, Value};
 use serde::de::IgnoredAny;
 
+use super::bounded::Bounded;
 use super::failure::RenderProblem;
 use super::limits::MAX_OUTPUT;
+use crate::expression::bounds;
 
 /// How much a template may do: one for each step and for each 64 bytes. It is about 10 ms.
 const FUEL: u64 = 100_000;
@@ -22,6 +28,9 @@ const FUEL: u64 = 100_000;
 const DEPTH: usize = 64;
 
 const NAME: &str = "template";
+
+/// Why a template can't be compiled: the line, if it is known, and what is wrong.
+pub(super) type Refusal = (Option<usize>, String);
 
 thread_local! {
     /// Whether the body that this thread writes stands between the quotes of a JSON string.
@@ -37,20 +46,10 @@ impl Template {
     ///
     /// # Errors
     /// If that is not possible: the line, and what is wrong.
-    pub(super) fn compile(text: &str, is_json: bool) -> Result<Self, (Option<usize>, String)> {
-        if let Some(problem) = unsupported(text) {
-            return Err((None, problem));
-        }
-        let mut environment = Environment::new();
-        environment.set_auto_escape_callback(|_| AutoEscape::None);
-        environment.set_undefined_behavior(UndefinedBehavior::SemiStrict);
-        environment.set_fuel(Some(FUEL));
-        environment.set_recursion_limit(DEPTH);
-        environment.set_formatter(if is_json { write_json } else { write_text });
-        environment
-            .add_template_owned(NAME, text.to_owned())
-            .map_err(|error| (error.line(), error.detail().map_or_else(|| error.kind().to_string(), str::to_owned)))?;
-        Ok(Self(environment))
+    pub(super) fn compile(text: &str, is_json: bool) -> Result<Self, Refusal> {
+        // A long expression is a deep tree.
+        let compiled = bounds::apart(|| environment(text, is_json));
+        compiled.unwrap_or_else(|failure| Err((None, failure))).map(Self)
     }
 
     /// Makes a body, and tells where the template failed if it did: the line.
@@ -67,21 +66,22 @@ impl Template {
     }
 }
 
-/// What a template may not do, as its values could not be escaped by their place.
-fn unsupported(text: &str) -> Option<String> {
-    for tag in text.split("{%").skip(1) {
-        let tag = tag.trim_start_matches(['-', '+']).trim_start();
-        let word = tag.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').next().unwrap_or_default();
-        let target = |c: char| c.is_alphanumeric() || c.is_whitespace() || "_.,()".contains(c);
-        match word {
-            "autoescape" | "filter" => return Some(format!("the block {word} is not supported")),
-            "set" if !tag[word.len()..].trim_start_matches(target).starts_with('=') => {
-                return Some("set as a block is not supported: use {% set name = value %}".to_owned());
-            }
-            _ => {}
-        }
-    }
-    None
+fn environment(text: &str, is_json: bool) -> Result<Environment<'static>, Refusal> {
+    allowed::check(text)?;
+    let mut environment = Environment::new();
+    environment.set_auto_escape_callback(|_| AutoEscape::None);
+    environment.set_undefined_behavior(UndefinedBehavior::SemiStrict);
+    environment.set_fuel(Some(FUEL));
+    environment.set_recursion_limit(DEPTH);
+    environment.set_formatter(if is_json { write_json } else { write_text });
+    comparing::add(&mut environment);
+    environment.add_template_owned(NAME, text.to_owned()).map_err(|error| said(&error))?;
+    Ok(environment)
+}
+
+/// Where a template is wrong, and why.
+fn said(error: &Error) -> Refusal {
+    (error.line(), error.detail().map_or_else(|| error.kind().to_string(), str::to_owned))
 }
 
 /// What went wrong, without a word of the data.
@@ -89,6 +89,7 @@ fn failed(error: Error) -> (Option<usize>, RenderProblem) {
     let problem = match error.kind() {
         ErrorKind::UndefinedError => RenderProblem::Undefined,
         ErrorKind::OutOfFuel => RenderProblem::TooExpensive,
+        ErrorKind::WriteFailure => return (None, RenderProblem::TooLarge),
         _ => RenderProblem::InvalidOperation,
     };
     (error.line(), problem)
@@ -96,12 +97,15 @@ fn failed(error: Error) -> (Option<usize>, RenderProblem) {
 
 fn write_text(out: &mut Output<'_>, _: &mut State<'_, '_>, value: &Value) -> Result<(), Error> {
     defined(value)?;
+    if value.as_object().is_some() {
+        // A list is gone through to its end, however much was written of it.
+        json(value)?;
+    }
     write!(out, "{value}").map_err(|_| ErrorKind::WriteFailure.into())
 }
 
 fn write_json(out: &mut Output<'_>, _: &mut State<'_, '_>, value: &Value) -> Result<(), Error> {
     defined(value)?;
-    let json = |value: &Value| serde_json::to_string(value).map_err(|_| Error::from(ErrorKind::BadSerialization));
     let text = match value.as_str() {
         Some(text) if !QUOTED.get() && value.is_safe() => {
             // A filter has made JSON of a value. Anything else would not be what it seems to be.
@@ -113,6 +117,14 @@ fn write_json(out: &mut Output<'_>, _: &mut State<'_, '_>, value: &Value) -> Res
         None => within_quotes(&json(&Value::from(json(value)?))?),
     };
     out.write_str(&text).map_err(|_| ErrorKind::WriteFailure.into())
+}
+
+/// A value as JSON, if that is no longer than a body may be.
+fn json(value: &Value) -> Result<String, Error> {
+    let mut written = Bounded::default();
+    serde_json::to_writer(&mut written, value)
+        .map_err(|error| if error.is_io() { ErrorKind::WriteFailure } else { ErrorKind::BadSerialization })?;
+    String::from_utf8(written.0).map_err(|_| ErrorKind::BadSerialization.into())
 }
 
 fn within_quotes(json: &str) -> String {
@@ -203,6 +215,7 @@ mod tests {
             + &"{% set x = x ~ x ~ x ~ x ~ x ~ x ~ x ~ x %}".repeat(10)
             + "{{ x }}";
         let loops = "{% for a in range(10000) %}{% for b in range(10000) %}{% endfor %}{% endfor %}";
+        let alike = json!([vec![1; 1000], vec![1; 1000]]);
         for (text, data, want) in [
             ("\n{{ data.a }}", json!({}), (Some(2), "Undefined")),
             ("{{ nothing.a }}", json!({}), (Some(1), "Undefined")),
@@ -212,6 +225,14 @@ mod tests {
             (loops, json!({}), (Some(1), "TooExpensive")),
             (r#"{{ "a" * 100000000 }}"#, json!({}), (Some(1), "TooExpensive")),
             ("{{ data }}{{ data }}{{ data }}{{ data }}{{ data }}{{ data }}", json!(big), (None, "TooLarge")),
+            ("{{ [data] * 100000000 }}", json!(big), (None, "TooLarge")),
+            (r#"["{{ [0] * 100000000 }}"]"#, json!({}), (None, "TooLarge")),
+            (
+                "{% for i in range(9000) %}{{ data | sort | length }}{% endfor %}",
+                alike.clone(),
+                (Some(1), "TooExpensive"),
+            ),
+            ("{% for i in range(9000) %}{{ data | max | length }}{% endfor %}", alike, (Some(1), "TooExpensive")),
             ("{% for x in data recursive %}{{ loop([1]) }}{% endfor %}", json!([1]), (Some(1), "InvalidOperation")),
         ] {
             assert_eq!(rendered(text, true, &data), Err(want), "{text:.60}");
@@ -220,27 +241,42 @@ mod tests {
 
     #[test]
     fn what_does_not_compile() {
+        let deep = format!("{{{{ {}1{} }}}}", "(".repeat(100_000), ")".repeat(100_000));
+        let long = format!("{{{{ 1{} }}}}", "+1".repeat(8_000));
         for (text, line, says) in [
             ("\n{{ data.", Some(2), ""),
-            ("{{ x | nothing }}", None, ""),
+            ("\n{{ x | nothing }}", Some(2), "there is no filter nothing"),
             ("{% include 'x' %}", Some(1), ""),
             ("{% macro x() %}{% endmacro %}", Some(1), ""),
-            ("{%- set x %}{% endset %}", None, "set as a block"),
-            ("{% filter upper %}{% endfilter %}", None, "filter"),
-            ("{% autoescape false %}{% endautoescape %}", None, "autoescape"),
+            ("{%- set x %}{% endset %}", Some(1), "set as a block"),
+            ("{% filter upper %}{% endfilter %}", Some(1), "filter"),
+            ("{% autoescape false %}{% endautoescape %}", Some(1), "autoescape"),
+            ("{{ [0] * 100000000 == [0] * 100000000 }}", Some(1), "both sides of a comparison"),
+            (&deep, Some(1), "recursion"),
+            (&long, Some(1), "nested more than 100 deep"),
         ] {
-            match Template::compile(text, true) {
-                Err((at, problem)) => {
-                    assert_eq!(at, line, "{text} {problem}");
-                    assert!(problem.contains(says), "{text} {problem}");
-                }
-                // An unknown filter is found when it is used.
-                Ok(template) => {
-                    assert!(template.render(minijinja::Value::from(Serde(json!({ "x": 1 })))).is_err(), "{text}")
-                }
-            }
+            let (at, problem) = Template::compile(text, true).map(drop).expect_err(text);
+            assert_eq!(at, line, "{text:.60} {problem}");
+            assert!(problem.contains(says), "{text:.60} {problem}");
         }
-        let deep = format!("{{{{ {}1{} }}}}", "(".repeat(100_000), ")".repeat(100_000));
-        assert!(Template::compile(&deep, true).is_err());
+    }
+
+    #[test]
+    fn what_is_sorted_and_compared() {
+        let data =
+            json!({ "l": [{ "n": 2, "k": "b" }, { "n": 1, "k": "a" }, { "n": 2, "k": "c" }], "m": { "y": 1, "x": 2 } });
+        for (text, want) in [
+            ("{{ data.l | sort(attribute='n,k') | map(attribute='k') | join }}", "abc"),
+            ("{{ data.l | unique(attribute='n') | map(attribute='k') | join }}", "ba"),
+            ("{{ (data.l | min(attribute='n')).k }}{{ (data.l | max(attribute='k')).k }}", "ac"),
+            ("{% for k, v in data.m | dictsort %}{{ k }}{{ v }}{% endfor %}", "x2y1"),
+            (
+                "{% for n, of in data.l | groupby('n') %}{{ n }}:{{ of | map(attribute='k') | join }} {% endfor %}",
+                "1:a 2:bc ",
+            ),
+            ("{{ [2, 1] | sort | join }}{{ 1 in [1, 2] }}{{ data.l[:2] | list | length }}", "12True2"),
+        ] {
+            assert_eq!(rendered(text, false, &data).as_deref(), Ok(want), "{text}");
+        }
     }
 }
