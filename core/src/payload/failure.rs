@@ -100,6 +100,9 @@ pub enum RenderProblem {
     /// The event has more attributes than HTTP receivers take as headers.
     #[error("the event has more than 64 attributes")]
     TooManyAttributes,
+    /// The event's attributes are longer, as headers, than an event has to be that is forwarded.
+    #[error("the event's attributes take more than 64 KiB of headers")]
+    AttributesTooLarge,
 }
 
 impl RenderProblem {
@@ -116,6 +119,7 @@ impl RenderProblem {
             Self::TooLarge => "TooLarge",
             Self::ResultNotJson => "ResultNotJson",
             Self::TooManyAttributes => "TooManyAttributes",
+            Self::AttributesTooLarge => "AttributesTooLarge",
         }
     }
 }

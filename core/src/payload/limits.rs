@@ -4,6 +4,9 @@ use crate::expression::Cost;
 
 /// The largest body that a transform may make, in bytes.
 pub(super) const MAX_OUTPUT: usize = 1 << 20;
+/// The most bytes of headers, names and values together, that are made of an event. Of an event that is larger as a whole,
+/// CloudEvents doesn't say that it is forwarded, nor that a receiver takes it (1.0.2, size limits).
+pub(super) const MAX_HEADERS: usize = 64 << 10;
 /// The longest template, in bytes.
 pub(super) const MAX_TEMPLATE: usize = 16 << 10;
 /// A template without a block takes a fraction of a millisecond for a body of this size.

@@ -3,12 +3,12 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use http::{HeaderMap, HeaderName};
+use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::data::Data;
 use super::failure::{Forbidden, InvalidPayload, NotRendered, RenderFailure, RenderProblem};
 use super::fields::Fields;
-use super::limits::{MOST, MOST_READ, QUICK, QUICKLY_READ};
+use super::limits::{MAX_HEADERS, MOST, MOST_READ, QUICK, QUICKLY_READ};
 use super::mode::Mode;
 use super::parts::Parts;
 use super::transform::CompiledTransform;
@@ -77,7 +77,12 @@ impl Renderer {
         if self.has_filters() {
             self.permits(&Variables::of(event)).map_err(NotRendered::Forbidden)?;
         }
-        Ok(self.made(event)?)
+        let rendered = self.made(event)?;
+        let length = |(name, value): (&HeaderName, &HeaderValue)| name.as_str().len() + value.len();
+        if rendered.event.headers.iter().map(length).sum::<usize>() > MAX_HEADERS {
+            return Err(RenderFailure::at("payload.mode")(RenderProblem::AttributesTooLarge).into());
+        }
+        Ok(rendered)
     }
 
     /// Whether the Producer's filters let an event through. One that can't be judged isn't let through.

@@ -410,6 +410,37 @@ fn headers_from_attributes() {
 }
 
 #[test]
+fn attributes_that_no_receiver_has_to_take_as_headers() {
+    let event = |length: usize| published(&[("ce-note", &*"x".repeat(length)), ("ce-id", "1")], b"{}");
+    let ce = |length: usize| structured(&format!(r#"{{"type":"t","note":"{}","data":{{}}}}"#, "x".repeat(length)));
+    let copy = vec![(HeaderName::from_static("x-note"), "note".to_owned())];
+    for (spec, copies, of_binary, of_structured) in [
+        (json!({}), false, false, true),
+        (json!({ "mode": "Binary" }), false, false, false),
+        (json!({ "mode": "Structured" }), false, true, true),
+        (json!({ "mode": "Envelope" }), false, true, true),
+        (json!({ "mode": "Envelope" }), true, false, false),
+        (json!({ "transform": { "program": { "jmespath": "{a: id}" } } }), false, false, false),
+    ] {
+        let headers = if copies { copy.clone() } else { Vec::new() };
+        let renderer = Renderer::new(&payload(spec.clone()), PayloadPolicy::default(), headers).unwrap();
+        let forms: [(fn(usize) -> Arc<Event>, bool); 2] = [(event, of_binary), (ce, of_structured)];
+        for (of, fits) in forms {
+            assert!(renderer.render(&of(60_000)).is_ok(), "{spec}");
+            match renderer.render(&of(70_000)) {
+                Ok(_) => assert!(fits, "{spec}"),
+                Err(NotRendered::Failed(failure)) => {
+                    let said =
+                        "payload.mode: AttributesTooLarge: the event's attributes take more than 64 KiB of headers";
+                    assert!(!fits && failure.to_string() == said, "{spec}: {failure}");
+                }
+                Err(other) => panic!("{spec}: {other:?}"),
+            }
+        }
+    }
+}
+
+#[test]
 fn a_transform_makes_the_data_of_each_mode() {
     let event = binary("application/json", br#"{"id":7,"secret":"hush"}"#);
     let template = r#" {"text": "{{ type }} {{ data.id }} of {{ tenantid }}"} "#;
