@@ -1,9 +1,10 @@
 //! Evaluates filters: whether the Subscriptions that select an event's type want the event.
 //!
 //! What that costs at most is known before, from the filters and the size of the event. Filters that together cost
-//! little are evaluated at once. Otherwise a task evaluates them off the runtime, in turns: those of all Subscriptions with
-//! expensive validations, the cheapest namespace first. The filters of a namespace share a budget for each event. What is
-//! beyond it is given up: whether the event matches is not known, so it must not be treated as no match.
+//! little are evaluated at once, the cheapest first. A task evaluates the others off the runtime, in turns: those of all
+//! Subscriptions with expensive validations, the cheapest namespace first. So a filter that is expensive keeps no cheap one
+//! waiting. The filters of a namespace share a budget for each event. What is beyond it is given up: whether the event
+//! matches is not known, so it must not be treated as no match.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -59,11 +60,9 @@ pub(crate) fn sift(selected: Vec<Arc<Subscription>>, variables: &Variables<'_>) 
         sifted.wanted = selected;
         return sifted;
     }
+    let (selected, unsure) = divided(selected, variables);
+    sifted.unsure = unsure;
     let groups = Groups::of(&selected);
-    if groups.cost_of_reading(variables) > QUICK || groups.cost(variables) > QUICK {
-        (sifted.unsure, sifted.wanted) = selected.into_iter().partition(|subscription| subscription.is_sifted());
-        return sifted;
-    }
     let said: Vec<_> = groups.with_views(variables, |judge| (0..selected.len()).map(judge).collect());
     for (subscription, said) in selected.into_iter().zip(said) {
         match said {
@@ -73,6 +72,21 @@ pub(crate) fn sift(selected: Vec<Arc<Subscription>>, variables: &Variables<'_>) 
         }
     }
     sifted
+}
+
+/// Divides Subscriptions into those whose filters are evaluated at once, or that have none, and the others.
+fn divided(
+    selected: Vec<Arc<Subscription>>,
+    variables: &Variables<'_>,
+) -> (Vec<Arc<Subscription>>, Vec<Arc<Subscription>>) {
+    let affordable = {
+        let groups = Groups::of(&selected);
+        let is_quick = groups.cost_of_reading(variables) <= QUICK && groups.cost(variables) <= QUICK;
+        (!is_quick).then(|| groups.affordable(variables, QUICK))
+    };
+    let Some(affordable) = affordable else { return (selected, Vec::new()) };
+    let mut affordable = affordable.into_iter();
+    selected.into_iter().partition(|subscription| affordable.next() == Some(true) || !subscription.is_sifted())
 }
 
 impl Deliverer {
@@ -199,4 +213,86 @@ fn in_order(subscriptions: &[Arc<Subscription>], variables: &Variables<'_>) -> V
         }
     }
     order
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use hookwright_core::delivery::policy::DeliveryPolicy;
+    use hookwright_core::nats::ids::{ProducerUid, SubscriptionUid};
+    use hookwright_core::payload::{Payload, Renderer};
+    use hookwright_core::position::Flow;
+    use hookwright_core::select::filter::{Filter, Filters};
+    use http::{HeaderMap, HeaderName, HeaderValue};
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::health::Health;
+    use crate::http::endpoint::Unusable;
+    use crate::limits::outage::Tenants;
+    use crate::position::cells::Cells;
+
+    fn subscription(name: &str, filters: Value, withheld: &[&str]) -> Arc<Subscription> {
+        let uid = SubscriptionUid::parse(name).unwrap();
+        let policy = serde_json::from_value(json!({ "exclude": withheld })).unwrap();
+        let filters: Vec<Filter> = serde_json::from_value(filters).unwrap();
+        Arc::new(Subscription {
+            health: Health::new().0.cell(&uid),
+            position: Cells::default().cell(&uid),
+            tenant: Tenants::default().of(name),
+            flow: Flow::default(),
+            uid,
+            producer: ProducerUid::parse("p-1").unwrap(),
+            generation: 1,
+            revision: 1,
+            name: format!("{name}/s"),
+            event_types: Vec::new(),
+            versions: Vec::new(),
+            filters: Filters::compile(&filters).unwrap(),
+            policy: DeliveryPolicy::default(),
+            renderer: Renderer::new(&Payload::default(), policy, Vec::new()).unwrap(),
+            endpoint: Err(Unusable::Unsignable),
+        })
+    }
+
+    fn event(elements: usize) -> Event {
+        let headers = [("ce-tenantid", "acme"), ("content-type", "application/json")];
+        let pair = |(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value));
+        let body = json!({ "n": 1, "list": vec![1; elements] }).to_string();
+        Event::new("t", headers.map(pair).into_iter().collect::<HeaderMap>(), Bytes::from(body))
+    }
+
+    #[test]
+    fn cheap_filters_do_not_wait_for_expensive_ones() {
+        let loops = json!([{ "cel": "data.list.all(a, a >= 0)" }]);
+        let selected = [
+            subscription("expensive", loops.clone(), &[]),
+            subscription("exact", json!([{ "exact": { "tenantid": "acme" } }]), &[]),
+            subscription("other", json!([{ "exact": { "tenantid": "other" } }]), &[]),
+            subscription("all", json!([]), &["/n"]),
+            subscription("data", json!([{ "jmespath": "data.n == `1`" }]), &[]),
+            subscription("redacted", json!([{ "jmespath": "data.n == `1`" }]), &["/n"]),
+            subscription("hidden", loops, &["/n"]),
+        ];
+        let names = |subscriptions: &[Arc<Subscription>]| {
+            subscriptions.iter().map(|subscription| subscription.namespace().to_owned()).collect::<Vec<_>>()
+        };
+        for (elements, wanted, out, unsure) in [
+            (1, &["expensive", "exact", "all", "data", "hidden"][..], &["other", "redacted"][..], &[][..]),
+            // One of the loops would do, but not both of them.
+            (150, &["expensive", "exact", "all", "data"], &["other", "redacted"], &["hidden"]),
+            (1_000, &["exact", "all", "data"], &["other", "redacted"], &["expensive", "hidden"]),
+            (500_000, &["exact", "all"], &["other"], &["expensive", "data", "redacted", "hidden"]),
+        ] {
+            let event = event(elements);
+            let sifted = sift(selected.to_vec(), &Variables::of(&event));
+            let left_out: Vec<_> = sifted.out.into_iter().map(|(subscription, _)| subscription).collect();
+            let found = [names(&sifted.wanted), names(&left_out), names(&sifted.unsure)];
+            assert_eq!(found, [wanted, out, unsure].map(own), "{elements}");
+        }
+    }
+
+    fn own(names: &[&str]) -> Vec<String> {
+        names.iter().map(|name| (*name).to_owned()).collect()
+    }
 }

@@ -18,12 +18,40 @@ pub(super) struct Groups<'s> {
     groups: Vec<Group<'s>>,
 }
 
+#[derive(Clone)]
 struct Group<'s> {
     renderer: &'s Renderer,
     /// Whether one of its Subscriptions has filters.
     looks: bool,
     /// Whether one of these filters looks at the data.
     looks_at_data: bool,
+}
+
+impl<'s> Group<'s> {
+    fn of(renderer: &'s Renderer) -> Self {
+        Self { renderer, looks: false, looks_at_data: false }
+    }
+
+    fn add(&mut self, subscription: &Subscription) {
+        self.looks |= !subscription.filters.is_empty();
+        self.looks_at_data |= subscription.filters.look_at_data();
+    }
+
+    fn with(&self, subscription: &Subscription) -> Self {
+        let mut group = self.clone();
+        group.add(subscription);
+        group
+    }
+
+    /// The cost of reading the event for all filters of the group, and its policy's.
+    fn cost_of_reading(&self, variables: &Variables<'_>) -> Cost {
+        if !self.looks && !self.renderer.has_filters() {
+            return Cost::default();
+        }
+        let read = variables.cost_of_reading(self.looks_at_data || self.renderer.filters_look_at_data());
+        let redacts = self.looks && self.renderer.withholds();
+        if redacts { read + variables.cost_of_reading(true) } else { read }
+    }
 }
 
 /// An event as the Subscriptions of a group may see it.
@@ -37,14 +65,13 @@ impl<'s> Groups<'s> {
     pub(super) fn of(subscriptions: &'s [Arc<Subscription>]) -> Self {
         let (mut of, mut groups) = (Vec::with_capacity(subscriptions.len()), Vec::<Group<'s>>::new());
         for subscription in subscriptions {
-            let (renderer, filters) = (&subscription.renderer, &subscription.filters);
+            let renderer = &subscription.renderer;
             let known = groups.iter().position(|group| group.renderer.shares_policy(renderer));
             let at = known.unwrap_or_else(|| {
-                groups.push(Group { renderer, looks: false, looks_at_data: false });
+                groups.push(Group::of(renderer));
                 groups.len() - 1
             });
-            groups[at].looks |= !filters.is_empty();
-            groups[at].looks_at_data |= filters.look_at_data();
+            groups[at].add(subscription);
             of.push(at);
         }
         Self { subscriptions, of, groups }
@@ -52,18 +79,38 @@ impl<'s> Groups<'s> {
 
     /// The cost of reading the event for all filters. Ask for it before [`Self::cost`], which may take the event apart.
     pub(super) fn cost_of_reading(&self, variables: &Variables<'_>) -> Cost {
-        let of = |group: &Group<'_>| {
-            let read = variables.cost_of_reading(group.looks_at_data || group.renderer.filters_look_at_data());
-            let redacts = group.looks && group.renderer.withholds();
-            if redacts { read + variables.cost_of_reading(true) } else { read }
-        };
-        self.groups.iter().filter(|group| group.looks || group.renderer.has_filters()).map(of).sum()
+        self.groups.iter().map(|group| group.cost_of_reading(variables)).sum()
     }
 
     /// The cost of all filters: each policy's once, and those of each Subscription.
     pub(super) fn cost(&self, variables: &Variables<'_>) -> Cost {
         let policies: Cost = self.groups.iter().map(|group| group.renderer.cost_of_policy(variables)).sum();
         policies + self.subscriptions.iter().map(|subscription| subscription.filters.cost(variables)).sum()
+    }
+
+    /// Which Subscriptions have filters that cost at most so much together, with all that [`Self::cost_of_reading`] and
+    /// [`Self::cost`] count: as many as possible, the cheapest first.
+    pub(super) fn affordable(&self, variables: &Variables<'_>, most: Cost) -> Vec<bool> {
+        let alone = |at: usize| Group::of(self.groups[self.of[at]].renderer).with(&self.subscriptions[at]);
+        let is_read_quickly = |at: &usize| alone(*at).cost_of_reading(variables) <= most;
+        let cost = |at: usize| (self.subscriptions[at].filters.cost(variables), at);
+        let mut order: Vec<_> = (0..self.subscriptions.len()).filter(is_read_quickly).map(cost).collect();
+        order.sort_unstable();
+        let mut affordable = vec![false; self.subscriptions.len()];
+        // Each group with those of its Subscriptions that are affordable, and what it costs besides their filters.
+        let mut groups: Vec<_> = self.groups.iter().map(|group| (Group::of(group.renderer), Cost::default())).collect();
+        let mut spent = Cost::default();
+        for (own, at) in order {
+            let (group, before) = &mut groups[self.of[at]];
+            let with = group.with(&self.subscriptions[at]);
+            let after = with.cost_of_reading(variables) + with.renderer.cost_of_policy(variables);
+            let total = Cost(spent.0.saturating_sub(before.0)) + after + own;
+            if total <= most {
+                (*group, *before, spent) = (with, after, total);
+                affordable[at] = true;
+            }
+        }
+        affordable
     }
 
     /// Calls `judge` with what judges a Subscription by its number: whether the Producer permits the event and, if so,
