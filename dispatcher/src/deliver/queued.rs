@@ -72,6 +72,17 @@ impl Queued {
         }
     }
 
+    /// The delivery, unless its Subscription's position covers the event, so that its dedicated reader comes to it: then it
+    /// is settled.
+    pub(crate) fn unless_covered(self) -> Option<Self> {
+        let standing = self.deliverer.flow(&self.subscription, &self.published, self.origin(), false);
+        if standing == Standing::Covered {
+            self.hold.settled(None);
+            return None;
+        }
+        Some(self)
+    }
+
     /// Gives the delivery up, as it can't be known whether its Subscription wants the event. If the event can stay in the
     /// stream for the Subscription, it does; it is not parked, as what is parked is sent without a look at filters.
     pub(crate) fn give_up(self, reason: DeadLetterReason) {

@@ -92,6 +92,8 @@ fn divided(
 impl Deliverer {
     /// Evaluates the filters of these deliveries, of one event, and hands out those that match.
     pub(crate) async fn sift_later(self: Arc<Self>, unsure: Vec<Queued>) {
+        // What a dedicated reader comes to is evaluated there.
+        let unsure: Vec<Queued> = unsure.into_iter().filter_map(Queued::unless_covered).collect();
         let Some(first) = unsure.first() else { return };
         let event = Arc::clone(&first.event);
         let Some(producer) = self.index.producer(&first.subscription.producer) else { return };
