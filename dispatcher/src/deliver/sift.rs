@@ -250,9 +250,9 @@ mod tests {
             name: format!("{name}/s"),
             event_types: Vec::new(),
             versions: Vec::new(),
-            filters: Filters::compile(&filters).unwrap(),
+            filters: Filters::compile(&filters).unwrap().into(),
             policy: DeliveryPolicy::default(),
-            renderer: Renderer::new(&Payload::default(), policy, Vec::new()).unwrap(),
+            renderer: Renderer::new(&Payload::default(), policy, Vec::new()).unwrap().into(),
             endpoint: Err(Unusable::Unsignable),
         })
     }

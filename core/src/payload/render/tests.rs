@@ -424,10 +424,10 @@ fn attributes_that_no_receiver_has_to_take_as_headers() {
     ] {
         let headers = if copies { copy.clone() } else { Vec::new() };
         let renderer = Renderer::new(&payload(spec.clone()), PayloadPolicy::default(), headers).unwrap();
-        let forms: [(fn(usize) -> Arc<Event>, bool); 2] = [(event, of_binary), (ce, of_structured)];
-        for (of, fits) in forms {
-            assert!(renderer.render(&of(60_000)).is_ok(), "{spec}");
-            match renderer.render(&of(70_000)) {
+        let lengths = [60_000, 70_000];
+        for ([small, large], fits) in [(lengths.map(event), of_binary), (lengths.map(ce), of_structured)] {
+            assert!(renderer.render(&small).is_ok(), "{spec}");
+            match renderer.render(&large) {
                 Ok(_) => assert!(fits, "{spec}"),
                 Err(NotRendered::Failed(failure)) => {
                     let said =
