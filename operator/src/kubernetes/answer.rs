@@ -26,7 +26,8 @@ pub(crate) fn meaning(error: &kube::Error) -> Meaning {
     let kube::Error::Api(status) = error else { return Meaning::Unanswered };
     match status.code {
         _ if status.is_not_found() => Meaning::Gone,
-        _ if status.is_conflict() || status.is_already_exists() || is_failed_test(status) => Meaning::Changed,
+        409 => Meaning::Changed,
+        _ if is_failed_test(status) => Meaning::Changed,
         429 | 503 | 504 => Meaning::Busy,
         _ => Meaning::Refused,
     }
