@@ -88,7 +88,7 @@ impl<'w> Poisoned<'w> {
         shop.subscribe("plain", &[">"], json!({})).await;
         let worst = SubscriptionUid::parse(&shop.subscribe("worst", &[">"], json!({})).await).unwrap();
         let producer = shop.producer().await.to_string();
-        let jetstream = world.nats.jetstream(User::Operator).await.unwrap();
+        let jetstream = world.nats.jetstream(User::Admin).await.unwrap();
         Self { world, shop, producer, worst, jetstream }
     }
 
@@ -122,7 +122,7 @@ impl<'w> Poisoned<'w> {
             "revision": 1, "event": event, "progress": { "attempts": 0, "parks": 0, "history": [] },
         });
         let (evil, deep) = (evil.to_string(), nested("", ""));
-        let jetstream = self.world.nats.jetstream(User::Dispatcher).await.unwrap();
+        let jetstream = self.world.nats.jetstream(User::Admin).await.unwrap();
         for (subject, name, value) in [
             (parked_due(&self.worst), "X", CANARY),
             (parked_due(&self.worst), PARKED_HEADER, CANARY),
