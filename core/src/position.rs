@@ -15,8 +15,8 @@
 //! - **Going behind** ([`Position::go_behind`]). An event that must not be delivered now is held until the position
 //!   covers it durably, or until the delivery is parked.
 //! - **Reading**. One dispatcher owns the Subscription. It reads from `from`, or from where the cursor has come to.
-//! - **Going live** ([`Position::next`]). At the head of the stream, unless the endpoint takes nothing of what the owner
-//!   has in hand, the owner closes the range: from `to` on, those who know of it deliver themselves. Once all know of it, the owner stores `until`, the last sequence that anyone can have
+//! - **Going live** ([`Position::next`]). At the head of the stream the owner closes the range: from `to` on, those who
+//!   know of it deliver themselves. Once all know of it, the owner stores `until`, the last sequence that anyone can have
 //!   skipped, and reads up to it. The range goes when the cursor and the shared consumer's ack floor have passed `until`:
 //!   until then an event may still be in the hands of a dispatcher that skips it.
 //!
