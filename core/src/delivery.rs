@@ -7,7 +7,6 @@ pub mod backoff;
 pub mod breaker;
 pub mod dead_letter;
 pub mod decide;
-pub mod doubt;
 pub mod event_headers;
 pub mod event_ref;
 pub mod health;

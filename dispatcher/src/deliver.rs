@@ -11,7 +11,6 @@ pub(crate) mod attempt;
 pub(crate) mod behind;
 pub(crate) mod deliverer;
 pub(crate) mod delivery;
-mod doubt;
 pub(crate) mod due;
 pub(crate) mod fan_out;
 pub(crate) mod follow;

@@ -26,12 +26,6 @@ impl Failures {
         self.failed.len() >= FAILURES
     }
 
-    /// Whether anything has failed since the last success.
-    #[must_use]
-    pub fn are_there(&self) -> bool {
-        !self.failed.is_empty()
-    }
-
     /// Counts a success.
     pub fn succeeded(&mut self) {
         self.failed = Vec::new();
@@ -64,9 +58,7 @@ mod tests {
         let mut failures = Failures::default();
         assert!((0..50).all(|_| !failures.failed(&id(1))), "the same delivery, again and again");
         assert!((2..FAILURES).all(|n| !failures.failed(&id(n))));
-        assert!(failures.are_there());
         failures.succeeded();
-        assert!(!failures.are_there());
         assert!((1..FAILURES).all(|n| !failures.failed(&id(n))));
         assert!(failures.failed(&id(0)) && failures.failed(&id(0)));
     }

@@ -17,7 +17,7 @@
 //! So Subscriptions that have parked many park no more, and Subscriptions that have parked few go on.
 //!
 //! A delivery beyond the quota that was not attempted stays in its stream: its Subscription goes behind. One that has
-//! failed is given up if others of its Subscription succeed ([`crate::delivery::doubt`]).
+//! failed, while others of its Subscription succeed, is given up.
 
 use std::time::Duration;
 
@@ -89,14 +89,6 @@ impl ParkQuota {
         let part = |whole: u64| u64::try_from(u128::from(whole) * u128::from(left) / u128::from(span)).unwrap_or(whole);
         let deliveries = part(u64::from(self.deliveries));
         Self { deliveries: u32::try_from(deliveries).unwrap_or(self.deliveries), bytes: part(self.bytes) }
-    }
-
-    /// The quota and a tenth more, for deliveries that have failed while nobody knows whether their endpoint is away, and
-    /// that can't wait in the stream.
-    #[must_use]
-    pub fn exceeded(self) -> Self {
-        let deliveries = self.deliveries.saturating_add(self.deliveries.div_ceil(10));
-        Self { deliveries, bytes: self.bytes.saturating_add(self.bytes / 10) }
     }
 
     /// Whether the quota has room for one more delivery.

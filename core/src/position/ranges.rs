@@ -119,10 +119,6 @@ pub struct Seen {
     pub next: u64,
     /// Whether the Subscription's events may be delivered now.
     pub may_read: bool,
-    /// Whether what the dedicated reader has in hand is on its way: it has nothing, or the endpoint takes what it gets.
-    /// Otherwise the range isn't closed. What waits for the endpoint waits in the stream, and what comes next shows whether
-    /// an event that fails is at fault.
-    pub may_close: bool,
     /// The last sequence of the stream, by its leader.
     pub last: u64,
     /// How many sequences the range is closed ahead of the last: about as many as come until all dispatchers know of it.
@@ -265,7 +261,7 @@ impl Position {
             return Step::Read { from, upto: last };
         }
         match (range.to, range.until) {
-            (None, _) if seen.may_read && seen.may_close => {
+            (None, _) if seen.may_read => {
                 range.to = Some(seen.last.saturating_add(1).saturating_add(seen.ahead));
                 range.begun = true;
                 Step::Store

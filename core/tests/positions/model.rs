@@ -23,8 +23,6 @@ pub(crate) struct Bounds {
     pub(crate) lapses: u8,
     /// How often another owner takes over, with what the cursor said at any time before.
     pub(crate) takeovers: u8,
-    /// How often an event that has failed goes behind, as nobody knows whether it is at fault.
-    pub(crate) doubts: u8,
     /// How many positions a mirror loads one after the other; with 1 it loads the newest, and with 0 it has loaded it
     /// at once.
     pub(crate) unseen: usize,
@@ -69,7 +67,6 @@ pub(crate) enum Action {
     Store { sequence: u8 },
     Succeed { sequence: u8 },
     Fail { sequence: u8 },
-    Doubt { sequence: u8 },
     Ack { sequence: u8 },
     OwnerLoadsSuspend,
     OwnerPlans { ahead: u8 },
@@ -160,9 +157,6 @@ impl World {
             actions.extend((0..=1).map(|ahead| Action::FormerOwner { ahead }));
         }
         for sequence in 1..=state.published {
-            if state.doubts < self.bounds.doubts && state.event(sequence).phase() == Some(Phase::Attempting) {
-                actions.push(Action::Doubt { sequence });
-            }
             match state.event(sequence).late {
                 Late::Nothing => {}
                 Late::Ack => actions.push(Action::LateAck { sequence }),

@@ -26,7 +26,6 @@ pub(crate) struct State {
     pub(crate) toggles: u8,
     pub(crate) lapses: u8,
     pub(crate) takeovers: u8,
-    pub(crate) doubts: u8,
     pub(crate) regressed: bool,
 }
 
@@ -139,7 +138,6 @@ impl State {
             toggles: 0,
             lapses: 0,
             takeovers: 0,
-            doubts: 0,
             regressed: false,
         }
     }

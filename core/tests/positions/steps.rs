@@ -49,11 +49,6 @@ impl World {
                 }
                 next.event_mut(sequence).hand = Some((dispatcher, Phase::Settled));
             }
-            // Between the failure and this step there may be any number of others.
-            Action::Doubt { sequence } => {
-                next.doubts += 1;
-                next.event_mut(sequence).hand = state.event(sequence).hand.map(|(d, _)| (d, Phase::Blocked));
-            }
             Action::Ack { sequence } => {
                 next.event_mut(sequence).acked = true;
                 next.event_mut(sequence).hand = None;
@@ -170,8 +165,6 @@ impl World {
         Seen {
             next: owner.next.into(),
             may_read: !owner.suspended,
-            // While it may not, the owner waits. Here it may wait as long as it likes.
-            may_close: true,
             last: state.published.into(),
             ahead: ahead.into(),
             all_loaded: all_loaded || self.fault == Some(Fault::UntilEarly),

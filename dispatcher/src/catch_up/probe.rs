@@ -37,8 +37,7 @@ impl Reader {
         work.pass_over(position, &serving.subscription, self.parts.deliverer.clock.now());
         let mut changed = position.clone();
         let next = work.kept.cursor.next;
-        let last = work.state.last;
-        let seen = Seen { next, may_read: true, may_close: true, last, ahead: 0, all_loaded: false, floor: 0 };
+        let seen = Seen { next, may_read: true, last: work.state.last, ahead: 0, all_loaded: false, floor: 0 };
         match (changed.next(&seen), work.window.again_after(self.probes.last)) {
             (Step::Store, _)
                 if position.ranges.first().is_some_and(|range| !range.begun && range.from <= seen.last) =>

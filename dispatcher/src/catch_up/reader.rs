@@ -154,7 +154,6 @@ impl Reader {
         let mut seen = Seen {
             next: work.kept.cursor.next,
             may_read: flows,
-            may_close: work.window.is_idle() || work.window.has_settled() && !self.cell.is_failing(),
             last: work.state.last,
             ahead: work.growth.ahead,
             all_loaded: self.all_loaded(position, revision).await?,

@@ -18,8 +18,6 @@ pub(crate) struct Window {
     under_way: BTreeMap<u64, Timestamp>,
     /// The events that came back, which are handed out again, and when they were published if that is known.
     again: BTreeMap<u64, Option<Timestamp>>,
-    /// Whether anything was settled since there was nothing that was handed out.
-    has_settled: bool,
     limit: usize,
     backs: mpsc::UnboundedReceiver<Back>,
     sender: mpsc::UnboundedSender<Back>,
@@ -30,7 +28,7 @@ impl Window {
     pub(crate) fn new(again: impl IntoIterator<Item = u64>) -> Self {
         let (sender, backs) = mpsc::unbounded_channel();
         let again = again.into_iter().map(|sequence| (sequence, None)).collect();
-        Self { under_way: BTreeMap::new(), again, has_settled: false, limit: MOST, backs, sender }
+        Self { under_way: BTreeMap::new(), again, limit: MOST, backs, sender }
     }
 
     /// Where events that were handed out are reported.
@@ -48,11 +46,6 @@ impl Window {
     /// Whether everything that was handed out is settled.
     pub(crate) fn is_idle(&self) -> bool {
         self.under_way.is_empty() && self.again.is_empty()
-    }
-
-    /// Whether anything was settled since there was nothing that was handed out.
-    pub(crate) fn has_settled(&self) -> bool {
-        self.has_settled
     }
 
     /// Whether something is under way.
@@ -125,7 +118,6 @@ impl Window {
     fn took(&mut self, back: Back) {
         let published = self.under_way.remove(&back.sequence);
         if back.settled {
-            self.has_settled = !self.is_idle();
             self.limit = (self.limit + 1).min(MOST);
         } else {
             self.again.insert(back.sequence, published);
@@ -191,7 +183,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn tells_whether_the_endpoint_takes_what_it_gets() {
+    async fn knows_the_oldest_event_that_is_not_settled() {
         let mut window = Window::new([]);
         let mut told = Vec::new();
         let published = |sequence: u64| Timestamp::from_second(sequence.try_into().unwrap()).unwrap();
@@ -201,11 +193,10 @@ mod tests {
         for (sequence, settled) in [(1, false), (2, true), (3, false), (1, true), (3, true)] {
             window.reports().send(Back { sequence, settled }).unwrap();
             window.take();
-            told.push((window.has_settled(), window.oldest().map(Timestamp::as_second)));
+            told.push(window.oldest().map(Timestamp::as_second));
             window.again().into_iter().for_each(|again| window.hand_out(again, published(again)));
         }
-        let want = [(false, Some(1)), (true, Some(1)), (true, Some(1)), (true, Some(3)), (false, None)];
-        assert_eq!(told, want);
+        assert_eq!(told, [Some(1), Some(1), Some(1), Some(3), None]);
     }
 
     #[tokio::test]

@@ -110,10 +110,10 @@ impl Deliverer {
         self.positions.wait(cell, event.stream_created, now).await.map(|()| true)
     }
 
-    /// Remembers that the endpoint has accepted a delivery whose attempt began then. An open breaker closes.
-    pub(super) async fn answered(&self, delivery: &Delivery, began: Timestamp) {
+    /// Remembers that the endpoint has accepted a delivery. An open breaker closes.
+    pub(super) async fn answered(&self, delivery: &Delivery) {
         let cell = &delivery.subscription.position;
-        cell.succeeded(began);
+        cell.succeeded();
         if self.is_broken(&delivery.subscription) {
             let created = delivery.published.event.stream_created;
             if self.positions.change(cell, created, |position| (position.answered(), ())).await.is_ok() {

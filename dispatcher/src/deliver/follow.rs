@@ -15,8 +15,6 @@ use crate::config::subscription::Subscription;
 use crate::deliver::deliverer::Deliverer;
 use crate::deliver::delivery::{Delivery, Origin, Standing, Waited};
 use crate::limits::slowness::START_WITHIN;
-use crate::parking::parked_budget::Parking;
-use crate::parking::quota::{Bound, UsedUp};
 use crate::parking::store::TooLarge;
 
 /// How many deliveries one counts for that finds no place to wait.
@@ -80,14 +78,13 @@ impl Deliverer {
         let next = decide(policy, attempt, outcome, self.clock.now(), Jitter::new(rand::random()));
         if away && matches!(next, Next::Retry { .. } | Next::DeadLetter { .. }) {
             match delivery.origin {
-                Origin::Dedicated if cell.reads_open_range() => return Err(Abandoned),
-                // What comes after a closed range would have to wait for this event, and could be no probe.
-                origin if origin == Origin::Dedicated || ours || progress.probe => {
+                Origin::Dedicated => return Err(Abandoned),
+                _ if ours || progress.probe => {
                     progress.probe = false;
                     self.stay_behind(delivery, Reason::EndpointFailing).await;
                     return Ok(());
                 }
-                _ => {}
+                Origin::Due | Origin::Shared => {}
             }
         }
         let (kind, http_status) = (outcome.kind, outcome.http_status);
@@ -95,7 +92,7 @@ impl Deliverer {
         match next {
             // Never the case here: only an attempt that succeeded is done.
             Next::Done => {}
-            Next::Retry { at } => return self.retry_at(delivery, at).await,
+            Next::Retry { at } => self.park(delivery, at, None).await,
             Next::DeadLetter { reason } => {
                 let detail = http_status.is_none().then_some(kind.detail());
                 self.bury(&delivery, reason, detail).await;
@@ -130,62 +127,36 @@ impl Deliverer {
     /// Parks a delivery that got no attempt. A park is not an attempt.
     pub(crate) async fn postpone(&self, mut delivery: Delivery, why: Postponed) {
         let (retry, jitter) = (&delivery.subscription.policy.retry, Jitter::new(rand::random()));
-        let Some(at) = why.postpone(&mut delivery.progress, Some(retry), self.clock.now(), jitter) else {
-            return self.bury(&delivery, DeadLetterReason::DeadlineExceeded, Some(NO_LAST_ATTEMPT)).await;
-        };
-        let bound = if why.has_quota() { Bound::Quota } else { Bound::None };
-        match self.admit(&delivery, bound).await {
-            Ok(parking) => self.park(delivery, at, Some(why), parking).await,
-            // The event stays in the stream.
-            Err(_) if delivery.origin == Origin::Shared && why != Postponed::PositionUnreadable => {
-                let reason = self.is_away(&delivery.subscription).unwrap_or(Reason::EndpointSlow);
-                Box::pin(self.stay_behind(delivery, reason)).await;
+        match why.postpone(&mut delivery.progress, Some(retry), self.clock.now(), jitter) {
+            Some(at) => self.park(delivery, at, Some(why)).await,
+            None => self.bury(&delivery, DeadLetterReason::DeadlineExceeded, Some(NO_LAST_ATTEMPT)).await,
+        }
+    }
+
+    /// Parks a delivery until `at`, after a failed attempt or because it was postponed. A delivery that was parked
+    /// before is parked again, even beyond the quota.
+    async fn park(&self, mut delivery: Delivery, at: Timestamp, postponed: Option<Postponed>) {
+        let (mut parking, waits) = (None, Waited::with(&delivery.progress));
+        if delivery.waited == Waited::No {
+            let has_quota = postponed.is_none_or(Postponed::has_quota);
+            match self.quota.admit(&delivery.subscription.health, delivery.amount(waits), has_quota).await {
+                Ok(admitted) => parking = Some(admitted),
+                // Its event stays in the stream. Only what fails while its neighbours succeed is given up.
+                Err(used_up) => {
+                    let stays = delivery.origin == Origin::Shared && postponed != Some(Postponed::PositionUnreadable);
+                    match self.is_away(&delivery.subscription) {
+                        Some(reason) if stays => return Box::pin(self.stay_behind(delivery, reason)).await,
+                        None if stays && postponed.is_some() => {
+                            return Box::pin(self.stay_behind(delivery, Reason::EndpointSlow)).await;
+                        }
+                        _ => {
+                            let reason = DeadLetterReason::RetryQuotaExceeded;
+                            return self.bury(&delivery, reason, Some(&used_up.to_string())).await;
+                        }
+                    }
+                }
             }
-            Err(used_up) => self.give_up_beyond_quota(&delivery, &used_up).await,
-        }
-    }
-
-    /// Parks a delivery that has failed until its next attempt at `at`.
-    async fn retry_at(&self, delivery: Delivery, at: Timestamp) -> Result<(), Abandoned> {
-        match self.admit(&delivery, Bound::Quota).await {
-            Ok(parking) => self.park(delivery, at, None, parking).await,
-            Err(used_up) => return Box::pin(self.doubt(delivery, at, &used_up)).await,
-        }
-        Ok(())
-    }
-
-    /// Parks a delivery that has failed until `at`, though the quota is used up.
-    pub(super) async fn retry_beyond_quota(&self, delivery: Delivery, at: Timestamp) {
-        match self.admit(&delivery, Bound::Exceeded).await {
-            Ok(parking) => self.park(delivery, at, None, parking).await,
-            Err(used_up) => self.give_up_beyond_quota(&delivery, &used_up).await,
-        }
-    }
-
-    pub(super) async fn give_up_beyond_quota(&self, delivery: &Delivery, used_up: &UsedUp) {
-        self.bury(delivery, DeadLetterReason::RetryQuotaExceeded, Some(&used_up.to_string())).await;
-    }
-
-    /// Counts a delivery that is about to be parked, unless its bound is reached. One that was parked before is counted
-    /// already.
-    async fn admit(&self, delivery: &Delivery, bound: Bound) -> Result<Option<Parking>, UsedUp> {
-        if delivery.waited != Waited::No {
-            return Ok(None);
-        }
-        let amount = delivery.amount(Waited::with(&delivery.progress));
-        self.quota.admit(&delivery.subscription.health, amount, bound).await.map(Some)
-    }
-
-    /// Parks a delivery until `at`, after a failed attempt or because it was postponed.
-    async fn park(
-        &self,
-        mut delivery: Delivery,
-        at: Timestamp,
-        postponed: Option<Postponed>,
-        parking: Option<Parking>,
-    ) {
-        let waits = Waited::with(&delivery.progress);
-        if delivery.waited != Waited::No && delivery.waited != waits {
+        } else if delivery.waited != waits {
             delivery.subscription.health.attempted();
         }
         delivery.waited = waits;

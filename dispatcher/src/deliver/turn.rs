@@ -54,7 +54,7 @@ impl Deliverer {
                 return Box::pin(self.follow(delivery, started, outcome)).await.map(|()| None);
             }
             if delivery.subscription.position.is_disturbed() {
-                Box::pin(self.answered(&delivery, started)).await;
+                Box::pin(self.answered(&delivery)).await;
             }
             if delivery.waited != Waited::No {
                 delivery.subscription.health.done(delivery.counted());

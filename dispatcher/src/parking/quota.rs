@@ -28,17 +28,6 @@ pub(crate) struct UsedUp {
     note: &'static str,
 }
 
-/// What of the quota applies to a delivery.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Bound {
-    /// The quota.
-    Quota,
-    /// The quota and a tenth more.
-    Exceeded,
-    /// Nothing.
-    None,
-}
-
 /// Admits deliveries to be parked, as far as the quotas have room.
 pub(crate) struct Quota {
     quota: ParkQuota,
@@ -53,26 +42,21 @@ impl Quota {
         Self { quota, parked_budget, elsewhere, complaints: Seldom::default() }
     }
 
-    /// Counts a delivery as parked, unless what applies to it of the quota of its Subscription is used up.
+    /// Counts a delivery as parked, unless the quota of its Subscription applies and is used up.
     pub(crate) async fn admit(
         &self,
         cell: &Arc<HealthCell>,
         delivery: Waiting,
-        bound: Bound,
+        has_quota: bool,
     ) -> Result<Parking, UsedUp> {
         let bytes = u64::try_from(delivery.bytes).unwrap_or_default().saturating_add(STORED_WITH);
         loop {
             let parking = self.parked_budget.parking(bytes).await;
-            let left = self.parked_budget.shrink(self.quota);
-            let quota = match bound {
-                Bound::Quota => left,
-                Bound::Exceeded => left.exceeded(),
-                Bound::None => ParkQuota::UNLIMITED,
-            };
+            let quota = if has_quota { self.parked_budget.shrink(self.quota) } else { ParkQuota::UNLIMITED };
             match cell.admit(quota, delivery, Instant::now()) {
                 Room::Free => return Ok(parking),
                 Room::UsedUp => {
-                    let note = if left == self.quota {
+                    let note = if quota == self.quota {
                         ""
                     } else {
                         "; the quota has shrunk because all Subscriptions together have parked much"

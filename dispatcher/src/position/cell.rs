@@ -4,14 +4,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use hookwright_core::delivery::backoff::Jitter;
 use hookwright_core::delivery::breaker::Failures;
-use hookwright_core::delivery::doubt::{Doubt, Doubts};
 use hookwright_core::nats::delivery_id::DeliveryId;
 use hookwright_core::nats::ids::SubscriptionUid;
 use hookwright_core::position::{Position, Waits};
 use jiff::Timestamp;
-use tokio::sync::futures::Notified;
 use tokio::sync::{Mutex as AsyncMutex, MutexGuard as AsyncMutexGuard, Notify};
 use tokio::time::Instant;
 
@@ -24,12 +21,10 @@ pub(crate) struct PositionCell {
     known: Mutex<Known>,
     /// Notified when the position has changed. Only the dedicated reader waits for it.
     changed: Notify,
-    /// What has failed at this dispatcher.
-    failed: Mutex<Failed>,
-    /// Whether there is anything of that which a success would change.
+    /// The failures in a row at this dispatcher.
+    failures: Mutex<Failures>,
+    /// Whether there are any.
     is_failing: AtomicBool,
-    /// Notified when it may have become known why something has failed.
-    turned: Notify,
     /// The event that the dedicated reader probes the endpoint with; 0 if there is none.
     probe: AtomicU64,
     /// The deliveries that were parked without an attempt lately.
@@ -49,21 +44,6 @@ struct Unattempted {
     count: usize,
 }
 
-/// What has failed at this dispatcher.
-#[derive(Debug, Default)]
-struct Failed {
-    in_a_row: Failures,
-    doubts: Doubts,
-}
-
-/// A delivery that has failed, and of which nobody knows yet why. It is so until this is dropped.
-pub(crate) struct InDoubt<'c> {
-    cell: &'c PositionCell,
-    doubt: Doubt,
-    /// Whether the dedicated reader gets the event back, as nothing is known.
-    pub(crate) again: bool,
-}
-
 /// A position and its revision.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Known {
@@ -78,9 +58,9 @@ pub(crate) struct Known {
 impl PositionCell {
     pub(crate) fn new(uid: SubscriptionUid) -> Self {
         let (is_live, is_failing) = (AtomicBool::new(true), AtomicBool::new(false));
-        let (known, failed, storing) = (Mutex::default(), Mutex::default(), AsyncMutex::default());
-        let (changed, turned, probe, unattempted) = (Notify::new(), Notify::new(), AtomicU64::new(0), Mutex::default());
-        Self { uid, is_live, known, changed, failed, is_failing, turned, probe, unattempted, storing }
+        let (known, failures, storing) = (Mutex::default(), Mutex::default(), AsyncMutex::default());
+        let (changed, probe, unattempted) = (Notify::new(), AtomicU64::new(0), Mutex::default());
+        Self { uid, is_live, known, changed, failures, is_failing, probe, unattempted, storing }
     }
 
     pub(crate) fn uid(&self) -> &SubscriptionUid {
@@ -158,56 +138,19 @@ impl PositionCell {
 
     /// Counts a failed attempt. Returns whether so many deliveries have failed in a row that the breaker opens.
     pub(crate) fn failed(&self, id: &DeliveryId) -> bool {
-        self.change_failed(|failed| failed.in_a_row.failed(id))
+        self.is_failing.store(true, Ordering::Release);
+        self.failures.lock().unwrap_or_else(PoisonError::into_inner).failed(id)
     }
 
-    /// Counts the success of an attempt that began then.
-    pub(crate) fn succeeded(&self, began: Timestamp) {
-        self.change_failed(|failed| {
-            failed.in_a_row.succeeded();
-            failed.doubts.succeeded(began);
-        });
-        self.turned.notify_waiters();
-    }
-
-    /// Remembers that a delivery has failed, and that nobody knows why. `shared` says whether the shared reader waits for it.
-    pub(crate) fn doubt(&self, shared: bool, jitter: Jitter) -> InDoubt<'_> {
-        let doubt = self.change_failed(|failed| failed.doubts.begin(shared, jitter));
-        InDoubt { cell: self, doubt, again: false }
-    }
-
-    /// Whether an event whose delivery failed then is at fault.
-    pub(crate) fn is_at_fault(&self, failed: Timestamp) -> bool {
-        self.failed.lock().unwrap_or_else(PoisonError::into_inner).doubts.is_at_fault(failed)
-    }
-
-    /// Whether anything has failed since the last success, or is in doubt.
-    pub(crate) fn is_failing(&self) -> bool {
-        self.is_failing.load(Ordering::Acquire)
-    }
-
-    /// Waits for what happens from now on: a success, or a new position.
-    pub(crate) fn turned(&self) -> Notified<'_> {
-        self.turned.notified()
-    }
-
-    /// Whether the range that the dedicated reader is at is open.
-    pub(crate) fn reads_open_range(&self) -> bool {
-        self.known().position.is_some_and(|position| position.ranges.first().is_some_and(|range| range.to.is_none()))
-    }
-
-    fn change_failed<T>(&self, change: impl FnOnce(&mut Failed) -> T) -> T {
-        let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
-        let changed = change(&mut failed);
-        let is_failing = failed.in_a_row.are_there() || failed.doubts.are_there();
-        // Under the lock, so that the last change has the last word.
-        self.is_failing.store(is_failing, Ordering::Release);
-        changed
+    /// Counts a success.
+    pub(crate) fn succeeded(&self) {
+        self.is_failing.store(false, Ordering::Release);
+        self.failures.lock().unwrap_or_else(PoisonError::into_inner).succeeded();
     }
 
     /// Whether a success changes anything: attempts have failed, or the Subscription is not live. It costs two loads.
     pub(crate) fn is_disturbed(&self) -> bool {
-        self.is_failing() || !self.is_live()
+        self.is_failing.load(Ordering::Acquire) || !self.is_live()
     }
 
     /// Counts a delivery that is about to be parked without an attempt, as this many. Returns whether so many were parked
@@ -246,14 +189,12 @@ impl PositionCell {
         let broken = |known: &Known| known.position.as_ref().is_some_and(|position| position.is_broken());
         if broken(&state) && !broken(&known) {
             // Failures from before the breaker closed say nothing about the endpoint now.
-            self.change_failed(|failed| failed.in_a_row.succeeded());
+            self.succeeded();
         }
         let is_live = !known.unreadable && known.position.as_ref().is_none_or(|position| position.is_idle());
         *state = known;
         self.is_live.store(is_live, Ordering::Release);
-        drop(state);
         self.changed.notify_one();
-        self.turned.notify_waiters();
     }
 
     // A poisoned lock means a panic between two assignments, where nothing panics.
@@ -262,47 +203,11 @@ impl PositionCell {
     }
 }
 
-impl InDoubt<'_> {
-    /// How long the delivery is in doubt if nothing becomes known.
-    pub(crate) fn wait(&self) -> Duration {
-        self.doubt.wait
-    }
-}
-
-impl Drop for InDoubt<'_> {
-    fn drop(&mut self) {
-        self.cell.change_failed(|failed| failed.doubts.end(self.doubt, self.again));
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use futures::FutureExt;
     use hookwright_core::position::Range;
 
     use super::*;
-
-    #[test]
-    fn a_success_is_told_of_while_anything_has_failed_or_is_in_doubt() {
-        let cell = PositionCell::new(SubscriptionUid::parse("s-1").unwrap());
-        let (jitter, at) = (Jitter::new(0.5), |second| Timestamp::from_second(second).unwrap());
-        assert!(!cell.is_disturbed());
-        let mut doubt = cell.doubt(false, jitter);
-        let turned = cell.turned();
-        cell.succeeded(at(10));
-        assert!(turned.now_or_never().is_some() && !cell.is_at_fault(at(10)));
-        assert!(cell.is_disturbed(), "the one that shows it has still to come");
-        cell.succeeded(at(11));
-        assert!(cell.is_at_fault(at(10)));
-        doubt.again = true;
-        drop(doubt);
-        assert!(cell.is_disturbed(), "the reader tries it again");
-        cell.succeeded(at(12));
-        assert!(!cell.is_disturbed());
-        let turned = cell.turned();
-        cell.learn(Some(Position { waits: Some(Waits::since(at(1))), ..Position::live(at(1)) }), 1);
-        assert!(turned.now_or_never().is_some(), "the breaker may have opened");
-    }
 
     #[test]
     fn a_position_that_somebody_removes_holds_while_it_covers_anything() {

@@ -59,7 +59,7 @@ fn go_behind_table() {
     }
 }
 
-const SEEN: Seen = Seen { next: 5, may_read: true, may_close: true, last: 7, ahead: 0, all_loaded: true, floor: 7 };
+const SEEN: Seen = Seen { next: 5, may_read: true, last: 7, ahead: 0, all_loaded: true, floor: 7 };
 
 #[test]
 fn next_table() {
@@ -79,10 +79,6 @@ fn next_table() {
         (&[open], head, Store, &[range(3, 8, None, true)]),
         (&[open], Seen { ahead: 2, ..head }, Store, &[range(3, 10, None, true)]),
         (&[open], Seen { may_read: false, ..head }, Wait, &[open]),
-        // What the endpoint doesn't take keeps a range open, and what comes next doesn't wait for it.
-        (&[open], Seen { may_close: false, ..head }, Wait, &[open]),
-        (&[open], Seen { may_close: false, ..SEEN }, Read { from: 5, upto: None }, &[open]),
-        (&[closed], Seen { may_close: false, ..head }, Store, &[range(3, 7, 7, true)]),
         (&[closed], SEEN, Read { from: 5, upto: Some(6) }, &[closed]),
         (&[closed], Seen { next: 7, all_loaded: false, ..SEEN }, Wait, &[closed]),
         (&[closed], Seen { next: 7, last: 9, ..SEEN }, Store, &[range(3, 7, 9, true)]),
