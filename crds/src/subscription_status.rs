@@ -203,8 +203,9 @@ pub struct Behind {
     /// Why delivery went behind: Suspended (`spec.suspend` was true), Refused (the spec, or something that it refers to,
     /// could not be used), EndpointGone (the endpoint answered 410 Gone),
     /// Disabled (deliveries failed for too long), EndpointFailing (the endpoint failed several times in a row),
-    /// RetryAfter (the endpoint asked for a pause), EndpointSlow (events came faster than the endpoint took them) or
-    /// StartFrom (`spec.startFrom` names earlier events). It stays until everything that waited is delivered; condition
+    /// RetryAfter (the endpoint asked for a pause), EndpointSlow (events came faster than the endpoint took them),
+    /// StartFrom (`spec.startFrom` names earlier events) or FiltersSlow (expensive filters took longer than the events took
+    /// to come). It stays until everything that waited is delivered; condition
     /// Delivering says whether it still holds. Absent if it isn't known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<BehindReason>,
@@ -246,6 +247,8 @@ pub enum BehindReason {
     EndpointSlow,
     /// `spec.startFrom` names earlier events.
     StartFrom,
+    /// Expensive filters, of this Subscription or beside it, take longer than the events take to come.
+    FiltersSlow,
 }
 
 /// Events that the stream dropped while they waited.

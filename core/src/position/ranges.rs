@@ -99,6 +99,8 @@ pub enum Reason {
     EndpointSlow,
     /// `spec.startFrom` names earlier events.
     StartFrom,
+    /// Filters need more time than there is between the events.
+    FiltersSlow,
 }
 
 /// What became of an event that must not be delivered now.

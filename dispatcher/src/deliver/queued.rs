@@ -9,6 +9,7 @@ use hookwright_core::delivery::postpone::Postponed;
 use hookwright_core::delivery::progress::Progress;
 use hookwright_core::event::Event;
 use hookwright_core::nats::delivery_id::DeliveryId;
+use hookwright_core::position::{Gone, Reason};
 use tokio::time::Instant;
 use tracing::Instrument;
 
@@ -23,6 +24,7 @@ use crate::limits::slowness::START_WITHIN;
 use crate::limits::turns::{InTurn, Turn};
 use crate::limits::{attempts, lane};
 use crate::parking::messages::Published;
+use crate::position::positions::Unreadable;
 
 /// A delivery that has no permit yet.
 pub(crate) struct Queued {
@@ -81,6 +83,23 @@ impl Queued {
             return None;
         }
         Some(self)
+    }
+
+    /// The delivery, unless its event can stay in the stream for the Subscription's own reader: then it is settled.
+    pub(crate) async fn unless_left_behind(self, reason: Reason) -> Option<Self> {
+        // A Subscription that was edited or deleted since the match is looked at again where its filters are evaluated.
+        if self.deliverer.index.version() != self.version {
+            return Some(self);
+        }
+        let place = (self.published.event.stream_created, self.published.event.sequence);
+        let (positions, cell) = (&self.deliverer.positions, &self.subscription.position);
+        match positions.go_behind(cell, place, self.deliverer.clock.now(), reason).await {
+            Ok(Gone::Covered | Gone::Behind) => {
+                self.hold.settled(None);
+                None
+            }
+            Ok(Gone::Park) | Err(Unreadable) => Some(self),
+        }
     }
 
     /// Gives the delivery up, as it can't be known whether its Subscription wants the event. If the event can stay in the

@@ -4,18 +4,24 @@
 //! little are evaluated at once, the cheapest first. A task evaluates the others off the runtime, in turns: those of all
 //! Subscriptions with expensive validations, the cheapest namespace first. So a filter that is expensive keeps no cheap one
 //! waiting. The filters of a namespace share a budget for each event. What is beyond it is given up: whether the event
-//! matches is not known, so it must not be treated as no match.
+//! matches is not known, so it must not be treated as no match. If the turns take longer than the events take to come, the
+//! Subscriptions with these filters go behind, and their own readers evaluate them: the Producer's other Subscriptions
+//! don't wait for them.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
+use futures::future::join_all;
 use hookwright_core::delivery::dead_letter::DeadLetterReason;
 use hookwright_core::delivery::health::Waiting;
 use hookwright_core::event::Event;
 use hookwright_core::expression::{Cost, Variables};
 use hookwright_core::payload::Forbidden;
+use hookwright_core::position::Reason;
 use hookwright_core::select::filter::Verdict;
 use tokio::sync::mpsc;
+use tokio::time::timeout;
 
 use crate::ack::hold::Abandoned;
 use crate::config::subscription::Subscription;
@@ -28,6 +34,9 @@ use crate::panics;
 const QUICK: Cost = Cost(300_000);
 /// How much the filters of a namespace may cost for an event.
 const OF_NAMESPACE: Cost = Cost::MOST;
+
+/// How long an event waits for the turn of its filters before their Subscriptions go behind.
+const PATIENCE: Duration = Duration::from_millis(200);
 
 /// The Subscriptions that may want an event, by what their filters say.
 #[derive(Default)]
@@ -93,14 +102,26 @@ impl Deliverer {
     /// Evaluates the filters of these deliveries, of one event, and hands out those that match.
     pub(crate) async fn sift_later(self: Arc<Self>, unsure: Vec<Queued>) {
         // What a dedicated reader comes to is evaluated there.
-        let unsure: Vec<Queued> = unsure.into_iter().filter_map(Queued::unless_covered).collect();
+        let mut unsure: Vec<Queued> = unsure.into_iter().filter_map(Queued::unless_covered).collect();
         let Some(first) = unsure.first() else { return };
         let event = Arc::clone(&first.event);
         let Some(producer) = self.index.producer(&first.subscription.producer) else { return };
+        let queue = self.validator.fair_queue();
+        let take = || queue.take(&producer.record.namespace, &producer.record.uid);
+        let turn = match timeout(PATIENCE, take()).await {
+            Ok(turn) => turn,
+            Err(_) => {
+                let left = unsure.into_iter().map(|queued| queued.unless_left_behind(Reason::FiltersSlow));
+                unsure = join_all(left).await.into_iter().flatten().collect();
+                if unsure.is_empty() {
+                    return;
+                }
+                take().await
+            }
+        };
         let subscriptions = unsure.iter().map(|queued| Arc::clone(&queued.subscription)).collect();
         let mut unsure: Vec<Option<Queued>> = unsure.into_iter().map(Some).collect();
         let (results, mut evaluated) = mpsc::unbounded_channel();
-        let turn = self.validator.fair_queue().take(&producer.record.namespace, &producer.record.uid).await;
         // If the task fails, the rest is dropped, and the event comes again.
         drop(tokio::task::spawn_blocking(move || {
             let _turn = turn;

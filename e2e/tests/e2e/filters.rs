@@ -129,6 +129,23 @@ async fn a_major_version_alone() {
     shop.status("acme", "what is passed over to be counted", passed_over).await;
 }
 
+/// A Subscription with expensive filters goes behind and gets everything, and the others don't wait for it.
+#[tokio::test]
+async fn filters_that_take_longer_than_events_to_come_keep_no_other_subscription_waiting() {
+    let (shop, _machine) = shared().await;
+    let list: Vec<i32> = vec![1; 5000];
+    let uid = shop.subscribe("slow", &["order.*"], json!({ "filters": [{ "cel": "data.list.all(a, a > 0)" }] })).await;
+    shop.subscribe("quick", &["order.*"], json!({})).await;
+    for n in 0..150 {
+        shop.publish(&shop.event("order.created", json!({ "n": n, "list": list }).to_string())).await;
+    }
+    shop.requests("quick", 150).await;
+    shop.requests("slow", 150).await;
+    let logs = shop.world.dispatchers.iter().map(|dispatcher| dispatcher.logs()).collect::<String>();
+    let went_behind = logs.lines().any(|line| line.contains(&uid) && line.contains("FiltersSlow"));
+    assert!(went_behind, "they were evaluated on the way of the others");
+}
+
 #[tokio::test]
 async fn what_fails_is_no_match_and_told_and_what_costs_too_much_is_a_dead_letter() {
     let (shop, _machine) = shared().await;

@@ -178,6 +178,7 @@ const fn reason(reason: position::Reason) -> BehindReason {
         position::Reason::RetryAfter => BehindReason::RetryAfter,
         position::Reason::EndpointSlow => BehindReason::EndpointSlow,
         position::Reason::StartFrom => BehindReason::StartFrom,
+        position::Reason::FiltersSlow => BehindReason::FiltersSlow,
     }
 }
 
