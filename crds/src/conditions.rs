@@ -207,7 +207,8 @@ reasons! {
     Outdated,
     /// A record in NATS has a form that the operator can't read.
     RecordUnreadable,
-    /// The spec, or something that it refers to, can't be used as it is; nothing is sent, and events wait.
+    /// The spec, or something that it refers to, can't be used as it is, or dispatchers go by another egress file than
+    /// the operator; nothing is sent, and events wait.
     Refused,
     /// No attempt was made yet.
     NotAttemptedYet,

@@ -29,7 +29,7 @@ use crate::cache::shared::Shared;
 /// How long counts of a deleted Subscription may still come in: dispatchers stop within 5 s.
 const LATE: Duration = Duration::from_secs(60);
 
-/// Whether the record of a Subscription keeps its events from being sent.
+/// Whether the record of a Subscription keeps its events from being sent, or what its dispatchers make of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Rests {
     No,
@@ -37,6 +37,8 @@ pub(crate) enum Rests {
     Suspended,
     /// The spec, or something that it refers to, can't be used.
     Refused,
+    /// Dispatchers go by another egress file than the operator, and it may forbid the URL.
+    Blocked,
 }
 
 /// What is known of one Subscription.

@@ -26,6 +26,18 @@ pub(super) fn rests(known: Option<Rests>, before: &[Condition]) -> Rests {
     known.unwrap_or_else(said)
 }
 
+/// Returns what keeps events from being sent once dispatchers are looked at, too. If some go by another egress file than
+/// the operator, as `differ` says, they may hold back what the operator has accepted.
+pub(super) fn with_dispatchers(
+    known: Option<Rests>,
+    progress: &Progress,
+    differ: impl FnOnce() -> bool,
+) -> Option<Rests> {
+    let reason = || progress.behind().and_then(|behind| behind.reason);
+    let is_blocked = known == Some(Rests::No) && reason() == Some(position::Reason::Refused) && differ();
+    if is_blocked { Some(Rests::Blocked) } else { known }
+}
+
 /// Returns why a Subscription is disabled, as conditions say it.
 pub(super) const fn disabled(why: DisabledFor) -> (Reason, &'static str) {
     match why {
@@ -53,6 +65,12 @@ pub(super) fn delivering(rests: Rests, why: Option<DisabledFor>, progress: &Prog
         Rests::Refused => {
             let message = "The Subscription can't be applied as it is, as Ready says. Nothing is sent, and events wait in the \
                            stream until it can.";
+            return Judgement::fails(&Refusal::new(Reason::Refused, message));
+        }
+        Rests::Blocked => {
+            let message = "Dispatchers go by another egress file than the operator, and it may forbid the URL. Events \
+                           wait in the stream, and go out once the dispatchers' file allows the URL. If this lasts, ask \
+                           the installation's administrator: the dispatchers' logs say whether their file can't be used.";
             return Judgement::fails(&Refusal::new(Reason::Refused, message));
         }
     }
@@ -244,6 +262,30 @@ mod tests {
         assert_eq!(waiting(Waits { until: Some(t(61)), ..Waits::since(t(1)) }).reason, Reason::RetryAfter);
         assert_eq!(waiting(Waits { until: Some(t(60)), ..Waits::since(t(1)) }).reason, Reason::Live);
         assert_eq!((rests(None, &[]), rests(Some(Rests::Refused), &[])), (Rests::No, Rests::Refused));
+    }
+
+    #[test]
+    fn what_dispatchers_may_hold_back_by_an_egress_file_of_their_own_is_not_sent() {
+        let behind = |reason| {
+            let mut progress = Progress::default();
+            progress.moved(Some(Position { ranges: open(), reason: Some(reason), ..Position::live(t(1)) }));
+            progress
+        };
+        let (refused, suspended) = (position::Reason::Refused, position::Reason::Suspended);
+        for (known, reason, differ, want) in [
+            (Some(Rests::No), refused, true, Some(Rests::Blocked)),
+            (Some(Rests::No), refused, false, Some(Rests::No)),
+            (Some(Rests::No), suspended, true, Some(Rests::No)),
+            (Some(Rests::Suspended), refused, true, Some(Rests::Suspended)),
+            (None, refused, true, None),
+        ] {
+            let found = with_dispatchers(known, &behind(reason), || differ);
+            assert_eq!(found, want, "{known:?} {reason:?} {differ}");
+        }
+        assert_eq!(with_dispatchers(Some(Rests::No), &Progress::default(), || true), Some(Rests::No), "it is live");
+        let judgement = delivering(Rests::Blocked, None, &behind(refused), t(60));
+        assert_eq!((judgement.status.as_str(), judgement.reason), ("False", Reason::Refused));
+        assert!(judgement.message.contains("egress file"), "{}", judgement.message);
     }
 
     #[test]

@@ -78,7 +78,9 @@ fn sort(ctx: &Context) {
 /// Returns the object, what its status says, and what it should say; none if the object has gone.
 fn compare(ctx: &Context, uid: &SubscriptionUid) -> Option<(Arc<Subscription>, HealthPart, Wanted)> {
     let now = Timestamp::now();
-    let reading = ctx.health.read(uid, now)?;
+    let mut reading = ctx.health.read(uid, now)?;
+    let differ = || !ctx.leases.with_other_rules(&ctx.egress.borrow().digest).is_empty();
+    reading.rests = flow::with_dispatchers(reading.rests, &reading.progress, differ);
     let object = ctx.subscriptions.own_writes.newest(&ctx.subscriptions.store.get(&reading.object)?);
     if ctx.identities.of(&*object) != uid.as_str() {
         return None;
