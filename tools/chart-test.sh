@@ -52,6 +52,15 @@ done
 for network in 0.0.0.0/0 ::/0 2000::/3; do
   refused "deniedCIDRs" bundled --set "egress.deniedCIDRs={$network}"
 done
+# Processes would not start with these.
+for ports in 99999 0 8000-70000; do
+  refused "/egress/allowedPorts" bundled --set-string "egress.allowedPorts={$ports}"
+done
+for key in egress.allowedPorts egress.namespaces.shop.allowedPorts; do
+  refused "9000-8000 ends before it begins" bundled --set "$key={9000-8000}"
+done
+refused "/egress/allowedCIDRs" bundled --set 'egress.allowedCIDRs={10.0.0.0/33}'
+refused "/egress/proxy/url" bundled --set egress.proxy.url=http://proxy.example/path
 refused "unknown" bundled --set unknown=x
 
 has "path: accepted/sealing.key" bundled --set "sealing.accepted[0].keyId=sealing,sealing.accepted[0].keySecret=a"

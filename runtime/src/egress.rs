@@ -16,11 +16,13 @@ use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::{info, warn};
 
-use crate::logging::chain;
+use crate::logging::{Seldom, chain};
 
 /// The wait between two looks at the file. The content is compared: the file may be a link, and another file takes the
 /// place of the one behind it.
 const LOOK: Duration = Duration::from_secs(1);
+/// How often the log says that the file can't be used, while that lasts. A process that starts meanwhile ends at once.
+const AGAIN: Duration = Duration::from_secs(60);
 
 /// The rules of an egress file.
 #[derive(Debug)]
@@ -53,6 +55,8 @@ pub struct EgressFile {
     seen: Result<Vec<u8>, io::ErrorKind>,
     /// Whether something was made of what was seen.
     is_settled: bool,
+    /// Why the file can't be used, if that is so, and how often the log says it.
+    fault: Option<(String, Seldom)>,
 }
 
 impl EgressFile {
@@ -69,7 +73,7 @@ impl EgressFile {
         };
         let egress = path.map(|path| parse(path, &text)).transpose()?.unwrap_or_default();
         let rules = watch::Sender::new(Arc::new(EgressRules { egress, digest: digest(&text) }));
-        Ok(Self { path: path.map(Path::to_owned), rules, seen: Ok(text), is_settled: true })
+        Ok(Self { path: path.map(Path::to_owned), rules, seen: Ok(text), is_settled: true, fault: None })
     }
 
     /// The rules in force.
@@ -98,7 +102,7 @@ impl EgressFile {
             return;
         }
         if std::mem::replace(&mut self.is_settled, true) {
-            return;
+            return self.tell();
         }
         let read = match &self.seen {
             Ok(text) => parse(path, text).map(|egress| (egress, digest(text))),
@@ -107,6 +111,7 @@ impl EgressFile {
         match read {
             Ok((egress, digest)) => {
                 unusable.set(0);
+                self.fault = None;
                 info!(digest, "the egress file was read again");
                 let former = self.rules.borrow().clone();
                 if former.digest != digest {
@@ -116,8 +121,18 @@ impl EgressFile {
             }
             Err(error) => {
                 unusable.set(1);
-                warn!(error = chain(&error), "the egress file can't be used; the former rules stay in force");
+                self.fault = Some((chain(&error), Seldom::every(AGAIN)));
+                self.tell();
             }
+        }
+    }
+
+    /// Says in the log why the file can't be used, if it can't, now and then: what runs goes on, and nobody else says it.
+    fn tell(&self) {
+        if let Some((error, seldom)) = &self.fault
+            && seldom.now()
+        {
+            warn!(error, "the egress file can't be used: the former rules stay in force, and no process can start");
         }
     }
 }
@@ -223,6 +238,7 @@ mod tests {
             let what = format!("{found:?}");
             file.look(&path, found, &unusable);
             assert_eq!((allows(&rules, PLAIN), unusable.get()), (is_new, is_unusable), "{what}");
+            assert_eq!(file.fault.is_some(), is_unusable == 1, "{what}");
             assert_eq!(rules.borrow().digest != former, is_new, "{what}");
         }
     }

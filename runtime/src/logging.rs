@@ -7,7 +7,7 @@ use serde::Deserialize;
 use tokio::time::Instant;
 use tracing_subscriber::EnvFilter;
 
-/// The shortest time between two lines that [`Seldom`] lets through.
+/// The shortest time between two lines that [`Seldom`] lets through if nobody says otherwise.
 const SELDOM: Duration = Duration::from_secs(10);
 
 /// What no filter lets through.
@@ -51,17 +51,32 @@ pub fn init(settings: &LogSettings) {
     };
 }
 
-/// A limit for a log line that may repeat: it lets one line through in ten seconds. If thousands of deliveries fail,
-/// they fail for one reason, and one line is enough.
-#[derive(Debug, Default)]
-pub struct Seldom(Mutex<Option<Instant>>);
+/// A limit for a log line that may repeat: by default it lets one line through in ten seconds. If thousands of deliveries
+/// fail, they fail for one reason, and one line is enough.
+#[derive(Debug)]
+pub struct Seldom {
+    every: Duration,
+    last: Mutex<Option<Instant>>,
+}
+
+impl Default for Seldom {
+    fn default() -> Self {
+        Self::every(SELDOM)
+    }
+}
 
 impl Seldom {
+    /// A limit that lets one line through in this time.
+    #[must_use]
+    pub fn every(time: Duration) -> Self {
+        Self { every: time, last: Mutex::default() }
+    }
+
     /// Whether the line is to be written now.
     pub fn now(&self) -> bool {
-        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
-        let due = last.is_none_or(|last| now.duration_since(last) >= SELDOM);
+        let due = last.is_none_or(|last| now.duration_since(last) >= self.every);
         if due {
             *last = Some(now);
         }
@@ -90,10 +105,12 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn one_line_in_ten_seconds() {
-        let seldom = Seldom::default();
-        assert!(seldom.now() && !seldom.now());
+    async fn one_line_in_ten_seconds_or_in_the_time_that_is_given() {
+        let (seldom, rarely) = (Seldom::default(), Seldom::every(2 * SELDOM));
+        assert!(seldom.now() && !seldom.now() && rarely.now());
         tokio::time::advance(SELDOM).await;
-        assert!(seldom.now() && !seldom.now());
+        assert!(seldom.now() && !seldom.now() && !rarely.now());
+        tokio::time::advance(SELDOM).await;
+        assert!(rarely.now() && !rarely.now());
     }
 }
