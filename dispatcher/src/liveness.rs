@@ -116,7 +116,7 @@ pub(crate) struct Renewer {
     pub(crate) loaded: watch::Receiver<Option<BucketRevision>>,
     /// The revision of the positions that is loaded; `None` while they may be out of date.
     pub(crate) loaded_positions: watch::Receiver<Option<BucketRevision>>,
-    /// The digest of the egress file by whose rules all endpoints were judged.
+    /// The digest of the egress rules by which all endpoints were judged.
     pub(crate) judged: watch::Receiver<String>,
     /// How much this dispatcher keeps in NATS, by its settings.
     pub(crate) keeps: Keeps,

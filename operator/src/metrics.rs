@@ -55,7 +55,7 @@ pub(crate) struct Metrics {
     pub(crate) foreign_installation: Gauge,
     /// 1 while the egress file can't be used, so that former rules stay in force.
     pub(crate) egress_file_unusable: Gauge,
-    /// The dispatchers that have gone by another egress file for long.
+    /// The dispatchers that have gone by other egress rules for long.
     pub(crate) egress_rules_differ: Gauge,
     /// By how much what may be kept in NATS is more than the limit of its account.
     pub(crate) storage_overcommitted: Family<StorageKind, Gauge>,
@@ -135,7 +135,7 @@ impl Metrics {
         registry.register("operator_foreign_installation", help, self.foreign_installation.clone());
         let help = "1 while the egress file can't be used, so that the former rules stay in force";
         registry.register("operator_egress_file_unusable", help, self.egress_file_unusable.clone());
-        let help = "Live dispatchers that have gone by another egress file than the operator for more than a minute";
+        let help = "Live dispatchers that have gone by other egress rules than the operator for over three minutes";
         registry.register("operator_egress_rules_differ", help, self.egress_rules_differ.clone());
         let help = "Bytes that may be kept in NATS beyond the limit of its account, by storage";
         let (name, unit) = ("operator_storage_overcommitted", Unit::Bytes);

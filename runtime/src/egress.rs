@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use hookwright_core::destination::egress::{Egress, digest};
+use hookwright_core::destination::egress::Egress;
 use prometheus_client::metrics::gauge::Gauge;
 use serde_json::Value;
 use tokio::sync::watch;
@@ -29,8 +29,15 @@ const AGAIN: Duration = Duration::from_secs(60);
 pub struct EgressRules {
     /// The rules of each namespace.
     pub egress: Egress,
-    /// The digest of the file, as leases have it.
+    /// The digest of the rules, as leases have it.
     pub digest: String,
+}
+
+impl From<Egress> for EgressRules {
+    fn from(egress: Egress) -> Self {
+        let digest = egress.digest();
+        Self { egress, digest }
+    }
 }
 
 /// The rules in force.
@@ -72,7 +79,7 @@ impl EgressFile {
             None => Vec::new(),
         };
         let egress = path.map(|path| parse(path, &text)).transpose()?.unwrap_or_default();
-        let rules = watch::Sender::new(Arc::new(EgressRules { egress, digest: digest(&text) }));
+        let rules = watch::Sender::new(Arc::new(EgressRules::from(egress)));
         Ok(Self { path: path.map(Path::to_owned), rules, seen: Ok(text), is_settled: true, fault: None })
     }
 
@@ -105,18 +112,18 @@ impl EgressFile {
             return self.tell();
         }
         let read = match &self.seen {
-            Ok(text) => parse(path, text).map(|egress| (egress, digest(text))),
+            Ok(text) => parse(path, text),
             Err(kind) => Err(EgressFileError::File { path: path.to_owned(), source: (*kind).into() }),
         };
         match read {
-            Ok((egress, digest)) => {
+            Ok(egress) => {
                 unusable.set(0);
                 self.fault = None;
-                info!(digest, "the egress file was read again");
                 let former = self.rules.borrow().clone();
-                if former.digest != digest {
-                    let egress = egress.after(&former.egress);
-                    self.rules.send_replace(Arc::new(EgressRules { egress, digest }));
+                let rules = EgressRules::from(egress.after(&former.egress));
+                info!(digest = rules.digest, "the egress file was read again");
+                if former.digest != rules.digest {
+                    self.rules.send_replace(Arc::new(rules));
                 }
             }
             Err(error) => {
@@ -127,7 +134,7 @@ impl EgressFile {
         }
     }
 
-    /// Says in the log why the file can't be used, if it can't, now and then: what runs goes on, and nobody else says it.
+    /// Says in the log why the file can't be used, if it can't, now and then: nobody else does, as what runs goes on.
     fn tell(&self) {
         if let Some((error, seldom)) = &self.fault
             && seldom.now()
@@ -263,5 +270,6 @@ mod tests {
         let written = parse(Path::new("egress.yaml"), example.as_bytes()).unwrap();
         let default: Egress = serde_json::from_value(json!({})).unwrap();
         assert_eq!(format!("{written:?}"), format!("{default:?}"));
+        assert_eq!(written.digest(), Egress::default().digest(), "the same as without a file");
     }
 }

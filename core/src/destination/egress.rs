@@ -12,10 +12,9 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use ipnet::IpNet;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use url::{Host, Url};
 
-pub use again::digest;
 pub use hosts::HostSuffix;
 pub use ports::PortRange;
 pub use proxy::ProxySettings;
@@ -90,8 +89,8 @@ impl TryFrom<Settings> for Egress {
     }
 }
 
-/// The egress rules of a namespace.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// The egress rules of a namespace. They are serialized for the [digest](Egress::digest) alone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct EgressPolicy {
     /// Networks that may be dialled although they are not public.
     allowed_cidrs: Vec<IpNet>,

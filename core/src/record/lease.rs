@@ -61,7 +61,7 @@ pub struct DispatcherLease {
     /// How much the dispatcher keeps in NATS. An older dispatcher doesn't tell.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keeps: Option<Keeps>,
-    /// The [digest](crate::destination::egress::digest) of the egress file by whose rules the dispatcher goes. An older
+    /// The [digest](crate::destination::egress::Egress::digest) of the egress rules that the dispatcher goes by. An older
     /// dispatcher doesn't tell.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub egress: Option<String>,

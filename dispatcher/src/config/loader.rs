@@ -57,7 +57,7 @@ pub(crate) struct ConfigLoader {
     pub(crate) sealing: SealingKeys,
     /// The egress rules in force.
     pub(crate) egress: InForce,
-    /// The digest of the egress file by whose rules all endpoints were judged.
+    /// The digest of the egress rules by which all endpoints were judged.
     pub(crate) judged: watch::Sender<String>,
 }
 

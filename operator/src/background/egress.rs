@@ -17,9 +17,9 @@ use url::Url;
 use crate::background::Periodic;
 use crate::context::Context;
 
-/// For how long dispatchers may go by another egress file. A ConfigMap that has changed comes to each node at its own
-/// time.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// For how long dispatchers may go by other egress rules. A ConfigMap that has changed comes to each node at its own
+/// time, up to a minute and a half later.
+const PATIENCE: Duration = Duration::from_secs(180);
 
 /// Reads the file again and again, and follows the rules in force.
 pub(crate) async fn follow(file: EgressFile, ctx: &Context) -> Infallible {
@@ -85,8 +85,8 @@ impl Periodic for Agreement {
             warn!(
                 digest,
                 dispatchers = ?others,
-                "dispatchers go by another egress file than the operator, for more than a minute: give all of them the \
-                 same; their logs say whether theirs can't be used"
+                "dispatchers go by another egress file than the operator, for more than three minutes: give all of \
+                 them the same; their logs say whether theirs can't be used"
             );
         }
         self.told = others;
@@ -117,14 +117,14 @@ mod tests {
         let set = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<HashSet<_>>();
         for (second, others, told) in [
             (0, &["a"][..], &[][..]),
-            (30, &["a", "b"], &[]),
-            (60, &["a", "b"], &["a"]),
-            (90, &["a", "b"], &["a", "b"]),
-            (95, &["b"], &["b"]),
-            (100, &[], &[]),
+            (90, &["a", "b"], &[]),
+            (180, &["a", "b"], &["a"]),
+            (270, &["a", "b"], &["a", "b"]),
+            (275, &["b"], &["b"]),
+            (280, &[], &[]),
             // It has agreed meanwhile.
-            (105, &["b"], &[]),
-            (165, &["b"], &["b"]),
+            (285, &["b"], &[]),
+            (465, &["b"], &["b"]),
         ] {
             let noted = agreement.note(set(others), start + Duration::from_secs(second));
             assert_eq!(noted.iter().map(String::as_str).collect::<Vec<_>>(), told, "{second}");

@@ -51,7 +51,7 @@ struct Lease {
     unserved: Vec<ProducerUid>,
     features: Vec<String>,
     keeps: Option<Keeps>,
-    /// The digest of the egress file that the dispatcher goes by, if it tells.
+    /// The digest of the egress rules that the dispatcher goes by, if it tells.
     egress: Option<String>,
     seen: Instant,
 }
@@ -178,7 +178,7 @@ impl Leases {
         self.state.lock().keeps
     }
 
-    /// Returns the live dispatchers that go by another egress file than the one with this digest.
+    /// Returns the live dispatchers that go by other egress rules than those with this digest.
     pub(crate) fn with_other_rules(&self, digest: &str) -> HashSet<String> {
         let state = self.state.lock();
         let is_other = |lease: &Lease| lease.egress.as_ref().is_some_and(|egress| egress != digest);
