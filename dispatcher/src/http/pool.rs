@@ -1,7 +1,7 @@
 //! Idle connections that wait for the next request to their origin. Each takes up a socket and memory, as an attempt does.
 //! So there may be as many of them as there may be attempts, however many origins there are: those that were used last.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -67,9 +67,11 @@ impl Pool {
     /// any more, and those beyond the bound that have been idle for longest. To be called often.
     pub(crate) fn sweep(&self, now: Instant, egress: &Egress) {
         let mut closed = Vec::new();
+        // Gathered without the lock, as there may be thousands. An origin holds its rules, so no others are at their place.
+        let in_force: HashSet<_> = egress.policies().map(Arc::as_ptr).collect();
         let mut all = self.idle();
         all.retain(|origin, waiting| {
-            let is_former = !egress.has(&origin.rules.0);
+            let is_former = !in_force.contains(&Arc::as_ptr(&origin.rules.0));
             let is_old = |idle: &Idle| now >= idle.until || now >= idle.connection.retires;
             let is_over = |idle: &mut Idle| is_former || is_old(idle) || !idle.connection.is_quiet();
             closed.extend(waiting.extract_if(.., is_over));
