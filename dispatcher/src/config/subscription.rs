@@ -58,8 +58,7 @@ impl Subscription {
 
     /// What requests are made of and where connections go, or why no attempt can be made.
     pub(crate) fn destination(&self) -> Result<(&Template, &Arc<Origin>), &Unusable> {
-        let Endpoint { origin, template } = self.endpoint.as_ref()?;
-        Ok((template.as_ref(), origin.as_ref()?))
+        self.endpoint.as_ref()?.destination()
     }
 
     /// The Subscription under other egress rules, or none if they change nothing.

@@ -17,16 +17,22 @@ use crate::http::request::{is_own, write_field};
 /// The destination and the keys that attempts use.
 #[derive(Clone)]
 pub(crate) struct Endpoint {
+    place: Arc<Place>,
     /// Where connections go, or the egress rule that forbids it.
     pub(crate) origin: Result<Arc<Origin>, Unusable>,
-    pub(crate) template: Arc<Template>,
+    /// What requests are made of, whatever the egress rules say, or why none can be made.
+    pub(crate) template: Result<Arc<Template>, Unusable>,
 }
 
-/// What a record says about its endpoint, whatever the egress rules say.
-pub(crate) struct Template {
+/// Where a record sends to, which the egress rules judge.
+struct Place {
     url: Url,
     /// The address of the Service, if it is one.
     service: Option<IpAddr>,
+}
+
+/// What requests are made of.
+pub(crate) struct Template {
     /// The beginning of each request: the request line, `host`, and the headers of [`Self::names`]. It holds secrets.
     pub(crate) head: Vec<u8>,
     /// The names of the headers that the endpoint sets.
@@ -103,20 +109,29 @@ impl Endpoint {
     /// Prepares the endpoint under these rules.
     ///
     /// # Errors
-    /// If no request can be made, whatever the rules say.
+    /// If the URL can't be read, so that no rules can judge it.
     pub(crate) fn prepare(destination: &Destination<Secret>, rules: &Arc<EgressPolicy>) -> Result<Self, Unusable> {
-        let template = Arc::new(Template::of(destination)?);
-        Ok(Self { origin: template.origin(rules), template })
+        let url = Url::parse(&destination.url).map_err(|_| Unusable::Unsignable)?;
+        let template = Template::of(destination, &url).map(Arc::new);
+        let place = Place { url, service: destination.service };
+        Ok(Self { origin: place.origin(rules), template, place: Arc::new(place) })
     }
 
     /// The endpoint under other rules, or none if they change nothing.
     pub(crate) fn under(&self, rules: &Arc<EgressPolicy>) -> Option<Self> {
-        let origin = self.template.origin(rules);
-        (origin != self.origin).then(|| Self { origin, template: Arc::clone(&self.template) })
+        let origin = self.place.origin(rules);
+        (origin != self.origin).then(|| Self { origin, ..self.clone() })
+    }
+
+    /// What requests are made of and where connections go, or why no attempt can be made. What the rules forbid is
+    /// forbidden, whatever else is wrong with it: its events wait.
+    pub(crate) fn destination(&self) -> Result<(&Template, &Arc<Origin>), &Unusable> {
+        let (origin, template) = (self.origin.as_ref()?, self.template.as_ref()?);
+        Ok((template.as_ref(), origin))
     }
 }
 
-impl Template {
+impl Place {
     /// Where connections go, if the rules allow it.
     fn origin(&self, rules: &Arc<EgressPolicy>) -> Result<Arc<Origin>, Unusable> {
         let origin = match self.service {
@@ -132,9 +147,10 @@ impl Template {
         };
         origin.map(Arc::new).ok_or(Unusable::Unsignable)
     }
+}
 
-    fn of(destination: &Destination<Secret>) -> Result<Self, Unusable> {
-        let url = Url::parse(&destination.url).map_err(|_| Unusable::Unsignable)?;
+impl Template {
+    fn of(destination: &Destination<Secret>, url: &Url) -> Result<Self, Unusable> {
         let uri: Uri = url.as_str().parse().map_err(|_| Unusable::Unsignable)?;
         let target = uri.path_and_query().map_or("/", |target| target.as_str());
         let mut headers = HeaderMap::with_capacity(destination.headers.len() + 2);
@@ -154,13 +170,13 @@ impl Template {
             }
         }
         let mut head = format!("POST {target} HTTP/1.1\r\n").into_bytes();
-        write_field(&mut head, "host", authority(&url).as_bytes());
+        write_field(&mut head, "host", authority(url).as_bytes());
         headers.iter().for_each(|(name, value)| write_field(&mut head, name.as_str(), value.as_bytes()));
         let names = headers.keys().cloned().collect();
         let keys: Result<Vec<_>, _> =
             destination.signing.iter().map(|secret| SigningKey::parse(secret.expose())).collect();
         let keys = keys.ok().filter(|keys| !keys.is_empty()).ok_or(Unusable::Unsignable)?;
-        Ok(Self { url, service: destination.service, head, names, keys })
+        Ok(Self { head, names, keys })
     }
 }
 
@@ -224,7 +240,7 @@ mod tests {
         };
         assert_eq!(origin("http://crm.sales.svc:8080/"), Some((Name::Service(address), 8080, None)));
         assert_eq!(origin("https://crm.sales.svc/"), Some((Name::Service(address), 443, Some(name))));
-        let head = prepared("http://crm.sales.svc:8080/a?b", Some("10.96.0.7")).template.head.clone();
+        let head = prepared("http://crm.sales.svc:8080/a?b", Some("10.96.0.7")).template.unwrap().head.clone();
         assert!(head.starts_with(b"POST /a?b HTTP/1.1\r\nhost: crm.sales.svc:8080\r\n"));
         for (url, service) in [
             ("http://crm.sales.svc:8080/", None),
@@ -233,6 +249,21 @@ mod tests {
             ("http://crm.sales.svc/", Some("169.254.169.254")),
         ] {
             assert!(matches!(prepared(url, service).origin, Err(Unusable::Blocked(_))), "{url} {service:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_forbidden_waits_although_no_request_can_be_made_of_it() {
+        let rules = |text: &str| serde_json::from_str::<Egress>(text).unwrap();
+        let (closed, open) = (rules("{}"), rules(r#"{"allowedPorts": [8443]}"#));
+        let url = "https://example.com:8443/".to_owned();
+        let without_a_key = Destination { url, service: None, headers: Vec::new(), signing: Vec::new() };
+        let mut endpoint = Endpoint::prepare(&without_a_key, closed.of("shop")).unwrap();
+        for (rules, is_blocked) in [(&closed, true), (&open, false), (&closed, true)] {
+            endpoint = endpoint.under(rules.of("shop")).unwrap_or(endpoint);
+            let why = endpoint.destination().err().cloned();
+            assert_eq!(matches!(why, Some(Unusable::Blocked(_))), is_blocked, "{why:?}");
+            assert_eq!(why == Some(Unusable::Unsignable), !is_blocked, "{why:?}");
         }
     }
 }

@@ -94,7 +94,7 @@ mod tests {
         let (stream, created) = ("s", Timestamp::UNIX_EPOCH);
         let key =
             DeliveryKey { subscription: &subscription, stream, stream_created: created, sequence: 1, stored: created };
-        let request = build(&endpoint.template, &event, &key.id(), created);
+        let request = build(&endpoint.template.unwrap(), &event, &key.id(), created);
         assert_eq!(request.body, body);
         let head = String::from_utf8(request.head).unwrap();
         head.strip_suffix("\r\n\r\n").unwrap().split("\r\n").map(str::to_owned).collect()

@@ -4,13 +4,15 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use hookwright_core::nats::ids::SubscriptionUid;
+use hookwright_core::nats::names::ConfigKey;
 use hookwright_runtime::egress::EgressRules;
 use tokio::task::yield_now;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use super::ConfigLoader;
 use crate::config::subscription::Subscription;
 use crate::http::endpoint::Unusable;
+use crate::panics;
 
 /// How many endpoints are judged before others get their turn.
 const AT_ONCE: usize = 256;
@@ -38,6 +40,16 @@ impl ConfigLoader {
 
     fn judge_anew(&self, uid: &SubscriptionUid) {
         let Some(subscription) = self.index.subscription(uid) else { return };
+        if let Err(panic) = panics::caught(|| self.judge(&subscription)) {
+            // It may be forbidden now, so it isn't served until its record comes again.
+            let key = ConfigKey::Subscription(subscription.producer.clone(), uid.clone());
+            let reason = format!("judging its endpoint panicked: {panic}");
+            error!(%key, reason, "can't judge an endpoint by the new egress rules; its Producer is not served");
+            self.index.put_unreadable(&key, reason);
+        }
+    }
+
+    fn judge(&self, subscription: &Subscription) {
         let Some(judged) = subscription.under(self.rules().egress.of(subscription.namespace())) else { return };
         let was_blocked = matches!(subscription.destination(), Err(Unusable::Blocked(_)));
         if was_blocked && judged.destination().is_ok() {

@@ -550,7 +550,8 @@ async fn a_forbidden_listener_sees_nothing() {
             headers: Vec::new(),
             signing: vec![Secret::new("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw".to_owned())],
         };
-        if let Ok(Endpoint { origin: Ok(origin), template }) = Endpoint::prepare(&destination, &sends.rules) {
+        let prepared = Endpoint::prepare(&destination, &sends.rules);
+        if let Ok(Endpoint { origin: Ok(origin), template: Ok(template), .. }) = prepared {
             let request = Request { head: template.head.clone(), body: "x".into() };
             let clock = Clock::new().unwrap();
             sends.sender.send(&origin, request, TIMEOUT, &clock, || {}).await;
