@@ -146,6 +146,19 @@ impl Index {
         }
     }
 
+    /// Whether a look-up still finds this very Subscription, which was found in this version of the index. If so, the
+    /// version becomes the present one.
+    pub(crate) fn still_finds(&self, subscription: &Arc<Subscription>, version: &mut u64) -> bool {
+        let present = self.version();
+        if present != *version {
+            match self.lookup(&subscription.uid) {
+                Lookup::Serving(found, _) if Arc::ptr_eq(&found, subscription) => *version = present,
+                _ => return false,
+            }
+        }
+        true
+    }
+
     /// The Subscription, whatever the state of its Producer.
     pub(crate) fn subscription(&self, uid: &SubscriptionUid) -> Option<Arc<Subscription>> {
         self.read().subscriptions.get(uid).cloned()

@@ -22,40 +22,40 @@ use crate::limits::attempts::Permit;
 /// One request that is to be sent.
 pub(crate) struct Attempt<'a> {
     /// Whose endpoint, keys and timeout are used.
-    subscription: &'a Subscription,
+    pub(crate) subscription: &'a Subscription,
     /// What is settled by the answer.
-    id: &'a DeliveryId,
+    pub(crate) id: &'a DeliveryId,
     /// What is sent.
-    webhook: Arc<Event>,
+    pub(crate) webhook: Arc<Event>,
 }
 
 impl Deliverer {
-    /// Makes the webhook of an event, if the Producer permits it.
-    pub(crate) async fn prepare<'a>(
+    /// Makes the webhook of an event, if the Producer permits it. This may wait for its turn, so the caller asks afterwards
+    /// whether the Subscription is still the same.
+    pub(crate) async fn prepare(
         &self,
-        subscription: &'a Subscription,
-        id: &'a DeliveryId,
-        event: Arc<Event>,
+        subscription: &Subscription,
+        event: &Arc<Event>,
         permit: &mut Permit<Admitted>,
-    ) -> Result<Attempt<'a>, NotRendered> {
-        let rendered = if subscription.renderer.is_costly(&event) {
+    ) -> Result<Arc<Event>, NotRendered> {
+        let rendered = if subscription.renderer.is_costly(event) {
             permit.ages();
             Box::pin(self.render_in_turn(subscription, event)).await
         } else {
-            subscription.renderer.render(&event)
+            subscription.renderer.render(event)
         };
         let Rendered { event: webhook, withheld } = rendered?;
         if withheld {
             subscription.health.withheld(self.clock.now());
         }
-        Ok(Attempt { subscription, id, webhook })
+        Ok(webhook)
     }
 
     /// Makes the webhook when its turn has come. A tenant's program must not keep the lease from being renewed, nor the
     /// deliveries of other Producers waiting.
-    async fn render_in_turn(&self, subscription: &Subscription, event: Arc<Event>) -> Result<Rendered, NotRendered> {
+    async fn render_in_turn(&self, subscription: &Subscription, event: &Arc<Event>) -> Result<Rendered, NotRendered> {
         let _turn = self.programs.take(subscription.namespace(), &subscription.uid).await;
-        block_in_place(|| subscription.renderer.render(&event))
+        block_in_place(|| subscription.renderer.render(event))
     }
 
     /// Sends the request, signed as of `now`. The caller counts the outcome.

@@ -19,6 +19,7 @@ use tracing::{error, info, warn};
 use crate::ack::hold::{Abandoned, Hold};
 use crate::config::index::{Lookup, Producer};
 use crate::config::subscription::Subscription;
+use crate::deliver::attempt::Attempt;
 use crate::deliver::deliverer::Deliverer;
 use crate::deliver::queued::{Admitted, Permits};
 use crate::http::sender::Sent;
@@ -111,11 +112,11 @@ impl Deliverer {
         let (id, started) = (test.id(), Instant::now());
         let without = |kind| Sent::from(Outcome::without_response(kind));
         let prepared = match test.event(&producer.source) {
-            Ok(event) => self.prepare(subscription, &id, Arc::new(event), permit).await,
+            Ok(event) => self.prepare(subscription, &Arc::new(event), permit).await,
             Err(_) => return self.tried(test, subscription, started, without(OutcomeKind::Unsignable)),
         };
         let sent = match prepared {
-            Ok(attempt) => self.send(attempt, self.clock.now(), permit).await,
+            Ok(webhook) => self.send(Attempt { subscription, id: &id, webhook }, self.clock.now(), permit).await,
             Err(NotRendered::Failed(_)) => without(OutcomeKind::TransformFailed),
             Err(NotRendered::Forbidden(_)) => without(OutcomeKind::Forbidden),
         };

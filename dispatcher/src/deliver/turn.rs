@@ -32,22 +32,28 @@ impl Deliverer {
         mut permits: Permits,
     ) -> impl Future<Output = Result<Option<Permits>, Abandoned>> {
         async move {
-            // Without its lease this dispatcher may not attempt anything. Other receivers may have the event already,
-            // so the delivery is parked; leaving the event unacked would send it to them again.
-            let standing = self.standing(&mut delivery);
-            if standing != Standing::Served || !self.liveness.is_live() {
-                drop(permits);
-                return Box::pin(self.put_off(delivery, standing)).await.map(|()| None);
-            }
-            let attempt = match self.prepare(&delivery.subscription, &delivery.id, event, &mut permits.attempt).await {
-                Ok(attempt) => attempt,
-                Err(failure) => {
+            let webhook = loop {
+                // Without its lease this dispatcher may not attempt anything. Other receivers may have the event already,
+                // so the delivery is parked; leaving the event unacked would send it to them again.
+                let standing = self.standing(&mut delivery);
+                if standing != Standing::Served || !self.liveness.is_live() {
                     drop(permits);
-                    Box::pin(self.settle_unprepared(&delivery, failure)).await;
-                    return Ok(None);
+                    return Box::pin(self.put_off(delivery, standing)).await.map(|()| None);
+                }
+                let prepared = self.prepare(&delivery.subscription, &event, &mut permits.attempt).await;
+                match prepared {
+                    // What was true before may not be so any more, if it has waited for its turn.
+                    Ok(webhook) if self.stands_as_before(&mut delivery) => break webhook,
+                    Ok(_) => {}
+                    Err(failure) => {
+                        drop(permits);
+                        Box::pin(self.settle_unprepared(&delivery, failure)).await;
+                        return Ok(None);
+                    }
                 }
             };
-            let (started, outcome) = self.attempt(&delivery, attempt, &mut permits).await;
+            drop(event);
+            let (started, outcome) = self.attempt(&delivery, webhook, &mut permits).await;
             permits.attempt.ages();
             if outcome.kind != OutcomeKind::Delivered {
                 drop(permits);
@@ -64,9 +70,10 @@ impl Deliverer {
     }
 
     /// Makes the attempt and counts it.
-    async fn attempt(&self, delivery: &Delivery, attempt: Attempt<'_>, permits: &mut Permits) -> (Timestamp, Outcome) {
+    async fn attempt(&self, delivery: &Delivery, webhook: Arc<Event>, permits: &mut Permits) -> (Timestamp, Outcome) {
         let subscription = &delivery.subscription;
         panics::provoked(&subscription.name);
+        let attempt = Attempt { subscription, id: &delivery.id, webhook };
         let (started, clock) = (self.clock.now(), Instant::now());
         let Sent { outcome, cause } = self.send(attempt, started, &mut permits.attempt).await;
         let took = clock.elapsed();

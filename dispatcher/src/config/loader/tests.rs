@@ -127,6 +127,25 @@ fn each_change_makes_another_version() {
 }
 
 #[test]
+fn a_subscription_is_still_found_until_it_changes() {
+    let loader = loader();
+    let put = |revision| {
+        loader.index.put_subscription(Arc::new(subscription(&loader, "s-1", &uid(), revision)));
+        loader.index.subscription(&SubscriptionUid::parse("s-1").unwrap()).unwrap()
+    };
+    loader.index.put_producer(producer(Validation::Ignore));
+    let (found, mut version) = (put(1), loader.index.version());
+    loader.index.put_subscription(Arc::new(subscription(&loader, "s-2", &uid(), 1)));
+    assert!(loader.index.still_finds(&found, &mut version), "another one has come");
+    assert_eq!(version, loader.index.version());
+    let edited = put(2);
+    assert!(!loader.index.still_finds(&found, &mut version), "it was edited");
+    assert!(loader.index.still_finds(&edited, &mut version));
+    loader.apply(Change::Delete { key: "producer.p-1".into() });
+    assert!(!loader.index.still_finds(&edited, &mut version), "its Producer isn't served");
+}
+
+#[test]
 fn what_moves_to_another_producer_is_matched_there_alone() {
     let loader = loader();
     let other = ProducerUid::parse("p-2").unwrap();
