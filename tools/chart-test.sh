@@ -80,7 +80,8 @@ has "{port: 443, protocol: TCP}" bundled --set "$proxy=https://proxy.example" \
   --set 'egress.allowedPorts={8443},networkPolicy.apiServer.ports={6443}'
 has "cidr: 10.1.2.3/32" bundled --set "$proxy=http://10.1.2.3:3128"
 # checksums ARGUMENTS...: what the Pods are restarted by
-checksums() { bundled "$@" | grep -o 'checksum/settings: [0-9a-f]*'; }
+checksums() { bundled "$@" | grep -o 'checksum/settings: [0-9a-f]\{64\}'; }
+same "the kinds of Pods that are restarted by it, with NATS" "$(checksums | grep -c .)" 3
 same "the Pods with other egress rules" "$(checksums --set 'egress.allowedPorts={8443}')" "$(checksums)"
 has "{name: proxy, mountPath: /etc/hookwright/proxy, readOnly: true}" bundled --set dispatcher.proxyCredentialsSecret=login
 

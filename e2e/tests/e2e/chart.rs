@@ -58,6 +58,15 @@ async fn every_rendered_object_is_accepted() {
     }
 }
 
+/// The folder of the Deployment's container that has the files of this ConfigMap.
+fn mounted(deployment: &Value, map: &str) -> String {
+    let pod = &deployment["spec"]["template"]["spec"];
+    let (volumes, mounts) = (&pod["volumes"], &pod["containers"][0]["volumeMounts"]);
+    let volume = volumes.as_array().unwrap().iter().find(|volume| volume["configMap"]["name"] == map).unwrap();
+    let mount = mounts.as_array().unwrap().iter().find(|mount| mount["name"] == volume["name"]).unwrap();
+    mount["mountPath"].as_str().unwrap().to_owned()
+}
+
 #[tokio::test]
 async fn the_binaries_read_the_settings_that_the_chart_renders() {
     let scratch = Scratch::new().unwrap();
@@ -65,17 +74,22 @@ async fn the_binaries_read_the_settings_that_the_chart_renders() {
     std::fs::write(&key, "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=").unwrap();
     for render in chart::renders().unwrap() {
         let objects = chart::objects(&render).unwrap();
+        let object = |kind: &str, name: &str| {
+            let name = format!("hookwright-{name}");
+            objects.iter().find(|object| object["kind"] == kind && object["metadata"]["name"] == name).unwrap()
+        };
+        let text = |name: &str| object("ConfigMap", name)["data"][format!("{name}.yaml")].as_str().unwrap();
         let write = |name: &str| {
-            let map = objects.iter().find(|object| {
-                object["kind"] == "ConfigMap" && object["metadata"]["name"] == format!("hookwright-{name}")
-            });
-            let text = map.unwrap()["data"][format!("{name}.yaml")].as_str().unwrap();
+            let text = text(name);
             let file = scratch.path().join(format!("{name}.yaml"));
             std::fs::write(&file, text).unwrap();
             file
         };
         let egress = write("egress");
         for component in ["operator", "dispatcher"] {
+            let settings: Value = serde_saphyr::from_str(text(component)).unwrap();
+            let mounted = mounted(object("Deployment", component), "hookwright-egress");
+            assert_eq!(settings["egressFile"], format!("{mounted}/egress.yaml"), "{component} {}", render.display());
             let file = write(component);
             let binary = workspace_binary(&format!("hookwright-{component}")).unwrap();
             let mut command = Command::new(binary);
