@@ -30,8 +30,8 @@ pub(crate) struct Attempt<'a> {
 }
 
 impl Deliverer {
-    /// Makes the webhook of an event, if the Producer permits it. This may wait for its turn, so the caller asks afterwards
-    /// whether the Subscription is still the same.
+    /// Makes the webhook of an event, if the Producer permits it. This may wait for its turn, so what was true before may
+    /// not be so any more.
     pub(crate) async fn prepare(
         &self,
         subscription: &Subscription,

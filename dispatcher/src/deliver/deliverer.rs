@@ -70,8 +70,8 @@ impl Deliverer {
         self.flow(&delivery.subscription, &delivery.published, delivery.origin, delivery.progress.probe)
     }
 
-    /// Whether a delivery whose Subscription was served may still be attempted as it was prepared: the lease is valid, and
-    /// the Subscription has not changed.
+    /// Whether a delivery whose Subscription was served may still be attempted as it was prepared: the lease is valid,
+    /// and the Subscription has not changed.
     pub(crate) fn stands_as_before(&self, delivery: &mut Delivery) -> bool {
         self.liveness.is_live() && self.index.still_finds(&delivery.subscription, &mut delivery.version)
     }

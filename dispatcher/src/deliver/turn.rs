@@ -33,8 +33,8 @@ impl Deliverer {
     ) -> impl Future<Output = Result<Option<Permits>, Abandoned>> {
         async move {
             let webhook = loop {
-                // Without its lease this dispatcher may not attempt anything. Other receivers may have the event already,
-                // so the delivery is parked; leaving the event unacked would send it to them again.
+                // Without its lease this dispatcher may not attempt anything. Other receivers may have the event
+                // already, so the delivery is parked; leaving the event unacked would send it to them again.
                 let standing = self.standing(&mut delivery);
                 if standing != Standing::Served || !self.liveness.is_live() {
                     drop(permits);
@@ -42,7 +42,7 @@ impl Deliverer {
                 }
                 let prepared = self.prepare(&delivery.subscription, &event, &mut permits.attempt).await;
                 match prepared {
-                    // What was true before may not be so any more, if it has waited for its turn.
+                    // It may have waited for its turn.
                     Ok(webhook) if self.stands_as_before(&mut delivery) => break webhook,
                     Ok(_) => {}
                     Err(failure) => {

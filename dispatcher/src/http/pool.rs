@@ -67,7 +67,7 @@ impl Pool {
     /// any more, and those beyond the bound that have been idle for longest. To be called often.
     pub(crate) fn sweep(&self, now: Instant, egress: &Egress) {
         let mut closed = Vec::new();
-        // Gathered without the lock, as there may be thousands. An origin holds its rules, so no others are at their place.
+        // Gathered without the lock, as there may be thousands. An origin holds its rules, so no others are in their place.
         let in_force: HashSet<_> = egress.policies().map(Arc::as_ptr).collect();
         let mut all = self.idle();
         all.retain(|origin, waiting| {
