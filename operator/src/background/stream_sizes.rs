@@ -3,7 +3,7 @@
 
 use hookwright_runtime::logging;
 use tokio::time::Instant;
-use tracing::debug;
+use tracing::{debug, warn};
 
 use crate::background::Periodic;
 use crate::context::Context;
@@ -17,7 +17,7 @@ impl Periodic for ListStreams {
         let mut streams = match ctx.js.streams().await {
             Ok(Some(streams)) => streams,
             Ok(None) => return debug!("some servers did not answer for their streams"),
-            Err(error) => return debug!(error = logging::chain(&error), "can't list the streams"),
+            Err(error) => return warn!(error = logging::chain(&error), "can't list the streams"),
         };
         let mut of_cluster = Vec::new();
         while let Some(stream) = streams.pop() {

@@ -19,6 +19,7 @@ const OPERATOR: Rights = Rights {
     needs: &[
         "$JS.API.INFO",
         "$JS.API.STREAM.INFO.shop_orders",
+        "$JS.API.STREAM.LIST",
         "$JS.API.STREAM.CREATE.shop_orders",
         "$JS.API.STREAM.UPDATE.HOOKWRIGHT_PARKED",
         "$JS.API.STREAM.DELETE.shop_orders",
@@ -64,7 +65,6 @@ const OPERATOR: Rights = Rights {
         "$JS.API.CONSUMER.MSG.NEXT.shop_orders.hookwright-p-1",
         "$JS.API.STREAM.SNAPSHOT.KV_HOOKWRIGHT_CONFIG",
         "$JS.API.STREAM.RESTORE.shop_orders",
-        "$JS.API.STREAM.LIST",
         "$JS.API.STREAM.NAMES",
         "$JS.API.STREAM.PEER.REMOVE.shop_orders",
         "$JS.API.STREAM.LEADER.STEPDOWN.shop_orders",
@@ -141,6 +141,7 @@ const DISPATCHER: Rights = Rights {
         "$JS.API.CONSUMER.DELETE.shop_orders.hookwright-p-1",
         "$JS.API.CONSUMER.DELETE.HOOKWRIGHT_PARKED.due",
         "$JS.API.CONSUMER.PAUSE.HOOKWRIGHT_PARKED.due",
+        "$JS.API.STREAM.LIST",
         "$JS.API.STREAM.NAMES",
         "$KV.HOOKWRIGHT_CONFIG.subscription.p-1.s-1",
         "$KV.HOOKWRIGHT_CONFIG.installation",
