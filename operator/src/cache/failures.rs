@@ -22,6 +22,9 @@ const CHANGES: u32 = 5;
 /// When a failure that lasts is told again. Kubernetes keeps Events for an hour.
 const AGAIN: Duration = Duration::from_secs(1200);
 
+/// The same if its words are others each time, as they name a request or a port.
+const REWORDED: Duration = Duration::from_secs(300);
+
 /// The work that may fail: an object's, by kind and name.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Work {
@@ -60,8 +63,17 @@ struct Row {
     failures: u32,
     /// How often in a row the object had changed meanwhile.
     changes: u32,
-    /// What was told, of which object, and when.
-    told: Option<(Refusal, String, Instant)>,
+    /// What was told, once for each action and reason. The last one is what failed last.
+    told: Vec<Told>,
+}
+
+struct Told {
+    /// The uid of the object.
+    uid: String,
+    /// What the operator was about to do.
+    action: &'static str,
+    failure: Refusal,
+    at: Instant,
 }
 
 /// What has failed since it last succeeded.
@@ -91,14 +103,20 @@ impl Failures {
     }
 
     /// Notes that a failure is told. Returns false if that was done lately.
-    pub(crate) fn is_news(&self, work: &Work, uid: &str, failure: &Refusal) -> bool {
+    pub(crate) fn is_news(&self, work: &Work, uid: &str, action: &'static str, failure: &Refusal) -> bool {
         let (mut rows, now) = (self.0.lock(), Instant::now());
         let told = &mut rows.entry(work.clone()).or_default().told;
-        if told.as_ref().is_some_and(|(said, of, at)| said == failure && of == uid && *at + AGAIN > now) {
-            return false;
-        }
-        *told = Some((failure.clone(), uid.to_owned(), now));
-        true
+        // Another object may have had the name.
+        told.retain(|one| one.uid == uid);
+        let before = told.iter().position(|one| one.action == action && one.failure.reason == failure.reason);
+        let lately = before.map(|at| told.remove(at)).filter(|one| {
+            let again = if one.failure.message == failure.message { AGAIN } else { REWORDED };
+            one.at + again > now
+        });
+        let is_news = lately.is_none();
+        let new = || Told { uid: uid.to_owned(), action, failure: failure.clone(), at: now };
+        told.push(lately.unwrap_or_else(new));
+        is_news
     }
 
     pub(crate) fn succeeded(&self, work: &Work) {
@@ -116,8 +134,8 @@ impl Failures {
     pub(crate) fn counts(&self) -> BTreeMap<(String, Reason), usize> {
         let mut counts = BTreeMap::new();
         for (work, row) in &*self.0.lock() {
-            if let Some((failure, ..)) = &row.told {
-                *counts.entry((work.kind.clone(), failure.reason)).or_insert(0) += 1;
+            if let Some(told) = row.told.last() {
+                *counts.entry((work.kind.clone(), told.failure.reason)).or_insert(0) += 1;
             }
         }
         counts
@@ -166,18 +184,38 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_failure_that_lasts_is_told_seldom_and_counted() {
         let failures = Failures::default();
-        let refused = |said: &str| Refusal::new(Reason::ApiRefused, said);
         let health = Work { part: Part::Health, ..work("a") };
-        assert!(failures.is_news(&work("a"), "1", &refused("no")));
-        assert!(!failures.is_news(&work("a"), "1", &refused("no")));
-        assert!(failures.is_news(&work("a"), "2", &refused("no")), "another object of the name");
-        assert!(failures.is_news(&work("a"), "2", &refused("never")));
-        assert!(failures.is_news(&health, "2", &refused("never")));
-        tokio::time::advance(AGAIN).await;
-        assert!(failures.is_news(&work("a"), "2", &refused("never")));
+        let is_news = |work: &Work, uid: &str| {
+            failures.is_news(work, uid, "Reconcile", &Refusal::new(Reason::ApiRefused, "no"))
+        };
+        assert!(is_news(&work("a"), "1"));
+        assert!(!is_news(&work("a"), "1"));
+        assert!(is_news(&work("a"), "2"), "another object of the name");
+        assert!(is_news(&health, "2"));
+        tokio::time::advance(AGAIN - Duration::from_secs(1)).await;
+        assert!(!is_news(&work("a"), "2"));
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert!(is_news(&work("a"), "2"));
         failures.failed(&work("b"));
         assert_eq!(failures.counts(), [(("Producer".to_owned(), Reason::ApiRefused), 2)].into());
         failures.gone(&work("a"));
         assert!(failures.counts().is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn other_words_for_the_same_are_told_seldom_too() {
+        let (failures, work) = (Failures::default(), work("a"));
+        let is_news = |action, reason, said: &str| failures.is_news(&work, "1", action, &Refusal::new(reason, said));
+        let mut told = 0;
+        for request in 0..3600 {
+            told += u32::from(is_news("Reconcile", Reason::ApiRefused, &format!("no, request {request}")));
+            tokio::time::advance(Duration::from_secs(1)).await;
+        }
+        assert_eq!(told, 12);
+        assert!(is_news("LetGo", Reason::ApiRefused, "another action"));
+        assert!(is_news("LetGo", Reason::NatsUnavailable, "another reason"));
+        assert_eq!(failures.counts(), [(("Producer".to_owned(), Reason::NatsUnavailable), 1)].into());
+        assert!(!is_news("LetGo", Reason::ApiRefused, "one after the other"));
+        assert_eq!(failures.counts(), [(("Producer".to_owned(), Reason::ApiRefused), 1)].into());
     }
 }

@@ -42,7 +42,7 @@ pub(crate) async fn tell<K: Resource<DynamicType = ()>>(
 ) {
     let lasts = failures.in_a_row(work).saturating_add(1) >= LASTS;
     if let Some((action, failure)) = event(failed, lasts)
-        && failures.is_news(work, &object.uid().unwrap_or_default(), &failure)
+        && failures.is_news(work, &object.uid().unwrap_or_default(), action.as_str(), &failure)
     {
         events::warning(recorder, object, failure.reason, action, &failure.message).await;
     }

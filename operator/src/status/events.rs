@@ -53,7 +53,7 @@ pub(crate) enum Action {
 }
 
 impl Action {
-    const fn as_str(self) -> &'static str {
+    pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Reconcile => "Reconcile",
             Self::CleanUp => "CleanUp",
