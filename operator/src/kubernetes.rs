@@ -2,6 +2,7 @@
 
 pub(crate) mod answer;
 pub mod limit;
+mod retries;
 
 use anyhow::Context;
 use http::HeaderValue;
@@ -29,7 +30,10 @@ pub(crate) async fn limited(limits: RequestLimits, requests: Requests) -> anyhow
     let client = async {
         let mut config = Config::infer().await?;
         config.headers.push((USER_AGENT, HeaderValue::from_static(RECONCILER)));
-        anyhow::Ok(ClientBuilder::try_from(config)?.with_layer(&LimitLayer::new(limits, requests)).build())
+        // The client's own retries are up to 15, for minutes, and within one turn.
+        config.default_retry = false;
+        let layers = retries::around(LimitLayer::new(limits, requests))?;
+        anyhow::Ok(ClientBuilder::try_from(config)?.with_layer(&layers).build())
     };
     client.await.context("no access to Kubernetes")
 }
