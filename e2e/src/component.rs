@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -11,13 +12,19 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::http_get::http_get;
+use crate::process::read_from;
 use crate::settings::merge;
 use crate::tools::workspace_binary;
 use crate::{Process, wait_for};
 
 const LISTENING: &str = "listening on http://";
 
-/// A binary of this workspace that runs with a settings file and has an admin endpoint.
+/// How NATS begins to say that a user has no right to a subject. The client has no other sign of it: what is refused is
+/// not answered.
+const REFUSED: &str = "Permissions Violation";
+
+/// A binary of this workspace that runs with a settings file and has an admin endpoint. A test fails if NATS has refused
+/// something to it, unless it [expects](Self::expect_refusals) that.
 pub struct Component {
     name: String,
     binary: PathBuf,
@@ -25,6 +32,9 @@ pub struct Component {
     log: PathBuf,
     environment: Vec<(String, String)>,
     running: Mutex<Option<Arc<Process>>>,
+    /// Up to where the log was looked through for refusals.
+    looked_up_to: Mutex<u64>,
+    expects_refusals: AtomicBool,
 }
 
 impl Component {
@@ -43,6 +53,8 @@ impl Component {
             log: folder.join(format!("{name}.log")),
             environment,
             running: Mutex::new(None),
+            looked_up_to: Mutex::new(0),
+            expects_refusals: AtomicBool::new(false),
         };
         // JSON is YAML.
         std::fs::write(&component.settings, serde_json::to_string_pretty(settings)?)?;
@@ -88,6 +100,33 @@ impl Component {
     /// The output of the process since its last start.
     pub fn logs(&self) -> String {
         self.process().map(|process| process.logs()).unwrap_or_default()
+    }
+
+    /// The lines of the log with what NATS has refused to the process, over all its starts, since this was asked last.
+    pub fn refused_by_nats(&self) -> Vec<String> {
+        let mut position = self.looked_up_to.lock().unwrap_or_else(PoisonError::into_inner);
+        // Without a log nothing was ever started.
+        let mut text = read_from(&self.log, *position).unwrap_or_default();
+        // The rest of a line that is being written is for the next time.
+        text.truncate(text.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1));
+        *position += text.len() as u64;
+        let text = String::from_utf8_lossy(&text);
+        text.lines().filter(|line| line.contains(REFUSED)).map(str::to_owned).collect()
+    }
+
+    /// From now on, NATS may refuse something to the process.
+    pub fn expect_refusals(&self) {
+        self.expects_refusals.store(true, Ordering::Relaxed);
+    }
+
+    /// Fails if NATS has refused something to the process since this was asked last: the rights of its user are to be
+    /// enough for all that it does. A test that fails already is not disturbed.
+    pub fn check_rights(&self) {
+        if std::thread::panicking() || self.expects_refusals.load(Ordering::Relaxed) {
+            return;
+        }
+        let refused = self.refused_by_nats();
+        assert!(refused.is_empty(), "NATS has refused to the {}:\n{}", self.name, refused.join("\n"));
     }
 
     /// The process id.
@@ -144,5 +183,11 @@ impl Component {
         let process = Process::spawn(&self.name, &command, &self.log)?;
         *self.running.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(process));
         Ok(())
+    }
+}
+
+impl Drop for Component {
+    fn drop(&mut self) {
+        self.check_rights();
     }
 }

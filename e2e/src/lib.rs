@@ -9,7 +9,7 @@
 //!
 //! Nothing outlives the test. Children are killed on drop, and by the kernel when this process dies, however it dies
 //! (see `process.rs`). The operator acts with its ServiceAccount's token. Its rights, the settings and the rights of NATS
-//! users are those of the chart ([`chart`]). So a missing right fails a test.
+//! users are those of the chart ([`chart`]). So a missing right fails a test, at its end at the latest ([`Component`]).
 //!
 //! A missing tool is an error, never a skipped test.
 //!

@@ -46,13 +46,8 @@ impl Process {
 
     /// The output of the child since this start.
     pub fn logs(&self) -> String {
-        let mut text = Vec::new();
-        let read = File::open(&self.log).and_then(|mut file| {
-            file.seek(SeekFrom::Start(self.log_start))?;
-            file.read_to_end(&mut text)
-        });
-        match read {
-            Ok(_) => String::from_utf8_lossy(&text).into_owned(),
+        match read_from(&self.log, self.log_start) {
+            Ok(text) => String::from_utf8_lossy(&text).into_owned(),
             Err(error) => format!("({}: {error})", self.log.display()),
         }
     }
@@ -111,6 +106,14 @@ impl Drop for Process {
         // A child that has ended already needs nothing more.
         let _ = self.kill9();
     }
+}
+
+/// Reads a file from this position on.
+pub(crate) fn read_from(path: &Path, position: u64) -> std::io::Result<Vec<u8>> {
+    let (mut file, mut text) = (File::open(path)?, Vec::new());
+    file.seek(SeekFrom::Start(position))?;
+    file.read_to_end(&mut text)?;
+    Ok(text)
 }
 
 /// Wraps a command so that the kernel kills it when the thread that starts it dies.

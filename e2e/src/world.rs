@@ -131,6 +131,15 @@ impl World {
         write_egress(self.folder(), text)
     }
 
+    /// Fails if NATS has refused something to the operator or a dispatcher since this was asked last. A world that is
+    /// dropped does so by itself.
+    pub fn check_rights(&self) {
+        self.operator.check_rights();
+        for dispatcher in &self.dispatchers {
+            dispatcher.check_rights();
+        }
+    }
+
     /// The folder with settings, data and logs.
     pub fn folder(&self) -> &std::path::Path {
         self.scratch.path()

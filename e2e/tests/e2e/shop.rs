@@ -73,16 +73,29 @@ pub(crate) async fn plane() -> (&'static ControlPlane, RwLockReadGuard<'static, 
     (&PLANE.get_or_try_init(start).await.unwrap().0, machine)
 }
 
+/// A test in the world that tests share, which is never dropped: when the test ends, the rights in NATS were enough.
+pub(crate) struct Sharing {
+    _machine: RwLockReadGuard<'static, ()>,
+}
+
+impl Drop for Sharing {
+    fn drop(&mut self) {
+        if let Some(world) = WORLD.get() {
+            world.check_rights();
+        }
+    }
+}
+
 /// A namespace in the world that tests share.
-pub(crate) async fn shared() -> (Shop<'static>, RwLockReadGuard<'static, ()>) {
-    let machine = MACHINE.read().await;
+pub(crate) async fn shared() -> (Shop<'static>, Sharing) {
+    let sharing = Sharing { _machine: MACHINE.read().await };
     let tenancy = json!({ TENANT: { "subjects": ["legacy.orders.>"], "streams": ["LEGACY", "tenant-*"] } });
     let quotas = json!({ "namespaces": { FEW: { "subscriptions": 1, "streamBytes": "64Mi" } } });
     let limits = json!({ "eventSchemasPerProducer": EVENT_SCHEMAS });
     let operator = json!({ "secretRefresh": "4s", "limits": limits, "tenancy": tenancy, "quotas": quotas });
     let start = || World::start(Options { dispatchers: 2, operator, ..Options::default() });
     let world = WORLD.get_or_try_init(start).await.unwrap();
-    (Shop::open(world, json!({})).await, machine)
+    (Shop::open(world, json!({})).await, sharing)
 }
 
 /// A namespace with the Producer `orders`, which takes `<namespace>.events.>`.
