@@ -185,9 +185,8 @@ mod tests {
     async fn a_failure_that_lasts_is_told_seldom_and_counted() {
         let failures = Failures::default();
         let health = Work { part: Part::Health, ..work("a") };
-        let is_news = |work: &Work, uid: &str| {
-            failures.is_news(work, uid, "Reconcile", &Refusal::new(Reason::ApiRefused, "no"))
-        };
+        let is_news =
+            |work: &Work, uid: &str| failures.is_news(work, uid, "Reconcile", &Refusal::new(Reason::ApiRefused, "no"));
         assert!(is_news(&work("a"), "1"));
         assert!(!is_news(&work("a"), "1"));
         assert!(is_news(&work("a"), "2"), "another object of the name");
