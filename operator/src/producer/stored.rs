@@ -1,14 +1,16 @@
 //! Which subjects a stream stores. A stream need not store what it listens to: its transform gives messages other subjects,
 //! and sources and mirrors bring those of other streams.
 
+mod pattern;
 mod rewrite;
 
 use std::collections::HashMap;
 use std::fmt;
 
 use async_nats::jetstream::stream::{Config, Source, SubjectTransform};
-use hookwright_core::nats::subject::{intersection, is_within};
+use hookwright_core::nats::subject::is_within;
 
+use pattern::{ANY, Pattern};
 use rewrite::rewritten;
 
 /// The streams that a stream is filled from, directly or by way of others, by their names. Those that don't exist have no
@@ -17,16 +19,12 @@ pub(crate) type Origins = HashMap<String, Option<Config>>;
 
 /// How many streams away an origin is still looked at. What lies beyond may store any subject.
 const DEPTH: usize = 4;
-/// The pattern of every subject.
-const ANY: &str = ">";
 
 /// Subjects that a stream stores.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Stored {
     /// Every one of the subjects matches this pattern. Where it can't be known, the pattern is wider.
-    pattern: String,
-    /// The tokens of the pattern that are numbers from 0 up, by their place, and the number that they stay below.
-    numbers: Vec<(usize, u32)>,
+    pattern: Pattern,
     /// None of the subjects matches one of these patterns: what does is stored under other subjects.
     without: Vec<String>,
     /// The source of which nothing is known, so that the stream may have no subject that matches.
@@ -51,44 +49,33 @@ impl Unknown {
 }
 
 impl Stored {
-    fn known(pattern: impl Into<String>) -> Self {
-        Self { pattern: pattern.into(), numbers: Vec::new(), without: Vec::new(), unknown: None }
+    fn known(pattern: &str) -> Self {
+        Self { pattern: Pattern::of(pattern), without: Vec::new(), unknown: None }
     }
 
     fn unknown(unknown: Unknown) -> Self {
         Self { unknown: Some(unknown), ..Self::known(ANY) }
     }
 
-    /// Whether the stream may have each subject that this one matches.
+    /// Whether the stream may have the subjects that this one matches.
     pub(super) fn may_have(&self, subject: &str) -> bool {
-        let tokens: Vec<&str> = subject.split('.').collect();
-        let is_number = |(at, below): &(usize, u32)| {
-            // NATS writes numbers without zeros in front.
-            tokens.get(*at).is_some_and(|token| {
-                *token == "*" || token.parse().is_ok_and(|number: u32| number < *below && number.to_string() == *token)
-            })
-        };
-        is_within(subject, &self.pattern)
-            && self.numbers.iter().all(is_number)
-            && !self.without.iter().any(|without| is_within(subject, without))
+        self.pattern.may_have(subject) && !self.without.iter().any(|without| is_within(subject, without))
     }
 
     /// Returns what a filter leaves.
-    fn narrowed(&self, filter: &str) -> Option<Self> {
-        let whole = is_within(&self.pattern, filter);
+    fn narrowed(&self, filter: &str) -> Vec<Self> {
+        let whole = self.pattern.is_within(filter);
         let unknown = self.unknown.clone().filter(|unknown| whole || !unknown.ends_with_a_filter());
-        let left = Self { pattern: intersection(&self.pattern, filter)?, unknown, ..self.clone() };
-        left.may_have(&left.pattern).then_some(left)
+        let left = self.pattern.narrowed(filter).into_iter();
+        let left = left.filter(|left| !self.without.iter().any(|without| left.is_within(without)));
+        left.map(|pattern| Self { pattern, without: self.without.clone(), unknown: unknown.clone() }).collect()
     }
 }
 
 /// For the message of a refusal.
 impl fmt::Display for Stored {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.pattern)?;
-        for (at, below) in &self.numbers {
-            write!(f, " (token {} is a number below {below})", at + 1)?;
-        }
+        self.pattern.fmt(f)?;
         for without in &self.without {
             write!(f, " (but not {without})")?;
         }
@@ -104,7 +91,7 @@ pub(super) fn sources(config: &Config) -> impl Iterator<Item = &Source> {
 /// Returns all subjects that the stream stores.
 pub(super) fn stored(config: &Config, origins: &Origins) -> Vec<Stored> {
     let mut stored = stored_at(config, origins, DEPTH);
-    stored.sort();
+    stored.sort_by_cached_key(|stored| (stored.to_string(), stored.unknown.clone()));
     stored.dedup();
     stored
 }
@@ -117,8 +104,8 @@ fn stored_at(config: &Config, origins: &Origins, depth: usize) -> Vec<Stored> {
         return brought(mirror, origins, depth);
     }
     let sourced = config.sources.iter().flatten().flat_map(|source| brought(source, origins, depth));
-    let taken = config.subjects.iter().map(Stored::known).chain(sourced);
-    match &config.subject_transform {
+    let taken = config.subjects.iter().map(|subject| Stored::known(subject)).chain(sourced);
+    match config.subject_transform.as_ref().filter(|transform| !transform.destination.is_empty()) {
         None => taken.collect(),
         Some(transform) => taken.flat_map(|subjects| transformed(subjects, transform)).collect(),
     }
@@ -139,7 +126,7 @@ fn brought(source: &Source, origins: &Origins, depth: usize) -> Vec<Stored> {
             if transform.destination.is_empty() {
                 return taken;
             }
-            taken.iter().map(|taken| rewritten(taken, from(transform), &transform.destination)).collect()
+            taken.iter().flat_map(|taken| rewritten(taken, from(transform), &transform.destination)).collect()
         };
         return source.subject_transforms.iter().flat_map(of).collect();
     }
@@ -151,19 +138,22 @@ fn brought(source: &Source, origins: &Origins, depth: usize) -> Vec<Stored> {
 
 /// Returns what a filter leaves of these subjects.
 fn narrowed(subjects: &[Stored], filter: &str) -> Vec<Stored> {
-    subjects.iter().filter_map(|subjects| subjects.narrowed(filter)).collect()
+    subjects.iter().flat_map(|subjects| subjects.narrowed(filter)).collect()
 }
 
 /// Returns under which subjects a stream with this transform stores messages of these subjects.
 fn transformed(mut subjects: Stored, transform: &SubjectTransform) -> Vec<Stored> {
     let from = from(transform);
-    let Some(taken) = subjects.narrowed(from) else { return vec![subjects] };
-    let made = rewritten(&taken, from, &transform.destination);
-    if is_within(&subjects.pattern, from) {
-        return vec![made];
+    let taken = subjects.narrowed(from);
+    if taken.is_empty() {
+        return vec![subjects];
     }
-    subjects.without.push(from.to_owned());
-    vec![made, subjects]
+    let mut made: Vec<_> = taken.iter().flat_map(|taken| rewritten(taken, from, &transform.destination)).collect();
+    if !subjects.pattern.is_within(from) {
+        subjects.without.push(from.to_owned());
+        made.push(subjects);
+    }
+    made
 }
 
 fn from(transform: &SubjectTransform) -> &str {
@@ -216,6 +206,7 @@ mod tests {
             ("crossed".to_owned(), Some(named("crossed", &["shop.*.x"]))),
             ("parts".to_owned(), Some(with(transform("in.*", "parts.{{partition(3,1)}}"), &["in.*"]))),
             ("partly".to_owned(), Some(with(transform("shop.old.>", "old.>"), &["shop.>"]))),
+            ("split".to_owned(), Some(with(transform("in.*", "split.{{split(1,-)}}.c"), &["in.*"]))),
             ("gone".to_owned(), None),
         ])
     }
@@ -251,7 +242,15 @@ mod tests {
                 with(transform("a.*.*", "b.$2.{{wildcard(1)}}.{{partition(3,1)}}.$x"), &["a.b.c"]),
                 &["b.c.b.*.$x (token 4 is a number below 3)"],
             ),
-            (with(transform("a.*", "b.{{SplitFromLeft(1,3)}}.c"), &["a.*"]), &["b.>"]),
+            (with(transform("a.*", ""), &["a.*"]), &["a.*"]),
+            (
+                with(transform("a.*", "b.{{SplitFromLeft(1,3)}}.c"), &["a.*"]),
+                &["b.*.*.c (token 2 has 3 bytes)", "b.*.c (token 2 has at most 3 bytes)"],
+            ),
+            (
+                with(transform("a.*", "b.{{ Split(1, -) }}.c"), &["a.*"]),
+                &[r#"b.*.c (token 2 stands for one or more and has no "-")"#],
+            ),
             (with_source(transform("", "shop.v2.>")), &["shop.v2.>"]),
             (with_source(transform("shop.v1.>", "shop.v2.>")), &["> (but not shop.v1.>) of unknown", "shop.v2.>"]),
             // The stream's own transform comes after those of its sources.
@@ -283,11 +282,18 @@ mod tests {
             (of(vec![filtered("gone", "a.>")], &[]), &["a.> of no gone"]),
             (of(vec![filtered("near", "shop.a.x")], &[]), &["shop.a.x"]),
             (of(vec![filtered("crossed", "shop.a.*")], &[]), &["shop.a.x"]),
-            (of(vec![filtered("parts", "parts.2")], &[]), &["parts.2 (token 2 is a number below 3)"]),
+            (of(vec![filtered("parts", "parts.2")], &[]), &["parts.2"]),
             (of(vec![filtered("parts", "parts.3")], &[]), &[]),
             (of(vec![renamed("parts", "parts.*", "new.x.$1")], &[]), &["new.x.* (token 3 is a number below 3)"]),
             (of(vec![filtered("partly", "shop.>")], &[]), &["shop.> (but not shop.old.>)"]),
             (of(vec![filtered("partly", "shop.old.a")], &[]), &[]),
+            (
+                of(vec![filtered("split", "split.x.>")], &[]),
+                &[r#"split.x.*.c (token 3 stands for one or more and has no "-")"#, "split.x.c"],
+            ),
+            (of(vec![filtered("split", "split.x.y")], &[]), &[]),
+            (of(vec![filtered("split", "split.x-y.c")], &[]), &[]),
+            (of(vec![renamed("split", "split.*.*", "new.$1")], &[]), &[r#"new.* (token 2 has no "-")"#]),
             (of(vec![filtered("near", "shop.>")], &[]), &["shop.a.>", "shop.b"]),
             (of(vec![filtered("near", "other.>")], &[]), &[]),
             (of(vec![renamed("near", "shop.a.>", "new.>")], &[]), &["new.>"]),
