@@ -252,6 +252,8 @@ reasons! {
     SourceNotFound,
     /// The stream is filled from one that can't be looked at, such as one of another account or domain.
     SourceElsewhere,
+    /// The stream is filled from one that is to bring nothing before a time or a message that has yet to come.
+    SourceInFuture,
 }
 
 /// Makes a condition. Its transition time is `now`, until [`set_condition`] replaces it with the old one if the status

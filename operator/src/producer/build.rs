@@ -9,7 +9,7 @@ use hookwright_core::record::{Checkpoint, ProducerRecord, StreamRef, VERSION};
 use hookwright_crds::{DeletionPolicy, Discard, Reason, Storage, StreamPolicy};
 use jiff::Timestamp;
 
-use super::stored::{self, Origins, Unknown};
+use super::stored::{self, Origins};
 use super::validate::ValidatedProducer;
 use crate::nats::configs::shared_consumer;
 use crate::nats::drift;
@@ -106,7 +106,8 @@ impl Plan {
     /// Checks whether a stream, its own or an existing one, can be used as it is.
     pub(crate) fn usable(&self, live: &Config, origins: &Origins) -> Result<(), Refusal> {
         let name = &self.producer.stream;
-        let mut sources = origins.values().flatten().chain([live]).flat_map(stored::sources);
+        let mut sources =
+            origins.streams.values().flatten().map(|origin| &origin.config).chain([live]).flat_map(stored::sources);
         if let Some(source) = sources.find(|source| is_reserved(&source.name)) {
             let message = format!(
                 "Stream {name:?} sources or mirrors {:?}, which is Hookwright's own. Take that source out of the stream.",
@@ -172,31 +173,9 @@ impl Plan {
                 return Err(Refusal::new(Reason::SubjectNotInStream, message));
             }
             let unknown = having.iter().map(|stored| stored.unknown.as_ref()).collect::<Option<Vec<_>>>();
-            unsure = unsure.or(unknown.map(|unknown| self.unsure(subject, unknown[0])));
+            unsure = unsure.or(unknown.map(|unknown| unknown[0].told(name, subject)));
         }
         Ok(unsure)
-    }
-
-    fn unsure(&self, subject: &str, unknown: &Unknown) -> Refusal {
-        let name = &self.producer.stream;
-        match unknown {
-            Unknown::Missing(source) => Refusal::new(
-                Reason::SourceNotFound,
-                format!(
-                    "Stream {name:?} is filled from {source:?}, which doesn't exist, so it may get no event of subject \
-                     {subject:?}. Create that stream, or read another one."
-                ),
-            ),
-            Unknown::Elsewhere(source) => Refusal::new(
-                Reason::SourceElsewhere,
-                format!(
-                    "Stream {name:?} is filled from {source:?}, in another account or domain or by way of many streams, \
-                     so it can't be known whether it stores subject {subject:?}. If no events come, compare with what it \
-                     stores (nats stream subjects {name}). This ends once that source has a filter_subject or \
-                     subject_transforms."
-                ),
-            ),
-        }
     }
 
     /// Returns the subjects that the shared consumer is restricted to. An empty list means all subjects of the stream.
@@ -284,7 +263,7 @@ mod tests {
     fn what_can_be_read_of_an_existing_stream() {
         let config = || Config { name: "shop_all".into(), subjects: vec!["shop.>".into()], ..Config::default() };
         let reason = |live: Config| {
-            let (plan, origins) = (existing(), Origins::new());
+            let (plan, origins) = (existing(), Origins::default());
             let usable = plan.readable(&live, &origins).and_then(|_| plan.usable(&live, &origins));
             usable.map_err(|refusal| refusal.reason)
         };
@@ -301,14 +280,14 @@ mod tests {
         }
         let transform = SubjectTransform { source: "shop.>".into(), destination: "v2.shop.>".into() };
         let transformed = Config { subject_transform: Some(transform), ..config() };
-        let refusal = existing().readable(&transformed, &Origins::new()).unwrap_err();
+        let refusal = existing().readable(&transformed, &Origins::default()).unwrap_err();
         assert_eq!(refusal.reason, Reason::SubjectNotInStream);
         assert!(refusal.message.contains("v2.shop.>"), "{}", refusal.message);
         let parts = |subject: &str| {
             let stream = json!({ "policy": "Existing", "name": "shop_all" });
             let transform = SubjectTransform { source: "in.*".into(), destination: "shop.b.{{partition(3,1)}}".into() };
             let live = Config { subjects: vec!["in.*".into()], subject_transform: Some(transform), ..config() };
-            plan(&json!({ "subjects": [subject], "stream": stream })).readable(&live, &Origins::new())
+            plan(&json!({ "subjects": [subject], "stream": stream })).readable(&live, &Origins::default())
         };
         assert_eq!([parts("shop.b.2"), parts("shop.b.*")], [Ok(None), Ok(None)]);
         for subject in ["shop.b.3", "shop.b.02"] {
@@ -336,17 +315,22 @@ mod tests {
             filter_subject: Some(filter.to_owned()),
             ..Source::default()
         };
+        let later: Source =
+            serde_json::from_value(json!({ "name": "far", "opt_start_time": "2026-03-01T00:00:00Z" })).unwrap();
         let with = |sources: Vec<Source>, subjects: &[&str]| Config {
             name: "shop_all".into(),
             subjects: subjects.iter().map(|subject| (*subject).to_owned()).collect(),
             sources: Some(sources),
             ..Config::default()
         };
-        let origins = Origins::from([("gone".to_owned(), None)]);
+        let streams = HashMap::from([("gone".to_owned(), None)]);
+        let origins = Origins { streams, at: Timestamp::UNIX_EPOCH };
         for (live, want) in [
             (with(vec![source("far", "")], &[]), Some(Reason::SourceElsewhere)),
             (with(vec![source("far", "")], &["shop.a.>"]), Some(Reason::SourceElsewhere)),
             (with(vec![source("gone", "")], &["shop.b"]), Some(Reason::SourceNotFound)),
+            (with(vec![later.clone()], &["shop.b"]), Some(Reason::SourceInFuture)),
+            (with(vec![later], &["shop.>"]), None),
             (with(vec![source("gone", "shop.a.>")], &["shop.b"]), Some(Reason::SourceNotFound)),
             (with(vec![source("far", "")], &["shop.>"]), None),
             (with(vec![source("far", "shop.>")], &[]), None),

@@ -1,13 +1,16 @@
 //! Step 1: reads the Producer's stream.
 
+use std::collections::HashMap;
+
 use async_nats::jetstream::stream::{Config, Info};
 use hookwright_crds::Producer;
 use kube::ResourceExt;
 
-use super::stored::{self, Origins};
+use super::stored::{self, Origin, Origins};
 use crate::cache::references::stream_name;
 use crate::context::Context;
 use crate::nats::jetstream::{JetStream, JsResult};
+use crate::status::conditions::now;
 use crate::tenancy::is_stream_name;
 
 /// What NATS has now.
@@ -32,7 +35,7 @@ pub(crate) async fn fetch(producer: &Producer, ctx: &Context) -> JsResult<Curren
     let stream = if is_stream_name(&name) { js.stream(&name).await? } else { None };
     let origins = match &stream {
         Some(info) => origins(&info.config, js).await?,
-        None => Origins::new(),
+        None => Origins::default(),
     };
     let namespace_uid = ctx.namespaces.uid(&producer.namespace().unwrap_or_default()).await;
     Ok(Current { max_payload, stream, origins, namespace_uid })
@@ -40,14 +43,15 @@ pub(crate) async fn fetch(producer: &Producer, ctx: &Context) -> JsResult<Curren
 
 async fn origins(config: &Config, js: &JetStream) -> JsResult<Origins> {
     let names = |config: &Config| stored::sources(config).map(|source| source.name.clone()).collect::<Vec<_>>();
-    let (mut origins, mut next) = (Origins::new(), names(config));
+    let (mut streams, mut next) = (HashMap::new(), names(config));
     while let Some(name) = next.pop() {
-        if origins.len() >= MOST_ORIGINS || origins.contains_key(&name) || !is_stream_name(&name) {
+        if streams.len() >= MOST_ORIGINS || streams.contains_key(&name) || !is_stream_name(&name) {
             continue;
         }
-        let found = js.stream(&name).await?.map(|info| info.config);
-        next.extend(found.as_ref().map(names).unwrap_or_default());
-        origins.insert(name, found);
+        let found =
+            js.stream(&name).await?.map(|Info { config, state, .. }| Origin { config, last: state.last_sequence });
+        next.extend(found.as_ref().map(|origin| names(&origin.config)).unwrap_or_default());
+        streams.insert(name, found);
     }
-    Ok(origins)
+    Ok(Origins { streams, at: now() })
 }

@@ -44,6 +44,16 @@ fn streams(namespace: &str) -> Vec<(&'static str, Config)> {
         ("parts", transforms("in.*", "in.*", "parts.{{partition(3,1)}}")),
         ("split", transforms("split.in.*", "split.in.*", "split.{{splitFromLeft(1,3)}}.c")),
         ("sourced", Config { sources: Some(vec![source(&origin, &subject("origin.a.>"))]), ..Config::default() }),
+        (
+            "ahead",
+            Config {
+                sources: Some(vec![Source {
+                    start_sequence: Some(1_000_000),
+                    ..source(&origin, &subject("origin.a.>"))
+                }]),
+                ..Config::default()
+            },
+        ),
         ("mirrored", Config { mirror: Some(Source { name: origin, ..Source::default() }), ..Config::default() }),
         ("limited", Config { consumer_limits: limits(3600), ..takes("limited.>") }),
         ("brief", Config { consumer_limits: limits(1), ..takes("brief.>") }),
@@ -198,6 +208,7 @@ async fn what_a_stream_stores_is_delivered_or_the_producer_is_told_why_not() {
         ("orphan", "orphan.>", "SourceNotFound"),
         ("stray", "stray.>", "SourceNotFound"),
         ("foreign", "foreign.>", "SourceElsewhere"),
+        ("ahead", "origin.a.>", "SourceInFuture"),
     ] {
         shop.produce(name, name, reads(&shop, name, &subject(read))).await;
         let told = |object: &Value| condition(&object["status"], "SubjectsUnknown")["reason"] == reason;
