@@ -20,9 +20,14 @@ use crate::event::malformed::Malformed;
 use crate::event::shared::Shared;
 use crate::event::structured;
 
-/// The headers of messages that are no events, although a stream holds them: marks that the server leaves in place of what
-/// it has deleted, and messages that it is to publish later.
-pub const NO_EVENT: [&str; 2] = ["Nats-Marker-Reason", "Nats-Schedule"];
+/// Whether a message is an event. A stream holds others, too: marks that the server, or a client of a key-value bucket,
+/// leaves in place of what was deleted, and messages that the server is to publish later. `header` returns the value of a
+/// header.
+#[must_use]
+pub fn is_event<'a>(header: impl Fn(&'static str) -> Option<&'a str>) -> bool {
+    let is_removal = matches!(header("KV-Operation"), Some("DEL" | "PURGE"));
+    !is_removal && header("Nats-Marker-Reason").is_none() && header("Nats-Schedule").is_none()
+}
 
 /// A message of a Producer's stream.
 #[derive(Debug, Clone)]

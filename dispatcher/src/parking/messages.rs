@@ -7,7 +7,7 @@ use hookwright_core::delivery::dead_letter::DeadLetter;
 use hookwright_core::delivery::event_headers::{EVENT_HEADERS_HEADER, decode_event_headers, encode_event_headers};
 use hookwright_core::delivery::event_ref::EventRef;
 use hookwright_core::delivery::parked::{ParkedDelivery, schedule_headers};
-use hookwright_core::event::{Message, NO_EVENT};
+use hookwright_core::event::{Message, is_event};
 use hookwright_core::nats::installation::Names;
 use hookwright_core::nats::names::{PARKED_AT_PREFIX, PARKED_DUE_PREFIX};
 use hookwright_core::record::RecordError;
@@ -62,9 +62,9 @@ impl Published {
         Ok(Self { event, headers, body: message.payload.clone() })
     }
 
-    /// Whether the message is an event. The others in a stream are of the server, or instructions to it.
+    /// Whether the message is an event. The others in a stream are marks of deletions, or instructions to the server.
     pub(crate) fn is_event(&self) -> bool {
-        self.headers.is_empty() || !NO_EVENT.iter().any(|name| self.headers.get(*name).is_some())
+        self.headers.is_empty() || is_event(|name| self.headers.get(name).map(|value| value.as_str()))
     }
 
     /// The names and values of the event's own headers.

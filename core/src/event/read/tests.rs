@@ -25,6 +25,21 @@ fn header<'a>(event: &'a Event, name: &str) -> &'a str {
 }
 
 #[test]
+fn not_every_message_is_an_event() {
+    for (name, value, want) in [
+        ("Nats-Marker-Reason", "MaxAge", false),
+        ("Nats-Schedule", "@at 2026-01-01T00:00:00Z", false),
+        ("KV-Operation", "DEL", false),
+        ("KV-Operation", "PURGE", false),
+        ("KV-Operation", "PUT", true),
+        ("Nats-Scheduler", "shop.later", true),
+        ("Nats-TTL", "1s", true),
+    ] {
+        assert_eq!(is_event(|header| (header == name).then_some(value)), want, "{name}: {value}");
+    }
+}
+
+#[test]
 fn a_plain_message_becomes_a_cloudevent() {
     let event = read(&rule(None, Some("shop.events.")), &[("Nats-Msg-Id", "o 1")], r#" {"a":1}"#).unwrap();
     assert_eq!(event.event_type, "order.created");

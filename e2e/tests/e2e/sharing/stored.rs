@@ -168,6 +168,10 @@ async fn what_a_stream_stores_is_delivered_or_the_producer_is_told_why_not() {
         shop.produce(name, name, reads(&shop, name, &subject(read))).await;
         shop.subscribe(name, &[">"], json!({ "producerRef": { "name": name } })).await;
     }
+    // What clients of a bucket leave in place of a key.
+    for operation in ["DEL", "PURGE"] {
+        shop.publish(&Event::new(subject("limited.gone"), "").header("KV-Operation", operation)).await;
+    }
     for publish in served.map(|(_, _, publish)| publish).into_iter().collect::<BTreeSet<_>>() {
         let event = Event::new(subject(publish), "first");
         // The stream deletes it after as long as the mark stays that it leaves in its place.
