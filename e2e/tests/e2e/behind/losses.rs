@@ -24,7 +24,8 @@ async fn what_the_stream_drops_meanwhile_is_counted() {
         (&json!(1), &json!(60), &json!(60))
     );
     assert!(missed["since"].is_string() && missed["time"].is_string(), "{missed}");
-    at_most(&shop, "/overtaken", 60..100, 1);
+    // While dispatchers start, the Subscription may change hands.
+    at_most(&shop, "/overtaken", 60..100, 2);
     told(&shop, "between the sequences 1 and 60").await;
 
     // What is gone can't be asked for: delivery starts with the first event that is there.
