@@ -6,6 +6,7 @@
 pub(crate) mod account;
 pub(crate) mod checkpoint;
 pub(crate) mod egress;
+pub(crate) mod fences;
 pub(crate) mod namespaces;
 pub(crate) mod overdue;
 pub(crate) mod secrets;

@@ -7,20 +7,19 @@ use std::time::Duration;
 use anyhow::Context as _;
 use futures::FutureExt;
 use hookwright_core::nats::names::{
-    CONFIG_BUCKET, DISABLED_KEYS, HEALTH_BUCKET, LEASES_BUCKET, POSITIONS_BUCKET, STATE_BUCKET, TEST_KEYS,
-    VIOLATIONS_KEYS,
+    DISABLED_KEYS, HEALTH_BUCKET, LEASES_BUCKET, POSITIONS_BUCKET, STATE_BUCKET, TEST_KEYS, VIOLATIONS_KEYS,
 };
 use hookwright_core::seal::SealingKeys;
 use hookwright_crds::{EventSchema, Producer, Subscription};
 use hookwright_runtime::egress::{EgressFile, InForce};
 use hookwright_runtime::mirror::{Change, Mirror};
 use hookwright_runtime::nats::{self, Nats, NatsSettings};
-use hookwright_runtime::{admin, logging, shutdown};
+use hookwright_runtime::{admin, shutdown};
 use kube::Client;
 use kube::runtime::events::Recorder;
 use prometheus_client::registry::Registry;
 use tokio::sync::watch;
-use tracing::{debug, info};
+use tracing::info;
 
 use crate::background::account::AccountLimits;
 use crate::background::checkpoint::Checkpoints;
@@ -28,7 +27,7 @@ use crate::background::egress::{self, Agreement};
 use crate::background::overdue::Overdue;
 use crate::background::stream_sizes::ListStreams;
 use crate::background::tombstones::Tombstones;
-use crate::background::{every, namespaces, secrets, services, stream_numbers, sweep};
+use crate::background::{every, fences, namespaces, secrets, services, stream_numbers, sweep};
 use crate::cache::kind::{Kind, watched};
 use crate::cache::namespaces::Namespaces;
 use crate::cache::services::Services;
@@ -55,7 +54,7 @@ use crate::status::events;
 use crate::status::write::StatusWriter;
 use crate::subscription::test_delivery;
 
-/// How long the controllers wait for the first connection to NATS.
+/// How long the controllers wait for the first connection to NATS, and then for the config.
 const WAIT_FOR_NATS: Duration = Duration::from_secs(5);
 /// How long running reconciles may take to end.
 const GRACE: Duration = Duration::from_secs(10);
@@ -93,6 +92,8 @@ pub async fn run(settings: Settings, check_config: bool) -> anyhow::Result<()> {
         // Without NATS, reconciles can do little but let deletions end, so they wait for it for a while.
         if tokio::time::timeout(WAIT_FOR_NATS, readiness.until(Part::Nats)).await.is_ok() {
             readiness.until(Part::Installation).await;
+            // Before that is known, each record of an operator before this one takes reads.
+            let _ = tokio::time::timeout(WAIT_FOR_NATS, readiness.until(Part::Config)).await;
         }
         controllers::run(
             ctx.clone(),
@@ -139,14 +140,12 @@ async fn with_nats(ctx: &Context, readiness: &Readiness, connected: watch::Sende
     readiness.until(Part::Definitions).await;
     owner.claim(readiness, &ctx.metrics).await;
     ctx.js.connected(nats.clone());
-    match ctx.js.newest(CONFIG_BUCKET, ">").await {
-        Ok(last) => ctx.fences.begin(last.revision),
-        Err(error) => debug!(error = logging::chain(&error), "can't read how far the config goes"),
-    }
     let seconds = Duration::from_secs;
     tokio::select! {
         () = nats.ended() => anyhow::bail!("the client of NATS has panicked"),
         foreign = owner.keep(reconnects.clone()) => Err(foreign.into()),
+        // Until it has succeeded.
+        never = fences::begin(ctx, readiness) => match never {},
         never = mirrors(ctx, &nats, readiness) => match never {},
         never = forward(reconnects.clone(), connected) => match never {},
         // After each reconnect, and every 5 s.
