@@ -33,7 +33,7 @@ pub(crate) fn resolve(
         }
     };
     let refuse = |why: &str| Refusal::new(Reason::ServiceUnsupported, format!("Service {name:?} {why}."));
-    let spec = service.spec.as_ref().ok_or_else(|| refuse("has no spec"))?;
+    let spec = service.spec.as_ref().ok_or_else(|| refuse("has no spec that can be read"))?;
     let address = cluster_ip(spec).map_err(refuse)?;
     let is_port = |port: &ServicePort| {
         port.port == reference.port && port.protocol.as_deref().is_none_or(|protocol| protocol == "TCP")

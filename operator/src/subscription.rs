@@ -11,6 +11,7 @@ mod payload;
 mod signing;
 mod start;
 mod status;
+mod stop;
 pub(crate) mod test_delivery;
 mod validate;
 mod versions;
@@ -45,7 +46,7 @@ use inputs::Inputs;
 use signing::GeneratedKeys;
 use start::Start;
 use status::{Part, SubscriptionOutcome};
-use validate::ValidatedSubscription;
+use stop::{not_permitted, refuse, unread, unresolved, wait};
 
 /// How often a Subscription that is in place is looked at, to repair what was removed. Its Secrets are read more often
 /// (`background::secrets`).
@@ -135,42 +136,6 @@ pub(crate) async fn reconcile(subscription: Arc<Subscription>, ctx: &Context) ->
     Ok(Action::requeue(soon.fold(again(&outcome, &fetched?, &subscription), Duration::min)))
 }
 
-/// Returns what a reconcile came to for which a Secret could not be read or created.
-async fn unread(
-    subscription: &Subscription,
-    uid: &SubscriptionUid,
-    keys: Option<&GeneratedKeys>,
-    error: &SecretError,
-    ctx: &Context,
-) -> Attempted {
-    let outcome = SubscriptionOutcome::Unresolved(Unresolved::unread(error));
-    let attempted = Attempted::unchanged(subscription, outcome);
-    match hold_back(subscription, uid, keys, ctx).await {
-        Ok(rests) => Attempted { rests, ..attempted },
-        Err(error) => Attempted { error: Some(error), ..attempted },
-    }
-}
-
-/// Sees to it that a Secret that can't be read keeps neither an earlier spec nor an older policy of the Producer in place.
-/// Returns whether the record keeps events from being sent, if it does.
-async fn hold_back(
-    subscription: &Subscription,
-    uid: &SubscriptionUid,
-    keys: Option<&GeneratedKeys>,
-    ctx: &Context,
-) -> Result<Option<Rests>, ReconcileError> {
-    let fetched = fetch::found(subscription, ctx).await;
-    let inherited = fetched.producer.as_ref().and_then(|producer| producer.delivery.as_ref());
-    let policy = policy::effective(subscription.spec.delivery.as_ref(), inherited);
-    let rules = ctx.egress.borrow().clone();
-    let valid = validate::validate(subscription, uid, keys, policy, &rules.egress).ok();
-    let rests = apply::stop_earlier(uid, valid.as_ref(), made_from(subscription, &fetched, ctx)).await?;
-    if let Some(producer) = &fetched.producer {
-        apply::withhold(uid, producer, made_from(subscription, &fetched, ctx)).await?;
-    }
-    Ok(rests.then_some(Rests::Refused))
-}
-
 /// Returns what the records of a Subscription are made from.
 fn made_from<'a>(subscription: &'a Subscription, fetched: &'a Fetched, ctx: &'a Context) -> Inputs<'a> {
     Inputs { subscription, fetched, ctx }
@@ -216,18 +181,16 @@ async fn attempt(
     ctx: &Context,
 ) -> Result<Attempted, ReconcileError> {
     panics::on_request(subscription);
-    if fetched.producer_unreadable {
-        let waiting = Unresolved::Waiting("Waiting until the Producer can be read.".to_owned());
-        let rests = apply::stop_earlier(uid, None, made_from(subscription, fetched, ctx)).await?;
-        let outcome = Attempted::unchanged(subscription, SubscriptionOutcome::Unresolved(waiting));
-        return Ok(Attempted { rests: rests.then_some(Rests::Refused), ..outcome });
-    }
-    if fetched.producer.is_none() && is_foreign(subscription) {
+    if fetched.producer.is_none() && is_foreign(subscription) && !fetched.producer_unreadable {
         // This comes before the spec is looked at: without a grant nothing is served, whatever else is wrong.
         return not_permitted(subscription, uid, fetched, ctx).await;
     }
     let rules = ctx.egress.borrow().clone();
     let valid = validate::validate(subscription, uid, keys.as_deref(), policy, &rules.egress);
+    let unreadable = Unresolved::producer_unreadable();
+    if fetched.producer_unreadable {
+        return wait(subscription, uid, valid.ok().as_ref(), fetched, unreadable, ctx).await;
+    }
     let valid = match valid.and_then(|valid| within_quota(subscription, ctx).map(|()| valid)) {
         Ok(valid) => valid,
         Err(refusal) => {
@@ -236,13 +199,7 @@ async fn attempt(
     };
     let record = match build::build(&valid, fetched, &rules.egress) {
         Ok(record) => record,
-        Err(unresolved @ Unresolved::Waiting(_)) => {
-            return Ok(Attempted::unchanged(subscription, SubscriptionOutcome::Unresolved(unresolved)));
-        }
-        Err(unresolved) => {
-            let outcome = SubscriptionOutcome::Unresolved(unresolved);
-            return refuse(subscription, uid, fetched, Some(&valid), outcome, ctx).await;
-        }
+        Err(why) => return unresolved(subscription, uid, &valid, fetched, why, ctx).await,
     };
     let started = match start::start(subscription, &valid, fetched, ctx).await? {
         Start::Done(started) => started,
@@ -256,8 +213,13 @@ async fn attempt(
     };
     let on_resume = policy::on_resume(subscription.spec.delivery.as_ref(), fetched.delivery());
     let withheld = !record.payload_policy.is_empty();
-    let inputs = made_from(subscription, fetched, ctx);
-    let Some(written) = apply::apply(record, on_resume, inputs).await? else {
+    let written = match apply::apply(record, on_resume, made_from(subscription, fetched, ctx)).await {
+        Err(ReconcileError::ProducerUnreadable) => {
+            return wait(subscription, uid, Some(&valid), fetched, unreadable, ctx).await;
+        }
+        written => written?,
+    };
+    let Some(written) = written else {
         let outcome = SubscriptionOutcome::Prepared { rollout: None };
         return Ok(Attempted { outcome, started, rests: None, error: None });
     };
@@ -290,22 +252,6 @@ async fn remove_expired(
     Ok(())
 }
 
-/// Stops what a Producer of another namespace doesn't permit, or no longer.
-async fn not_permitted(
-    subscription: &Subscription,
-    uid: &SubscriptionUid,
-    fetched: &Fetched,
-    ctx: &Context,
-) -> Result<Attempted, ReconcileError> {
-    // A Producer that is gone is served to nobody, so the record stays, for the Producer that takes up the stream.
-    if !fetched.producer_is_gone {
-        apply::withdraw(uid, made_from(subscription, fetched, ctx)).await?;
-    }
-    ctx.triggers.subscriptions.settled(&ObjectRef::from_obj(subscription));
-    let outcome = SubscriptionOutcome::Unresolved(build::not_permitted(&subscription.producer_ref()));
-    Ok(Attempted::unchanged(subscription, outcome))
-}
-
 /// Checks whether the namespace may have this Subscription beside the older ones.
 fn within_quota(subscription: &Subscription, ctx: &Context) -> Result<(), Refusal> {
     let namespace = subscription.namespace();
@@ -319,24 +265,6 @@ fn within_quota(subscription: &Subscription, ctx: &Context) -> Result<(), Refusa
         .store
         .state_filter(|other| other.meta().deletion_timestamp.is_none() && other.namespace() == namespace);
     quota.admits_subscription(subscription, &all)
-}
-
-/// Stops what was delivered until now: the spec, or something that it refers to, can't be used as it is.
-async fn refuse(
-    subscription: &Subscription,
-    uid: &SubscriptionUid,
-    fetched: &Fetched,
-    valid: Option<&ValidatedSubscription>,
-    outcome: SubscriptionOutcome,
-    ctx: &Context,
-) -> Result<Attempted, ReconcileError> {
-    let mut attempted = Attempted::unchanged(subscription, outcome);
-    if let Some(producer) = &fetched.producer
-        && apply::refuse(uid, producer, valid, made_from(subscription, fetched, ctx)).await?
-    {
-        attempted.rests = Some(Rests::Refused);
-    }
-    Ok(attempted)
 }
 
 /// Returns how far the dispatchers have come with the record and with the Producer's. Returns none while the Producer's

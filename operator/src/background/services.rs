@@ -43,9 +43,12 @@ pub(crate) async fn watch(ctx: &Context, writer: ServiceWriter, readiness: &Read
     }
 }
 
-/// Returns the Service without what isn't needed of it, unless it can't be read.
+/// Returns the Service without what isn't needed of it. One that can't be read has no spec: its address may no longer be
+/// what it was. One of which not even the metadata can be read is left out.
 fn reduced(service: Lenient<Service>) -> Option<Service> {
-    let mut service = service.object?;
+    let Lenient { meta, object } = service;
+    meta.name.as_ref()?;
+    let mut service = object.unwrap_or_else(|| Service { metadata: meta, ..Service::default() });
     service.status = None;
     service.metadata.labels = None;
     Some(service)
@@ -60,5 +63,24 @@ fn trigger(ctx: &Context, concerned: impl Fn(&str, &ServiceRef) -> bool) {
     };
     for subscription in ctx.subscriptions.store.state_filter(is_concerned) {
         ctx.triggers.subscriptions.reconcile(ObjectRef::from_obj(&*subscription));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    #[test]
+    fn a_service_that_can_not_be_read_has_no_spec() {
+        let read = |metadata: Value, spec: Value| {
+            let service = serde_json::from_str(&json!({ "metadata": metadata, "spec": spec }).to_string()).unwrap();
+            reduced(service).map(|service| (service.metadata.resource_version, service.spec.is_some()))
+        };
+        let metadata = json!({ "name": "crm", "namespace": "shop", "resourceVersion": "7" });
+        let version = Some("7".to_owned());
+        assert_eq!(read(metadata.clone(), json!({ "clusterIP": "10.96.0.7" })), Some((version.clone(), true)));
+        assert_eq!(read(metadata, json!({ "clusterIP": 7 })), Some((version, false)));
+        assert_eq!(read(json!(7), json!({})), None);
     }
 }

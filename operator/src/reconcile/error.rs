@@ -31,6 +31,9 @@ pub(crate) enum ReconcileError {
     Grants(#[source] RecordError),
     #[error("the object, or its record, has changed meanwhile")]
     Outdated,
+    /// A Subscription's record would be made from an earlier form of its Producer, in place of another operator's record.
+    #[error("the Producer can't be read, so it is not known what it says by now")]
+    ProducerUnreadable,
     #[error("can't read the object again")]
     Read(#[source] ApiError),
     #[error(
@@ -76,7 +79,7 @@ impl ReconcileError {
     /// Returns whether the reconcile worked on something old. It is no failure: it is to be done again.
     pub(crate) fn is_outdated(&self) -> bool {
         match self {
-            Self::Outdated => true,
+            Self::Outdated | Self::ProducerUnreadable => true,
             Self::Status(error) => error.is_outdated(),
             _ => false,
         }
@@ -85,7 +88,7 @@ impl ReconcileError {
     /// Returns whether a condition shows the error: it can't while the status itself can't be written, and what is left
     /// to be done when the rest is in place changes no condition.
     pub(crate) fn has_condition(&self) -> bool {
-        !matches!(self, Self::Outdated | Self::Status(_) | Self::Secrets(SecretError::Delete { .. }))
+        !self.is_outdated() && !matches!(self, Self::Status(_) | Self::Secrets(SecretError::Delete { .. }))
     }
 
     /// Returns how a condition or an Event shows the error.
@@ -97,7 +100,7 @@ impl ReconcileError {
                 Reason::RecordUnreadable
             }
             Self::Read(_) | Self::EventSchemas(_) | Self::Secrets(_) | Self::Status(_) => Reason::ApiRefused,
-            Self::Outdated => Reason::Outdated,
+            Self::Outdated | Self::ProducerUnreadable => Reason::Outdated,
             _ => Reason::InternalError,
         };
         Refusal::new(reason, logging::chain(self))
@@ -119,6 +122,7 @@ mod tests {
             (ReconcileError::Read(error(500, "InternalError", "no").into()), true, true, Reason::ApiRefused),
             (ReconcileError::Read(error(429, "TooManyRequests", "no").into()), false, true, Reason::ApiRefused),
             (ReconcileError::Outdated, false, false, Reason::Outdated),
+            (ReconcileError::ProducerUnreadable, false, false, Reason::Outdated),
             (ReconcileError::Nats(JsError::Disconnected), false, true, Reason::NatsUnavailable),
             (ReconcileError::Random, false, true, Reason::InternalError),
         ] {

@@ -3,8 +3,8 @@
 //! An operator that is on its way out may still work on an object as it was before the last edit, while the next
 //! operator has written the record of the edit already. So the API server is asked before each write whether the object is
 //! still the same. In place of another operator's record one is written only if what it was made from is the same, too
-//! ([`Fences`] says when that has to be asked). And a write that comes after another operator's is not repeated: what the
-//! record was made from may be out of date.
+//! ([`Fences`] says when that has to be asked). What only takes something away is made from nothing else. And a write that
+//! comes after another operator's is not repeated: what the record was made from may be out of date.
 
 use std::fmt::Debug;
 
@@ -27,12 +27,32 @@ use crate::reconcile::error::ReconcileError;
 pub(crate) trait Inputs {
     /// Returns whether all of it is still as it was used, by reads that began at this time or later.
     fn are_current(&self, since: Instant) -> impl Future<Output = Result<bool, ReconcileError>> + Send;
+
+    /// Returns whether they are all that the next record may be made from. If not, the record that is made from them counts
+    /// as another operator's.
+    fn are_all(&self) -> bool {
+        true
+    }
 }
 
 /// Nothing besides the object.
 impl Inputs for () {
     async fn are_current(&self, _: Instant) -> Result<bool, ReconcileError> {
         Ok(true)
+    }
+}
+
+/// Nothing besides the object and the record in place, from which something is only taken away. What is left may follow
+/// from something newer than what this operator knows.
+pub(crate) struct InPlace;
+
+impl Inputs for InPlace {
+    async fn are_current(&self, _: Instant) -> Result<bool, ReconcileError> {
+        Ok(true)
+    }
+
+    fn are_all(&self) -> bool {
+        false
     }
 }
 
@@ -103,7 +123,9 @@ where
         self.follows(key, found.revision).await?;
         let written = self.js.put_at(CONFIG_BUCKET, key, json, found.revision).await?;
         let revision = written.ok_or(ReconcileError::Outdated)?;
-        self.fences.wrote(&self.uid(), key, revision);
+        if self.inputs.are_all() {
+            self.fences.wrote(&self.uid(), key, revision);
+        }
         Ok(Written { revision, waits: None, fresh })
     }
 

@@ -16,6 +16,7 @@ use super::validate::ValidatedSubscription;
 use crate::cache::references::is_foreign;
 use crate::nats::kv::Written;
 use crate::reconcile::error::ReconcileError;
+use crate::reconcile::fenced::InPlace;
 
 /// Writes the record. Returns none if the record has to say where the Producer's stream ends, and that is not known yet.
 pub(crate) async fn apply(
@@ -104,33 +105,34 @@ async fn refuse_record(
         None => false,
     };
     let mut is_there = false;
-    let records = ctx.records(subscription).made_from(made_from);
-    let mut refused = async |anew: bool| {
-        records
-            .put(key, |found| {
-                is_there = found.is_some();
-                // A record that can't be read is a newer release's.
-                let Some(old) = flow::read(found) else { return Ok(None) };
-                let mut refused = SubscriptionRecord { destination: None, ..old.clone() };
-                refused.identity.generation = generation;
-                let asks = valid.filter(|_| anew).map(|valid| valid.suspended);
-                refused.flow = flow::refused(old.flow, asks, was_inactive);
-                if let Some(policy) = policy.filter(|_| anew) {
-                    refused.payload_policy = policy.clone();
-                }
-                if let Some(valid) = valid.filter(|_| anew) {
-                    refused.select = valid.select.clone();
-                    refused.payload = valid.payload.clone();
-                    refused.delivery = valid.delivery.clone();
-                }
-                Ok(if refused == old { None } else { Some(refused) })
-            })
-            .await
+    let mut refused = |found: Option<&[u8]>, anew: bool| {
+        is_there = found.is_some();
+        // A record that can't be read is a newer release's.
+        let old = flow::read(found)?;
+        let mut refused = SubscriptionRecord { destination: None, ..old.clone() };
+        refused.identity.generation = generation;
+        refused.flow = flow::refused(old.flow, valid.map(|valid| valid.suspended), was_inactive);
+        if let Some(policy) = policy.filter(|_| anew) {
+            refused.payload_policy = policy.clone();
+        }
+        if let Some(valid) = valid.filter(|_| anew) {
+            refused.select = valid.select.clone();
+            refused.payload = valid.payload.clone();
+            refused.delivery = valid.delivery.clone();
+        }
+        (refused != old).then_some(refused)
     };
-    if refused(true).await?.waits.is_some() {
-        // What the spec has anew can wait for the dispatchers, but not that URL and secrets go.
-        refused(false).await?;
+    if valid.is_some() || policy.is_some() {
+        let records = ctx.records(subscription).made_from(made_from);
+        let written = records.put(key, |found| Ok(refused(found, true))).await;
+        match written {
+            Ok(written) if written.waits.is_none() => return Ok(is_there),
+            // What is there anew can wait for the dispatchers and the Producer, but not that URL and secrets go.
+            Ok(_) | Err(ReconcileError::ProducerUnreadable) => {}
+            Err(error) => return Err(error),
+        }
     }
+    ctx.records(subscription).made_from(InPlace).put(key, |found| Ok(refused(found, false))).await?;
     Ok(is_there)
 }
 
@@ -150,7 +152,11 @@ pub(crate) async fn withhold(
                 let old = flow::read(found).filter(|old| old.payload_policy != *policy);
                 Ok(old.map(|old| SubscriptionRecord { payload_policy: policy.clone(), ..old }))
             });
-            withheld.await?.waits.is_none()
+            match withheld.await {
+                // Nobody knows which of the two is the newer one.
+                Err(ReconcileError::ProducerUnreadable) => false,
+                withheld => withheld?.waits.is_none(),
+            }
         }
     };
     if !is_done {

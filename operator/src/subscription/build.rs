@@ -22,7 +22,7 @@ pub(crate) enum Unresolved {
     Broken(Refusal),
     /// The Producer doesn't exist for this namespace, and the record was removed.
     NotPermitted(Refusal),
-    /// The Producer has not been looked at yet.
+    /// It is not known yet whether the reference is broken, as something has not been looked at, or can't be read.
     Waiting(String),
 }
 
@@ -38,6 +38,11 @@ impl Unresolved {
             }
             _ => Self::Waiting(said),
         }
+    }
+
+    /// Returns what it means that the Producer can't be read.
+    pub(crate) fn producer_unreadable() -> Self {
+        Self::Waiting("Waiting until the Producer can be read.".to_owned())
     }
 }
 
@@ -78,7 +83,13 @@ pub(crate) fn build(
         }
     };
     let namespace = &subscription.identity.namespace;
-    let resolve = |reference| services::resolve(namespace, reference, fetched.service.as_deref(), egress.of(namespace));
+    let resolve = |reference| {
+        if fetched.services_unlisted {
+            return Err(Unresolved::Waiting("Waiting for the list of Services.".to_owned()));
+        }
+        services::resolve(namespace, reference, fetched.service.as_deref(), egress.of(namespace))
+            .map_err(Unresolved::from)
+    };
     let mut destination = subscription.destination.clone().try_map(read)?;
     destination.service = subscription.service.as_ref().map(resolve).transpose()?;
     Ok(SubscriptionRecord {
@@ -231,6 +242,11 @@ mod tests {
         let mut unsure = found(Some(Ok(())));
         unsure.producer.as_mut().unwrap().payload_policy = Err(unread);
         assert_eq!(reason(&none, &unsure), "ProducerNotReady", "nobody knows what it withholds");
+        let by_service = json!({ "endpoint": { "url": null, "serviceRef": { "name": "crm", "port": 8080 } } });
+        let mut unlisted = found(Some(Ok(())));
+        assert_eq!(reason(&by_service, &unlisted), "ServiceNotFound");
+        unlisted.services_unlisted = true;
+        assert_eq!((reason(&by_service, &unlisted), reason(&none, &unlisted)), ("Waiting", "Ok"));
         let mut taken = found(Some(Ok(())));
         taken.generated = vec![generated(false)];
         assert_eq!(reason(&none, &taken), "SecretNameTaken");

@@ -15,9 +15,10 @@ use kube::{Resource, ResourceExt};
 
 use super::payload;
 use super::signing::{self, Former, GeneratedKeys};
-use super::versions::Versions;
+use super::versions::{Versions, of_metadata};
 use crate::cache::producers::LiveProducer;
 use crate::cache::references::{RefersToProducer, is_foreign};
+use crate::cache::services::NotListed;
 use crate::context::Context;
 use crate::refusal::Refusal;
 use crate::secrets::{self, SecretError};
@@ -50,8 +51,10 @@ pub(crate) struct Generated {
 pub(crate) struct Fetched {
     /// The uid by which the API server knows the Subscription.
     pub(crate) object_uid: String,
-    /// The versions of all but the Secrets when this was begun.
+    /// The versions of all but the Secrets.
     pub(super) versions: Versions,
+    /// Whether all was looked at that the Subscription refers to.
+    pub(super) is_complete: bool,
     /// The Producer; none if it doesn't exist, is being deleted, or doesn't admit the Subscription's namespace.
     pub(crate) producer: Option<FoundProducer>,
     /// Whether the Producer doesn't exist, or is being deleted and admits the Subscription's namespace.
@@ -60,6 +63,8 @@ pub(crate) struct Fetched {
     pub(crate) producer_unreadable: bool,
     /// The Service that `endpoint.serviceRef` names, if it exists.
     pub(crate) service: Option<Arc<Service>>,
+    /// Whether it is not known yet which Services exist.
+    pub(crate) services_unlisted: bool,
     /// The Secrets by name; none for one that doesn't exist.
     pub(crate) secrets: HashMap<String, Option<Secret>>,
     /// The Secrets with generated keys if the spec names no key.
@@ -103,7 +108,13 @@ pub(crate) async fn fetch(
     }
     if let Some(reference) = &subscription.spec.endpoint.service_ref {
         let namespace = subscription.namespace().unwrap_or_default();
-        fetched.service = ctx.services.find(&namespace, reference).await;
+        match ctx.services.find(&namespace, reference).await {
+            Ok(service) => {
+                fetched.versions.service = Some(of_metadata(service.as_deref().map(Resource::meta)));
+                fetched.service = service;
+            }
+            Err(NotListed) => fetched.services_unlisted = true,
+        }
     }
     for (name, keys) in given_keys(subscription) {
         let secret = secrets::get(&ctx.secrets, subscription, &name, &keys).await?;
@@ -112,6 +123,7 @@ pub(crate) async fn fetch(
     if let Some(keys) = keys {
         fetched.generated = generated(subscription, keys, ctx).await?;
     }
+    fetched.is_complete = !fetched.services_unlisted;
     Ok(fetched)
 }
 

@@ -37,7 +37,9 @@ impl fenced::Inputs for Inputs<'_> {
         let api: Api<Metadata<Producer>> =
             Api::namespaced(client.clone(), producer.namespace.as_deref().unwrap_or_default());
         if !self.is_current(&api, &producer.name, &versions.producer, of_spec, since).await? {
-            return Ok(false);
+            // The watch will bring no newer form of it.
+            let is_unreadable = ctx.producers.unreadable.contains(&producer);
+            return if is_unreadable { Err(ReconcileError::ProducerUnreadable) } else { Ok(false) };
         }
         if let Some(version) = &versions.namespace
             && !self.is_current::<Namespace>(&Api::all(client.clone()), &namespace, version, of_metadata, since).await?
@@ -45,14 +47,17 @@ impl fenced::Inputs for Inputs<'_> {
             return Ok(false);
         }
         // Without a grant, neither Service nor Secrets were looked at.
-        let service = subscription.spec.endpoint.service_ref.as_ref().filter(|_| fetched.producer.is_some());
-        if let (Some(version), Some(service)) = (&versions.service, service) {
+        if let (Some(version), Some(service)) = (&versions.service, &subscription.spec.endpoint.service_ref) {
             let api: Api<Metadata<Service>> = Api::namespaced(client, service.namespace(&namespace));
             if !self.is_current(&api, &service.name, version, of_metadata, since).await? {
                 return Ok(false);
             }
         }
         self.secrets_are_current(since).await
+    }
+
+    fn are_all(&self) -> bool {
+        self.fetched.is_complete
     }
 }
 
