@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use crate::corners::{each_arrived, publish_until, receipts};
-use crate::shop::{SOON, Shop, beside, condition};
+use crate::shop::{SOON, Shop, all_loaded, beside, condition};
 
 const FEATURE: &str = "Validation";
 
@@ -46,6 +46,81 @@ async fn publish_guarded(shop: &Shop<'_>) {
         let event = Event::new(format!("{}.guarded.a", shop.namespace), r#"{"open":1,"secret":"hush"}"#);
         shop.publish(&event.header("ce-region", region)).await;
     }
+}
+
+/// Lets Producers have a value that this release doesn't know, as the definitions of a newer one would, and gives it to the
+/// Producer. Waits until the operator can't read that.
+async fn newer(shop: &Shop<'_>) {
+    let value = "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/validation/enum/-";
+    let allow = json!([{ "op": "add", "path": value, "value": "Later" }]).to_string();
+    let plane = &shop.world.control_plane;
+    plane.kubectl(&["patch", "crd", "producers.hookwright.dev", "--type=json", "-p", &allow]).await.unwrap();
+    wait_for("the Producer to be unreadable", SOON, async || {
+        validate(shop, json!("Later")).await?;
+        let metrics = shop.world.operator.metrics().await?;
+        anyhow::ensure!(metrics.contains(r#"hookwright_operator_unreadable_objects{kind="Producer"} 1"#), "{metrics}");
+        Ok(())
+    })
+    .await
+    .unwrap();
+}
+
+/// Takes both back.
+async fn older(shop: &Shop<'_>) {
+    validate(shop, json!(null)).await.unwrap();
+    let last = "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/validation/enum/3";
+    let forbid = json!([{ "op": "remove", "path": last }]).to_string();
+    let plane = &shop.world.control_plane;
+    plane.kubectl(&["patch", "crd", "producers.hookwright.dev", "--type=json", "-p", &forbid]).await.unwrap();
+}
+
+async fn validate(shop: &Shop<'_>, how: Value) -> anyhow::Result<()> {
+    let patch = json!({ "spec": { "validation": how } }).to_string();
+    let edit = ["patch", "-n", &shop.namespace, "producers.hookwright.dev/orders", "--type=merge", "-p", &patch];
+    shop.world.control_plane.kubectl(&edit).await.map(drop)
+}
+
+#[tokio::test]
+async fn an_edit_stops_the_former_destination_while_the_operator_can_not_read_the_producer() {
+    let _machine = beside().await;
+    let world = World::start(Options::default()).await.unwrap();
+    let (shop, plane) = (Shop::open(&world, json!({})).await, &world.control_plane);
+    for name in ["moved", "paused", "same"] {
+        shop.subscribe(name, &[">"], json!({})).await;
+    }
+    shop.publish(&shop.event("a", "before")).await;
+    for name in ["moved", "paused", "same"] {
+        shop.requests(name, 1).await;
+    }
+    newer(&shop).await;
+    // From now on the operator knows no form of the Producer, and each record is another operator's.
+    world.operator.kill9().unwrap();
+    world.operator.restart().unwrap();
+    world.operator.wait_ready(SOON).await.unwrap();
+    let edits = [
+        ("moved", json!({ "endpoint": { "url": shop.receiver.url("/there") } })),
+        ("paused", json!({ "suspend": true })),
+    ];
+    for (name, spec) in edits {
+        plane.apply_json(&shop.subscription(name, &[">"], spec)).await.unwrap();
+    }
+    let waits = |object: &Value| {
+        let refs = condition(&object["status"], "ResolvedRefs");
+        refs["observedGeneration"] == object["metadata"]["generation"]
+            && refs["message"] == "Waiting until the Producer can be read."
+    };
+    for name in ["moved", "paused"] {
+        plane.wait_until(&shop.namespace, "subscriptions", name, "to wait", SOON, waits).await.unwrap();
+    }
+    all_loaded(&world).await;
+    shop.publish(&shop.event("a", "after")).await;
+    assert_eq!(shop.requests("same", 2).await[1].body, "after");
+
+    older(&shop).await;
+    assert_eq!(shop.requests("there", 1).await[0].body, "after");
+    assert_eq!((shop.receiver.count("/moved"), shop.receiver.count("/paused")), (1, 1));
+    shop.subscribe("paused", &[">"], json!({ "suspend": false })).await;
+    assert_eq!(shop.requests("paused", 2).await[1].body, "after");
 }
 
 #[tokio::test]
