@@ -23,6 +23,8 @@ pub enum Postponed {
     Stopping,
     /// The dispatcher has lost its lease.
     LeaseLapsed,
+    /// The dispatcher lacks what a connection takes: open files, buffers or memory.
+    Exhausted,
     /// The dispatcher has not loaded the config under which the delivery was parked.
     ConfigBehind,
     /// The Subscription's Producer can't be served, because one of its records is missing, unreadable or can't be used.
@@ -66,6 +68,7 @@ impl Postponed {
             Self::Panicked => ("panicked", 10, 10, false),
             Self::Stopping => ("stopping", 1, 60, false),
             Self::LeaseLapsed => ("lease_lapsed", 1, 60, false),
+            Self::Exhausted => ("exhausted", 1, 60, false),
             Self::ConfigBehind => ("config_behind", 1, 60, false),
             Self::ProducerBarred => ("producer_barred", 5, 300, false),
             // It is brought forward when the Subscription's events flow again.
@@ -84,10 +87,10 @@ impl Postponed {
     }
 
     /// Whether the park quota of the Subscription applies. Though nobody's endpoint is to blame for a position that can't be
-    /// read, each new event of its Subscription is parked meanwhile.
+    /// read, or for what a dispatcher lacks, each new event is parked meanwhile.
     #[must_use]
     pub fn has_quota(self) -> bool {
-        self.rule().counts || self == Self::PositionUnreadable
+        self.rule().counts || matches!(self, Self::PositionUnreadable | Self::Exhausted)
     }
 
     /// How long a delivery waits that was parked `parks` times in a row before, varied by 20 % both ways.
@@ -163,6 +166,7 @@ mod tests {
             (Postponed::LaneFull, Some(at(1050)), Some(at(1050))),
             (Postponed::LeaseLapsed, None, None),
             (Postponed::LeaseLapsed, Some(at(1050)), Some(at(1051))),
+            (Postponed::Exhausted, Some(at(1050)), Some(at(1051))),
             (Postponed::ProducerBarred, Some(at(900)), Some(at(905))),
             (Postponed::Behind, Some(at(900)), Some(at(900))),
             (Postponed::PositionUnreadable, Some(at(1050)), Some(at(1055))),
@@ -193,6 +197,7 @@ mod tests {
             (Postponed::LaneFull, true),
             (Postponed::EventUnreadable, true),
             (Postponed::PositionUnreadable, true),
+            (Postponed::Exhausted, true),
             (Postponed::Behind, false),
             (Postponed::Stopping, false),
         ] {

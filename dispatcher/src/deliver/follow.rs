@@ -1,5 +1,7 @@
 //! Settles a delivery after a failed attempt, or without an attempt.
 
+use std::time::Duration;
+
 use hookwright_core::delivery::backoff::Jitter;
 use hookwright_core::delivery::dead_letter::DeadLetterReason;
 use hookwright_core::delivery::decide::{Attempt, Next, deadline, decide};
@@ -9,6 +11,7 @@ use hookwright_core::delivery::postpone::Postponed;
 use hookwright_core::position::Reason;
 use hookwright_core::record::VERSION;
 use jiff::Timestamp;
+use tokio::time::sleep;
 
 use crate::ack::hold::Abandoned;
 use crate::config::subscription::Subscription;
@@ -19,6 +22,9 @@ use crate::parking::store::TooLarge;
 
 /// How many deliveries one counts for that finds no place to wait.
 const CROWDED_OUT: usize = 8;
+
+/// When a dedicated reader gets a delivery back that this process had no means to attempt.
+const GOES_BACK_AFTER: Duration = Duration::from_secs(1);
 
 /// The cause of a park after a failed attempt, in metrics.
 const RETRY: &str = "retry";
@@ -50,6 +56,17 @@ impl Deliverer {
                 }
             }
         }
+        Ok(())
+    }
+
+    /// Settles a delivery that this process had no means to attempt. A dedicated reader would hand it out again at once, so
+    /// it gets it back a little later.
+    pub(super) async fn unattempted(&self, delivery: Delivery) -> Result<(), Abandoned> {
+        if delivery.origin == Origin::Dedicated {
+            self.stop.run_until_cancelled(sleep(GOES_BACK_AFTER)).await;
+            return Err(Abandoned);
+        }
+        self.postpone(delivery, Postponed::Exhausted).await;
         Ok(())
     }
 

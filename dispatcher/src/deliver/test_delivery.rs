@@ -98,29 +98,31 @@ impl Deliverer {
             Lookup::Deleted => return Ok(None),
         };
         drop(permit);
+        let Some(result) = result else { return Ok(Some(Postponed::Exhausted)) };
         self.store.answer(&test, result).await;
         Ok(None)
     }
 
+    /// Sends the test. There is no result if this process had no means to send it.
     async fn try_out(
         &self,
         test: &TestDelivery,
         subscription: &Subscription,
         producer: &Producer,
         permit: &mut Permit<Admitted>,
-    ) -> TestResult {
+    ) -> Option<TestResult> {
         let (id, started) = (test.id(), Instant::now());
         let without = |kind| Sent::from(Outcome::without_response(kind));
         let prepared = match test.event(&producer.source) {
             Ok(event) => self.prepare(subscription, &Arc::new(event), permit).await,
-            Err(_) => return self.tried(test, subscription, started, without(OutcomeKind::Unsignable)),
+            Err(_) => return Some(self.tried(test, subscription, started, without(OutcomeKind::Unsignable))),
         };
         let sent = match prepared {
             Ok(webhook) => self.send(Attempt { subscription, id: &id, webhook }, self.clock.now(), permit).await,
             Err(NotRendered::Failed(_)) => without(OutcomeKind::TransformFailed),
             Err(NotRendered::Forbidden(_)) => without(OutcomeKind::Forbidden),
         };
-        self.tried(test, subscription, started, sent)
+        (!sent.lacked_means()).then(|| self.tried(test, subscription, started, sent))
     }
 
     fn tried(&self, test: &TestDelivery, subscription: &Subscription, started: Instant, sent: Sent) -> TestResult {

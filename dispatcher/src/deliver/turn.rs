@@ -53,7 +53,10 @@ impl Deliverer {
                 }
             };
             drop(event);
-            let (started, outcome) = self.attempt(&delivery, webhook, &mut permits).await;
+            let Some((started, outcome)) = self.attempt(&delivery, webhook, &mut permits).await else {
+                drop(permits);
+                return Box::pin(self.unattempted(delivery)).await.map(|()| None);
+            };
             permits.attempt.ages();
             if outcome.kind != OutcomeKind::Delivered {
                 drop(permits);
@@ -69,13 +72,22 @@ impl Deliverer {
         }
     }
 
-    /// Makes the attempt and counts it.
-    async fn attempt(&self, delivery: &Delivery, webhook: Arc<Event>, permits: &mut Permits) -> (Timestamp, Outcome) {
+    /// Makes the attempt and counts it. Returns nothing, and counts nothing, if this process had no means to make it.
+    async fn attempt(
+        &self,
+        delivery: &Delivery,
+        webhook: Arc<Event>,
+        permits: &mut Permits,
+    ) -> Option<(Timestamp, Outcome)> {
         let subscription = &delivery.subscription;
         panics::provoked(&subscription.name);
         let attempt = Attempt { subscription, id: &delivery.id, webhook };
         let (started, clock) = (self.clock.now(), Instant::now());
-        let Sent { outcome, cause } = self.send(attempt, started, &mut permits.attempt).await;
+        let sent = self.send(attempt, started, &mut permits.attempt).await;
+        if sent.lacked_means() {
+            return None;
+        }
+        let Sent { outcome, cause } = sent;
         let took = clock.elapsed();
         self.metrics.attempt(outcome.kind, took);
         let pause = outcome.pause(self.clock.now());
@@ -102,7 +114,7 @@ impl Deliverer {
             let cause = cause.map_or_else(|| outcome.kind.detail().to_owned(), |cause| chain(&*cause));
             warn!(subscription = subscription.name, outcome = kind, status, cause, "deliveries to an endpoint fail");
         }
-        (started, outcome)
+        Some((started, outcome))
     }
 
     /// Settles a delivery of which there is no attempt: it is forbidden, or its webhook can't be made. That is before the

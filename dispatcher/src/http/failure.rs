@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use hickory_resolver::net::NetError;
 use hookwright_core::delivery::outcome::OutcomeKind;
 use hookwright_core::destination::egress::Refusal;
+use rustix::io::Errno;
 
 /// Why an attempt got no answer.
 #[derive(Debug, thiserror::Error)]
@@ -66,12 +67,25 @@ impl Failure {
         matches!(self, Self::Name(_) | Self::NoAddress | Self::Blocked(_) | Self::Proxy(_))
     }
 
+    /// Whether this process, or its machine, lacks what a connection takes: open files, buffers or memory. That says nothing
+    /// about the endpoint.
+    pub(crate) fn is_exhaustion(&self) -> bool {
+        use ProxyFailure::{Credentials, Unreachable};
+        let error: &io::Error = match self {
+            Self::Name(NetError::Io(error)) => error,
+            Self::Connect(_, error) | Self::Proxy(Unreachable(error) | Credentials(error)) => error,
+            _ => return false,
+        };
+        matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM))
+    }
+
     /// If an attempt has several failures, the one with the greatest weight is reported. A failure of an address tells more
     /// about the endpoint than one of a name. The least that an address can tell is that no route leads to it: many
     /// networks have no IPv6. A name server that doesn't answer for one family outweighs what it says about the other one:
-    /// so a name that the rules forbid looks like one that doesn't exist.
+    /// so a name that the rules forbid looks like one that doesn't exist. What could not be tried outweighs everything.
     pub(crate) fn weight(&self) -> u8 {
         match self {
+            _ if self.is_exhaustion() => 6,
             Self::NoAddress => 0,
             Self::Name(NetError::Timeout) => 3,
             Self::Name(_) => 1,
@@ -106,6 +120,8 @@ fn is_tls(error: &io::Error) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use hookwright_core::destination::egress::EgressPolicy;
 
     use super::*;
@@ -118,11 +134,12 @@ mod tests {
         };
         let private = "10.0.0.1".parse().unwrap();
         let blocked = || Failure::Blocked(EgressPolicy::default().check_address(private).unwrap_err());
-        let beside: [fn() -> Failure; 4] = [
+        let beside: [fn() -> Failure; 5] = [
             || Failure::NoAddress,
             || Failure::Name(NetError::Busy),
             || Failure::Name(NetError::Timeout),
             || Failure::Connect("[::1]:80".parse().unwrap(), io::ErrorKind::ConnectionRefused.into()),
+            || Failure::Connect("[::1]:80".parse().unwrap(), Errno::MFILE.into()),
         ];
         for other in beside {
             let missing = kind(Failure::Name(NetError::Busy), other());
@@ -145,13 +162,35 @@ mod tests {
             (connect(io::ErrorKind::NetworkUnreachable), OutcomeKind::NoRoute),
             (connect(io::ErrorKind::ConnectionReset), OutcomeKind::ConnectionReset),
             // Without IPv6 in the kernel, there is no socket for it.
-            (Failure::Connect(address, rustix::io::Errno::AFNOSUPPORT.into()), OutcomeKind::NoRoute),
+            (Failure::Connect(address, Errno::AFNOSUPPORT.into()), OutcomeKind::NoRoute),
             (Failure::Tls(io::ErrorKind::UnexpectedEof.into()), OutcomeKind::ConnectionReset),
             (Failure::Tls(io::Error::other(rustls::Error::DecryptError)), OutcomeKind::TlsFailed),
             (Failure::Closed(io::ErrorKind::BrokenPipe.into()), OutcomeKind::ConnectionReset),
             (Failure::Unreadable, OutcomeKind::AnswerUnreadable),
         ] {
             assert_eq!(failure.kind(), kind, "{failure:?}");
+        }
+    }
+
+    #[test]
+    fn what_this_machine_lacks_is_no_fault_of_the_endpoint() {
+        let connect = |errno: Errno| Failure::Connect("[::1]:80".parse().unwrap(), errno.into());
+        for (failure, want) in [
+            (connect(Errno::MFILE), true),
+            (connect(Errno::NFILE), true),
+            (connect(Errno::NOBUFS), true),
+            (connect(Errno::NOMEM), true),
+            (connect(Errno::HOSTUNREACH), false),
+            (connect(Errno::CONNREFUSED), false),
+            (connect(Errno::ADDRNOTAVAIL), false),
+            (Failure::Name(NetError::Io(Arc::new(Errno::MFILE.into()))), true),
+            (Failure::Name(NetError::Busy), false),
+            (Failure::Proxy(ProxyFailure::Unreachable(Errno::MFILE.into())), true),
+            (Failure::Proxy(ProxyFailure::Credentials(Errno::MFILE.into())), true),
+            (Failure::Proxy(ProxyFailure::Credentials(Errno::NOENT.into())), false),
+            (Failure::Closed(Errno::NOBUFS.into()), false),
+        ] {
+            assert_eq!(failure.is_exhaustion(), want, "{failure:?}");
         }
     }
 
@@ -167,6 +206,7 @@ mod tests {
             Failure::Name(NetError::Timeout),
             connect(io::ErrorKind::NetworkUnreachable),
             connect(io::ErrorKind::ConnectionRefused),
+            Failure::Connect(address, Errno::MFILE.into()),
         ];
         assert!(lightest_first.is_sorted_by(|one, other| one.weight() < other.weight()));
     }

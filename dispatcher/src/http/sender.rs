@@ -1,5 +1,5 @@
 //! Makes one attempt over HTTP. It always ends with an `Outcome`, because each failure here is held against the
-//! endpoint.
+//! endpoint, unless this process had no means to make the attempt.
 //!
 //! The response counts by its status, as far as it was read. A connection is used again for the next request to its
 //! origin. If one that was used before ends without a byte of a response, or with 408, the endpoint has most likely closed
@@ -12,7 +12,9 @@ use std::time::Duration;
 
 use hookwright_core::delivery::outcome::{Outcome, OutcomeKind, parse_retry_after};
 use hookwright_runtime::egress::InForce;
+use hookwright_runtime::logging::{Seldom, chain};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout_at};
+use tracing::error;
 
 use crate::clock::Clock;
 use crate::http::connection::Connection;
@@ -48,6 +50,7 @@ struct Client {
     /// The egress rules in force.
     egress: InForce,
     metrics: Arc<Metrics>,
+    shortages: Seldom,
 }
 
 /// How an attempt ended.
@@ -62,6 +65,11 @@ impl Sent {
     /// An attempt that ended because of this failure.
     pub(crate) fn failed(failure: Failure) -> Self {
         Self { outcome: Outcome::without_response(failure.kind()), cause: Some(Box::new(failure)) }
+    }
+
+    /// Whether this process had no means to make the attempt, so that the outcome says nothing.
+    pub(crate) fn lacked_means(&self) -> bool {
+        self.cause.as_ref().is_some_and(|cause| cause.is_exhaustion())
     }
 }
 
@@ -81,7 +89,8 @@ impl Sender {
         metrics: Arc<Metrics>,
     ) -> anyhow::Result<Self> {
         let (dialer, max_age) = (Dialer::new(Guard::new(dns)?, egress.clone())?, connections.max_age);
-        Ok(Self(Arc::new(Client { dialer, pool: Pool::new(most_idle), max_age, egress, metrics })))
+        let (pool, shortages) = (Pool::new(most_idle), Seldom::default());
+        Ok(Self(Arc::new(Client { dialer, pool, max_age, egress, metrics, shortages })))
     }
 
     /// Sends the request and reads the response, all within `timeout`. `ages` is called once the attempt is no longer
@@ -129,6 +138,12 @@ impl Sender {
     /// allowed, lasts for a while, so that its duration doesn't tell which of both.
     async fn failed(&self, failure: Failure, start: Instant) -> Sent {
         match failure {
+            _ if failure.is_exhaustion() => {
+                if self.0.shortages.now() {
+                    error!(error = chain(&failure), "this process lacks what a connection takes; attempts wait");
+                }
+                0
+            }
             Failure::Blocked(_) => self.0.metrics.blocked_attempts.inc(),
             Failure::Proxy(_) => self.0.metrics.proxy_failures.inc(),
             _ => 0,
