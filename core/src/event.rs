@@ -8,6 +8,7 @@ mod shared;
 pub(crate) mod structured;
 
 pub use attributes::attribute_value;
+pub(crate) use attributes::field_value;
 pub use malformed::Malformed;
 pub use read::*;
 pub use shared::Shared;

@@ -101,6 +101,12 @@ fn unquoted(text: &str) -> Cow<'_, str> {
     plain.into()
 }
 
+/// What HTTP carries of a content type or a content encoding: white space around a value is no part of it (RFC 9110, 5.5).
+/// `None` if nothing else is there. So a blank `datacontenttype`, which is no media type either, counts as empty.
+pub(crate) fn field_value(text: &str) -> Option<&str> {
+    Some(text.trim_matches([' ', '\t'])).filter(|text| !text.is_empty())
+}
+
 /// The value of a CloudEvents attribute in its HTTP form, percent-encoded.
 #[must_use]
 pub fn attribute_value(value: &str) -> HeaderValue {

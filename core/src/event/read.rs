@@ -14,7 +14,7 @@ use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, Header
 use jiff::Timestamp;
 use jiff::civil::DateTime;
 
-use crate::event::attributes::{self, Attributes, attribute_value};
+use crate::event::attributes::{self, Attributes, attribute_value, field_value};
 use crate::event::event_type::{self, EventTypeRule, EventTypeSource};
 use crate::event::malformed::Malformed;
 use crate::event::shared::Shared;
@@ -135,12 +135,12 @@ impl Format {
 /// # Errors
 /// If the message is malformed. The fault lies in the message itself, so no Subscription can get it.
 pub fn parse(message: &Message<'_>, reading: Reading<'_>) -> Result<Event, Malformed> {
-    let declared = message.header(CONTENT_TYPE.as_str())?.filter(|text| !text.is_empty());
-    let encoding = message.header(CONTENT_ENCODING.as_str())?.filter(|text| !text.is_empty());
+    let declared = message.header(CONTENT_TYPE.as_str())?.and_then(field_value);
+    let encoding = message.header(CONTENT_ENCODING.as_str())?.and_then(field_value);
     // In structured mode the attributes are in the body, whatever the headers say.
     let structured = declared.is_some_and(|text| Format::of(text) != Format::Data);
     let attributes = if structured { Attributes::default() } else { Attributes::read(message.headers)? };
-    let content_type = attributes.get("datacontenttype").or(declared);
+    let content_type = attributes.get("datacontenttype").and_then(field_value).or(declared);
     // HTTP receivers have the content type alone to tell the modes apart, so what it says holds here, too.
     let mode = content_type.map_or(Format::Data, Format::of);
     let event_type = match (reading.known_type, mode) {

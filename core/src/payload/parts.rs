@@ -11,8 +11,8 @@ use serde_json::value::RawValue;
 
 use super::data::{Data, is_json};
 use super::failure::RenderProblem;
-use crate::event::Event;
 use crate::event::structured::{Members, without_mark};
+use crate::event::{Event, field_value};
 use crate::expression::{self, Given, GivenData};
 
 /// An event taken apart.
@@ -117,7 +117,7 @@ impl<'a> Parts<'a> {
             match &*name {
                 "data" => data = Some(value).filter(|value| value.get() != "null"),
                 "data_base64" => base64 = text(value)?,
-                "datacontenttype" => content_type = attribute(value)?,
+                "datacontenttype" => content_type = attribute(value)?.filter(|text| field_value(text).is_some()),
                 // The event has the type that it was matched by.
                 "type" => {}
                 _ if is_attribute(&name) => {

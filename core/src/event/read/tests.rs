@@ -139,6 +139,8 @@ fn binary_mode_table() {
         (&[("CE-TYPE", "\"order.created\"")][..], "ce-type", "order.created"),
         (&[("ce-subject", "100% \"sure\" %C3%A4")], "ce-subject", "100%25%20%22sure%22%20%C3%A4"),
         (&[("ce-ext", "\"a \\\"b\\\"\"")], "ce-ext", "a%20%22b%22"),
+        // A text of white space isn't empty.
+        (&[("ce-subject", "%20")], "ce-subject", "%20"),
         // The content type is the attribute datacontenttype, which has no header of its own (3.1.1).
         (&[("ce-datacontenttype", "text/xml"), ("content-type", "text/plain")], "content-type", "text/xml"),
         (&[("ce-datacontenttype", "text/xml")], "ce-datacontenttype", ""),
@@ -146,6 +148,12 @@ fn binary_mode_table() {
         (&[("ce-datacontenttype", "\"text/plain; charset=x\"")], "content-type", "text/plain; charset=x"),
         (&[("ce-datacontenttype", ""), ("content-type", "text/plain")], "content-type", "text/plain"),
         (&[("content-type", "")], "content-type", "application/octet-stream"),
+        // A blank one is none.
+        (&[("ce-datacontenttype", "%20"), ("content-type", "text/plain")], "content-type", "text/plain"),
+        (&[("ce-datacontenttype", "\"%09 %20\"")], "content-type", "application/octet-stream"),
+        (&[("ce-datacontenttype", "%20text/xml%20")], "content-type", "text/xml"),
+        (&[("content-type", " ")], "content-type", "application/octet-stream"),
+        (&[("content-encoding", " ")], "content-encoding", ""),
         (&[("Content-Encoding", "gzip")], "content-encoding", "gzip"),
         // Required attributes are never empty.
         (&[("ce-id", ""), ("Nats-Msg-Id", "n")], "ce-id", "n"),

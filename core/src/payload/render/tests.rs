@@ -187,6 +187,15 @@ fn any_published_form_becomes_any_mode() {
             envelope("t", stream, r#""data":1"#),
         ),
         (
+            "structured, a blank content type",
+            structured(&ce(r#""datacontenttype":" ","data":1"#)),
+            "application/json",
+            &of_structured,
+            "1",
+            ce(r#""datacontenttype":" ","data":1"#),
+            envelope("u", stream, r#""data":1"#),
+        ),
+        (
             "structured, no data",
             structured(&ce(r#""data":null,"empty":null,"Odd":1"#)),
             "",
