@@ -88,13 +88,7 @@ pub async fn run(settings: Settings, check_config: bool) -> anyhow::Result<()> {
 
     let stop = async { drop(shutdown::requested().await) }.boxed().shared();
     let work = async {
-        definitions::wait(&ctx.client, &readiness).await;
-        // Without NATS, reconciles can do little but let deletions end, so they wait for it for a while.
-        if tokio::time::timeout(WAIT_FOR_NATS, readiness.until(Part::Nats)).await.is_ok() {
-            readiness.until(Part::Installation).await;
-            // Before that is known, each record of an operator before this one takes reads.
-            let _ = tokio::time::timeout(WAIT_FOR_NATS, readiness.until(Part::Config)).await;
-        }
+        may_reconcile(&ctx, &readiness).await;
         controllers::run(
             ctx.clone(),
             Controllers {
@@ -123,6 +117,17 @@ pub async fn run(settings: Settings, check_config: bool) -> anyhow::Result<()> {
             info!("stopped");
             Ok(())
         }
+    }
+}
+
+/// Waits until reconciles can do their work. Without NATS they can do little but let deletions end, so they wait for it for a
+/// while only.
+async fn may_reconcile(ctx: &Context, readiness: &Readiness) {
+    definitions::wait(&ctx.client, readiness).await;
+    if tokio::time::timeout(WAIT_FOR_NATS, readiness.until(Part::Nats)).await.is_ok() {
+        readiness.until(Part::Installation).await;
+        // Before that is known, each record of an operator before this one takes reads.
+        let _ = tokio::time::timeout(WAIT_FOR_NATS, readiness.until(Part::Config)).await;
     }
 }
 
