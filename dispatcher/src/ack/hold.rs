@@ -68,6 +68,13 @@ impl<P> Hold<P> {
         self.0.as_ref().is_some_and(|held| matches!(held.source, Source::Reader { .. }))
     }
 
+    /// Whether the dedicated reader that has handed the event out has ended. The next one hands it out again, so that it must
+    /// not be attempted any more.
+    pub(crate) fn is_forsaken(&self) -> bool {
+        let is_closed = |held: &Held<P>| matches!(&held.source, Source::Reader { reports, .. } if reports.is_closed());
+        self.0.as_deref().is_some_and(is_closed)
+    }
+
     /// Counts the message for this Subscription, if it counts for nobody yet.
     pub(crate) fn charge(&self, to: &Arc<budget::Held>) {
         if let Some(held) = &self.0 {
@@ -127,6 +134,17 @@ mod tests {
 
     use super::*;
     use crate::limits::budget::Budget;
+
+    #[tokio::test]
+    async fn an_event_is_forsaken_once_its_reader_has_ended() {
+        let (budget, tracker) = (Budget::new(1, 1, 1), TaskTracker::new());
+        let (reports, reader) = mpsc::unbounded_channel();
+        let share = budget.grant(1).await.unwrap().share(1);
+        let hold: Hold<()> = Hold::reported(reports, 7, share, tracker.token());
+        assert!(!hold.is_forsaken());
+        drop(reader);
+        assert!(hold.is_forsaken());
+    }
 
     #[tokio::test]
     async fn a_message_is_acked_once_when_all_of_its_parts_are_settled() {

@@ -205,6 +205,9 @@ impl attempts::Waits for Admitted {
         // Runs in a task of its own, because the caller is some other delivery that gave its permit back.
         tokio::spawn(async move {
             let (deliverer, delivery, event, hold) = queued.in_hand();
+            if hold.is_forsaken() {
+                return;
+            }
             let (spare, span) = (Spare::of(&delivery), delivery.span());
             let ended = deliverer.survive(spare, deliverer.deliver(delivery, event, permits).instrument(span)).await;
             hold.ended(ended);
