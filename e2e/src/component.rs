@@ -3,7 +3,6 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -24,7 +23,7 @@ const LISTENING: &str = "listening on http://";
 const REFUSED: &str = "Permissions Violation";
 
 /// A binary of this workspace that runs with a settings file and has an admin endpoint. A test fails if NATS has refused
-/// something to it, unless it [expects](Self::expect_refusals) that.
+/// something to it.
 pub struct Component {
     name: String,
     binary: PathBuf,
@@ -34,7 +33,6 @@ pub struct Component {
     running: Mutex<Option<Arc<Process>>>,
     /// Up to where the log was looked through for refusals.
     looked_up_to: Mutex<u64>,
-    expects_refusals: AtomicBool,
 }
 
 impl Component {
@@ -54,7 +52,6 @@ impl Component {
             environment,
             running: Mutex::new(None),
             looked_up_to: Mutex::new(0),
-            expects_refusals: AtomicBool::new(false),
         };
         // JSON is YAML.
         std::fs::write(&component.settings, serde_json::to_string_pretty(settings)?)?;
@@ -114,15 +111,10 @@ impl Component {
         text.lines().filter(|line| line.contains(REFUSED)).map(str::to_owned).collect()
     }
 
-    /// From now on, NATS may refuse something to the process.
-    pub fn expect_refusals(&self) {
-        self.expects_refusals.store(true, Ordering::Relaxed);
-    }
-
     /// Fails if NATS has refused something to the process since this was asked last: the rights of its user are to be
     /// enough for all that it does. A test that fails already is not disturbed.
     pub fn check_rights(&self) {
-        if std::thread::panicking() || self.expects_refusals.load(Ordering::Relaxed) {
+        if std::thread::panicking() {
             return;
         }
         let refused = self.refused_by_nats();

@@ -1,11 +1,9 @@
 //! The rights of NATS' users: those of `charts/hookwright/files/nats.conf`, asked of a real server.
 
-use hookwright_e2e::{Dispatcher, Nats, NatsOptions, Scratch, SealingKey, Tools, User, wait_for, workspace};
+use hookwright_e2e::{Nats, NatsOptions, Scratch, Tools, User, workspace};
 use serde_json::json;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
-
-use crate::shop::SOON;
 
 /// A user, and what it publishes.
 struct Rights {
@@ -251,26 +249,6 @@ async fn each_user_may_publish_what_it_needs_and_nothing_else() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-}
-
-/// Each other test fails if this happens in it.
-#[tokio::test]
-async fn what_nats_refuses_to_a_dispatcher_is_in_its_log() {
-    let (tools, scratch) = (Tools::locate().await.unwrap(), Scratch::new().unwrap());
-    let nats = Nats::start(&tools, scratch.path(), NatsOptions { servers: 1, ..NatsOptions::default() }).await.unwrap();
-    let (sealing, user) = (SealingKey::generate(scratch.path()).unwrap(), User::Reader);
-    let login = json!({
-        "user": user.name(), "passwordFile": nats.password_file(user), "inboxPrefix": user.inbox_prefix(),
-    });
-    let patch = json!({ "nats": login });
-    let dispatcher = Dispatcher::spawn(scratch.path(), "dispatcher", &nats, &sealing, &patch).unwrap();
-    dispatcher.expect_refusals();
-    wait_for("a refusal", SOON, async || {
-        anyhow::ensure!(!dispatcher.refused_by_nats().is_empty(), "{}", dispatcher.logs());
-        Ok(())
-    })
-    .await
-    .unwrap();
 }
 
 /// With each line less, the first test would fail.
