@@ -265,6 +265,7 @@ impl Shared {
             quota: Quota::new(quota, parked_budget, self.nats.clone(), self.incarnation.clone()),
             metrics: Arc::clone(&self.metrics),
             validator: Validator::new(Arc::clone(&self.index), Arc::clone(&self.metrics)),
+            sifting: FairQueue::of_processors(),
             programs: FairQueue::of_processors(),
             violations: Arc::clone(&self.violations),
             lanes: Arc::clone(&self.queues.lanes),

@@ -10,6 +10,7 @@ use std::sync::{Arc, OnceLock};
 
 use ::jmespath::Variable;
 use bytes::Bytes;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
@@ -92,22 +93,32 @@ impl Parsed {
     /// # Errors
     /// If it is not JSON.
     pub fn data(&self) -> Result<&Value, RunError> {
-        let read = || match self.text.as_ref() {
-            Ok(text) if text.is_empty() => Ok(Value::Null),
-            Ok(text) => serde_json::from_slice(text).or(Err(RunError::NoJsonData)),
-            Err(error) => Err(*error),
+        let read = || match self.jmespath.get() {
+            Some(made) => serde_json::to_value(&**made).or(Err(RunError::Internal)),
+            None => self.parse(Value::Null),
         };
         self.data.get_or_init(read).as_ref().map_err(|error| *error)
     }
 
-    /// The data as JMESPath takes it.
+    /// The data as JMESPath takes it. It is made of the text, unless that was parsed before.
     pub(super) fn jmespath(&self) -> Result<Arc<Variable>, RunError> {
-        let data = self.data()?;
         if let Some(made) = self.jmespath.get() {
             return Ok(Arc::clone(made));
         }
-        let made = Variable::from_serializable(data).map(Arc::new).or(Err(RunError::Internal))?;
-        Ok(Arc::clone(self.jmespath.get_or_init(|| made)))
+        let made = match self.data.get() {
+            Some(Ok(data)) => Variable::from_serializable(data).or(Err(RunError::Internal))?,
+            Some(Err(error)) => return Err(*error),
+            None => self.parse(Variable::Null)?,
+        };
+        Ok(Arc::clone(self.jmespath.get_or_init(|| Arc::new(made))))
+    }
+
+    fn parse<T: DeserializeOwned>(&self, null: T) -> Result<T, RunError> {
+        match self.text.as_ref() {
+            Ok(text) if text.is_empty() => Ok(null),
+            Ok(text) => serde_json::from_slice(text).or(Err(RunError::NoJsonData)),
+            Err(error) => Err(*error),
+        }
     }
 }
 
@@ -170,6 +181,24 @@ mod tests {
         let weak = Arc::downgrade(&first);
         drop((first, small));
         assert!(weak.upgrade().is_none());
+    }
+
+    #[test]
+    fn both_forms_of_the_data_are_the_same_whichever_is_made_first() {
+        let numbers =
+            r#"[0,-1,18446744073709551615,-9223372036854775808,1.5,1e300,0.1,123456789012345678901234567890]"#;
+        for text in ["", "null", "{", r#"{"a":1,"a":{"b":[null,true,"\u00e9"]}}"#, numbers] {
+            let forms = |first: fn(&Parsed)| {
+                let event = event(text);
+                let parsed = Parsed::of(&event);
+                first(&parsed);
+                let jmespath = parsed.jmespath().map(|made| serde_json::to_value(&*made).unwrap());
+                (parsed.data().cloned(), jmespath)
+            };
+            let (data, jmespath) = forms(|parsed| drop(parsed.data().cloned()));
+            assert_eq!(data, jmespath, "{text}");
+            assert_eq!(forms(|parsed| drop(parsed.jmespath())), (data, jmespath), "{text}");
+        }
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use hookwright_core::delivery::postpone::Postponed;
-use hookwright_core::nats::ids::SubscriptionUid;
+use hookwright_core::nats::ids::{ProducerUid, SubscriptionUid};
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
@@ -40,6 +40,9 @@ pub(crate) struct Deliverer {
     pub(crate) dead_letters: Arc<DeadLetterBudget>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) validator: Validator,
+    /// The turns of the filters of an event that may take long. Events don't wait there for long, so the Producer is read on
+    /// meanwhile, other than while events wait for validations.
+    pub(crate) sifting: Arc<FairQueue<ProducerUid>>,
     /// The turns of filters and templates of a single Subscription that may take long.
     pub(crate) programs: Arc<FairQueue<SubscriptionUid>>,
     pub(crate) violations: Arc<ViolationCounts>,

@@ -1,12 +1,11 @@
 //! Evaluates filters: whether the Subscriptions that select an event's type want the event.
 //!
 //! What that costs at most is known before, from the filters and the size of the event. Filters that together cost
-//! little are evaluated at once, the cheapest first. A task evaluates the others off the runtime, in turns: those of all
-//! Subscriptions with expensive validations, the cheapest namespace first. So a filter that is expensive keeps no cheap one
-//! waiting. The filters of a namespace share a budget for each event. What is beyond it is given up: whether the event
-//! matches is not known, so it must not be treated as no match. If the turns take longer than the events take to come, the
-//! Subscriptions with these filters go behind, and their own readers evaluate them: the Producer's other Subscriptions
-//! don't wait for them.
+//! little are evaluated at once, the cheapest first. A task evaluates the others off the runtime, in turns of the Producers,
+//! the cheapest namespace first. So a filter that is expensive keeps no cheap one waiting. The filters of a namespace share
+//! a budget for each event. What is beyond it is given up: whether the event matches is not known, so it must not be
+//! treated as no match. If the turns take longer than the events take to come, the Subscriptions with these filters go
+//! behind, and their own readers evaluate them: the Producer's other Subscriptions don't wait for them.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -106,8 +105,7 @@ impl Deliverer {
         let Some(first) = unsure.first() else { return };
         let event = Arc::clone(&first.event);
         let Some(producer) = self.index.producer(&first.subscription.producer) else { return };
-        let queue = self.validator.fair_queue();
-        let take = || queue.take(&producer.record.namespace, &producer.record.uid);
+        let take = || self.sifting.take(&producer.record.namespace, &producer.record.uid);
         let turn = match timeout(PATIENCE, take()).await {
             Ok(turn) => turn,
             Err(_) => {
