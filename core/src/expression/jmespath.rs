@@ -1,15 +1,16 @@
 //! JMESPath: <https://jmespath.org/specification.html>, over an object of the attributes and the data.
 
 mod bound;
+mod runtime;
 mod tree;
 
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
 use ::jmespath::ast::{Ast, Comparator};
-use ::jmespath::functions::{ArgumentType, CustomFunction, Signature};
-use ::jmespath::{Context, ErrorReason, Expression, Runtime, RuntimeError, SearchResult, Variable, interpret};
-use serde_json::{Number, Value};
+use ::jmespath::{Context, ErrorReason, Expression, RuntimeError, Variable, interpret};
+use serde_json::Value;
 
+use self::runtime::RUNTIME;
 use super::attribute_name::not_an_attribute;
 use super::bounds::{compiled, evaluated};
 use super::cost::{Cost, Costs, Size};
@@ -20,16 +21,6 @@ use super::variables::Variables;
 
 /// The deepest syntax tree.
 const MAX_DEPTH: usize = 128;
-
-/// The functions of the specification. The crate's own `to_number` makes any JSON of a text, so a short text could become
-/// more values than an estimate knows of.
-static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
-    let mut runtime = Runtime::new();
-    runtime.register_builtin_functions();
-    let signature = Signature::new(vec![ArgumentType::Any], None);
-    runtime.register_function("to_number", Box::new(CustomFunction::new(signature, Box::new(to_number))));
-    runtime
-});
 
 /// A compiled expression.
 pub struct Jmespath {
@@ -163,16 +154,6 @@ fn parse(text: &str) -> Result<Expression<'static>, CompileError> {
         return Err(CompileError::at(text, at, message));
     }
     Ok(expression)
-}
-
-/// A number as it is, or that which a text is. Anything else is null.
-fn to_number(arguments: &[Arc<Variable>], _: &mut Context<'_>) -> SearchResult {
-    let number = match &*arguments[0] {
-        Variable::Number(_) => return Ok(Arc::clone(&arguments[0])),
-        Variable::String(text) => serde_json::from_str::<Number>(text).ok(),
-        _ => None,
-    };
-    Ok(Arc::new(number.map_or(Variable::Null, Variable::Number)))
 }
 
 fn equalities<'a>(ast: &'a Ast, found: &mut Vec<(&'a str, &'a str)>) {

@@ -3,7 +3,7 @@
 use ::jmespath::ast::Ast;
 
 use super::super::attribute_name::is_attribute;
-use super::RUNTIME;
+use super::runtime::RUNTIME;
 
 /// The parts of a node.
 pub(super) fn parts(ast: &Ast) -> Vec<&Ast> {

@@ -7,7 +7,7 @@ use crate::refusal::Refusal;
 
 /// A source of which it can't be known what it brings.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(in crate::producer) enum Unknown {
+pub(crate) enum Unknown {
     /// No stream of this name exists.
     Missing(String),
     /// The stream of this name is in another account or domain, or too many streams away.
@@ -18,7 +18,7 @@ pub(in crate::producer) enum Unknown {
 
 /// With what a source begins, if it has yet to come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(in crate::producer) enum Begin {
+pub(crate) enum Begin {
     /// What was stored at this time or later.
     Time(Timestamp),
     /// The message of this sequence.
@@ -33,7 +33,7 @@ impl Unknown {
     }
 
     /// Returns why the stream `name` may get no event of this subject.
-    pub(in crate::producer) fn told(&self, name: &str, subject: &str) -> Refusal {
+    pub(crate) fn told(&self, name: &str, subject: &str) -> Refusal {
         match self {
             Self::Missing(source) => Refusal::new(
                 Reason::SourceNotFound,
