@@ -226,7 +226,7 @@ impl Reader {
     /// is in: one that was made anew counts its revisions anew.
     async fn all_loaded(&self, position: &Position, revision: u64) -> Result<bool, ReadError> {
         let Some(Range { to: Some(_), until: None, .. }) = position.ranges.first() else { return Ok(false) };
-        // The leader is asked only once the dispatchers agree, as a look comes with each delivery that is settled.
+        // The leader is asked only once the dispatchers agree: a look may come several times a second.
         let Some(loaded) = self.parts.slots.loaded_by_all(revision) else { return Ok(false) };
         Ok(self.parts.positions.created().await? == loaded)
     }

@@ -5,32 +5,24 @@ use minijinja::value::{Kwargs, ValueKind};
 use minijinja::{Environment, Error, State, Value, filters};
 
 pub(super) fn add(environment: &mut Environment<'_>) {
-    environment.add_filter("sort", sort);
-    environment.add_filter("unique", unique);
-    environment.add_filter("min", min);
-    environment.add_filter("max", max);
+    environment.add_filter("sort", charged(filters::sort));
+    environment.add_filter("unique", charged(filters::unique));
+    environment.add_filter("min", charged(filters::min));
+    environment.add_filter("max", charged(filters::max));
     environment.add_filter("dictsort", dictsort);
     environment.add_filter("groupby", groupby);
 }
 
-fn sort(state: &State<'_, '_>, value: Value, arguments: Kwargs) -> Result<Value, Error> {
-    charge(state, &value, arguments.peek("attribute")?)?;
-    filters::sort(state, value, arguments)
-}
+/// A filter that compares elements, by an attribute if one is named.
+type Comparing = fn(&State<'_, '_>, Value, Kwargs) -> Result<Value, Error>;
 
-fn unique(state: &State<'_, '_>, value: Value, arguments: Kwargs) -> Result<Value, Error> {
-    charge(state, &value, arguments.peek("attribute")?)?;
-    filters::unique(state, value, arguments)
-}
-
-fn min(state: &State<'_, '_>, value: Value, arguments: Kwargs) -> Result<Value, Error> {
-    charge(state, &value, arguments.peek("attribute")?)?;
-    filters::min(state, value, arguments)
-}
-
-fn max(state: &State<'_, '_>, value: Value, arguments: Kwargs) -> Result<Value, Error> {
-    charge(state, &value, arguments.peek("attribute")?)?;
-    filters::max(state, value, arguments)
+fn charged(
+    filter: Comparing,
+) -> impl Fn(&State<'_, '_>, Value, Kwargs) -> Result<Value, Error> + Send + Sync + 'static {
+    move |state, value, arguments| {
+        charge(state, &value, arguments.peek("attribute")?)?;
+        filter(state, value, arguments)
+    }
 }
 
 fn dictsort(state: &State<'_, '_>, value: Value, arguments: Kwargs) -> Result<Value, Error> {
